@@ -1,0 +1,247 @@
+"""One settings model: YAML (or Snakemake's `config`) plus `CONTIMG_*` environment variables, validated on load.
+
+`config/config.yaml` documents every key; `config/config.schema.json` is generated from the model for editors.
+Unknown keys, wrong types and impossible values are errors that name the key's path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from contimg.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "CONTIMG_"
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Ingest(_Section):
+    """Which files make a group, and when a group is taken as it is."""
+
+    complete_within_minutes: Positive = 15
+    """Minutes after a group's last file arrived at which it is taken without the missing subbands."""
+    min_subbands: int = Field(12, ge=1, le=16)
+    """Fewest usable subbands with which a group is processed."""
+
+
+class Staging(_Section):
+    """Where Measurement Sets are written before they are whole."""
+
+    enabled: bool = True
+    directory: AbsolutePath = Path("/dev/shm")  # noqa: S108
+    """A tmpfs."""
+    safety_factor: Annotated[float, Field(ge=1)] = 2.0
+    """Free room asked for, as a multiple of the expected size; with less, disk is used."""
+
+
+class Flag(_Section):
+    """Flagging of RFI and bad data, and its gate."""
+
+    rfi_sigma: Positive = 6.0
+    """Threshold on the array's mean amplitude by time and channel, in robust standard deviations."""
+    clip_sigma: Positive = 7.0
+    """Threshold on each baseline's amplitudes, in robust standard deviations."""
+    degraded_fraction: Fraction = 0.3
+    """Flagged fraction above which a group's products are marked degraded."""
+    max_fraction: Fraction = 0.8
+    """Flagged fraction above which a group cannot be used."""
+
+
+class Calibration(_Section):
+    """Calibrators, their sets, and how far a set reaches."""
+
+    catalogues: tuple[AbsolutePath, ...] = ()
+    """The user's own calibrator lists: VLA calibrator manual text, or CSV."""
+    min_apparent_flux_jy: Positive = 1.0
+    """Least beam-weighted flux (Jy) for which a transit is solved."""
+    validity_hours: Positive = 3.0
+    """A set is active this long before and after its observation (h)."""
+    nearest_within_hours: Positive = Field(6.0, json_schema_extra={"env": "CALIBRATOR_STALENESS_HOURS"})
+    """Without an active set, the nearest one within this time (h) is used, with a warning."""
+    field_iterations: int = Field(2, ge=0, le=5)
+    """Rounds of solve, image, predict, with which the field's other sources enter the model."""
+    min_snr: Positive = 5.0
+    """Solutions below this signal-to-noise ratio are flagged."""
+    max_flagged_solutions: Fraction = 0.4
+    """Gate: largest flagged fraction of the solutions of antennas with data."""
+    max_phase_scatter_deg: Positive = 20.0
+    """Gate: largest residual phase scatter (deg) of the calibrated calibrator."""
+
+    @model_validator(mode="after")
+    def _reach(self) -> Calibration:
+        if self.nearest_within_hours < self.validity_hours:
+            raise ValueError("nearest_within_hours must not be less than validity_hours")
+        return self
+
+
+class Imaging(_Section):
+    """How a group's image is made."""
+
+    imager: Literal["auto", "wsclean", "tclean"] = "auto"
+    """auto: WSClean where it is installed, else CASA's tclean."""
+    field_of_view_deg: Annotated[float, Field(gt=0, le=8)] = 3.5
+    """Width of the image (deg)."""
+    pixels_per_beam: Annotated[float, Field(ge=3, le=10)] = 4.0
+    """Pixels across the expected synthesized beam."""
+    robust: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    """Briggs weighting."""
+    max_iterations: int = Field(30000, ge=0)
+    mask_sigma: Positive = 5.0
+    """Sources above this many times the local noise are cleaned ..."""
+    threshold_sigma: Positive = 1.0
+    """... down to this many."""
+    pb_cutoff: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Primary beam response below which the flux-corrected image is blank."""
+    smearing_limit: Annotated[float, Field(gt=0, lt=0.1)] = 0.01
+    """Largest loss of peak flux by averaging, at the half-power point of the beam."""
+
+
+class SkyCatalogue(_Section):
+    """A catalogue of the sky that images are compared with and calibration models are made from."""
+
+    path: AbsolutePath | None = None
+    """CSV with the columns ra_deg, dec_deg, flux_jy and, optionally, spectral_index; none: no comparison."""
+    min_flux_jy: Positive = 0.01
+
+
+class Quality(_Section):
+    """Gates on images: outside them an image is marked degraded."""
+
+    max_noise_over_thermal: Positive = 2.0
+    min_dynamic_range: Positive = 50.0
+    max_flux_scatter: Positive = 0.2
+    """Largest median deviation of catalogue flux ratios from 1."""
+    max_position_offset_beams: Positive = 0.3
+
+
+class Mosaic(_Section):
+    """How the images of a window are combined."""
+
+    window_minutes: int = Field(60, ge=10, le=1440)
+    """Length of a window (min); divides the day."""
+    min_pb: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Primary beam response down to which an image enters the mosaic."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> Mosaic:
+        if 1440 % self.window_minutes:
+            raise ValueError("window_minutes must divide the day (1440)")
+        return self
+
+
+class Limits(_Section):
+    """What jobs may take. Time limits are hard: a job past its own is killed."""
+
+    conversions: int = Field(2, ge=1, json_schema_extra={"env": "MAX_CONCURRENT_CONVERSIONS"})
+    images: int = Field(4, ge=1, json_schema_extra={"env": "MAX_CONCURRENT_IMAGES"})
+    threads: int = Field(2, ge=1)
+    """Threads of one solving, imaging or mosaicking job."""
+    mem_mb: int = Field(6000, ge=500)
+    """Memory asked for by one such job (MB)."""
+    convert_minutes: Positive = 20
+    solve_minutes: Positive = 30
+    image_minutes: Positive = 40
+    mosaic_minutes: Positive = 40
+
+
+class Settings(_Section):
+    """All settings. Only `data_root` has no default."""
+
+    data_root: AbsolutePath = Field(json_schema_extra={"env": "DATA_ROOT"})
+    groups: tuple[str, ...] = ()
+    """Work on these groups only (default: all that incoming/ and groups/ hold)."""
+    ingest: Ingest = Ingest()
+    staging: Staging = Staging()
+    flag: Flag = Flag()
+    calibration: Calibration = Calibration()
+    imaging: Imaging = Imaging()
+    sky_catalogue: SkyCatalogue = SkyCatalogue()
+    quality: Quality = Quality()
+    mosaic: Mosaic = Mosaic()
+    limits: Limits = Limits()
+
+
+def environment_names() -> dict[str, tuple[str, ...]]:
+    """Every environment variable that is a setting, with the key's path."""
+    names: dict[str, tuple[str, ...]] = {}
+
+    def collect(model: type[BaseModel], path: tuple[str, ...]) -> None:
+        for key, field in model.model_fields.items():
+            extra = field.json_schema_extra
+            if isinstance(extra, dict) and "env" in extra:
+                names[f"{ENVIRONMENT_PREFIX}{extra['env']}"] = (*path, key)
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                collect(field.annotation, (*path, key))
+
+    collect(Settings, ())
+    return names
+
+
+def _with_environment(content: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
+    known = environment_names()
+    for name, value in environment.items():
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        if name not in known:
+            raise ConfigError(f"{name}: no such setting; the environment may set {', '.join(sorted(known))}")
+        *sections, key = known[name]
+        target = merged
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[key] = value
+    return merged
+
+
+def validated(content: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+    """Turn a mapping into settings; environment variables win over it.
+
+    Raises
+    ------
+    ConfigError
+        One line for each bad key, with the key's path.
+    """
+    merged = _with_environment(content, os.environ if environment is None else environment)
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            where = ".".join(str(step) for step in problem["loc"])
+            what = "no such setting" if problem["type"] == "extra_forbidden" else problem["msg"]
+            lines.append(f"{where}: {what}")
+        raise ConfigError("; ".join(lines)) from None
+
+
+def load(path: Path, **overrides: Any) -> Settings:
+    """Read settings from a YAML file; `overrides` replace top-level keys.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read as YAML or a setting is bad.
+    """
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: holds no mapping of settings")
+    return validated({**content, **overrides})

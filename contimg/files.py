@@ -1,0 +1,78 @@
+"""Files that appear whole or not at all: written aside, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PART_MARK = ".part-"
+
+
+def part_path(path: Path) -> Path:
+    """Where `path` is written before it is whole: beside it, hidden, under this process's id."""
+    return path.with_name(f".{path.name}{PART_MARK}{os.getpid()}")
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a directory tree; nothing happens where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def put(part: Path, path: Path) -> None:
+    """Move the whole `part` to `path`, replacing what is there; both on one file system.
+
+    A directory cannot be replaced in one step: the old one is set aside first and removed last.
+    """
+    if part.is_dir() and path.exists():
+        old = path.with_name(f".{path.name}.old-{os.getpid()}")
+        path.rename(old)
+        part.rename(path)
+        shutil.rmtree(old)
+    else:
+        part.replace(path)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; on success it becomes `path`, on failure it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = part_path(path)
+    try:
+        yield part
+        put(part, path)
+    finally:
+        remove(part)
+
+
+def _plain(value: Any) -> Any:
+    """Turn what JSON does not know (NumPy values, paths, dates) into what it does."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON, whole or not at all."""
+    with whole(path) as part:
+        part.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(path.read_text())
