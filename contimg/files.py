@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 PART_MARK = ".part-"
 
 
@@ -54,11 +52,9 @@ def whole(path: Path) -> Iterator[Path]:
         remove(part)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn what JSON does not know (NumPy values, paths, dates) into what it does."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
+    if hasattr(value, "tolist"):  # NumPy's scalars and arrays; importing it here would burden every small process
         return value.tolist()
     if isinstance(value, Path):
         return str(value)
@@ -70,7 +66,7 @@ def _plain(value: Any) -> Any:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
     with whole(path) as part:
-        part.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
+        part.write_text(json.dumps(content, indent=1, default=plain) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -1,0 +1,47 @@
+# contimg: what can be done here. `make help` lists it.
+SHELL := /bin/bash
+.ONESHELL:
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+# Caches stay in the checkout, not in the user's home.
+export XDG_CACHE_HOME := $(CURDIR)/.cache
+export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
+export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
+
+.PHONY: help setup demo test check format lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+
+setup: .venv/.complete  ## install everything into .venv (once)
+
+.venv/.complete: requirements.lock pyproject.toml tools/setup
+	@tools/setup
+
+demo: setup  ## half an hour of simulated sky to a calibrated mosaic
+	@$(BIN)/contimg demo demo
+
+test: setup  ## all tests
+	@$(BIN)/pytest -n 2 --dist loadfile tests
+
+check: setup  ## the fast checks: format, lint, types, imports, workflow, unit tests
+	@$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/snakefmt --check Snakefile rules
+	tools/snakemake-lint
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" tests
+
+format:  ## format the code
+	@$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/snakefmt Snakefile rules
+
+lock: setup  ## resolve the dependencies anew
+	@tools/lock
+
+clean:  ## remove what the demo and the tests leave behind
+	@rm -rf demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,47 @@
+# contimg: UVH5 groups → Measurement Sets → calibration → images → mosaics.
+#
+#   snakemake --profile profiles/local --config data_root=DIR            # everything that is due
+#   snakemake --profile profiles/local --config data_root=DIR --until image
+#   snakemake --profile profiles/local --config data_root=DIR images/2026-01-12/20260112T084500.image.fits
+#
+# Paths are relative to the data root. Settings: config/config.yaml.
+
+
+configfile: workflow.source_path("config/config.yaml")
+
+
+include: "rules/common.smk"
+include: "rules/ingest.smk"
+include: "rules/calibrate.smk"
+include: "rules/image.smk"
+include: "rules/mosaic.smk"
+include: "rules/report.smk"
+
+
+workdir: str(root.root)
+
+
+report: "report/workflow.rst"
+
+
+localrules:
+    all,
+    images,
+    mosaics,
+
+
+rule all:
+    default_target: True
+    input:
+        mosaics_due,
+        "reports/summary.html",
+
+
+rule images:
+    input:
+        images_due,
+
+
+rule mosaics:
+    input:
+        mosaics_due,

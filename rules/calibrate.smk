@@ -1,0 +1,64 @@
+"""Which calibrator transits in a group, the set that it gives, and the set that a target uses."""
+
+
+checkpoint detect:
+    """The calibrator that transits in a group, from header and catalogue alone."""
+    input:
+        manifest="groups/{group}.json",
+    output:
+        calibrator="calibration/{date}/{group}/calibrator.json",
+    log:
+        "logs/{date}/{group}/detect.log",
+    benchmark:
+        "logs/{date}/{group}/detect.benchmark.tsv"
+    resources:
+        mem_mb=500,
+        runtime=5,
+    script:
+        "../scripts/detect.py"
+
+
+rule solve:
+    """Delays, bandpass and gains of every antenna, on a group in which a calibrator transits."""
+    input:
+        ms="ms/{date}/{group}.ms",
+        calibrator="calibration/{date}/{group}/calibrator.json",
+    output:
+        delay=directory("calibration/{date}/{group}/delay.cal"),
+        bandpass=directory("calibration/{date}/{group}/bandpass.cal"),
+        gain=directory("calibration/{date}/{group}/gain.cal"),
+        plot=report(
+            "calibration/{date}/{group}/calibration.png",
+            caption="../report/calibration.rst",
+            category="Calibration",
+            labels={"set": "{group}"},
+        ),
+        sidecar="calibration/{date}/{group}/set.json",
+    log:
+        "logs/{date}/{group}/solve.log",
+    benchmark:
+        "logs/{date}/{group}/solve.benchmark.tsv"
+    threads: settings.limits.threads
+    resources:
+        mem_mb=settings.limits.mem_mb,
+        runtime=settings.limits.solve_minutes,
+    script:
+        "../scripts/solve.py"
+
+
+rule select:
+    """The set that calibrates a target, and what that says about its image (requirement C1)."""
+    input:
+        manifest="groups/{group}.json",
+        sets=lambda wildcards: [relative(path) for path in sets_near(wildcards.group)],
+    output:
+        selection="images/{date}/{group}.selection.json",
+    log:
+        "logs/{date}/{group}/select.log",
+    benchmark:
+        "logs/{date}/{group}/select.benchmark.tsv"
+    resources:
+        mem_mb=500,
+        runtime=5,
+    script:
+        "../scripts/select.py"

@@ -1,0 +1,31 @@
+"""Measurement Set and selected set → image."""
+
+
+rule image:
+    """A group calibrated, averaged, cleaned and corrected for the primary beam that it drifted through."""
+    input:
+        ms="ms/{date}/{group}.ms",
+        conversion="ms/{date}/{group}.json",
+        selection="images/{date}/{group}.selection.json",
+    output:
+        image="images/{date}/{group}.image.fits",
+        noise="images/{date}/{group}.noise.fits",
+        pb="images/{date}/{group}.pb.fits",
+        png=report(
+            "images/{date}/{group}.png",
+            caption="../report/image.rst",
+            category="Images",
+            labels={"group": "{group}"},
+        ),
+        sidecar="images/{date}/{group}.json",
+    log:
+        "logs/{date}/{group}/image.log",
+    benchmark:
+        "logs/{date}/{group}/image.benchmark.tsv"
+    threads: settings.limits.threads
+    resources:
+        image_share=SHARE // settings.limits.images,
+        mem_mb=settings.limits.mem_mb,
+        runtime=settings.limits.image_minutes,
+    script:
+        "../scripts/image.py"

@@ -1,0 +1,29 @@
+"""Raw files → Measurement Sets. The manifests, which stand for the raw files, are written by the scan."""
+
+
+rule convert:
+    """One group's subbands, phased to one centre, flagged, as one Measurement Set."""
+    input:
+        manifest="groups/{group}.json",
+    output:
+        ms=directory("ms/{date}/{group}.ms"),
+        sidecar="ms/{date}/{group}.json",
+    log:
+        "logs/{date}/{group}/convert.log",
+    benchmark:
+        "logs/{date}/{group}/convert.benchmark.tsv"
+    threads: settings.limits.threads
+    resources:
+        conversion_share=SHARE // settings.limits.conversions,
+        mem_mb=lambda wildcards: 1000 + 2 * raw_mb(wildcards.group),
+        tmpfs_mb=lambda wildcards: int(
+            settings.staging.safety_factor * raw_mb(wildcards.group)
+        ),
+        runtime=settings.limits.convert_minutes,
+    script:
+        "../scripts/convert.py"
+
+
+def raw_mb(group):
+    """Size (MB) of a group's raw files, which is about that of its Measurement Set."""
+    return found[group].raw_bytes // 1_000_000 if group in found else 2400
