@@ -1,0 +1,219 @@
+"""The meridian phase centre: where it is on the sky at each moment, and the coordinates that lead away from it.
+
+DSA-110 does not track. Its data are fringe-stopped, for every integration, on hour angle 0 at the pointing's
+declination in the apparent frame of that moment. This module knows where that point is in ICRS, and the antenna
+coordinates (u, v, w) towards it and towards one fixed ICRS direction.
+
+The frames are pyuvdata's (its phasing memo): ERFA's astrometry without refraction, uvw by two rotations of the
+Earth-fixed positions and one by the angle between apparent and ICRS north. What is cheap here is that everything
+is done once per integration and antenna instead of per baseline.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import erfa
+import numpy as np
+from astropy.time import Time
+from astropy.utils import iers
+
+from contimg.telescope import dsa110
+
+# The Earth's orientation comes from the installed table; a job must not wait for a network.
+iers.conf.auto_download = False
+iers.conf.auto_max_age = None
+
+_NORTH_OFFSET_RAD = np.pi / 360.0
+"""Half the arc over which the angle between apparent and ICRS north is taken (pyuvdata's choice)."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the array's centre is: WGS84, radians and metres."""
+
+    longitude_rad: float
+    latitude_rad: float
+    height_m: float
+
+
+SITE = Site(np.radians(dsa110.LONGITUDE_DEG), np.radians(dsa110.LATITUDE_DEG), dsa110.ELEVATION_M)
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Times and the Earth's orientation at them, as ERFA wants them; arrays of shape (T,)."""
+
+    time: Time
+    ut1_utc_s: np.ndarray
+    pole_x_rad: np.ndarray
+    pole_y_rad: np.ndarray
+
+    @classmethod
+    def at(cls, times_jd: np.ndarray) -> _Moments:
+        time = Time(np.atleast_1d(np.asarray(times_jd, dtype=np.float64)), format="jd", scale="utc")
+        pole_x, pole_y = iers.earth_orientation_table.get().pm_xy(time)
+        return cls(time, np.asarray(time.delta_ut1_utc), pole_x.to_value("rad"), pole_y.to_value("rad"))
+
+    def context(self, site: Site) -> tuple[np.ndarray, np.ndarray]:
+        """ERFA's star-independent parameters and the equation of the origins (rad), each of shape (T,)."""
+        return erfa.apco13(
+            self.time.utc.jd1,
+            self.time.utc.jd2,
+            self.ut1_utc_s,
+            site.longitude_rad,
+            site.latitude_rad,
+            site.height_m,
+            self.pole_x_rad,
+            self.pole_y_rad,
+            0,
+            0,
+            0,
+            0,
+        )
+
+    def sidereal_time(self, site: Site) -> np.ndarray:
+        """Local apparent sidereal time (rad), shape (T,)."""
+        ut1, tt = self.time.ut1, self.time.tt
+        greenwich = erfa.gst06a(ut1.jd1, ut1.jd2, tt.jd1, tt.jd2)
+        return np.mod(greenwich + erfa.sp00(tt.jd1, tt.jd2) + site.longitude_rad, 2 * np.pi)
+
+
+def sidereal_time(times_jd: np.ndarray, site: Site = SITE) -> np.ndarray:
+    """Local apparent sidereal time (rad) at each UTC Julian date, shape (T,)."""
+    return _Moments.at(times_jd).sidereal_time(site)
+
+
+def apparent_to_icrs(
+    times_jd: np.ndarray, ra_rad: np.ndarray, dec_rad: np.ndarray, site: Site = SITE
+) -> tuple[np.ndarray, np.ndarray]:
+    """ICRS right ascension and declination (rad) of apparent (topocentric, true equator) directions.
+
+    Parameters
+    ----------
+    times_jd
+        UTC Julian dates, shape (T,).
+    ra_rad, dec_rad
+        Apparent directions (rad); they broadcast with the times along the last axis.
+    """
+    context, origins = _Moments.at(times_jd).context(site)
+    hour_angle = np.subtract(context["eral"], np.add(ra_rad, origins))
+    cirs = erfa.atoiq("H", hour_angle, dec_rad, context)
+    ra, dec = erfa.aticq(*cirs, context)
+    return np.mod(ra, 2 * np.pi), dec
+
+
+def icrs_to_apparent(
+    times_jd: np.ndarray, ra_rad: np.ndarray, dec_rad: np.ndarray, site: Site = SITE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Apparent (topocentric, true equator) right ascension and declination (rad) of ICRS directions.
+
+    Parameters
+    ----------
+    times_jd
+        UTC Julian dates, shape (T,).
+    ra_rad, dec_rad
+        ICRS directions (rad); they broadcast with the times along the last axis.
+    """
+    context, origins = _Moments.at(times_jd).context(site)
+    cirs = erfa.atciq(ra_rad, dec_rad, 0.0, 0.0, 0.0, 0.0, context)
+    _, _, _, dec, ra = erfa.atioq(*cirs, context)
+    return np.mod(ra - origins, 2 * np.pi), dec
+
+
+def pointing(times_jd: np.ndarray, declination_rad: float, site: Site = SITE) -> tuple[np.ndarray, np.ndarray]:
+    """ICRS direction of the meridian at an apparent declination: where the beam's centre is.
+
+    Parameters
+    ----------
+    times_jd
+        UTC Julian dates, shape (T,).
+    declination_rad
+        Apparent declination of the pointing (rad).
+
+    Returns
+    -------
+    ra_rad, dec_rad : ndarray, shape (T,)
+    """
+    meridian = sidereal_time(times_jd, site)
+    return apparent_to_icrs(times_jd, meridian, np.full_like(meridian, declination_rad), site)
+
+
+def group_centre(times_jd: np.ndarray, declination_rad: float, site: Site = SITE) -> tuple[float, float]:
+    """ICRS phase centre (ra, dec; rad) of a group: the meridian point at the mean of its integrations' times."""
+    ra, dec = pointing(np.array([np.mean(times_jd)]), declination_rad, site)
+    return float(ra[0]), float(dec[0])
+
+
+def meridian_uvw(positions_m: np.ndarray, declination_rad: float, site: Site = SITE) -> np.ndarray:
+    """Antenna coordinates towards the meridian point: those in which the raw data are fringe-stopped.
+
+    Parameters
+    ----------
+    positions_m
+        Earth-fixed (ITRF) antenna positions minus the array's centre (m), shape (A, 3).
+    declination_rad
+        Apparent declination of the pointing (rad).
+
+    Returns
+    -------
+    ndarray, shape (A, 3)
+        u, v, w (m); a baseline's are those of its second antenna minus those of its first.
+    """
+    return _rotated(positions_m, np.zeros(1), np.full(1, declination_rad), np.zeros(1), site)[0]
+
+
+def icrs_uvw(
+    positions_m: np.ndarray, times_jd: np.ndarray, ra_rad: float, dec_rad: float, site: Site = SITE
+) -> np.ndarray:
+    """Antenna coordinates towards one fixed ICRS direction, v towards ICRS north.
+
+    Parameters
+    ----------
+    positions_m
+        Earth-fixed (ITRF) antenna positions minus the array's centre (m), shape (A, 3).
+    times_jd
+        UTC Julian dates, shape (T,).
+    ra_rad, dec_rad
+        The phase centre, ICRS (rad).
+
+    Returns
+    -------
+    ndarray, shape (T, A, 3)
+        u, v, w (m); a baseline's are those of its second antenna minus those of its first.
+    """
+    app_ra, app_dec = icrs_to_apparent(times_jd, ra_rad, dec_rad, site)
+    hour_angle = sidereal_time(times_jd, site) - app_ra
+    return _rotated(positions_m, hour_angle, app_dec, north_angle(times_jd, app_ra, app_dec, site), site)
+
+
+def north_angle(
+    times_jd: np.ndarray, app_ra_rad: np.ndarray, app_dec_rad: np.ndarray, site: Site = SITE
+) -> np.ndarray:
+    """Position angle (rad) of apparent north against ICRS north at apparent directions, all of shape (T,)."""
+    offset = np.array([[-_NORTH_OFFSET_RAD], [_NORTH_OFFSET_RAD]])
+    dec = app_dec_rad + offset
+    over_pole = np.abs(dec) > np.pi / 2
+    ra = np.where(over_pole, app_ra_rad + np.pi, app_ra_rad)
+    dec = np.where(over_pole, np.sign(dec) * np.pi - dec, dec)
+    icrs_ra, icrs_dec = apparent_to_icrs(times_jd, ra, dec, site)
+    return -erfa.pas(icrs_ra[0], icrs_dec[0], icrs_ra[1], icrs_dec[1])
+
+
+def _rotated(
+    positions_m: np.ndarray,
+    hour_angle_rad: np.ndarray,
+    dec_rad: np.ndarray,
+    north_angle_rad: np.ndarray,
+    site: Site,
+) -> np.ndarray:
+    """Earth-fixed positions (A, 3) as u, v, w (T, A, 3) towards directions given by angles of shape (T,)."""
+    greenwich = (hour_angle_rad - site.longitude_rad)[:, None]
+    x, y, z = np.asarray(positions_m, dtype=np.float64).T
+    towards_meridian = np.cos(greenwich) * x - np.sin(greenwich) * y
+    east = np.sin(greenwich) * x + np.cos(greenwich) * y
+    sin_dec, cos_dec = np.sin(dec_rad)[:, None], np.cos(dec_rad)[:, None]
+    north = cos_dec * z - sin_dec * towards_meridian
+    w = cos_dec * towards_meridian + sin_dec * z
+    sin_pa, cos_pa = np.sin(north_angle_rad)[:, None], np.cos(north_angle_rad)[:, None]
+    return np.stack([cos_pa * east - sin_pa * north, sin_pa * east + cos_pa * north, w], axis=-1)
