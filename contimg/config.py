@@ -230,8 +230,8 @@ def validated(content: Mapping[str, Any], environment: Mapping[str, str] | None 
         raise ConfigError("; ".join(lines)) from None
 
 
-def load(path: Path, **overrides: Any) -> Settings:
-    """Read settings from a YAML file; `overrides` replace top-level keys.
+def load(path: Path, environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Read settings from a YAML file; `overrides` replace top-level keys, environment variables win over the file.
 
     Raises
     ------
@@ -244,4 +244,4 @@ def load(path: Path, **overrides: Any) -> Settings:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds no mapping of settings")
-    return validated({**content, **overrides})
+    return validated({**content, **overrides}, environment)

@@ -109,6 +109,14 @@ def run(snakemake: Any, step: Step, *, staged: Mapping[str, int] | None = None) 
         sys.exit(job.supervise(step, task))
 
 
+@contextlib.contextmanager
+def scratch(task: Task) -> Iterator[Path]:
+    """A working folder beside the outputs, on their file system; gone when the step ends."""
+    parent = next(iter(vars(task.output).values())).parent
+    with tempfile.TemporaryDirectory(prefix=f".scratch{files.PART_MARK}", dir=parent) as directory:
+        yield Path(directory)
+
+
 def _namespace(named: Any) -> SimpleNamespace:
     """Snakemake's named list as a namespace of paths (or whatever else the items are)."""
 
@@ -133,7 +141,7 @@ def _staging(root: DataRoot, settings: config.Staging, expected_bytes: int) -> P
     free = shutil.disk_usage(settings.directory).free if settings.directory.is_dir() else 0
     if free < needed:
         print(
-            f"staging: {free / 1e9:.1f} of {needed / 1e9:.1f} GB asked for are free in {settings.directory}; using disk",
+            f"staging: {settings.directory} has {free / 1e9:.1f} of {needed / 1e9:.1f} GB asked for; using disk",
             file=sys.stderr,
         )
         return None

@@ -1,0 +1,41 @@
+"""The `contimg` command: one module a subcommand, each with `add` (its arguments) and `run` (its work).
+
+Modules import what is heavy inside `run`, so that `contimg --help` and light commands start at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from contimg import __version__
+from contimg.cli import config, demo, simulate
+from contimg.errors import ContimgError
+
+COMMANDS = (simulate, demo, config)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; errors of ours are one line and exit code 1."""
+    parser = argparse.ArgumentParser(prog="contimg", description="Lights-out continuum imaging for DSA-110.")
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        name = Path(command.__file__).stem
+        summary = (command.__doc__ or "").splitlines()[0]
+        subparser = subparsers.add_parser(name, help=summary, description=summary)
+        command.add(subparser)
+        subparser.set_defaults(run=command.run)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except ContimgError as error:
+        print(f"contimg: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+        return 0

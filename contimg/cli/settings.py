@@ -1,0 +1,35 @@
+"""The options that every command on a data root has."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from importlib.resources import files as package_files
+from pathlib import Path
+
+from contimg import config
+
+CHECKOUT = Path(str(package_files("contimg"))).parent
+"""The project's root: the Snakefile, config/ and profiles/ are there."""
+DEFAULT_CONFIG = CHECKOUT / "config" / "config.yaml"
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add `--config` and `--data-root`."""
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="settings file (default: %(default)s)")
+    parser.add_argument("--data-root", type=Path, help="data root (default: the settings' or CONTIMG_DATA_ROOT)")
+
+
+def load_settings(options: argparse.Namespace) -> config.Settings:
+    """Load the settings that the options name.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is bad, or no data root is named.
+    """
+    overrides = {"data_root": str(options.data_root)} if options.data_root else {}
+    environment = {
+        name: value for name, value in os.environ.items() if not (overrides and name == "CONTIMG_DATA_ROOT")
+    }
+    return config.load(options.config, environment, **overrides)

@@ -1,0 +1,15 @@
+"""Rule convert: one group's subbands → one Measurement Set."""
+
+from contimg import job
+from contimg.files import read_json
+
+
+def step(task: job.Task) -> dict:
+    from contimg.science.convert import convert
+
+    return convert(task.input.manifest, task.output.ms, task.settings)
+
+
+manifest = read_json(job.Path(snakemake.input.manifest))
+raw_bytes = sum(subband["size"] for subband in manifest["subbands"].values() if subband["state"] == "good")
+job.run(snakemake, step, staged={"ms": raw_bytes})

@@ -1,0 +1,14 @@
+"""Rule image: a group's Measurement Set and selected set → its image."""
+
+from contimg import job
+
+
+def step(task: job.Task) -> dict:
+    from contimg.science.image import ImageProducts, image
+
+    products = ImageProducts(task.output.image, task.output.noise, task.output.pb, task.output.png)
+    with job.scratch(task) as directory:
+        return image(task.input.ms, task.input.selection, products, directory, task.settings, task.threads)
+
+
+job.run(snakemake, step)

@@ -1,0 +1,15 @@
+"""Rule mosaic: the images of a window → its mosaic."""
+
+from contimg import job
+
+
+def step(task: job.Task) -> dict:
+    from contimg.science.mosaic import ImageInputs, MosaicProducts, mosaic
+
+    names = ("images", "noise", "pb", "sidecars")
+    images = [ImageInputs(*paths) for paths in zip(*(getattr(task.input, name) for name in names), strict=True)]
+    products = MosaicProducts(task.output.image, task.output.weight, task.output.coverage, task.output.png)
+    return mosaic(images, products, task.settings, snakemake.wildcards.window)
+
+
+job.run(snakemake, step)

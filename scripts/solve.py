@@ -1,0 +1,18 @@
+"""Rule solve: a calibrator group → its set of caltables."""
+
+from contimg import job
+
+
+def step(task: job.Task) -> dict:
+    from contimg.science.picture import calibration_png
+    from contimg.science.solve import solve
+
+    with job.scratch(task) as directory:
+        description = solve(task.input.ms, task.input.calibrator, directory, task.settings, task.threads)
+        calibration_png(directory, task.output.plot)
+        for name in ("delay", "bandpass", "gain"):
+            (directory / f"{name}.cal").rename(getattr(task.output, name))
+    return description
+
+
+job.run(snakemake, step)

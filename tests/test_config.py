@@ -1,0 +1,72 @@
+"""Settings: validated on load, unknown keys refused with their path."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from contimg import config
+from contimg.errors import ConfigError
+
+CONFIG = Path(__file__).parents[1] / "config"
+
+
+def test_the_shipped_file_documents_every_key_with_its_default():
+    shipped = yaml.safe_load((CONFIG / "config.yaml").read_text())
+    defaults = config.validated({"data_root": "/data"}, {}).model_dump(mode="json")
+    del defaults["data_root"]
+    assert shipped == defaults
+
+
+def test_the_shipped_schema_is_the_models():
+    shipped = json.loads((CONFIG / "config.schema.json").read_text())
+    assert shipped == config.Settings.model_json_schema(), "run: contimg config schema > config/config.schema.json"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({}, "data_root: Field required"),
+        ({"data_root": "/d", "imaging": {"robut": 0}}, "imaging.robut: no such setting"),
+        ({"data_root": "/d", "imaging": {"robust": "briggs"}}, "imaging.robust: Input should be a valid number"),
+        ({"data_root": "/d", "ingest": {"min_subbands": 17}}, "ingest.min_subbands: Input should be less than"),
+        ({"data_root": "/d", "mosaic": {"window_minutes": 50}}, "mosaic: Value error, window_minutes must divide"),
+        ({"data_root": "/d", "calibration": {"nearest_within_hours": 1}}, "must not be less than validity_hours"),
+        ({"data_root": "/d", "staging": 3}, "staging: Input should be a valid dictionary"),
+    ],
+)
+def test_bad_settings_are_refused_with_the_keys_path(content, said):
+    with pytest.raises(ConfigError, match=said):
+        config.validated(content, {})
+
+
+def test_every_bad_key_is_named_at_once():
+    with pytest.raises(
+        ConfigError, match=r"ingest\.wait: no such setting; .*flag\.rfi_sigma|flag\.rfi_sigma.*ingest\.wait"
+    ):
+        config.validated({"data_root": "/d", "ingest": {"wait": 1}, "flag": {"rfi_sigma": -1}}, {})
+
+
+def test_the_environment_wins_over_the_file():
+    settings = config.validated(
+        {"data_root": "/d", "calibration": {"nearest_within_hours": 4}},
+        {"CONTIMG_CALIBRATOR_STALENESS_HOURS": "8", "CONTIMG_DATA_ROOT": "/elsewhere", "HOME": "/home/x"},
+    )
+    assert settings.calibration.nearest_within_hours == 8
+    assert settings.data_root == Path("/elsewhere")
+
+
+def test_bad_and_unknown_variables_are_refused():
+    with pytest.raises(ConfigError, match="CONTIMG_STALENESS: no such setting"):
+        config.validated({"data_root": "/d"}, {"CONTIMG_STALENESS": "8"})
+    with pytest.raises(ConfigError, match=r"limits\.images: .*integer"):
+        config.validated({"data_root": "/d"}, {"CONTIMG_MAX_CONCURRENT_IMAGES": "many"})
+
+
+def test_a_file_that_is_no_mapping_is_refused(tmp_path):
+    for text in ("- a list", "{unclosed", ""):
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        with pytest.raises(ConfigError):
+            config.load(path, {})
