@@ -1,0 +1,133 @@
+"""Interference and dead antennas, put into simulated visibilities on request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from contimg.telescope import dsa110, stations
+
+
+@dataclass(frozen=True)
+class Interference:
+    """How much RFI there is.
+
+    Attributes
+    ----------
+    persistent
+        Number of narrow-band transmitters: one channel each, the same in all groups, always on.
+    bursts
+        Number of short bursts in a group: up to three integrations, up to a quarter of a subband.
+    level_jy
+        Mean correlated flux (Jy); each source of RFI is up to twice as strong or weak, and flickers.
+    """
+
+    persistent: int = 0
+    bursts: int = 0
+    level_jy: float = 300.0
+
+
+@dataclass(frozen=True)
+class DeadAntennas:
+    """Antennas (zero-based numbers) that receive nothing: they give noise, or zeros with `zeros`."""
+
+    antennas: tuple[int, ...] = ()
+    zeros: bool = False
+
+
+@dataclass(frozen=True)
+class RfiEvent:
+    """One source of RFI in one group.
+
+    Attributes
+    ----------
+    subband, first_channel, channels, first_integration
+        Where it is, as stored.
+    amplitude_jy
+        Correlated flux in each of its integrations (Jy).
+    phase_rad
+        Phase at each of the 117 stations.
+    """
+
+    subband: int
+    first_channel: int
+    channels: int
+    first_integration: int
+    amplitude_jy: np.ndarray
+    phase_rad: np.ndarray
+
+    def as_dict(self) -> dict[str, int | float]:
+        """What the truth file says of it."""
+        return {
+            "subband": self.subband,
+            "first_channel": self.first_channel,
+            "channels": self.channels,
+            "first_integration": self.first_integration,
+            "integrations": self.amplitude_jy.size,
+            "mean_jy": float(self.amplitude_jy.mean()),
+        }
+
+
+def draw_rfi(
+    interference: Interference, channels: int, integrations: int, seed: int, group_rng: np.random.Generator
+) -> list[RfiEvent]:
+    """Draw a group's RFI; the persistent part follows from `seed` alone.
+
+    Parameters
+    ----------
+    interference
+        How much.
+    channels, integrations
+        Size of a subband.
+    seed
+        Of the simulation.
+    group_rng
+        The group's own random numbers.
+    """
+    fixed = np.random.default_rng([seed, 2])
+    events = []
+    for _ in range(interference.persistent):
+        subband, channel = int(fixed.integers(dsa110.SUBBANDS)), int(fixed.integers(channels))
+        level = interference.level_jy * fixed.uniform(0.5, 2)
+        phase = fixed.uniform(0, 2 * np.pi, stations.COUNT)
+        amplitude = level * group_rng.uniform(0.8, 1.2, integrations)
+        events.append(RfiEvent(subband, channel, 1, 0, amplitude, phase))
+    for _ in range(interference.bursts):
+        width = int(group_rng.integers(1, max(channels // 4, 1) + 1))
+        duration = int(group_rng.integers(1, min(3, integrations) + 1))
+        events.append(
+            RfiEvent(
+                int(group_rng.integers(dsa110.SUBBANDS)),
+                int(group_rng.integers(channels - width + 1)),
+                width,
+                int(group_rng.integers(integrations - duration + 1)),
+                interference.level_jy * group_rng.uniform(0.5, 2) * group_rng.uniform(0.8, 1.2, duration),
+                group_rng.uniform(0, 2 * np.pi, stations.COUNT),
+            )
+        )
+    return events
+
+
+def add_rfi(pairs: np.ndarray, events: Sequence[RfiEvent], antennas: Sequence[int], integration: int) -> None:
+    """Add the events of one subband to the visibilities of all pairs of antennas, in place.
+
+    Parameters
+    ----------
+    pairs
+        Shape (F, A, A); Hermitian, and stays so.
+    events
+        Those of the subband.
+    antennas
+        Zero-based numbers, A of them.
+    integration
+        Its number in the group.
+    """
+    for event in events:
+        place = integration - event.first_integration
+        if 0 <= place < event.amplitude_jy.size:
+            voltage = np.exp(1j * event.phase_rad[list(antennas)])
+            pairs[event.first_channel : event.first_channel + event.channels] += event.amplitude_jy[place] * np.outer(
+                voltage.conj(), voltage
+            )
