@@ -7,6 +7,7 @@ Unknown keys, wrong types and impossible values are errors that name the key's p
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -71,6 +72,8 @@ class Calibration(_Section):
     """The user's own calibrator lists: VLA calibrator manual text, or CSV."""
     min_apparent_flux_jy: Positive = 1.0
     """Least beam-weighted flux (Jy) for which a transit is solved."""
+    max_blend_fraction: Fraction = 0.15
+    """Largest share of the catalogued flux in the beam that a second source may have without being modelled."""
     validity_hours: Positive = 3.0
     """A set is active this long before and after its observation (h)."""
     nearest_within_hours: Positive = Field(6.0, json_schema_extra={"env": "CALIBRATOR_STALENESS_HOURS"})
@@ -138,6 +141,8 @@ class Mosaic(_Section):
     """Length of a window (min); divides the day."""
     min_pb: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Primary beam response down to which an image enters the mosaic."""
+    max_noise_over_expected: Positive = 1.5
+    """Gate: noise of the mosaic over what the noise maps of its images make of it; above, it is marked degraded."""
 
     @model_validator(mode="after")
     def _divides(self) -> Mosaic:
@@ -159,6 +164,60 @@ class Limits(_Section):
     solve_minutes: Positive = 30
     image_minutes: Positive = 40
     mosaic_minutes: Positive = 40
+    retain_minutes: Positive = 120
+    backup_minutes: Positive = 60
+
+
+class Retention(_Section):
+    """What leaves the disks, and when: only after it was archived and its copy read back (logs just go)."""
+
+    every_minutes: Positive = 60
+    """Minutes between two runs of retention."""
+    ms_days: Positive = Field(7, json_schema_extra={"env": "MS_RETENTION_DAYS"})
+    """Age (days) up to which Measurement Sets, and raw groups, stay whatever happens."""
+    image_days: Positive = Field(30, json_schema_extra={"env": "IMAGE_RETENTION_DAYS"})
+    """Age (days) at which the images of a mosaic window go."""
+    log_days: Positive = Field(14, json_schema_extra={"env": "LOG_RETENTION_DAYS"})
+    """Age (days) at which logs and attempt records go."""
+    min_free_gb: Positive = Field(100, json_schema_extra={"env": "MIN_FREE_DISK_GB"})
+    """With less free space (GB), Measurement Sets go, oldest first, until there is as much."""
+    raw_mark: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """With less free space than this share of min_free_gb even so, raw groups go too; 0: they never go."""
+
+
+def _destination(value: str | None) -> str | None:
+    """Check where copies go to: an absolute folder, or a remote named in rclone's own configuration."""
+    if value is None or re.fullmatch(r"[\w.+@-]+:(?!//)[^:]*", value):
+        return value
+    if "://" in value or value.startswith(":"):
+        raise ValueError("give a folder or NAME:PATH of a remote that rclone's own configuration describes")
+    return str(_absolute(Path(value)))
+
+
+Destination = Annotated[str | None, AfterValidator(_destination)]
+
+
+class Archive(_Section):
+    """Cold storage, from which what retention removed can be fetched."""
+
+    destination: Destination = None
+    """A folder outside the data root, or NAME:PATH of an rclone remote; none: only logs ever go."""
+    timeout_minutes: Positive = 60
+    """Longest time (min) for one transfer to or from a remote."""
+
+
+class Backup(_Section):
+    """Snapshots of what cannot be made again from raw data."""
+
+    every_hours: Positive = 24
+    recent_days: Positive = 7
+    """Sets, manifests and sidecars of the last days are in a snapshot; sets still in use are, whatever their age."""
+    keep_days: Positive = 14
+    """Days for which snapshots stay in the data root; the newest one stays for ever."""
+    destination: Destination = None
+    """A folder outside the data root, or NAME:PATH of an rclone remote, to which snapshots are sent."""
+    timeout_minutes: Positive = 30
+    """Longest time (min) for one transfer to or from a remote."""
 
 
 class Settings(_Section):
@@ -176,6 +235,26 @@ class Settings(_Section):
     quality: Quality = Quality()
     mosaic: Mosaic = Mosaic()
     limits: Limits = Limits()
+    retention: Retention = Retention()
+    archive: Archive = Archive()
+    backup: Backup = Backup()
+
+    @model_validator(mode="after")
+    def _safe_to_delete(self) -> Settings:
+        """Refuse settings under which looking after the disks would lose data."""
+        root = self.data_root.resolve()
+        for section in ("archive", "backup"):
+            destination = getattr(self, section).destination
+            if destination and destination.startswith("/"):
+                folder = Path(destination).resolve()
+                if folder.is_relative_to(root) or root.is_relative_to(folder):
+                    raise ValueError(f"{section}.destination: must be outside the data root, and not hold it")
+        longest_wait_h = max(self.mosaic.window_minutes / 60, self.calibration.nearest_within_hours)
+        for key in ("ms_days", "image_days"):
+            if getattr(self.retention, key) * 24 < longest_wait_h:
+                limits = "mosaic.window_minutes and calibration.nearest_within_hours"
+                raise ValueError(f"retention.{key}: must not be shorter than {limits}")
+        return self
 
 
 def environment_names() -> dict[str, tuple[str, ...]]:
@@ -226,7 +305,7 @@ def validated(content: Mapping[str, Any], environment: Mapping[str, str] | None 
         for problem in error.errors():
             where = ".".join(str(step) for step in problem["loc"])
             what = "no such setting" if problem["type"] == "extra_forbidden" else problem["msg"]
-            lines.append(f"{where}: {what}")
+            lines.append(f"{where}: {what}" if where else what.removeprefix("Value error, "))
         raise ConfigError("; ".join(lines)) from None
 
 

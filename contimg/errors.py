@@ -113,3 +113,23 @@ class JobDiedError(ContimgError):
     """A job's process ended without a word: a signal or a crash."""
 
     error_class = ErrorClass.DIED
+
+
+class UnsafePathError(ContimgError):
+    """A path leads out of the data root, or is not a plain file or folder; it is left alone."""
+
+
+class BundleError(ContimgError):
+    """An archive or a snapshot cannot be read whole or does not hold what it says; nothing was changed."""
+
+
+class StoreError(ContimgError):
+    """Cold storage or a backup's remote could not be reached, read or written; what was to be copied stays."""
+
+
+class ChangedError(ContimgError):
+    """A file changed while it was being archived; it stays, and its turn comes again."""
+
+
+class BusyError(ContimgError):
+    """Another process is doing the same on this data root."""
