@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from contimg.telescope import dsa110, stations
+from contimg.telescope import clock, dsa110, stations
 from contimg.telescope.corruptions import TrueGains
 from contimg.telescope.interference import DeadAntennas, RfiEvent, add_rfi
 from contimg.telescope.visibilities import DriftingSky
-
-_JD_OF_MJD_0 = 2400000.5
 
 
 @dataclass(frozen=True)
@@ -120,13 +118,12 @@ def observe(
     silent = [preset.antennas.index(antenna) for antenna in dead.antennas]
     auto = np.flatnonzero(index_1 == index_2)
     sigma = noise.sefd_jy / np.sqrt(2 * preset.channel_width_hz * dsa110.INTEGRATION_S)
-    gain = gains.evaluate((times_jd - _JD_OF_MJD_0) * 86400, frequencies).astype(np.complex64)
+    gain = gains.evaluate(clock.jd_to_mjd_s(times_jd), frequencies).astype(np.complex64)
     if dead.zeros:
         gain[:, silent] = 0
     data = np.empty((times_jd.size, index_1.size, frequencies.size, len(dsa110.POLARIZATIONS)), np.complex64)
-    for integration in range(times_jd.size):
+    for integration, pairs in enumerate(sky.correlate(frequencies)):
         visibility = data[integration]
-        pairs = sky.correlate(integration, frequencies)
         add_rfi(pairs, events, preset.antennas, integration)
         pairs[:, silent] = 0
         pairs[:, :, silent] = 0

@@ -20,13 +20,14 @@ import numpy as np
 from contimg import files
 from contimg.errors import ConfigError
 from contimg.paths import RawName
-from contimg.telescope import dsa110, faults, uvh5
+from contimg.telescope import clock, dsa110, faults, stations, uvh5
 from contimg.telescope.correlator import FULL, PRESETS, SMALL, Noise, Preset, observe
 from contimg.telescope.corruptions import PERFECT, Corruptions, TrueGains
 from contimg.telescope.faults import Fault, FaultKind
 from contimg.telescope.interference import DeadAntennas, Interference, RfiEvent, draw_rfi
+from contimg.telescope.meridian import meridian_uvw
 from contimg.telescope.sky import Source
-from contimg.telescope.visibilities import DriftingSky, meridian_uvw
+from contimg.telescope.visibilities import DriftingSky
 
 __all__ = [
     "FULL",
@@ -45,9 +46,6 @@ __all__ = [
     "simulate",
 ]
 
-_UNIX_EPOCH_JD = 2440587.5
-_UNIX_EPOCH_MJD_S = 40587 * 86400.0
-_JD_OF_MJD_0 = 2400000.5
 _OTHER_TELESCOPE = "OVRO_LWA"
 
 
@@ -131,7 +129,7 @@ def simulate(
     """
     _check(start, groups, preset, dead, fault_list)
     directory.mkdir(parents=True, exist_ok=True)
-    gains = TrueGains.draw(corruptions, preset.antennas, _mjd_s(gains_from or start), seed)
+    gains = TrueGains.draw(corruptions, preset.antennas, clock.to_mjd_s(gains_from or start), seed)
     truth: dict[str, Any] = {
         "seed": seed,
         "declination_deg": declination_deg,
@@ -151,7 +149,7 @@ def simulate(
         rfi = draw_rfi(interference, preset.channels, preset.integrations, seed, rng)
         names = _names(group_start, naming, rng)
         offsets_s = (np.arange(preset.integrations) + 0.5) * dsa110.INTEGRATION_S
-        times_jd = group_start.timestamp() / 86400 + _UNIX_EPOCH_JD + offsets_s / 86400
+        times_jd = clock.to_jd(group_start) + offsets_s / 86400
         drifting = DriftingSky.over(sky, preset.antennas, times_jd, np.radians(declination_deg))
         for subband, subband_rng in enumerate(rng.spawn(dsa110.SUBBANDS)):
             kinds = {fault.kind for fault in faulty if subband in fault.subbands}
@@ -187,10 +185,6 @@ def _check(start: datetime, groups: int, preset: Preset, dead: DeadAntennas, fau
             raise ConfigError(f"simulation: {fault} is not in its {groups} groups of {dsa110.SUBBANDS} subbands")
 
 
-def _mjd_s(time: datetime) -> float:
-    return time.timestamp() + _UNIX_EPOCH_MJD_S
-
-
 def _names(start: datetime, naming: Naming, rng: np.random.Generator) -> list[str]:
     """File names by subband; one is opened at the beginning of the spread and one at its end."""
     delays = rng.uniform(0, naming.spread_s, dsa110.SUBBANDS)
@@ -213,8 +207,10 @@ def _write(
     """Write one subband's file with its faults."""
     antenna_1, antenna_2 = preset.baselines()
     declination_rad = float(np.radians(declination_deg))
+    uvw_m = meridian_uvw(stations.positions(), declination_rad)
     if FaultKind.CLOCKLESS in kinds:
-        times_jd = times_jd - times_jd[0] + _JD_OF_MJD_0 + dsa110.FALLBACK_MJD + dsa110.INTEGRATION_S / 2 / 86400
+        first_jd = clock.mjd_to_jd(dsa110.FALLBACK_MJD) + dsa110.INTEGRATION_S / 2 / 86400
+        times_jd = times_jd - times_jd[0] + first_jd
     if FaultKind.ZEROED in kinds:
         data = np.zeros_like(data)
     if FaultKind.MISSHAPEN in kinds:
@@ -223,7 +219,7 @@ def _write(
         times_jd,
         antenna_1,
         antenna_2,
-        meridian_uvw(antenna_1, antenna_2, declination_rad),
+        uvw_m[antenna_2] - uvw_m[antenna_1],
         dsa110.subband_frequencies(subband, preset.channels),
         preset.channel_width_hz,
         dsa110.INTEGRATION_S,
