@@ -1,0 +1,135 @@
+"""Live progress of a running workflow: a line of stages for each group, and the time left."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from contimg import progress
+from contimg.paths import DataRoot, group_start, window_of
+
+_MARKS = {"ok": ("✔", "green"), "running": ("…", "yellow"), "failed": ("✘", "bold red")}
+_INTERVAL_S = 0.5
+
+
+class Watch:
+    """Shows what becomes of `groups` in a data root while a process works on them.
+
+    Parameters
+    ----------
+    root, groups
+        Where, and which.
+    window_minutes
+        Length of a mosaic window (min), to know how many mosaics will be made.
+    typical_s
+        Expected duration (s) of each stage, until this run has measured its own.
+    cores
+        Jobs that run at once.
+    """
+
+    def __init__(
+        self, root: DataRoot, groups: Sequence[str], window_minutes: int, typical_s: dict[str, float], cores: int
+    ) -> None:
+        self._root = root
+        self._groups = list(groups)
+        self._windows = sorted({window_of(group, window_minutes) for group in groups})
+        self._typical_s = typical_s
+        self._cores = cores
+        self._began = time.time()
+        self._seen: dict[tuple[str, str], progress.Attempt] = {}
+
+    def follow(self, process: subprocess.Popen[bytes]) -> int:
+        """Show progress until the process ends; returns its exit code."""
+        console = Console()
+        if console.is_terminal:
+            with Live(console=console, refresh_per_second=4) as live:
+                while process.poll() is None:
+                    self._look()
+                    live.update(self._table())
+                    time.sleep(_INTERVAL_S)
+                self._look()
+                live.update(self._table())
+        else:
+            while process.poll() is None:
+                self._tell(console)
+                time.sleep(_INTERVAL_S)
+            self._tell(console)
+        return process.returncode
+
+    def _look(self) -> list[progress.Attempt]:
+        """Read the attempts; returns those that ended since the last look."""
+        ended = []
+        for attempt in progress.attempts(self._root):
+            key = (attempt.group, attempt.rule)
+            if attempt.outcome != "running" and self._seen.get(key) != attempt:
+                ended.append(attempt)
+            self._seen[key] = attempt
+        return ended
+
+    def _expected(self) -> list[tuple[str, str]]:
+        """Every job that the run will have: calibrator groups are known only once they were found."""
+        solved = {group for group in self._groups if ("solve" in self._rules(group)) or self._has_calibrator(group)}
+        jobs = [
+            (group, rule)
+            for group in self._groups
+            for rule in progress.STAGES
+            if rule != "mosaic" and (rule != "solve" or group in solved)
+        ]
+        return jobs + [(window, "mosaic") for window in self._windows]
+
+    def _rules(self, group: str) -> set[str]:
+        return {rule for name, rule in self._seen if name == group}
+
+    def _has_calibrator(self, group: str) -> bool:
+        path = self._root.calibrator(group)
+        return path.exists() and progress.read_json(path)["calibrator"] is not None
+
+    def _left(self) -> str:
+        """How much is done, and how long the rest will take at the pace measured so far."""
+        ended = {key: attempt for key, attempt in self._seen.items() if attempt.outcome != "running"}
+        expected = self._expected()
+        left_s = 0.0
+        for key in expected:
+            if key not in ended:
+                measured = [
+                    attempt.duration_s
+                    for (_, rule), attempt in ended.items()
+                    if rule == key[1] and attempt.duration_s
+                ]
+                left_s += sum(measured) / len(measured) if measured else self._typical_s[key[1]]
+        done = sum(key in ended for key in expected)
+        spent_s = time.time() - self._began
+        return f"{done} of {len(expected)} jobs, {spent_s:.0f} s, about {left_s / self._cores:.0f} s left"
+
+    def _table(self) -> Table:
+        table = Table(caption=self._left(), caption_justify="left")
+        table.add_column("group")
+        for stage in progress.STAGES:
+            table.add_column(stage, justify="right")
+        for name in (*self._groups, *self._windows):
+            table.add_row(
+                f"{group_start(name):%Y-%m-%d %H:%M:%S}", *(self._cell(name, stage) for stage in progress.STAGES)
+            )
+        return table
+
+    def _cell(self, name: str, stage: str) -> Text:
+        attempt = self._seen.get((name, stage))
+        if attempt is None:
+            return Text("")
+        mark, style = _MARKS[attempt.outcome]
+        took = f"{attempt.duration_s:.0f} s " if attempt.duration_s is not None else ""
+        return Text(f"{took}{mark}", style=style)
+
+    def _tell(self, console: Console) -> None:
+        for attempt in self._look():
+            what = "done" if attempt.outcome == "ok" else f"failed: {attempt.message}"
+            took = f"{attempt.duration_s:.1f} s" if attempt.duration_s is not None else ""
+            console.print(
+                f"{attempt.group} {attempt.rule:8s} {what} {took} [{self._left()}]", markup=False, soft_wrap=True
+            )
