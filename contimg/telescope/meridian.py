@@ -18,7 +18,7 @@ import numpy as np
 from astropy.time import Time
 from astropy.utils import iers
 
-from contimg.telescope import dsa110
+from contimg.telescope.site import SITE, Site
 
 # The Earth's orientation comes from the installed table; a job must not wait for a network.
 iers.conf.auto_download = False
@@ -26,18 +26,6 @@ iers.conf.auto_max_age = None
 
 _NORTH_OFFSET_RAD = np.pi / 360.0
 """Half the arc over which the angle between apparent and ICRS north is taken (pyuvdata's choice)."""
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where the array's centre is: WGS84, radians and metres."""
-
-    longitude_rad: float
-    latitude_rad: float
-    height_m: float
-
-
-SITE = Site(np.radians(dsa110.LONGITUDE_DEG), np.radians(dsa110.LATITUDE_DEG), dsa110.ELEVATION_M)
 
 
 @dataclass(frozen=True)
@@ -85,7 +73,7 @@ def sidereal_time(times_jd: np.ndarray, site: Site = SITE) -> np.ndarray:
 
 
 def apparent_to_icrs(
-    times_jd: np.ndarray, ra_rad: np.ndarray, dec_rad: np.ndarray, site: Site = SITE
+    times_jd: np.ndarray, ra_rad: np.ndarray | float, dec_rad: np.ndarray | float, site: Site = SITE
 ) -> tuple[np.ndarray, np.ndarray]:
     """ICRS right ascension and declination (rad) of apparent (topocentric, true equator) directions.
 
@@ -104,7 +92,7 @@ def apparent_to_icrs(
 
 
 def icrs_to_apparent(
-    times_jd: np.ndarray, ra_rad: np.ndarray, dec_rad: np.ndarray, site: Site = SITE
+    times_jd: np.ndarray, ra_rad: np.ndarray | float, dec_rad: np.ndarray | float, site: Site = SITE
 ) -> tuple[np.ndarray, np.ndarray]:
     """Apparent (topocentric, true equator) right ascension and declination (rad) of ICRS directions.
 
