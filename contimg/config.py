@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from contimg.errors import ConfigError
 
@@ -156,6 +156,8 @@ class Limits(_Section):
 
     conversions: int = Field(2, ge=1, json_schema_extra={"env": "MAX_CONCURRENT_CONVERSIONS"})
     images: int = Field(4, ge=1, json_schema_extra={"env": "MAX_CONCURRENT_IMAGES"})
+    parallel_imaging: bool = Field(True, json_schema_extra={"env": "PARALLEL_IMAGING"})
+    """False: one image at a time, whatever `images` says."""
     threads: int = Field(2, ge=1)
     """Threads of one solving, imaging or mosaicking job."""
     mem_mb: int = Field(6000, ge=500)
@@ -166,6 +168,121 @@ class Limits(_Section):
     mosaic_minutes: Positive = 40
     retain_minutes: Positive = 120
     backup_minutes: Positive = 60
+
+    @property
+    def image_jobs(self) -> int:
+        """How many images are made at once."""
+        return self.images if self.parallel_imaging else 1
+
+
+class Runner(_Section):
+    """The streaming runner: `contimg run`."""
+
+    poll_seconds: Positive = 5
+    """Longest time (s) between two looks at what arrived; where the system tells of arrivals, they are seen at once."""
+    lease_seconds: Annotated[float, Field(ge=10)] = 60
+    """A runner of another host counts as dead when it has not renewed its lease for this long (s)."""
+    stuck_minutes: Positive = Field(30, json_schema_extra={"env": "STUCK_JOB_TIMEOUT_MINUTES"})
+    """A job whose processes use neither processor nor disk for this long (min) is killed and due again."""
+    drain_minutes: Positive = 45
+    """Asked to stop, the runner waits this long (min) for running jobs."""
+    tmpfs_min_free_percent: Annotated[float, Field(ge=0, le=100)] = Field(
+        20, json_schema_extra={"env": "TMPFS_MIN_FREE_PERCENT"}
+    )
+    """With less of the staging folder free, conversions run one at a time."""
+    reserve_gb: Annotated[float, Field(ge=0)] = 5
+    """Free space (GB) in the data root that jobs leave; what would need more waits."""
+    memory_percent: Annotated[float, Field(gt=0, le=100)] = 75
+    """Share of the machine's memory that jobs may ask for together."""
+    mosaic_deadline_minutes: Positive = 120
+    """A window whose groups have not all ended is combined this long (min) after its end."""
+    summary_minutes: Positive = 15
+    """Shortest time (min) between two summaries."""
+    history_days: Positive = 90
+    """Days for which the ledger keeps the attempts and alerts of what has ended."""
+    profile: AbsolutePath | None = None
+    """A Snakemake profile; none: the project's own, `profiles/local`."""
+
+
+class RetryRule(_Section):
+    """How often and when one class of failure is tried again."""
+
+    retries: int | None = Field(None, ge=0)
+    """None: `retry.max_attempts`."""
+    delay_seconds: Positive = 60
+    backoff: Literal["constant", "linear", "exponential"] = "exponential"
+    """The nth delay is the first one, n times it, or 2^(n−1) times it."""
+
+
+class Retry(_Section):
+    """What is tried again, per group and class of failure; then the group is quarantined."""
+
+    max_attempts: int = Field(5, ge=0, json_schema_extra={"env": "MAX_RETRY_ATTEMPTS"})
+    """Retries of every class that has no number of its own."""
+    disk_full: RetryRule = RetryRule(retries=3, delay_seconds=300)
+    casa_timeout: RetryRule = RetryRule(retries=5)
+    memory_error: RetryRule = RetryRule(retries=2, delay_seconds=600, backoff="linear")
+    corrupt_input: RetryRule = RetryRule(retries=0)
+    missing_calibration: RetryRule = RetryRule(retries=10, delay_seconds=1800, backoff="constant")
+    default: RetryRule = RetryRule()
+
+
+Severity = Literal["info", "warning", "critical"]
+
+
+class Channel(_Section):
+    """A place that alerts are sent to."""
+
+    name: str
+    url: SecretStr
+    """In the form of the apprise library: slack://, mailto://, pagerduty://, json:// and many more."""
+    min_severity: Severity = "warning"
+
+
+class Levels(_Section):
+    """Thresholds of one condition; none: no alert of that severity."""
+
+    warning: float | None = None
+    critical: float | None = None
+
+
+class Thresholds(_Section):
+    """Where the conditions of alerts begin."""
+
+    calibration_age_hours: Levels = Levels(warning=3, critical=6)
+    failures_percent: Levels = Levels(warning=10)
+    """Of all attempts in the last hour."""
+    conversion_failures_percent: Levels = Levels(critical=20)
+    disk_free_gb: Levels = Levels(warning=200, critical=50)
+    queue_groups: Levels = Levels(warning=50, critical=100)
+    tmpfs_used_percent: Levels = Levels(critical=95)
+    group_retries: Levels = Levels(warning=3)
+
+
+class Alerts(_Section):
+    """When people are told, and how."""
+
+    level: Severity = Field("warning", json_schema_extra={"env": "ALERT_LEVEL"})
+    """What is less severe is stored but sent nowhere."""
+    thresholds: Thresholds = Thresholds()
+    repeat_hours: Positive = 4
+    """An alert that stays open and unacknowledged is sent again after this long (h)."""
+    slack_webhook_url: SecretStr | None = Field(None, json_schema_extra={"env": "SLACK_WEBHOOK_URL"})
+    critical_email: str | None = Field(None, json_schema_extra={"env": "ALERT_CRITICAL_EMAIL"})
+    """Address that critical alerts are mailed to, through `mail_server`."""
+    mail_server: SecretStr | None = None
+    """In apprise's form, mailtos://user:password@server; none: the mail server of this machine."""
+    webhook: SecretStr | None = Field(None, json_schema_extra={"env": "ALERT_WEBHOOK"})
+    """An address that gets every alert as JSON by POST."""
+    channels: tuple[Channel, ...] = ()
+    """Further channels."""
+    timeout_seconds: Positive = 20
+    """Longest time (s) for one message."""
+    heartbeat_url: SecretStr | None = None
+    """Fetched at an interval while the runner is well, so that somebody notices when it is silent."""
+    heartbeat_minutes: Positive = 5
+    api_url: str | None = None
+    """The service's readiness probe; none: whether it answers is not looked at."""
 
 
 class Retention(_Section):
@@ -238,6 +355,9 @@ class Settings(_Section):
     retention: Retention = Retention()
     archive: Archive = Archive()
     backup: Backup = Backup()
+    runner: Runner = Runner()
+    retry: Retry = Retry()
+    alerts: Alerts = Alerts()
 
     @model_validator(mode="after")
     def _safe_to_delete(self) -> Settings:

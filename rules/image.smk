@@ -24,7 +24,7 @@ rule image:
         "logs/{date}/{group}/image.benchmark.tsv"
     threads: settings.limits.threads
     resources:
-        image_share=SHARE // settings.limits.images,
+        image_share=SHARE // settings.limits.image_jobs,
         mem_mb=settings.limits.mem_mb,
         runtime=settings.limits.image_minutes,
     script:
