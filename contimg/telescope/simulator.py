@@ -125,9 +125,10 @@ def simulate(
     Raises
     ------
     ConfigError
-        If a time has no time zone, or an antenna or fault is not in the simulation.
+        If a time has no time zone, 384 is no multiple of the preset's channels, or an antenna or a fault is not in
+        the simulation.
     """
-    _check(start, groups, preset, dead, fault_list)
+    _check((start, gains_from or start), groups, preset, dead, fault_list)
     directory.mkdir(parents=True, exist_ok=True)
     gains = TrueGains.draw(corruptions, preset.antennas, clock.to_mjd_s(gains_from or start), seed)
     truth: dict[str, Any] = {
@@ -174,9 +175,17 @@ def simulate(
     return truth
 
 
-def _check(start: datetime, groups: int, preset: Preset, dead: DeadAntennas, fault_list: Sequence[Fault]) -> None:
-    if start.tzinfo is None:
-        raise ConfigError(f"simulation: start {start} has no time zone")
+def _check(
+    times: Sequence[datetime], groups: int, preset: Preset, dead: DeadAntennas, fault_list: Sequence[Fault]
+) -> None:
+    for time in times:
+        if time.tzinfo is None:
+            raise ConfigError(f"simulation: {time} has no time zone")
+    if preset.channels < 1 or 384 % preset.channels:
+        raise ConfigError(f"simulation: the 384 raw channels of a subband cannot be averaged to {preset.channels}")
+    unknown = sorted(set(preset.antennas) - set(range(stations.COUNT)))
+    if unknown:
+        raise ConfigError(f"simulation: there are no antennas {unknown}; numbers go from 0 to {stations.COUNT - 1}")
     absent = sorted(set(dead.antennas) - set(preset.antennas))
     if absent:
         raise ConfigError(f"simulation: dead antennas {absent} have no data in this preset")

@@ -53,7 +53,7 @@ def calibrator(name: str) -> Source:
 def differential_counts(flux_jy: np.ndarray) -> np.ndarray:
     """Number of sources per steradian and Jy at 1.4 GHz, dN/dS.
 
-    The sixth-order polynomial fit of Hopkins et al. 2003 (AJ 125, 465, their equation 4) to the
+    The sixth-order polynomial fit of Hopkins et al. 2003 (AJ 125, 465) to the
     Euclidean-normalised counts from 0.05 mJy to 1 Jy; held constant, as S^2.5 dN/dS, beyond.
 
     Parameters
@@ -76,8 +76,8 @@ def random_sky(
 ) -> list[Source]:
     """Draw point sources, uniform on a disc of the sky, with the counts of `differential_counts`.
 
-    The number is a Poisson draw. Spectral indices are normal about −0.7 with a scatter of 0.3, as those of steep
-    and flat sources together at 1.4 GHz (Condon 1984, ApJ 287, 461).
+    The number is a Poisson draw. Spectral indices are normal about −0.7, the usual mean at 1.4 GHz, with a scatter
+    of 0.3.
 
     Parameters
     ----------
