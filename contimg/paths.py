@@ -135,6 +135,29 @@ class DataRoot:
         """Record of the rule's try with that number, from 1."""
         return self.log(group, rule).with_name(f"{rule}.{number}.attempt.json")
 
+    def quarantine(self, group: str) -> Path:
+        """Folder of a group's files that cannot be used, with the reason."""
+        return self.root / "quarantine" / group
+
+    def archive_record(self, kind: str, group: str) -> Path:
+        """What is known of the archived copy of a group's Measurement Set (ms), images (image) or raw files (raw)."""
+        return self.root / "archive" / kind / group_date(group) / f"{group}.json"
+
+    @property
+    def backups(self) -> Path:
+        """Folder of the snapshots."""
+        return self.root / "backups"
+
+    @property
+    def state(self) -> Path:
+        """Folder of what the programs remember."""
+        return self.root / "state"
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger: an index, made again from the files if it is lost."""
+        return self.state / "ledger.sqlite3"
+
     @property
     def reports(self) -> Path:
         """Folder of the reports."""
