@@ -133,3 +133,11 @@ class ChangedError(ContimgError):
 
 class BusyError(ContimgError):
     """Another process is doing the same on this data root."""
+
+
+class LedgerError(ContimgError):
+    """The ledger is absent, damaged or of another version; it is an index, built again from the files."""
+
+
+class LeaseError(ContimgError):
+    """Another runner holds the data root, or this one no longer does."""

@@ -1,0 +1,1 @@
+"""The streaming runner: scan → plan → Snakemake → settle → alert → sleep."""

@@ -1,0 +1,72 @@
+"""What time it is, and whether the clock was put forward or back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+_STEP_S = 5.0
+"""A wall clock that moves this much (s) against the steady one was set, not disciplined."""
+
+
+class Clock(Protocol):
+    """A wall clock, a steady one, and how fast the wall clock runs."""
+
+    rate: float
+    """Seconds of the wall clock in a second of real time."""
+
+    def now(self) -> float:
+        """Wall clock: Unix time (s)."""
+        ...
+
+    def steady(self) -> float:
+        """Real seconds since some moment; nobody can set it."""
+        ...
+
+
+class SystemClock:
+    """The machine's own."""
+
+    rate = 1.0
+
+    def now(self) -> float:
+        """Unix time (s)."""
+        return time.time()
+
+    def steady(self) -> float:
+        """Seconds since boot, those in which the machine slept included."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class ScaledClock:
+    """A simulated wall clock, for soaks: it starts at `start` and runs `rate` times as fast as real time."""
+
+    def __init__(self, start: float, rate: float) -> None:
+        self.rate = rate
+        self._start = start
+        self._began = time.monotonic()
+
+    def now(self) -> float:
+        """Simulated Unix time (s)."""
+        return self._start + self.rate * (time.monotonic() - self._began)
+
+    def steady(self) -> float:
+        """Real seconds since boot."""
+        return time.monotonic()
+
+
+@dataclass
+class StepDetector:
+    """Compares the wall clock with the steady one."""
+
+    clock: Clock
+    _offset: float | None = None
+
+    def step(self) -> float:
+        """Seconds by which the wall clock was put forward (negative: back) since the last call; 0 if it was not."""
+        offset = self.clock.now() - self.clock.rate * self.clock.steady()
+        before, self._offset = self._offset, offset
+        if before is None or abs(offset - before) < _STEP_S * self.clock.rate:
+            return 0.0
+        return offset - before

@@ -1,0 +1,175 @@
+"""The lease: one holder whatever happens, and a dead one is followed at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from contimg import files
+from contimg.errors import LeaseError
+from contimg.paths import DataRoot
+from contimg.runner import lease as leases
+from contimg.runner import processes
+from contimg.runner.processes import Identity
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> DataRoot:
+    return DataRoot(tmp_path)
+
+
+def say(_: str) -> None:
+    pass
+
+
+def _hold(root: DataRoot, told: object) -> None:
+    try:
+        leases.acquire(root, 10, say)
+    except LeaseError as error:
+        told.put(str(error))  # type: ignore[attr-defined]
+        return
+    told.put("held")  # type: ignore[attr-defined]
+    time.sleep(60)
+
+
+def start_holder(root: DataRoot) -> multiprocessing.process.BaseProcess:
+    told = FORK.Queue()
+    process = FORK.Process(target=_hold, args=(root, told))
+    process.start()
+    assert told.get(timeout=10) == "held"
+    return process
+
+
+def stop(process: multiprocessing.process.BaseProcess) -> None:
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
+
+
+def test_of_many_that_start_at_once_one_gets_it(root: DataRoot) -> None:
+    told = FORK.Queue()
+    runners = [FORK.Process(target=_hold, args=(root, told)) for _ in range(8)]
+    for runner in runners:
+        runner.start()
+    answers = [told.get(timeout=20) for _ in runners]
+    for runner in runners:
+        stop(runner)
+    assert answers.count("held") == 1
+    assert all("another runner" in answer or "at work" in answer for answer in answers if answer != "held")
+
+
+def test_a_killed_holder_is_followed_at_once(root: DataRoot) -> None:
+    first = start_holder(root)
+    with pytest.raises(LeaseError, match=f"pid {first.pid}"):
+        leases.acquire(root, 10, say)
+    stop(first)
+    began = time.monotonic()
+    lease = leases.acquire(root, 10, say)
+    assert lease.number == 2
+    assert time.monotonic() - began < 1
+
+
+def test_a_stopped_holder_is_not_dead(root: DataRoot) -> None:
+    first = start_holder(root)
+    os.kill(first.pid or 0, signal.SIGSTOP)
+    with pytest.raises(LeaseError, match="at work"):
+        leases.acquire(root, 10, say)
+    stop(first)
+
+
+def test_a_number_used_again_is_another_process(root: DataRoot) -> None:
+    leases.acquire(root, 10, say)
+    path = root.state / "lease" / "00000001.json"
+    content = json.loads(path.read_text())
+    content["identity"]["started"] -= 1000
+    files.write_json(path, content)
+    assert leases.acquire(root, 10, say).number == 2
+
+
+def _elsewhere(root: DataRoot) -> leases.Lease:
+    """A lease whose holder lives on another host."""
+    lease = leases.acquire(root, 10, say)
+    lease._identity = dataclasses.replace(Identity.own(), host="elsewhere", space="another boot:1", pid=1)
+    lease.renew()
+    return lease
+
+
+def test_a_silent_holder_elsewhere_is_followed_after_its_time(root: DataRoot) -> None:
+    other = _elsewhere(root)
+    began = time.monotonic()
+    assert leases.acquire(root, 1.0, say).number == 2
+    assert 1.0 <= time.monotonic() - began < 3
+    with pytest.raises(LeaseError, match="taken over"):
+        other.renew()
+
+
+def _renew_for_ever(root: DataRoot, told: object) -> None:
+    lease = _elsewhere(root)
+    told.put("held")  # type: ignore[attr-defined]
+    while True:
+        lease.renew()
+        time.sleep(0.1)
+
+
+def test_a_living_holder_elsewhere_is_respected(root: DataRoot) -> None:
+    told = FORK.Queue()
+    other = FORK.Process(target=_renew_for_ever, args=(root, told))
+    other.start()
+    told.get(timeout=10)
+    with pytest.raises(LeaseError, match="elsewhere"):
+        leases.acquire(root, 2.0, say)
+    stop(other)
+
+
+def test_a_released_lease_is_free_at_once(root: DataRoot) -> None:
+    leases.acquire(root, 10, say).release()
+    assert leases.acquire(root, 10, say).number == 2
+
+
+def test_old_leases_do_not_pile_up(root: DataRoot) -> None:
+    for _ in range(12):
+        leases.acquire(root, 10, say).release()
+    assert len(list((root.state / "lease").iterdir())) <= 6
+
+
+def test_a_holder_that_cannot_renew_gives_up_before_others_take_over(root: DataRoot, monkeypatch) -> None:
+    lease = leases.acquire(root, 1.0, say)
+
+    def broken(*_: object) -> None:
+        raise OSError("read-only file system")
+
+    monkeypatch.setattr(files, "write_json", broken)
+    lease.renew()
+    time.sleep(0.6)
+    with pytest.raises(LeaseError, match="cannot be renewed"):
+        lease.renew()
+
+
+def test_an_unreadable_lease_is_not_guessed_at(root: DataRoot) -> None:
+    leases.acquire(root, 10, say)
+    (root.state / "lease" / "00000001.json").write_text("{")
+    with pytest.raises(LeaseError, match="cannot be read"):
+        leases.acquire(root, 10, say)
+
+
+def test_marked_processes_are_found_and_killed(root: DataRoot) -> None:
+    lease = leases.acquire(root, 10, say)
+    environment = os.environ | {processes.MARK: lease.mark}
+    shell = subprocess.Popen(["sh", "-c", "setsid sleep 60 & sleep 60"], env=environment)
+    deadline = time.monotonic() + 5
+    while len(processes.marked(lease.mark)) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    found = processes.marked(leases.mark_of(root))
+    assert {process.name() for process in found} == {"sh", "sleep"}
+    assert processes.kill(found) == 3
+    shell.wait()
+    assert processes.marked(lease.mark) == []
