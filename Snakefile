@@ -7,7 +7,7 @@
 # Paths are relative to the data root. Settings: config/config.yaml.
 
 
-configfile: workflow.source_path("config/config.yaml")
+configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 include: "rules/common.smk"
@@ -30,18 +30,22 @@ localrules:
     mosaics,
 
 
+# The detections are named first so that they run side by side: a checkpoint alone asks for one at a time.
 rule all:
     default_target: True
     input:
+        detections_due,
         mosaics_due,
         "reports/summary.html",
 
 
 rule images:
     input:
+        detections_due,
         images_due,
 
 
 rule mosaics:
     input:
+        detections_due,
         mosaics_due,

@@ -11,6 +11,8 @@ checkpoint detect:
         "logs/{date}/{group}/detect.log",
     benchmark:
         "logs/{date}/{group}/detect.benchmark.tsv"
+    conda:
+        "../envs/contimg.yaml"
     resources:
         mem_mb=500,
         runtime=5,
@@ -38,6 +40,8 @@ rule solve:
         "logs/{date}/{group}/solve.log",
     benchmark:
         "logs/{date}/{group}/solve.benchmark.tsv"
+    conda:
+        "../envs/contimg.yaml"
     threads: settings.limits.threads
     resources:
         mem_mb=settings.limits.mem_mb,
@@ -57,6 +61,8 @@ rule select:
         "logs/{date}/{group}/select.log",
     benchmark:
         "logs/{date}/{group}/select.benchmark.tsv"
+    conda:
+        "../envs/contimg.yaml"
     resources:
         mem_mb=500,
         runtime=5,

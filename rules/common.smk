@@ -138,3 +138,8 @@ def mosaics_due(_):
         window_of(group, settings.mosaic.window_minutes) for group in image_groups()
     }
     return [relative(root.mosaic(window)) for window in sorted(windows)]
+
+
+def raw_mb(group):
+    """Size (MB) of a group's raw files, which is about that of its Measurement Set."""
+    return found[group].raw_bytes // 1_000_000 if group in found else 2400

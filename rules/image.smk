@@ -22,6 +22,8 @@ rule image:
         "logs/{date}/{group}/image.log",
     benchmark:
         "logs/{date}/{group}/image.benchmark.tsv"
+    conda:
+        "../envs/contimg.yaml"
     threads: settings.limits.threads
     resources:
         image_share=SHARE // settings.limits.image_jobs,

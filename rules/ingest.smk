@@ -12,6 +12,8 @@ rule convert:
         "logs/{date}/{group}/convert.log",
     benchmark:
         "logs/{date}/{group}/convert.benchmark.tsv"
+    conda:
+        "../envs/contimg.yaml"
     threads: settings.limits.threads
     resources:
         conversion_share=SHARE // settings.limits.conversions,
@@ -22,8 +24,3 @@ rule convert:
         runtime=settings.limits.convert_minutes,
     script:
         "../scripts/convert.py"
-
-
-def raw_mb(group):
-    """Size (MB) of a group's raw files, which is about that of its Measurement Set."""
-    return found[group].raw_bytes // 1_000_000 if group in found else 2400

@@ -34,6 +34,8 @@ rule mosaic:
         "logs/{date}/{window}/mosaic.log",
     benchmark:
         "logs/{date}/{window}/mosaic.benchmark.tsv"
+    conda:
+        "../envs/contimg.yaml"
     threads: settings.limits.threads
     resources:
         mem_mb=settings.limits.mem_mb,

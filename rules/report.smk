@@ -16,6 +16,8 @@ rule summary:
         "logs/summary.log",
     benchmark:
         "logs/summary.benchmark.tsv"
+    conda:
+        "../envs/contimg.yaml"
     resources:
         mem_mb=500,
         runtime=10,

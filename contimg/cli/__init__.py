@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contimg import __version__
-from contimg.cli import config, demo, simulate
+from contimg.cli import config, simulate
 from contimg.errors import ContimgError
 
-COMMANDS = (simulate, demo, config)
+COMMANDS = (simulate, config)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,29 @@
+"""Make room: archive and remove what is old enough and no longer needed."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+
+from contimg.cli.settings import add_settings, load_settings
+from contimg.paths import DataRoot
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--dry-run", action="store_true", help="only say what would go, and why")
+    add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Say what goes, then do it."""
+    from contimg.ops import retention
+    from contimg.ops.lock import only_one
+
+    settings = load_settings(options)
+    root, now = DataRoot(settings.data_root), datetime.now(UTC)
+    if options.dry_run:
+        print(retention.described(retention.plan_now(root, settings, now)))
+        return 0
+    with only_one(root, "retention"):
+        return min(retention.run(root, settings, now, print), 1)

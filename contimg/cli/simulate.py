@@ -1,0 +1,81 @@
+"""Simulate raw DSA-110 groups of a known sky around the transit of a calibrator."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import date
+from pathlib import Path
+
+from contimg.errors import ConfigError
+
+DAY = date(2026, 1, 12)
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    parser.add_argument("directory", type=Path, help="folder for the raw files; truth.json is written beside it")
+    parser.add_argument("--preset", choices=["small", "full"], default="small", help="size of the array")
+    parser.add_argument("--groups", type=int, default=6, help="how many groups")
+    parser.add_argument("--calibrator", default="J0834+5534", help="which source transits")
+    parser.add_argument("--before", type=int, default=2, help="groups before the one in which it transits")
+    parser.add_argument("--day", type=date.fromisoformat, default=DAY, help="UTC day of the transit")
+    parser.add_argument("--declination", type=float, default=54.57, help="pointing (deg)")
+    parser.add_argument("--min-flux", type=float, default=0.01, help="faintest random source (Jy)")
+    parser.add_argument("--max-flux", type=float, default=1.0, help="brightest random source (Jy)")
+    parser.add_argument("--sefd", type=float, default=6500.0, help="noise of one antenna (Jy); 0: none")
+    parser.add_argument("--rfi", type=int, default=0, help="persistent narrow-band transmitters, and bursts a group")
+    parser.add_argument("--dead", type=int, nargs="*", default=(), help="0-based numbers of dead antennas")
+    parser.add_argument("--name-spread", type=float, default=1.0, help="spread of a group's file names (s)")
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="KIND:GROUP[:SUBBANDS]", help="e.g. zeroed:3:5,6 (repeatable)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="same seed, same files")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the files."""
+    from contimg.telescope import simulator
+    from contimg.telescope.scenarios import transit_scenario
+
+    preset = simulator.PRESETS[options.preset]
+    scenario = transit_scenario(
+        options.calibrator,
+        options.day,
+        groups=options.groups,
+        groups_before=options.before,
+        group_s=preset.length_s,
+        declination_deg=options.declination,
+        min_flux_jy=options.min_flux,
+        max_flux_jy=options.max_flux,
+        seed=options.seed,
+    )
+    simulator.simulate(
+        options.directory,
+        scenario.start,
+        scenario.groups,
+        preset=preset,
+        sky=scenario.sky,
+        declination_deg=scenario.declination_deg,
+        noise=simulator.Noise(options.sefd) if options.sefd else simulator.Noise(enabled=False),
+        interference=simulator.Interference(options.rfi, options.rfi),
+        dead=simulator.DeadAntennas(tuple(options.dead)),
+        naming=simulator.Naming(spread_s=options.name_spread),
+        fault_list=[_fault(text) for text in options.fault],
+        seed=options.seed,
+    )
+    print(f"{options.groups} groups in {options.directory}, the truth in {options.directory.parent / 'truth.json'}")
+    return 0
+
+
+def _fault(text: str):  # noqa: ANN202 — the simulator is imported late
+    """Take `KIND:GROUP[:SUBBANDS]` apart."""
+    from contimg.telescope.simulator import Fault, FaultKind
+
+    try:
+        kind, group, *rest = text.split(":")
+        subbands = {"subbands": tuple(int(number) for number in rest[0].split(","))} if rest else {}
+        return Fault(FaultKind(kind), int(group), **subbands)
+    except ValueError:
+        kinds = ", ".join(kind.value for kind in FaultKind)
+        raise ConfigError(f"--fault {text}: not KIND:GROUP[:SUBBANDS] with a kind of {kinds}") from None

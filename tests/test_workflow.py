@@ -1,0 +1,301 @@
+"""The whole workflow with real Snakemake, CASA and WSClean: what must come out of three groups around a transit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from truth import Sky, peaks, plane
+
+from contimg.paths import DataRoot, group_of
+from contimg.telescope.faults import Fault, FaultKind
+from contimg.telescope.scenarios import transit_scenario
+from contimg.telescope.simulator import SMALL, simulate
+
+pytestmark = pytest.mark.slow
+
+CHECKOUT = Path(__file__).parents[1]
+SEED = 5
+OLD = 1_700_000_000
+"""A time long past: files of that age have arrived for good."""
+
+
+def sky_and_start(groups: int, before: int, min_flux_jy: float = 0.05):
+    """Sources far enough apart (3′) that none is measured with its neighbour."""
+    scenario = transit_scenario(
+        "J0834+5534",
+        date(2026, 1, 12),
+        groups=groups,
+        groups_before=before,
+        group_s=SMALL.length_s,
+        min_flux_jy=min_flux_jy,
+        max_flux_jy=1.0,
+        seed=SEED,
+    )
+    kept = []
+    for source in scenario.sky:
+        near = (
+            np.hypot(
+                (source.ra_deg - other.ra_deg) * np.cos(np.radians(source.dec_deg)), source.dec_deg - other.dec_deg
+            )
+            for other in kept
+        )
+        if all(distance > 0.05 for distance in near):
+            kept.append(source)
+    return scenario, kept
+
+
+def raw_groups(folder: Path, groups: int, before: int, **options) -> dict:
+    """Simulate groups into `folder/incoming`, as files that arrived long ago."""
+    scenario, sky = sky_and_start(groups, before)
+    truth = simulate(
+        folder / "incoming",
+        scenario.start,
+        groups,
+        preset=SMALL,
+        sky=sky,
+        declination_deg=scenario.declination_deg,
+        seed=SEED,
+        **options,
+    )
+    for path in (folder / "incoming").iterdir():
+        os.utime(path, (OLD, OLD))
+    return truth
+
+
+def snakemake(root: Path, *arguments: str, settings: dict | None = None) -> subprocess.CompletedProcess[str]:
+    """Call Snakemake as a user does."""
+    (root / "test.yaml").write_text(
+        yaml.safe_dump({"data_root": str(root), "limits": {"threads": 1}, **(settings or {})})
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--profile",
+        "profiles/local",
+        "--configfile",
+        str(root / "test.yaml"),
+    ]
+    return subprocess.run(
+        [*command, *arguments],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        env=environment(root),
+    )
+
+
+def environment(root: Path) -> dict[str, str]:
+    """An empty home, so that nothing depends on it, and nothing goes into it unseen."""
+    (root / "home").mkdir(exist_ok=True)
+    cache = str(root / "cache")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "MPL", "CONTIMG_"))}
+    return kept | {"HOME": str(root / "home"), "XDG_CACHE_HOME": cache, "XDG_CONFIG_HOME": cache}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its data root, its groups in order of time, the truth, and what Snakemake printed."""
+
+    root: DataRoot
+    groups: list[str]
+    sky: Sky
+    said: str
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    """Three groups, the calibrator in the second; the third has a zeroed and a truncated subband."""
+    folder = tmp_path_factory.mktemp("workflow")
+    raw_groups(
+        folder,
+        groups=3,
+        before=1,
+        fault_list=[
+            Fault(FaultKind.ZEROED, 2, (4,)),
+            Fault(FaultKind.TRUNCATED, 2, (11,)),
+            Fault(FaultKind.SPLIT, 0, (3,)),
+        ],
+    )
+    before = {path.name: path.stat().st_size for path in (folder / "incoming").iterdir()}
+    done = snakemake(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name: path.stat().st_size for path in (folder / "incoming").iterdir()} == before
+    assert not any(path for path in (folder / "home").rglob("*") if path.is_file()), (
+        "something was written to the home"
+    )
+    root = DataRoot(folder)
+    groups = sorted(path.stem for path in root.groups.iterdir())
+    return Run(root, groups, Sky.read(folder / "truth.json"), done.stdout + done.stderr)
+
+
+def products(run: Run, group: str) -> tuple[Path, Path, Path]:
+    return tuple(run.root.image(group, f"{kind}.fits") for kind in ("image", "noise", "pb"))
+
+
+def test_sources_come_out_with_their_fluxes_and_places(run):
+    for group in run.groups:
+        image, noise, pb = products(run, group)
+        found = peaks(image, noise, pb, min_snr=15)
+        beam_deg = plane(image)[2]["BMIN"]
+        expected = np.nonzero(run.sky.inside(pb, 0.52))[0]
+        assert expected.size >= 5
+        for source in expected:
+            distance = found.position.separation(run.sky.position[source]).deg
+            nearest = int(np.argmin(distance))
+            name = f"{group} {run.sky.names[source]}"
+            assert distance[nearest] < beam_deg / 10, f"{name} is {distance[nearest] * 3600:.1f} arcsec off"
+            true = run.sky.flux_jy[source]
+            error = abs(found.flux_jy[nearest] - true)
+            limit = (
+                0.02 * true if run.sky.names[source].startswith("J0834") and group == run.groups[1] else 0.03 * true
+            )
+            assert error < max(limit, 3 * true / found.snr[nearest]), (
+                f"{name}: {found.flux_jy[nearest]} Jy, true {true}"
+            )
+
+
+def test_nothing_is_invented(run):
+    for group in run.groups:
+        image, noise, pb = products(run, group)
+        found = peaks(image, noise, pb, min_snr=7)
+        beam_deg = plane(image)[2]["BMAJ"]
+        for position, snr in zip(found.position, found.snr, strict=True):
+            nearest = position.separation(run.sky.position).deg.min()
+            assert nearest < beam_deg, f"{group}: {snr:.1f} sigma at {position.to_string('hmsdms')}, where nothing is"
+
+
+def test_the_noise_is_what_the_sefd_predicts(run):
+    for group in run.groups:
+        sidecar = json.loads(run.root.image(group, "json").read_text())
+        assert 0.8 < sidecar["noise_jy"] / sidecar["thermal_noise_jy"] < 1.2
+
+
+def test_the_images_say_how_they_were_calibrated(run):
+    for group in run.groups:
+        sidecar = json.loads(run.root.image(group, "json").read_text())
+        selection = json.loads(run.root.image(group, "selection.json").read_text())
+        header = plane(run.root.image(group))[2]
+        assert selection["verdict"] == sidecar["verdict"] == "fresh"
+        assert selection["calibrator"] == "J0834+5534"
+        assert run.groups[1] in selection["set"]
+        assert header["BUNIT"] == "Jy/beam"
+        assert header["TELESCOP"] == "OVRO_MMA"
+        for key in ("BMAJ", "BMIN", "BPA", "RESTFRQ", "DATE-OBS", "CRVAL1", "CTYPE1"):
+            assert key in header
+
+
+def test_bad_subbands_are_named_and_the_group_goes_on(run):
+    manifest = json.loads(run.root.manifest(run.groups[2]).read_text())
+    assert manifest["state"] == "incomplete"
+    assert manifest["subbands"]["04"]["state"] == "zeroed"
+    assert manifest["subbands"]["11"]["state"] == "truncated"
+    sidecar = json.loads(run.root.ms_sidecar(run.groups[2]).read_text())
+    assert sorted(sidecar["missing_subbands"]) == [4, 11]
+
+
+def test_the_mosaic_is_as_deep_as_its_weights_say(run):
+    mosaics = sorted((run.root.root / "mosaics").glob("*/*.image.fits"))
+    assert mosaics
+    for path in mosaics:
+        window = group_of(path)
+        sidecar = json.loads(run.root.mosaic(window, "json").read_text())
+        image, _, _ = plane(path)
+        weight = plane(run.root.mosaic(window, "weight.fits"))[0]
+        coverage = plane(run.root.mosaic(window, "coverage.fits"))[0]
+        several = (coverage >= min(3, len(sidecar["groups"]))) & np.isfinite(image)
+        scaled = image[several] * np.sqrt(weight[several])  # of unit noise where there is no source
+        spread = 1.4826 * np.median(np.abs(scaled - np.median(scaled)))
+        assert 0.9 < spread < 1.1
+
+
+def test_a_second_call_finds_nothing_to_do(run):
+    again = snakemake(run.root.root, "-n")
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def counted(said: str) -> dict[str, int]:
+    """The job table of a dry run."""
+    rows = [line.split() for line in said.splitlines()]
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
+
+
+def test_going_back(run):
+    forced = counted(snakemake(run.root.root, "-n", "--forcerun", "image").stdout)
+    assert forced["image"] == 3
+    assert forced["mosaic"] >= 1
+    assert "convert" not in forced
+    assert "solve" not in forced
+    until = counted(snakemake(run.root.root, "-n", "--forcerun", "image", "--until", "image").stdout)
+    assert until["image"] == 3
+    assert "mosaic" not in until
+    image = run.root.image(run.groups[0])
+    single = snakemake(run.root.root, "-n", "--forcerun", "image", "--", str(image.relative_to(run.root.root)))
+    assert counted(single.stdout) == {"image": 1, "total": 1}
+
+
+def test_the_report_holds_the_pictures_and_the_table(run):
+    report = run.root.reports / "report.html"
+    made = snakemake(run.root.root, "--report", str(report))
+    assert made.returncode == 0, made.stderr
+    text = report.read_text()
+    for word in ("Mosaics", "Images", "Calibration", "Summary", *run.groups):
+        assert word in text
+
+
+def test_every_job_left_its_record(run):
+    for group in run.groups:
+        for rule in ("convert", "detect", "select", "image"):
+            record = json.loads(run.root.attempt(group, rule, 1).read_text())
+            assert record["outcome"] == "ok"
+            assert record["duration_s"] > 0
+
+
+def test_without_a_calibrator_groups_wait_and_take_it_up_later(tmp_path):
+    truth = raw_groups(tmp_path, groups=2, before=0)
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    for name in truth["groups"][0]["files"]:
+        shutil.move(tmp_path / "incoming" / name, aside / name)
+    waiting = snakemake(tmp_path)
+    said = waiting.stdout + waiting.stderr
+    assert waiting.returncode == 0, said
+    root = DataRoot(tmp_path)
+    (target,) = [path.stem for path in root.groups.iterdir()]
+    assert f"{target} waits: no usable calibration set" in said
+    assert not root.image(target).exists()
+    summary = json.loads((root.reports / "summary.json").read_text())
+    assert target in json.dumps(summary)
+    for path in aside.iterdir():
+        shutil.move(path, tmp_path / "incoming" / path.name)
+    done = snakemake(tmp_path, "images")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert root.image(target).exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"imaging": {"robut": 0}}, "imaging.robut: no such setting"),
+        ({"ingest": {"min_subbands": 99}}, "ingest.min_subbands"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_runs(tmp_path, settings, said):
+    (tmp_path / "incoming").mkdir()
+    refused = snakemake(tmp_path, "-n", settings=settings)
+    assert refused.returncode != 0
+    assert said in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stderr
