@@ -1,0 +1,73 @@
+"""What a calibrator is: a direction, a flux at every frequency of the band, and whether it is a point source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+CATALOGUE_FREQUENCY_HZ = 1.4e9
+"""Frequency at which catalogues state their L-band (20 cm) flux."""
+UNKNOWN_SPECTRAL_INDEX = -0.7
+"""For a flux at one frequency only: what most bright sources at 1.4 GHz have; 5 % to the edges of the band."""
+
+
+@dataclass(frozen=True)
+class FluxModel:
+    """Flux density as a polynomial in the logarithms: log10(S / Jy) = Σ cᵢ · log10(ν / reference)ⁱ.
+
+    The form of Perley & Butler (2017, ApJS 230, 7); two coefficients make a power law.
+    """
+
+    coefficients: tuple[float, ...]
+    reference_hz: float
+    source: str
+    """Where the model is from."""
+
+    @classmethod
+    def power_law(cls, flux_jy: float, spectral_index: float, source: str) -> FluxModel:
+        """Model with a flux (Jy) at 1.4 GHz and S ∝ ν^spectral_index."""
+        return cls((float(np.log10(flux_jy)), spectral_index), CATALOGUE_FREQUENCY_HZ, source)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> FluxModel:
+        """Model from what `to_json` gave."""
+        return cls(tuple(content["coefficients"]), content["reference_hz"], content["source"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain content for a JSON file."""
+        return {"coefficients": list(self.coefficients), "reference_hz": self.reference_hz, "source": self.source}
+
+    def flux(self, frequency_hz: np.ndarray | float) -> np.ndarray:
+        """Flux density (Jy) at each frequency (Hz)."""
+        x = np.log10(np.asarray(frequency_hz, dtype=np.float64) / self.reference_hz)
+        return 10.0 ** np.polynomial.polynomial.polyval(x, self.coefficients)
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """A source of a catalogue, with a flux in L band.
+
+    `compact` says that it is a point source on every baseline of the array, so that a point models it; only such a
+    source is solved on. An extended one still counts as a blend. `extent_arcsec` is its largest extent, 0 if unknown.
+    """
+
+    name: str
+    ra_deg: float
+    """ICRS."""
+    dec_deg: float
+    """ICRS."""
+    flux_model: FluxModel
+    compact: bool = True
+    extent_arcsec: float = 0.0
+
+    def flux(self, frequency_hz: np.ndarray | float) -> np.ndarray:
+        """Flux density (Jy) at each frequency (Hz)."""
+        return self.flux_model.flux(frequency_hz)
+
+    @property
+    def flux_jy(self) -> float:
+        """Flux density (Jy) at 1.4 GHz."""
+        return float(self.flux(CATALOGUE_FREQUENCY_HZ))

@@ -1,0 +1,167 @@
+"""Selection: the active set nearest in time, else the nearest within reach, else an error that says why."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contimg.config import Calibration, Settings
+from contimg.errors import ErrorClass, MissingCalibrationError
+from contimg.files import write_json
+from contimg.paths import DataRoot, group_id
+from contimg.science.select import select
+
+START = datetime(2026, 1, 25, 12, 0, tzinfo=UTC)
+INTEGRATIONS, INTEGRATION_S = 24, 12.884902
+MIDDLE = START + timedelta(seconds=(INTEGRATIONS - 1) / 2 * INTEGRATION_S)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> DataRoot:
+    return DataRoot(tmp_path)
+
+
+@pytest.fixture
+def settings(root: DataRoot) -> Settings:
+    return Settings(data_root=root.root)
+
+
+@pytest.fixture
+def target(root: DataRoot) -> Path:
+    path = root.manifest(group_id(START))
+    content = {
+        "group": group_id(START),
+        "start_jd": 2440587.5 + START.timestamp() / 86400,
+        "integrations": INTEGRATIONS,
+        "integration_s": INTEGRATION_S,
+        "declination_deg": 54.57,
+    }
+    write_json(path, content)
+    return path
+
+
+@pytest.fixture
+def make(root: DataRoot) -> Callable[..., Path]:
+    def set_at(hours: float, **changes: Any) -> Path:
+        """Write the set.json of a set observed so many hours after the target's middle."""
+        observed = MIDDLE + timedelta(hours=hours)
+        group = group_id(observed)
+        content = {
+            "group": group,
+            "calibrator": {"name": "J0834+5534"},
+            "observed_utc": observed.isoformat(),
+            "valid_from": (observed - timedelta(hours=3)).isoformat(),
+            "valid_until": (observed + timedelta(hours=3)).isoformat(),
+            "quality": {"passed": True, "reasons": []},
+            "declination_deg": 54.57,
+        }
+        write_json(root.set(group), {**content, **changes})
+        return root.set(group)
+
+    return set_at
+
+
+def test_nearest_active_set_is_fresh(
+    target: Path, settings: Settings, make: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    sets = [make(-2.5), make(1.5), make(-2.0), make(-20)]
+    content = select(target, sets, settings)
+    assert content == {
+        "group": "20260125T120000",
+        "verdict": "fresh",
+        "age_hours": pytest.approx(1.5),
+        "set": sets[1].relative_to(settings.data_root).as_posix(),
+        "calibrator": "J0834+5534",
+        "considered": [],
+        "warning": None,
+        "note": None,
+    }
+    assert not caplog.records
+
+
+def test_without_an_active_set_the_nearest_comes_with_a_warning(
+    target: Path, settings: Settings, make: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    sets = [make(-4.5), make(5.9), make(-20)]
+    content = select(target, sets, settings)
+    assert (content["verdict"], content["age_hours"]) == ("nearest", pytest.approx(4.5))
+    assert "observed 4.5 h before" in content["warning"]
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "20260125T120000" in record.message
+    assert "4.5 h" in record.message
+
+
+@pytest.mark.parametrize(("hours", "verdict"), [(2.999, "fresh"), (3.001, "nearest"), (-5.999, "nearest")])
+def test_limits(target: Path, settings: Settings, make: Callable[..., Path], hours: float, verdict: str) -> None:
+    assert select(target, [make(hours)], settings)["verdict"] == verdict
+
+
+def test_validity_in_the_set_wins(target: Path, settings: Settings, make: Callable[..., Path]) -> None:
+    long = make(-8, valid_until=(MIDDLE + timedelta(hours=1)).isoformat())
+    near = make(1, valid_from=(MIDDLE + timedelta(minutes=30)).isoformat())
+    assert select(target, [long, near], settings)["set"].endswith(f"{long.parent.name}/set.json")
+    near_again = make(1, valid_from=None, valid_until=None)
+    assert select(target, [long, near_again], settings)["age_hours"] == pytest.approx(1)
+
+
+def test_failed_set_is_never_used(target: Path, settings: Settings, make: Callable[..., Path]) -> None:
+    failed = make(0.5, quality={"passed": False, "reasons": ["phase scatter 31° over 20°"]})
+    content = select(target, [failed, make(-5)], settings)
+    assert content["verdict"] == "nearest"
+    assert content["considered"] == [
+        {
+            "set": failed.relative_to(settings.data_root).as_posix(),
+            "offset_hours": 0.5,
+            "reason": "failed its quality gate: phase scatter 31° over 20°",
+        }
+    ]
+    with pytest.raises(MissingCalibrationError, match="phase scatter"):
+        select(target, [failed], settings)
+
+
+def test_another_pointing_serves_with_a_note(target: Path, settings: Settings, make: Callable[..., Path]) -> None:
+    content = select(target, [make(1, declination_deg=16.27)], settings)
+    assert content["verdict"] == "fresh"
+    assert "+16.27°" in content["note"]
+
+
+def test_nothing_usable_says_what_and_why(target: Path, settings: Settings, make: Callable[..., Path]) -> None:
+    broken = make(2)
+    broken.write_text("{")
+    sets = [make(-7), broken, *(make(hours) for hours in range(10, 20))]
+    with pytest.raises(MissingCalibrationError) as caught:
+        select(target, sets, settings)
+    text = str(caught.value)
+    assert caught.value.error_class is ErrorClass.MISSING_CALIBRATION
+    assert "\n" not in text
+    assert text.startswith("20260125T120000: no calibration set can be used")
+    assert "cannot be read" in text
+    assert "-7.0 h, not active, and observed more than 6 h away" in text
+    assert "and 6 more" in text
+    with pytest.raises(MissingCalibrationError, match="there is none"):
+        select(target, [], settings)
+
+
+def test_reach_is_a_setting(target: Path, root: DataRoot, make: Callable[..., Path]) -> None:
+    wide = Settings(data_root=root.root, calibration=Calibration(nearest_within_hours=12))
+    assert select(target, [make(-11)], wide)["verdict"] == "nearest"
+
+
+def test_equal_inputs_give_equal_bytes(target: Path, settings: Settings, make: Callable[..., Path]) -> None:
+    sets = [make(-2), make(2), make(-1, quality={"passed": False})]
+    first = json.dumps(select(target, sets, settings))
+    assert json.dumps(select(target, reversed(sets), settings)) == first
+    # Of two equally far, the later; a set that would not be chosen changes nothing.
+    assert json.loads(first)["set"].endswith(f"{sets[1].parent.name}/set.json")
+    assert json.dumps(select(target, [*sets, make(2.5), make(-30)], settings)) == first
+    relative = [path.relative_to(settings.data_root) for path in sets]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(settings.data_root)
+        assert json.dumps(select(target, relative, settings)) == first
