@@ -1,0 +1,1 @@
+"""What keeps the pipeline alive: alerts, retention, archive, backup and restore."""

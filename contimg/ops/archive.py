@@ -1,0 +1,234 @@
+"""Cold storage: what is removed from the data root is kept there, as one bundle each, and can be fetched.
+
+A bundle's name carries kind, group and a checksum of what it holds, so equal data have one bundle and different data
+never overwrite each other. The bundles are the truth; the record in `archive/` of the data root says which of them
+stands for the group's files, and when it was last read back whole.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from contimg import __version__, files
+from contimg.config import Settings
+from contimg.errors import BundleError, ChangedError, ConfigError, StoreError, UnsafePathError
+from contimg.ops import bundle
+from contimg.ops.contents import Contents, checksummed, guarded, holds, listing, unchanged
+from contimg.ops.store import Store, open_store, sync_folder
+from contimg.paths import DataRoot, group_date
+
+KINDS = ("ms", "image", "raw")
+"""What is archived: a group's Measurement Set, its images, its raw files."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Files and folders of the data root that are archived, removed and fetched together."""
+
+    kind: str
+    group: str
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the data root knows of an archived copy. Times are UTC, in ISO form."""
+
+    kind: str
+    group: str
+    destination: str
+    """The store, as the settings named it."""
+    name: str
+    """Of the bundle in the store."""
+    paths: tuple[str, ...]
+    """The files and folders that it holds, relative to the data root."""
+    size: int
+    """Of the originals (bytes)."""
+    digest: str
+    verified: str
+    """When the copy was last read back whole."""
+    removed: str | None = None
+    """When the originals were removed; None while they are there."""
+    fetched: str | None = None
+    """When they were last fetched; their age counts from then."""
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Record:
+        """Read it back from a file's content."""
+        return cls(**{**content, "paths": tuple(content["paths"])})
+
+
+def configured(settings: Settings) -> Store:
+    """Return the store that the settings name.
+
+    Raises
+    ------
+    ConfigError
+        If they name none.
+    """
+    if settings.archive.destination is None:
+        raise ConfigError("archive.destination: names no folder or remote; nothing can be archived or fetched")
+    return open_store(settings.archive.destination, settings.archive.timeout_minutes)
+
+
+def record_of(root: DataRoot, kind: str, group: str) -> Record | None:
+    """Record of a group's archived copy, if there is one."""
+    path = root.archive_record(kind, group)
+    if not path.exists():
+        return None
+    return Record.from_json(files.read_json(path))
+
+
+def is_removed(root: DataRoot, kind: str, group: str) -> bool:
+    """Whether a group's files of that kind were archived and then removed (and not fetched since)."""
+    record = record_of(root, kind, group)
+    return record is not None and record.removed is not None
+
+
+def save(root: DataRoot, record: Record) -> None:
+    """Write a record so that it survives a power failure."""
+    path = root.archive_record(record.kind, record.group)
+    files.write_json(path, asdict(record))
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    sync_folder(path.parent)
+
+
+def put(store: Store, root: DataRoot, unit: Unit, now: datetime) -> tuple[Record, Contents]:
+    """Checksum, archive, read the copy back, record: in that order; the originals are not touched.
+
+    Returns
+    -------
+    Record, Contents
+        The record, and what was archived, for a last look before the originals are removed.
+
+    Raises
+    ------
+    UnsafePathError
+        If a path leads out of the data root.
+    ChangedError
+        If the originals changed meanwhile.
+    StoreError, BundleError
+        If the copy cannot be made or does not verify.
+    """
+    entries = checksummed(root.root, listing(root.root, unit.paths))
+    about = {"kind": unit.kind, "group": unit.group, "paths": [guarded(root.root, path) for path in unit.paths]}
+    contents = Contents({**about, "version": __version__}, entries)
+    name = f"{unit.kind}/{group_date(unit.group)}/{unit.group}.{contents.digest[:12]}{bundle.SUFFIX}"
+    before = record_of(root, unit.kind, unit.group)
+    known = before is not None and (before.name, before.destination) == (name, store.destination)
+    if not (known and _is_whole(store, name, contents)):
+        with store.write(name) as stream:
+            bundle.write(stream, root.root, contents)
+        if not unchanged(entries, listing(root.root, unit.paths)):
+            raise ChangedError(f"{unit.kind} of {unit.group}: changed while it was archived; it stays")
+        if verify(store, name).digest != contents.digest:
+            raise BundleError(f"{store.destination}: {name} is not what was written; the original stays")
+    record = replace(_new_record(store, name, contents, now), fetched=before.fetched if before else None)
+    save(root, record)
+    return record, contents
+
+
+def _is_whole(store: Store, name: str, contents: Contents) -> bool:
+    try:
+        return verify(store, name).digest == contents.digest
+    except (BundleError, StoreError):
+        return False
+
+
+def verify(store: Store, name: str) -> Contents:
+    """Read a bundle back whole.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be read.
+    BundleError
+        If the bundle does not verify.
+    """
+    try:
+        with store.read(name) as stream:
+            return bundle.verify(stream)
+    except BundleError as error:
+        raise BundleError(f"{store.destination}: {name}: {error}") from None
+
+
+def check(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
+    """Read a bundle back whole, and record that; where the record is lost, it is made again.
+
+    Raises
+    ------
+    StoreError, BundleError
+        As `verify`.
+    """
+    contents = verify(store, name)
+    record = record_of(root, contents.about["kind"], contents.about["group"])
+    if record is None:
+        there = all((root.root / path).exists() for path in contents.about["paths"])
+        record = replace(_new_record(store, name, contents, now), removed=None if there else _iso(now))
+    if record.name == name:
+        save(root, replace(record, verified=_iso(now)))
+    return contents
+
+
+def _new_record(store: Store, name: str, contents: Contents, now: datetime) -> Record:
+    kind, group, paths = (contents.about[key] for key in ("kind", "group", "paths"))
+    return Record(
+        kind, group, store.destination, name, tuple(paths), contents.size, contents.digest, verified=_iso(now)
+    )
+
+
+def names_of(store: Store, root: DataRoot, kind: str, group: str) -> list[str]:
+    """Names of a group's bundles; the one that the record stands for comes first."""
+    names = store.names(f"{kind}/{group_date(group)}")
+    own = sorted(name for name in names if Path(name).name.startswith(f"{group}."))
+    record = record_of(root, kind, group)
+    return sorted(own, key=lambda name: not (record and record.name == name))
+
+
+def fetch(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
+    """Bring back what a bundle holds, with its times, to where it was. Nothing that is there is replaced.
+
+    Raises
+    ------
+    StoreError, BundleError
+        If it cannot be read whole; nothing has then appeared.
+    UnsafePathError
+        If something else is in its place.
+    """
+    try:
+        with store.read(name) as stream:
+            contents = bundle.read_contents(stream)
+        paths = [root.root / path for path in contents.about["paths"]]
+        for path in paths:
+            own = [entry for entry in contents.entries if _belongs(entry.path, path.relative_to(root.root))]
+            if path.exists() and not holds(root.root, own):
+                raise UnsafePathError(f"{path}: is there and differs from the archived one; move it away first")
+        missing = [path for path in paths if not path.exists()]
+        if missing:
+            part = files.part_path(missing[0])
+            try:
+                with store.read(name) as stream:
+                    part.mkdir(parents=True)
+                    bundle.extract(stream, part)
+                for path in missing:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    (part / path.relative_to(root.root)).rename(path)
+            finally:
+                files.remove(part)
+    except BundleError as error:
+        raise BundleError(f"{store.destination}: {name}: {error}") from None
+    save(root, replace(_new_record(store, name, contents, now), fetched=_iso(now)))
+    return contents
+
+
+def _belongs(name: str, path: Path) -> bool:
+    return Path(name).is_relative_to(path)
+
+
+def _iso(now: datetime) -> str:
+    return now.isoformat(timespec="seconds")

@@ -1,0 +1,291 @@
+"""What is on the disks: everything that is old enough to go, and what each of it is still needed for."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+
+from contimg import files
+from contimg.config import Settings
+from contimg.errors import ContimgError, MissingCalibrationError
+from contimg.ops.archive import Unit, is_removed, record_of
+from contimg.ops.contents import listing
+from contimg.paths import DataRoot, RawName, group_of, group_start, window_of
+from contimg.science import groups as grouping
+from contimg.science.select import select
+
+_FITS_BLOCK = 2880
+_IMAGES = ("image.fits", "noise.fits", "pb.fits", "png")
+
+
+@dataclass(frozen=True)
+class Aged:
+    """Something that is old enough to go.
+
+    Attributes
+    ----------
+    size
+        In bytes.
+    made
+        When it was made, or last fetched from the archive.
+    needed
+        Why it must stay all the same; None if nothing needs it.
+    """
+
+    unit: Unit
+    size: int
+    made: datetime
+    needed: str | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One look at the disks.
+
+    Attributes
+    ----------
+    free
+        Free bytes on the data root's file system.
+    logs, images, measurement_sets, raw
+        What is older than its limit, oldest first. Where there is much, it is looked at only as far as it is read.
+    """
+
+    now: datetime
+    free: int
+    logs: Iterable[Aged]
+    images: Iterable[Aged]
+    measurement_sets: Iterable[Aged]
+    raw: Iterable[Aged]
+
+
+def gather(root: DataRoot, settings: Settings, now: datetime) -> Facts:
+    """Look at the disks."""
+    look = _Look(root, settings, now)
+    free = shutil.disk_usage(root.root).free
+    return Facts(now, free, look.logs(), look.images(), look.measurement_sets(), look.raw())
+
+
+def look_again(root: DataRoot, settings: Settings, unit: Unit, now: datetime) -> str | None:
+    """Why a unit must stay, as things are at this moment; None if nothing needs it."""
+    return _Look(root, settings, now).needed(unit)
+
+
+@dataclass(frozen=True)
+class _Look:
+    root: DataRoot
+    settings: Settings
+    now: datetime
+
+    # What there is
+
+    def logs(self) -> Iterator[Aged]:
+        """Folders of logs and attempt records, and Snakemake's own logs."""
+        found = []
+        for path in (*self.root.root.glob("logs/*/*/"), *self.root.root.glob(".snakemake/log/*.log")):
+            newest = max(each.stat().st_mtime for each in (path, *path.glob("**/*")))
+            found.append((datetime.fromtimestamp(newest, UTC), Unit("log", path.stem, (path,))))
+        return self._aged(found, self.settings.retention.log_days)
+
+    def images(self) -> Iterator[Aged]:
+        """The images of each group; those of one mosaic window have one age."""
+        windows: dict[str, dict[str, datetime]] = {}
+        for path in self.root.root.glob("images/*/*.image.fits"):
+            group = group_of(path)
+            windows.setdefault(self._window(group), {})[group] = self._made("image", group, path)
+        found = [
+            (max(members.values()), self._image_unit(group)) for members in windows.values() for group in members
+        ]
+        return self._aged(found, self.settings.retention.image_days)
+
+    def measurement_sets(self) -> Iterator[Aged]:
+        """Every Measurement Set."""
+        found = []
+        for path in self.root.root.glob("ms/*/*.ms"):
+            group = group_of(path)
+            sidecar = self.root.ms_sidecar(group)
+            made = self._made("ms", group, sidecar if sidecar.exists() else path)
+            found.append((made, Unit("ms", group, (path,))))
+        return self._aged(found, self.settings.retention.ms_days)
+
+    def raw(self) -> Iterator[Aged]:
+        """The raw files of every group that has some."""
+        found = []
+        opened = (RawName.parse(path.name).opened for path in self.root.incoming.glob("????-*_sb??.hdf5"))
+        days = {(time + timedelta(days=step)).strftime("%Y%m%d") for time in opened for step in (-1, 0, 1)}
+        for manifest in (path for day in days for path in self.root.groups.glob(f"{day}T*.json")):
+            group = grouping.load(manifest)
+            names = [each.path for each in (*group.subbands.values(), *group.duplicates) if each.path]
+            there = tuple(path for path in (self.root.root / name for name in names) if path.exists())
+            if there:
+                found.append(
+                    (max(self._made("raw", group.name, path) for path in there), Unit("raw", group.name, there))
+                )
+        return self._aged(found, self.settings.retention.ms_days)
+
+    def _aged(self, found: Iterable[tuple[datetime, Unit]], days: float) -> Iterator[Aged]:
+        for made, unit in sorted(found, key=lambda one: (one[0], one[1].group)):
+            if self.now - made < timedelta(days=days):
+                return
+            try:
+                size = sum(entry.size for entry in listing(self.root.root, unit.paths))
+                yield Aged(unit, size, made, self.needed(unit))
+            except (ContimgError, OSError, ValueError, KeyError, TypeError) as error:  # what is not understood stays
+                yield Aged(unit, 0, made, f"it cannot be judged: {error}")
+
+    def _made(self, kind: str, group: str, path: Path) -> datetime:
+        return max(datetime.fromtimestamp(path.stat().st_mtime, UTC), self._fetched(kind, group))
+
+    def _fetched(self, kind: str, group: str) -> datetime:
+        record = record_of(self.root, kind, group)
+        if record and record.fetched:
+            return datetime.fromisoformat(record.fetched)
+        return datetime.fromtimestamp(0, UTC)
+
+    def _image_unit(self, group: str) -> Unit:
+        paths = (self.root.image(group, product) for product in _IMAGES)
+        return Unit("image", group, tuple(path for path in paths if path.exists()))
+
+    # What it is needed for
+
+    def needed(self, unit: Unit) -> str | None:
+        """Why a unit must stay; None if nothing needs it."""
+        if unit.kind == "log":
+            return None
+        if unit.kind == "image":
+            window = self._window(unit.group)
+            for path in self.root.image(unit.group).parent.glob("*.image.fits"):
+                if self._window(group_of(path)) == window and (reason := self._group_needs(group_of(path))):
+                    other = "" if group_of(path) == unit.group else f"its mosaic's image {group_of(path)} stays: "
+                    return other + reason
+            return None
+        if unit.kind == "raw" and (reason := self._raw_differs(unit.group)):
+            return reason
+        return self._group_needs(unit.group)
+
+    def _group_needs(self, group: str) -> str | None:
+        """Why a group's files must stay: it is not through, or something may yet be made from them."""
+        if self.root.quarantine(group).exists():
+            return "the group is in quarantine"
+        if job := self._running(group):
+            return f"a job of its own runs ({job})"
+        if not is_removed(self.root, "image", group):
+            if not self.root.image(group, "json").exists():
+                return "its image is not made"
+            for product in ("image.fits", "noise.fits", "pb.fits"):
+                if not whole_fits(self.root.image(group, product)):
+                    return f"its {product} is missing or broken"
+            if reason := self._upgrade(group):
+                return reason
+        return self._mosaic_lacks(group)
+
+    def _running(self, group: str) -> str | None:
+        for path in self.root.log(group, "any").parent.glob("*.attempt.json"):
+            attempt = files.read_json(path)
+            if attempt["outcome"] == "running" and psutil.pid_exists(attempt["pid"]):
+                started = psutil.Process(attempt["pid"]).create_time()
+                if abs(started - attempt["pid_started"]) < 1:
+                    return str(attempt["rule"])
+        return None
+
+    def _upgrade(self, group: str) -> str | None:
+        """Why the image may be made again: its selection, the sets in reach, and those that are still to come."""
+        sidecar = files.read_json(self.root.image(group, "json"))
+        selection = files.read_json(self.root.image(group, "selection.json"))
+        if any(sidecar.get(key) != selection[key] for key in ("set", "verdict")):
+            return "its image is about to be made with another set"
+        reach = timedelta(hours=self.settings.calibration.nearest_within_hours)
+        start = group_start(group)
+        near = [name for name in self._groups_around(start) if abs(group_start(name) - start) <= reach]
+        for other in near:
+            if reason := self._set_to_come(other):
+                return reason
+        sets = [path for path in map(self.root.set, near) if path.exists()]
+        try:
+            if select(self.root.manifest(group), sets, self.settings) != selection:
+                return "a better set is there; its image is due again"
+        except MissingCalibrationError:
+            pass  # the sets that it was made with are gone: nothing better will come of what is left
+        return None
+
+    def _groups_around(self, start: datetime) -> set[str]:
+        days = {(start + timedelta(days=step)).strftime("%Y-%m-%d") for step in (-1, 0, 1)}
+        return {name for day in days for name in self._groups_of(day)}
+
+    def _groups_of(self, day: str) -> set[str]:
+        manifests = self.root.groups.glob(f"{day.replace('-', '')}T*.json")
+        folders = self.root.root.glob(f"calibration/{day}/*/")
+        return {path.name.removesuffix(".json") for path in (*manifests, *folders)}
+
+    def _set_to_come(self, group: str) -> str | None:
+        """Why a group may still give a set."""
+        if self.root.set(group).exists() or self.root.quarantine(group).exists():
+            return None
+        calibrator, manifest = self.root.calibrator(group), self.root.manifest(group)
+        if (calibrator.exists() and not files.read_json(calibrator)["calibrator"]) or not manifest.exists():
+            return None
+        found = grouping.load(manifest)
+        if found.state == "unusable" or not (self.root.ms(group).exists() or grouping.raw_present(self.root, found)):
+            return None
+        if not calibrator.exists():
+            return f"group {group}, in reach of it, may give a set: nobody has looked for its calibrator yet"
+        return f"group {group}, in reach of it, will give a set"
+
+    def _mosaic_lacks(self, group: str) -> str | None:
+        window = self._window(group)
+        mosaic, image = self.root.mosaic(window), self.root.image(group)
+        if not whole_fits(mosaic) or not self.root.mosaic(window, "json").exists():
+            return "its mosaic is not made"
+        made = files.read_json(self.root.mosaic(window, "json"))
+        if group not in {group_of(Path(path)) for path in made["made"]["inputs"]["images"]}:
+            return "its mosaic is without it"
+        if image.exists() and image.stat().st_mtime_ns > mosaic.stat().st_mtime_ns:
+            return "its mosaic is older than its image"
+        return None
+
+    def _raw_differs(self, group: str) -> str | None:
+        manifest = grouping.load(self.root.manifest(group))
+        if not manifest.usable:
+            return f"the group is {manifest.state}"
+        for subband in (*manifest.subbands.values(), *manifest.duplicates):
+            path = self.root.root / str(subband.path)
+            if subband.good and not path.exists():
+                return f"{subband.path} is not there"
+            if subband.path and path.exists():
+                status = path.stat()
+                if (status.st_size, status.st_mtime_ns) != (subband.size, subband.mtime_ns):
+                    return f"{subband.path} is not the file that was processed"
+        return None
+
+    def _window(self, group: str) -> str:
+        return window_of(group, self.settings.mosaic.window_minutes)
+
+
+def whole_fits(path: Path) -> bool:
+    """Whether a FITS file is there and as long as its headers say."""
+    if not path.is_file():
+        return False
+    size, position = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while position < size:
+            file.seek(position)
+            cards: dict[str, str] = {}
+            while "END" not in cards:
+                block = file.read(_FITS_BLOCK).decode("ascii", errors="replace")
+                if len(block) < _FITS_BLOCK:
+                    return False
+                texts = (block[start : start + 80] for start in range(0, _FITS_BLOCK, 80))
+                cards |= {text[:8].strip(): text[10:].split("/")[0].strip() for text in texts}
+            try:
+                axes = [int(cards[f"NAXIS{axis}"]) for axis in range(1, int(cards["NAXIS"]) + 1)]
+                values = (math.prod(axes) + int(cards.get("PCOUNT", 0))) * int(cards.get("GCOUNT", 1)) if axes else 0
+                data = values * abs(int(cards["BITPIX"])) // 8
+            except (KeyError, ValueError):
+                return False
+            position = file.tell() + -(-data // _FITS_BLOCK) * _FITS_BLOCK
+    return 0 < position == size
