@@ -86,6 +86,12 @@ class Calibration(_Section):
     """Gate: largest flagged fraction of the solutions of antennas with data."""
     max_phase_scatter_deg: Positive = 20.0
     """Gate: largest residual phase scatter (deg) of the calibrated calibrator."""
+    max_amplitude_scatter: Fraction = 0.3
+    """Gate: largest residual amplitude scatter of the calibrated calibrator, as a fraction of its flux."""
+    max_dead_antennas: Fraction = 0.3
+    """Gate: largest fraction of the antennas with data that have no solution at all."""
+    max_bandpass_roughness: Fraction = 0.3
+    """Gate: largest scatter of the bandpass amplitudes from channel to channel, as a fraction."""
 
     @model_validator(mode="after")
     def _reach(self) -> Calibration:
@@ -343,6 +349,8 @@ class Settings(_Section):
     data_root: AbsolutePath = Field(json_schema_extra={"env": "DATA_ROOT"})
     groups: tuple[str, ...] = ()
     """Work on these groups only (default: all that incoming/ and groups/ hold)."""
+    scan_incoming: bool = True
+    """False: the named groups are taken as their manifests have them. The runner, which has scanned, says so."""
     ingest: Ingest = Ingest()
     staging: Staging = Staging()
     flag: Flag = Flag()

@@ -32,9 +32,11 @@ SHARE = 1000
 try:
     settings = configuration.validated(config)
     root = DataRoot(settings.data_root)
-    found = {
-        group.name: group for group in grouping.scan(root, settings, datetime.now(UTC))
-    }
+    if settings.scan_incoming:
+        groups_now = grouping.scan(root, settings, datetime.now(UTC))
+    else:
+        groups_now = grouping.loaded(root, settings.groups)
+    found = {group.name: group for group in groups_now}
 except ContimgError as error:
     raise WorkflowError(str(error)) from None
 

@@ -1,10 +1,10 @@
 """The lease: one runner a data root, over crashes and over hosts.
 
 Leases are numbered files in `state/lease/`; the highest number holds. To take over, a runner proves that the holder
-is dead and links a file with the next number, which only one can do. On the holder's own host the proof is its process
-(number and start time); from another host it is that the lease has not been renewed for `lease_seconds`, measured by
-the observer's own steady clock, so that no two clocks are compared. A holder that finds a higher number, or that
-could not renew for half that time, has lost the data root and must stop at once.
+is dead and links a file with the next number, which only one can do. On the holder's own host the proof is its
+process (number and start time); from another host it is that the lease has not been renewed for `lease_seconds`,
+measured by the observer's own steady clock, so that no two clocks are compared. A holder that finds a higher number,
+or that could not renew for half that time, has lost the data root and must stop at once.
 """
 
 from __future__ import annotations

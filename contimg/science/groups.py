@@ -15,13 +15,13 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from math import degrees
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from contimg import files
 from contimg.config import Settings
@@ -157,7 +157,45 @@ def raw_present(root: DataRoot, group: Group) -> bool:
     return all((root.root / str(subband.path)).exists() for subband in group.good.values())
 
 
-def scan(root: DataRoot, settings: Settings, now: datetime) -> list[Group]:
+def loaded(root: DataRoot, names: Collection[str]) -> list[Group]:
+    """Groups as their manifests have them, in order of time; names without a manifest are left out."""
+    return [load(root.manifest(name)) for name in sorted(names) if root.manifest(name).exists()]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of time to look at, so that a scan costs the same however much is in the folders.
+
+    Attributes
+    ----------
+    first, last
+        Unix times (s): the groups whose starts lie between them are looked at.
+    manifests
+        Names of all groups that have a manifest and start between the times, or near them (`margin_s`).
+    """
+
+    first: float
+    last: float
+    manifests: frozenset[str]
+
+    margin_s: ClassVar[float] = 2 * _REACH_S
+    """No file of a group in the stretch, and no group of such a file, is further than this outside it."""
+
+    @classmethod
+    def around(cls, opened_s: float) -> tuple[float, float]:
+        """Times between which the group of a file starts that was opened at that time (all Unix, s)."""
+        return opened_s - _REACH_S - _NAME_SPREAD_S, opened_s + _REACH_S + _NAME_SPREAD_S
+
+    def holds(self, name: str) -> bool:
+        """Whether the group with that name starts in it."""
+        return self.first <= group_start(name).timestamp() <= self.last
+
+    def near(self, opened_s: float) -> bool:
+        """Whether a file that was opened at that time may matter."""
+        return self.first - self.margin_s <= opened_s <= self.last + self.margin_s
+
+
+def scan(root: DataRoot, settings: Settings, now: datetime, stretch: Stretch | None = None) -> list[Group]:
     """Find the groups of the files in `incoming/` and bring their manifests up to date.
 
     Parameters
@@ -168,6 +206,8 @@ def scan(root: DataRoot, settings: Settings, now: datetime) -> list[Group]:
         `ingest` says when a group is taken as it is; `groups`, if not empty, which groups to look at.
     now
         Present time, with a time zone.
+    stretch
+        If given, only the groups in it are looked at, whatever `groups` says.
 
     Returns
     -------
@@ -175,10 +215,18 @@ def scan(root: DataRoot, settings: Settings, now: datetime) -> list[Group]:
         In order of time: every group that has files in `incoming/`, and those named in `settings.groups` that have
         a manifest.
     """
-    arrived = _arrived(root, settings.groups)
-    known = _known(root, arrived, settings.groups)
+    if stretch:
+        arrived = _arrived(root, stretch.near)
+        known = {group.name: group for group in _readable(root, stretch.manifests)}
+    else:
+        arrived = _arrived(root, _near_any(settings.groups))
+        known = _known(root, arrived, settings.groups)
     gathered = _gathered(_looked_at(root, arrived, known, now))
-    names = set(settings.groups) & (known.keys() | gathered.keys()) if settings.groups else gathered.keys()
+    names = set(gathered)
+    if stretch:
+        names = {name for name in names if stretch.holds(name)}
+    elif settings.groups:
+        names = set(settings.groups) & (known.keys() | gathered.keys())
     result = []
     for name in sorted(names):
         before = known.get(name)
@@ -186,7 +234,9 @@ def scan(root: DataRoot, settings: Settings, now: datetime) -> list[Group]:
         if group != before:
             _write(root, group, before)
         result.append(group)
-    if not settings.groups:
+    if stretch:
+        known = {name: group for name, group in known.items() if stretch.holds(name)}
+    if stretch or not settings.groups:
         _drop_emptied(root, known, gathered, arrived)
     return result
 
@@ -211,16 +261,21 @@ class _Member(NamedTuple):
     frame: Frame | None
 
 
-def _arrived(root: DataRoot, names: Collection[str]) -> list[_File]:
-    """The finished files in `incoming/`, or those whose names are near the named groups, in order of their names."""
+def _near_any(names: Collection[str]) -> Callable[[float], bool]:
+    """Whether a file that was opened at a time (s, Unix) may belong to one of the named groups; no names: all may."""
     starts = [group_start(name).timestamp() for name in names]
+    return lambda opened_s: not starts or min(abs(opened_s - start) for start in starts) <= _REACH_S
+
+
+def _arrived(root: DataRoot, near: Callable[[float], bool]) -> list[_File]:
+    """The finished files in `incoming/` that are near, in order of their names."""
     result = []
     with os.scandir(root.incoming) as entries:
         for entry in entries:
             try:
                 name = RawName.parse(entry.name)
                 opened_s = name.opened.timestamp()
-                if starts and min(abs(opened_s - start) for start in starts) > _REACH_S:
+                if not near(opened_s):
                     continue
                 status = entry.stat()
             except (MisshapenFileError, FileNotFoundError):
@@ -237,17 +292,21 @@ def _known(root: DataRoot, arrived: Iterable[_File], names: Collection[str]) -> 
         for file in arrived
         for step in (-_REACH_S, 0, _REACH_S)
     }
-    known = {}
     root.groups.mkdir(parents=True, exist_ok=True)
-    with os.scandir(root.groups) as entries:
-        for entry in entries:
-            name, suffix = entry.name[:15], entry.name[15:]
-            if suffix == ".json" and (name[:-3] in bins or name in names):
-                try:
-                    known[name] = load(Path(entry.path))
-                except (ValueError, KeyError, TypeError) as error:
-                    log.warning("%s: no manifest can be read from it (%r); it is made anew", entry.path, error)
-    return known
+    there = [name.removesuffix(".json") for name in os.listdir(root.groups) if name.endswith(".json")]  # noqa: PTH208
+    return {group.name: group for group in _readable(root, (n for n in there if n[:-3] in bins or n in names))}
+
+
+def _readable(root: DataRoot, names: Iterable[str]) -> Iterator[Group]:
+    """The groups whose manifests can be read."""
+    for name in names:
+        path = root.manifest(name)
+        try:
+            yield load(path)
+        except FileNotFoundError:
+            continue
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("%s: no manifest can be read from it (%r); it is made anew", path, error)
 
 
 def _looked_at(root: DataRoot, arrived: Iterable[_File], known: Mapping[str, Group], now: datetime) -> list[_Member]:
