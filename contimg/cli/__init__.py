@@ -8,13 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from contimg import __version__
-from contimg.cli import config, simulate
+from contimg.cli import config, demo, retain, simulate
 from contimg.errors import ContimgError
 
-COMMANDS = (simulate, config)
+COMMANDS = (simulate, demo, retain, config)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
-        name = Path(command.__file__).stem
+        name = command.__name__.rpartition(".")[2]
         summary = (command.__doc__ or "").splitlines()[0]
         subparser = subparsers.add_parser(name, help=summary, description=summary)
         command.add(subparser)

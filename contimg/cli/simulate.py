@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _fault(text: str):  # noqa: ANN202 — the simulator is imported late
+def _fault(text: str):
     """Take `KIND:GROUP[:SUBBANDS]` apart."""
     from contimg.telescope.simulator import Fault, FaultKind
 

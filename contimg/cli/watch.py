@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Sequence
 
 from rich.console import Console
 from rich.live import Live
@@ -19,12 +18,14 @@ _INTERVAL_S = 0.5
 
 
 class Watch:
-    """Shows what becomes of `groups` in a data root while a process works on them.
+    """Shows what becomes of the groups in a data root while a process works on them.
 
     Parameters
     ----------
-    root, groups
-        Where, and which.
+    root
+        Where.
+    groups
+        How many groups there will be.
     window_minutes
         Length of a mosaic window (min), to know how many mosaics will be made.
     typical_s
@@ -34,11 +35,13 @@ class Watch:
     """
 
     def __init__(
-        self, root: DataRoot, groups: Sequence[str], window_minutes: int, typical_s: dict[str, float], cores: int
+        self, root: DataRoot, groups: int, window_minutes: int, typical_s: dict[str, float], cores: int
     ) -> None:
         self._root = root
-        self._groups = list(groups)
-        self._windows = sorted({window_of(group, window_minutes) for group in groups})
+        self._expected_groups = groups
+        self._window_minutes = window_minutes
+        self._groups: list[str] = []
+        self._windows: list[str] = []
         self._typical_s = typical_s
         self._cores = cores
         self._began = time.time()
@@ -64,6 +67,8 @@ class Watch:
 
     def _look(self) -> list[progress.Attempt]:
         """Read the attempts; returns those that ended since the last look."""
+        self._groups = sorted(path.stem for path in self._root.groups.glob("*.json"))
+        self._windows = sorted({window_of(group, self._window_minutes) for group in self._groups})
         ended = []
         for attempt in progress.attempts(self._root):
             key = (attempt.group, attempt.rule)
@@ -94,6 +99,8 @@ class Watch:
         """How much is done, and how long the rest will take at the pace measured so far."""
         ended = {key: attempt for key, attempt in self._seen.items() if attempt.outcome != "running"}
         expected = self._expected()
+        if len(self._groups) < self._expected_groups:
+            return "looking at the files"
         left_s = 0.0
         for key in expected:
             if key not in ended:

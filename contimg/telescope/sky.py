@@ -32,12 +32,12 @@ class Source:
 
 
 _CALIBRATORS = {
-    "J0834+5534": Source("J0834+5534", 15 * (8 + 34 / 60 + 54.904 / 3600), 55 + 34 / 60 + 21.07 / 3600, 8.8),
+    "J0834+5534": Source("J0834+5534", 15 * (8 + 34 / 60 + 54.904 / 3600), 55 + 34 / 60 + 21.07 / 3600, 8.8, -0.36),
 }
 
 
 def calibrator(name: str) -> Source:
-    """A calibrator by name: J0834+5534 (VLA calibrator manual: position, flux at 20 cm; flat spectrum).
+    """A calibrator by name: J0834+5534 (VLA calibrator manual: position, fluxes at 20 and 90 cm).
 
     Raises
     ------

@@ -1,0 +1,88 @@
+"""Half an hour of simulated sky, made into a calibrated mosaic and held against the truth."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from contimg.cli.settings import CHECKOUT
+from contimg.errors import ToolFailedError
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "directory", type=Path, nargs="?", default=Path("demo"), help="data root (default: %(default)s)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Simulate, run the workflow, and show what came out."""
+    from rich.console import Console
+
+    from contimg import config, demo
+    from contimg.cli.watch import Watch
+    from contimg.paths import DataRoot
+
+    began = time.monotonic()
+    console = Console(highlight=False)
+    root = DataRoot(options.directory.absolute())
+    demo.write_settings(root)
+    settings = config.load(root.root / "config.yaml")
+    if not (root.root / "truth.json").exists():
+        console.print(f"simulating {demo.GROUPS} groups around the transit of {demo.CALIBRATOR} in {root.incoming}")
+        simulation = demo.start_simulation(root)
+        _must(simulation.wait(), "the simulation", demo.log_path(root))
+    console.print("running the workflow: UVH5 → Measurement Set → calibration → image → mosaic")
+    snakemake = demo.start_snakemake(CHECKOUT, root)
+    watch = Watch(root, demo.GROUPS, settings.mosaic.window_minutes, demo.TYPICAL_S, os.cpu_count() or 1)
+    _must(watch.follow(snakemake), "the workflow", demo.log_path(root))
+    report = root.reports / "report.html"
+    _must(demo.start_snakemake(CHECKOUT, root, "--report", str(report)).wait(), "the report", demo.log_path(root))
+    console.print(_table(root))
+    for kind, paths in {
+        "mosaic": sorted((root.root / "mosaics").glob("*/*.image.fits")),
+        "picture": sorted((root.root / "mosaics").glob("*/*.png")),
+        "report": [report],
+    }.items():
+        for path in paths:
+            console.print(f"{kind:8s} {path}", soft_wrap=True)
+    console.print(f"took {timedelta(seconds=round(time.monotonic() - began))}")
+    return 0
+
+
+def _must(code: int, what: str, log: Path) -> None:
+    if code:
+        last = log.read_text(errors="replace").splitlines()[-15:]
+        raise ToolFailedError("\n".join([f"{what} failed; its output is in {log} and ends with", *last]))
+
+
+def _table(root):
+    """One row a group: its calibration, its image, and how the image compares with the truth."""
+    from rich.table import Table
+
+    from contimg.demo import recovery
+    from contimg.files import read_json
+    from contimg.paths import group_of
+
+    table = Table("group", "set", "verdict", "noise", "thermal", "sources of truth recovered", "flux ratio")
+    for path in sorted(root.groups.glob("*.json")):
+        group = path.stem
+        if not root.image(group, "json").exists():
+            table.add_row(group, "", "waits", "", "", "", "")
+            continue
+        image = read_json(root.image(group, "json"))
+        truth = recovery(root, group)
+        table.add_row(
+            group,
+            f"{image['calibrator']} in {group_of(Path(image['set']))}",
+            f"{image['verdict']}, {image['age_hours'] * 60:.0f} min; {image['quality']}",
+            f"{image['noise_jy'] * 1e3:.2f} mJy",
+            f"{image['thermal_noise_jy'] * 1e3:.2f} mJy",
+            f"{truth.recovered} of {truth.expected}",
+            f"{truth.flux_ratio:.3f}",
+        )
+    return table
