@@ -33,6 +33,7 @@ _CLOCKLESS_DAYS = 3.0
 _POLARIZATIONS = (dsa110.POLARIZATIONS, (-5, -7, -8, -6))
 _FREQUENCY_TOLERANCE = 0.01
 """Largest deviation of a frequency from the subband's own, in channel widths."""
+_PAIRS = ("ant_1_array", "ant_2_array")
 _NEXT = "it is left out"
 
 
@@ -42,9 +43,8 @@ class Header:
 
     path: Path
     subband: int
-    start_jd: float
-    """First `time_array` value, exact: the centre of the first integration (UTC Julian date)."""
-    integrations: int
+    times_jd: np.ndarray
+    """Centres of the integrations (UTC Julian dates), exact, shape (integrations,)."""
     integration_s: float
     declination_rad: float
     """Apparent declination of the pointing."""
@@ -56,6 +56,16 @@ class Header:
     """Rows of one integration, autocorrelations included."""
     site: Site
     """The array's centre."""
+
+    @property
+    def start_jd(self) -> float:
+        """First `time_array` value: what a group's files have in common."""
+        return float(self.times_jd[0])
+
+    @property
+    def integrations(self) -> int:
+        """Number of integrations."""
+        return len(self.times_jd)
 
     @property
     def channels(self) -> int:
@@ -133,7 +143,8 @@ def read_header(path: Path) -> Header:
         expected = (rows, 1, len(frequencies), len(polarizations))
         _check(path, shape == expected, f"its visibilities have the shape {shape}, not {expected}")
         _check(path, head["time_array"].shape == (rows,), "its times do not match its rows")
-        start_jd = float(head["time_array"][0])
+        times_jd = head["time_array"][::baselines]
+        start_jd = float(times_jd[0])
         if abs(start_jd - _MJD_ZERO_JD - dsa110.FALLBACK_MJD) < _CLOCKLESS_DAYS:
             raise ClocklessFileError(
                 f"{path.name}: the correlator had no clock (MJD {start_jd - _MJD_ZERO_JD:.3f}); {_NEXT}"
@@ -141,8 +152,7 @@ def read_header(path: Path) -> Header:
         header = Header(
             path=path,
             subband=named.subband,
-            start_jd=start_jd,
-            integrations=integrations,
+            times_jd=times_jd,
             integration_s=float(np.ravel(head["integration_time"][:1])[0]),
             declination_rad=_number(head, "phase_center_app_dec"),
             frequencies_hz=frequencies,
@@ -175,14 +185,20 @@ def read_antennas(path: Path, header: Header) -> Antennas:
             if "antenna_diameters" in head
             else np.full(numbers.shape, dsa110.DISH_DIAMETER_M)
         )
+        pairs = [head[name][()].astype(np.int32).reshape(header.integrations, -1) for name in _PAIRS]
         antennas = Antennas(
             names=tuple(_decoded(name) for name in head["antenna_names"][()]),
             numbers=numbers,
             positions_m=head["antenna_positions"][()].astype(np.float64),
             diameters_m=diameters,
-            first=head["ant_1_array"][: header.baselines].astype(np.int32),
-            second=head["ant_2_array"][: header.baselines].astype(np.int32),
+            first=pairs[0][0],
+            second=pairs[1][0],
         )
+    _check(
+        path,
+        all(bool((pair == pair[0]).all()) for pair in pairs),
+        "its baselines are not in the same order in every integration",
+    )
     count = len(numbers)
     _check(
         path,
@@ -220,6 +236,8 @@ def check_not_zeroed(path: Path, header: Header) -> None:
 def _check_values(header: Header) -> None:
     path = header.path
     _check(path, header.integration_s > 0, f"its integration time is {header.integration_s} s")
+    steps_s = np.diff(header.times_jd) * 86400
+    _check(path, bool(np.all(np.abs(steps_s / header.integration_s - 1) < 0.01)), "its times are not evenly spaced")
     _check(path, abs(header.declination_rad) <= np.pi / 2, f"its declination is {header.declination_rad} rad")
     _check(path, 384 % header.channels == 0, f"{header.channels} channels are not a subband's")
     width = dsa110.RAW_CHANNEL_WIDTH_HZ * 384 / header.channels

@@ -1,0 +1,210 @@
+"""Flagging: what of a group's data is bad, from statistics gathered while it is converted.
+
+Four reasons. *zero*: the sample is zero or not a number. *clip*: its amplitude stands out of its row's (one baseline,
+integration and polarization), or the row's out of the baseline's other integrations. *rfi*: the array's mean
+amplitude stands out in this channel, all the time or in one integration. *dead*: an antenna whose power is far from
+the others', or that sees nothing of the sky that they see. Nothing here needs more than the 24 integrations of a
+group, and nothing that is merely bright is flagged: amplitudes are compared with a smooth background, never with a
+model, and thresholds are in robust standard deviations that have a floor relative to the amplitude itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import median_filter
+
+_MAD_TO_SIGMA = 1.4826
+_SMOOTHEST = 0.002
+"""Least robust standard deviation of the array's relative mean amplitude: the sky's own structure reaches it."""
+_STEADIEST = 0.1
+"""Least robust standard deviation, relative to its median, of a baseline's amplitude in time: sources beat."""
+_ROUNDS = 3
+_POWER_RANGE = 10.0
+"""Factor in power by which a living antenna's autocorrelation may differ from the median antenna's."""
+_LEAST_COHERENCE = 0.1
+"""Fraction of the median antenna's coherence below which an antenna sees nothing of the sky ..."""
+_SIGNIFICANT = 10.0
+"""... where the median antenna's stands out this many times over its uncertainty."""
+_FEWEST_INTEGRATIONS = 6
+"""With fewer, a baseline's amplitudes in time are not clipped."""
+_RECEPTORS = {-5: (0, 0), -6: (1, 1), -7: (0, 1), -8: (1, 0)}
+"""Receptors (X, Y) of the two antennas, by AIPS number of the polarization."""
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What conversion gathers. T integrations, B baselines, A antennas, C channels, P polarizations."""
+
+    mean_amplitude: np.ndarray
+    """Mean over the baselines of amplitudes relative to their row's median; nan where there are none. (T, P, C)"""
+    row_median: np.ndarray
+    """Median amplitude of each row, 0 where it has none. (T, B, P)"""
+    coherence: np.ndarray
+    """Fraction of each row's power that neighbouring channels have in common. (T, B, P)"""
+    first: np.ndarray
+    """Index of each baseline's first antenna, below A. (B,)"""
+    second: np.ndarray
+    polarizations: tuple[int, ...]
+    """AIPS numbers. (P,)"""
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What is flagged besides single samples."""
+
+    channels: np.ndarray
+    """Channels with RFI, by integration: bool (T, C)."""
+    rows: np.ndarray
+    """Bit p is set where polarization p of the row is loud or has a dead antenna: uint8 (T, B)."""
+    dead_rows: np.ndarray
+    """Bit p is set where the baseline has a dead antenna: uint8 (B,)."""
+    dead: np.ndarray
+    """Dead antennas: bool (A, 2), by receptor."""
+
+
+def decide(statistics: Statistics, rfi_sigma: float, clip_sigma: float) -> Decision:
+    """Decide which channels, rows and antennas are bad.
+
+    Parameters
+    ----------
+    statistics
+        From conversion.
+    rfi_sigma, clip_sigma
+        Thresholds in robust standard deviations: on the array's mean amplitude, and on a baseline's.
+    """
+    dead = dead_antennas(statistics)
+    loud = loud_rows(statistics.row_median, clip_sigma)
+    rows = np.zeros(loud.shape[:2], np.uint8)
+    dead_rows = np.zeros(loud.shape[1], np.uint8)
+    for pol, product in enumerate(statistics.polarizations):
+        one, other = _RECEPTORS[product]
+        dead_pair = dead[statistics.first, one] | dead[statistics.second, other]
+        dead_rows |= dead_pair.astype(np.uint8) << pol
+        rows |= (loud[:, :, pol] | dead_pair).astype(np.uint8) << pol
+    return Decision(interference(statistics.mean_amplitude, rfi_sigma), rows, dead_rows, dead)
+
+
+def robust_sigma(values: np.ndarray) -> float:
+    """Standard deviation of normal noise from the median absolute deviation; nan values are left out."""
+    return float(_MAD_TO_SIGMA * np.nanmedian(np.abs(values - np.nanmedian(values))))
+
+
+def interference(mean_amplitude: np.ndarray, sigma: float) -> np.ndarray:
+    """Find RFI in the array's mean amplitude.
+
+    Channels are compared with a running median along frequency: first their medians in time, then every integration
+    relative to these. What was found is left out of the background, and the search repeated.
+
+    Parameters
+    ----------
+    mean_amplitude
+        Shape (T, P, C); nan where there are no data.
+    sigma
+        Threshold in robust standard deviations.
+
+    Returns
+    -------
+    ndarray of bool, shape (T, C)
+        True where any polarization has RFI.
+    """
+    found = np.zeros((mean_amplitude.shape[0], mean_amplitude.shape[2]), bool)
+    there = np.isfinite(mean_amplitude).any(axis=(0, 1))
+    for pol in range(mean_amplitude.shape[1]):
+        amplitude = mean_amplitude[:, pol, there]
+        spectrum = np.nanmedian(amplitude, axis=0)
+        persistent = _outstanding(spectrum[np.newaxis], sigma)[0]
+        relative = np.where(persistent, np.nan, amplitude / spectrum)
+        found[:, there] |= persistent | _outstanding(relative, sigma)
+    return found
+
+
+def _outstanding(values: np.ndarray, sigma: float) -> np.ndarray:
+    """Values (T, C) that stand out of their row's running median, by a scatter that all rows share."""
+    width = max(7, values.shape[1] // 16) // 2 * 2 + 1
+    found = ~np.isfinite(values)
+    absent = found.copy()
+    for _ in range(_ROUNDS):
+        filled = np.stack([_filled(row, bad) for row, bad in zip(values, found, strict=True)])
+        relative = values / median_filter(filled, size=(1, width), mode="nearest") - 1
+        scatter = max(robust_sigma(np.where(found, np.nan, relative)), _SMOOTHEST)
+        found = absent | (relative > sigma * scatter)
+    return found & ~absent
+
+
+def _filled(row: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """The row with its bad values interpolated."""
+    if bad.all():
+        return np.ones_like(row)
+    channels = np.arange(len(row))
+    return np.where(bad, np.interp(channels, channels[~bad], row[~bad]), row)
+
+
+def loud_rows(row_median: np.ndarray, sigma: float) -> np.ndarray:
+    """Find rows that are louder than their baseline is at other times.
+
+    Parameters
+    ----------
+    row_median
+        Shape (T, B, P); 0 where there is none.
+    sigma
+        Threshold in robust standard deviations.
+
+    Returns
+    -------
+    ndarray of bool, shape (T, B, P)
+    """
+    if row_median.shape[0] < _FEWEST_INTEGRATIONS:
+        return np.zeros(row_median.shape, bool)
+    middle = np.median(row_median, axis=0)
+    scatter = _MAD_TO_SIGMA * np.median(np.abs(row_median - middle), axis=0)
+    return row_median > middle + sigma * np.maximum(scatter, _STEADIEST * middle)
+
+
+def dead_antennas(statistics: Statistics) -> np.ndarray:
+    """Find antennas without power, with far too much, or that see nothing of the sky that the others see.
+
+    Parameters
+    ----------
+    statistics
+        From conversion.
+
+    Returns
+    -------
+    ndarray of bool, shape (A, 2)
+        By receptor: X, Y.
+    """
+    antennas = int(max(statistics.first.max(), statistics.second.max())) + 1
+    auto = statistics.first == statistics.second
+    dead = np.zeros((antennas, 2), bool)
+    for receptor, product in enumerate((-5, -6)):
+        pol = statistics.polarizations.index(product)
+        power = np.zeros(antennas)
+        power[statistics.first[auto]] = np.median(statistics.row_median[:, auto, pol], axis=0)
+        living = power > 0
+        if living.any():
+            ratio = power / np.median(power[living])
+            living &= (ratio > 1 / _POWER_RANGE) & (ratio < _POWER_RANGE)
+        dead[:, receptor] = ~living | _unseeing(statistics, pol, living)
+    return dead
+
+
+def _unseeing(statistics: Statistics, pol: int, living: np.ndarray) -> np.ndarray:
+    """Living antennas that have nothing in common with the others, while these have with each other."""
+    first, second = statistics.first, statistics.second
+    usable = (first != second) & living[first] & living[second]
+    coherence = np.full(len(living), np.nan)
+    uncertainty = np.full(len(living), np.nan)
+    for antenna in np.flatnonzero(living):
+        rows = usable & ((first == antenna) | (second == antenna))
+        values = statistics.coherence[:, rows, pol]
+        if values.size:
+            coherence[antenna] = np.median(values)
+            uncertainty[antenna] = robust_sigma(values) / np.sqrt(values.size)
+    if not np.isfinite(coherence).any():
+        return np.zeros(len(living), bool)
+    typical = np.nanmedian(coherence)
+    if typical < _SIGNIFICANT * np.nanmedian(uncertainty):
+        return np.zeros(len(living), bool)
+    return coherence < _LEAST_COHERENCE * typical

@@ -1,0 +1,384 @@
+"""A Measurement Set of one drifting group, made with python-casacore: everything but the visibilities.
+
+It follows the definition of the Measurement Set (AIPS++ note 229), version 2, and what CASA, WSClean and AOFlagger
+look for in one: every required subtable has rows that make sense, directions are ICRS, DATA and FLAG are tiled so
+that reading whole rows in order is reading the file in order.
+
+pyuvdata's `write_ms` makes the same rows; it costs a second copy of the visibilities, a spectrum of weights half
+their size, and three seconds of import, and leaves POINTING at the zenith.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from casacore import tables
+
+import contimg
+from contimg.telescope import dsa110
+from contimg.telescope.header import Antennas
+
+_TILE_BYTES = 1 << 20
+_FIXED_DIRECT = 5
+"""Casacore's column option for fixed-shape arrays kept in the row."""
+_TOPOCENTRIC = 5
+"""Casacore's number of the frequency frame TOPO."""
+_STOKES = {-5: 9, -6: 12, -7: 10, -8: 11}
+"""Casacore's numbers of XX, YY, XY, YX by the AIPS ones."""
+_RECEPTORS = {9: (0, 0), 12: (1, 1), 10: (0, 1), 11: (1, 0)}
+_FOR_EVER_S = 1e30
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What a Measurement Set says besides its visibilities; its rows are in order of time, then of baseline."""
+
+    name: str
+    """The group: name of the field."""
+    times_mjd_s: np.ndarray
+    """Centres of the integrations (MJD, s, UTC), shape (T,)."""
+    integration_s: float
+    frequencies_hz: np.ndarray
+    """Channel centres, ascending, shape (C,)."""
+    channel_width_hz: float
+    polarizations: tuple[int, ...]
+    """AIPS numbers, shape (P,)."""
+    antennas: Antennas
+    centre_m: np.ndarray
+    """ITRF position of the array's centre (m), shape (3,)."""
+    first: np.ndarray
+    """Number of each baseline's first antenna, at most that of the second, shape (B,)."""
+    second: np.ndarray
+    uvw_m: np.ndarray
+    """In the convention of the Measurement Set, shape (T, B, 3)."""
+    phase_centre_rad: tuple[float, float]
+    """ICRS right ascension and declination."""
+    pointing_rad: tuple[np.ndarray, np.ndarray]
+    """ICRS direction of the beam's centre at each integration, each of shape (T,)."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.times_mjd_s) * len(self.first)
+
+
+def create(path: Path, observation: Observation) -> tables.table:
+    """Make a Measurement Set with all its rows and subtables; DATA and FLAG are left to be written.
+
+    Parameters
+    ----------
+    path
+        Where; nothing may be there.
+    observation
+        What it says.
+
+    Returns
+    -------
+    casacore table
+        The main table, open for writing.
+    """
+    description, managers = _main_description(observation)
+    main = tables.default_ms(str(path), description, managers)
+    main.addrows(observation.rows)
+    _fill_main(main, observation)
+    main.putcolkeyword("DATA", "QuantumUnits", "Jy")
+    source = tables.default_ms_subtable("SOURCE", str(path / "SOURCE"))
+    source.close()
+    main.putkeyword("SOURCE", f"Table: {path}/SOURCE")
+    for name, columns in _subtables(observation).items():
+        with tables.table(str(path / name), readonly=False, ack=False) as subtable:
+            subtable.addrows(len(next(iter(columns.values()))))
+            for column, values in columns.items():
+                subtable.putcol(column, values)
+            if name in ("FIELD", "POINTING", "SOURCE"):
+                _mark_icrs(subtable)
+            if name == "ANTENNA":
+                _mark(subtable, "POSITION", "ITRF")
+    return main
+
+
+def _main_description(observation: Observation) -> tuple[dict[str, Any], dict[str, Any]]:
+    shape = [len(observation.frequencies_hz), len(observation.polarizations)]
+    description = tables.required_ms_desc("MAIN")
+    data = tables.makearrcoldesc("DATA", 0j, valuetype="complex", shape=shape, options=_FIXED_DIRECT)
+    description.update(tables.maketabdesc(data))
+    description["FLAG"].update(shape=shape, option=_FIXED_DIRECT)
+    description["FLAG_CATEGORY"]["keywords"] = {"CATEGORY": np.array([""])}
+    for name in ("WEIGHT", "SIGMA"):
+        description[name].update(shape=shape[1:], option=_FIXED_DIRECT)
+    baselines, row_bytes = len(observation.first), 8 * shape[0] * shape[1]
+    rows = _tile_rows(baselines, row_bytes)
+    tiles = {
+        "DATA": [*shape[::-1], rows],
+        "FLAG": [*shape[::-1], rows],
+        "UVW": [3, baselines],
+        "WEIGHT": [*shape[1:], baselines],
+        "SIGMA": [*shape[1:], baselines],
+    }
+    for name in tiles:
+        description[name].update(dataManagerType="TiledColumnStMan", dataManagerGroup=f"Tiled{name}")
+    for name in _CONSTANT:
+        description[name].update(dataManagerType="IncrementalStMan", dataManagerGroup="Constant")
+    managers = tables.makedminfo(description)
+    for manager in managers.values():
+        tile = tiles.get(manager["NAME"].removeprefix("Tiled"))
+        if tile:
+            manager["SPEC"] = {"DEFAULTTILESHAPE": np.array(tile, np.int32)}
+    return description, managers
+
+
+_CONSTANT = (
+    "ARRAY_ID",
+    "DATA_DESC_ID",
+    "EXPOSURE",
+    "FEED1",
+    "FEED2",
+    "FIELD_ID",
+    "FLAG_ROW",
+    "INTERVAL",
+    "OBSERVATION_ID",
+    "PROCESSOR_ID",
+    "SCAN_NUMBER",
+    "STATE_ID",
+    "TIME",
+    "TIME_CENTROID",
+)
+"""Columns that are the same in all rows of an integration."""
+
+
+def _tile_rows(baselines: int, row_bytes: int) -> int:
+    """Rows in a tile of about a megabyte; tiles end where integrations end, if the baselines divide well."""
+    most = max(1, min(baselines, 2 * _TILE_BYTES // row_bytes))
+    divisor = next(rows for rows in range(most, 0, -1) if baselines % rows == 0)
+    return divisor if 16 * divisor >= most else most
+
+
+def _fill_main(main: tables.table, observation: Observation) -> None:
+    integrations, baselines = len(observation.times_mjd_s), len(observation.first)
+    rows = observation.rows
+    auto = np.tile(observation.first == observation.second, integrations)
+    # Radiometer equation for one polarization; an autocorrelation has half the independent samples.
+    samples = 2 * observation.channel_width_hz * observation.integration_s * np.where(auto, 0.5, 1.0)
+    sigma = (dsa110.SEFD_JY / np.sqrt(samples))[:, None] * np.ones(len(observation.polarizations))
+    main.putcol("SIGMA", sigma.astype(np.float32))
+    main.putcol("WEIGHT", (sigma**-2).astype(np.float32))
+    main.putcol("UVW", observation.uvw_m.reshape(rows, 3))
+    main.putcol("ANTENNA1", np.tile(observation.first.astype(np.int32), integrations))
+    main.putcol("ANTENNA2", np.tile(observation.second.astype(np.int32), integrations))
+    times = np.repeat(observation.times_mjd_s, baselines)
+    for name in ("TIME", "TIME_CENTROID"):
+        main.putcol(name, times)
+    for name in ("INTERVAL", "EXPOSURE"):
+        main.putcol(name, np.full(rows, observation.integration_s))
+    for name in (
+        "ARRAY_ID",
+        "DATA_DESC_ID",
+        "FEED1",
+        "FEED2",
+        "FIELD_ID",
+        "OBSERVATION_ID",
+        "PROCESSOR_ID",
+        "STATE_ID",
+    ):
+        main.putcol(name, np.zeros(rows, np.int32))
+    main.putcol("SCAN_NUMBER", np.ones(rows, np.int32))
+    main.putcol("FLAG_ROW", np.zeros(rows, bool))
+
+
+def _mark(table: tables.table, column: str, frame: str) -> None:
+    measure = table.getcolkeyword(column, "MEASINFO")
+    table.putcolkeyword(column, "MEASINFO", {**measure, "Ref": frame})
+
+
+def _mark_icrs(table: tables.table) -> None:
+    for column in table.colnames():
+        if table.getcolkeywords(column).get("MEASINFO", {}).get("type") == "direction":
+            _mark(table, column, "ICRS")
+
+
+def _subtables(observation: Observation) -> dict[str, dict[str, Any]]:
+    """Columns of every subtable that gets rows; a column that is not named keeps casacore's default."""
+    return {
+        "ANTENNA": _antenna(observation),
+        "DATA_DESCRIPTION": {"POLARIZATION_ID": [0], "SPECTRAL_WINDOW_ID": [0], "FLAG_ROW": [False]},
+        "FEED": _feed(observation),
+        "FIELD": _field(observation),
+        "HISTORY": _history(observation),
+        "OBSERVATION": _observation(observation),
+        "POINTING": _pointing(observation),
+        "POLARIZATION": _polarization(observation),
+        "PROCESSOR": {
+            "TYPE": ["CORRELATOR"],
+            "SUB_TYPE": [""],
+            "TYPE_ID": [-1],
+            "MODE_ID": [-1],
+            "FLAG_ROW": [False],
+        },
+        "SOURCE": _source(observation),
+        "SPECTRAL_WINDOW": _spectral_window(observation),
+        "STATE": {
+            "SIG": [True],
+            "REF": [False],
+            "CAL": [0.0],
+            "LOAD": [0.0],
+            "SUB_SCAN": [0],
+            "OBS_MODE": ["OBSERVE_TARGET.ON_SOURCE"],
+            "FLAG_ROW": [False],
+        },
+    }
+
+
+def _middle_s(observation: Observation) -> float:
+    return float(np.mean(observation.times_mjd_s))
+
+
+def _range_s(observation: Observation) -> np.ndarray:
+    half = observation.integration_s / 2
+    return np.array([observation.times_mjd_s[0] - half, observation.times_mjd_s[-1] + half])
+
+
+def _antenna(observation: Observation) -> dict[str, Any]:
+    antennas = observation.antennas
+    rows = int(antennas.numbers.max()) + 1
+    positions = np.tile(observation.centre_m, (rows, 1))
+    positions[antennas.numbers] += antennas.positions_m
+    diameters = np.full(rows, dsa110.DISH_DIAMETER_M)
+    diameters[antennas.numbers] = antennas.diameters_m
+    names = [""] * rows
+    for number, name in zip(antennas.numbers, antennas.names, strict=True):
+        names[number] = name
+    return {
+        "NAME": names,
+        "STATION": [f"DSA-{int(name):03d}" if name.isdigit() else name for name in names],
+        "TYPE": ["GROUND-BASED"] * rows,
+        "MOUNT": ["alt-az"] * rows,
+        "POSITION": positions,
+        "OFFSET": np.zeros((rows, 3)),
+        "DISH_DIAMETER": diameters,
+        "FLAG_ROW": np.zeros(rows, bool),
+    }
+
+
+def _feed(observation: Observation) -> dict[str, Any]:
+    rows = int(observation.antennas.numbers.max()) + 1
+    return {
+        "ANTENNA_ID": np.arange(rows, dtype=np.int32),
+        "FEED_ID": np.zeros(rows, np.int32),
+        "SPECTRAL_WINDOW_ID": np.full(rows, -1, np.int32),
+        "BEAM_ID": np.full(rows, -1, np.int32),
+        "TIME": np.full(rows, _middle_s(observation)),
+        "INTERVAL": np.full(rows, _FOR_EVER_S),
+        "NUM_RECEPTORS": np.full(rows, 2, np.int32),
+        "BEAM_OFFSET": np.zeros((rows, 2, 2)),
+        "POLARIZATION_TYPE": np.tile(np.array(["X", "Y"]), (rows, 1)),
+        "POL_RESPONSE": np.tile(np.eye(2, dtype=np.complex64), (rows, 1, 1)),
+        "POSITION": np.zeros((rows, 3)),
+        "RECEPTOR_ANGLE": np.zeros((rows, 2)),
+    }
+
+
+def _field(observation: Observation) -> dict[str, Any]:
+    direction = np.array(observation.phase_centre_rad).reshape(1, 1, 2)
+    return {
+        "NAME": [observation.name],
+        "CODE": [""],
+        "TIME": [_middle_s(observation)],
+        "NUM_POLY": [0],
+        "DELAY_DIR": direction,
+        "PHASE_DIR": direction,
+        "REFERENCE_DIR": direction,
+        "SOURCE_ID": [0],
+        "FLAG_ROW": [False],
+    }
+
+
+def _source(observation: Observation) -> dict[str, Any]:
+    return {
+        "SOURCE_ID": [0],
+        "TIME": [_middle_s(observation)],
+        "INTERVAL": [_FOR_EVER_S],
+        "SPECTRAL_WINDOW_ID": [-1],
+        "NUM_LINES": [0],
+        "NAME": [observation.name],
+        "CALIBRATION_GROUP": [0],
+        "CODE": [""],
+        "DIRECTION": np.array(observation.phase_centre_rad).reshape(1, 2),
+        "PROPER_MOTION": np.zeros((1, 2)),
+    }
+
+
+def _history(observation: Observation) -> dict[str, Any]:
+    return {
+        "TIME": [_middle_s(observation)],
+        "OBSERVATION_ID": [0],
+        "MESSAGE": [f"group {observation.name} converted, phased from the meridian to ICRS"],
+        "PRIORITY": ["NORMAL"],
+        "ORIGIN": ["contimg"],
+        "OBJECT_ID": [0],
+        "APPLICATION": [f"contimg {contimg.__version__}"],
+    }
+
+
+def _observation(observation: Observation) -> dict[str, Any]:
+    return {
+        "TELESCOPE_NAME": [dsa110.NAME],
+        "TIME_RANGE": _range_s(observation).reshape(1, 2),
+        "OBSERVER": [dsa110.INSTRUMENT],
+        "PROJECT": ["DSA-110 continuum"],
+        "RELEASE_DATE": [0.0],
+        "SCHEDULE_TYPE": [""],
+        "FLAG_ROW": [False],
+    }
+
+
+def _pointing(observation: Observation) -> dict[str, Any]:
+    with_data = np.union1d(observation.first, observation.second).astype(np.int32)
+    integrations, count = len(observation.times_mjd_s), len(with_data)
+    rows = integrations * count
+    direction = np.stack(observation.pointing_rad, axis=-1)
+    times = np.repeat(observation.times_mjd_s, count)
+    return {
+        "ANTENNA_ID": np.tile(with_data, integrations),
+        "TIME": times,
+        "INTERVAL": np.full(rows, observation.integration_s),
+        "NAME": ["meridian"] * rows,
+        "NUM_POLY": np.zeros(rows, np.int32),
+        "TIME_ORIGIN": times,
+        "DIRECTION": np.repeat(direction, count, axis=0).reshape(rows, 1, 2),
+        "TARGET": np.repeat(direction, count, axis=0).reshape(rows, 1, 2),
+        "TRACKING": np.zeros(rows, bool),
+    }
+
+
+def _polarization(observation: Observation) -> dict[str, Any]:
+    correlations = [_STOKES[product] for product in observation.polarizations]
+    return {
+        "NUM_CORR": [len(correlations)],
+        "CORR_TYPE": np.array([correlations], np.int32),
+        "CORR_PRODUCT": np.array([[_RECEPTORS[correlation] for correlation in correlations]], np.int32),
+        "FLAG_ROW": [False],
+    }
+
+
+def _spectral_window(observation: Observation) -> dict[str, Any]:
+    frequencies = observation.frequencies_hz
+    widths = np.full((1, len(frequencies)), observation.channel_width_hz)
+    return {
+        "NUM_CHAN": [len(frequencies)],
+        "NAME": ["band"],
+        "REF_FREQUENCY": [float(frequencies[0])],
+        "CHAN_FREQ": frequencies[np.newaxis],
+        "CHAN_WIDTH": widths,
+        "EFFECTIVE_BW": widths,
+        "RESOLUTION": widths,
+        "MEAS_FREQ_REF": [_TOPOCENTRIC],
+        "TOTAL_BANDWIDTH": [float(widths.sum())],
+        "NET_SIDEBAND": [1],
+        "IF_CONV_CHAIN": [0],
+        "FREQ_GROUP": [0],
+        "FREQ_GROUP_NAME": [""],
+        "FLAG_ROW": [False],
+    }
