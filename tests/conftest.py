@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,3 +34,13 @@ def call_in_process(function: Callable[..., Any], *args: Any, **kwargs: Any) -> 
 def in_process() -> Callable[..., Any]:
     """`call_in_process` as a fixture."""
     return call_in_process
+
+
+@pytest.fixture
+def memory_path(tmp_path: Path) -> Iterator[Path]:
+    """A temporary folder in memory where there is one: for tests that make and sync very many small files."""
+    if not os.access("/dev/shm", os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as path:
+        yield Path(path)

@@ -137,7 +137,7 @@ def _opened(source: BinaryIO) -> Iterator[tuple[Contents, tarfile.TarFile]]:
 
 def _members(tar: tarfile.TarFile, contents: Contents) -> Iterator[tuple[Entry, BinaryIO | None]]:
     """Every entry with its data (None for a folder), in the order and number that the contents promise."""
-    for entry, member in zip_longest(contents.entries, tar):
+    for entry, member in zip_longest(contents.entries, iter(tar.next, None)):
         if entry is None or member is None or member.name != _DATA + entry.path or member.isdir() != entry.directory:
             seen = member.name if member else "its end"
             raise BundleError(f"{entry.path if entry else 'its end'} expected, {seen} found; nothing was changed")
