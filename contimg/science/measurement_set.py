@@ -225,7 +225,7 @@ def _subtables(observation: Observation) -> dict[str, dict[str, Any]]:
             "CAL": [0.0],
             "LOAD": [0.0],
             "SUB_SCAN": [0],
-            "OBS_MODE": ["OBSERVE_TARGET.ON_SOURCE"],
+            "OBS_MODE": ["OBSERVE_TARGET#ON_SOURCE"],
             "FLAG_ROW": [False],
         },
     }
