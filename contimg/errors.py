@@ -141,3 +141,7 @@ class LedgerError(ContimgError):
 
 class LeaseError(ContimgError):
     """Another runner holds the data root, or this one no longer does."""
+
+
+class QuarantineError(ContimgError):
+    """A group is not in quarantine, or cannot leave it."""

@@ -112,8 +112,8 @@ def run(snakemake: Any, step: Step, *, staged: Mapping[str, int] | None = None) 
 @contextlib.contextmanager
 def scratch(task: Task) -> Iterator[Path]:
     """A working folder beside the outputs, on their file system; gone when the step ends."""
-    parent = next(iter(vars(task.output).values())).parent
-    with tempfile.TemporaryDirectory(prefix=f".scratch{files.PART_MARK}", dir=parent) as directory:
+    first = next(iter(vars(task.output).values()))
+    with tempfile.TemporaryDirectory(prefix=f"{first.name}-", dir=first.parent) as directory:
         yield Path(directory)
 
 
@@ -172,6 +172,8 @@ class _Job:
         finally:
             for part in parts.values():
                 files.remove(part)
+                for left in part.parent.glob(f"{part.name}-*"):  # scratch of a step that was killed
+                    files.remove(left)
             if staging:
                 files.remove(staging)
 
@@ -191,6 +193,7 @@ class _Job:
             "pid": os.getpid(),
             "pid_started": psutil.Process().create_time(),
             "log": str(task.log),
+            "trace_id": _trace_id(),
             "version": __version__,
         }
         files.write_json(record_path, record)
@@ -243,6 +246,11 @@ class _Job:
             else:  # staged on another file system
                 with files.whole(final[name]) as part:
                     _copy(parts[name], part)
+
+
+def _trace_id() -> str:
+    """Trace that this job belongs to (W3C `traceparent`); empty outside one."""
+    return os.environ.get("TRACEPARENT", "--").split("-")[1]
 
 
 def _copy(source: Path, target: Path) -> None:

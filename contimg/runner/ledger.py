@@ -187,15 +187,16 @@ class Ledger:
         """Id of the newest attempt; 0 where there is none."""
         return self.value("SELECT seq FROM sqlite_sequence WHERE name = 'attempts'") or 0
 
-    def failures(self, unit: str, after_id: int) -> dict[str, int]:
-        """How often a unit failed after that attempt, by class of error."""
+    def failures(self, unit: str, after_id: int, *, window: bool = False) -> dict[str, int]:
+        """How often a group (or the window of that name) failed after that attempt, by class of error."""
         return dict(
             tuple(row)
             for row in self.rows(
                 "SELECT error_class, count(*) FROM attempts"
-                " WHERE unit = ? AND id > ? AND outcome = 'failed' GROUP BY 1",
+                " WHERE unit = ? AND id > ? AND outcome = 'failed' AND (rule = 'mosaic') = ? GROUP BY 1",
                 unit,
                 after_id,
+                window,
             )
         )
 

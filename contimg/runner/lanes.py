@@ -1,0 +1,153 @@
+"""Lanes: the kinds of work, each with its own limit, so that nothing waits for work of another kind.
+
+A call is one Snakemake run in one lane, for one group or window (detection, which takes a moment, for several). Its
+share of the limits is what it may use at once; together the calls of a lane never have more than the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from contimg.config import Settings
+from contimg.paths import DataRoot
+
+SUMMARY = "summary"
+"""The one unit of the lane of that name."""
+
+_SMALL_MB = 500
+_WORK_MB = 1000
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a call may take (MB)."""
+
+    memory_mb: int
+    disk_mb: int
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One kind of work.
+
+    Attributes
+    ----------
+    name
+        Also the stage of a group that is next in this lane.
+    rules
+        Snakemake rules that may run in it, the one that it is for last.
+    slots
+        How many calls it has at once, from the settings.
+    targets
+        Files that it is asked for, from the data root and the unit's name; the first stands for the whole product.
+    demand
+        From the settings and the size (MB) of the group's raw files.
+    minutes
+        Time limit of its rules (min), from the settings.
+    batch
+        Most units of a call.
+    """
+
+    name: str
+    rules: tuple[str, ...]
+    slots: Callable[[Settings], int]
+    targets: Callable[[DataRoot, str], tuple[Path, ...]]
+    demand: Callable[[Settings, int], Demand]
+    minutes: Callable[[Settings], float]
+    batch: int = 1
+
+
+def _convert_demand(_: Settings, raw_mb: int) -> Demand:
+    return Demand(1000 + 2 * raw_mb, raw_mb + _WORK_MB // 10)
+
+
+def _work_demand(settings: Settings, _: int) -> Demand:
+    return Demand(settings.limits.mem_mb, _WORK_MB)
+
+
+LANES: dict[str, Lane] = {
+    lane.name: lane
+    for lane in (
+        Lane(
+            "detect",
+            ("detect",),
+            slots=lambda _: 1,
+            targets=lambda root, unit: (root.calibrator(unit),),
+            demand=lambda _, __: Demand(_SMALL_MB, 1),
+            minutes=lambda _: 5.0,
+            batch=20,
+        ),
+        Lane(
+            "convert",
+            ("convert",),
+            slots=lambda settings: settings.limits.conversions,
+            targets=lambda root, unit: (root.ms_sidecar(unit), root.ms(unit)),
+            demand=_convert_demand,
+            minutes=lambda settings: settings.limits.convert_minutes,
+        ),
+        Lane(
+            "solve",
+            ("solve",),
+            slots=lambda _: 1,
+            targets=lambda root, unit: (root.set(unit),),
+            demand=_work_demand,
+            minutes=lambda settings: settings.limits.solve_minutes,
+        ),
+        Lane(
+            "image",
+            ("select", "image"),
+            slots=lambda settings: settings.limits.image_jobs,
+            targets=lambda root, unit: (root.image(unit, "json"), root.image(unit)),
+            demand=_work_demand,
+            minutes=lambda settings: settings.limits.image_minutes + 5,
+        ),
+        Lane(
+            "mosaic",
+            ("mosaic",),
+            slots=lambda _: 1,
+            targets=lambda root, unit: (root.mosaic(unit, "json"), root.mosaic(unit)),
+            demand=_work_demand,
+            minutes=lambda settings: settings.limits.mosaic_minutes,
+        ),
+        Lane(
+            SUMMARY,
+            ("summary",),
+            slots=lambda _: 1,
+            targets=lambda root, _: (root.reports / "summary.json",),
+            demand=lambda _, __: Demand(_SMALL_MB, 10),
+            minutes=lambda _: 10.0,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One Snakemake run to make.
+
+    Attributes
+    ----------
+    lane
+        Name of its lane.
+    units
+        Groups or windows that it is for.
+    groups
+        Groups that Snakemake has to know for it.
+    demand
+        What it may take.
+    probe
+        Whether it is made to see if the workflow is whole again; its failure then counts against nobody.
+    """
+
+    lane: str
+    units: tuple[str, ...]
+    groups: tuple[str, ...]
+    demand: Demand
+    probe: bool = False
+
+
+def overlapping(calls: Sequence[Call], name: str) -> bool:
+    """Whether a group (or window) is in the hands of one of the calls."""
+    return any(name in call.units or name in call.groups for call in calls)
