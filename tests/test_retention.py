@@ -263,9 +263,8 @@ class TestRun:
         assert run(disks) == (0, ["0 to go, 0.00 GB"])
         # and it all comes back as it was
         store = archive.configured(disks.settings)
-        for kind in archive.KINDS:
-            for name in names:
-                archive.fetch(store, disks.root, archive.names_of(store, disks.root, kind, name)[0], NOW)
+        for copy in archive.copies(store, disks.root):
+            archive.fetch(store, disks.root, copy.name, NOW)
         assert {name: tree(disks.root.ms(name)) for name in names} == before
         assert tree(disks.root.incoming) == raw
         # fetched things are as young as their fetching
@@ -375,15 +374,15 @@ def test_killed_anywhere_the_next_run_completes_and_nothing_is_lost(memory_path,
     while not lived:
         number += 1
         synthetic = Synthetic.make(memory_path / str(number))
-        name = synthetic.hour(START, groups=1, days_old=31, subbands=2)[0]
+        name = synthetic.hour(START, groups=1, days_old=20, subbands=2)[0]
         before = tree(synthetic.root.root)
         lived = lives(lambda: run(synthetic), number)  # noqa: B023
         failures, _ = run(synthetic)
         assert failures == 0, number
         store = archive.configured(synthetic.settings)
-        for kind in archive.KINDS:
-            assert archive.is_removed(synthetic.root, kind, name), (number, kind)
-            archive.fetch(store, synthetic.root, archive.names_of(store, synthetic.root, kind, name)[0], NOW)
+        for copy in archive.copies(store, synthetic.root):
+            assert archive.is_removed(synthetic.root, copy.kind, name), (number, copy)
+            archive.fetch(store, synthetic.root, copy.name, NOW)
         after = tree(synthetic.root.root)
         lost = {path for path, data in before.items() if after.get(path) != data and not path.startswith("logs/")}
         assert not lost, (number, lost)

@@ -8,6 +8,7 @@ stands for the group's files, and when it was last read back whole.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -182,12 +183,64 @@ def _new_record(store: Store, name: str, contents: Contents, now: datetime) -> R
     )
 
 
-def names_of(store: Store, root: DataRoot, kind: str, group: str) -> list[str]:
-    """Names of a group's bundles; the one that the record stands for comes first."""
-    names = store.names(f"{kind}/{group_date(group)}")
-    own = sorted(name for name in names if Path(name).name.startswith(f"{group}."))
-    record = record_of(root, kind, group)
-    return sorted(own, key=lambda name: not (record and record.name == name))
+@dataclass(frozen=True)
+class Copy:
+    """A bundle in the store."""
+
+    name: str
+    kind: str
+    group: str
+    size: int
+    """Of the bundle (bytes)."""
+    record: Record | None
+    """The group's record, if it stands for this bundle."""
+
+    @property
+    def state(self) -> str:
+        """What the data root knows of it."""
+        if self.record is None:
+            return "not on record"
+        where = f"removed {self.record.removed[:16]}" if self.record.removed else "original there"
+        return f"verified {self.record.verified[:16]}, {where}"
+
+
+def copies(store: Store, root: DataRoot, kind: str | None = None, wanted: Sequence[str] = ()) -> list[Copy]:
+    """List the bundles in the store: all, or those of a kind, of groups, or with names.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be reached, or nothing wanted is there.
+    """
+    found = []
+    for name, size in sorted(store.names(kind or "").items()):
+        path = Path(name)
+        group = path.name.partition(".")[0]
+        if name.endswith(bundle.SUFFIX) and (not wanted or group in wanted or name in wanted):
+            record = record_of(root, path.parts[0], group)
+            own = record if record and (record.name, record.destination) == (name, store.destination) else None
+            found.append(Copy(name, path.parts[0], group, size, own))
+    if wanted and not found:
+        raise StoreError(f"{store.destination}: holds nothing of {', '.join(wanted)}")
+    return found
+
+
+def one_each(found: Sequence[Copy], wanted: Sequence[str]) -> list[Copy]:
+    """Keep one bundle of each group and kind: the named one, the one on record, or the only one.
+
+    Raises
+    ------
+    StoreError
+        If there are several and none of them is meant.
+    """
+    chosen = []
+    for kind, group in dict.fromkeys((copy.kind, copy.group) for copy in found):
+        own = [copy for copy in found if (copy.kind, copy.group) == (kind, group)]
+        best = [copy for copy in own if copy.name in wanted] or [copy for copy in own if copy.record] or own
+        if len(best) > 1:
+            raise StoreError(f"{kind} of {group}: name one of {', '.join(copy.name for copy in best)}")
+        chosen += best
+    return chosen
 
 
 def fetch(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
@@ -205,29 +258,25 @@ def fetch(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
             contents = bundle.read_contents(stream)
         paths = [root.root / path for path in contents.about["paths"]]
         for path in paths:
-            own = [entry for entry in contents.entries if _belongs(entry.path, path.relative_to(root.root))]
+            own = [entry for entry in contents.entries if (root.root / entry.path).is_relative_to(path)]
             if path.exists() and not holds(root.root, own):
                 raise UnsafePathError(f"{path}: is there and differs from the archived one; move it away first")
+        part = paths[0].with_name(f".{paths[0].name}.fetching")
+        files.remove(part)  # of a fetch that was killed
         missing = [path for path in paths if not path.exists()]
-        if missing:
-            part = files.part_path(missing[0])
-            try:
+        try:
+            if missing:
+                part.mkdir(parents=True)
                 with store.read(name) as stream:
-                    part.mkdir(parents=True)
                     bundle.extract(stream, part)
-                for path in missing:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    (part / path.relative_to(root.root)).rename(path)
-            finally:
-                files.remove(part)
+            for path in missing:
+                (part / path.relative_to(root.root)).rename(path)
+        finally:
+            files.remove(part)
     except BundleError as error:
         raise BundleError(f"{store.destination}: {name}: {error}") from None
     save(root, replace(_new_record(store, name, contents, now), fetched=_iso(now)))
     return contents
-
-
-def _belongs(name: str, path: Path) -> bool:
-    return Path(name).is_relative_to(path)
 
 
 def _iso(now: datetime) -> str:

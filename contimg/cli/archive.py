@@ -1,0 +1,53 @@
+"""Look into cold storage: list, verify, fetch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+
+from contimg.cli.settings import add_settings, load_settings
+from contimg.errors import ContimgError, StoreError
+from contimg.paths import DataRoot
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("what", choices=["list", "verify", "fetch"])
+    parser.add_argument(
+        "wanted", nargs="*", metavar="GROUP", help="groups, or copies by the names that `list` prints"
+    )
+    parser.add_argument("--kind", choices=["ms", "image", "raw"], help="only Measurement Sets, images or raw files")
+    add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """List, read back, or bring back what is in the archive."""
+    from contimg.ops import archive
+    from contimg.ops.lock import only_one
+
+    settings = load_settings(options)
+    root, store, now = DataRoot(settings.data_root), archive.configured(settings), datetime.now(UTC)
+    copies = archive.copies(store, root, options.kind, options.wanted)
+    if options.what == "list":
+        for copy in copies:
+            print(f"{copy.kind:5} {copy.group}  {copy.size / 1e9:8.3f} GB  {copy.state:40}  {copy.name}")
+        return 0
+    if options.what == "fetch":
+        if not options.wanted:
+            raise StoreError("archive fetch: name what to fetch")
+        copies = archive.one_each(copies, options.wanted)
+    failures = 0
+    with only_one(root, "retention"):
+        for copy in copies:
+            work = archive.check if options.what == "verify" else archive.fetch
+            try:
+                contents = work(store, root, copy.name, now)
+            except ContimgError as error:
+                failures = 1
+                print(f"failed: {error}", file=sys.stderr)
+            else:
+                files = sum(not entry.directory for entry in contents.entries)
+                done = "verified" if options.what == "verify" else "fetched"
+                print(f"{done}: {copy.name}: {files} files, {contents.size / 1e9:.3f} GB")
+    return failures
