@@ -137,9 +137,9 @@ def convert_integration(raw: Raw, rows: Rows, phasor: np.ndarray, clip_sigma: fl
                     sample[k] = abs(sample[k] - median)
                 deviation = np.float32(_select(sample, count, count // 2))
                 sigma = max(_MAD_TO_SIGMA * deviation, _QUIETEST * median)
-                _clip(amplitude, median + np.float32(clip_sigma) * sigma, bad, bit, out.clipped)
                 _add(amplitude, np.float32(1) / median, out.amplitude_sum[pol], out.amplitude_count[pol])
-                out.coherence[target, pol] = _coherence(values)
+                _clip(amplitude, median + np.float32(clip_sigma) * sigma, bad, bit, out.clipped)
+                out.coherence[target, pol] = _coherence(values, amplitude)
         if first == second:
             for pol in range(polarizations):
                 if rows.crossed[pol] == pol:
@@ -202,6 +202,7 @@ def _amplitudes(values: np.ndarray, scratch: _Scratch, bad: np.ndarray, bit: int
 def _clip(amplitude: np.ndarray, limit: float, bad: np.ndarray, bit: int, clipped: np.ndarray) -> None:
     for c in range(len(amplitude)):
         if amplitude[c] > limit:
+            amplitude[c] = 0
             bad[c] |= bit
             clipped[c] += 1
 
@@ -214,12 +215,14 @@ def _add(amplitude: np.ndarray, scale: float, total: np.ndarray, number: np.ndar
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def _coherence(values: np.ndarray) -> np.float32:
+def _coherence(values: np.ndarray, amplitude: np.ndarray) -> np.float32:
+    """Fraction of the power that neighbouring channels have in common; those without amplitude are left out."""
     common, power = np.float32(0), np.float32(0)
     for c in range(len(values) - 1):
         one, other = values[c], values[c + 1]
-        common += one.real * other.real + one.imag * other.imag
-        power += one.real * one.real + one.imag * one.imag
+        both = np.float32((amplitude[c] > 0) & (amplitude[c + 1] > 0))
+        common += both * (one.real * other.real + one.imag * other.imag)
+        power += both * amplitude[c] * amplitude[c]
     return np.float32(common / power if power > 0 else 0)
 
 
