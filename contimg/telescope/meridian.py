@@ -15,56 +15,41 @@ from dataclasses import dataclass
 
 import erfa
 import numpy as np
-from astropy.time import Time
-from astropy.utils import iers
 
+from contimg.telescope.earth import Orientation, orientation
 from contimg.telescope.site import SITE, Site
-
-# The Earth's orientation comes from the installed table; a job must not wait for a network.
-iers.conf.auto_download = False
-iers.conf.auto_max_age = None
 
 _NORTH_OFFSET_RAD = np.pi / 360.0
 """Half the arc over which the angle between apparent and ICRS north is taken (pyuvdata's choice)."""
+_MJD_ZERO_JD = 2400000.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Moments:
     """Times and the Earth's orientation at them, as ERFA wants them; arrays of shape (T,)."""
 
-    time: Time
-    ut1_utc_s: np.ndarray
-    pole_x_rad: np.ndarray
-    pole_y_rad: np.ndarray
+    utc: tuple[np.ndarray, np.ndarray]
+    """Julian dates in two parts."""
+    earth: Orientation
 
     @classmethod
     def at(cls, times_jd: np.ndarray) -> _Moments:
-        time = Time(np.atleast_1d(np.asarray(times_jd, dtype=np.float64)), format="jd", scale="utc")
-        pole_x, pole_y = iers.earth_orientation_table.get().pm_xy(time)
-        return cls(time, np.asarray(time.delta_ut1_utc), pole_x.to_value("rad"), pole_y.to_value("rad"))
+        times = np.atleast_1d(np.asarray(times_jd, dtype=np.float64))
+        days = np.round(times)
+        return cls((days, times - days), orientation(times - _MJD_ZERO_JD))
 
     def context(self, site: Site) -> tuple[np.ndarray, np.ndarray]:
         """ERFA's star-independent parameters and the equation of the origins (rad), each of shape (T,)."""
-        return erfa.apco13(
-            self.time.utc.jd1,
-            self.time.utc.jd2,
-            self.ut1_utc_s,
-            site.longitude_rad,
-            site.latitude_rad,
-            site.height_m,
-            self.pole_x_rad,
-            self.pole_y_rad,
-            0,
-            0,
-            0,
-            0,
-        )
+        no_refraction = (0, 0, 0, 0)
+        place = (site.longitude_rad, site.latitude_rad, site.height_m)
+        ut1_utc, *pole = self.earth
+        return erfa.apco13(*self.utc, ut1_utc, *place, *pole, *no_refraction)
 
     def sidereal_time(self, site: Site) -> np.ndarray:
         """Local apparent sidereal time (rad), shape (T,)."""
-        ut1, tt = self.time.ut1, self.time.tt
-        greenwich = erfa.gst06a(ut1.jd1, ut1.jd2, tt.jd1, tt.jd2)
-        return np.mod(greenwich + erfa.sp00(tt.jd1, tt.jd2) + site.longitude_rad, 2 * np.pi)
+        ut1 = erfa.utcut1(*self.utc, self.earth.ut1_utc_s)
+        tt = erfa.taitt(*erfa.utctai(*self.utc))
+        return np.mod(erfa.gst06a(*ut1, *tt) + erfa.sp00(*tt) + site.longitude_rad, 2 * np.pi)
 
 
 def sidereal_time(times_jd: np.ndarray, site: Site = SITE) -> np.ndarray:
