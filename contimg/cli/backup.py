@@ -1,0 +1,46 @@
+"""Back up the ledger, the sets, manifests and sidecars; list and verify snapshots."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+
+from contimg.cli.settings import add_settings, load_settings
+from contimg.errors import ContimgError
+from contimg.paths import DataRoot
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("what", nargs="?", default="now", choices=["now", "list", "verify"])
+    add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make a snapshot, or look at those that there are."""
+    from contimg.ops import archive, backup
+    from contimg.ops.lock import only_one
+    from contimg.ops.store import open_store
+
+    settings = load_settings(options)
+    root, now = DataRoot(settings.data_root), datetime.now(UTC)
+    if options.what == "now":
+        with only_one(root, "backup"):
+            return 0 if backup.run(root, settings, now, print) else 1
+    failures = 0
+    for store in (open_store(str(root.backups), 0) if root.backups.is_dir() else None, backup.destination(settings)):
+        names = store.names() if store else {}
+        for one in backup.snapshots(names):
+            line = (
+                f"{one.name}  {names[one.name] / 1e6:8.1f} MB  {(now - one.made).total_seconds() / 3600:7.1f} h old"
+            )
+            if store and options.what == "verify":
+                try:
+                    line += f"  verified, {len(archive.verify(store, one.name).entries)} entries"
+                except ContimgError as error:
+                    failures = 1
+                    print(f"failed: {error}", file=sys.stderr)
+                    continue
+            print(f"{line}  {store.destination if store else ''}")
+    return failures

@@ -1,0 +1,37 @@
+"""Bring back the ledger, the sets or all from a snapshot."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+
+from contimg.cli.settings import add_settings, load_settings
+from contimg.paths import DataRoot
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("snapshot", help="a file, NAME:PATH of a remote, a snapshot's name, or `latest`")
+    parser.add_argument("--only", choices=["all", "ledger", "sets"], default="all", help="what to bring back")
+    parser.add_argument("--into", type=Path, help="another folder than the data root")
+    add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Restore while no runner, backup or retention is at work on the data root."""
+    from contimg.ops import restore
+    from contimg.ops.lock import only_one
+    from contimg.runner import lease
+
+    settings = load_settings(options)
+    found = restore.find(options.snapshot, DataRoot(settings.data_root), settings)
+    root = DataRoot(options.into.absolute() if options.into else settings.data_root)
+    root.root.mkdir(parents=True, exist_ok=True)
+    held = lease.acquire(root, settings.runner.lease_seconds, print)
+    try:
+        with only_one(root, "backup"), only_one(root, "retention"):
+            restore.restore(found, root, options.only, datetime.now(UTC), print)
+    finally:
+        held.release()
+    return 0

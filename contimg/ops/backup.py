@@ -1,0 +1,250 @@
+"""Snapshots of what cannot be made again from raw data: the ledger, the sets, manifests, sidecars, settings.
+
+A snapshot is a bundle in `backups/`. It appears whole, was read back, and is then sent to the backup's destination,
+where it is read back too. What could not be sent is sent by a later run. The outcome stands in `state/backup.json`.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from contimg import __version__, files
+from contimg.config import Settings
+from contimg.errors import BundleError, ContimgError, StoreError
+from contimg.ops import bundle
+from contimg.ops.contents import Contents, checksummed, guarded, listing
+from contimg.ops.store import Store, open_store
+from contimg.paths import DataRoot, group_of, group_start
+
+_STAMP = "%Y%m%dT%H%M%SZ"
+_NAME = re.compile(r"snapshot-(\d{8}T\d{6}Z)\.tar\.zst")
+_SIDECARS = (
+    "groups/*.json",
+    "ms/*/*.json",
+    "calibration/*/*/calibrator.json",
+    "images/*/*.json",
+    "mosaics/*/*.json",
+    "archive/*/*/*.json",
+    "requests/*.json",
+    "quarantine/*/reason.json",
+)
+_SET_OF = re.compile(r"calibration/[\d-]+/(\d{8}T\d{6})/")
+SETTINGS = "state/settings.yaml"
+"""Where a snapshot keeps the settings; secrets are masked."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot somewhere."""
+
+    name: str
+    made: datetime
+
+    @classmethod
+    def parse(cls, name: str) -> Snapshot | None:
+        """Snapshot of that name; None if it is none's."""
+        match = _NAME.fullmatch(name)
+        return cls(name, datetime.strptime(match[1], _STAMP).replace(tzinfo=UTC)) if match else None
+
+
+def snapshots(names: Iterator[str] | list[str] | dict[str, int]) -> list[Snapshot]:
+    """Those of the names that are snapshots', newest first."""
+    found = (Snapshot.parse(name) for name in names)
+    return sorted((one for one in found if one), key=lambda one: one.made, reverse=True)
+
+
+def local_snapshots(root: DataRoot) -> list[Snapshot]:
+    """Snapshots in the data root, newest first."""
+    return snapshots([path.name for path in root.backups.glob("snapshot-*")])
+
+
+def destination(settings: Settings) -> Store | None:
+    """Return the store that snapshots are sent to, if the settings name one."""
+    if settings.backup.destination is None:
+        return None
+    return open_store(settings.backup.destination, settings.backup.timeout_minutes)
+
+
+def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], None]) -> bool:
+    """One backup: snapshot, send, drop what is too old, and leave the outcome for `status` and the alerts.
+
+    Returns
+    -------
+    bool
+        Whether everything that there is to save is now in a snapshot, and sent if the settings name a destination.
+    """
+    path = root.state / "backup.json"
+    outcome: dict[str, Any] = files.read_json(path) if path.exists() else {"last_success": None}
+    outcome |= {"last_attempt": _iso(now), "outcome": "failed", "destination": settings.backup.destination}
+    try:
+        made, missed = make(root, settings, now)
+        outcome |= {"snapshot": made.name, "size": made.stat().st_size, "missed": missed}
+        say(f"snapshot: {made}, {made.stat().st_size / 1e6:.1f} MB")
+        for line in missed:
+            say(f"not in it: {line}")
+        outcome["outcome"] = "not_sent"
+        for name in send(root, settings):
+            say(f"sent: {name}")
+        for name in drop_old(root, settings, now):
+            say(f"dropped: {name}")
+        complete = not missed
+        outcome |= {"outcome": "ok" if complete else "incomplete", "message": "; ".join(missed)}
+        if complete:
+            outcome["last_success"] = _iso(now)
+        return complete
+    except (ContimgError, OSError) as error:
+        outcome["message"] = str(error)
+        say(f"{outcome['outcome']}: {error}")
+        return False
+    finally:
+        files.write_json(path, outcome)
+
+
+def make(root: DataRoot, settings: Settings, now: datetime) -> tuple[Path, list[str]]:
+    """Make a snapshot, and read it back.
+
+    Returns
+    -------
+    Path, list of str
+        The snapshot, and what should be in it but could not be read, with the reason.
+
+    Raises
+    ------
+    BundleError
+        If it does not read back.
+    OSError
+        If it cannot be written.
+    """
+    target = root.backups / f"snapshot-{now.astimezone(UTC).strftime(_STAMP)}{bundle.SUFFIX}"
+    root.backups.mkdir(parents=True, exist_ok=True)
+    for leftover in root.backups.glob(".*"):  # of a backup that was killed
+        files.remove(leftover)
+    workspace = root.backups / ".making"
+    workspace.mkdir()
+    try:
+        missed = _collect(root, settings, now, workspace)
+        entries = checksummed(workspace, listing(workspace, sorted(workspace.iterdir())))
+        about = {"kind": "snapshot", "made": _iso(now), "version": __version__, "root": str(root.root)}
+        contents = Contents({**about, "missed": missed}, entries)
+        with files.whole(target) as part, part.open("w+b") as file:
+            bundle.write(file, workspace, contents)
+            file.seek(0)
+            if bundle.verify(file).digest != contents.digest:
+                raise BundleError(f"{target}: is not what was written; the one before stays")
+    finally:
+        files.remove(workspace)
+    return target, missed
+
+
+def _collect(root: DataRoot, settings: Settings, now: datetime, workspace: Path) -> list[str]:
+    """Copy what belongs into a snapshot; returns what could not be copied."""
+    (workspace / "state").mkdir()
+    plain = settings.model_dump(mode="json")  # secrets come out masked
+    (workspace / SETTINGS).write_text(yaml.safe_dump(plain, sort_keys=False))
+    missed = []
+    try:
+        _copy_ledger(root.ledger, workspace / "state" / root.ledger.name)
+    except sqlite3.Error as error:
+        files.remove(workspace / "state" / root.ledger.name)
+        missed.append(f"{root.ledger}: {error}")
+    since = now - timedelta(days=settings.backup.recent_days)
+    for path in (*sets(root, since), *_recent_sidecars(root, since)):
+        try:
+            target = workspace / guarded(root.root, path)
+            if not target.exists():
+                listing(root.root, [path])  # refuses links
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (shutil.copytree if path.is_dir() else shutil.copy2)(path, target)
+        except (ContimgError, OSError, shutil.Error) as error:
+            files.remove(workspace / path.relative_to(root.root))
+            missed.append(f"{path}: {error}")
+    return missed
+
+
+def _copy_ledger(ledger: Path, copy: Path) -> None:
+    """Copy a database that others write to, as of one moment."""
+    if not ledger.exists():
+        return
+    with (
+        closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as source,
+        closing(sqlite3.connect(copy)) as target,
+    ):
+        source.backup(target)
+        target.execute("PRAGMA journal_mode = DELETE")  # one file, not three
+        if (found := target.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(f"damaged: {found}")
+
+
+def sets(root: DataRoot, since: datetime) -> list[Path]:
+    """Folders of the recent sets, the newest good one, and those that images still on disk or still to come use."""
+    all_sets = {group_of(path.parent): path.parent for path in root.root.glob("calibration/*/*/set.json")}
+    used = set()
+    for path in root.root.glob("images/*/*.selection.json"):
+        group = group_of(path)
+        if root.image(group).exists() or not root.image(group, "json").exists():
+            used |= set(_SET_OF.findall(path.read_text()))
+    passed = [group for group in sorted(all_sets) if _passed(all_sets[group])]
+    wanted = used | {group for group in all_sets if group_start(group) >= since} | set(passed[-1:])
+    return [all_sets[group] for group in sorted(wanted & all_sets.keys())]
+
+
+def _passed(folder: Path) -> bool:
+    try:
+        return bool(files.read_json(folder / "set.json")["quality"]["passed"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _recent_sidecars(root: DataRoot, since: datetime) -> Iterator[Path]:
+    for pattern in _SIDECARS:
+        for path in root.root.glob(pattern):
+            if not path.name.startswith(".") and path.stat().st_mtime >= since.timestamp():
+                yield path
+
+
+def send(root: DataRoot, settings: Settings) -> Iterator[str]:
+    """Send the snapshots that are not at the destination yet, newest first, and read each back.
+
+    Raises
+    ------
+    StoreError
+        If the destination cannot be reached or does not give back what it was given.
+    """
+    store = destination(settings)
+    if store is None:
+        return
+    there = store.names()
+    for one in local_snapshots(root):
+        path = root.backups / one.name
+        if there.get(one.name) == path.stat().st_size:
+            continue
+        with path.open("rb") as source, store.write(one.name) as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        with store.read(one.name) as stream:
+            try:
+                bundle.verify(stream)
+            except BundleError as error:
+                raise StoreError(f"{store.destination}: {one.name} does not read back: {error}") from None
+        yield one.name
+
+
+def drop_old(root: DataRoot, settings: Settings, now: datetime) -> Iterator[str]:
+    """Remove the snapshots in the data root that are too old; the newest always stays."""
+    for one in local_snapshots(root)[1:]:
+        if now - one.made > timedelta(days=settings.backup.keep_days):
+            (root.backups / one.name).unlink()
+            yield one.name
+
+
+def _iso(now: datetime) -> str:
+    return now.isoformat(timespec="seconds")

@@ -1,0 +1,165 @@
+"""Bring back what a snapshot holds: verified before anything is touched, and nothing is overwritten.
+
+What has to make way is moved to `set-aside/<time>/`. What is on disk whole and newer than the snapshot's stays.
+Stopped anywhere, a second run completes: what is in place already is recognised.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from contimg import files
+from contimg.config import Settings
+from contimg.errors import BundleError, StoreError
+from contimg.ops import backup, bundle
+from contimg.ops.contents import Contents, Entry, guarded, holds, listing
+from contimg.ops.store import Store, open_store
+from contimg.paths import DataRoot
+
+ONLY = ("all", "ledger", "sets")
+
+
+class Found(NamedTuple):
+    """A snapshot and where it is."""
+
+    store: Store
+    name: str
+
+
+def find(spec: str, root: DataRoot, settings: Settings) -> Found:
+    """Where a snapshot is: a path, `NAME:PATH` of a remote, a snapshot's name, or `latest`.
+
+    Names and `latest` are looked for in the data root first, then at the backup's destination.
+
+    Raises
+    ------
+    StoreError
+        If there is none.
+    """
+    path = Path(spec)
+    if path.is_file():
+        return Found(open_store(str(path.absolute().parent), settings.backup.timeout_minutes), path.name)
+    if ":" in spec:
+        folder, _, name = spec.rpartition("/" if "/" in spec else ":")
+        remote = folder if "/" in spec else f"{folder}:"
+        return Found(open_store(remote, settings.backup.timeout_minutes), name)
+    for store in (open_store(str(root.backups), 0) if root.backups.is_dir() else None, backup.destination(settings)):
+        if store:
+            for one in backup.snapshots(store.names()):
+                if spec in ("latest", one.name):
+                    return Found(store, one.name)
+    raise StoreError(f"{spec}: no such snapshot in {root.backups} or at {settings.backup.destination}")
+
+
+def restore(found: Found, root: DataRoot, only: str, now: datetime, say: Callable[[str], None]) -> None:
+    """Put the contents of a snapshot in their places.
+
+    Parameters
+    ----------
+    root
+        The data root to restore into; it need not be the one that was saved.
+    only
+        One of `ONLY`.
+    say
+        Told what came back, what stayed, and where to find what made way.
+
+    Raises
+    ------
+    StoreError, BundleError
+        If the snapshot cannot be read whole; nothing has then been touched.
+    """
+    workspace = root.root / ".restoring"
+    files.remove(workspace)  # of a restore that was killed
+    workspace.mkdir(parents=True)
+    try:
+        try:
+            with found.store.read(found.name) as stream:
+                contents = bundle.extract(stream, workspace, lambda entry: _wanted(entry, only))
+        except BundleError as error:
+            raise BundleError(f"{found.store.destination}: {found.name}: {error}") from None
+        _check_ledger(workspace / "state" / root.ledger.name)
+        aside = root.root / "set-aside" / now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+        units = _units(contents, only)
+        for unit in units:
+            guarded(root.root, root.root / unit)
+        work = _Restore(contents, workspace, root, aside)
+        for unit in units:
+            say(f"{work.place(unit)}: {unit}")
+    finally:
+        files.remove(workspace)
+    if aside.exists():
+        say(f"what made way is in {aside}")
+
+
+def _wanted(entry: Entry, only: str) -> bool:
+    if only == "ledger":
+        return entry.path == "state/ledger.sqlite3"
+    return only == "all" or entry.path.startswith("calibration/")
+
+
+def _check_ledger(copy: Path) -> None:
+    if not copy.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{copy.as_uri()}?mode=ro", uri=True)) as connection:
+            found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    except sqlite3.Error as error:
+        found = str(error)
+    if found != "ok":
+        raise BundleError(f"the snapshot's ledger is damaged ({found}); nothing was changed")
+
+
+def _units(contents: Contents, only: str) -> list[str]:
+    """What is put in place in one step: each set's folder, and each other file."""
+    files_of = [entry.path for entry in contents.entries if not entry.directory and _wanted(entry, only)]
+    folders = [name.removesuffix("/set.json") for name in files_of if name.endswith("/set.json")]
+    others = [name for name in files_of if not any(name.startswith(f"{folder}/") for folder in folders)]
+    return folders if only == "sets" else folders + others
+
+
+@dataclass(frozen=True)
+class _Restore:
+    contents: Contents
+    workspace: Path
+    root: DataRoot
+    aside: Path
+
+    def place(self, unit: str) -> str:
+        """Put one unit in its place; returns what became of it."""
+        target = self.root.root / unit
+        rivals = [target]
+        if target == self.root.ledger:
+            rivals += [target.with_name(target.name + side) for side in ("-wal", "-shm")]
+        rivals = [path for path in rivals if path.exists()]
+        if rivals == [target]:
+            own = [entry for entry in self.contents.entries if Path(entry.path).is_relative_to(unit)]
+            if holds(self.root.root, own) and len(listing(self.root.root, [target])) == len(own):
+                return "there already"
+            if target != self.root.ledger and _whole(target) and _mtime(target) > _mtime(self.workspace / unit):
+                return "newer on disk, stays"
+        for path in rivals:
+            place = self.aside / path.relative_to(self.root.root)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(place)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (self.workspace / unit).rename(target)
+        return "restored"
+
+
+def _whole(path: Path) -> bool:
+    """Whether a set or a sidecar can be read and has all its parts."""
+    try:
+        content = files.read_json(path / "set.json" if path.is_dir() else path)
+        return path.is_file() or all(any((path / table).iterdir()) for table in content["tables"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _mtime(path: Path) -> int:
+    return (path / "set.json" if path.is_dir() else path).stat().st_mtime_ns

@@ -1,0 +1,241 @@
+"""Restoring: verified first, nothing overwritten, killed anywhere a second run completes."""
+
+import json
+import shutil
+import sqlite3
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from synthetic_root import NOW, Synthetic, lives, tree
+
+from contimg import files
+from contimg.cli import main
+from contimg.errors import BundleError, LeaseError, StoreError, UnsafePathError
+from contimg.ops import backup, restore
+from contimg.paths import DataRoot
+from contimg.runner import lease
+
+START = datetime(2026, 2, 26, 8, 0, tzinfo=UTC)
+
+
+def make(path):
+    synthetic = Synthetic.make(path)
+    synthetic.hour(START, days_old=3)
+    synthetic.root.state.mkdir()
+    connection = sqlite3.connect(synthetic.root.ledger)
+    connection.execute("CREATE TABLE t (a)")
+    connection.execute("INSERT INTO t VALUES ('then')")
+    connection.commit()
+    connection.close()
+    backup.make(synthetic.root, synthetic.settings, NOW)
+    return synthetic
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A data root with a snapshot of it."""
+    return make(tmp_path)
+
+
+def found(synthetic):
+    return restore.find("latest", synthetic.root, synthetic.settings)
+
+
+def run(synthetic, only="all", root=None, now=NOW):
+    said = []
+    restore.restore(found(synthetic), root or synthetic.root, only, now, said.append)
+    return said
+
+
+def set_folder(synthetic):
+    return next(synthetic.root.root.glob("calibration/*/*/set.json")).parent
+
+
+def aside(synthetic):
+    return synthetic.root.root / "set-aside" / NOW.strftime("%Y%m%dT%H%M%SZ")
+
+
+def rows(root):
+    with sqlite3.connect(root.ledger) as connection:
+        return connection.execute("SELECT a FROM t").fetchall()
+
+
+def test_a_second_restore_finds_all_there_already(saved):
+    run(saved)
+    before = tree(saved.root.root)
+    assert all(line.startswith("there already: ") for line in run(saved)[:-1])
+    after = tree(saved.root.root)
+    assert after.keys() == before.keys()
+    assert all(after[path] == data for path, data in before.items())
+
+
+def test_all_sets_lost(saved):
+    before = tree(saved.root.root / "calibration")
+    shutil.rmtree(saved.root.root / "calibration")
+    run(saved, "sets")
+    for name, data in tree(set_folder(saved)).items():
+        assert (
+            before[f"{set_folder(saved).relative_to(saved.root.root / 'calibration')}/{name}".removesuffix("/.")]
+            == data
+        )
+    assert (set_folder(saved) / "gain.cal" / ".snakemake_timestamp").exists()
+    run(saved)
+    assert tree(saved.root.root / "calibration") == before
+
+
+def test_a_broken_set_makes_way_and_is_kept_aside(saved):
+    folder = set_folder(saved)
+    before = tree(folder)
+    shutil.rmtree(folder / "gain.cal")
+    (folder / "delay.cal" / "table.dat").write_bytes(b"noise")
+    broken = tree(folder)
+    run(saved, "sets")
+    assert tree(folder) == before
+    assert tree(aside(saved) / folder.relative_to(saved.root.root)) == broken
+
+
+def test_a_ledger_makes_way_with_its_side_files(saved):
+    saved.root.ledger.write_bytes(b"noise")
+    for side in ("-wal", "-shm"):
+        saved.root.ledger.with_name(saved.root.ledger.name + side).write_bytes(b"more noise")
+    run(saved, "ledger")
+    assert rows(saved.root) == [("then",)]
+    assert sorted(path.name for path in (aside(saved) / "state").iterdir()) == [
+        "ledger.sqlite3",
+        "ledger.sqlite3-shm",
+        "ledger.sqlite3-wal",
+    ]
+
+
+def test_only_what_is_asked_for_is_touched(saved):
+    manifest = next(saved.root.groups.iterdir())
+    manifest.unlink()
+    saved.root.ledger.unlink()
+    run(saved, "sets")
+    assert not manifest.exists()
+    assert not saved.root.ledger.exists()
+    run(saved, "ledger")
+    assert not manifest.exists()
+    run(saved)
+    assert manifest.exists()
+
+
+def test_what_is_newer_and_whole_stays(saved):
+    manifest = next(saved.root.groups.iterdir())
+    files.write_json(manifest, {"group": "newer"})
+    sidecar = next(saved.root.root.glob("images/*/*.image.fits")).with_name("x.json")
+    set_json = set_folder(saved) / "set.json"
+    files.write_json(set_json, {**files.read_json(set_json), "solved": "again"})
+    run(saved)
+    assert files.read_json(manifest) == {"group": "newer"}
+    assert files.read_json(set_json)["solved"] == "again"
+    assert not sidecar.exists()
+    manifest.write_text("{ half")  # newer, but broken
+    run(saved)
+    assert json.loads(manifest.read_text())["state"] == "complete"
+    assert (aside(saved) / manifest.relative_to(saved.root.root)).read_text() == "{ half"
+
+
+@pytest.mark.parametrize("broken", ["flipped", "cut", "ledger"])
+def test_a_bad_snapshot_touches_nothing(saved, broken):
+    path = saved.root.backups / backup.local_snapshots(saved.root)[0].name
+    if broken == "ledger":
+        synthetic = saved
+        data = bytearray(synthetic.root.ledger.read_bytes())
+        data[4096:] = b"\xff" * (len(data) - 4096)
+        import contimg.ops.backup
+
+        synthetic.root.ledger.write_bytes(data)
+        original = contimg.ops.backup._copy_ledger
+        contimg.ops.backup._copy_ledger = shutil.copyfile
+        try:
+            backup.make(synthetic.root, synthetic.settings, NOW + timedelta(days=1))
+        finally:
+            contimg.ops.backup._copy_ledger = original
+    else:
+        data = bytearray(path.read_bytes())
+        if broken == "flipped":
+            data[-500] ^= 1
+        path.write_bytes(data if broken == "flipped" else data[: len(data) // 2])
+    shutil.rmtree(saved.root.root / "calibration")
+    before = tree(saved.root.root)
+    with pytest.raises(BundleError, match="nothing was changed"):
+        run(saved)
+    after = tree(saved.root.root)
+    del before["."], after["."]
+    assert after == before
+
+
+def test_links_out_of_the_root_are_refused(saved, tmp_path):
+    outside = tmp_path / "elsewhere"
+    (saved.root.root / "calibration").rename(outside)
+    (saved.root.root / "calibration").symlink_to(outside)
+    before = tree(outside)
+    with pytest.raises(UnsafePathError):
+        run(saved)
+    assert tree(outside) == before
+
+
+def test_into_another_folder(saved, tmp_path):
+    target = DataRoot(tmp_path / "new")
+    before = tree(saved.root.root)
+    run(saved, root=target)
+    assert tree(target.root / "calibration") == tree(saved.root.root / "calibration")
+    assert tree(target.groups) == tree(saved.root.groups)
+    assert rows(target) == [("then",)]
+    assert tree(saved.root.root) == before
+
+
+def test_snapshots_are_found_by_path_name_and_latest(saved, tmp_path):
+    name = backup.local_snapshots(saved.root)[0].name
+    assert found(saved).name == name
+    assert restore.find(name, saved.root, saved.settings).name == name
+    safe = tmp_path / "safe"
+    safe.mkdir()
+    shutil.move(saved.root.backups / name, safe / name)
+    assert restore.find(str(safe / name), saved.root, saved.settings).store.destination == str(safe)
+    with pytest.raises(StoreError, match="no such snapshot"):
+        found(saved)
+    sent = saved.with_settings(backup={"destination": str(safe)})
+    assert found(sent).store.destination == str(safe)
+    remote = restore.find("far:deep/er/" + name, saved.root, saved.settings)
+    assert (remote.store.destination, remote.name) == ("far:deep/er", name)
+    assert restore.find("far:" + name, saved.root, saved.settings).store.destination == "far:"
+
+
+def test_killed_anywhere_the_next_one_completes_and_nothing_is_lost(memory_path):
+    number, lived = 0, False
+    synthetic = make(memory_path)
+    whole = tree(synthetic.root.root / "calibration")
+    broken_ledger = b"noise" * 100
+    while not lived:
+        number += 2
+        synthetic.root.ledger.write_bytes(broken_ledger)
+        folder = set_folder(synthetic)
+        shutil.rmtree(folder / "gain.cal")
+        (folder / "mine").write_text("precious")
+        shutil.rmtree(synthetic.root.root / "set-aside", ignore_errors=True)
+        lived = lives(lambda: run(synthetic), number)
+        run(synthetic, now=NOW + timedelta(hours=1))
+        assert tree(synthetic.root.root / "calibration") == whole, number
+        assert rows(synthetic.root) == [("then",)], number
+        kept = list((synthetic.root.root / "set-aside").rglob("*"))
+        assert [path.read_bytes() for path in kept if path.name == "ledger.sqlite3"] == [broken_ledger], number
+        assert [path.read_text() for path in kept if path.name == "mine"] == ["precious"], number
+        assert not (synthetic.root.root / ".restoring").exists()
+    assert number > 30
+
+
+def test_the_command_waits_for_no_runner(saved, capsys, monkeypatch):
+    monkeypatch.setenv("CONTIMG_DATA_ROOT", str(saved.root.root))
+    saved.root.ledger.unlink()
+    held = lease.acquire(saved.root, 60, print)
+    assert main(["restore", "latest", "--only", "ledger"]) == 1
+    assert "a runner is at work" in capsys.readouterr().err
+    assert not saved.root.ledger.exists()
+    held.release()
+    assert main(["restore", "latest", "--only", "ledger"]) == 0
+    assert "restored: state/ledger.sqlite3" in capsys.readouterr().out
+    assert lease.acquire(saved.root, 60, print)
+    with pytest.raises(LeaseError):
+        lease.acquire(saved.root, 60, print)
