@@ -16,6 +16,8 @@ include: "rules/calibrate.smk"
 include: "rules/image.smk"
 include: "rules/mosaic.smk"
 include: "rules/report.smk"
+include: "rules/retention.smk"
+include: "rules/backup.smk"
 
 
 workdir: str(root.root)
@@ -35,6 +37,7 @@ rule all:
     default_target: True
     input:
         detections_due,
+        sets_due,
         mosaics_due,
         "reports/summary.html",
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from contimg import config, files
 from contimg.paths import DataRoot, RawName, group_id, window_of
+from contimg.science import upgrade
+from contimg.science.registry import Registry
 from contimg.science.select import select
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -175,7 +177,8 @@ class Synthetic:
 
     def selection(self, name: str) -> dict[str, Any]:
         """What the set of now gives."""
-        return select(self.root.manifest(name), self.root.root.glob("calibration/*/*/set.json"), self.settings)
+        sets = upgrade.serving(self.root, name, Registry(self.root, self.settings), self.settings)
+        return select(self.root.manifest(name), sets, self.settings)
 
     def image(self, name: str, made: datetime) -> None:
         """The group's image, with the sets of now."""

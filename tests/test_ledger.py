@@ -51,7 +51,7 @@ def test_what_is_written_is_read_back(ledger: Ledger) -> None:
     one, two = row("20260112T080000"), row("20260112T090000", state="done", ended=5.0)
     for each in (one, two):
         ledger.put_group(each)
-    window = WindowRow("20260112T080000", "due", 0.0, "", "", 0, None, "0")
+    window = WindowRow("20260112T080000", "due", 0.0, 1.0, "", "", 0, None, "0")
     ledger.put_window(window)
     ledger.close()
     again = open_ledger(ledger.path)

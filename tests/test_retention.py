@@ -133,9 +133,11 @@ class TestFacts:
         assert kept(disks)["ms", name] == "its image.fits is missing or broken"
 
     def test_a_better_set_keeps_it(self, disks):
-        name = disks.hour(START)[2]
-        other = START + timedelta(seconds=309 * 2)  # of the target's own time
-        disks.set("20260201T081018", other)
+        disks.hour(START)
+        name = disks.group(START + timedelta(hours=2))
+        disks.mosaic(name)
+        assert ("ms", name) in groups(planned(disks))
+        disks.set("20260201T103000", START + timedelta(hours=2.5))
         assert "a better set is there" in kept(disks)["ms", name]
 
     def test_a_set_to_come_keeps_it(self, disks):

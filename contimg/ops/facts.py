@@ -13,12 +13,12 @@ import psutil
 
 from contimg import files
 from contimg.config import Settings
-from contimg.errors import ContimgError, MissingCalibrationError
+from contimg.errors import ContimgError
 from contimg.ops.archive import Unit, is_removed, record_of
 from contimg.ops.contents import listing
 from contimg.paths import DataRoot, RawName, group_of, group_start, window_of
 from contimg.science import groups as grouping
-from contimg.science.select import select
+from contimg.science import upgrade
 
 _FITS_BLOCK = 2880
 _IMAGES = ("image.fits", "noise.fits", "pb.fits", "png")
@@ -87,7 +87,8 @@ class _Look:
     def logs(self) -> Iterator[Aged]:
         """Folders of logs and attempt records, and Snakemake's own logs."""
         found = []
-        for path in (*self.root.root.glob("logs/*/*/"), *self.root.root.glob(".snakemake/log/*.log")):
+        patterns = ("logs/*/*/", "logs/*.attempt.json", ".snakemake/log/*.log")
+        for path in (path for pattern in patterns for path in self.root.root.glob(pattern)):
             newest = max(each.stat().st_mtime for each in (path, *path.glob("**/*")))
             found.append((datetime.fromtimestamp(newest, UTC), Unit("log", path.stem, (path,))))
         return self._aged(found, self.settings.retention.log_days)
@@ -197,21 +198,14 @@ class _Look:
         """Why the image may be made again: its selection, the sets in reach, and those that are still to come."""
         sidecar = files.read_json(self.root.image(group, "json"))
         selection = files.read_json(self.root.image(group, "selection.json"))
-        if any(sidecar.get(key) != selection[key] for key in ("set", "verdict")):
+        if any(sidecar[key] != selection[key] for key in ("set", "verdict")):
             return "its image is about to be made with another set"
+        if upgrade.due(self.root, [group], self.settings):
+            return "a better set is there; its image is due again"
         reach = timedelta(hours=self.settings.calibration.nearest_within_hours)
         start = group_start(group)
-        near = [name for name in self._groups_around(start) if abs(group_start(name) - start) <= reach]
-        for other in near:
-            if reason := self._set_to_come(other):
-                return reason
-        sets = [path for path in map(self.root.set, near) if path.exists()]
-        try:
-            if select(self.root.manifest(group), sets, self.settings) != selection:
-                return "a better set is there; its image is due again"
-        except MissingCalibrationError:
-            pass  # the sets that it was made with are gone: nothing better will come of what is left
-        return None
+        near = (other for other in self._groups_around(start) if abs(group_start(other) - start) <= reach)
+        return next(filter(None, map(self._set_to_come, near)), None)
 
     def _groups_around(self, start: datetime) -> set[str]:
         days = {(start + timedelta(days=step)).strftime("%Y-%m-%d") for step in (-1, 0, 1)}
