@@ -9,7 +9,7 @@ def step(task: job.Task) -> dict:
 
     with job.scratch(task) as directory:
         description = solve(task.input.ms, task.input.calibrator, directory, task.settings, task.threads)
-        calibration_png(directory, task.output.plot)
+        calibration_png(directory, task.output.plot, description)
         for name in ("delay", "bandpass", "gain"):
             (directory / f"{name}.cal").rename(getattr(task.output, name))
     return description
