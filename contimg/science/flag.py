@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import median_filter
 
 _MAD_TO_SIGMA = 1.4826
 _SMOOTHEST = 0.002
@@ -127,7 +126,9 @@ def _outstanding(values: np.ndarray, sigma: float) -> np.ndarray:
     absent = found.copy()
     for _ in range(_ROUNDS):
         filled = np.stack([_filled(row, bad) for row, bad in zip(values, found, strict=True)])
-        relative = values / median_filter(filled, size=(1, width), mode="nearest") - 1
+        padded = np.pad(filled, ((0, 0), (width // 2, width // 2)), mode="edge")
+        background = np.median(np.lib.stride_tricks.sliding_window_view(padded, width, axis=1), axis=2)
+        relative = values / background - 1
         scatter = max(robust_sigma(np.where(found, np.nan, relative)), _SMOOTHEST)
         found = absent | (relative > sigma * scatter)
     return found & ~absent

@@ -13,6 +13,8 @@ from numba import njit
 
 _MOST_SAMPLES = 192
 """Channels of a row that its median is taken over, at most; more of them do not make it much better."""
+_BLOCK = 16
+"""Rows that are gathered together: as many as the second-level cache holds well."""
 _MAD_TO_SIGMA = np.float32(1.4826)
 _QUIETEST = np.float32(0.05)
 """Least robust standard deviation, relative to the median: what a strong sky's own structure reaches."""
@@ -98,6 +100,10 @@ class Converted(NamedTuple):
     """How many are missing, zero or not finite. int64 (C,)"""
 
 
+_Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Real and imaginary parts and amplitudes of one polarization of a row, float32, each of shape (C,)."""
+
+
 @njit(nogil=True, cache=True)
 def convert_integration(raw: Raw, rows: Rows, phasor: np.ndarray, clip_sigma: float, out: Converted) -> None:
     """Convert one integration into `out`, whose arrays the caller gives; the sums and counts are added to.
@@ -115,96 +121,124 @@ def convert_integration(raw: Raw, rows: Rows, phasor: np.ndarray, clip_sigma: fl
         What is made.
     """
     band, polarizations = out.data.shape[1], out.data.shape[2]
+    # Real and imaginary parts apart: so the processor works on several channels at once.
+    block_real = np.zeros((_BLOCK, polarizations, band), np.float32)
+    block_imag = np.zeros((_BLOCK, polarizations, band), np.float32)
     amplitude = np.empty(band, np.float32)
     sample = np.empty(2 * _MOST_SAMPLES, np.float32)
-    scratch = _Scratch(amplitude, sample, max(1, len(raw.slots) * raw.channels // _MOST_SAMPLES))
+    there = len(raw.slots) * raw.channels
+    straight = np.arange(polarizations)
     for baseline in range(len(rows.target)):
-        target = rows.target[baseline]
+        if baseline % _BLOCK == 0:
+            _gather(block_real, block_imag, raw, baseline, min(_BLOCK, len(rows.target) - baseline))
+        real, imag = block_real[baseline % _BLOCK], block_imag[baseline % _BLOCK]
+        target, swapped = rows.target[baseline], rows.swapped[baseline]
         first, second = rows.first[baseline], rows.second[baseline]
+        order = rows.crossed if swapped else straight
         row, bad = out.data[target], out.bad[target]
-        row[:] = 0
         bad[:] = 0
         for pol in range(polarizations):
-            values = row[:, pol]
-            swapped = rows.swapped[baseline]
-            _gather(values, raw, raw.first_row + baseline, swapped, rows.crossed[pol] if swapped else pol)
+            parts = (real[order[pol]], imag[order[pol]], amplitude)
             bit = np.uint8(1 << pol)
-            count = _amplitudes(values, scratch, bad, bit, out.zeros)
-            median = np.float32(_select(sample, count, count // 2)) if count else np.float32(0)
+            valid = _amplitudes(parts)
+            if valid < band:
+                _mark_zeros(parts, bad, bit, out.zeros)
+            median, sigma = _middle(amplitude, sample, max(1, there // _MOST_SAMPLES))
             out.row_median[target, pol] = median
-            if count and first != second:
-                for k in range(count):
-                    sample[k] = abs(sample[k] - median)
-                deviation = np.float32(_select(sample, count, count // 2))
-                sigma = max(_MAD_TO_SIGMA * deviation, _QUIETEST * median)
+            if median > 0 and first != second:
                 _add(amplitude, np.float32(1) / median, out.amplitude_sum[pol], out.amplitude_count[pol])
-                _clip(amplitude, median + np.float32(clip_sigma) * sigma, bad, bit, out.clipped)
-                out.coherence[target, pol] = _coherence(values, amplitude)
+                limit = median + np.float32(clip_sigma) * max(sigma, _QUIETEST * median)
+                valid -= _clip(amplitude, limit, bad, bit, out.clipped)
+                out.coherence[target, pol] = _coherence(parts) if valid == there else _coherence_of_valid(parts)
+        # The Measurement Set's visibilities are the conjugates of pyuvdata's; those of swapped antennas are again.
+        _turn(row, (real, imag), order, np.float32(1 if swapped else -1), (phasor[first], phasor[second]))
         if first == second:
-            for pol in range(polarizations):
-                if rows.crossed[pol] == pol:
-                    for c in range(band):
-                        row[c, pol] = complex(row[c, pol].real, np.float32(0))
-        else:
-            _turn(row, phasor[first], phasor[second])
-
-
-class _Scratch(NamedTuple):
-    amplitude: np.ndarray
-    """Of each channel of the band."""
-    sample: np.ndarray
-    """Amplitudes that the median is taken of ..."""
-    step: int
-    """... every so many channels."""
+            _make_real(row, rows.crossed)
 
 
 @njit(nogil=True, cache=True)
-def _gather(values: np.ndarray, raw: Raw, file_row: int, swapped: bool, source: int) -> None:
-    """One polarization of a row from the chunks of the subbands that are there, in ascending frequency.
+def _gather(real: np.ndarray, imag: np.ndarray, raw: Raw, start: int, count: int) -> None:
+    """A few rows from the chunks of the subbands that are there, in ascending frequency.
 
-    The Measurement Set's visibilities are the conjugates of pyuvdata's; those of swapped antennas are again.
+    Chunk by chunk, because the rows of a chunk follow each other in memory; the same row of the next chunk lies where
+    it would drive this one out of the cache.
     """
-    sign = np.float32(1 if swapped else -1)
     for subband in range(raw.layout.shape[0]):
         chunk_rows, chunk_channels, chunk_pols, first, along_channels, along_pols, begin = raw.layout[subband]
         top = raw.slots[subband] + raw.channels - 1
-        grid = begin + (file_row // chunk_rows - first) * along_channels * along_pols + source // chunk_pols
-        inside = file_row % chunk_rows * chunk_channels * chunk_pols + source % chunk_pols
+        row_items = chunk_channels * chunk_pols
         for k in range(along_channels):
-            item = raw.positions[grid + k * along_pols] + inside
-            highest = top - k * chunk_channels
-            for c in range(min(chunk_channels, raw.channels - k * chunk_channels)):
-                value = raw.buffer[item + c * chunk_pols]
-                values[highest - c] = complex(value.real, sign * value.imag)
+            channels = min(chunk_channels, raw.channels - k * chunk_channels)
+            lowest = top - k * chunk_channels - channels + 1
+            for pol in range(real.shape[1]):
+                r = 0
+                while r < count:
+                    chunk, inside = divmod(raw.first_row + start + r, chunk_rows)
+                    grid = begin + ((chunk - first) * along_channels + k) * along_pols + pol // chunk_pols
+                    item = raw.positions[grid] + inside * row_items + pol % chunk_pols
+                    for _ in range(min(count - r, chunk_rows - inside)):
+                        values = raw.buffer[item : item + channels * chunk_pols : chunk_pols][::-1]
+                        to_real = real[r, pol, lowest : lowest + channels]
+                        to_imag = imag[r, pol, lowest : lowest + channels]
+                        for c in range(channels):
+                            to_real[c] = values[c].real
+                            to_imag[c] = values[c].imag
+                        item += row_items
+                        r += 1
 
 
 @njit(nogil=True, cache=True)
-def _amplitudes(values: np.ndarray, scratch: _Scratch, bad: np.ndarray, bit: int, zeros: np.ndarray) -> int:
-    """Take the amplitudes; mark what is zero or not finite, and make it zero. Returns the size of the sample."""
-    amplitude, sample = scratch.amplitude, scratch.sample
+def _amplitudes(parts: _Parts) -> int:
+    """Take the amplitudes; returns how many are neither zero nor not finite."""
+    real, imag, amplitude = parts
+    valid = 0
     for c in range(len(amplitude)):
-        value = values[c]
-        amplitude[c] = np.sqrt(value.real * value.real + value.imag * value.imag)
-    count = 0
+        power = real[c] * real[c] + imag[c] * imag[c]
+        amplitude[c] = np.sqrt(power)
+        valid += int((power > 0) & (power < np.inf))
+    return valid
+
+
+@njit(nogil=True, cache=True)
+def _mark_zeros(parts: _Parts, bad: np.ndarray, bit: int, zeros: np.ndarray) -> None:
+    """Mark what is zero or not finite, and make it zero."""
+    real, imag, amplitude = parts
     for c in range(len(amplitude)):
         if not (0 < amplitude[c] < np.inf):
-            values[c] = 0
-            amplitude[c] = 0
+            real[c] = imag[c] = amplitude[c] = 0
             bad[c] |= bit
             zeros[c] += 1
-        elif c % scratch.step == 0:
-            sample[count] = amplitude[c]
-            count += 1
-    return count
 
 
 @njit(nogil=True, cache=True)
-def _clip(amplitude: np.ndarray, limit: float, bad: np.ndarray, bit: int, clipped: np.ndarray) -> None:
+def _middle(amplitude: np.ndarray, sample: np.ndarray, step: int) -> tuple[np.float32, np.float32]:
+    """Median and robust standard deviation of the amplitudes that are not zero; zeros if all are."""
+    count = 0
+    for c in range(0, len(amplitude), step):
+        if amplitude[c] > 0:
+            sample[count] = amplitude[c]
+            count += 1
+    if count == 0:
+        return np.float32(0), np.float32(0)
+    median = np.float32(_select(sample, count, count // 2))
+    for k in range(count):
+        sample[k] = abs(sample[k] - median)
+    return median, np.float32(_MAD_TO_SIGMA * _select(sample, count, count // 2))
+
+
+@njit(nogil=True, cache=True)
+def _clip(amplitude: np.ndarray, limit: float, bad: np.ndarray, bit: int, clipped: np.ndarray) -> int:
+    """Mark the amplitudes over the limit and make them zero; returns how many they are."""
+    count = 0
     for c in range(len(amplitude)):
-        if amplitude[c] > limit:
-            amplitude[c] = 0
-            bad[c] |= bit
-            clipped[c] += 1
+        count += int(amplitude[c] > limit)
+    if count:
+        for c in range(len(amplitude)):
+            if amplitude[c] > limit:
+                amplitude[c] = 0
+                bad[c] |= bit
+                clipped[c] += 1
+    return count
 
 
 @njit(nogil=True, cache=True)
@@ -215,23 +249,54 @@ def _add(amplitude: np.ndarray, scale: float, total: np.ndarray, number: np.ndar
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def _coherence(values: np.ndarray, amplitude: np.ndarray) -> np.float32:
-    """Fraction of the power that neighbouring channels have in common; those without amplitude are left out."""
+def _coherence(parts: _Parts) -> np.float32:
+    """Fraction of the power that neighbouring channels have in common."""
+    real, imag, _ = parts
     common, power = np.float32(0), np.float32(0)
-    for c in range(len(values) - 1):
-        one, other = values[c], values[c + 1]
-        both = np.float32((amplitude[c] > 0) & (amplitude[c + 1] > 0))
-        common += both * (one.real * other.real + one.imag * other.imag)
-        power += both * amplitude[c] * amplitude[c]
+    for c in range(len(real) - 1):
+        common += real[c] * real[c + 1] + imag[c] * imag[c + 1]
+        power += real[c] * real[c] + imag[c] * imag[c]
+    return np.float32(common / power)
+
+
+@njit(nogil=True, cache=True)
+def _coherence_of_valid(parts: _Parts) -> np.float32:
+    """The same, of the channels that have an amplitude."""
+    real, imag, amplitude = parts
+    common, power = np.float32(0), np.float32(0)
+    for c in range(len(real) - 1):
+        if amplitude[c] > 0 and amplitude[c + 1] > 0:
+            common += real[c] * real[c + 1] + imag[c] * imag[c + 1]
+            power += real[c] * real[c] + imag[c] * imag[c]
     return np.float32(common / power if power > 0 else 0)
 
 
 @njit(nogil=True, cache=True)
-def _turn(row: np.ndarray, one: np.ndarray, other: np.ndarray) -> None:
-    for c in range(row.shape[0]):
-        turn = one[c] * complex(other[c].real, -other[c].imag)
-        for pol in range(row.shape[1]):
-            row[c, pol] = row[c, pol] * turn
+def _turn(
+    row: np.ndarray,
+    parts: tuple[np.ndarray, np.ndarray],
+    order: np.ndarray,
+    sign: np.float32,
+    phasors: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Write a row, conjugated if the sign is negative, then phased by the phasors of its two antennas."""
+    real, imag = parts
+    one, other = phasors
+    for pol in range(row.shape[1]):
+        re, im, values = real[order[pol]], imag[order[pol]], row[:, pol]
+        for c in range(len(values)):
+            cosine = one[c].real * other[c].real + one[c].imag * other[c].imag
+            sine = sign * (one[c].imag * other[c].real - one[c].real * other[c].imag)
+            values[c] = complex(re[c] * cosine - im[c] * sine, sign * (re[c] * sine + im[c] * cosine))
+
+
+@njit(nogil=True, cache=True)
+def _make_real(row: np.ndarray, crossed: np.ndarray) -> None:
+    """Parallel hands of an autocorrelation are real."""
+    for pol in range(row.shape[1]):
+        if crossed[pol] == pol:
+            for c in range(row.shape[0]):
+                row[c, pol] = complex(row[c, pol].real, np.float32(0))
 
 
 @njit(nogil=True, cache=True)
