@@ -3,7 +3,9 @@
 import json
 import shutil
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from synthetic_root import NOW, Synthetic, lives, tree
@@ -11,16 +13,17 @@ from synthetic_root import NOW, Synthetic, lives, tree
 from contimg import files
 from contimg.cli import main
 from contimg.errors import BundleError, LeaseError, StoreError, UnsafePathError
-from contimg.ops import backup, restore
+from contimg.ops import archive, backup, restore
+from contimg.ops.archive import Unit
 from contimg.paths import DataRoot
 from contimg.runner import lease
 
 START = datetime(2026, 2, 26, 8, 0, tzinfo=UTC)
 
 
-def make(path):
+def make(path, groups=3):
     synthetic = Synthetic.make(path)
-    synthetic.hour(START, days_old=3)
+    synthetic.hour(START, groups=groups, days_old=3)
     synthetic.root.state.mkdir()
     connection = sqlite3.connect(synthetic.root.ledger)
     connection.execute("CREATE TABLE t (a)")
@@ -63,7 +66,10 @@ def rows(root):
 def test_a_second_restore_finds_all_there_already(saved):
     run(saved)
     before = tree(saved.root.root)
-    assert all(line.startswith("there already: ") for line in run(saved)[:-1])
+    *lines, total, _ = run(saved)
+    assert all(line.startswith("there already: ") for line in lines)
+    assert total.startswith("in all: ")
+    assert total.endswith(" there already")
     after = tree(saved.root.root)
     assert after.keys() == before.keys()
     assert all(after[path] == data for path, data in before.items())
@@ -180,10 +186,30 @@ def test_into_another_folder(saved, tmp_path):
     target = DataRoot(tmp_path / "new")
     before = tree(saved.root.root)
     run(saved, root=target)
-    assert tree(target.root / "calibration") == tree(saved.root.root / "calibration")
+    sets = tree(saved.root.root / "calibration")
+    assert tree(target.root / "calibration") == sets
     assert tree(target.groups) == tree(saved.root.groups)
     assert rows(target) == [("then",)]
     assert tree(saved.root.root) == before
+
+
+def test_a_sidecar_comes_back_only_with_its_product(saved):
+    gone, archived, there = sorted(path.name for path in (saved.root.root / "groups").iterdir())
+    gone, archived, there = (Path(name).stem for name in (gone, archived, there))
+    store = archive.configured(saved.settings)
+    record, _ = archive.put(store, saved.root, Unit("ms", archived, (saved.root.ms(archived),)), NOW)
+    archive.save(saved.root, replace(record, removed=NOW.isoformat()))
+    backup.make(saved.root, saved.settings, NOW + timedelta(days=1))
+    for name in (gone, archived):
+        shutil.rmtree(saved.root.ms(name))
+        saved.root.image(name).unlink()
+    shutil.rmtree(saved.root.root / "archive")
+    for name in (gone, archived, there):
+        saved.root.ms_sidecar(name).unlink()
+        saved.root.image(name, "json").unlink()
+    run(saved)
+    assert [saved.root.ms_sidecar(name).exists() for name in (gone, archived, there)] == [False, True, True]
+    assert [saved.root.image(name, "json").exists() for name in (gone, archived, there)] == [False, False, True]
 
 
 def test_snapshots_are_found_by_path_name_and_latest(saved, tmp_path):
@@ -205,7 +231,7 @@ def test_snapshots_are_found_by_path_name_and_latest(saved, tmp_path):
 
 def test_killed_anywhere_the_next_one_completes_and_nothing_is_lost(memory_path):
     number, lived = 0, False
-    synthetic = make(memory_path)
+    synthetic = make(memory_path, groups=1)
     whole = tree(synthetic.root.root / "calibration")
     broken_ledger = b"noise" * 100
     while not lived:

@@ -1,12 +1,14 @@
 """Bring back what a snapshot holds: verified before anything is touched, and nothing is overwritten.
 
-What has to make way is moved to `set-aside/<time>/`. What is on disk whole and newer than the snapshot's stays.
-Stopped anywhere, a second run completes: what is in place already is recognised.
+What has to make way is moved to `set-aside/<time>/`. What is on disk whole and newer than the snapshot's stays. A
+sidecar comes back only where its product is, on disk or in the archive: otherwise it would claim what is not so, and
+the product would not be made again. Stopped anywhere, a second run completes: what is in place already is recognised.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,9 +20,10 @@ from contimg import files
 from contimg.config import Settings
 from contimg.errors import BundleError, StoreError
 from contimg.ops import backup, bundle
+from contimg.ops.archive import is_removed
 from contimg.ops.contents import Contents, Entry, guarded, holds, listing
 from contimg.ops.store import Store, open_store
-from contimg.paths import DataRoot
+from contimg.paths import DataRoot, group_of
 
 ONLY = ("all", "ledger", "sets")
 
@@ -89,10 +92,15 @@ def restore(found: Found, root: DataRoot, only: str, now: datetime, say: Callabl
         for unit in units:
             guarded(root.root, root.root / unit)
         work = _Restore(contents, workspace, root, aside)
+        outcomes: Counter[str] = Counter()
         for unit in units:
-            say(f"{work.place(unit)}: {unit}")
+            outcome = work.place(unit)
+            outcomes[outcome] += 1
+            if not unit.endswith(".json"):
+                say(f"{outcome}: {unit}")
     finally:
         files.remove(workspace)
+    say("in all: " + ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())))
     if aside.exists():
         say(f"what made way is in {aside}")
 
@@ -120,6 +128,7 @@ def _units(contents: Contents, only: str) -> list[str]:
     files_of = [entry.path for entry in contents.entries if not entry.directory and _wanted(entry, only)]
     folders = [name.removesuffix("/set.json") for name in files_of if name.endswith("/set.json")]
     others = [name for name in files_of if not any(name.startswith(f"{folder}/") for folder in folders)]
+    others.sort(key=lambda name: not name.startswith("archive/"))  # its records say which sidecars have a product
     return folders if only == "sets" else folders + others
 
 
@@ -133,6 +142,8 @@ class _Restore:
     def place(self, unit: str) -> str:
         """Put one unit in its place; returns what became of it."""
         target = self.root.root / unit
+        if not _has_product(self.root, Path(unit)):
+            return "left out, to be made again"
         rivals = [target]
         if target == self.root.ledger:
             rivals += [target.with_name(target.name + side) for side in ("-wal", "-shm")]
@@ -150,6 +161,15 @@ class _Restore:
         target.parent.mkdir(parents=True, exist_ok=True)
         (self.workspace / unit).rename(target)
         return "restored"
+
+
+def _has_product(root: DataRoot, unit: Path) -> bool:
+    """Whether what a sidecar stands for is there, or in the archive; other files stand for themselves."""
+    products: dict[str, Callable[[str], Path]] = {"ms": root.ms, "images": root.image, "mosaics": root.mosaic}
+    if unit.parts[0] not in products:
+        return True
+    folder, group = unit.parts[0], group_of(unit)
+    return products[folder](group).exists() or is_removed(root, folder.replace("images", "image"), group)
 
 
 def _whole(path: Path) -> bool:
