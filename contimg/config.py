@@ -78,6 +78,12 @@ class Calibration(_Section):
     """A set is active this long before and after its observation (h)."""
     nearest_within_hours: Positive = Field(6.0, json_schema_extra={"env": "CALIBRATOR_STALENESS_HOURS"})
     """Without an active set, the nearest one within this time (h) is used, with a warning."""
+    stale_within_hours: Positive | None = None
+    """Without one of those, the nearest good one within this time (h), marked stale; none: however old it is."""
+    auto_fallback: bool = Field(True, json_schema_extra={"env": "AUTO_CALIBRATOR_FALLBACK"})
+    """False: a target without an active set waits for one."""
+    upgrade_min_hours: Positive = 0.5
+    """An image is made again with a better set only if its calibration's effective age falls by this much (h)."""
     field_iterations: int = Field(2, ge=0, le=5)
     """Rounds of solve, image, predict, with which the field's other sources enter the model."""
     min_snr: Positive = 5.0
@@ -97,6 +103,8 @@ class Calibration(_Section):
     def _reach(self) -> Calibration:
         if self.nearest_within_hours < self.validity_hours:
             raise ValueError("nearest_within_hours must not be less than validity_hours")
+        if self.stale_within_hours is not None and self.stale_within_hours < self.nearest_within_hours:
+            raise ValueError("stale_within_hours must not be less than nearest_within_hours")
         return self
 
 
@@ -452,3 +460,38 @@ def load(path: Path, environment: Mapping[str, str] | None = None, **overrides: 
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds no mapping of settings")
     return validated({**content, **overrides}, environment)
+
+
+def flat(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Every setting by its dotted key; secrets stay wrapped, so that printing one masks it."""
+    found: dict[str, Any] = {}
+    for key in type(settings).model_fields:
+        value = getattr(settings, key)
+        if isinstance(value, BaseModel):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def differences(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ, by their dotted keys."""
+    before, after = flat(old), flat(new)
+    return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+def sources(content: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
+    """Where each setting that is not a default comes from, by its dotted key: `file`, or a variable's name."""
+    found: dict[str, str] = {}
+
+    def collect(part: Mapping[str, Any], prefix: str) -> None:
+        for key, value in part.items():
+            found[f"{prefix}{key}"] = "file"
+            if isinstance(value, Mapping):
+                collect(value, f"{prefix}{key}.")
+
+    collect(content, "")
+    for name, path in environment_names().items():
+        if name in environment:
+            found[".".join(path)] = name
+    return found

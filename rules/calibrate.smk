@@ -1,4 +1,4 @@
-"""Which calibrator transits in a group, the set that it gives, and the set that a target uses."""
+"""Which calibrator transits in a group, the set that it gives, and the sets that a target uses."""
 
 
 checkpoint detect:
@@ -20,7 +20,7 @@ checkpoint detect:
         "../scripts/detect.py"
 
 
-rule solve:
+checkpoint solve:
     """Delays, bandpass and gains of every antenna, on a group in which a calibrator transits."""
     input:
         ms="ms/{date}/{group}.ms",
@@ -51,10 +51,10 @@ rule solve:
 
 
 rule select:
-    """The set that calibrates a target, and what that says about its image (requirement C1)."""
+    """The sets that calibrate a target, and what that says about its image (requirement C1)."""
     input:
         manifest="groups/{group}.json",
-        sets=lambda wildcards: [relative(path) for path in sets_near(wildcards.group)],
+        sets=sets_of,
     output:
         selection="images/{date}/{group}.selection.json",
     log:

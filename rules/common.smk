@@ -1,6 +1,7 @@
 """What the rules share: the settings, the groups, and which products are due."""
 
 from datetime import UTC, datetime, timedelta
+from functools import cache, lru_cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -9,6 +10,7 @@ from snakemake.logging import logger
 from contimg import config as configuration
 from contimg.errors import ContimgError
 from contimg.files import read_json
+from contimg.ops.archive import is_removed
 from contimg.paths import (
     DATE_PATTERN,
     GROUP_PATTERN,
@@ -18,6 +20,8 @@ from contimg.paths import (
     window_of,
 )
 from contimg.science import groups as grouping
+from contimg.science import upgrade
+from contimg.science.registry import Registry
 
 
 wildcard_constraints:
@@ -40,8 +44,15 @@ try:
 except ContimgError as error:
     raise WorkflowError(str(error)) from None
 
-reach = timedelta(hours=settings.calibration.nearest_within_hours)
+reach = timedelta(
+    hours=(
+        settings.calibration.nearest_within_hours
+        if settings.calibration.auto_fallback
+        else settings.calibration.validity_hours
+    )
+)
 told = set()
+awaited = set()
 
 
 def tell(group, why):
@@ -56,11 +67,18 @@ def relative(path):
     return str(path.relative_to(root.root))
 
 
+@cache
 def usable_groups():
     """Groups that can be processed now: enough good subbands, and what to make them from is there."""
+    return list(usable())
+
+
+def usable():
     for name, group in found.items():
         if group.state not in ("complete", "incomplete"):
             tell(name, group.reason)
+        elif is_removed(root, "image", name):
+            continue  # its image was archived: it has ended
         elif (
             root.image(name, "json").exists()
             or root.ms(name).exists()
@@ -83,39 +101,73 @@ def calibrator_of(group):
     return read_json(path)["calibrator"]
 
 
-def sets_near(group):
-    """Sets that the group may use: those on disk and those that its neighbours will give, in order of time."""
+def sets_to_come(group):
+    """Groups near a target that will give a set in this run: a calibrator transits in them, nobody has solved it."""
     start = group_start(group)
-    near = {name for name in usable_groups() if abs(group_start(name) - start) <= reach}
-    sets = {root.set(name) for name in near if calibrator_of(name)}
-    for day in {
-        (start + step).strftime("%Y-%m-%d") for step in (-reach, timedelta(0), reach)
-    }:
-        for path in (root.root / "calibration" / day).glob("*/set.json"):
-            if abs(group_start(group_of(path)) - start) <= reach:
-                sets.add(path)
-    return sorted(sets)
+    near = (name for name in usable_groups() if abs(group_start(name) - start) <= reach)
+    to_come = [
+        name for name in near if not root.set(name).exists() and calibrator_of(name)
+    ]
+    awaited.update(to_come)
+    return to_come
 
 
-def may_serve(path):
-    """Whether a set passed its gate, or is still to be made."""
-    return not path.exists() or read_json(path)["quality"]["passed"]
+def sets_made():
+    """Those of the awaited sets that have come."""
+    return frozenset(name for name in awaited if root.set(name).exists())
+
+
+@lru_cache(1)
+def registry(made):
+    """The sets on disk, read again whenever one has come."""
+    return Registry(root, settings)
+
+
+def sets_of(wildcards):
+    """The sets that calibrate a target: all that are to come are waited for, but an image that is there waits for none.
+
+    It is made again in the next run. (Snakemake makes anew whatever has waited for a checkpoint, changed or not.)
+    """
+    if not imaged(wildcards.group):
+        for name in sets_to_come(wildcards.group):
+            checkpoints.solve.get(group=name, date=root.set(name).parent.parent.name)
+    sets = upgrade.serving(root, wildcards.group, registry(sets_made()), settings)
+    return [relative(path) for path in sets]
+
+
+@cache
+def imaged(group):
+    """Whether there was an image of a group when this run began, or when it was first asked for."""
+    return root.image(group, "json").exists()
+
+
+@cache
+def may_be_calibrated(group, made):
+    """Whether there is a set that may serve a group, or will be."""
+    return bool(
+        imaged(group)
+        or sets_to_come(group)
+        or upgrade.serving(root, group, registry(made), settings)
+    )
 
 
 def detections_due(_):
     return [relative(root.calibrator(group)) for group in usable_groups()]
 
 
+def sets_due(_):
+    return [
+        relative(root.set(group)) for group in usable_groups() if calibrator_of(group)
+    ]
+
+
 def image_groups():
     """Groups whose image can be made; the others are told to wait."""
     for group in usable_groups():
-        if any(may_serve(path) for path in sets_near(group)):
+        if may_be_calibrated(group, sets_made()):
             yield group
         else:
-            tell(
-                group,
-                f"no usable calibration set within {reach.total_seconds() / 3600:g} h of it",
-            )
+            tell(group, "there is no calibration set that it may use")
 
 
 def images_due(_):
@@ -136,10 +188,13 @@ def mosaic_groups(window):
 
 
 def mosaics_due(_):
-    windows = {
-        window_of(group, settings.mosaic.window_minutes) for group in image_groups()
+    minutes = settings.mosaic.window_minutes
+    windows = {window_of(group, minutes) for group in image_groups()}
+    # A mosaic whose images are leaving for the archive is not made again from those that are still there.
+    leaving = {
+        window_of(name, minutes) for name in found if is_removed(root, "image", name)
     }
-    return [relative(root.mosaic(window)) for window in sorted(windows)]
+    return [relative(root.mosaic(window)) for window in sorted(windows - leaving)]
 
 
 def raw_mb(group):

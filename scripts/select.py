@@ -1,4 +1,4 @@
-"""Rule select: the set that calibrates a target."""
+"""Rule select: the sets that calibrate a target."""
 
 from contimg import files, job
 
