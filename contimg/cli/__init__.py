@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from contimg import __version__
-from contimg.cli import archive, backup, config, demo, restore, retain, simulate
+from contimg.cli import archive, backup, config, demo, restore, retain, run, simulate
 from contimg.errors import ContimgError
 
-COMMANDS = (simulate, demo, retain, archive, backup, restore, config)
+COMMANDS = (simulate, demo, run, retain, archive, backup, restore, config)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -52,6 +52,7 @@ class WindowRow:
     name: str
     state: str
     due: float
+    since: float
     reason: str
     error_class: str
     counted_from: int

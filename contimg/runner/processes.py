@@ -102,12 +102,13 @@ def kill(processes: list[psutil.Process]) -> int:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     deadline = time.monotonic() + _KILL_WAIT_S
-    while time.monotonic() < deadline and any(_runs(process) for process in processes):
+    while time.monotonic() < deadline and any(runs(process) for process in processes):
         time.sleep(0.02)
     return len(processes)
 
 
-def _runs(process: psutil.Process) -> bool:
+def runs(process: psutil.Process) -> bool:
+    """Whether a process is still there; a zombie is not."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -31,6 +31,7 @@ MIGRATIONS: tuple[str, ...] = (
         name TEXT PRIMARY KEY,
         state TEXT NOT NULL,                   -- due (an image is new), done or failed
         due REAL NOT NULL,
+        since REAL NOT NULL,                   -- when the first image came that its mosaic does not have
         reason TEXT NOT NULL DEFAULT '',
         error_class TEXT NOT NULL DEFAULT '',
         counted_from INTEGER NOT NULL DEFAULT 0,

@@ -159,10 +159,15 @@ def _run(arguments: list[str]) -> int:
 
 
 def ended(started: Started) -> int | None:
-    """Exit code of a call (negative: the signal that ended it), None while it runs. Ask until it is told once."""
-    pid, status = os.waitpid(started.pid, os.WNOHANG)
-    if pid == 0:
+    """Exit code of a call (negative: the signal that ended it), None while it runs. Ask until it is told once.
+
+    Jobs that outlived their Snakemake are killed: they would write into directories that are made anew.
+    """
+    if os.waitid(os.P_PID, started.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         return None
+    # Not yet waited for, Snakemake still holds its number, so the session is surely the call's own.
+    processes.kill([member for member in processes.session(started.pid) if member.pid != started.pid])
+    _, status = os.waitpid(started.pid, 0)
     os.close(started.descriptor)
     return os.waitstatus_to_exitcode(status)
 

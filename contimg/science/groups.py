@@ -324,7 +324,7 @@ def _looked_at(root: DataRoot, arrived: Iterable[_File], known: Mapping[str, Gro
             members.append(_Member(file, subband, frame if subband.state in ("good", "zeroed") else None))
             continue
         try:
-            frame, state, reason = _examined(file.path)
+            frame, state, reason = examined(file.path)
         except OSError as error:
             log.warning("%s: cannot be read now (%s); tried again at the next scan", file.path.name, error)
             continue
@@ -333,8 +333,14 @@ def _looked_at(root: DataRoot, arrived: Iterable[_File], known: Mapping[str, Gro
     return members
 
 
-def _examined(path: Path) -> tuple[Frame | None, str, str | None]:
-    """Frame and state of a file, and what is wrong with it."""
+def examined(path: Path) -> tuple[Frame | None, str, str | None]:
+    """Frame (None if it cannot be told) and state of a raw file, and what is wrong with it.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read now.
+    """
     # HDF5 is slow to import, and most scans open nothing.
     from contimg.telescope import header as headers  # noqa: PLC0415
 

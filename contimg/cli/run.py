@@ -1,0 +1,22 @@
+"""Process what arrives, for as long as it runs."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from contimg.cli.settings import CHECKOUT, add_settings, load_settings
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--once", action="store_true", help="end when nothing more can be done now (for cron)")
+    add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the streaming runner until it is asked to stop (SIGTERM; SIGHUP reads the settings again)."""
+    from contimg.runner import loop
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    return loop.run(CHECKOUT, lambda: load_settings(options), once=options.once)

@@ -1,0 +1,54 @@
+"""Keeping the runner's own traces small, so that nothing grows over the years."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from contimg.config import Settings
+from contimg.paths import DataRoot
+from contimg.runner import leftovers
+from contimg.runner.ledger import Ledger
+from contimg.runner.situation import tmpfs_free_percent
+
+_OFTEN_S = 60.0
+_SELDOM_S = 6 * 3600.0
+_METADATA_DAYS = 7
+"""Snakemake's notes on outputs are asked for while a group is in work."""
+_SUMMARY_RECORDS = 20
+
+
+class Housekeeping:
+    """Does its rounds when they are due; each is short."""
+
+    def __init__(self, root: DataRoot) -> None:
+        self._root = root
+        self._often = 0.0
+        self._seldom = 0.0
+
+    def tick(self, ledger: Ledger, settings: Settings, now: float) -> None:
+        """Do the rounds that are due at a moment (Unix, s)."""
+        if not 0 <= now - self._often < _OFTEN_S:
+            self._often = now
+            ledger.prune(now - settings.runner.history_days * 86400)
+            if tmpfs_free_percent(settings) < settings.runner.tmpfs_min_free_percent:
+                leftovers.sweep_staging(self._root, settings.staging.directory)
+        if not 0 <= now - self._seldom < _SELDOM_S:
+            self._seldom = now
+            _drop_old(self._root.root / ".snakemake" / "metadata", now - _METADATA_DAYS * 86400)
+            records = sorted((self._root.root / "logs").glob("summary.*.attempt.json"), key=_modified)
+            for path in records[:-_SUMMARY_RECORDS]:
+                path.unlink(missing_ok=True)
+
+
+def _drop_old(folder: Path, before: float) -> None:
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < before:
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def _modified(path: Path) -> float:
+    return path.stat().st_mtime

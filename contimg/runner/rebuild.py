@@ -1,0 +1,177 @@
+"""The ledger, built again from the files: the same groups, states and sets as before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from contimg import files
+from contimg.config import Settings
+from contimg.errors import ErrorClass
+from contimg.paths import DataRoot, group_of
+from contimg.runner import attempts, quarantine
+from contimg.runner.ledger import GroupRow, Ledger, WindowRow
+from contimg.runner.retry import Again, decide
+from contimg.runner.settle import new_group, register, trace_id
+from contimg.science.groups import Group, load
+
+log = logging.getLogger(__name__)
+
+
+def rebuild(root: DataRoot, ledger: Ledger, settings: Settings) -> dict[str, int]:
+    """Fill an empty ledger from the files of a data root. Attempts that run are left for those who wait for them.
+
+    Returns
+    -------
+    dict
+        How many groups, windows, sets and attempts there are now.
+    """
+    with ledger.transaction():
+        for path in sorted((root.root / "calibration").glob("*/*/set.json")):
+            register(root, ledger, path, settings)
+        for unit in _tried(root):
+            ledger.add_attempts(_closed(record, root) for record in attempts.records(root, unit) if not record.lives)
+        quarantined = {one.group: one for one in quarantine.entries(root)}
+        for manifest in sorted(root.groups.glob("*.json")):
+            try:
+                group = load(manifest)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                log.warning("%s: cannot be read as a manifest (%r); the scan makes it anew", manifest, error)
+                continue
+            ledger.put_group(_group(root, ledger, settings, group, quarantined.get(group.name)))
+        for window in _windows(root, ledger):
+            ledger.put_window(window)
+    return {
+        table: ledger.value(f"SELECT count(*) FROM {table}")  # noqa: S608 — names from the next line
+        for table in ("groups", "windows", "sets", "attempts")
+    }
+
+
+def _tried(root: DataRoot) -> Iterator[str]:
+    for folder in sorted((root.root / "logs").glob("*/*")):
+        try:
+            yield group_of(folder)
+        except ValueError:
+            continue
+
+
+def _closed(record: attempts.Record, root: DataRoot) -> Any:
+    if record.running:
+        record = attempts.close(record, ErrorClass.DIED, "it ran when its runner died; it is due again")
+    return attempts.row(record, root)
+
+
+def _group(
+    root: DataRoot, ledger: Ledger, settings: Settings, group: Group, entry: quarantine.Entry | None
+) -> GroupRow:
+    """A group's row, from its files."""
+    manifest = root.manifest(group.name)
+    row = new_group(
+        group.name,
+        settings,
+        arrived=max((subband.mtime_ns or 0 for subband in group.subbands.values()), default=0) / 1e9,
+        raw_bytes=group.raw_bytes,
+        manifest_ns=manifest.stat().st_mtime_ns,
+        calibrator=_calibrator(root, group.name),
+    )
+    if entry and not entry.content.get("stray"):
+        return replace(
+            row,
+            state="quarantined",
+            stage=entry.content["stage"],
+            reason=entry.reason,
+            error_class=entry.error_class,
+            ended=(root.quarantine(group.name) / quarantine.REASON).stat().st_mtime,
+        )
+    if group.state == "collecting":
+        return replace(row, state="collecting", reason=group.reason or "")
+    if group.state == "unusable":
+        return row  # the next scan quarantines it
+    stage = next_stage(root, group.name, row.manifest_ns)
+    if not stage:
+        return replace(row, state="done", stage="", **_end(root, group.name))
+    return _with_history(ledger, settings, replace(row, stage=stage, **_age(root, group.name)))
+
+
+def next_stage(root: DataRoot, name: str, manifest_ns: int) -> str:
+    """What a group's files say is next; empty if it has ended."""
+    image, ms, chosen = root.image(name, "json"), root.ms_sidecar(name), root.set(name)
+    if _modified(image) >= manifest_ns and _modified(image) >= _modified(ms):
+        return ""
+    if _modified(root.calibrator(name)) < manifest_ns:
+        return "detect"
+    if _modified(ms) < manifest_ns or not root.ms(name).exists():
+        return "convert"
+    if _calibrator(root, name) and _modified(chosen) < _modified(ms):
+        return "solve"
+    return "image"
+
+
+def _with_history(ledger: Ledger, settings: Settings, row: GroupRow) -> GroupRow:
+    """The row with its latest failure and when it is due again, as its attempt records tell."""
+    last = ledger.rows(
+        "SELECT id, outcome, error_class, message, finished FROM attempts WHERE unit = ? AND rule != 'mosaic'"
+        " ORDER BY finished DESC LIMIT 1",
+        row.name,
+    )
+    if not last or last[0][1] == "ok":
+        return replace(row, counted_from=ledger.last_attempt_id())
+    succeeded = ledger.value("SELECT max(id) FROM attempts WHERE unit = ? AND outcome = 'ok'", row.name) or 0
+    _, _, error_class, message, finished = last[0]
+    failures = ledger.failures(row.name, succeeded).get(error_class, 1)
+    decision = decide(settings.retry, ErrorClass(error_class), failures)
+    due = finished + decision.delay_s if isinstance(decision, Again) else 0.0
+    return replace(row, due=due, reason=message, error_class=error_class, counted_from=succeeded)
+
+
+def _windows(root: DataRoot, ledger: Ledger) -> Iterator[WindowRow]:
+    """Windows that have an image: done if their mosaic is newer than every image of theirs."""
+    newest: dict[str, float] = {}
+    for row in ledger.rows("SELECT name, window FROM groups WHERE state = 'done' OR upgrade"):
+        made = _modified(root.image(row[0], "json"))
+        newest[row[1]] = max(newest.get(row[1], 0), made)
+    for name, images in sorted(newest.items()):
+        mosaic = _modified(root.mosaic(name, "json"))
+        done = mosaic >= images
+        yield WindowRow(
+            name,
+            "done" if done else "due",
+            0.0,
+            images / 1e9,
+            "",
+            "",
+            0,
+            mosaic / 1e9 if done else None,
+            trace_id(name),
+        )
+
+
+def _calibrator(root: DataRoot, name: str) -> str:
+    found = _content(root.calibrator(name)).get("calibrator")
+    return str(found["name"]) if found else ""
+
+
+def _end(root: DataRoot, name: str) -> dict[str, Any]:
+    return {"ended": _modified(root.image(name, "json")) / 1e9, **_age(root, name)}
+
+
+def _age(root: DataRoot, name: str) -> dict[str, Any]:
+    return {"age_hours": _content(root.image(name, "json")).get("age_hours")}
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        return dict(files.read_json(path))
+    except (OSError, ValueError):
+        return {}
+
+
+def _modified(path: Path) -> int:
+    """Time of modification (ns, Unix); 0 where there is nothing."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0

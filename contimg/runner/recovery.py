@@ -1,0 +1,94 @@
+"""What a starting runner does first: nothing of its predecessor lives, nothing is half-done, the ledger is whole."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+
+from contimg.config import Settings
+from contimg.errors import ErrorClass, LedgerError
+from contimg.paths import DataRoot
+from contimg.runner import attempts, leftovers, quarantine
+from contimg.runner.lanes import SUMMARY
+from contimg.runner.ledger import Ledger, create_ledger, open_ledger, set_aside
+from contimg.runner.rebuild import rebuild
+
+log = logging.getLogger(__name__)
+
+INTERRUPTED = "its runner was killed while it ran; it is due again"
+
+
+def recover(root: DataRoot, settings: Settings) -> Ledger:
+    """Bring a data root into order; its lease must be held.
+
+    Raises
+    ------
+    OSError
+        If something cannot be moved or removed now.
+    """
+    leftovers.kill_orphans(root)
+    leftovers.sweep_staging(root, settings.staging.directory)
+    for group in quarantine.finish_interrupted(root):
+        log.warning("%s: its interrupted way in or out of quarantine was finished", group)
+    ledger = whole_ledger(root, settings)
+    _close_calls(root, ledger)
+    _meet_quarantine(root, ledger)
+    for row in ledger.open_groups():
+        leftovers.sweep(root, row.name)
+    for window in ledger.due_windows():
+        leftovers.sweep(root, window.name)
+    return ledger
+
+
+def whole_ledger(root: DataRoot, settings: Settings) -> Ledger:
+    """The ledger; if it is not whole, it is set aside and a new one is built from the files."""
+    try:
+        return open_ledger(root.ledger)
+    except LedgerError as error:
+        log.warning("%s", error)
+    aside = set_aside(root.ledger)
+    if aside:
+        log.warning("%s: the damaged ledger was kept", aside)
+    ledger = create_ledger(root.ledger)
+    counts = rebuild(root, ledger, settings)
+    log.warning("ledger built from the files: %s", ", ".join(f"{count} {what}" for what, count in counts.items()))
+    return ledger
+
+
+def _close_calls(root: DataRoot, ledger: Ledger) -> None:
+    """End the calls of a runner that died: their tries do not count, and their groups are due at once."""
+    with ledger.transaction():
+        for lane, units in ledger.rows("SELECT lane, units FROM calls"):
+            for unit in json.loads(units):
+                if unit == SUMMARY:
+                    continue
+                for record in attempts.records(root, unit):
+                    if record.lives:
+                        continue  # a job on another host
+                    ended = attempts.close(record, ErrorClass.DIED, INTERRUPTED) if record.running else record
+                    ledger.add_attempts([attempts.row(ended, root)])
+                update = ledger.update_window if lane == "mosaic" else ledger.update_group
+                update(unit, due=0.0, counted_from=ledger.last_attempt_id())
+                leftovers.sweep(root, unit)
+        ledger.drop_calls()
+
+
+def _meet_quarantine(root: DataRoot, ledger: Ledger) -> None:
+    """A group whose way into quarantine was cut short between its files and its row."""
+    for entry in quarantine.entries(root):
+        row = ledger.group(entry.group)
+        if row and row.state != "quarantined" and not entry.content.get("stray"):
+            ledger.update_group(
+                entry.group,
+                state="quarantined",
+                stage=entry.content["stage"],
+                reason=entry.reason,
+                error_class=entry.error_class,
+            )
+
+
+def lost(ledger: Ledger, error: sqlite3.Error | None = None) -> bool:
+    """Whether an open ledger is gone or damaged, as far as its place or an error tell."""
+    damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+    return damaged or not ledger.in_place()

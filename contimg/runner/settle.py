@@ -1,0 +1,352 @@
+"""Settling: what a call did, written into the ledger, and what follows from it for each of its groups."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from contimg import files
+from contimg.config import Settings
+from contimg.errors import ContimgError, ErrorClass
+from contimg.paths import DataRoot, group_id, group_start, window_of
+from contimg.runner import attempts, quarantine
+from contimg.runner.lanes import LANES, SUMMARY
+from contimg.runner.ledger import AttemptRow, GroupRow, Ledger, WindowRow
+from contimg.runner.patterns import classify
+from contimg.runner.retry import Again, decide
+from contimg.runner.snakemake import Started, last_words
+from contimg.science import upgrade
+from contimg.science.registry import CalibrationSet, Registry
+
+log = logging.getLogger(__name__)
+
+NEXT_SUMMARY = "next_summary"
+SUMMARY_STALE = "summary_stale"
+"""Notes of the ledger: when the summary may be made again, and whether anything has changed since it was."""
+WAITING = "calibration"
+"""Rule of the attempts that only found that there is no set yet; no job ran."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that people may want to be told."""
+
+    kind: str
+    """set, mosaic, quarantined, failed."""
+    subject: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a call was ended from outside."""
+
+    error_class: ErrorClass
+    message: str
+    counts: bool
+    """Whether it counts as a try of its groups."""
+
+
+_DIED = Ending(ErrorClass.DIED, "its processes are gone without a word; it is due again", counts=True)
+
+
+@dataclass
+class Settled:
+    """What came of a call."""
+
+    events: list[Event]
+    systemic: str
+    """What was said if it failed in a way that may have nothing to do with its groups; else empty."""
+    worked: bool
+    """Something was made."""
+
+
+def trace_id(name: str) -> str:
+    """Trace of a group's or window's whole way; the same after the ledger was built again."""
+    return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+
+
+class Settler:
+    """Writes into the ledger what became of calls and groups."""
+
+    def __init__(self, root: DataRoot, ledger: Ledger, settings: Settings) -> None:
+        self._root = root
+        self._ledger = ledger
+        self.settings = settings
+
+    def settle(self, started: Started, code: int, now: float, ending: Ending | None = None) -> Settled:
+        """Settle a call that has ended.
+
+        Parameters
+        ----------
+        code
+            Its exit code.
+        ending
+            How it was ended, if it did not end by itself.
+        """
+        settled = Settled([], systemic="", worked=False)
+        lane = LANES[started.call.lane]
+        free = started.call.probe or (ending is not None and not ending.counts)
+        with self._ledger.transaction():
+            for unit in started.call.units:
+                if unit == SUMMARY:
+                    self._ledger.set_note(NEXT_SUMMARY, now + self.settings.runner.summary_minutes * 60)
+                    if code:
+                        self._ledger.set_note(SUMMARY_STALE, 1)
+                        log.warning("the summary could not be made: %s", last_words(started.log))
+                    continue
+                new = self._ledger.add_attempts(self._finished(unit, lane.rules, ending or _DIED))
+                failed = [attempt for attempt in new if attempt.outcome == "failed"]
+                made = all(path.exists() for path in lane.targets(self._root, unit))
+                ran = any(attempt.outcome == "ok" for attempt in new)
+                if made and not failed and (code == 0 or ran):
+                    try:
+                        settled.events += self._advance(unit, lane.name, now)
+                        settled.worked = True
+                        continue
+                    except (ValueError, KeyError, TypeError, ContimgError) as error:
+                        unreadable = f"what {lane.name} made cannot be used: {error!r}"
+                        failed = [self._unrecorded(started, unit, code, ending, unreadable)]
+                        self._ledger.add_attempts(failed)
+                elif not failed and len(started.call.units) > 1 and code != 0 and not ending:
+                    continue  # another group's failure ended the call; this one was not reached
+                elif not failed:
+                    failed = [self._unrecorded(started, unit, code, ending)]
+                    self._ledger.add_attempts(failed)
+                last = failed[-1]
+                unexplained = last.rule == attempts.WORKFLOW or last.error_class == ErrorClass.CONFIGURATION
+                if unexplained and not ending:
+                    settled.systemic = last.message
+                settled.events += self.fail(unit, lane.name, last, now, free=free)
+        if code == 0:
+            started.log.unlink(missing_ok=True)
+        return settled
+
+    def _finished(self, unit: str, rules: tuple[str, ...], ending: Ending) -> Iterable[AttemptRow]:
+        """Finished attempts of a unit whose call has ended; those whose jobs died are closed first."""
+        for record in attempts.records(self._root, unit, rules):
+            if record.running and record.lives:
+                continue  # a job on another host
+            ended = record
+            if record.running:
+                ended = attempts.close(record, ending.error_class, ending.message)
+            yield attempts.row(ended, self._root)
+
+    def _unrecorded(
+        self, started: Started, unit: str, code: int, ending: Ending | None, message: str = ""
+    ) -> AttemptRow:
+        if ending:
+            message = ending.message
+        elif code:
+            message = f"Snakemake ended with code {code}, no job recorded a failure: {last_words(started.log)}"
+        elif not message:
+            missing = LANES[started.call.lane].targets(self._root, unit)[0]
+            message = f"Snakemake reported success, but {missing} is not there"
+        return attempts.workflow_failure(
+            self._root,
+            unit,
+            message=message,
+            error_class=ending.error_class if ending else classify(ErrorClass.OTHER, message),
+            began=started.began,
+            trace_id=trace_id(unit),
+            output=started.log,
+        )
+
+    # What follows
+
+    def _advance(self, unit: str, stage: str, now: float) -> list[Event]:
+        """A stage of a group, or a mosaic, was made."""
+        if stage == "mosaic":
+            self._ledger.update_window(unit, state="done", ended=now, reason="", error_class="")
+            self._ledger.set_note(SUMMARY_STALE, 1)
+            return [Event("mosaic", unit, f"mosaic {unit} was made")]
+        row = self._ledger.group(unit)
+        if row is None or row.stage != stage or row.state != "due":
+            return []  # it changed while the call ran, and starts again
+        changes: dict[str, Any] = {"due": 0.0, "reason": "", "error_class": ""}
+        changes["counted_from"] = self._ledger.last_attempt_id()
+        events = []
+        if stage == "detect":
+            calibrator = files.read_json(self._root.calibrator(unit))["calibrator"]
+            changes |= {"stage": "convert", "calibrator": calibrator["name"] if calibrator else ""}
+        elif stage == "convert":
+            changes["stage"] = "solve" if row.calibrator else "image"
+        elif stage == "solve":
+            changes["stage"] = "image"
+            events = self._set_made(unit)
+        else:
+            age = files.read_json(self._root.image(unit, "json")).get("age_hours")
+            changes |= {"stage": "", "state": "done", "ended": now, "upgrade": 0, "age_hours": age}
+            self._touch_window(row.window, now)
+            self._ledger.set_note(SUMMARY_STALE, 1)
+        self._ledger.update_group(unit, **changes)
+        return events
+
+    def _touch_window(self, name: str, now: float) -> None:
+        """A window has a new image: its mosaic is due."""
+        known = self._ledger.window(name)
+        since = known.since if known and known.state == "due" else now
+        self._ledger.put_window(
+            WindowRow(name, "due", 0.0, since, "", "", self._ledger.last_attempt_id(), None, trace_id(name))
+        )
+
+    def _set_made(self, unit: str) -> list[Event]:
+        """Register a set, and wake the groups that it may serve."""
+        made = register(self._root, self._ledger, self._root.set(unit), self.settings)
+        self.wake(unit)
+        if not made.passed:
+            return [Event("set", unit, f"set {unit} on {made.calibrator} is not used: {made.failures}")]
+        return [Event("set", unit, f"new caltables: {unit} on {made.calibrator}")]
+
+    def wake(self, unit: str) -> None:
+        """Take up the groups that waited for a set, and those whose images the set of that group can better."""
+        mark = self._ledger.last_attempt_id()
+        self._ledger.write(
+            "UPDATE groups SET due = 0, reason = '', counted_from = ? WHERE state = 'due' AND error_class = ?",
+            mark,
+            ErrorClass.MISSING_CALIBRATION,
+        )
+        sets = Registry(self._root, self.settings)
+        for (name,) in self._ledger.rows(
+            "SELECT name FROM groups WHERE state = 'quarantined' AND error_class = ?", ErrorClass.MISSING_CALIBRATION
+        ):
+            if upgrade.serving(self._root, name, sets, self.settings):
+                quarantine.release(self._root, name)
+                self.activate(name, "image")
+        reach = timedelta(hours=self.settings.calibration.nearest_within_hours)
+        start = group_start(unit)
+        near = self._ledger.groups_between(group_id(start - reach), group_id(start + reach))
+        done = [row.name for row in near if row.state == "done"]
+        for name in upgrade.due(self._root, done, self.settings):
+            log.info("%s: a better calibration is there; its image is made again", name)
+            self._ledger.update_group(name, state="due", stage="image", upgrade=1, due=0.0, counted_from=mark)
+
+    def activate(self, name: str, stage: str) -> None:
+        """Put a group back in play, with all its tries before it."""
+        log.info("%s: due again, from %s", name, stage)
+        self._ledger.update_group(
+            name,
+            state="due",
+            stage=stage,
+            due=0.0,
+            reason="",
+            error_class="",
+            ended=None,
+            counted_from=self._ledger.last_attempt_id(),
+        )
+
+    def fail(self, unit: str, stage: str, attempt: AttemptRow, now: float, *, free: bool = False) -> list[Event]:
+        """A try failed: say when the next one is due, or give up. A free failure does not count."""
+        window = stage == "mosaic"
+        row: GroupRow | WindowRow | None = self._ledger.window(unit) if window else self._ledger.group(unit)
+        if row is None or (isinstance(row, GroupRow) and (row.stage != stage or row.state != "due")):
+            return []
+        error_class = ErrorClass(attempt.error_class)
+        update = self._ledger.update_window if window else self._ledger.update_group
+        if free:
+            update(unit, due=0.0, reason=attempt.message, counted_from=self._ledger.last_attempt_id())
+            return []
+        failures = self._ledger.failures(unit, row.counted_from, window=window).get(error_class, 1)
+        decision = decide(self.settings.retry, error_class, failures)
+        if isinstance(decision, Again):
+            update(unit, due=now + decision.delay_s, reason=attempt.message, error_class=error_class)
+            log.warning(
+                "%s: %s failed (%s); again in %.0f s: %s", unit, stage, error_class, decision.delay_s, attempt.message
+            )
+            return []
+        reason = f"{stage}: {decision.reason}: {attempt.message}"
+        if window:
+            update(unit, state="failed", ended=now, reason=reason, error_class=error_class)
+            return [Event("failed", unit, f"mosaic {unit}: {reason}")]
+        return self.quarantine(unit, stage, reason, error_class, now)
+
+    def quarantine(self, name: str, stage: str, reason: str, error_class: ErrorClass, now: float) -> list[Event]:
+        """Take a group out of play."""
+        tried = self._ledger.rows(
+            "SELECT rule, number, error_class, message, log FROM attempts WHERE unit = ? AND outcome = 'failed'"
+            " ORDER BY id DESC LIMIT 10",
+            name,
+        )
+        quarantine.put(
+            self._root,
+            name,
+            quarantine.raw_files(self._root, name),
+            reason=reason,
+            error_class=error_class,
+            stage=stage,
+            attempts=[
+                dict(zip(("rule", "number", "error_class", "message", "log"), one, strict=True)) for one in tried
+            ],
+        )
+        self._ledger.update_group(
+            name, state="quarantined", stage=stage, ended=now, reason=reason, error_class=error_class
+        )
+        self._ledger.set_note(SUMMARY_STALE, 1)
+        return [Event("quarantined", name, f"{name} was quarantined: {reason}")]
+
+    # Groups
+
+    def lacks_set(self, row: GroupRow, sets: Registry, now: float) -> list[Event] | None:
+        """Let a group that cannot be imaged for want of a set wait for one; None if there is one."""
+        if upgrade.serving(self._root, row.name, sets, self.settings):
+            return None
+        tries = "SELECT max(number) FROM attempts WHERE unit = ? AND rule = ?"
+        waited = AttemptRow(
+            row.name,
+            WAITING,
+            (self._ledger.value(tries, row.name, WAITING) or 0) + 1,
+            now,
+            now,
+            0.0,
+            "failed",
+            ErrorClass.MISSING_CALIBRATION,
+            message="no calibration set can serve it yet; it is taken up when one can",
+            trace_id=row.trace_id,
+        )
+        with self._ledger.transaction():
+            self._ledger.add_attempts([waited])
+            return self.fail(row.name, "image", waited, now)
+
+
+def register(root: DataRoot, ledger: Ledger, path: Path, settings: Settings) -> CalibrationSet:
+    """Enter a set into the ledger."""
+    made = CalibrationSet.read(path, settings)
+    ledger.write(
+        "INSERT OR REPLACE INTO sets VALUES (?, ?, ?, ?, ?)",
+        made.group,
+        made.calibrator,
+        made.observed.timestamp(),
+        int(made.passed),
+        path.stat().st_mtime_ns,
+    )
+    return made
+
+
+def new_group(name: str, settings: Settings, **values: Any) -> GroupRow:
+    """A row for a group that the ledger does not have."""
+    return GroupRow(
+        **{
+            "name": name,
+            "state": "due",
+            "stage": "detect",
+            "due": 0.0,
+            "reason": "",
+            "error_class": "",
+            "arrived": 0.0,
+            "ended": None,
+            "window": window_of(name, settings.mosaic.window_minutes),
+            "raw_bytes": 0,
+            "manifest_ns": 0,
+            "calibrator": "",
+            "upgrade": 0,
+            "age_hours": None,
+            "counted_from": 0,
+            "trace_id": trace_id(name),
+            **values,
+        }
+    )
