@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from contimg import __version__
-from contimg.cli import archive, backup, config, demo, restore, retain, run, simulate
+from contimg.cli import archive, backup, config, demo, restore, retain, run, sets, simulate
 from contimg.errors import ContimgError
 
-COMMANDS = (simulate, demo, run, retain, archive, backup, restore, config)
+COMMANDS = (simulate, demo, run, retain, archive, backup, restore, sets, config)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

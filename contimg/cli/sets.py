@@ -1,0 +1,49 @@
+"""List the calibration sets and what serves at a time, or check that every set can be read."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+
+from contimg.cli.settings import add_settings, load_settings
+from contimg.paths import DataRoot
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("what", nargs="?", default="list", choices=["list", "check"])
+    parser.add_argument("--at", type=_moment, metavar="UTC", help="seen from this time (default: now)")
+    parser.add_argument("--days", type=float, default=7, help="sets this near in time (default: %(default)s)")
+    parser.add_argument("--all", dest="days", action="store_const", const=None, help="all sets there are")
+    add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the registry, or what is wrong with it."""
+    from contimg.ops import sets
+
+    settings = load_settings(options)
+    root = DataRoot(settings.data_root)
+    if options.what == "check":
+        faults = sets.check(root)
+        for group, wrong in faults.items():
+            for line in wrong:
+                print(f"broken: {group}: {line}", file=sys.stderr)
+        good = sum(not wrong for wrong in faults.values())
+        print(f"{good} of {len(faults)} sets are whole")
+        return 0 if good == len(faults) else 1
+    moment = options.at or datetime.now(UTC)
+    lines, serving = sets.listed(root, settings, moment, options.days)
+    for one in lines:
+        print(
+            f"{one.set.group}  {one.set.calibrator:12} {one.set.observed:%Y-%m-%d %H:%M}  {one.age_hours:8.1f} h  "
+            f"{one.state:6} {one.set.failures if one.state == 'failed' else ''}".rstrip()
+        )
+    print(f"a target at {moment:%Y-%m-%d %H:%M} UTC gets: {serving}")
+    return 0
