@@ -13,7 +13,7 @@ from contimg.config import Settings
 from contimg.errors import ErrorClass
 from contimg.paths import DataRoot, group_of
 from contimg.runner import attempts, quarantine
-from contimg.runner.ledger import GroupRow, Ledger, WindowRow
+from contimg.runner.ledger import AttemptRow, GroupRow, Ledger, WindowRow
 from contimg.runner.retry import Again, decide
 from contimg.runner.settle import new_group, register, trace_id
 from contimg.science.groups import Group, load
@@ -33,7 +33,8 @@ def rebuild(root: DataRoot, ledger: Ledger, settings: Settings) -> dict[str, int
         for path in sorted((root.root / "calibration").glob("*/*/set.json")):
             register(root, ledger, path, settings)
         for unit in _tried(root):
-            ledger.add_attempts(_closed(record, root) for record in attempts.records(root, unit) if not record.lives)
+            rows = [_closed(record, root) for record in attempts.records(root, unit) if not record.lives]
+            ledger.add_attempts(sorted(rows, key=lambda row: (row.finished, row.started, row.outcome == "failed")))
         quarantined = {one.group: one for one in quarantine.entries(root)}
         for manifest in sorted(root.groups.glob("*.json")):
             try:
@@ -58,7 +59,7 @@ def _tried(root: DataRoot) -> Iterator[str]:
             continue
 
 
-def _closed(record: attempts.Record, root: DataRoot) -> Any:
+def _closed(record: attempts.Record, root: DataRoot) -> AttemptRow:
     if record.running:
         record = attempts.close(record, ErrorClass.DIED, "it ran when its runner died; it is due again")
     return attempts.row(record, root)
