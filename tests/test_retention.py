@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -169,12 +170,20 @@ class TestFacts:
         import psutil
 
         name = disks.hour(START)[0]
-        attempt = {"rule": "image", "outcome": "running", "pid": os.getpid()}
+        attempt = {"rule": "image", "outcome": "running", "pid": os.getpid(), "host": socket.gethostname()}
         attempt["pid_started"] = psutil.Process().create_time()
         files.write_json(disks.root.attempt(name, "image", 2), attempt)
         assert kept(disks)["ms", name] == "a job of its own runs (image)"
         files.write_json(disks.root.attempt(name, "image", 2), {**attempt, "pid_started": 1.0})
         assert ("ms", name) not in kept(disks)
+        far = {**attempt, "host": "elsewhere", "started": (NOW - timedelta(hours=1)).isoformat()}
+        files.write_json(disks.root.attempt(name, "image", 2), far)
+        assert ("ms", name) in kept(disks)
+
+    def test_what_is_not_understood_stays(self, disks):
+        name = disks.hour(START)[0]
+        disks.root.image(name, "json").write_text("{ half")
+        assert "cannot be judged" in kept(disks)["ms", name]
 
     def test_quarantine_and_sets_are_never_in_it(self, disks):
         names = disks.hour(START, days_old=400)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterable, Iterator
+import socket
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -76,6 +78,9 @@ def look_again(root: DataRoot, settings: Settings, unit: Unit, now: datetime) ->
     return _Look(root, settings, now).needed(unit)
 
 
+_NOT_UNDERSTOOD = (ContimgError, OSError, ValueError, KeyError, TypeError)
+
+
 @dataclass(frozen=True)
 class _Look:
     root: DataRoot
@@ -135,9 +140,10 @@ class _Look:
                 return
             try:
                 size = sum(entry.size for entry in listing(self.root.root, unit.paths))
-                yield Aged(unit, size, made, self.needed(unit))
-            except (ContimgError, OSError, ValueError, KeyError, TypeError) as error:  # what is not understood stays
+            except _NOT_UNDERSTOOD as error:
                 yield Aged(unit, 0, made, f"it cannot be judged: {error}")
+            else:
+                yield Aged(unit, size, made, self.needed(unit))
 
     def _made(self, kind: str, group: str, path: Path) -> datetime:
         return max(datetime.fromtimestamp(path.stat().st_mtime, UTC), self._fetched(kind, group))
@@ -155,7 +161,13 @@ class _Look:
     # What it is needed for
 
     def needed(self, unit: Unit) -> str | None:
-        """Why a unit must stay; None if nothing needs it."""
+        """Why a unit must stay; None if nothing needs it. What is not understood stays."""
+        try:
+            return self._needed(unit)
+        except _NOT_UNDERSTOOD as error:
+            return f"it cannot be judged: {error!r}"
+
+    def _needed(self, unit: Unit) -> str | None:
         if unit.kind == "log":
             return None
         if unit.kind == "image":
@@ -175,7 +187,7 @@ class _Look:
             return "the group is in quarantine"
         if job := self._running(group):
             return f"a job of its own runs ({job})"
-        if not is_removed(self.root, "image", group):
+        if self.root.image(group).exists() or not is_removed(self.root, "image", group):
             if not self.root.image(group, "json").exists():
                 return "its image is not made"
             for product in ("image.fits", "noise.fits", "pb.fits"):
@@ -188,11 +200,18 @@ class _Look:
     def _running(self, group: str) -> str | None:
         for path in self.root.log(group, "any").parent.glob("*.attempt.json"):
             attempt = files.read_json(path)
-            if attempt["outcome"] == "running" and psutil.pid_exists(attempt["pid"]):
-                started = psutil.Process(attempt["pid"]).create_time()
-                if abs(started - attempt["pid_started"]) < 1:
-                    return str(attempt["rule"])
+            if attempt["outcome"] == "running" and self._lives(attempt):
+                return str(attempt["rule"])
         return None
+
+    def _lives(self, attempt: Mapping[str, Any]) -> bool:
+        """Whether a job's process is there; on another host it is, until a day has passed."""
+        if attempt["host"] != socket.gethostname():
+            return self.now - datetime.fromisoformat(attempt["started"]) < timedelta(days=1)
+        try:
+            return abs(psutil.Process(attempt["pid"]).create_time() - attempt["pid_started"]) < 1
+        except psutil.NoSuchProcess:
+            return False
 
     def _upgrade(self, group: str) -> str | None:
         """Why the image may be made again: its selection, the sets in reach, and those that are still to come."""

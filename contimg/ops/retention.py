@@ -25,6 +25,8 @@ from contimg.ops.store import sync_folder
 from contimg.paths import DataRoot
 
 _GB = 1e9
+_SHOWN = 100
+"""So many things that stay are listed."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def described(plan: Plan) -> str:
     ]
     if plan.kept:
         lines.append(f"{len(plan.kept)} old enough, but needed")
-        lines += [f"  {unit.kind:5} {unit.group}  {reason}" for unit, reason in plan.kept]
+        lines += [f"  {unit.kind:5} {unit.group}  {reason}" for unit, reason in plan.kept[:_SHOWN]]
     return "\n".join(lines)
 
 
@@ -157,7 +159,7 @@ def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], 
         "when": now.isoformat(timespec="seconds"),
         "removed": removed,
         "failed": failed,
-        "kept": [{"what": f"{unit.kind} {unit.group}", "why": reason} for unit, reason in decided.kept],
+        "kept": [{"what": f"{unit.kind} {unit.group}", "why": reason} for unit, reason in decided.kept[:_SHOWN]],
         "free": shutil.disk_usage(root.root).free,
     }
     files.write_json(root.state / "retention.json", outcome)
