@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,6 +65,8 @@ class Task:
         How many threads the job may use.
     log
         The job's log file, for tools that write their own.
+    replaced
+        Content of the sidecar whose product this job makes anew; None where there is none.
     """
 
     input: SimpleNamespace
@@ -73,6 +75,7 @@ class Task:
     settings: config.Settings
     threads: int
     log: Path
+    replaced: Mapping[str, Any] | None
 
 
 Step = Callable[[Task], Mapping[str, Any] | None]
@@ -104,7 +107,13 @@ def run(snakemake: Any, step: Step, *, staged: Mapping[str, int] | None = None) 
     staging = _staging(root, settings.staging, sum((staged or {}).values()))
     with job.workspace(staging, set(staged or {})) as outputs:
         task = Task(
-            job.inputs, outputs, _namespace(snakemake.params), settings, snakemake.threads, Path(snakemake.log[0])
+            job.inputs,
+            outputs,
+            _namespace(snakemake.params),
+            settings,
+            snakemake.threads,
+            Path(snakemake.log[0]),
+            _replaced(job.outputs),
         )
         sys.exit(job.supervise(step, task))
 
@@ -128,6 +137,54 @@ def _namespace(named: Any) -> SimpleNamespace:
         return value
 
     return SimpleNamespace(**{name: plain(value) for name, value in named.items()})
+
+
+def _replaced(outputs: SimpleNamespace) -> Mapping[str, Any] | None:
+    """Sidecar of the product that is about to be replaced; Snakemake leaves it there where a rule says `update`."""
+    sidecar: Path | None = vars(outputs).get(SIDECAR)
+    try:
+        return dict(files.read_json(sidecar)) if sidecar else None
+    except (OSError, ValueError):
+        return None
+
+
+def set_back(attempts: Path, rule: str, sidecar: Path, products: Iterable[Path]) -> bool:
+    """Give a product that a failed job was to replace the time at which it was made.
+
+    After such a job Snakemake puts copies of the old files back. By their time they would pass for made from the new
+    inputs, and the job would not be due again.
+
+    Parameters
+    ----------
+    attempts
+        Folder of the rule's attempt records for the product.
+    rule
+        The rule that makes it.
+    sidecar, products
+        The files.
+
+    Returns
+    -------
+    bool
+        Whether there was such a job since the product was made.
+    """
+    try:
+        made = files.read_json(sidecar)["made"]
+        later = [path for path in attempts.glob(f"{rule}.*.attempt.json") if _number(path) > made["attempt"]]
+        if not later or files.read_json(max(later, key=_number))["outcome"] != "failed":
+            return False
+        moment = datetime.fromisoformat(made["written"]).timestamp()
+    except (OSError, ValueError, KeyError):
+        return False
+    for path in (sidecar, *products):
+        if path.exists():
+            os.utime(path, (moment, moment))
+    return True
+
+
+def _number(attempt: Path) -> int:
+    """Number of an attempt, from its record's name."""
+    return int(attempt.name.split(".")[-3])
 
 
 def _staging(root: DataRoot, settings: config.Staging, expected_bytes: int) -> Path | None:
@@ -181,7 +238,7 @@ class _Job:
         """Fork, wait, settle; returns the exit code of the job."""
         self.attempt_directory.mkdir(parents=True, exist_ok=True)
         records = self.attempt_directory.glob(f"{self.rule}.*.attempt.json")
-        number = 1 + max((int(path.name.split(".")[-3]) for path in records), default=0)
+        number = 1 + max(map(_number, records), default=0)
         record_path = self.attempt_directory / f"{self.rule}.{number}.attempt.json"
         record: dict[str, Any] = {
             "rule": self.rule,
@@ -235,7 +292,8 @@ class _Job:
                 "attempt": record["attempt"],
                 "host": record["host"],
             }
-            provenance |= {"started": record["started"], "inputs": vars(self.inputs)}
+            provenance |= {"started": record["started"], "written": datetime.now(UTC).isoformat()}
+            provenance |= {"inputs": vars(self.inputs)}
             files.write_json(parts[SIDECAR], {**result, "made": provenance})
         for name in sorted(final, key=lambda name: name == SIDECAR):
             if not parts[name].exists():

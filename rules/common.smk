@@ -5,11 +5,13 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.io import IOFile
 from snakemake.logging import logger
 
 from contimg import config as configuration
 from contimg.errors import ContimgError
 from contimg.files import read_json
+from contimg.job import set_back
 from contimg.ops.archive import is_removed
 from contimg.paths import (
     DATE_PATTERN,
@@ -53,6 +55,8 @@ reach = timedelta(
 )
 told = set()
 awaited = set()
+# Said of every output of a job that fails at its first try: `update` had nothing to put back.
+logger.addFilter(lambda record: not str(record.msg).startswith("Cannot restore"))
 
 
 def tell(group, why):
@@ -135,9 +139,19 @@ def sets_of(wildcards):
     return [relative(path) for path in sets]
 
 
+def keep_due(rule, unit, products):
+    """Let a product be due again that a failed job was to replace; Snakemake, having put it back, takes it for new."""
+    attempts = root.log(unit, rule).parent
+    if workflow.is_main_process and set_back(attempts, rule, products[-1], products):
+        for path in products:
+            workflow.persistence.cleanup_metadata(IOFile(relative(path)))
+
+
 @cache
 def imaged(group):
-    """Whether there was an image of a group when this run began, or when it was first asked for."""
+    """Whether there was an image of a group when this run first asked for it."""
+    products = ("image.fits", "noise.fits", "pb.fits", "png", "json")
+    keep_due("image", group, [root.image(group, name) for name in products])
     return root.image(group, "json").exists()
 
 
@@ -167,7 +181,7 @@ def image_groups():
         if may_be_calibrated(group, sets_made()):
             yield group
         else:
-            tell(group, "there is no calibration set that it may use")
+            tell(group, "no usable calibration set; it is imaged once there is one")
 
 
 def images_due(_):
@@ -176,6 +190,8 @@ def images_due(_):
 
 def mosaic_groups(window):
     """Groups of a window: those whose image can be made, and those whose image is there."""
+    products = ("image.fits", "weight.fits", "coverage.fits", "png", "json")
+    keep_due("mosaic", window, [root.mosaic(window, name) for name in products])
     folder = root.mosaic(window).parent.name
     there = {
         group_of(path) for path in (root.root / "images" / folder).glob("*.image.fits")

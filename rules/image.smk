@@ -8,16 +8,16 @@ rule image:
         conversion="ms/{date}/{group}.json",
         selection="images/{date}/{group}.selection.json",
     output:
-        image="images/{date}/{group}.image.fits",
-        noise="images/{date}/{group}.noise.fits",
-        pb="images/{date}/{group}.pb.fits",
+        image=update("images/{date}/{group}.image.fits"),
+        noise=update("images/{date}/{group}.noise.fits"),
+        pb=update("images/{date}/{group}.pb.fits"),
         png=report(
-            "images/{date}/{group}.png",
+            update("images/{date}/{group}.png"),
             caption="../report/image.rst",
             category="Images",
             labels={"group": "{group}"},
         ),
-        sidecar="images/{date}/{group}.json",
+        sidecar=update("images/{date}/{group}.json"),
     log:
         "logs/{date}/{group}/image.log",
     benchmark:

@@ -20,16 +20,16 @@ rule mosaic:
             for group in mosaic_groups(wildcards.window)
         ],
     output:
-        image="mosaics/{date}/{window}.image.fits",
-        weight="mosaics/{date}/{window}.weight.fits",
-        coverage="mosaics/{date}/{window}.coverage.fits",
+        image=update("mosaics/{date}/{window}.image.fits"),
+        weight=update("mosaics/{date}/{window}.weight.fits"),
+        coverage=update("mosaics/{date}/{window}.coverage.fits"),
         png=report(
-            "mosaics/{date}/{window}.png",
+            update("mosaics/{date}/{window}.png"),
             caption="../report/mosaic.rst",
             category="Mosaics",
             labels={"window": "{window}"},
         ),
-        sidecar="mosaics/{date}/{window}.json",
+        sidecar=update("mosaics/{date}/{window}.json"),
     log:
         "logs/{date}/{window}/mosaic.log",
     benchmark:

@@ -5,10 +5,12 @@ from contimg import job
 
 def step(task: job.Task) -> dict:
     from contimg.science.image import ImageProducts, image
+    from contimg.science.upgrade import history
 
     products = ImageProducts(task.output.image, task.output.noise, task.output.pb, task.output.png)
     with job.scratch(task) as directory:
-        return image(task.input.ms, task.input.selection, products, directory, task.settings, task.threads)
+        made = image(task.input.ms, task.input.selection, products, directory, task.settings, task.threads)
+    return {**made, "history": history(task.replaced)}
 
 
 job.run(snakemake, step)

@@ -66,7 +66,7 @@ class Scene:
         """Make the image with what serves now."""
         selection = select(self.root.manifest(TARGET), self.serving(), self.settings)
         write_json(self.root.image(TARGET, "selection.json"), selection)
-        write_json(self.root.image(TARGET, "json"), {"verdict": selection["verdict"]})
+        write_json(self.root.image(TARGET, "json"), {key: selection[key] for key in ("verdict", "sets")})
 
     @property
     def due(self) -> bool:
@@ -155,3 +155,28 @@ def test_without_its_data_an_image_is_not_made_again(scene: Scene) -> None:
     for number in range(16):
         (scene.root.incoming / str(number)).touch()
     assert scene.due
+
+
+def test_an_image_that_was_not_made_with_its_selection_is_due(scene: Scene) -> None:
+    """Its remake failed, and nobody remembers."""
+    scene.set(-5)
+    scene.image()
+    better = scene.set(-1)
+    selection = select(scene.root.manifest(TARGET), scene.serving(), scene.settings)
+    write_json(scene.root.image(TARGET, "selection.json"), selection)
+    assert scene.due
+    assert scene.serving() == [better]
+    scene.image()
+    assert not scene.due
+
+
+def test_history_has_every_earlier_version() -> None:
+    first = {"verdict": "stale", "noise_jy": 3e-3, "beam": {}, "made": {"version": "1", "written": "a", "inputs": {}}}
+    second = {"verdict": "nearest", "noise_jy": 2e-3, "history": upgrade.history(first), "made": {"written": "b"}}
+    assert upgrade.history(None) == []
+    past = upgrade.history(second)
+    assert [(one["verdict"], one["noise_jy"], one["made"]["written"]) for one in past] == [
+        ("stale", 3e-3, "a"),
+        ("nearest", 2e-3, "b"),
+    ]
+    assert "beam" not in past[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from contimg.science import groups as grouping
 from contimg.science.chain import Choice, Standing, choose
 from contimg.science.drift import Drift
 from contimg.science.registry import CalibrationSet, Registry
+
+_IN_HISTORY = ("verdict", "interpolated", "age_hours", "sets", "quality", "noise_jy", "dynamic_range")
+"""What an image's sidecar keeps of those that it replaced."""
 
 
 def serving(root: DataRoot, group: str, registry: Registry, settings: Settings) -> list[Path]:
@@ -39,7 +42,7 @@ def serving(root: DataRoot, group: str, registry: Registry, settings: Settings) 
 
 
 def due(root: DataRoot, groups: Iterable[str], settings: Settings) -> list[str]:
-    """Those of the groups whose image is to be made again, because a better calibration is there.
+    """Those of the groups whose image is to be made again, because a better calibration is there or was selected.
 
     A new set makes this of groups within `calibration.nearest_within_hours` of it, and of no others.
 
@@ -52,10 +55,22 @@ def due(root: DataRoot, groups: Iterable[str], settings: Settings) -> list[str]:
     return [group for group in groups if _due(root, group, registry, settings)]
 
 
+def history(replaced: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """What earlier versions of an image were, from the sidecar of the last of them; the first of them first."""
+    if replaced is None:
+        return []
+    kept = {key: replaced.get(key) for key in _IN_HISTORY}
+    made = replaced.get("made", {})
+    return [*replaced.get("history", []), {**kept, "made": {key: made.get(key) for key in ("version", "written")}}]
+
+
 def _due(root: DataRoot, group: str, registry: Registry, settings: Settings) -> bool:
     selection = _selection_of_image(root, group)
     if selection is None:
         return False
+    image = files.read_json(root.image(group, "json"))
+    if image.get("sets", selection["sets"]) != selection["sets"]:  # its last remake failed
+        return _can_be_remade(root, group)
     choice = _best(root, group, registry, settings)
     return choice is not None and _better(root, selection, choice, settings)
 
