@@ -91,13 +91,11 @@ def convert(manifest: Path, ms: Path, settings: Settings) -> dict[str, Any]:
         _check_enough(group.name, len(headers) - len(zeroed), settings)
         with clock("flag"):
             quality = worker.flag(zeroed, settings)
-    missing = [number for number in range(groups.SUBBANDS) if number not in headers]
+    zeroed += [number for number, subband in group.subbands.items() if subband.state == "zeroed"]
     return {
         "group": group.name,
-        "missing_subbands": missing,
-        "zeroed_subbands": sorted(
-            zeroed + [number for number, subband in group.subbands.items() if subband.state == "zeroed"]
-        ),
+        "missing_subbands": [n for n in range(groups.SUBBANDS) if n not in headers and n not in zeroed],
+        "zeroed_subbands": sorted(zeroed),
         **quality,
         **_described(geometry, headers),
         "bytes_read": worker.bytes_read,

@@ -110,6 +110,8 @@ def interference(mean_amplitude: np.ndarray, sigma: float) -> np.ndarray:
     """
     found = np.zeros((mean_amplitude.shape[0], mean_amplitude.shape[2]), bool)
     there = np.isfinite(mean_amplitude).any(axis=(0, 1))
+    if not there.any():
+        return found
     for pol in range(mean_amplitude.shape[1]):
         amplitude = mean_amplitude[:, pol, there]
         spectrum = np.nanmedian(amplitude, axis=0)
