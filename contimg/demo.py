@@ -134,18 +134,18 @@ def _isolated(k: int, ra: np.ndarray, dec: np.ndarray, flux: np.ndarray, beam_de
 
 
 def _measure(image: np.ndarray, noise: np.ndarray, x: float, y: float, beam_px: float) -> _Measured:
-    """Find the highest pixel within half a beam of (x, y), and the top of the parabolas through it."""
+    """Find the top of the Gaussian through the highest pixel within half a beam of (x, y)."""
     reach = max(2, round(beam_px / 2))
     row, column = round(float(y)), round(float(x))
     box = image[row - reach : row + reach + 1, column - reach : column + reach + 1]
     step_row, step_column = np.unravel_index(np.nanargmax(box), box.shape)
     row, column = row - reach + int(step_row), column - reach + int(step_column)
-    top = image[row, column]
-    shift, rise = [0.0, 0.0], 0.0
+    shift, gain = [0.0, 0.0], 1.0
     for axis, (before, after) in enumerate(
         ((image[row, column - 1], image[row, column + 1]), (image[row - 1, column], image[row + 1, column]))
     ):
-        shift[axis] = 0.5 * (before - after) / (before - 2 * top + after)
-        rise -= 0.25 * (before - after) * shift[axis]
+        low, top, high = np.log(np.maximum([before, image[row, column], after], 1e-9))
+        shift[axis] = 0.5 * (low - high) / (low - 2 * top + high)
+        gain *= np.exp(-0.25 * (low - high) * shift[axis])
     offset = np.hypot(column + shift[0] - x, row + shift[1] - y)
-    return _Measured(float(top + rise), float(noise[row, column]), float(offset / beam_px))
+    return _Measured(float(image[row, column] * gain), float(noise[row, column]), float(offset / beam_px))

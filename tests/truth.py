@@ -29,7 +29,7 @@ def plane(path: Path) -> tuple[np.ndarray, WCS, fits.Header]:
 
 
 def peaks(image: Path, noise: Path, pb: Path, min_snr: float, min_pb: float = 0.5) -> Peaks:
-    """Local maxima of image/noise where the beam is at least `min_pb`; parabolas give positions below a pixel."""
+    """Local maxima of image/noise where the beam is at least `min_pb`, to a fraction of a pixel."""
     flux, wcs, _ = plane(image)
     snr = flux / plane(noise)[0]
     inside = np.nan_to_num(plane(pb)[0]) >= min_pb
@@ -37,17 +37,17 @@ def peaks(image: Path, noise: Path, pb: Path, min_snr: float, min_pb: float = 0.
     y, x = np.nonzero((snr == maximum_filter(snr, 7)) & (snr > min_snr))
     keep = (y > 0) & (x > 0) & (y < snr.shape[0] - 1) & (x < snr.shape[1] - 1)
     y, x = y[keep], x[keep]
-    middle = flux[y, x]
-    shift_x, rise_x = _parabola(flux[y, x - 1], middle, flux[y, x + 1])
-    shift_y, rise_y = _parabola(flux[y - 1, x], middle, flux[y + 1, x])
+    shift_x, gain_x = _gaussian(flux[y, x - 1], flux[y, x], flux[y, x + 1])
+    shift_y, gain_y = _gaussian(flux[y - 1, x], flux[y, x], flux[y + 1, x])
     position = wcs.pixel_to_world(x + shift_x, y + shift_y).icrs
-    return Peaks(position, middle + rise_x + rise_y, snr[y, x])
+    return Peaks(position, flux[y, x] * gain_x * gain_y, snr[y, x])
 
 
-def _parabola(before: np.ndarray, middle: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the parabola through three samples has its top, and how much higher than the middle one it is."""
+def _gaussian(before: np.ndarray, middle: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the Gaussian through three samples has its top, and its height over the middle one."""
+    before, middle, after = (np.log(np.maximum(value, 1e-9)) for value in (before, middle, after))
     shift = 0.5 * (before - after) / (before - 2 * middle + after)
-    return shift, -0.25 * (before - after) * shift
+    return shift, np.exp(-0.25 * (before - after) * shift)
 
 
 @dataclass(frozen=True)
