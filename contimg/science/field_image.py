@@ -1,0 +1,199 @@
+"""A group's field as an image: averaged, cleaned, with its noise and its primary beam."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS, FITSFixedWarning
+
+from contimg.config import Settings
+from contimg.science import bright, imager, sources
+from contimg.science.average import Averaged, ImagePlan, SupportsEvaluate, average
+from contimg.science.bright import BrightSource
+from contimg.science.imager import Beam, CleanOptions, CleanResult
+from contimg.science.noise import noise_map, robust_noise
+from contimg.science.primary_beam import primary_beam
+from contimg.science.sources import PointSource
+
+_LOG = logging.getLogger(__name__)
+
+_WIDE_FIELD_RAD = np.radians(8.0)
+"""Width of the image in which bright sources are looked for: to the first null of the beam, wherever it drifts."""
+_WIDE_SIZE = 2048
+"""Most pixels across it; longer baselines than they resolve are left out."""
+_WIDE_MASK_SIGMA, _WIDE_THRESHOLD_SIGMA = 7.0, 4.0
+_BRIGHT_SNR = 8.0
+"""What stands out so far in the wide image is fitted ..."""
+_MOST_BRIGHT = 300
+"""... but no more than this many, the brightest."""
+
+
+@dataclass(frozen=True)
+class FieldImage:
+    """An image as seen through the primary beam.
+
+    Attributes
+    ----------
+    apparent
+        Restored image, not corrected for the primary beam (Jy/beam), float32, shape (N, N).
+    noise
+        Its local noise (Jy/beam), of the same shape.
+    primary_beam
+        Response averaged over drift and band, of the same shape.
+    noise_jy
+        The noise where the primary beam is over a half (Jy/beam).
+    frequency_hz
+        Mean frequency, weighted as the data.
+    wcs
+        Celestial coordinates (ICRS).
+    beam
+        Restoring beam.
+    pixel_rad
+        Width of a pixel (rad).
+    imager
+        What made it.
+    bright
+        Sources that were fitted to the visibilities and restored by themselves, inside the image and around it.
+    averaged
+        The data that it was made of.
+    """
+
+    apparent: np.ndarray
+    noise: np.ndarray
+    primary_beam: np.ndarray
+    noise_jy: float
+    frequency_hz: float
+    wcs: WCS
+    beam: Beam
+    pixel_rad: float
+    imager: str
+    bright: Sequence[BrightSource]
+    averaged: Averaged
+
+    def find_sources(self, min_snr: float, min_response: float) -> list[PointSource]:
+        """Point sources where the primary beam is at least `min_response`; fluxes are corrected for it."""
+        usable = np.where(self.primary_beam >= min_response, self.primary_beam, np.nan)
+        return sources.find(self.apparent, self.noise, self.wcs, self.beam, min_snr=min_snr, primary_beam=usable)
+
+
+def make(ms: Path, gains: SupportsEvaluate | None, directory: Path, settings: Settings, threads: int) -> FieldImage:
+    """Calibrate, average, image and clean a group.
+
+    Parameters
+    ----------
+    ms
+        Its Measurement Set; it is not changed.
+    gains
+        What to divide out; None for calibrated data.
+    directory
+        For working files; it is the caller's to remove.
+    settings
+        `imaging` and `limits.mem_mb` are used.
+    threads
+        How many to use.
+
+    Raises
+    ------
+    NoUsableDataError, MisshapenFileError, DiskFullError, MemoryExhaustedError, ToolFailedError, ConfigError
+        As averaging and imaging do.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    options = settings.imaging
+    field_rad = float(np.radians(options.field_of_view_deg))
+    plan = ImagePlan(field_rad, options.robust, options.smearing_limit)
+    averaged = average(ms, directory / "averaged.ms", gains, plan, threads)
+    taken_out = bright.subtract(
+        averaged,
+        _look_around(averaged, directory / "wide", settings, threads),
+        field_rad=field_rad,
+        robust=options.robust,
+        threads=threads,
+    )
+    pixel_rad = averaged.beam_rad / options.pixels_per_beam
+    cleaned = imager.clean(
+        averaged.ms,
+        directory / "field",
+        _clean_options(settings, threads, imager.fft_size(field_rad / pixel_rad), pixel_rad),
+        options.imager,
+    )
+    apparent, wcs = read(cleaned.image)
+    residual, _ = read(cleaned.residual)
+    restored = [(one.ra_rad, one.dec_rad, one.apparent_jy) for one in taken_out]
+    sources.restore(apparent, restored, wcs, cleaned.beam)
+    response = primary_beam(wcs, apparent.shape, averaged.pointings_rad, averaged.frequencies_hz, averaged.weights)
+    return FieldImage(
+        apparent=apparent,
+        noise=noise_map(residual, _beam_pixels(cleaned, pixel_rad)),
+        primary_beam=response,
+        noise_jy=robust_noise(residual[response > 0.5]),
+        frequency_hz=averaged.middle_hz,
+        wcs=wcs,
+        beam=cleaned.beam,
+        pixel_rad=pixel_rad,
+        imager=cleaned.imager,
+        bright=taken_out,
+        averaged=averaged,
+    )
+
+
+def _look_around(averaged: Averaged, prefix: Path, settings: Settings, threads: int) -> list[PointSource]:
+    """Bright sources in and around the field, from a wide image of lower resolution; fluxes as they appear."""
+    resolution_rad = max(averaged.beam_rad, settings.imaging.pixels_per_beam * _WIDE_FIELD_RAD / _WIDE_SIZE)
+    pixel_rad = resolution_rad / settings.imaging.pixels_per_beam
+    options = _clean_options(
+        settings,
+        threads,
+        imager.fft_size(_WIDE_FIELD_RAD / pixel_rad),
+        pixel_rad,
+        mask_sigma=_WIDE_MASK_SIGMA,
+        threshold_sigma=_WIDE_THRESHOLD_SIGMA,
+        longest_wavelengths=1 / resolution_rad,
+    )
+    cleaned = imager.clean(averaged.ms, prefix, options, settings.imaging.imager)
+    image, wcs = read(cleaned.image)
+    residual, _ = read(cleaned.residual)
+    noise = noise_map(residual, _beam_pixels(cleaned, pixel_rad))
+    found = sources.find(image, noise, wcs, cleaned.beam, min_snr=_BRIGHT_SNR)[:_MOST_BRIGHT]
+    _LOG.info("%d sources are bright enough to be fitted by themselves", len(found))
+    return found
+
+
+def _clean_options(settings: Settings, threads: int, size: int, pixel_rad: float, **others: float) -> CleanOptions:
+    """What both images have in common; `others` replace or add fields."""
+    options = settings.imaging
+    common = {
+        "robust": options.robust,
+        "iterations": options.max_iterations,
+        "mask_sigma": options.mask_sigma,
+        "threshold_sigma": options.threshold_sigma,
+        "memory_gb": settings.limits.mem_mb / 1000,
+    }
+    return CleanOptions(size=size, pixel_rad=pixel_rad, threads=threads, **{**common, **others})
+
+
+def _beam_pixels(cleaned: CleanResult, pixel_rad: float) -> float:
+    """Geometric mean width of the restoring beam in pixels."""
+    return float(np.sqrt(cleaned.beam.major_rad * cleaned.beam.minor_rad) / pixel_rad)
+
+
+def read(path: Path) -> tuple[np.ndarray, WCS]:
+    """Read an imager's FITS file: values, float32, and celestial coordinates.
+
+    Those are of the phase centre, which is ICRS, whatever the imager calls them.
+    """
+    with fits.open(path, memmap=False) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        values = file[0].data.squeeze().astype(np.float32)
+        given = WCS(file[0].header).celestial.wcs
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---SIN", "DEC--SIN"]
+    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = given.crval, given.crpix, given.cdelt
+    wcs.wcs.radesys = "ICRS"
+    wcs.wcs.set()
+    return values, wcs

@@ -1,0 +1,249 @@
+"""Finds the point sources of an image and measures their fluxes and positions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from astropy.wcs import WCS
+
+from contimg.science.imager import Beam
+
+_ROUNDS = 6
+"""Times that every source is fitted with its neighbours subtracted."""
+_FIT_RADIUS = 0.6
+"""Pixels within this distance of the peak are fitted, in units of the beam's full width."""
+_REACH = 2.0
+"""A source is seen this far away, in units of the beam's full width."""
+
+
+@dataclass(frozen=True)
+class PointSource:
+    """A source: ICRS position (deg), flux with its error (Jy), and the signal-to-noise ratio of its detection.
+
+    The error is that of the noise; the flux scale's own uncertainty is not in it.
+    """
+
+    ra_deg: float
+    dec_deg: float
+    flux_jy: float
+    error_jy: float
+    snr: float
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """The beam on the image's grid: exp(−4 ln2·(a·dx² + 2b·dx·dy + c·dy²)), in pixels."""
+
+    a: float
+    b: float
+    c: float
+
+    @classmethod
+    def of(cls, beam: Beam, wcs: WCS) -> _Shape:
+        """The beam in pixels; position angles go from north through east."""
+        to_pixels = np.linalg.inv(np.radians(wcs.pixel_scale_matrix))
+        sine, cosine = np.sin(beam.angle_rad), np.cos(beam.angle_rad)
+        axes = to_pixels @ np.array(
+            [[sine * beam.major_rad, cosine * beam.minor_rad], [cosine * beam.major_rad, -sine * beam.minor_rad]]
+        )
+        form = np.linalg.inv(axes @ axes.T)
+        return cls(float(form[0, 0]), float(form[0, 1]), float(form[1, 1]))
+
+    def distance2(self, dx: Any, dy: Any) -> Any:
+        """Squared distance in units of the full width at half maximum."""
+        return self.a * dx**2 + 2 * self.b * dx * dy + self.c * dy**2
+
+    def response(self, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
+        """The beam, 1 at its peak."""
+        return np.exp(-4 * np.log(2) * self.distance2(dx, dy))
+
+    def half_width(self, reach: float) -> int:
+        """Pixels to each side that hold everything within `reach` full widths."""
+        determinant = self.a * self.c - self.b**2
+        return int(np.ceil(reach * np.sqrt(max(self.a, self.c) / determinant)))
+
+
+def find(
+    image: np.ndarray,
+    noise: np.ndarray,
+    wcs: WCS,
+    beam: Beam,
+    *,
+    min_snr: float,
+    primary_beam: np.ndarray | None = None,
+) -> list[PointSource]:
+    """Find the point sources of an image, brightest first.
+
+    Local maxima above the noise are fitted with the restoring beam, all with their neighbours subtracted.
+
+    Parameters
+    ----------
+    image
+        Restored and not corrected for the primary beam, so that its noise is nearly flat (Jy/beam), shape (N, M). NaN
+        where it is blank.
+    noise
+        Its local noise (Jy/beam), shape (N, M).
+    wcs
+        Its celestial coordinates.
+    beam
+        Its restoring beam.
+    min_snr
+        Least peak over noise.
+    primary_beam
+        Fluxes and errors are divided by it; shape (N, M), NaN where nothing is to be found. None: they are not.
+    """
+    shape = _Shape.of(beam, wcs)
+    if primary_beam is not None:
+        image = np.where(np.isfinite(primary_beam), image, np.nan)
+    peaks = _peaks(image, noise, shape, min_snr)
+    fits = _fit(image, peaks, shape)
+    found = []
+    for (row, column), (flux, dx, dy) in zip(peaks, fits, strict=True):
+        here = float(noise[row, column])
+        if not flux >= min_snr * here:
+            continue
+        ra, dec = wcs.wcs_pix2world([[column + dx, row + dy]], 0)[0]
+        response = 1.0 if primary_beam is None else _interpolate(primary_beam, row + dy, column + dx)
+        found.append(PointSource(float(ra % 360), float(dec), flux / response, here / response, flux / here))
+    return sorted(found, key=lambda source: -source.flux_jy)
+
+
+def restore(image: np.ndarray, components: Iterable[tuple[float, float, float]], wcs: WCS, beam: Beam) -> None:
+    """Add point sources, as the restoring beam shows them, to an image (Jy/beam), in place.
+
+    Parameters
+    ----------
+    image
+        Shape (N, M).
+    components
+        ICRS right ascension and declination (rad) and flux as it appears in the image (Jy).
+    wcs
+        Celestial coordinates of the image.
+    beam
+        Its restoring beam.
+    """
+    shape = _Shape.of(beam, wcs)
+    half = shape.half_width(_REACH)
+    for ra, dec, flux in components:
+        x, y = wcs.wcs_world2pix([[np.degrees(ra), np.degrees(dec)]], 0)[0]
+        if not (np.isfinite(x) and np.isfinite(y)):
+            continue
+        rows = np.arange(max(int(np.ceil(y)) - half, 0), min(int(y) + half + 1, image.shape[0]))
+        columns = np.arange(max(int(np.ceil(x)) - half, 0), min(int(x) + half + 1, image.shape[1]))
+        if len(rows) and len(columns):
+            image[np.ix_(rows, columns)] += flux * shape.response(columns - x, rows[:, np.newaxis] - y)
+
+
+def _peaks(image: np.ndarray, noise: np.ndarray, shape: _Shape, min_snr: float) -> list[tuple[int, int]]:
+    """Rows and columns of the local maxima, the highest first; of two within half a beam only the higher one."""
+    with np.errstate(invalid="ignore"):
+        rows, columns = np.nonzero(image > 0.9 * min_snr * noise)
+    inner = (rows > 0) & (columns > 0) & (rows < image.shape[0] - 1) & (columns < image.shape[1] - 1)
+    rows, columns = rows[inner], columns[inner]
+    height = image[rows, columns]
+    highest = np.ones(len(rows), bool)
+    for dr in (-1, 0, 1):
+        for dc in (-1, 0, 1):
+            if dr or dc:
+                highest &= ~(image[rows + dr, columns + dc] > height)
+    order = np.argsort(-height[highest], kind="stable")
+    rows, columns = rows[highest][order], columns[highest][order]
+    kept: list[tuple[int, int]] = []
+    near = _Neighbours(shape.half_width(_REACH))
+    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+        others = [kept[k] for k in near.around(row, column)]
+        if all(shape.distance2(column - c, row - r) > 0.25 for r, c in others):
+            near.add(row, column, len(kept))
+            kept.append((row, column))
+    return kept
+
+
+class _Neighbours:
+    """Finds points that are near, by the cell of a coarse grid that they are in."""
+
+    def __init__(self, cell: int) -> None:
+        self._cell = max(cell, 1)
+        self._members: dict[tuple[int, int], list[int]] = defaultdict(list)
+
+    def add(self, row: int, column: int, index: int) -> None:
+        """Remember a point."""
+        self._members[row // self._cell, column // self._cell].append(index)
+
+    def around(self, row: int, column: int) -> list[int]:
+        """Indices of the points in this and the eight cells around it."""
+        top, left = row // self._cell, column // self._cell
+        return [k for dr in (-1, 0, 1) for dc in (-1, 0, 1) for k in self._members.get((top + dr, left + dc), ())]
+
+
+def _fit(image: np.ndarray, peaks: list[tuple[int, int]], shape: _Shape) -> list[tuple[float, float, float]]:
+    """Flux and offset from the peak's pixel (columns, rows) of every source: linearized least squares, repeated."""
+    half = shape.half_width(_FIT_RADIUS)
+    near = _Neighbours(shape.half_width(_REACH) + half)
+    for k, (row, column) in enumerate(peaks):
+        near.add(row, column, k)
+    stamps = [_Stamp.cut(image, row, column, half, shape) for row, column in peaks]
+    fits = [(float(image[row, column]), 0.0, 0.0) for row, column in peaks]
+    neighbours = [[n for n in near.around(*peak) if n != k] for k, peak in enumerate(peaks)]
+    for _ in range(_ROUNDS):
+        for k, (row, column) in enumerate(peaks):
+            stamp = stamps[k]
+            others = np.zeros_like(stamp.values)
+            for n in neighbours[k]:
+                flux, dx, dy = fits[n]
+                others += flux * shape.response(
+                    stamp.dx + column - peaks[n][1] - dx, stamp.dy + row - peaks[n][0] - dy
+                )
+            fits[k] = _step(stamp, stamp.values - others, fits[k], shape)
+    return fits
+
+
+@dataclass(frozen=True)
+class _Stamp:
+    """Pixels around a peak: their values and offsets from it."""
+
+    values: np.ndarray
+    dx: np.ndarray
+    dy: np.ndarray
+
+    @classmethod
+    def cut(cls, image: np.ndarray, row: int, column: int, half: int, shape: _Shape) -> _Stamp:
+        top, left = max(row - half, 0), max(column - half, 0)
+        values = image[top : row + half + 1, left : column + half + 1].astype(float)
+        dy, dx = np.mgrid[top - row : top - row + values.shape[0], left - column : left - column + values.shape[1]]
+        # A source on a pixel's corner is fitted on the same number of pixels: half a pixel is allowed for.
+        used = (shape.distance2(dx, dy) <= max(_FIT_RADIUS**2, 2 * max(shape.a, shape.c))) & np.isfinite(values)
+        return cls(values[used], dx[used].astype(float), dy[used].astype(float))
+
+
+def _step(
+    stamp: _Stamp, values: np.ndarray, start: tuple[float, float, float], shape: _Shape
+) -> tuple[float, float, float]:
+    """One step of Gauss and Newton for flux and offset; it goes no further than a quarter of a beam from the peak."""
+    flux, dx, dy = start
+    x, y = stamp.dx - dx, stamp.dy - dy
+    response = shape.response(x, y)
+    slope = 8 * np.log(2) * flux * response
+    jacobian = np.stack([response, slope * (shape.a * x + shape.b * y), slope * (shape.b * x + shape.c * y)], axis=1)
+    change, *_ = np.linalg.lstsq(jacobian, values - flux * response, rcond=None)
+    new_x, new_y = dx + change[1], dy + change[2]
+    away = np.sqrt(shape.distance2(new_x, new_y))
+    limit = max(0.25, float(np.sqrt(shape.a + shape.c)))
+    if away > limit:
+        new_x, new_y = new_x * limit / away, new_y * limit / away
+    return float(flux + change[0]), float(new_x), float(new_y)
+
+
+def _interpolate(values: np.ndarray, row: float, column: float) -> float:
+    """Bilinear; the nearest value where a corner is NaN."""
+    top, left = (
+        int(np.clip(np.floor(row), 0, values.shape[0] - 2)),
+        int(np.clip(np.floor(column), 0, values.shape[1] - 2)),
+    )
+    down, right = row - top, column - left
+    corners = values[top : top + 2, left : left + 2].astype(float)
+    value = float(np.array([1 - down, down]) @ corners @ np.array([1 - right, right]))
+    return value if np.isfinite(value) else float(values[round(row), round(column)])

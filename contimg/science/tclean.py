@@ -1,0 +1,139 @@
+"""CASA's tclean, told what WSClean would be told; it runs in a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import binary_dilation
+
+from contimg.errors import ContimgError, DiskFullError, MemoryExhaustedError, NoUsableDataError, ToolFailedError
+from contimg.science import casa, isolated
+from contimg.science.imager import Beam, CleanOptions, CleanResult
+
+_LOG = logging.getLogger(__name__)
+
+_PRODUCTS = ("image", "residual", "model", "psf")
+_LEFT_OVER = (*_PRODUCTS, "pb", "sumwt", "mask", "components", "weight")
+_FAILURES: tuple[tuple[str, type[ContimgError], str], ...] = (
+    (r"No space left on device|[Dd]isk (is )?full|write error", DiskFullError, "the disk is full"),
+    (r"bad_alloc|[Cc]annot allocate memory|MemoryError", MemoryExhaustedError, "there is not enough memory"),
+    (r"[Dd]ata selection ended with 0 rows|zero psf|PSF is zero|no unflagged data", NoUsableDataError, "no data"),
+)
+"""What CASA says, the error that it means, and in our words."""
+_PLANES_PER_TURN = 12
+"""w-planes for each turn of phase that w makes at the corner of the field."""
+_MASK_MARGIN = 3
+"""Pixels around a component that are cleaned deeper."""
+
+
+def clean(ms: Path, prefix: Path, options: CleanOptions) -> CleanResult:
+    """Image and clean with tclean; see `imager.clean`."""
+    return isolated.call(options.threads, _clean, ms, prefix, options)
+
+
+def _clean(ms: Path, prefix: Path, options: CleanOptions) -> CleanResult:
+    """Clean all that is bright, then deeper where something was found.
+
+    CASA's own automatic masks find nothing beside the high sidelobes of this array's dirty beam.
+    """
+    log = prefix.with_name(f"{prefix.name}-casa.log")
+    tasks, tools = casa.tasks(log), casa.tools(log)
+    table, image = tools.table(), tools.image()
+    table.open(str(ms))
+    farthest_m = float(np.abs(table.getcol("UVW")[2]).max())
+    table.close()
+    common = _arguments(ms, prefix, options, farthest_m, _highest_frequency(table, ms))
+    name = {product: f"{prefix}.{product}" for product in _LEFT_OVER}
+    try:
+        _LOG.info("tclean(%s)", ", ".join(f"{key}={value!r}" for key, value in common.items()))
+        tasks.tclean(**common, nsigma=options.mask_sigma, restoration=False)
+        _write_mask(image, name["model"], f"{prefix}.cleaned")
+        shutil.rmtree(name["mask"], ignore_errors=True)
+        tasks.tclean(
+            **common,
+            nsigma=options.threshold_sigma,
+            restoration=True,
+            calcpsf=False,
+            calcres=False,
+            mask=f"{prefix}.cleaned",
+        )
+        for product in _PRODUCTS:
+            tasks.exportfits(imagename=name[product], fitsimage=f"{prefix}-{product}.fits", overwrite=True)
+        image.open(name["image"])
+        beam = image.restoringbeam()
+        values = image.getchunk()
+        image.close()
+    except RuntimeError as error:
+        raise _meaning(ms, str(error)) from error
+    if "major" not in beam or not np.isfinite(values).all():
+        raise ToolFailedError(f"{ms}: tclean's image has no beam or values that are not finite; the job fails")
+    for product in (*_LEFT_OVER, "cleaned"):
+        shutil.rmtree(f"{prefix}.{product}", ignore_errors=True)
+    return CleanResult(
+        **{product: prefix.with_name(f"{prefix.name}-{product}.fits") for product in _PRODUCTS},
+        beam=Beam(
+            np.radians(beam["major"]["value"] / 3600),
+            np.radians(beam["minor"]["value"] / 3600),
+            np.radians(beam["positionangle"]["value"]),
+        ),
+        imager="tclean",
+    )
+
+
+def _arguments(
+    ms: Path, prefix: Path, options: CleanOptions, farthest_m: float, frequency_hz: float
+) -> dict[str, Any]:
+    """What both calls of tclean have in common."""
+    corner_rad = options.size * options.pixel_rad / np.sqrt(2)
+    turns = farthest_m * frequency_hz / 299792458.0 * (1 - np.cos(corner_rad))
+    return {
+        "vis": str(ms),
+        "imagename": str(prefix),
+        "datacolumn": "data",
+        "imsize": options.size,
+        "cell": f"{np.degrees(options.pixel_rad) * 3600:.12g}arcsec",
+        "stokes": "I",
+        "gridder": "wproject",
+        "wprojplanes": max(4, int(np.ceil(_PLANES_PER_TURN * turns))),
+        "pblimit": -0.1,
+        "deconvolver": "hogbom",
+        "weighting": "briggs",
+        "robust": options.robust,
+        "niter": options.iterations,
+        "gain": 0.1,
+        "usemask": "user",
+        "interactive": False,
+        "uvrange": f"<{options.longest_wavelengths:g}lambda" if options.longest_wavelengths else "",
+    }
+
+
+def _highest_frequency(table: Any, ms: Path) -> float:
+    table.open(str(ms / "SPECTRAL_WINDOW"))
+    highest = float(table.getcol("CHAN_FREQ").max())
+    table.close()
+    return highest
+
+
+def _write_mask(image: Any, model: str, mask: str) -> None:
+    """Write a CASA image that is 1 around the components of a model image."""
+    image.open(model)
+    components = image.getchunk()[:, :, 0, 0] != 0
+    around = binary_dilation(components, iterations=_MASK_MARGIN)
+    made = image.newimagefromimage(model, mask, overwrite=True)
+    made.putchunk(around[:, :, np.newaxis, np.newaxis].astype(float))
+    made.close()
+    image.close()
+
+
+def _meaning(ms: Path, said: str) -> ContimgError:
+    """The error that CASA's words mean."""
+    line = said.strip().splitlines()[-1] if said.strip() else "no message"
+    for pattern, error, meaning in _FAILURES:
+        if re.search(pattern, said):
+            return error(f"{ms}: tclean says that {meaning} ({line}); the job fails")
+    return ToolFailedError(f"{ms}: tclean failed ({line}); the job fails")
