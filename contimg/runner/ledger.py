@@ -79,6 +79,7 @@ class AttemptRow:
     host: str = ""
     pid: int = 0
     trace_id: str = ""
+    counts: int = 1
 
 
 class Ledger:
@@ -136,7 +137,7 @@ class Ledger:
 
     def open_groups(self) -> list[GroupRow]:
         """Groups that have not ended."""
-        return self._groups("WHERE state IN ('collecting', 'due')")
+        return [GroupRow(*row) for row in self.rows("SELECT * FROM open_groups")]
 
     def groups_in(self, window: str) -> list[GroupRow]:
         """All groups of a window."""
@@ -194,7 +195,7 @@ class Ledger:
             tuple(row)
             for row in self.rows(
                 "SELECT error_class, count(*) FROM attempts"
-                " WHERE unit = ? AND id > ? AND outcome = 'failed' AND (rule = 'mosaic') = ? GROUP BY 1",
+                " WHERE unit = ? AND id > ? AND outcome = 'failed' AND counts AND (rule = 'mosaic') = ? GROUP BY 1",
                 unit,
                 after_id,
                 window,
@@ -224,7 +225,9 @@ class Ledger:
     def shift(self, seconds: float) -> None:
         """Move what is due in the future along with a wall clock that was put forward or back."""
         with self.transaction():
-            self.write("UPDATE groups SET due = due + ? WHERE state = 'due' AND due > 0", seconds)
+            self.write(
+                "UPDATE groups SET due = due + ? WHERE name IN (SELECT name FROM open_groups WHERE due > 0)", seconds
+            )
             self.write("UPDATE windows SET due = due + ? WHERE state = 'due' AND due > 0", seconds)
             self.write("UPDATE messages SET due = due + ? WHERE sent IS NULL", seconds)
             self.write("UPDATE alerts SET told = told + ? WHERE resolved IS NULL", seconds)

@@ -17,8 +17,10 @@ from pathlib import Path
 
 from contimg.config import Settings, differences
 from contimg.errors import ConfigError, ContimgError, LeaseError
+from contimg.ops import channels
 from contimg.paths import DataRoot
 from contimg.runner import leftovers
+from contimg.runner.alerting import Alerting, Moment
 from contimg.runner.arrivals import Bell, Scanner
 from contimg.runner.breaker import Breaker
 from contimg.runner.clock import Clock, StepDetector, SystemClock
@@ -58,6 +60,8 @@ class Runner:
         self._snakemake = Snakemake(checkout, root, lease.mark)
         self._pool = Pool(self._snakemake, clock)
         self._housekeeping = Housekeeping(root)
+        self._alerting = Alerting(root)
+        self._well = True
         self._scanner = Scanner(root, self._manifests)
         self._use(ledger)
 
@@ -110,6 +114,10 @@ class Runner:
         self._guarded(self._settle)
         now = self._clock.now()
         self._guarded(lambda: self._housekeeping.tick(self._ledger, self.settings, now))
+        moment = Moment(self._ledger, self.settings, now)
+        held = bool(self._breaker.held)
+        self._guarded(lambda: self._alerting.tick(moment, held=held, well=self._well))
+        self._well = True
 
     def go_on(self) -> int:
         """See what arrived and start what is due; returns how many calls were started."""
@@ -128,12 +136,14 @@ class Runner:
         """Do a step of a pass; what the world does (a full disk, a lost ledger) ends the step, not the runner."""
         try:
             step()
+            return
         except sqlite3.Error as error:
             log.error("ledger: %s", error)
             if lost(self._ledger, error):
                 self._mend(str(error))
         except OSError as error:
             log.error("%s; tried again in the next pass", error)
+        self._well = False
 
     def _mend(self, why: str) -> None:
         """Build a ledger that was lost while running."""
@@ -192,8 +202,10 @@ class Runner:
             self._pool.start(call, self.settings, self._ledger)
 
     def _tell(self, events: Iterable[Event]) -> None:
-        for event in events:
+        happened = list(events)
+        for event in happened:
             log.info("%s", event.text)
+        self._alerting.tell(Moment(self._ledger, self.settings, self._clock.now()), happened)
 
     def _manifests(self, first: str, last: str) -> Iterable[str]:
         return [row.name for row in self._ledger.groups_between(first, last)]
@@ -334,4 +346,5 @@ def _runnable(settings: Settings) -> Settings:
     """
     if settings.groups or not settings.scan_incoming:
         raise ConfigError("groups, scan_incoming: the runner works on all groups; leave them as they are")
+    channels.check(channels.targets(settings.alerts))
     return settings

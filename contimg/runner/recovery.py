@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+from dataclasses import replace
 
 from contimg.config import Settings
 from contimg.errors import ErrorClass, LedgerError
@@ -67,9 +68,9 @@ def _close_calls(root: DataRoot, ledger: Ledger) -> None:
                     if record.lives:
                         continue  # a job on another host
                     ended = attempts.close(record, ErrorClass.DIED, INTERRUPTED) if record.running else record
-                    ledger.add_attempts([attempts.row(ended, root)])
+                    ledger.add_attempts([replace(attempts.row(ended, root), counts=int(not record.running))])
                 update = ledger.update_window if lane == "mosaic" else ledger.update_group
-                update(unit, due=0.0, counted_from=ledger.last_attempt_id())
+                update(unit, due=0.0)
                 leftovers.sweep(root, unit)
         ledger.drop_calls()
 

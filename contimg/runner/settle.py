@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ class Settler:
         """
         settled = Settled([], systemic="", worked=False)
         lane = LANES[started.call.lane]
-        free = started.call.probe or (ending is not None and not ending.counts)
+        counts = int(not started.call.probe and (ending is None or ending.counts))
         with self._ledger.transaction():
             for unit in started.call.units:
                 if unit == SUMMARY:
@@ -100,7 +100,9 @@ class Settler:
                         self._ledger.set_note(SUMMARY_STALE, 1)
                         log.warning("the summary could not be made: %s", last_words(started.log))
                     continue
-                new = self._ledger.add_attempts(self._finished(unit, lane.rules, ending or _DIED))
+                new = self._ledger.add_attempts(
+                    replace(attempt, counts=counts) for attempt in self._finished(unit, lane.rules, ending or _DIED)
+                )
                 failed = [attempt for attempt in new if attempt.outcome == "failed"]
                 made = all(path.exists() for path in lane.targets(self._root, unit))
                 ran = any(attempt.outcome == "ok" for attempt in new)
@@ -111,18 +113,18 @@ class Settler:
                         continue
                     except (ValueError, KeyError, TypeError, ContimgError) as error:
                         unreadable = f"what {lane.name} made cannot be used: {error!r}"
-                        failed = [self._unrecorded(started, unit, code, ending, unreadable)]
+                        failed = [replace(self._unrecorded(started, unit, code, ending, unreadable), counts=counts)]
                         self._ledger.add_attempts(failed)
                 elif not failed and len(started.call.units) > 1 and code != 0 and not ending:
                     continue  # another group's failure ended the call; this one was not reached
                 elif not failed:
-                    failed = [self._unrecorded(started, unit, code, ending)]
+                    failed = [replace(self._unrecorded(started, unit, code, ending), counts=counts)]
                     self._ledger.add_attempts(failed)
                 last = failed[-1]
                 unexplained = last.rule == attempts.WORKFLOW or last.error_class == ErrorClass.CONFIGURATION
                 if unexplained and not ending:
                     settled.systemic = last.message
-                settled.events += self.fail(unit, lane.name, last, now, free=free)
+                settled.events += self.fail(unit, lane.name, last, now)
         if code == 0:
             started.log.unlink(missing_ok=True)
         return settled
@@ -207,7 +209,8 @@ class Settler:
         """Take up the groups that waited for a set, and those whose images the set of that group can better."""
         mark = self._ledger.last_attempt_id()
         self._ledger.write(
-            "UPDATE groups SET due = 0, reason = '', counted_from = ? WHERE state = 'due' AND error_class = ?",
+            "UPDATE groups SET due = 0, reason = '', counted_from = ?"
+            " WHERE name IN (SELECT name FROM open_groups WHERE error_class = ?)",
             mark,
             ErrorClass.MISSING_CALIBRATION,
         )
@@ -240,16 +243,16 @@ class Settler:
             counted_from=self._ledger.last_attempt_id(),
         )
 
-    def fail(self, unit: str, stage: str, attempt: AttemptRow, now: float, *, free: bool = False) -> list[Event]:
-        """A try failed: say when the next one is due, or give up. A free failure does not count."""
+    def fail(self, unit: str, stage: str, attempt: AttemptRow, now: float) -> list[Event]:
+        """A try failed: say when the next one is due, or give up."""
         window = stage == "mosaic"
         row: GroupRow | WindowRow | None = self._ledger.window(unit) if window else self._ledger.group(unit)
         if row is None or (isinstance(row, GroupRow) and (row.stage != stage or row.state != "due")):
             return []
         error_class = ErrorClass(attempt.error_class)
         update = self._ledger.update_window if window else self._ledger.update_group
-        if free:
-            update(unit, due=0.0, reason=attempt.message, counted_from=self._ledger.last_attempt_id())
+        if not attempt.counts:
+            update(unit, due=0.0, reason=attempt.message)
             return []
         failures = self._ledger.failures(unit, row.counted_from, window=window).get(error_class, 1)
         decision = decide(self.settings.retry, error_class, failures)
