@@ -10,10 +10,40 @@ import sys
 from collections.abc import Sequence
 
 from contimg import __version__
-from contimg.cli import archive, backup, config, demo, restore, retain, run, sets, simulate
+from contimg.cli import (
+    alerts,
+    archive,
+    backup,
+    config,
+    demo,
+    ledger,
+    quarantine,
+    requests,
+    restore,
+    retain,
+    run,
+    sets,
+    simulate,
+    transits,
+)
 from contimg.errors import ContimgError
 
-COMMANDS = (simulate, demo, run, retain, archive, backup, restore, sets, config)
+COMMANDS = (
+    simulate,
+    demo,
+    run,
+    quarantine,
+    ledger,
+    alerts,
+    retain,
+    archive,
+    backup,
+    restore,
+    sets,
+    transits,
+    requests,
+    config,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

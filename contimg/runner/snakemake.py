@@ -111,7 +111,7 @@ class Snakemake:
         profile = settings.runner.profile or self._checkout / "profiles" / "local"
         return [
             *("--snakefile", str(self._checkout / "Snakefile"), "--profile", str(profile)),
-            *("--configfile", str(self._settings_path)),
+            *("--configfile", str(self._settings_path), "--replace-workflow-config"),
             *("--config", f"groups={json.dumps(call.groups)}", "scan_incoming=false"),
             *("--nolock", "--nocolor", "--cores", str(settings.limits.threads)),
             *("--resources", "conversion_share=1000", "image_share=1000", f"mem_mb={call.demand.memory_mb}"),

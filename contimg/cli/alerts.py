@@ -1,0 +1,103 @@
+"""Alerts: list and acknowledge them, test the channels."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from contimg.cli.settings import add_settings, load_settings
+from contimg.config import Alerts
+from contimg.paths import DataRoot
+
+if TYPE_CHECKING:
+    from contimg.runner.ledger import Ledger
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("what", choices=["list", "ack", "test"])
+    parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="for ack: the alerts' numbers")
+    parser.add_argument("--all", action="store_true", help="list: resolved ones too")
+    parser.add_argument("--false-alarm", action="store_true", help="ack: there was nothing wrong")
+    parser.add_argument("--by", default=getpass.getuser(), help="ack: who says so (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="list: as JSON")
+    add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """List, acknowledge or test."""
+    settings = load_settings(options)
+    if options.what == "test":
+        return _test(settings.alerts)
+    from contimg.runner.ledger import open_ledger
+
+    root = DataRoot(settings.data_root)
+    if options.what == "list":
+        return _list(open_ledger(root.ledger, read_only=True), options)
+    ledger = open_ledger(root.ledger)
+    missing = []
+    for number in options.ids:
+        known = ledger.write(
+            "UPDATE alerts SET acknowledged = ?, acknowledged_by = ?, false_alarm = ? WHERE id = ?",
+            *(time.time(), options.by, int(options.false_alarm), number),
+        )
+        if not known:
+            missing.append(number)
+    for number in missing:
+        print(f"{number}: there is no such alert")
+    return int(bool(missing))
+
+
+def _list(ledger: Ledger, options: argparse.Namespace) -> int:
+    names = (
+        "id",
+        "condition",
+        "subject",
+        "severity",
+        "message",
+        "opened",
+        "resolved",
+        "acknowledged_by",
+        "false_alarm",
+    )
+    where = "" if options.all else "WHERE resolved IS NULL"
+    rows = ledger.rows(f"SELECT {', '.join(names)} FROM alerts {where} ORDER BY id")  # noqa: S608 — names from above
+    alerts = [dict(zip(names, row, strict=True)) for row in rows]
+    if options.json:
+        print(json.dumps(alerts, indent=1))
+        return 0
+    for alert in alerts:
+        opened = datetime.fromtimestamp(alert["opened"], UTC)
+        state = "resolved" if alert["resolved"] else "open"
+        if alert["acknowledged_by"]:
+            state += f", acknowledged by {alert['acknowledged_by']}"
+        print(f"{alert['id']}  {opened:%Y-%m-%d %H:%M}  {alert['severity']}  {alert['message']}  [{state}]")
+    if not alerts:
+        print("no alert is open" if not options.all else "there are no alerts")
+    return 0
+
+
+def _test(settings: Alerts) -> int:
+    from contimg.ops import channels
+
+    targets = channels.targets(settings)
+    channels.check(targets)
+    failed = 0
+    for target in targets:
+        message = channels.Message(0, target.min_severity, "contimg test", "This is a test. Nothing is wrong.")
+        wrong = channels.send(target, [message], settings.timeout_seconds)[0]
+        print(f"{target.name} ({target.min_severity} and worse): {wrong or 'sent'}")
+        failed += bool(wrong)
+    if settings.heartbeat_url:
+        from contimg.runner.alerting import fetch
+
+        wrong = fetch(settings.heartbeat_url.get_secret_value(), settings.timeout_seconds)
+        print(f"heartbeat: {wrong or 'sent'}")
+        failed += bool(wrong)
+    if not targets:
+        print("no channel is configured: see alerts in the settings")
+    return int(failed > 0)

@@ -1,0 +1,41 @@
+"""The ledger: check it, or build it again from the files."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+
+from contimg.cli.settings import add_settings, load_settings
+from contimg.paths import DataRoot
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("what", choices=["check", "rebuild"])
+    add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check or rebuild."""
+    from contimg.runner import ledger as ledgers
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    settings = load_settings(options)
+    root = DataRoot(settings.data_root)
+    if options.what == "check":
+        groups = ledgers.open_ledger(root.ledger).value("SELECT count(*) FROM groups")
+        print(f"{root.ledger}: whole, {groups} groups")
+        return 0
+    from contimg.runner.lease import acquire
+    from contimg.runner.rebuild import rebuild
+
+    lease = acquire(root, settings.runner.lease_seconds, print)  # nothing may run meanwhile
+    try:
+        aside = ledgers.set_aside(root.ledger)
+        counts = rebuild(root, ledgers.create_ledger(root.ledger), settings)
+    finally:
+        lease.release()
+    print(f"{root.ledger}: built from the files: {', '.join(f'{count} {what}' for what, count in counts.items())}")
+    if aside:
+        print(f"{aside}: what was there before")
+    return 0
