@@ -84,6 +84,8 @@ class Calibration(_Section):
     """False: a target without an active set waits for one."""
     upgrade_min_hours: Positive = 0.5
     """An image is made again with a better set only if its calibration's effective age falls by this much (h)."""
+    request_webhook: SecretStr | None = None
+    """An address that gets requests for a calibrator observation as JSON by POST."""
     field_iterations: int = Field(2, ge=0, le=5)
     """Rounds of solve, image, predict, with which the field's other sources enter the model."""
     min_snr: Positive = 5.0

@@ -1,0 +1,40 @@
+"""Show the request for a calibrator observation; `update`, where no runner does it, brings it up to date."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+
+from contimg.cli.settings import add_settings, load_settings
+from contimg.paths import DataRoot
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("what", nargs="?", default="show", choices=["show", "update"])
+    parser.add_argument("--json", action="store_true", help="as JSON; null where none is open")
+    add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the open request."""
+    from contimg.ops import requests
+
+    settings = load_settings(options)
+    root = DataRoot(settings.data_root)
+    if options.what == "update":
+        change = requests.update(root, settings, datetime.now(UTC))
+        if change:
+            print(change.text, file=sys.stderr)
+            if wrong := requests.send(change.request, settings):
+                print(f"contimg: calibration.request_webhook: {wrong}; the request is in requests/", file=sys.stderr)
+    request = requests.open_request(root)
+    if options.json:
+        print(json.dumps(request, indent=1))
+    else:
+        print(
+            f"{request['id']}: {requests.described(request)}" if request else "no calibrator observation is asked for"
+        )
+    return 0

@@ -1,0 +1,55 @@
+"""Show when each calibrator transits next at the declination pointed at, and whether it will serve."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import UTC, datetime, timedelta
+
+from contimg.cli.settings import add_settings, load_settings
+from contimg.errors import ConfigError
+from contimg.paths import DataRoot, jd_to_datetime
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--declination", type=float, help="apparent declination (deg); default: of the newest group")
+    parser.add_argument("--after", type=_moment, metavar="UTC", help="from this time on (default: now)")
+    parser.add_argument("--json", action="store_true", help="as JSON, with everything that is known")
+    add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the transits of a sidereal day, in order of time."""
+    from contimg.science import catalogue
+    from contimg.science.transits import pointed_at, upcoming
+
+    settings = load_settings(options)
+    declination_deg = options.declination
+    if declination_deg is None:
+        pointing = pointed_at(DataRoot(settings.data_root))
+        if pointing is None:
+            raise ConfigError(f"{settings.data_root}: no group tells where the telescope points; give --declination")
+        _, declination_deg = pointing
+    after = options.after or datetime.now(UTC)
+    found = upcoming(declination_deg, after, catalogue.load(settings), settings)
+    if options.json:
+        content = {"declination_deg": declination_deg, "after_utc": after.isoformat(timespec="seconds")}
+        print(json.dumps({**content, "transits": [one.to_json() for one in found]}, indent=1))
+        return 0
+    print(f"transits at declination {declination_deg:+.2f}° from {after:%Y-%m-%d %H:%M:%S} UTC")
+    for one in found:
+        time = jd_to_datetime(one.transit_jd)
+        hours, minutes = divmod(int((time - after) / timedelta(minutes=1)), 60)
+        print(
+            f"{time:%Y-%m-%d %H:%M:%S}  in {hours:2d} h {minutes:02d}  {one.seen.source.name:12} "
+            f"{one.seen.apparent_flux_jy:7.2f} Jy  {'serves' if one.serves else 'no'}: {one.reason}"
+        )
+    if not found:
+        print("no source of the catalogue transits in the beam")
+    return 0
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
