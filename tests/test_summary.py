@@ -61,7 +61,8 @@ def whole_run(root: DataRoot) -> None:
     }
     description = {"calibrator": "J0834+5534", "reference_antenna": "24", "valid_from": "2026-01-12T05:05:00+00:00"}
     write_json(root.set(IMAGED), {"group": IMAGED, **description, "quality": quality})
-    chosen = {"set": f"calibration/2026-01-12/{IMAGED}/set.json", "verdict": "nearest", "age_hours": 4.25}
+    used = f"calibration/2026-01-12/{IMAGED}/set.json"
+    chosen = {"set": used, "sets": [used], "verdict": "nearest", "age_hours": 4.25}
     warning = "no active set; <nearest> used"
     write_json(root.image(IMAGED, "selection.json"), {"group": IMAGED, **chosen, "warning": warning})
     worth = {"quality": "degraded", "reasons": ["noise 2.4 times thermal & more"], "noise_jy": 4.8e-4}
@@ -109,6 +110,15 @@ def test_a_row_says_what_became_of_each_group(root: DataRoot, settings: Settings
     assert (rows[UNUSABLE]["good_subbands"], rows[UNUSABLE]["reason"]) == (9, "9 good subbands, 12 asked for")
 
 
+def test_the_share_of_the_observations_with_a_set_is_told(root: DataRoot, settings: Settings) -> None:
+    whole_run(root)
+    summary = summarise(root, settings)
+    usable = sum(row["state"] in ("complete", "incomplete") for row in summary["groups"])
+    assert summary["calibration"]["observations"] == usable
+    assert f"of {usable} observations" in summary_text(summary)
+    assert "goal of 95% is" in summary_html(summary)
+
+
 def test_sets_mosaics_and_stages(root: DataRoot, settings: Settings) -> None:
     whole_run(root)
     summary = summarise(root, settings)
@@ -124,7 +134,8 @@ def test_sets_mosaics_and_stages(root: DataRoot, settings: Settings) -> None:
 def test_a_set_of_another_day_is_listed_when_it_is_used(root: DataRoot, settings: Settings) -> None:
     early, late = "20260112T002000", "20260111T230000"
     manifest(root, early)
-    write_json(root.image(early, "selection.json"), {"set": f"calibration/2026-01-11/{late}/set.json"})
+    used = f"calibration/2026-01-11/{late}/set.json"
+    write_json(root.image(early, "selection.json"), {"set": used, "sets": [used]})
     write_json(root.set(late), {"group": late})
     assert [row["set"] for row in summarise(root, settings)["sets"]] == [late]
 

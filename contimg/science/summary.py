@@ -13,8 +13,8 @@ from html import escape
 from typing import Any, NamedTuple
 
 from contimg.config import Settings
-from contimg.paths import DataRoot, group_date, group_of
-from contimg.science import summary_rows
+from contimg.paths import DataRoot, group_date, group_of, group_start
+from contimg.science import staleness, summary_rows
 
 _MOST_GROUPS = 1000
 """Groups in a summary: the newest ones, so that it costs the same after years."""
@@ -33,7 +33,8 @@ def summarise(root: DataRoot, settings: Settings) -> dict[str, Any]:
     Returns
     -------
     dict
-        made_utc; counts (groups by status); groups, sets, mosaics and stages (lists of rows, in order of time);
+        made_utc; counts (groups by status); calibration (`staleness.coverage` of the 24 h up to the newest group, None
+        without groups); groups, sets, mosaics and stages (lists of rows, in order of time);
         older_groups (how many are left out because the newest are enough); unreadable (sidecars that are not JSON).
     """
     reader = summary_rows.Reader(root.root)
@@ -46,6 +47,7 @@ def summarise(root: DataRoot, settings: Settings) -> dict[str, Any]:
     return {
         "made_utc": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "counts": dict(Counter(row["status"] for row in groups)),
+        "calibration": staleness.coverage(root, settings, group_start(names[-1])) if names else None,
         "groups": groups,
         "sets": [summary_rows.set_row(path, groups, reader) for path in summary_rows.set_paths(root, days, groups)],
         "mosaics": [summary_rows.mosaic_row(root, window, attempts[window], reader) for window in windows],
@@ -83,6 +85,10 @@ def _seconds(row: Mapping[str, Any]) -> str:
     return format(sum(durations.values()), ".0f") if durations else ""
 
 
+def _sets(row: Mapping[str, Any]) -> str:
+    return " + ".join(row["sets"])
+
+
 def _remarks(row: Mapping[str, Any]) -> str:
     return "; ".join(text for text in (row["reason"], row["warning"], *row["quality_reasons"]) if text)
 
@@ -99,7 +105,7 @@ _TABLES: dict[str, tuple[str, tuple[_Column, ...]]] = {
             _Column("status", _plain("status")),
             _Column("subbands", _plain("good_subbands")),
             _Column("calibrator", _plain("calibrator")),
-            _Column("set used", _plain("set")),
+            _Column("set used", _sets),
             _Column("verdict", _plain("verdict")),
             _Column("age (h)", _number("age_hours", ".1f")),
             _Column("quality", _plain("quality")),
@@ -168,6 +174,14 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
     """Counts, and what the tables do not show."""
     counts = ", ".join(f"{number} {status}" for status, number in sorted(summary["counts"].items()))
     notes = [f"{len(summary['groups'])} groups: {counts}" if counts else "No groups yet."]
+    calibration = summary["calibration"]
+    if calibration and calibration["observations"]:
+        notes.append(
+            f"Calibration of the last {calibration['hours']:.0f} h: {calibration['covered']} of "
+            f"{calibration['observations']} observations ({calibration['share']:.0%}) have a good set within "
+            f"{calibration['within_hours']:g} h; the goal of {calibration['goal']:.0%} is "
+            f"{'met' if calibration['met'] else 'missed'}."
+        )
     if summary["older_groups"]:
         notes.append(f"{summary['older_groups']} older groups are not shown.")
     if summary["unreadable"]:

@@ -78,6 +78,7 @@ def group_row(root: DataRoot, group: str, attempts: Mapping[str, Any], reader: R
         "flagged_fraction": ms.get("flagged_fraction"),
         "calibrator": calibrator.get("name"),
         "set": group_of(Path(selection["set"])) if "set" in selection else None,
+        "sets": [group_of(Path(path)) for path in selection.get("sets", ())],
         "verdict": image.get("verdict", selection.get("verdict")),
         "age_hours": image.get("age_hours", selection.get("age_hours")),
         "warning": selection.get("warning"),
@@ -127,7 +128,7 @@ def _status(
 def set_paths(root: DataRoot, days: Iterable[str], groups: Iterable[Mapping[str, Any]]) -> list[Path]:
     """The sets of these days, and those that these groups use."""
     paths = {path for day in days for path in (root.root / "calibration" / day).glob("*/set.json")}
-    paths |= {root.set(row["set"]) for row in groups if row["set"]}
+    paths |= {root.set(name) for row in groups for name in row["sets"]}
     return sorted(path for path in paths if path.exists())
 
 
@@ -149,7 +150,7 @@ def set_row(path: Path, groups: Iterable[Mapping[str, Any]], reader: Reader) -> 
         "snr_median": quality.get("snr_median"),
         "phase_scatter_deg": quality.get("phase_scatter_deg"),
         "dead_antennas": quality.get("dead_antennas"),
-        "used_by": sum(row["set"] == name for row in groups),
+        "used_by": sum(name in row["sets"] for row in groups),
     }
 
 
