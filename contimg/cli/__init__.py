@@ -13,6 +13,7 @@ from contimg import __version__
 from contimg.cli import (
     alerts,
     archive,
+    audit,
     backup,
     config,
     demo,
@@ -24,6 +25,7 @@ from contimg.cli import (
     run,
     sets,
     simulate,
+    status,
     transits,
 )
 from contimg.errors import ContimgError
@@ -32,8 +34,10 @@ COMMANDS = (
     simulate,
     demo,
     run,
+    status,
     quarantine,
     ledger,
+    audit,
     alerts,
     retain,
     archive,

@@ -69,7 +69,7 @@ EVENTS: dict[str, tuple[str, Severity]] = {
     "mosaic": ("mosaic_completed", "info"),
     "queue_empty": ("queue_empty", "info"),
     "quarantined": ("quarantined", "warning"),
-    "failed": ("mosaic_failed", "warning"),
+    "failed": ("making_failed", "warning"),
 }
 """What is told once, as it happens: kind of event → condition and severity."""
 

@@ -42,11 +42,12 @@ def half_written(root: DataRoot, unit: str) -> Iterator[Path]:
     date = group_date(unit)
     for kind in ("ms", "images", "mosaics"):
         folder = root.root / kind / date
-        yield from (path for path in folder.glob(f".{unit}.*") if _abandoned(path))
-    yield from (path for path in root.calibration(unit).glob(".*") if _abandoned(path))
+        yield from (path for path in folder.glob(f".{unit}.*") if abandoned(path))
+    yield from (path for path in root.calibration(unit).glob(".*") if abandoned(path))
 
 
-def _abandoned(path: Path) -> bool:
+def abandoned(path: Path) -> bool:
+    """Whether a path is a part of an output, or what one was to replace, and the process that wrote it is dead."""
     match = _PART.fullmatch(path.name)
     if not match:
         return False

@@ -187,7 +187,9 @@ class Runner:
         hold = Hold(self._breaker.held, self._breaker.probe_due(self._clock.steady()))
         sets = Registry(self._root, self.settings)
         for row in self._ledger.open_groups():
-            if row.stage == "image" and row.state == "due" and row.due <= now:
+            if row.state != "due" or row.due > now or self._settler.lacks_ms(row):
+                continue
+            if row.stage == "image":
                 self._tell(self._settler.lacks_set(row, sets, now) or ())
         situation = look(
             self._root,

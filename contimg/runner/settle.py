@@ -227,7 +227,8 @@ class Settler:
         done = [row.name for row in near if row.state == "done"]
         for name in upgrade.due(self._root, done, self.settings):
             log.info("%s: a better calibration is there; its image is made again", name)
-            self._ledger.update_group(name, state="due", stage="image", upgrade=1, due=0.0, counted_from=mark)
+            stage = "image" if self._root.ms(name).exists() else "convert"
+            self._ledger.update_group(name, state="due", stage=stage, upgrade=1, due=0.0, counted_from=mark)
 
     def activate(self, name: str, stage: str) -> None:
         """Put a group back in play, with all its tries before it."""
@@ -266,6 +267,9 @@ class Settler:
         if window:
             update(unit, state="failed", ended=now, reason=reason, error_class=error_class)
             return [Event("failed", unit, f"mosaic {unit}: {reason}")]
+        if isinstance(row, GroupRow) and row.upgrade:  # the image that it has stays
+            update(unit, state="done", stage="", upgrade=0, due=0.0, reason="", error_class="")
+            return [Event("failed", unit, f"{unit}: its image was not made again: {reason}")]
         return self.quarantine(unit, stage, reason, error_class, now)
 
     def quarantine(self, name: str, stage: str, reason: str, error_class: ErrorClass, now: float) -> list[Event]:
@@ -293,6 +297,14 @@ class Settler:
         return [Event("quarantined", name, f"{name} was quarantined: {reason}")]
 
     # Groups
+
+    def lacks_ms(self, row: GroupRow) -> bool:
+        """Send a group back to conversion if its Measurement Set is gone."""
+        if row.stage not in ("solve", "image") or self._root.ms(row.name).exists():
+            return False
+        log.warning("%s: its Measurement Set is gone; it is converted again", row.name)
+        self._ledger.update_group(row.name, stage="convert")
+        return True
 
     def lacks_set(self, row: GroupRow, sets: Registry, now: float) -> list[Event] | None:
         """Let a group that cannot be imaged for want of a set wait for one; None if there is one."""

@@ -1,0 +1,34 @@
+"""Go through the books: every file that arrived is accounted for, nothing is half-made."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from contimg.cli.settings import add_settings, load_settings
+from contimg.paths import DataRoot
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the books; the exit code is 1 if they do not balance."""
+    from contimg.runner.audit import checked
+    from contimg.runner.ledger import open_ledger
+
+    settings = load_settings(options)
+    root = DataRoot(settings.data_root)
+    books = checked(root, settings, open_ledger(root.ledger, read_only=True))
+    if options.json:
+        print(json.dumps({"balance": books.balance, "counts": books.counts, "problems": books.problems}, indent=1))
+    else:
+        for what, count in sorted(books.counts.items()):
+            print(f"{count:7d}  {what}")
+        for problem in books.problems:
+            print(f"WRONG: {problem}")
+        print("the books balance" if books.balance else f"the books do not balance: {len(books.problems)} problems")
+    return int(not books.balance)

@@ -1,0 +1,105 @@
+"""What runs, what waits for what and until when, failures, sets, disks, alerts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from contimg.cli.settings import add_settings, load_settings
+from contimg.errors import LedgerError
+from contimg.paths import DataRoot
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_SHOWN = 20
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--watch", action="store_true", help="live, until Ctrl-C")
+    add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the status, once or again and again."""
+    from contimg.runner.ledger import open_ledger
+    from contimg.runner.status import status
+
+    settings = load_settings(options)
+    root = DataRoot(settings.data_root)
+
+    def now() -> dict[str, Any]:
+        ledger = open_ledger(root.ledger, read_only=True)
+        try:
+            return status(root, settings, ledger, time.time())
+        finally:
+            ledger.close()
+
+    if options.json:
+        print(json.dumps(now(), indent=1))
+        return 0
+    from rich.console import Console
+
+    if not options.watch:
+        Console().print(_view(now()))
+        return 0
+    from rich.live import Live
+
+    with Live(_view(now()), screen=True, auto_refresh=False) as live:
+        while True:
+            time.sleep(1)
+            try:
+                live.update(_view(now()), refresh=True)
+            except LedgerError as error:  # it is being built again
+                live.update(str(error), refresh=True)
+
+
+def _view(content: Mapping[str, Any]) -> RenderableType:
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+
+    def line(name: str, *texts: str) -> None:
+        for number, text in enumerate(texts or ("none",)):
+            table.add_row(name if number == 0 else "", escape(text))
+
+    runner = content["runner"]
+    where = f" ({runner['host']}, pid {runner['pid']}, since {runner['since']})" if "pid" in runner else ""
+    line("runner", runner["state"] + where)
+    line("queue", f"{content['queue']} groups" + _listed(content["groups"], ": "))
+    line("last 24 h", _listed(content["ended_last_24h"]) or "nothing ended")
+    line("quarantine", f"{content['quarantined']} groups")
+    line(
+        "running",
+        *(f"{call['lane']}  {' '.join(call['units'])}  for {call['for_s']} s" for call in content["running"]),
+    )
+    waiting = [f"{unit}  {why}" for unit, why in content["waiting"].items()]
+    more = [f"… and {len(waiting) - _SHOWN} more"] if len(waiting) > _SHOWN else []
+    line("waiting", *waiting[:_SHOWN], *more)
+    line("failures, 24 h", _listed(content["failures_last_24h"]) or "none")
+    line(
+        "sets",
+        *(
+            f"{one['set']}  {one['calibrator']}  {one['age_hours']:g} h old{'' if one['good'] else '  not used'}"
+            for one in content["sets"]
+        ),
+    )
+    disk = content["disk"]
+    line("disk", f"{disk['free_gb']} of {disk['total_gb']} GB free; tmpfs {content['tmpfs_free_percent']} % free")
+    line("alerts", *(f"{one['id']}  {one['severity']}  {one['message']}" for one in content["alerts"]))
+    return Group(Text(f"contimg, {content['at']}"), table)
+
+
+def _listed(counts: Mapping[str, int], lead: str = "") -> str:
+    listed = ", ".join(f"{count} {what}" for what, count in counts.items())
+    return lead + listed if listed else ""

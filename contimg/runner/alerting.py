@@ -1,0 +1,207 @@
+"""Alerting: measured, judged, stored, and sent by errands, so that a channel that is down holds up nothing."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from contimg.config import Settings, Severity
+from contimg.ops import alerts, channels
+from contimg.ops.alerts import Alert, Change
+from contimg.paths import DataRoot
+from contimg.runner.errands import Errands
+from contimg.runner.ledger import Ledger
+from contimg.runner.measures import measure
+from contimg.runner.settle import Event
+
+log = logging.getLogger(__name__)
+
+_JUDGED_S = 15.0
+_CALM_S = 300.0
+_API_S = 60.0
+_AT_ONCE = 20
+"""Messages of one errand."""
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 30.0, 1800.0
+_API, _HEARTBEAT = "api", "heartbeat"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What alerting works with at one moment (Unix time, s)."""
+
+    ledger: Ledger
+    settings: Settings
+    now: float
+
+
+class Alerting:
+    """Opens, repeats, raises and resolves alerts, and sees to it that people hear of them."""
+
+    def __init__(self, root: DataRoot) -> None:
+        self._root = root
+        self._errands = Errands()
+        self._next: dict[str, float] = {}
+        """When each periodic step is due (Unix, s)."""
+        self._api_down: float | None = None
+        self._queued = False
+
+    def tell(self, moment: Moment, events: Iterable[Event]) -> None:
+        """Store what happened once, and have it sent."""
+        for event in events:
+            condition, severity = alerts.EVENTS[event.kind]
+            now = moment.now
+            moment.ledger.write(
+                "INSERT INTO alerts (condition, subject, severity, message, opened, told, seen, resolved)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                *(condition, event.subject, severity, event.text, now, now, now, now),
+            )
+            self._queue(moment, severity, f"{severity}: {condition}", event.text)
+
+    def tick(self, moment: Moment, *, held: bool, well: bool) -> None:
+        """Judge and send what is due.
+
+        Parameters
+        ----------
+        held
+            Whether the workflow is held because it fails by itself.
+        well
+            Whether the loop works; only then is there a heartbeat.
+        """
+        settings = moment.settings.alerts
+        self._take_answers(moment)
+        if self._due("judge", _JUDGED_S, moment.now):
+            self._judge(moment, held=held)
+        self._send(moment)
+        if settings.heartbeat_url and well and self._due(_HEARTBEAT, settings.heartbeat_minutes * 60, moment.now):
+            self._fetch(_HEARTBEAT, settings.heartbeat_url.get_secret_value(), settings.timeout_seconds)
+        if settings.api_url and self._due(_API, _API_S, moment.now):
+            self._fetch(_API, settings.api_url, settings.timeout_seconds)
+
+    def _due(self, step: str, every_s: float, now: float) -> bool:
+        if 0 <= self._next.get(step, 0.0) - now <= every_s:
+            return False
+        self._next[step] = now + every_s
+        return True
+
+    # Judging
+
+    def _judge(self, moment: Moment, *, held: bool) -> None:
+        ledger, settings, now = moment.ledger, moment.settings, moment.now
+        measured = measure(self._root, ledger, settings, now)
+        measured["workflow_held"] = {"": float(held)}
+        if self._api_down is not None:
+            measured["api_down"] = {"": self._api_down}
+        queued = measured["queue_groups"][""] > 0
+        if self._queued and not queued:
+            self.tell(moment, [Event("queue_empty", "", "the queue is empty")])
+        self._queued = queued
+        rows = ledger.rows(
+            "SELECT id, condition, subject, severity, message, told, seen, acknowledged IS NOT NULL"
+            " FROM alerts WHERE resolved IS NULL"
+        )
+        changes = alerts.judge(
+            measured,
+            settings.alerts.thresholds,
+            [Alert(*row) for row in rows],
+            now,
+            repeat_s=settings.alerts.repeat_hours * 3600,
+            calm_s=_CALM_S,
+        )
+        with ledger.transaction():
+            for change in changes:
+                self._carry_out(moment, change)
+
+    def _carry_out(self, moment: Moment, change: Change) -> None:
+        write, now = moment.ledger.write, moment.now
+        if change.alert is None:
+            write(
+                "INSERT INTO alerts (condition, subject, severity, message, value, opened, told, seen)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                *(change.condition, change.subject, change.severity, change.message, change.value, now, now, now),
+            )
+        elif change.kind == "resolved":
+            write("UPDATE alerts SET resolved = ?, value = ? WHERE id = ?", now, change.value, change.alert.id)
+        else:
+            write(
+                "UPDATE alerts SET severity = ?, message = ?, value = ?, seen = ?, told = ? WHERE id = ?",
+                *(change.severity, change.message, change.value, now),
+                now if change.told else change.alert.told,
+                change.alert.id,
+            )
+        if change.told:
+            log.warning("alert %s (%s): %s", change.kind, change.severity, change.message)
+            title = f"{'resolved' if change.kind == 'resolved' else change.severity}: {change.condition}"
+            self._queue(moment, change.severity, title, change.message)
+
+    # Sending
+
+    def _queue(self, moment: Moment, severity: Severity, title: str, body: str) -> None:
+        """Put a message on the way to every channel that wants it."""
+        where = f"{socket.gethostname()}, {self._root.root}"
+        for target in channels.targets(moment.settings.alerts):
+            if target.wants(severity):
+                moment.ledger.write(
+                    "INSERT INTO messages (channel, severity, title, body, created, due) VALUES (?, ?, ?, ?, ?, ?)",
+                    *(target.name, severity, f"contimg {title}", f"{body}\n({where})", moment.now, moment.now),
+                )
+
+    def _send(self, moment: Moment) -> None:
+        limit_s = moment.settings.alerts.timeout_seconds
+        for target in channels.targets(moment.settings.alerts):
+            if self._errands.runs(target.name):
+                continue
+            rows = moment.ledger.rows(
+                "SELECT id, severity, title, body FROM messages WHERE channel = ? AND sent IS NULL AND due <= ?"
+                " ORDER BY id LIMIT ?",
+                *(target.name, moment.now, _AT_ONCE),
+            )
+            if rows:
+                work = partial(channels.send, target, [channels.Message(*row) for row in rows], limit_s)
+                self._errands.start(target.name, work, limit_s * (len(rows) + 1))
+
+    def _take_answers(self, moment: Moment) -> None:
+        for name, answer in self._errands.done().items():
+            if name == _HEARTBEAT:
+                if answer != "":
+                    log.warning("the heartbeat could not be sent: %s", answer)
+            elif name == _API:
+                self._api_down = float(answer != "")
+            elif answer is None:
+                self._failed(moment, name, "it took too long or broke")
+            else:
+                for number, wrong in answer.items():
+                    if wrong:
+                        self._failed(moment, name, wrong, int(number))
+                    else:
+                        moment.ledger.write(
+                            "UPDATE messages SET sent = ?, error = '' WHERE id = ?", moment.now, int(number)
+                        )
+
+    def _failed(self, moment: Moment, channel: str, wrong: str, number: int | None = None) -> None:
+        """A message (or all) was not taken: later, and the later the more often it failed."""
+        log.warning("channel %s: %s; what it missed is sent later", channel, wrong)
+        moment.ledger.write(
+            "UPDATE messages SET tries = tries + 1, error = ?1,"
+            " due = ?2 + min(?3 * (1 << min(tries, 10)), ?4)"
+            " WHERE channel = ?5 AND sent IS NULL AND due <= ?2 AND (?6 IS NULL OR id = ?6)",
+            *(wrong, moment.now, _FIRST_DELAY_S, _LONGEST_DELAY_S, channel, number),
+        )
+
+    def _fetch(self, name: str, url: str, limit_s: float) -> None:
+        """Fetch an address; the answer is what went wrong, or nothing."""
+        if not self._errands.runs(name):
+            self._errands.start(name, partial(fetch, url, limit_s), limit_s + 5)
+
+
+def fetch(url: str, timeout_s: float) -> str:
+    """Fetch an address; returns what went wrong, without the address, or nothing."""
+    import requests  # noqa: PLC0415 — in the errand's own process
+
+    try:
+        status = requests.get(url, timeout=timeout_s).status_code
+    except requests.RequestException as error:
+        return type(error).__name__
+    return "" if status < 400 else f"it answered {status}"

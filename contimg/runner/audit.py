@@ -1,0 +1,205 @@
+"""The books: every file that ever arrived is accounted for, and nothing half-made or forgotten lies about.
+
+A file is accounted for if it is in a product's provenance, waits with a reason, or is in quarantine with one. The
+audit reads everything there is: it is for people and tests, not for a pass of the runner.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from contimg.config import Settings
+from contimg.errors import ContimgError, MisshapenFileError
+from contimg.ops.archive import is_removed
+from contimg.paths import GROUP_PATTERN, DataRoot, RawName, group_of
+from contimg.runner import leftovers, processes, quarantine
+from contimg.runner.lease import holder, mark_of
+from contimg.runner.ledger import GroupRow, Ledger
+from contimg.science.groups import Group, load
+
+_IMAGE = ("image.fits", "noise.fits", "pb.fits", "png", "json")
+_MOSAIC = ("image.fits", "weight.fits", "coverage.fits", "png", "json")
+_TABLES = ("delay.cal", "bandpass.cal", "gain.cal", "set.json")
+
+
+@dataclass
+class Books:
+    """What an audit found."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def balance(self) -> bool:
+        """Whether nothing is missing and nothing too much."""
+        return not self.problems
+
+
+def audit(root: DataRoot, settings: Settings, ledger: Ledger) -> Books:
+    """Go through the books. While a runner works, what its calls have in hand is left out."""
+    return _Audit(root, settings, ledger).books()
+
+
+class _Audit:
+    def __init__(self, root: DataRoot, settings: Settings, ledger: Ledger) -> None:
+        self._root = root
+        self._settings = settings
+        self._ledger = ledger
+        self._books = Books()
+        self._busy = {unit for (units,) in ledger.rows("SELECT units FROM calls") for unit in json.loads(units)}
+        self._entries = {entry.group: entry for entry in quarantine.entries(root)}
+
+    def books(self) -> Books:
+        groups = dict(self._groups())
+        self._incoming(groups)
+        self._quarantine(groups)
+        for group in groups.values():
+            self._group(group)
+        self._products(groups)
+        self._leftovers()
+        return self._books
+
+    def _wrong(self, problem: str) -> None:
+        self._books.problems.append(problem)
+
+    def _groups(self) -> Iterator[tuple[str, Group]]:
+        for path in sorted(self._root.groups.glob("*.json")):
+            try:
+                yield path.stem, load(path)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                self._wrong(f"{path}: cannot be read as a manifest ({error!r})")
+
+    # Files that arrived
+
+    def _incoming(self, groups: dict[str, Group]) -> None:
+        """Every file in `incoming/` is in a manifest, or not ours."""
+        listed = {
+            subband.path
+            for group in groups.values()
+            for subband in (*group.subbands.values(), *group.duplicates)
+            if subband.path
+        }
+        for path in self._root.incoming.iterdir():
+            try:
+                RawName.parse(path.name)
+            except MisshapenFileError:
+                self._books.counts["files left alone (not finished, or not ours)"] += 1
+                continue
+            if str(path.relative_to(self._root.root)) in listed:
+                self._books.counts["files in incoming/, in a group"] += 1
+            else:
+                self._wrong(f"{path}: is in no group (a scan takes it up)")
+
+    def _quarantine(self, groups: dict[str, Group]) -> None:
+        for entry in self._entries.values():
+            self._books.counts["groups in quarantine"] += 1
+            self._books.counts["files in quarantine"] += len(entry.names)
+            folder = self._root.quarantine(entry.group)
+            for name in entry.names:
+                if not (folder / name).exists():
+                    self._wrong(f"{folder / name}: is said to be there and is not")
+            if entry.group not in groups and not entry.content.get("stray"):
+                self._wrong(f"{folder}: there is no manifest of this group")
+        folder = self._root.root / "quarantine"
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name not in self._entries:
+                self._wrong(f"{path}: has no reason.json")
+
+    def _group(self, group: Group) -> None:
+        """Each of a group's files is somewhere, and the group has ended or waits with a reason."""
+        row = self._ledger.group(group.name)
+        processed = self._root.ms_sidecar(group.name).exists() or self._root.image(group.name, "json").exists()
+        kept = set(self._entries[group.name].names) if group.name in self._entries else set()
+        for subband in (*group.subbands.values(), *group.duplicates):
+            if not subband.path or Path(subband.path).name in kept or (self._root.root / subband.path).exists():
+                continue
+            if not (is_removed(self._root, "raw", group.name) or processed):
+                self._wrong(f"{subband.path}: arrived, is gone, and nothing was made of it")
+            self._books.counts["files of the past, in a product or archived"] += 1
+        if row is None:
+            self._wrong(f"{group.name}: the ledger does not know it (a scan takes it up)")
+        else:
+            self._books.counts[f"groups {_state(row)}"] += 1
+            self._row(row)
+
+    def _row(self, row: GroupRow) -> None:
+        name = row.name
+        if row.state == "done" and not self._root.image(name, "json").exists():
+            self._wrong(f"{name}: is said to be done and has no image")
+        if row.state == "quarantined" and name not in self._entries:
+            self._wrong(f"{name}: is said to be in quarantine and is not")
+        if row.state != "quarantined" and name in self._entries and not self._entries[name].content.get("stray"):
+            self._wrong(f"{name}: is in quarantine and said to be {row.state}")
+        if row.state == "collecting" and not row.reason:
+            self._wrong(f"{name}: waits without a reason")
+
+    # Products
+
+    def _products(self, groups: dict[str, Group]) -> None:
+        """Every product is whole, and its group is known."""
+        folders: dict[str, set[str]] = {}
+        for kind in ("ms", "images", "mosaics"):
+            for path in (self._root.root / kind).glob("*/*"):
+                name, _, product = path.name.partition(".")
+                if re.fullmatch(GROUP_PATTERN, name):
+                    folders.setdefault(f"{kind} {name}", set()).add(product)
+        for key, products in sorted(folders.items()):
+            kind, name = key.split()
+            if name in self._busy:
+                continue
+            if kind != "mosaics" and name not in groups:
+                self._wrong(f"{kind}/…/{name}: there is no manifest of this group")
+            self._complete(kind, name, products)
+        for folder in sorted((self._root.root / "calibration").glob("*/*")):
+            there = {path.name for path in folder.iterdir()} & set(_TABLES)
+            if there and there != set(_TABLES) and group_of(folder) not in self._busy:
+                self._wrong(f"{folder}: half a set, only {', '.join(sorted(there))}")
+            self._books.counts["sets"] += there == set(_TABLES)
+
+    def _complete(self, kind: str, name: str, products: set[str]) -> None:
+        if kind == "ms":
+            self._books.counts["Measurement Sets"] += "ms" in products
+            gone = is_removed(self._root, "ms", name) or self._root.image(name, "json").exists()
+            if products != {"ms", "json"} and not (products == {"json"} and gone):
+                self._wrong(f"ms/…/{name}: half a product, only {', '.join(sorted(products))}")
+            return
+        wanted = set(_IMAGE if kind == "images" else _MOSAIC)
+        there = products & wanted
+        self._books.counts[kind] += there == wanted
+        removed = kind == "images" and is_removed(self._root, "image", name)
+        if there and there != wanted and not (removed and there == {"json"}):
+            self._wrong(f"{kind}/…/{name}: half a product, only {', '.join(sorted(there))}")
+
+    def _leftovers(self) -> None:
+        """Nothing half-written, staged or running without an owner."""
+        for kind in ("ms", "images", "mosaics", "calibration", "reports", "groups"):
+            for path in (self._root.root / kind).rglob(".*"):
+                if leftovers.abandoned(path):
+                    self._wrong(f"{path}: half-written, and its process is dead")
+        for path in leftovers.stale_staging(self._root, self._settings.staging.directory):
+            self._wrong(f"{path}: staging of a dead process")
+        now = holder(self._root)
+        current = f"{mark_of(self._root)}{now.number}" if now and not now.released else None
+        environment = {process.pid: process for process in processes.marked(mark_of(self._root))}
+        own = {process.pid for process in processes.marked(current)} if current else set()
+        for pid in environment.keys() - own:
+            self._wrong(f"process {pid}: works for a runner that is dead")
+
+
+def _state(row: GroupRow) -> str:
+    if row.state == "due":
+        return f"waiting for {row.stage}" if not row.error_class else f"waiting after {row.error_class}"
+    return row.state
+
+
+def checked(root: DataRoot, settings: Settings, ledger: Ledger) -> Books:
+    """`audit`, with what cannot even be read as a problem of its own."""
+    try:
+        return audit(root, settings, ledger)
+    except ContimgError as error:
+        return Books(problems=[str(error)])

@@ -1,0 +1,98 @@
+"""Errands: what talks to the network, in short-lived processes, so that the loop never waits for it."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+_PR_SET_PDEATHSIG = 1
+_MOST_DESCRIPTORS = 65536
+_FIRST_FREE_DESCRIPTOR = 3
+
+
+@dataclass(frozen=True)
+class _Errand:
+    pid: int
+    answer: int
+    deadline: float
+    """On the steady clock (s)."""
+
+
+class Errands:
+    """At most one errand of a name at a time."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, _Errand] = {}
+
+    def runs(self, name: str) -> bool:
+        """Whether an errand of that name is on its way."""
+        return name in self._running
+
+    def start(self, name: str, work: Callable[[], Any], limit_s: float) -> None:
+        """Do some work in a process of its own; its result must be JSON.
+
+        Raises
+        ------
+        OSError
+            If no process can be made.
+        """
+        answer, told = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if pid == 0:
+            _child(work, told)
+        os.close(told)
+        self._running[name] = _Errand(pid, answer, time.monotonic() + limit_s)
+
+    def done(self) -> dict[str, Any]:
+        """Results of the errands that have ended, by name; None for one that failed or took too long."""
+        results = {}
+        for name, errand in list(self._running.items()):
+            late = time.monotonic() > errand.deadline
+            if not late and not select.select([errand.answer], [], [], 0)[0]:
+                continue
+            results[name] = None if late else _read(errand)
+            os.kill(errand.pid, signal.SIGKILL)
+            os.waitpid(errand.pid, 0)
+            os.close(errand.answer)
+            del self._running[name]
+        return results
+
+
+def _read(errand: _Errand) -> Any:
+    """The answer; it is short and comes in one piece, or not at all."""
+    said = b""
+    while select.select([errand.answer], [], [], max(0.0, errand.deadline - time.monotonic()))[0]:
+        part = os.read(errand.answer, 65536)
+        if not part:
+            break
+        said += part
+    try:
+        return json.loads(said)
+    except ValueError:
+        return None
+
+
+def _child(work: Callable[[], Any], told: int) -> NoReturn:
+    code = 1
+    try:
+        os.setsid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        os.closerange(_FIRST_FREE_DESCRIPTOR, told)
+        os.closerange(told + 1, _MOST_DESCRIPTORS)
+        os.write(told, json.dumps(work()).encode())
+        code = 0
+    except BaseException:  # noqa: BLE001 — nothing may leave this process otherwise
+        traceback.print_exc()
+    finally:
+        os._exit(code)

@@ -1,0 +1,102 @@
+"""What `contimg status` says: the state of everything, from the ledger and the disks, at one moment."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from contimg.config import Settings
+from contimg.errors import ContimgError
+from contimg.paths import DataRoot
+from contimg.runner.lanes import Call, Demand
+from contimg.runner.lease import holder
+from contimg.runner.ledger import Ledger
+from contimg.runner.measures import calibration_age_hours, queue, retries
+from contimg.runner.plan import plan
+from contimg.runner.situation import Hold, look, tmpfs_free_percent
+
+_DAY_S = 86400.0
+
+
+def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> dict[str, Any]:
+    """Describe the runner, the queue, what runs, what waits for what, failures, sets, disks and alerts."""
+    running = [
+        {"lane": lane, "units": json.loads(units), "pid": pid, "for_s": round(now - started)}
+        for pid, lane, units, started in ledger.rows("SELECT pid, lane, units, started FROM calls ORDER BY started")
+    ]
+    calls = [Call(call["lane"], tuple(call["units"]), (), Demand(0, 0)) for call in running]
+    situation = look(root, ledger, settings, running=calls, turns={}, hold=Hold(), now=now)
+    planned = plan(situation, settings)
+    busy = {unit for call in calls for unit in call.units}
+    soon = {unit: f"{call.lane}: starts in the next pass" for call in planned.calls for unit in call.units}
+    waiting = {unit: why for unit, why in (planned.waiting | soon).items() if unit not in busy}
+    disk = shutil.disk_usage(root.root)
+    age = calibration_age_hours(ledger, now)
+    return {
+        "at": _utc(now),
+        "runner": _runner(root),
+        "queue": queue(ledger),
+        "groups": _counts(ledger, "SELECT state || ' ' || stage, count(*) FROM open_groups GROUP BY 1"),
+        "quarantined": ledger.value("SELECT count(*) FROM groups WHERE state = 'quarantined'"),
+        "ended_last_24h": _counts(
+            ledger, "SELECT state, count(*) FROM groups WHERE ended > ? GROUP BY 1", now - _DAY_S
+        ),
+        "windows_due": len(situation.windows),
+        "running": running,
+        "waiting": dict(sorted(waiting.items())),
+        "failures_last_24h": _counts(
+            ledger,
+            "SELECT error_class, count(*) FROM attempts WHERE finished > ? AND outcome = 'failed' AND counts GROUP BY 1",
+            now - _DAY_S,
+        ),
+        "retries": retries(ledger),
+        "sets": [
+            {
+                "set": name,
+                "calibrator": calibrator,
+                "age_hours": round((now - observed) / 3600, 2),
+                "good": bool(passed),
+            }
+            for name, calibrator, observed, passed in ledger.rows(
+                "SELECT name, calibrator, observed, passed FROM sets ORDER BY observed DESC LIMIT 5"
+            )
+        ],
+        "calibration_age_hours": None if age is None else round(age, 2),
+        "disk": {"free_gb": round(disk.free / 1e9, 1), "total_gb": round(disk.total / 1e9, 1)},
+        "tmpfs_free_percent": round(tmpfs_free_percent(settings), 1),
+        "alerts": [
+            {"id": number, "severity": severity, "message": message, "since": _utc(opened), "acknowledged_by": by}
+            for number, severity, message, opened, by in ledger.rows(
+                "SELECT id, severity, message, opened, acknowledged_by FROM alerts WHERE resolved IS NULL ORDER BY opened"
+            )
+        ],
+        "unsent_messages": ledger.value("SELECT count(*) FROM messages WHERE sent IS NULL"),
+    }
+
+
+def _runner(root: DataRoot) -> Mapping[str, Any]:
+    try:
+        now = holder(root)
+    except ContimgError as error:
+        return {"state": "unknown", "why": str(error)}
+    if now is None or now.released:
+        return {"state": "stopped"}
+    state = "dead" if now.identity.dead else "running" if now.identity.near else "on another host"
+    return {
+        "state": state,
+        "host": now.identity.host,
+        "pid": now.identity.pid,
+        "since": now.since,
+        "lease": now.number,
+    }
+
+
+def _counts(ledger: Ledger, sql: str, *values: Any) -> dict[str, int]:
+    return {str(what).strip(): count for what, count in ledger.rows(sql, *values)}
+
+
+def _utc(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
