@@ -49,7 +49,8 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
         "waiting": dict(sorted(waiting.items())),
         "failures_last_24h": _counts(
             ledger,
-            "SELECT error_class, count(*) FROM attempts WHERE finished > ? AND outcome = 'failed' AND counts GROUP BY 1",
+            "SELECT error_class, count(*) FROM attempts"
+            " WHERE finished > ? AND outcome = 'failed' AND counts GROUP BY 1",
             now - _DAY_S,
         ),
         "retries": retries(ledger),
@@ -70,7 +71,8 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
         "alerts": [
             {"id": number, "severity": severity, "message": message, "since": _utc(opened), "acknowledged_by": by}
             for number, severity, message, opened, by in ledger.rows(
-                "SELECT id, severity, message, opened, acknowledged_by FROM alerts WHERE resolved IS NULL ORDER BY opened"
+                "SELECT id, severity, message, opened, acknowledged_by FROM alerts"
+                " WHERE resolved IS NULL ORDER BY opened"
             )
         ],
         "unsent_messages": ledger.value("SELECT count(*) FROM messages WHERE sent IS NULL"),
