@@ -42,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
     _must(watch.follow(snakemake), "the workflow", demo.log_path(root))
     report = root.reports / "report.html"
     _must(demo.start_snakemake(CHECKOUT, root, "--report", str(report)).wait(), "the report", demo.log_path(root))
-    console.print(_table(root))
+    console.print("the images, against the sky that was simulated:")
+    console.print(_table(root), soft_wrap=True)
     for kind, paths in {
         "mosaic": sorted((root.root / "mosaics").glob("*/*.image.fits")),
         "picture": sorted((root.root / "mosaics").glob("*/*.png")),
@@ -68,7 +69,7 @@ def _table(root):
     from contimg.files import read_json
     from contimg.paths import group_of
 
-    table = Table("group", "set", "verdict", "noise", "thermal", "sources of truth recovered", "flux ratio")
+    table = Table("group", "set", "verdict", "noise (mJy)", "thermal", "sources recovered", "flux / truth")
     for path in sorted(root.groups.glob("*.json")):
         group = path.stem
         if not root.image(group, "json").exists():
@@ -78,10 +79,10 @@ def _table(root):
         truth = recovery(root, group)
         table.add_row(
             group,
-            f"{image['calibrator']} in {group_of(Path(image['set']))}",
-            f"{image['verdict']}, {image['age_hours'] * 60:.0f} min; {image['quality']}",
-            f"{image['noise_jy'] * 1e3:.2f} mJy",
-            f"{image['thermal_noise_jy'] * 1e3:.2f} mJy",
+            group_of(Path(image["set"])),
+            f"{image['verdict']}, {image['age_hours'] * 60:.0f} min, {image['quality']}",
+            f"{image['noise_jy'] * 1e3:.2f}",
+            f"{image['thermal_noise_jy'] * 1e3:.2f}",
             f"{truth.recovered} of {truth.expected}",
             f"{truth.flux_ratio:.3f}",
         )
