@@ -39,23 +39,6 @@ class SystemClock:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-class ScaledClock:
-    """A simulated wall clock, for soaks: it starts at `start` and runs `rate` times as fast as real time."""
-
-    def __init__(self, start: float, rate: float) -> None:
-        self.rate = rate
-        self._start = start
-        self._began = time.monotonic()
-
-    def now(self) -> float:
-        """Simulated Unix time (s)."""
-        return self._start + self.rate * (time.monotonic() - self._began)
-
-    def steady(self) -> float:
-        """Real seconds since boot."""
-        return time.monotonic()
-
-
 @dataclass
 class StepDetector:
     """Compares the wall clock with the steady one."""

@@ -17,7 +17,7 @@ SUMMARY = "summary"
 """The one unit of the lane of that name."""
 
 _SMALL_MB = 500
-_WORK_MB = 1000
+_WORK_MB = 200
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Lane:
 
 
 def _convert_demand(_: Settings, raw_mb: int) -> Demand:
-    return Demand(1000 + 2 * raw_mb, raw_mb + _WORK_MB // 10)
+    return Demand(1000 + 2 * raw_mb, raw_mb + _WORK_MB)
 
 
-def _work_demand(settings: Settings, _: int) -> Demand:
-    return Demand(settings.limits.mem_mb, _WORK_MB)
+def _work_demand(settings: Settings, raw_mb: int) -> Demand:
+    return Demand(settings.limits.mem_mb, raw_mb // 2 + _WORK_MB)
 
 
 LANES: dict[str, Lane] = {

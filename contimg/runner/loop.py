@@ -34,7 +34,7 @@ from contimg.runner.plan import plan
 from contimg.runner.pool import Pool
 from contimg.runner.recovery import lost, recover, whole_ledger
 from contimg.runner.settle import Event, Settler
-from contimg.runner.situation import Hold, look
+from contimg.runner.situation import Hold, disk_short, look
 from contimg.runner.snakemake import Snakemake
 from contimg.science.registry import Registry
 
@@ -62,6 +62,7 @@ class Runner:
         self._housekeeping = Housekeeping(root)
         self._alerting = Alerting(root)
         self._well = True
+        self._disk_short = False
         self._scanner = Scanner(root, self._manifests)
         self._use(ledger)
 
@@ -200,6 +201,11 @@ class Runner:
             hold=hold,
             now=now,
         )
+        short = disk_short(situation.room, self.settings)
+        if self._disk_short and not short:
+            log.info("there is room on the disk again")
+            self._settler.wake_after_full_disk()
+        self._disk_short = short
         for call in plan(situation, self.settings).calls:
             self._pool.start(call, self.settings, self._ledger)
 

@@ -230,6 +230,14 @@ class Settler:
             stage = "image" if self._root.ms(name).exists() else "convert"
             self._ledger.update_group(name, state="due", stage=stage, upgrade=1, due=0.0, counted_from=mark)
 
+    def wake_after_full_disk(self) -> None:
+        """There is room again after there was none: take up the groups and windows that failed for want of it."""
+        for update in (
+            "UPDATE groups SET due = 0 WHERE name IN (SELECT name FROM open_groups WHERE error_class = ?)",
+            "UPDATE windows SET due = 0 WHERE state = 'due' AND error_class = ?",
+        ):
+            self._ledger.write(update, ErrorClass.DISK_FULL)
+
     def activate(self, name: str, stage: str) -> None:
         """Put a group back in play, with all its tries before it."""
         log.info("%s: due again, from %s", name, stage)

@@ -11,7 +11,7 @@ import psutil
 
 from contimg.config import Settings
 from contimg.paths import DataRoot, group_start
-from contimg.runner.lanes import Call
+from contimg.runner.lanes import LANES, Call
 from contimg.runner.ledger import Ledger, WindowRow
 from contimg.runner.plan import DueWindow, Room, Situation
 from contimg.runner.settle import NEXT_SUMMARY, SUMMARY_STALE
@@ -77,6 +77,11 @@ def room(root: DataRoot, settings: Settings, running: Sequence[Call]) -> Room:
         disk_mb=int(free_mb) - sum(call.demand.disk_mb for call in running),
         tmpfs_short=tmpfs_free_percent(settings) < settings.runner.tmpfs_min_free_percent,
     )
+
+
+def disk_short(found: Room, settings: Settings) -> bool:
+    """Whether the data root has no room for another conversion of an ordinary group."""
+    return found.disk_mb < LANES["convert"].demand(settings, 0).disk_mb
 
 
 def tmpfs_free_percent(settings: Settings) -> float:
