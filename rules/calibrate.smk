@@ -26,16 +26,16 @@ checkpoint solve:
         ms="ms/{date}/{group}.ms",
         calibrator="calibration/{date}/{group}/calibrator.json",
     output:
-        delay=directory("calibration/{date}/{group}/delay.cal"),
-        bandpass=directory("calibration/{date}/{group}/bandpass.cal"),
-        gain=directory("calibration/{date}/{group}/gain.cal"),
+        delay=update(directory("calibration/{date}/{group}/delay.cal")),
+        bandpass=update(directory("calibration/{date}/{group}/bandpass.cal")),
+        gain=update(directory("calibration/{date}/{group}/gain.cal")),
         plot=report(
-            "calibration/{date}/{group}/calibration.png",
+            update("calibration/{date}/{group}/calibration.png"),
             caption="../report/calibration.rst",
             category="Calibration",
             labels={"set": "{group}"},
         ),
-        sidecar="calibration/{date}/{group}/set.json",
+        sidecar=update("calibration/{date}/{group}/set.json"),
     log:
         "logs/{date}/{group}/solve.log",
     benchmark:
