@@ -20,16 +20,15 @@ SPAN_HOURS = 24.0
 def coverage(root: DataRoot, settings: Settings, until: datetime) -> dict[str, Any]:
     """Hold the observations of the last 24 h before a moment against the goal.
 
-    An observation is a group that can be processed; it is covered if a good set was observed near enough to it, before
-    or after, whether or not its image is made (or made again) with that set yet.
+    An observation is a group that can be processed. It is covered if a good set was observed near enough to it,
+    before or after, whether or not its image is made with that set yet.
 
     Returns
     -------
     dict
-        `until_utc`, `hours` (24), `within_hours`, `goal`; `observations` and `covered`, their numbers; `share`,
-        `covered` over `observations`, and `met`, both None without observations; `newest_age_hours`, the time from the
-        newest good set's observation to the moment, None without one; `worst_age_hours`, the largest time from an
-        observation to its nearest good set, None if there is no set.
+        `until_utc`, `hours` (24), `within_hours`, `goal`; `observations` and `covered`, their numbers; `share` (their
+        ratio) and `met`, both None without observations; `newest_age_hours`, from the newest good set to the moment,
+        and `worst_age_hours`, the longest from an observation to its nearest good set, both None without a set.
     """
     registry = Registry(root, settings)
     within_hours = settings.calibration.nearest_within_hours

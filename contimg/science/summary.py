@@ -33,8 +33,8 @@ def summarise(root: DataRoot, settings: Settings) -> dict[str, Any]:
     Returns
     -------
     dict
-        made_utc; counts (groups by status); calibration (`staleness.coverage` of the 24 h up to the newest group, None
-        without groups); groups, sets, mosaics and stages (lists of rows, in order of time);
+        made_utc; counts (groups by status); calibration (`staleness.coverage` up to the newest group, None without
+        groups); groups, sets, mosaics and stages (lists of rows, in order of time);
         older_groups (how many are left out because the newest are enough); unreadable (sidecars that are not JSON).
     """
     reader = summary_rows.Reader(root.root)
