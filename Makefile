@@ -10,7 +10,7 @@ export XDG_CACHE_HOME := $(CURDIR)/.cache
 export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 
-.PHONY: help setup demo test check format lock clean
+.PHONY: help setup demo test check drill format lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -34,6 +34,9 @@ check: setup  ## the fast checks: format, lint, types, imports, workflow, unit t
 	$(BIN)/snakefmt --check Snakefile rules
 	tools/snakemake-lint
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" tests
+
+drill: setup  ## break a data root for real and recover it by the commands of the recovery page
+	@DRILL=long $(BIN)/pytest -s tests/drills
 
 format:  ## format the code
 	@$(BIN)/ruff format .

@@ -5,6 +5,8 @@ rule backup:
     """Snapshot, read back, send, read back (see docs/operations)."""
     log:
         "logs/backup.log",
+    conda:
+        "../envs/contimg.yaml"
     threads: 2
     resources:
         mem_mb=1000,

@@ -5,6 +5,8 @@ rule retain:
     """Archive, read back, remove; stopped anywhere, the next run goes on (see docs/operations)."""
     log:
         "logs/retain.log",
+    conda:
+        "../envs/contimg.yaml"
     threads: 2
     resources:
         mem_mb=1000,

@@ -20,8 +20,8 @@ from contimg.science import isolated
 from contimg.science.chain import choose
 from contimg.science.registry import CalibrationSet, Registry
 
-_SAME = 2e-3
-"""Delays (ns) and amplitudes (relative) nearer than this are those that `set.json` names; it rounds them."""
+_SAME = 0.02
+"""Delays (ns) and median amplitudes (relative) nearer than this are those of `set.json`; others differ by more."""
 
 
 @dataclass(frozen=True)
