@@ -43,6 +43,7 @@ from contimg.errors import (
 from contimg.paths import DataRoot
 
 _PR_SET_PDEATHSIG = 1
+_STOPS = (signal.SIGTERM, signal.SIGINT)
 
 SIDECAR = "sidecar"
 """Name of the output that holds what the step returned, with its provenance."""
@@ -161,25 +162,47 @@ def set_back(attempts: Path, rule: str, sidecar: Path, products: Iterable[Path])
     rule
         The rule that makes it.
     sidecar, products
-        The files.
+        The files and folders.
 
     Returns
     -------
     bool
         Whether there was such a job since the product was made.
     """
+    last = last_attempt(attempts, rule)
     try:
         made = files.read_json(sidecar)["made"]
-        later = [path for path in attempts.glob(f"{rule}.*.attempt.json") if _number(path) > made["attempt"]]
-        if not later or files.read_json(max(later, key=_number))["outcome"] != "failed":
+        if last is None or last["outcome"] != "failed" or last["attempt"] <= made["attempt"]:
             return False
         moment = datetime.fromisoformat(made["written"]).timestamp()
     except (OSError, ValueError, KeyError):
         return False
     for path in (sidecar, *products):
-        if path.exists():
-            os.utime(path, (moment, moment))
+        # The time of a folder is, to Snakemake, that of this file in it.
+        for dated in (path, path / ".snakemake_timestamp"):
+            if dated.exists():
+                os.utime(dated, (moment, moment))
     return True
+
+
+def last_attempt(attempts: Path, rule: str) -> dict[str, Any] | None:
+    """The record of a rule's last try; None before the first, or if it cannot be read."""
+    try:
+        return dict(files.read_json(max(attempts.glob(f"{rule}.*.attempt.json"), key=_number)))
+    except (OSError, ValueError):
+        return None
+
+
+def runs(attempt: Mapping[str, Any] | None) -> bool:
+    """Whether the job of an attempt may still run; one on another host may as long as its record says so."""
+    if attempt is None or attempt["outcome"] != "running":
+        return False
+    if attempt["host"] != socket.gethostname():
+        return True
+    try:
+        return abs(psutil.Process(attempt["pid"]).create_time() - attempt["pid_started"]) < 1
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _number(attempt: Path) -> int:
@@ -319,9 +342,13 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _fork(step: Step, task: Task, answer: BinaryIO) -> int:
-    """Start the child that does the step and writes its result or error to `answer`."""
+    """Start the child that does the step and writes its result or error to `answer`.
+
+    Requests to stop wait until this process is ready to pass them on (`_wait`).
+    """
     sys.stdout.flush()
     sys.stderr.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     child = os.fork()
     if child == 0:
         _child(step, task, answer)
@@ -335,8 +362,9 @@ def _child(step: Step, task: Task, answer: BinaryIO) -> NoReturn:
     try:
         os.setpgid(0, 0)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no orphan outlives a killed parent
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in _STOPS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         task.log.parent.mkdir(parents=True, exist_ok=True)
         with task.log.open("ab") as log:
             os.dup2(log.fileno(), 1)
@@ -378,9 +406,10 @@ def _wait(child: int, time_limit_s: float) -> tuple[int, Any]:
     def stop(number: int, _: Any) -> None:
         raise JobDiedError(f"stopped by {signal.Signals(number).name}; it is due again")
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, stop) for number in _STOPS}
     pidfd = os.pidfd_open(child)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         if not select.select([pidfd], [], [], time_limit_s)[0]:
             raise JobTimeoutError(f"killed after its time limit of {time_limit_s / 60:.0f} min; it is due again")
     except BaseException:

@@ -23,7 +23,7 @@ checkpoint detect:
 checkpoint solve:
     """Delays, bandpass and gains of every antenna, on a group in which a calibrator transits."""
     input:
-        ms="ms/{date}/{group}.ms",
+        ms=to_solve,
         calibrator="calibration/{date}/{group}/calibrator.json",
     output:
         delay=update(directory("calibration/{date}/{group}/delay.cal")),

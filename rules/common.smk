@@ -9,9 +9,9 @@ from snakemake.io import IOFile
 from snakemake.logging import logger
 
 from contimg import config as configuration
+from contimg import files
 from contimg.errors import ContimgError
-from contimg.files import read_json
-from contimg.job import set_back
+from contimg.job import last_attempt, runs, set_back
 from contimg.ops.archive import is_removed
 from contimg.paths import (
     DATE_PATTERN,
@@ -102,7 +102,7 @@ def calibrator_of(group):
                 group=group, date=path.parent.parent.name
             ).output.calibrator
         )
-    return read_json(path)["calibrator"]
+    return files.read_json(path)["calibrator"]
 
 
 def sets_to_come(group):
@@ -140,11 +140,27 @@ def sets_of(wildcards):
 
 
 def keep_due(rule, unit, products):
-    """Let a product be due again that a failed job was to replace; Snakemake, having put it back, takes it for new."""
+    """Tidy up after a job that was to replace a product (its outputs are marked `update`) and failed or was killed.
+
+    Snakemake, having put the old product back, takes it for new: it is made due again. Killed, it leaves its copies of
+    folders behind and fails over them the next time.
+    """
     attempts = root.log(unit, rule).parent
-    if workflow.is_main_process and set_back(attempts, rule, products[-1], products):
+    if not workflow.is_main_process or runs(last_attempt(attempts, rule)):
+        return
+    for path in products:
+        files.remove(root.root / ".snakemake" / "backups" / relative(path))
+    if set_back(attempts, rule, products[-1], products):
         for path in products:
             workflow.persistence.cleanup_metadata(IOFile(relative(path)))
+
+
+def to_solve(wildcards):
+    """The Measurement Set that a set is solved on."""
+    names = ("delay.cal", "bandpass.cal", "gain.cal", "calibration.png", "set.json")
+    folder = root.calibration(wildcards.group)
+    keep_due("solve", wildcards.group, [folder / name for name in names])
+    return relative(root.ms(wildcards.group))
 
 
 @cache
