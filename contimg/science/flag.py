@@ -13,9 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 _MAD_TO_SIGMA = 1.4826
-_SMOOTHEST = 0.002
+_SMOOTHEST = 0.005
 """Least robust standard deviation of the array's relative mean amplitude: the sky's own structure reaches it."""
 _STEADIEST = 0.1
 """Least robust standard deviation, relative to its median, of a baseline's amplitude in time: sources beat."""
@@ -114,6 +115,7 @@ def interference(mean_amplitude: np.ndarray, sigma: float) -> np.ndarray:
         return found
     for pol in range(mean_amplitude.shape[1]):
         amplitude = mean_amplitude[:, pol, there]
+        amplitude = amplitude / np.nanmedian(amplitude, axis=1, keepdims=True)
         spectrum = np.nanmedian(amplitude, axis=0)
         persistent = _outstanding(spectrum[np.newaxis], sigma)[0]
         relative = np.where(persistent, np.nan, amplitude / spectrum)
@@ -128,12 +130,19 @@ def _outstanding(values: np.ndarray, sigma: float) -> np.ndarray:
     absent = found.copy()
     for _ in range(_ROUNDS):
         filled = np.stack([_filled(row, bad) for row, bad in zip(values, found, strict=True)])
-        padded = np.pad(filled, ((0, 0), (width // 2, width // 2)), mode="edge")
-        background = np.median(np.lib.stride_tricks.sliding_window_view(padded, width, axis=1), axis=2)
+        background = np.stack([_background(row, width) for row in filled])
         relative = values / background - 1
         scatter = max(robust_sigma(np.where(found, np.nan, relative)), _SMOOTHEST)
         found = absent | (relative > sigma * scatter)
     return found & ~absent
+
+
+def _background(row: np.ndarray, width: int) -> np.ndarray:
+    """Running median; towards the ends of the row, the higher of its mirror image's and of its own continuation."""
+    half = width // 2
+    inside = np.median(sliding_window_view(row, width), axis=1)
+    mirrored = np.median(sliding_window_view(np.pad(row, half, mode="reflect"), width), axis=1)
+    return np.maximum(mirrored, np.pad(inside, half, mode="reflect", reflect_type="odd"))
 
 
 def _filled(row: np.ndarray, bad: np.ndarray) -> np.ndarray:

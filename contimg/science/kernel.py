@@ -16,6 +16,9 @@ _MOST_SAMPLES = 192
 _BLOCK = 16
 """Rows that are gathered together: as many as the second-level cache holds well."""
 _MAD_TO_SIGMA = np.float32(1.4826)
+_LOUDEST = np.float32(3.0)
+"""Most that one baseline counts in the array's mean amplitude, relative to its row's median: one that happens to see
+almost nothing over most of the band must not speak for all."""
 _QUIETEST = np.float32(0.05)
 """Least robust standard deviation, relative to the median: what a strong sky's own structure reaches."""
 
@@ -244,7 +247,7 @@ def _clip(amplitude: np.ndarray, limit: float, bad: np.ndarray, bit: int, clippe
 @njit(nogil=True, cache=True)
 def _add(amplitude: np.ndarray, scale: float, total: np.ndarray, number: np.ndarray) -> None:
     for c in range(len(amplitude)):
-        total[c] += amplitude[c] * scale
+        total[c] += min(amplitude[c] * scale, _LOUDEST)
         number[c] += np.float64(amplitude[c] > 0)
 
 
