@@ -13,8 +13,9 @@ from pathlib import Path
 from contimg.config import Settings
 from contimg.paths import DataRoot
 
-SUMMARY = "summary"
-"""The one unit of the lane of that name."""
+SUMMARY, RETAIN, BACKUP = "summary", "retain", "backup"
+CHORES = (SUMMARY, RETAIN, BACKUP)
+"""Lanes of work on the whole data root; the one unit of each has its name."""
 
 _SMALL_MB = 500
 _WORK_MB = 200
@@ -65,6 +66,18 @@ def _convert_demand(_: Settings, raw_mb: int) -> Demand:
 
 def _work_demand(settings: Settings, raw_mb: int) -> Demand:
     return Demand(settings.limits.mem_mb, raw_mb // 2 + _WORK_MB)
+
+
+def _by_name(root: DataRoot, unit: str) -> tuple[Path, ...]:
+    """Target of a rule that makes no file: Snakemake takes its name."""
+    return (root.root / unit,)
+
+
+def chore_minutes(chore: str, settings: Settings) -> float:
+    """How often (min) a chore is done."""
+    if chore == SUMMARY:
+        return settings.runner.summary_minutes
+    return settings.retention.every_minutes if chore == RETAIN else 60 * settings.backup.every_hours
 
 
 LANES: dict[str, Lane] = {
@@ -118,6 +131,22 @@ LANES: dict[str, Lane] = {
             targets=lambda root, _: (root.reports / "summary.json",),
             demand=lambda _, __: Demand(_SMALL_MB, 10),
             minutes=lambda _: 10.0,
+        ),
+        Lane(
+            RETAIN,
+            ("retain",),
+            slots=lambda _: 1,
+            targets=_by_name,
+            demand=lambda _, __: Demand(_WORK_MB, 0),
+            minutes=lambda settings: settings.limits.retain_minutes,
+        ),
+        Lane(
+            BACKUP,
+            ("backup",),
+            slots=lambda _: 1,
+            targets=_by_name,
+            demand=lambda _, __: Demand(_WORK_MB, 0),
+            minutes=lambda settings: settings.limits.backup_minutes,
         ),
     )
 }

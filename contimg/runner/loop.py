@@ -26,7 +26,7 @@ from contimg.runner.breaker import Breaker
 from contimg.runner.clock import Clock, StepDetector, SystemClock
 from contimg.runner.housekeeping import Housekeeping
 from contimg.runner.intake import Intake
-from contimg.runner.lanes import SUMMARY
+from contimg.runner.lanes import CHORES
 from contimg.runner.lease import Lease, acquire
 from contimg.runner.ledger import Ledger
 from contimg.runner.notify import notify
@@ -69,6 +69,7 @@ class Runner:
     def _use(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._settler = Settler(self._root, ledger, self.settings)
+        self._settler.first_chores(self._clock.now())
         self._intake = Intake(self._root, ledger, self._settler)
 
     def warm_up(self) -> None:
@@ -170,7 +171,7 @@ class Runner:
                 self._breaker.success()
             elif settled.systemic:
                 self._breaker.failure(call.units[0], settled.systemic, self._clock.steady())
-            if code and call.lane != SUMMARY:
+            if code and call.lane not in CHORES:
                 for unit in call.units:
                     leftovers.sweep(self._root, unit)
                 leftovers.sweep_staging(self._root, self.settings.staging.directory)

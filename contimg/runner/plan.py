@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from contimg.config import Settings
-from contimg.runner.lanes import LANES, SUMMARY, Call, Demand, overlapping
+from contimg.runner.lanes import CHORES, LANES, Call, Demand, overlapping
 from contimg.runner.ledger import GroupRow, WindowRow
 
 _OLDEST_EVERY = 4
@@ -50,7 +50,7 @@ class Situation:
     room: Room
     turns: Mapping[str, int]
     """Calls that each lane has had so far."""
-    summary_due: bool = False
+    chores_due: tuple[str, ...] = ()
     held: str = ""
     """Why nothing but a probe may start; empty: all is well."""
     probe_due: bool = False
@@ -76,22 +76,23 @@ def plan(situation: Situation, settings: Settings) -> Plan:
         why = _waits(group, situation.now)
         if why:
             result.waiting[group.name] = why
+    filler = _Filler(situation, settings, result)
     if situation.held and not (situation.probe_due and not situation.running):
         for group in situation.groups:
             result.waiting.setdefault(group.name, situation.held)
+        filler.chores()  # they may be what helps
         return result
-    filler = _Filler(situation, settings, result)
-    for lane in sorted(LANES, key=lambda name: (name == SUMMARY, situation.turns.get(name, 0))):
+    work = (name for name in LANES if name not in CHORES)
+    for lane in sorted(work, key=lambda name: situation.turns.get(name, 0)):
         if lane == "mosaic":
             filler.mosaics()
-        elif lane == SUMMARY:
-            filler.summary()
         else:
             filler.groups(lane)
         if situation.held and result.calls:
             probe = result.calls[0]
             result.calls = [Call(probe.lane, probe.units[:1], probe.groups[:1], probe.demand, probe=True)]
-            break
+            return result
+    filler.chores()
     return result
 
 
@@ -175,9 +176,10 @@ class _Filler:
             return "one of its images is being made"
         return ""
 
-    def summary(self) -> None:
-        if self._situation.summary_due and self._free_slots(SUMMARY) > 0:
-            self._start(SUMMARY, (SUMMARY,), ())
+    def chores(self) -> None:
+        for chore in self._situation.chores_due:
+            if self._free_slots(chore) > 0:
+                self._start(chore, (chore,), ())
 
     def _free_slots(self, lane: str) -> int:
         slots = LANES[lane].slots(self._settings)
@@ -188,7 +190,7 @@ class _Filler:
     def _start(self, lane: str, units: tuple[str, ...], groups: tuple[str, ...], raw_bytes: int = 0) -> str:
         """Add a call if there is room for it; returns why there is none."""
         demand: Demand = LANES[lane].demand(self._settings, raw_bytes // 1_000_000)
-        if demand.disk_mb > self._disk_mb:
+        if demand.disk_mb > max(self._disk_mb, 0):
             return f"disk: {max(self._disk_mb, 0) / 1000:.1f} GB to spare, {demand.disk_mb / 1000:.1f} GB needed"
         # A job that alone needs more than there is has to be tried all the same.
         if demand.memory_mb > self._memory_mb and self._calls:

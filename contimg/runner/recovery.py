@@ -11,7 +11,7 @@ from contimg.config import Settings
 from contimg.errors import ErrorClass, LedgerError
 from contimg.paths import DataRoot
 from contimg.runner import attempts, leftovers, quarantine
-from contimg.runner.lanes import SUMMARY
+from contimg.runner.lanes import CHORES
 from contimg.runner.ledger import Ledger, create_ledger, open_ledger, set_aside
 from contimg.runner.rebuild import rebuild
 
@@ -62,7 +62,7 @@ def _close_calls(root: DataRoot, ledger: Ledger) -> None:
     with ledger.transaction():
         for lane, units in ledger.rows("SELECT lane, units FROM calls"):
             for unit in json.loads(units):
-                if unit == SUMMARY:
+                if unit in CHORES:
                     continue
                 for record in attempts.records(root, unit):
                     if record.lives:

@@ -15,7 +15,7 @@ from contimg.config import Settings
 from contimg.errors import ContimgError, ErrorClass
 from contimg.paths import DataRoot, group_id, group_start, window_of
 from contimg.runner import attempts, quarantine
-from contimg.runner.lanes import LANES, SUMMARY
+from contimg.runner.lanes import CHORES, LANES, SUMMARY, chore_minutes
 from contimg.runner.ledger import AttemptRow, GroupRow, Ledger, WindowRow
 from contimg.runner.patterns import classify
 from contimg.runner.retry import Again, decide
@@ -25,9 +25,11 @@ from contimg.science.registry import CalibrationSet, Registry
 
 log = logging.getLogger(__name__)
 
-NEXT_SUMMARY = "next_summary"
 SUMMARY_STALE = "summary_stale"
-"""Notes of the ledger: when the summary may be made again, and whether anything has changed since it was."""
+"""Note of the ledger: whether anything has changed since the summary was made."""
+_FIRST_CHORES_S = 600.0
+_CHORE_AGAIN_S = 3600.0
+"""A chore that failed is tried again so soon."""
 WAITING = "calibration"
 """Rule of the attempts that only found that there is no set yet; no job ran."""
 
@@ -71,6 +73,11 @@ def trace_id(name: str) -> str:
     return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
 
 
+def next_note(chore: str) -> str:
+    """Note of the ledger: when a chore is due again (Unix, s)."""
+    return f"next_{chore}"
+
+
 class Settler:
     """Writes into the ledger what became of calls and groups."""
 
@@ -94,11 +101,8 @@ class Settler:
         counts = int(not started.call.probe and (ending is None or ending.counts))
         with self._ledger.transaction():
             for unit in started.call.units:
-                if unit == SUMMARY:
-                    self._ledger.set_note(NEXT_SUMMARY, now + self.settings.runner.summary_minutes * 60)
-                    if code:
-                        self._ledger.set_note(SUMMARY_STALE, 1)
-                        log.warning("the summary could not be made: %s", last_words(started.log))
+                if unit in CHORES:
+                    self._settle_chore(unit, started, code, now)
                     continue
                 new = self._ledger.add_attempts(
                     replace(attempt, counts=counts) for attempt in self._finished(unit, lane.rules, ending or _DIED)
@@ -128,6 +132,21 @@ class Settler:
         if code == 0:
             started.log.unlink(missing_ok=True)
         return settled
+
+    def _settle_chore(self, chore: str, started: Started, code: int, now: float) -> None:
+        pause = 60 * chore_minutes(chore, self.settings)
+        if code:
+            log.warning("%s failed: %s", chore, last_words(started.log))
+            pause = min(pause, _CHORE_AGAIN_S)
+            if chore == SUMMARY:
+                self._ledger.set_note(SUMMARY_STALE, 1)
+        self._ledger.set_note(next_note(chore), now + pause)
+
+    def first_chores(self, now: float) -> None:
+        """Let a new ledger's first retention and backup wait a little: there is more urgent work."""
+        for chore in CHORES:
+            if chore != SUMMARY and not self._ledger.note(next_note(chore)):
+                self._ledger.set_note(next_note(chore), now + _FIRST_CHORES_S)
 
     def _finished(self, unit: str, rules: tuple[str, ...], ending: Ending) -> Iterable[AttemptRow]:
         """Finished attempts of a unit whose call has ended; those whose jobs died are closed first."""
