@@ -1,0 +1,122 @@
+"""The sky that a calibrator group is solved on: the calibrator and the other bright sources of its field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from contimg.config import Settings
+from contimg.science import sky_catalogue
+from contimg.science.calibrator import CATALOGUE_FREQUENCY_HZ, UNKNOWN_SPECTRAL_INDEX, FluxModel
+from contimg.science.field_sources import Found, without_calibrator
+from contimg.science.measurement import Geometry
+from contimg.science.model import Sky
+from contimg.telescope import beam
+
+_MAX_SOURCES = 300
+"""Most sources beside the calibrator in a model; the brightest through the beam are taken."""
+_FAINTEST = 0.001
+"""Least apparent flux of a source in the model, as a fraction of the calibrator's."""
+_LEAST_RESPONSE = 0.003
+"""Of the beam, below which its pattern is not known well enough to correct for."""
+_SAMPLES = 9
+"""Integrations and channels over which the apparent flux is averaged; it is smooth in both."""
+_SAME_SOURCE_RAD = np.radians(20 / 3600)
+"""What is nearer than this to the calibrator is the calibrator: about the array's finest resolution."""
+_CATALOGUE_RADIUS_RAD = np.radians(6.0)
+"""From the phase centre; beyond is nothing but far sidelobes of the beam."""
+
+
+def calibrator_sky(found: Mapping[str, Any], frequencies_hz: np.ndarray) -> Sky:
+    """The calibrator of a `calibrator.json`, with its flux at each channel."""
+    return _sky([found["calibrator"]], frequencies_hz)
+
+
+def start(alone: Sky, found: Mapping[str, Any], geometry: Geometry, settings: Settings) -> tuple[Sky, int]:
+    """The sky to begin with, and how many times it is to be made anew from the field's image.
+
+    With a sky catalogue it is complete. Without one it is the calibrator with the other point sources that the
+    calibrator catalogue has in the same beam.
+
+    Parameters
+    ----------
+    alone
+        The calibrator.
+    found
+        Content of `calibrator.json`.
+    geometry
+        Of the measurement.
+    settings
+        All settings.
+
+    Raises
+    ------
+    CatalogueError
+        If the sky catalogue cannot be read.
+    """
+    if settings.sky_catalogue.path is None:
+        companions = [one for one in found.get("companions", ()) if one["compact"]]
+        field = _sky(companions, geometry.frequencies_hz)
+        return join(alone, field, geometry), settings.calibration.field_iterations
+    listed = sky_catalogue.read(settings.sky_catalogue.path, settings.sky_catalogue.min_flux_jy)
+    ra, dec = np.radians(listed.ra_deg), np.radians(listed.dec_deg)
+    centre = np.array(geometry.phase_centre_rad)
+    near = beam.separation(centre[:1], centre[1:], ra, dec) < _CATALOGUE_RADIUS_RAD
+    field = power_law(ra[near], dec[near], listed.flux_jy[near], listed.spectral_index[near], geometry)
+    return join(alone, field, geometry), 0
+
+
+def from_image(found: Found, alone: Sky, geometry: Geometry) -> Sky:
+    """The calibrator and the sources of an image of its field, with the spectrum that most sources have."""
+    ra, dec = float(alone.ra_rad[0]), float(alone.dec_rad[0])
+    others = without_calibrator(found, (ra, dec), float(apparent_jy(alone, geometry)[0]))
+    unit = power_law(others.ra_rad, others.dec_rad, np.ones(len(others.ra_rad)), UNKNOWN_SPECTRAL_INDEX, geometry)
+    response = apparent_jy(unit, geometry)
+    seen = response > _LEAST_RESPONSE
+    flux = others.apparent_jy[seen] / response[seen]
+    field = Sky(unit.ra_rad[seen], unit.dec_rad[seen], unit.flux_jy[seen] * flux[:, None])
+    return join(alone, field, geometry)
+
+
+def _sky(entries: Sequence[Mapping[str, Any]], frequencies_hz: np.ndarray) -> Sky:
+    flux = [FluxModel.from_json(entry["flux_model"]).flux(frequencies_hz) for entry in entries]
+    return Sky(
+        np.radians([entry["ra_deg"] for entry in entries]),
+        np.radians([entry["dec_deg"] for entry in entries]),
+        np.array(flux).reshape(len(entries), len(frequencies_hz)),
+    )
+
+
+def power_law(
+    ra_rad: np.ndarray, dec_rad: np.ndarray, flux_jy: np.ndarray, index: np.ndarray | float, geometry: Geometry
+) -> Sky:
+    """Sources with a flux (Jy) at 1.4 GHz and S ∝ ν^index; arrays of shape (S,)."""
+    ratio = geometry.frequencies_hz / CATALOGUE_FREQUENCY_HZ
+    return Sky(ra_rad, dec_rad, flux_jy[:, None] * ratio ** np.broadcast_to(index, flux_jy.shape)[:, None])
+
+
+def join(calibrator: Sky, field: Sky, geometry: Geometry) -> Sky:
+    """The calibrator, first, and the field's sources that matter beside it, brightest first.
+
+    Left out are what lies on the calibrator (the catalogue and the image have it, too) and sources too faint through
+    the beam to bias a gain.
+    """
+    apparent = apparent_jy(field, geometry)
+    distance = beam.separation(calibrator.ra_rad[0], calibrator.dec_rad[0], field.ra_rad, field.dec_rad)
+    faintest = _FAINTEST * apparent_jy(calibrator, geometry)[0]
+    matters = np.flatnonzero((apparent > faintest) & (distance > _SAME_SOURCE_RAD))
+    brightest = matters[np.argsort(-apparent[matters])][:_MAX_SOURCES]
+    return calibrator.with_sources(Sky(field.ra_rad[brightest], field.dec_rad[brightest], field.flux_jy[brightest]))
+
+
+def apparent_jy(sky: Sky, geometry: Geometry) -> np.ndarray:
+    """Flux through the beam (Jy), mean over the band and the integrations, shape (S,)."""
+    some = np.linspace(0, len(geometry.frequencies_hz) - 1, _SAMPLES).round().astype(int)
+    times = np.linspace(0, len(geometry.pointings_rad) - 1, _SAMPLES).round().astype(int)
+    thinned = Sky(sky.ra_rad, sky.dec_rad, sky.flux_jy[:, some])
+    seen = [
+        thinned.apparent_jy((ra, dec), geometry.frequencies_hz[some]) for ra, dec in geometry.pointings_rad[times]
+    ]
+    return np.mean(seen, axis=(0, 2))
