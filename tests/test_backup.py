@@ -158,7 +158,7 @@ class TestKeeping:
         second = outcome(synthetic)
         assert second["outcome"] == "not_sent"
         assert "is it mounted" in second["message"]
-        assert (second["last_success"], second["last_attempt"]) == (NOW.isoformat(), later.isoformat())
+        assert (second["since"], second["last_attempt"]) == (NOW.isoformat(), later.isoformat())
         assert len(backup.local_snapshots(synthetic.root)) == 2  # the local one was made all the same
         Path(synthetic.settings.backup.destination).mkdir()
         _, said = run(synthetic, later + timedelta(days=1))

@@ -52,6 +52,15 @@ def test_the_limits_hold() -> None:
     assert len(found.waiting) == 14
 
 
+def test_chores_run_even_when_all_else_is_held_or_the_disk_is_full() -> None:
+    full = Room(memory_mb=100_000, disk_mb=-5)
+    for values in ({"held": "the workflow is broken"}, {"room": full}):
+        found = plan(situation([group(1)], chores_due=("retain", "backup"), **values), SETTINGS)
+        assert units(found) == [("retain",), ("backup",)]
+        running = plan(situation([], chores_due=("retain",), running=found.calls, **values), SETTINGS)
+        assert not running.calls
+
+
 def test_running_calls_count() -> None:
     running = [Call("convert", (name(9),), (name(9),), Demand(1, 1))]
     found = plan(situation([group(n) for n in range(4)], running=running), SETTINGS)

@@ -96,6 +96,11 @@ def _view(content: Mapping[str, Any]) -> RenderableType:
     )
     disk = content["disk"]
     line("disk", f"{disk['free_gb']} of {disk['total_gb']} GB free; tmpfs {content['tmpfs_free_percent']} % free")
+    saved, retained = content["backup"], content["retention"]
+    line("backup", f"{saved['outcome']}; last complete: {saved['last_success'] or 'never'}" if saved else "never")
+    if retained:
+        counts = f"{len(retained['removed'])} removed, {len(retained['failed'])} failed, {len(retained['kept'])} kept"
+        line("retention", f"{retained['when']}: {counts}")
     line("alerts", *(f"{one['id']}  {one['severity']}  {one['message']}" for one in content["alerts"]))
     return Group(Text(f"contimg, {content['at']}"), table)
 

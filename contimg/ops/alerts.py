@@ -60,6 +60,17 @@ CONDITIONS: tuple[Condition, ...] = (
         "tmpfs_used_percent", "{value:.0f} % of the staging tmpfs is in use (limit {threshold:g} %)", margin=0.05
     ),
     Condition("group_retries", "{subject} was retried {value:.0f} times (limit {threshold:g})", margin=0.0),
+    Condition(
+        "backups_missed",
+        "nothing new is safe since {value:.1f} times backup.every_hours",
+        levels=Levels(warning=1.5, critical=3),
+        margin=0.0,
+    ),
+    Condition(
+        "retention_failures",
+        "{value:.0f} things could not be archived and removed; state/retention.json says why",
+        levels=Levels(warning=0.5),
+    ),
     Condition("api_down", "the service does not answer", levels=Levels(critical=0.5)),
     Condition("workflow_held", "the workflow itself fails: everything is held", levels=Levels(critical=0.5)),
 )

@@ -39,7 +39,7 @@ _SIDECARS = (
     "quarantine/*/reason.json",
 )
 _SET_OF = re.compile(r"calibration/[\d-]+/(\d{8}T\d{6})/")
-SETTINGS = "state/settings.yaml"
+SETTINGS = "state/settings-of-snapshot.yaml"
 """Where a snapshot keeps the settings; secrets are masked."""
 
 
@@ -84,7 +84,7 @@ def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], 
         Whether everything that there is to save is now in a snapshot, and sent if the settings name a destination.
     """
     path = root.state / "backup.json"
-    outcome: dict[str, Any] = files.read_json(path) if path.exists() else {"last_success": None}
+    outcome = last_outcome(root) or {"last_success": None, "since": _iso(now)}
     outcome |= {"last_attempt": _iso(now), "outcome": "failed", "destination": settings.backup.destination}
     try:
         made, missed = make(root, settings, now)
@@ -100,7 +100,7 @@ def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], 
         complete = not missed
         outcome |= {"outcome": "ok" if complete else "incomplete", "message": "; ".join(missed)}
         if complete:
-            outcome["last_success"] = _iso(now)
+            outcome |= {"last_success": _iso(now), "since": _iso(now)}
         return complete
     except (ContimgError, OSError) as error:
         outcome["message"] = str(error)
@@ -108,6 +108,12 @@ def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], 
         return False
     finally:
         files.write_json(path, outcome)
+
+
+def last_outcome(root: DataRoot) -> dict[str, Any] | None:
+    """What `run` left: `outcome` (ok, incomplete, not_sent, failed), `message`, `since` when nothing new is safe."""
+    path = root.state / "backup.json"
+    return dict(files.read_json(path)) if path.exists() else None
 
 
 def make(root: DataRoot, settings: Settings, now: datetime) -> tuple[Path, list[str]]:

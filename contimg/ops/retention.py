@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from contimg import files
 from contimg.config import Settings
@@ -164,6 +165,12 @@ def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], 
     }
     files.write_json(root.state / "retention.json", outcome)
     return len(failed)
+
+
+def last_outcome(root: DataRoot) -> dict[str, Any] | None:
+    """What `run` left: `when`, what was `removed`, what `failed` and why, and what was `kept`."""
+    path = root.state / "retention.json"
+    return dict(files.read_json(path)) if path.exists() else None
 
 
 def perform(plan: Plan, root: DataRoot, settings: Settings, now: datetime) -> Iterator[tuple[Removal, str | None]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from datetime import datetime
 
 from contimg.config import Settings
 from contimg.errors import ErrorClass
+from contimg.ops import backup, retention
 from contimg.paths import DataRoot
 from contimg.runner.ledger import Ledger
 from contimg.runner.situation import tmpfs_free_percent
@@ -28,6 +30,12 @@ def measure(root: DataRoot, ledger: Ledger, settings: Settings, now: float) -> d
     age = calibration_age_hours(ledger, now)
     if age is not None:
         found["calibration_age_hours"] = {"": age}
+    saved, retained = backup.last_outcome(root), retention.last_outcome(root)
+    if saved:
+        since = datetime.fromisoformat(saved["since"]).timestamp()
+        found["backups_missed"] = {"": (now - since) / 3600 / settings.backup.every_hours}
+    if retained:
+        found["retention_failures"] = {"": float(len(retained["failed"]))}
     return found
 
 

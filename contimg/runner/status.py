@@ -10,6 +10,7 @@ from typing import Any
 
 from contimg.config import Settings
 from contimg.errors import ContimgError
+from contimg.ops import backup, retention
 from contimg.paths import DataRoot
 from contimg.runner.lanes import Call, Demand
 from contimg.runner.lease import holder
@@ -67,6 +68,8 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
         ],
         "calibration_age_hours": None if age is None else round(age, 2),
         "disk": {"free_gb": round(disk.free / 1e9, 1), "total_gb": round(disk.total / 1e9, 1)},
+        "backup": backup.last_outcome(root),
+        "retention": retention.last_outcome(root),
         "tmpfs_free_percent": round(tmpfs_free_percent(settings), 1),
         "alerts": [
             {"id": number, "severity": severity, "message": message, "since": _utc(opened), "acknowledged_by": by}
