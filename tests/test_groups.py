@@ -278,7 +278,7 @@ def test_damaged_manifest_is_made_anew(folder: Folder, caplog: pytest.LogCapture
     assert "made anew" in caplog.text
 
 
-def test_history_costs_little(folder: Folder) -> None:
+def test_history_costs_little(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.make()
     folder.scan()
     text = folder.root.manifest(FIRST).read_text()
@@ -286,10 +286,7 @@ def test_history_costs_little(folder: Folder) -> None:
         name = f"{datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=day):%Y%m%dT%H%M%S}"
         folder.root.manifest(name).write_text(text)
     opened = []
-    original = groups.load
-    groups.load = lambda path: opened.append(path) or original(path)
-    try:
-        folder.scan()
-    finally:
-        groups.load = original
-    assert len(opened) <= 2
+    load = groups.load
+    monkeypatch.setattr(groups, "load", lambda path: opened.append(path) or load(path))
+    groups.scan(folder.root, raw.settings(folder.root.root), folder.now)
+    assert opened == [folder.root.manifest(FIRST)]

@@ -31,8 +31,9 @@ from contimg.config import Settings
 from contimg.errors import InputError, MisshapenFileError, NoUsableDataError, TooFewSubbandsError
 from contimg.paths import jd_to_datetime
 from contimg.science import flag as flagging
-from contimg.science import groups, kernel, measurement_set
+from contimg.science import kernel, measurement_set
 from contimg.science.geometry import Geometry, first_channel, lay_out
+from contimg.science.manifest import SUBBANDS, Group, load
 from contimg.telescope.header import Header, read_antennas, read_header
 from contimg.telescope.visdata import ITEM_BYTES, RawVisibilities
 
@@ -71,7 +72,7 @@ def convert(manifest: Path, ms: Path, settings: Settings) -> dict[str, Any]:
         If the disk fails or is full.
     """
     clock = _Clock()
-    group = groups.load(manifest)
+    group = load(manifest)
     with ExitStack() as stack:
         with clock("open"):
             headers = _headers(group, settings)
@@ -94,7 +95,7 @@ def convert(manifest: Path, ms: Path, settings: Settings) -> dict[str, Any]:
     zeroed += [number for number, subband in group.subbands.items() if subband.state == "zeroed"]
     return {
         "group": group.name,
-        "missing_subbands": [n for n in range(groups.SUBBANDS) if n not in headers and n not in zeroed],
+        "missing_subbands": [n for n in range(SUBBANDS) if n not in headers and n not in zeroed],
         "zeroed_subbands": sorted(zeroed),
         **quality,
         **_described(geometry, headers),
@@ -125,7 +126,7 @@ class _Clock:
         return {phase: round(spent, 3) for phase, spent in [*self._spent.items(), ("total", total)]}
 
 
-def _headers(group: groups.Group, settings: Settings) -> dict[int, Header]:
+def _headers(group: Group, settings: Settings) -> dict[int, Header]:
     """Headers of the good subbands; one that turned bad since the scan is left out, with a line that says so."""
     headers = {}
     for number, subband in group.good.items():
@@ -140,7 +141,7 @@ def _headers(group: groups.Group, settings: Settings) -> dict[int, Header]:
 def _check_enough(name: str, usable: int, settings: Settings) -> None:
     if usable < settings.ingest.min_subbands:
         raise TooFewSubbandsError(
-            f"{name}: {usable} of {groups.SUBBANDS} subbands can be used, {settings.ingest.min_subbands} are needed; "
+            f"{name}: {usable} of {SUBBANDS} subbands can be used, {settings.ingest.min_subbands} are needed; "
             "the group is set aside"
         )
 
