@@ -110,15 +110,15 @@ class Solver:
             )
             calibrater.solve()
         except (RuntimeError, OSError, MemoryError) as error:
-            raise failure(table, error, _read_from(self.log, said)) from error
+            raise failure(f"{self.source}: {name}", error, _read_from(self.log, said)) from error
         finally:
             calibrater.close()
             files.remove(ms)
         if not table.exists():
-            raise failure(table, None, _read_from(self.log, said))
+            raise failure(f"{self.source}: {name}", None, _read_from(self.log, said))
         solved = read_caltable(table)
         if not solved.good.any():
-            raise NoUsableDataError(f"{table}: not one solution over the noise; the group gives no calibration")
+            raise _no_solution(f"{self.source}: {name}")
         return solved
 
 
@@ -129,11 +129,11 @@ def keep_log(log: Path) -> Any:
     return sink
 
 
-def failure(table: Path, error: BaseException | None, log: str) -> ContimgError:
-    """The typed error for what CASA said, in its exception or its log."""
+def failure(table: str, error: BaseException | None, log: str) -> ContimgError:
+    """The typed error for what CASA said, in its exception or its log; when it said nothing, it found no solution."""
     severe = [line.split("SEVERE", 1)[1] for line in log.splitlines() if "SEVERE" in line and _NOISE not in line]
     words = [" ".join(re.sub(r"^\s*\S*::\S*", "", line).split()) for line in severe]
-    said = next((line for line in reversed(words) if line), "") or " ".join(str(error or "no output").split())
+    said = next((line for line in reversed(words) if line), "") or " ".join(str(error or "").split())
     everything = f"{log}\n{error or ''}"
     if isinstance(error, MemoryError):
         return MemoryExhaustedError(f"{table}: memory ran out while solving; it is tried again later")
@@ -142,7 +142,13 @@ def failure(table: Path, error: BaseException | None, log: str) -> ContimgError:
     for pattern, kind, meaning in _LOG_PATTERNS:
         if re.search(pattern, everything, re.IGNORECASE):
             return kind(f"{table}: {meaning}; CASA: {said}")
-    return ToolFailedError(f"{table}: CASA could not solve: {said}")
+    if not said and not isinstance(error, Exception):
+        return _no_solution(table)
+    return ToolFailedError(f"{table}: CASA could not solve: {said or type(error).__name__}")
+
+
+def _no_solution(table: str) -> NoUsableDataError:
+    return NoUsableDataError(f"{table}: not one solution over the noise; the group gives no calibration")
 
 
 def _read_from(path: Path, offset: int) -> str:
