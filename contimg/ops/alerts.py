@@ -79,6 +79,8 @@ EVENTS: dict[str, tuple[str, Severity]] = {
     "set": ("new_caltables", "info"),
     "mosaic": ("mosaic_completed", "info"),
     "queue_empty": ("queue_empty", "info"),
+    "request": ("calibration_request", "warning"),
+    "request_closed": ("calibration_request_closed", "info"),
     "quarantined": ("quarantined", "warning"),
     "failed": ("making_failed", "warning"),
 }

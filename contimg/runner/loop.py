@@ -22,6 +22,7 @@ from contimg.paths import DataRoot
 from contimg.runner import leftovers
 from contimg.runner.alerting import Alerting, Moment
 from contimg.runner.arrivals import Bell, Scanner
+from contimg.runner.asking import Asking
 from contimg.runner.breaker import Breaker
 from contimg.runner.clock import Clock, StepDetector, SystemClock
 from contimg.runner.housekeeping import Housekeeping
@@ -60,6 +61,7 @@ class Runner:
         self._snakemake = Snakemake(checkout, root, lease.mark)
         self._pool = Pool(self._snakemake, clock)
         self._housekeeping = Housekeeping(root)
+        self._asking = Asking(root)
         self._alerting = Alerting(root)
         self._well = True
         self._disk_short = False
@@ -116,6 +118,7 @@ class Runner:
         self._guarded(self._settle)
         now = self._clock.now()
         self._guarded(lambda: self._housekeeping.tick(self._ledger, self.settings, now))
+        self._guarded(lambda: self._tell(self._asking.tick(self.settings, now)))
         moment = Moment(self._ledger, self.settings, now)
         held = bool(self._breaker.held)
         self._guarded(lambda: self._alerting.tick(moment, held=held, well=self._well))
@@ -177,6 +180,8 @@ class Runner:
                 leftovers.sweep_staging(self._root, self.settings.staging.directory)
             log.info("%s: %s %s", " ".join(call.units), call.lane, "done" if code == 0 else f"ended with code {code}")
             self._tell(settled.events)
+            if any(event.kind == "set" for event in settled.events):
+                self._asking.hurry()
 
     def _scan(self) -> None:
         now = self._clock.now()

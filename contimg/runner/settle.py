@@ -39,7 +39,7 @@ class Event:
     """Something that people may want to be told."""
 
     kind: str
-    """set, mosaic, quarantined, failed."""
+    """A key of `ops.alerts.EVENTS`."""
     subject: str
     text: str
 
