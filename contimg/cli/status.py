@@ -65,6 +65,8 @@ def _view(content: Mapping[str, Any]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
+    from contimg.ops.requests import described
+
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
@@ -94,6 +96,15 @@ def _view(content: Mapping[str, Any]) -> RenderableType:
             for one in content["sets"]
         ),
     )
+    calibration, request = content["calibration"], content["calibration_request"]
+    if calibration["observations"]:
+        line(
+            "calibrated, 24 h",
+            f"{calibration['covered']} of {calibration['observations']} groups have a good set within "
+            f"{calibration['within_hours']:g} h (goal {calibration['goal']:.0%})",
+        )
+    if request:
+        line("asked for", described(request))
     disk = content["disk"]
     line("disk", f"{disk['free_gb']} of {disk['total_gb']} GB free; tmpfs {content['tmpfs_free_percent']} % free")
     saved, retained = content["backup"], content["retention"]

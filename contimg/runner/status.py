@@ -10,7 +10,7 @@ from typing import Any
 
 from contimg.config import Settings
 from contimg.errors import ContimgError
-from contimg.ops import backup, retention
+from contimg.ops import backup, requests, retention
 from contimg.paths import DataRoot
 from contimg.runner.lanes import Call, Demand
 from contimg.runner.lease import holder
@@ -18,6 +18,7 @@ from contimg.runner.ledger import Ledger
 from contimg.runner.measures import calibration_age_hours, queue, retries
 from contimg.runner.plan import plan
 from contimg.runner.situation import Hold, look, tmpfs_free_percent
+from contimg.science import staleness
 
 _DAY_S = 86400.0
 
@@ -67,6 +68,8 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
             )
         ],
         "calibration_age_hours": None if age is None else round(age, 2),
+        "calibration": staleness.coverage(root, settings, datetime.fromtimestamp(now, UTC)),
+        "calibration_request": requests.open_request(root),
         "disk": {"free_gb": round(disk.free / 1e9, 1), "total_gb": round(disk.total / 1e9, 1)},
         "backup": backup.last_outcome(root),
         "retention": retention.last_outcome(root),
