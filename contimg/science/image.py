@@ -15,7 +15,7 @@ from astropy.io import fits
 import contimg
 from contimg import files
 from contimg.config import Settings
-from contimg.science import field_image, gains, picture, qa
+from contimg.science import field_image, interpolate, picture, qa
 from contimg.science.field_image import FieldImage
 from contimg.telescope import dsa110
 
@@ -24,6 +24,8 @@ _LOG = logging.getLogger(__name__)
 _MIN_SNR = 7.0
 """Sources above this are counted."""
 _MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
+_CALIBRATION = ("verdict", "interpolated", "age_hours", "set", "sets", "calibrator", "warning")
+"""What a sidecar has from the selection."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     ms
         The group's Measurement Set; its sidecar stands beside it.
     selection
-        `<group>.selection.json`; the set's path in it is relative to `settings.data_root`.
+        `<group>.selection.json`; the sets' paths in it are relative to `settings.data_root`.
     products
         Where to write.
     directory
@@ -68,7 +70,7 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     """
     chosen = files.read_json(selection)
     conversion = files.read_json(ms.with_suffix(".json"))
-    solved = gains.load((settings.data_root / chosen["set"]).parent)
+    solved = interpolate.load(chosen, settings.data_root)
     made = field_image.make(ms, solved, directory, settings, threads)
     found = made.find_sources(_MIN_SNR, 0.5)
     comparison = qa.compare(
@@ -89,7 +91,8 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     )
     content = {
         "group": chosen["group"],
-        **{key: chosen[key] for key in ("verdict", "age_hours", "set", "calibrator", "warning")},
+        **{key: chosen[key] for key in _CALIBRATION},
+        "interpolation": interpolate.report(solved, made.averaged.times_mjd_s),
         "quality": quality,
         "reasons": reasons,
         **_described(made),
@@ -183,7 +186,7 @@ def _header(made: FieldImage, content: Mapping[str, Any], unit: str, kind: str) 
     header["EXPTIME"] = ((end - begin).total_seconds(), "[s]")
     header["VERDICT"] = (content["verdict"], "calibration: fresh, nearest, stale")
     header["CALAGE"] = (content["age_hours"], "[h] age of the calibration")
-    header["CALSET"] = (Path(content["set"]).parent.name, "calibration set")
+    header["CALSET"] = (",".join(Path(path).parent.name for path in content["sets"]), "calibration set, or two")
     header["QUALITY"] = (content["quality"], "clean or degraded")
     header["NOISE"] = (content["noise_jy"], "[Jy/beam] before beam correction, inside half power")
     header["THERMAL"] = (content["thermal_noise_jy"], "[Jy/beam] that the SEFD predicts")

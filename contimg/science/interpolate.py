@@ -129,6 +129,11 @@ def load(selection: Mapping[str, Any], data_root: Path) -> Gains | Bracketed:
     return Bracketed(*sets) if len(sets) == 2 else sets[0]
 
 
+def report(gains: Gains | Bracketed, times_mjd_s: np.ndarray) -> dict[str, Any] | None:
+    """What the sidecar of a target says of interpolation (see `Bracketed.at`); None with a single set."""
+    return gains.at(times_mjd_s)[1] if isinstance(gains, Bracketed) else None
+
+
 def turned_rad(first: Course, last: Course) -> tuple[np.ndarray, np.ndarray]:
     """How far each phase has turned from one set to the next, whole turns included.
 
