@@ -20,7 +20,13 @@ import numpy as np
 import pytest
 import raw_groups as raw
 
-from contimg.errors import MisshapenFileError, NoUsableDataError, TooFewSubbandsError, TruncatedFileError
+from contimg.errors import (
+    DiskFullError,
+    MisshapenFileError,
+    NoUsableDataError,
+    TooFewSubbandsError,
+    TruncatedFileError,
+)
 from contimg.paths import DataRoot
 from contimg.science import groups
 from contimg.telescope import beam, dsa110, meridian, simulator, stations
@@ -439,3 +445,17 @@ def test_never_written_chunks(tmp_path: Path, casacore: Call) -> None:
         dataset[:16] = values[:16]
     with pytest.raises(TruncatedFileError, match="never written"):
         casacore(run, scanned(tmp_path), tmp_path / "group.ms", {})
+
+
+def run_without_room(manifest: Path, ms: Path) -> None:
+    from unittest import mock
+
+    with mock.patch("shutil.disk_usage", return_value=mock.Mock(free=15 * 10**6)):
+        run(manifest, ms, {})
+
+
+def test_no_room(medium: Converted, casacore: Call, tmp_path: Path) -> None:
+    manifest = DataRoot(medium.root).manifest("20260112T080000")
+    with pytest.raises(DiskFullError, match="no room"):
+        casacore(run_without_room, manifest, tmp_path / "group.ms")
+    assert not list(tmp_path.iterdir())

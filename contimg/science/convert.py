@@ -68,8 +68,10 @@ def convert(manifest: Path, ms: Path, settings: Settings) -> dict[str, Any]:
         If a file ends while it is read.
     MisshapenFileError
         If the files do not belong together.
+    DiskFullError
+        If there is no room for the Measurement Set.
     OSError
-        If the disk fails or is full.
+        If a disk fails.
     """
     clock = _Clock()
     group = load(manifest)

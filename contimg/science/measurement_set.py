@@ -10,6 +10,9 @@ their size, and three seconds of import, and leaves POINTING at the zenith.
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +21,15 @@ import numpy as np
 from casacore import tables
 
 import contimg
+from contimg.errors import DiskFullError
 from contimg.telescope import dsa110
 from contimg.telescope.header import Antennas
 
 _TILE_BYTES = 1 << 20
+_SAMPLE_BYTES = 8
+_ROW_BYTES = 100
+"""About what a row takes besides its visibilities and flags."""
+_SUBTABLE_BYTES = 1_000_000
 _FIXED_DIRECT = 5
 """Casacore's column option for fixed-shape arrays kept in the row."""
 _TOPOCENTRIC = 5
@@ -79,10 +87,19 @@ def create(path: Path, observation: Observation) -> tables.table:
     -------
     casacore table
         The main table, open for writing.
+
+    Raises
+    ------
+    DiskFullError
+        If there is less room than the Measurement Set will take.
     """
+    free = shutil.disk_usage(path.parent).free
+    if free < sum(_tiled_bytes(observation).values()) + observation.rows * _ROW_BYTES + _SUBTABLE_BYTES:
+        raise _full(path)
     description, managers = _main_description(observation)
     main = tables.default_ms(str(path), description, managers)
     main.addrows(observation.rows)
+    _reserve(main, path, observation)
     _fill_main(main, observation)
     main.putcolkeyword("DATA", "QuantumUnits", "Jy")
     source = tables.default_ms_subtable("SOURCE", str(path / "SOURCE"))
@@ -100,6 +117,32 @@ def create(path: Path, observation: Observation) -> tables.table:
     return main
 
 
+def _full(path: Path) -> DiskFullError:
+    return DiskFullError(f"{path}: the disk has no room for it; it is tried again when there is")
+
+
+def _tiled_bytes(observation: Observation) -> dict[str, int]:
+    """Sizes of the two large columns; a flag is a bit."""
+    samples = observation.rows * len(observation.frequencies_hz) * len(observation.polarizations)
+    return {"DATA": samples * _SAMPLE_BYTES, "FLAG": samples // 8}
+
+
+def _reserve(main: tables.table, path: Path, observation: Observation) -> None:
+    """Take the room for DATA and FLAG now: casacore, when it meets a full disk, ends the process.
+
+    Closing the table then would be such a meeting. The error is to reach whoever records it first.
+    """
+    sizes = _tiled_bytes(observation)
+    for manager in main.getdminfo().values():
+        column = manager["COLUMNS"][0]
+        if column in sizes:
+            with (path / f"table.f{manager['SEQNR']}_TSM0").open("r+b") as tiles:
+                try:
+                    os.posix_fallocate(tiles.fileno(), 0, sizes[column])
+                except OSError as error:
+                    raise (_full(path) if error.errno == errno.ENOSPC else error) from error
+
+
 def _main_description(observation: Observation) -> tuple[dict[str, Any], dict[str, Any]]:
     shape = [len(observation.frequencies_hz), len(observation.polarizations)]
     description = tables.required_ms_desc("MAIN")
@@ -109,7 +152,7 @@ def _main_description(observation: Observation) -> tuple[dict[str, Any], dict[st
     description["FLAG_CATEGORY"]["keywords"] = {"CATEGORY": np.array([""])}
     for name in ("WEIGHT", "SIGMA"):
         description[name].update(shape=shape[1:], option=_FIXED_DIRECT)
-    baselines, row_bytes = len(observation.first), 8 * shape[0] * shape[1]
+    baselines, row_bytes = len(observation.first), _SAMPLE_BYTES * shape[0] * shape[1]
     rows = _tile_rows(baselines, row_bytes)
     tiles = {
         "DATA": [*shape[::-1], rows],
