@@ -193,7 +193,8 @@ def _header(made: FieldImage, content: Mapping[str, Any], unit: str, kind: str) 
     header["IMAGER"] = content["imager"]
     header["ORIGIN"] = f"contimg {contimg.__version__}"
     for reason in content["reasons"]:
-        header.add_history(f"degraded: {reason}")
+        plain = reason.replace("×", "x").encode("ascii", "replace").decode()  # FITS knows no other letters
+        header.add_history(f"degraded: {plain}")
     return header
 
 
