@@ -24,8 +24,9 @@ from contimg.config import Settings
 from contimg.errors import NoUsableDataError
 from contimg.paths import jd_to_datetime
 from contimg.science import calibration_quality, field_model, field_sources, gains, measurement, reference, solver
+from contimg.science.compact import Compact
 from contimg.science.gains import BANDPASS_TABLE, DELAY_TABLE, GAIN_TABLE, TABLES, Caltable, Gains
-from contimg.science.measurement import Geometry, Measurement
+from contimg.science.measurement import Geometry
 from contimg.science.reduced import Reduced, Target, turned
 
 _LOG = logging.getLogger(__name__)
@@ -80,11 +81,12 @@ def solve(
         log = log or work / "casa.log"
         sink = solver.keep_log(log)
         data = measurement.read(ms)
-        geometry, band = data.geometry, _frequency_range(data)
+        geometry = data.geometry
         alone = field_model.calibrator_sky(found, geometry.frequencies_hz)
         whole_group = turned(data, alone, integrations=len(geometry.times_mjd_s), channels=1)
         chosen = reference.choose(whole_group, geometry)
         flagged = reference.flagged_fraction(whole_group, geometry)
+        band = _frequency_range(whole_group)
         caller = solver.Solver(ms, geometry, work, log, chosen, settings.calibration.min_snr)
         delay = caller.solve(solver.DELAY, whole_group, DELAY_TABLE)
         reduced = Reduced.of(data, alone, delay, _BANDPASS_WIDTH_HZ)
@@ -196,9 +198,9 @@ def _times(geometry: Geometry, settings: Settings) -> dict[str, str]:
     return {name: time.isoformat(timespec="milliseconds") for name, time in times.items()}
 
 
-def _frequency_range(data: Measurement) -> tuple[float, float]:
+def _frequency_range(averaged: Compact) -> tuple[float, float]:
     """Centres of the lowest and highest channel (Hz) with unflagged data."""
-    used = data.geometry.frequencies_hz[~data.flags.all(axis=(0, 1, 3))]
+    used = averaged.frequencies_hz[(averaged.weights > 0).any(axis=(0, 1, 3))]
     return float(used[0]), float(used[-1])
 
 
