@@ -13,6 +13,11 @@ from typing import Any
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option for the long form of the break tests."""
+    parser.addoption("--long", action="store_true", help="break tests: every fault, many times (minutes to an hour)")
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own CONTIMG_* variables must not change what a test sees."""

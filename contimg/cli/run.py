@@ -6,6 +6,7 @@ import argparse
 import logging
 
 from contimg.cli.settings import CHECKOUT, add_settings, load_settings
+from contimg.errors import LeaseError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -19,4 +20,11 @@ def run(options: argparse.Namespace) -> int:
     from contimg.runner import loop
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    return loop.run(CHECKOUT, lambda: load_settings(options), once=options.once)
+    logging.getLogger("contimg.science").setLevel(logging.WARNING)  # its news belong into the logs of jobs
+    try:
+        return loop.run(CHECKOUT, lambda: load_settings(options), once=options.once)
+    except LeaseError as error:
+        if not options.once:
+            raise
+        print(f"contimg: {error}: nothing to do")
+        return 0

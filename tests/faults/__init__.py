@@ -1,0 +1,1 @@
+"""Break tests: real processes, real Snakemake, real science jobs, and something that goes wrong."""

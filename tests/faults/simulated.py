@@ -1,0 +1,67 @@
+"""`contimg run` under a simulated clock: python -m faults.simulated FOLDER RATE ARGUMENTS…
+
+The clock starts at the real time that FOLDER/clock.json names and runs RATE times as fast; a number of seconds in
+FOLDER/clock.offset puts it forward or back.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+from contimg.cli.settings import CHECKOUT
+from contimg.config import load
+from contimg.errors import ContimgError
+from contimg.runner import loop
+
+
+class SimulatedClock:
+    """The clock of a site; whoever makes one sees the same time."""
+
+    def __init__(self, folder: Path, rate: float) -> None:
+        self.rate = rate
+        self._offset = folder / "clock.offset"
+        start = folder / "clock.json"
+        if not start.exists():
+            start.write_text(json.dumps(time.time()))
+        self._start = float(json.loads(start.read_text()))
+
+    def now(self) -> float:
+        """Simulated Unix time (s)."""
+        try:
+            offset = float(self._offset.read_text())
+        except (FileNotFoundError, ValueError):
+            offset = 0.0
+        return self._start + self.rate * (time.time() - self._start) + offset
+
+    def steady(self) -> float:
+        """Real seconds."""
+        return time.monotonic()
+
+    def put(self, seconds: float) -> None:
+        """Put the clock forward, or back."""
+        self._offset.write_text(str(seconds))
+
+
+def main() -> int:
+    """Run the runner of a folder."""
+    folder, rate = Path(sys.argv[1]), float(sys.argv[2])
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("contimg.science").setLevel(logging.WARNING)  # its news belong into the logs of jobs
+    try:
+        return loop.run(
+            CHECKOUT,
+            lambda: load(folder / "config.yaml", {}),
+            once="--once" in sys.argv,
+            clock=SimulatedClock(folder, rate),
+        )
+    except ContimgError as error:
+        print(f"contimg: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Disks that are full, too small or read-only: it slows down, holds, and goes on by itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .site import site
+
+pytestmark = pytest.mark.slow
+
+TARGET, CALIBRATOR = 0, 1
+RULES = ("detect", "convert", "solve", "image", "mosaic")
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, *arguments: str) -> Iterator[Path]:
+    """Mount something there, where that is allowed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() or subprocess.run(["mount", *arguments, str(folder)], check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Leave no room."""
+    ballast = folder / "ballast"
+    free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
+    descriptor = os.open(ballast, os.O_WRONLY | os.O_CREAT)
+    with contextlib.suppress(OSError):
+        os.posix_fallocate(descriptor, 0, max(free, 1))
+    with contextlib.suppress(OSError):
+        while os.write(descriptor, b"x" * 4096):
+            pass
+    os.close(descriptor)
+    return ballast
+
+
+def test_staging_that_is_too_small(tmp_path: Path, raw: list[list[Path]]) -> None:
+    """What a dead job left there is removed, and what does not fit is written on the disk."""
+    shm = tmp_path / "shm"
+    with (
+        mounted(shm, "-t", "tmpfs", "-o", "size=3m", "tmpfs"),
+        site(tmp_path, staging={"directory": str(shm)}) as place,
+    ):
+        inode = place.root.root.stat().st_ino
+        stale = shm / f"contimg-{inode}-999999-1"
+        stale.mkdir()
+        (stale / "x").write_bytes(b"x" * 2_800_000)
+        place.arrive(*raw[TARGET])
+        place.start()
+        place.assert_converted(1)
+        assert not stale.exists()
+        assert place.rows("SELECT * FROM attempts WHERE rule = 'convert' AND outcome = 'failed'") == []
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_data_disk_full_while_a_job_runs(tmp_path: Path, raw: list[list[Path]], long: bool, rule: str) -> None:
+    if not long and rule != "convert":
+        pytest.skip("in the long form")
+    with mounted(tmp_path / "data", "-t", "tmpfs", "-o", "size=600m", "tmpfs") as disk, site(tmp_path) as place:
+        place.arrive(*raw[CALIBRATOR if long else TARGET])
+        place.start()
+        place.until(lambda: place.job(rule))
+        ballast = fill(disk)
+        place.until(lambda: place.job(rule) is None)
+        time.sleep(1)
+        ballast.unlink()
+        place.assert_resumes()
+        if long:
+            place.assert_ended(1)
+        else:
+            place.assert_converted(1)
+
+
+def test_a_disk_without_room_for_more_starts_nothing(tmp_path: Path, raw: list[list[Path]]) -> None:
+    """Before it fails it waits: no attempt is made, none is counted."""
+    disk, runner = tmp_path / "data", {"reserve_gb": 0.1, "poll_seconds": 5}
+    with mounted(disk, "-t", "tmpfs", "-o", "size=600m", "tmpfs"), site(tmp_path, runner=runner) as place:
+        place.start()
+        place.until(lambda: "running on" in place.said())
+        ballast = disk / "ballast"
+        with ballast.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 450_000_000)
+        place.arrive(*raw[TARGET])
+        place.until(lambda: ("convert", "due") in place.rows("SELECT stage, state FROM groups"))
+        time.sleep(2)
+        assert place.rows("SELECT * FROM attempts WHERE rule = 'convert'") == []
+        ballast.unlink()
+        place.assert_resumes()
+        place.assert_converted(1)
+
+
+def test_an_output_folder_that_is_read_only(tmp_path: Path, raw: list[list[Path]]) -> None:
+    """Everything fails, so nobody is to blame: the workflow is held, probed, and goes on when it can."""
+    with site(tmp_path) as place:
+        folder = place.root.root / "ms"
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(mounted(folder, "-t", "tmpfs", "-o", "ro", "tmpfs"))
+            place.arrive(*raw[0], *raw[2])
+            place.start()
+            failed = "SELECT count(*) FROM attempts WHERE outcome = 'failed'"
+            place.until(lambda: place.rows(failed) and place.rows(failed)[0][0] >= 2)
+            assert set(place.states().values()) == {"due"}
+        place.assert_resumes()
+        place.assert_converted(2)

@@ -1,0 +1,97 @@
+"""Raw files with everything that can be wrong: each group ends processed, or quarantined with a reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from contimg.runner import quarantine
+from contimg.telescope.faults import Fault, FaultKind
+
+from .site import simulated, site
+
+pytestmark = pytest.mark.slow
+
+ONE_BAD = (3,)
+
+
+@pytest.fixture(scope="module")
+def spoiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """Groups by what is wrong with them."""
+    kinds = {
+        "truncated subband": Fault(FaultKind.TRUNCATED, 0, ONE_BAD),
+        "zeroed subband": Fault(FaultKind.ZEROED, 1, ONE_BAD),
+        "foreign": Fault(FaultKind.WRONG_TELESCOPE, 2),
+        "clockless": Fault(FaultKind.CLOCKLESS, 3),
+        "never completes": Fault(FaultKind.MISSING, 4, tuple(range(8))),
+        "whole": Fault(FaultKind.SPLIT, 5, ONE_BAD),
+    }
+    groups = simulated(tmp_path_factory.mktemp("spoiled"), 6, 1, fault_list=tuple(kinds.values()))
+    return dict(zip(kinds, groups, strict=True))
+
+
+def test_every_kind_of_bad_file(tmp_path: Path, spoiled: dict[str, list[Path]]) -> None:
+    with site(tmp_path) as place:
+        for files in spoiled.values():
+            place.arrive(*files)
+        stem = spoiled["whole"][0].name.removesuffix(".hdf5")
+        (place.root.incoming / f"{stem}_incomplete.hdf5").write_text("still being written")
+        place.start()
+
+        def settled() -> bool:
+            stages = place.rows("SELECT state, stage, error_class FROM groups")
+            return len(stages) == 6 and all(
+                state == "quarantined" or (state, stage) in (("due", "image"), ("done", ""))
+                for state, stage, _ in stages
+            )
+
+        place.until(settled, within_s=150)
+        entries = {entry.group: entry for entry in quarantine.entries(place.root)}
+        reasons = " ".join(entry.reason for entry in entries.values())
+        assert len(entries) == 3, reasons
+        for words in ("wrong_telescope", "clockless", "missing"):
+            assert words in reasons
+        assert all(entry.error_class == "corrupt_input" for entry in entries.values())
+        books = place.books()
+        assert books.problems == []
+        assert books.counts["files in quarantine"] == 16 + 16 + 8
+        assert books.counts["files left alone (not finished, or not ours)"] == 2
+
+
+def test_a_subband_that_comes_late(tmp_path: Path, raw: list[list[Path]]) -> None:
+    """The group is taken without it, and made again with it."""
+    with site(tmp_path) as place:
+        place.arrive(*raw[0][:-1])
+        place.start()
+        place.until(lambda: place.converted(1))
+        ((name,),) = place.rows("SELECT name FROM groups")
+        sidecar = place.root.ms_sidecar(name)
+        assert len(json.loads(sidecar.read_text())["missing_subbands"]) == 1
+        place.arrive(raw[0][-1])
+        place.until(lambda: sidecar.exists() and json.loads(sidecar.read_text())["missing_subbands"] == [])
+        place.assert_converted(1)
+
+
+def test_a_subband_that_comes_when_its_group_is_in_quarantine(tmp_path: Path, raw: list[list[Path]]) -> None:
+    with site(tmp_path) as place:
+        place.arrive(*raw[0][:8])
+        place.start()
+        place.until(lambda: list(place.states().values()) == ["quarantined"])
+        assert place.books().problems == []
+        place.arrive(*raw[0][8:])
+        place.assert_converted(1)
+        assert list(quarantine.entries(place.root)) == []
+
+
+def test_a_release_puts_a_group_back_in_play(tmp_path: Path, raw: list[list[Path]]) -> None:
+    with site(tmp_path, retry={"max_attempts": 0}) as place:
+        place.arrive(*raw[0])
+        place.root.root.joinpath("ms").write_text("in the way")
+        place.start()
+        place.until(lambda: list(place.states().values()) == ["quarantined"])
+        (place.root.root / "ms").unlink()
+        for entry in list(quarantine.entries(place.root)):
+            quarantine.release(place.root, entry.group)
+        place.assert_converted(1)

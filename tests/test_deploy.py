@@ -1,0 +1,56 @@
+"""What is in deploy/ works with what is installed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from contimg.cli.settings import CHECKOUT
+from contimg.config import environment_names
+from contimg.runner.notify import notify
+
+DEPLOY = CHECKOUT / "deploy"
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    unit = tmp_path / "contimg.service"
+    unit.write_text((DEPLOY / "contimg.service").read_text().replace("/opt/contimg", str(CHECKOUT)))
+    said = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    assert "contimg.service" not in said.stderr
+
+
+def test_the_cron_line_calls_a_command_that_there_is() -> None:
+    (line,) = [line for line in (DEPLOY / "contimg.cron").read_text().splitlines() if not line.startswith("#")]
+    *_, user, command = line.split(None, 6)
+    assert user == "contimg"
+    words = command.split(" >>")[0].split()
+    assert words[0] == "/opt/contimg/.venv/bin/contimg"
+    help_text = subprocess.run(
+        [CHECKOUT / ".venv/bin/contimg", words[1], "--help"], capture_output=True, text=True, check=True
+    )
+    for option in (word for word in words if word.startswith("--")):
+        assert option in help_text.stdout
+
+
+def test_the_variables_that_the_documentation_names_exist() -> None:
+    for page in (CHECKOUT / "docs" / "operations").glob("*.md"):
+        for name in re.findall(r"CONTIMG_[A-Z_]+[A-Z]", page.read_text()):
+            assert name in environment_names(), f"{page.name}: {name}"
+
+
+def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as system:
+        system.bind(address)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        notify("WATCHDOG=1")
+        assert system.recv(100) == b"WATCHDOG=1"
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    notify("READY=1")
