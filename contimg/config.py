@@ -86,7 +86,7 @@ class Calibration(_Section):
     """An image is made again with a better set only if its calibration's effective age falls by this much (h)."""
     request_webhook: SecretStr | None = None
     """An address that gets requests for a calibrator observation as JSON by POST."""
-    field_iterations: int = Field(2, ge=0, le=5)
+    field_iterations: int = Field(3, ge=0, le=5)
     """Rounds of solve, image, predict, with which the field's other sources enter the model."""
     min_snr: Positive = 5.0
     """Solutions below this signal-to-noise ratio are flagged."""
@@ -195,7 +195,7 @@ class Runner(_Section):
     """The streaming runner: `contimg run`."""
 
     poll_seconds: Positive = 5
-    """Longest time (s) between two looks at what arrived; where the system tells of arrivals, they are seen at once."""
+    """Longest time (s) between two looks at what arrived; where the system tells of arrivals, it is seen at once."""
     lease_seconds: Annotated[float, Field(ge=10)] = 60
     """A runner of another host counts as dead when it has not renewed its lease for this long (s)."""
     stuck_minutes: Positive = Field(30, json_schema_extra={"env": "STUCK_JOB_TIMEOUT_MINUTES"})

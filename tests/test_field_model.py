@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from astropy.io import fits
 
 from contimg import config
 from contimg.errors import CatalogueError, NoUsableDataError
-from contimg.science import field_model, field_sources, model, reference, sky_catalogue
+from contimg.science import field_model, model, reference, sky_catalogue
+from contimg.science.bright import BrightSource
 from contimg.science.calibrator import FluxModel
 from contimg.science.compact import Compact
 from contimg.science.gains import Caltable, combine
@@ -152,52 +152,28 @@ def test_without_data_there_is_no_reference() -> None:
         reference.choose(empty, where)
 
 
-def components(path: Path, flux: dict[tuple[int, int], float]) -> Path:
-    """A model image of 10″ pixels as an imager writes it."""
-    values = np.zeros((1, 1, 200, 200), np.float32)
-    for (row, column), value in flux.items():
-        values[0, 0, row, column] = value
-    header = fits.Header()
-    for axis, (kind, value, step) in enumerate(
-        [("RA---SIN", 128.0, -10 / 3600), ("DEC--SIN", 54.0, 10 / 3600), ("FREQ", 1.4e9, 1e8), ("STOKES", 1, 1)], 1
-    ):
-        header[f"CTYPE{axis}"], header[f"CRVAL{axis}"], header[f"CDELT{axis}"] = kind, value, step
-        header[f"CRPIX{axis}"] = 101.0 if axis < 3 else 1.0
-    fits.writeto(path, values, header)
-    return path
+def fitted(source: model.Sky, where, scale: float) -> list[BrightSource]:
+    """The sky's sources as they are fitted in an image whose gains are off by a scale."""
+    apparent = scale * field_model.apparent_jy(source, where)
+    index = np.log(source.flux_jy[:, -1] / source.flux_jy[:, 0])
+    index /= np.log(where.frequencies_hz[-1] / where.frequencies_hz[0])
+    columns = (source.ra_rad, source.dec_rad, apparent, source.flux_jy.mean(axis=1), index)
+    return [BrightSource(*(float(value) for value in row)) for row in zip(*columns, strict=True)]
 
 
-def test_neighbouring_components_are_one_source(tmp_path: Path) -> None:
-    path = components(
-        tmp_path / "model.fits",
-        {(100, 100): 3.0, (100, 101): 1.0, (101, 100): -0.1, (150, 60): 0.5, (30, 30): -0.2},
-    )
-    found = field_sources.sources(path)
-    bright, faint = np.argsort(-found.apparent_jy)
-    assert len(found.apparent_jy) == 2  # what is negative is no source
-    np.testing.assert_allclose(found.apparent_jy[[bright, faint]], [3.9, 0.5], rtol=1e-5)
-    east = -0.25 * 10 / 3600 / np.cos(np.radians(54.0))
-    assert np.degrees(found.ra_rad[bright]) == pytest.approx(128.0 + east, abs=1e-5)
-    assert np.degrees(found.dec_rad[bright]) == pytest.approx(54.0, abs=1e-5)
-    assert np.degrees(found.dec_rad[faint]) == pytest.approx(54.0 + 500 / 3600, abs=2e-3)
-
-
-def test_fluxes_are_in_units_of_the_calibrators() -> None:
-    found = field_sources.Found(np.array([2.0, 2.01]), np.array([0.9, 0.91]), np.array([4.0, 1.0]))
-    others = field_sources.without_calibrator(found, (2.0, 0.9), 8.0)
-    assert others.ra_rad.tolist() == [2.01]
-    assert others.apparent_jy.tolist() == [2.0]
-    nothing = field_sources.without_calibrator(found, (2.2, 0.9), 8.0)
-    assert len(nothing.apparent_jy) == 0
-
-
-def test_image_fluxes_are_corrected_for_the_beam() -> None:
+def test_fitted_fluxes_are_corrected_for_the_beam_and_the_gains_scale() -> None:
     where = geometry()
     source = sky(where)
-    apparent = field_model.apparent_jy(source, where)
-    found = field_sources.Found(source.ra_rad, source.dec_rad, 0.9 * apparent)  # with a scale error of the gains
-    modelled = field_model.from_image(found, first(source), where)
-    np.testing.assert_allclose(modelled.flux_jy, source.flux_jy, rtol=1e-6)
+    modelled = field_model.from_bright(fitted(source, where, 0.9), first(source), where)
+    np.testing.assert_allclose(modelled.flux_jy, source.flux_jy, rtol=1e-3)
+
+
+def test_without_the_calibrator_in_the_image_nothing_is_believed() -> None:
+    where = geometry()
+    source = sky(where)
+    others = [one for one in fitted(source, where, 1.0) if one.ra_rad != source.ra_rad[0]]
+    assert len(field_model.from_bright(others, first(source), where)) == 1
+    assert len(field_model.from_bright([], first(source), where)) == 1
 
 
 def test_what_does_not_matter_is_left_out() -> None:
@@ -232,7 +208,7 @@ def test_the_model_starts_with_the_catalogued_point_sources() -> None:
     found = calibrator_json(where)
     alone = field_model.calibrator_sky(found, where.frequencies_hz)
     start, rounds = field_model.start(alone, found, where, config.validated({"data_root": "/data"}, {}))
-    assert (len(start), rounds) == (2, 2)
+    assert (len(start), rounds) == (2, 3)
     np.testing.assert_allclose(start.flux_jy[1], 2.0 * (where.frequencies_hz / 1.4e9) ** -0.5)
 
 

@@ -373,7 +373,7 @@ def _accumulate(  # noqa: PLR0917 — numba takes positional arguments
                 i, j = antenna1[b], antenna2[b]
                 weight_x = row_weights[t, b, 0] * sensitivity[i, 0] * sensitivity[j, 0]
                 weight_y = row_weights[t, b, 1] * sensitivity[i, 1] * sensitivity[j, 1]
-                total = 0.0
+                total = np.float64(0)
                 for f in range(frequencies):
                     factor_x = inverse[t, i, f, 0] * np.conj(inverse[t, j, f, 0])
                     factor_y = inverse[t, i, f, 1] * np.conj(inverse[t, j, f, 1])

@@ -1,8 +1,8 @@
 """Bright sources, fitted to the visibilities through the drifting beam and taken out of them before imaging.
 
-An imager takes a source's flux as constant, but the beam drifts by a quarter of its width during a group and shrinks by
-an eighth over the band: off the axis a source changes by tens of percent, and what changes cannot be cleaned. So bright
-sources, those outside the image too, are found in a coarse wide image, fitted as
+An imager takes a source's flux as constant, but the beam drifts by a quarter of its width during a group and shrinks
+by an eighth over the band: off the axis a source changes by tens of percent, and what changes cannot be cleaned. So
+bright sources, those outside the image too, are found in a coarse wide image, fitted as
 
     V = Σ_s a_s · (ν/ν₀)^α_s · A_s(t, ν)/Ā_s · D_s · exp(2πi(u·l_s + v·m_s + w(n_s − 1))ν/c)
 
@@ -16,14 +16,14 @@ python-casacore: in a process of its own (`isolated`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
 
 from contimg.science import isolated
-from contimg.science.average import Averaged
+from contimg.science.average import Averaged, ImagePlan
 from contimg.science.model import direction_cosines
 from contimg.science.smearing import SPEED_OF_LIGHT, coordinate_rates
 from contimg.science.sources import PointSource
@@ -33,7 +33,8 @@ from contimg.telescope import beam
 if TYPE_CHECKING:
     from contimg.science.averaged_ms import Rows
 
-_STEPS = 6
+_STEPS = (5, 5, 3, 1, 1)
+"""Steps of the fit: each takes one row in so many."""
 _INDEX, _INDEX_SPREAD = -0.7, 0.5
 """Spectral indices are expected around this, with this spread; it matters for faint sources only."""
 _LONGEST_STEP = 0.25
@@ -41,6 +42,8 @@ _LONGEST_STEP = 0.25
 _BLOCKS = 64
 """Parts into which rows are divided; fixed, so that sums do not depend on the number of threads."""
 _SUMS = 10
+_MIN_SNR = 5.0
+"""What is fitted with less, in units of the noise of the image, was no source."""
 
 
 @dataclass(frozen=True)
@@ -55,45 +58,56 @@ class BrightSource:
 
 
 def subtract(
-    averaged: Averaged, candidates: Sequence[PointSource], *, field_rad: float, robust: float, threads: int
+    averaged: Averaged,
+    known: Sequence[BrightSource],
+    candidates: Sequence[PointSource],
+    *,
+    plan: ImagePlan,
+    threads: int,
 ) -> list[BrightSource]:
     """Fit sources to the averaged visibilities and subtract them in place.
 
     Parameters
     ----------
     averaged
-        The visibilities; DATA is overwritten with what is left.
+        The visibilities, in which DATA is what was left by an earlier call, or all.
+    known
+        What that call returned, or nothing.
     candidates
-        Where sources are, and their fluxes as they appear in an image, not corrected for the beam.
-    field_rad, robust
-        Width and Briggs' robustness of the image to come, for the weights of the fit.
+        Where more sources are, and their fluxes as they appear in an image, not corrected for the beam.
+    plan
+        The image to come, for the weights of the fit.
     threads
         How many to use.
 
     Returns
     -------
     list of BrightSource
-        In the order of the candidates.
+        All that are now subtracted, those that were known fitted again.
     """
     if not candidates:
-        return []
-    return isolated.call(threads, _subtract, averaged, candidates, field_rad, robust)
+        return list(known)
+    return isolated.call(threads, _subtract, averaged, known, candidates, plan)
 
 
 def _subtract(
-    averaged: Averaged, candidates: Sequence[PointSource], field_rad: float, robust: float
+    averaged: Averaged, known: Sequence[BrightSource], candidates: Sequence[PointSource], plan: ImagePlan
 ) -> list[BrightSource]:
     from contimg.science import averaged_ms  # noqa: PLC0415 — python-casacore, only ever in this process
 
     rows = averaged_ms.read(averaged.ms)
     frequencies = averaged_ms.binned(averaged.frequencies_hz, averaged.channels)
-    weights = each_weight(rows.uvw_m, frequencies, rows.weights, field_rad=field_rad, robust=robust)
-    guess = _Parameters.of(candidates, averaged.phase_centre_rad)
+    weights = each_weight(rows.uvw_m, frequencies, rows.weights, field_rad=plan.field_rad, robust=plan.robust)
     fit = _Fit.make(averaged, rows, frequencies, weights)
-    parameters = guess
-    for _ in range(_STEPS):
-        sums, _ = fit.look(parameters)
+    parameters = _Parameters.of_sources(known, averaged.phase_centre_rad)
+    if known:
+        _, without = fit.look(replace(parameters, flux=-parameters.flux))
+        fit = replace(fit, visibilities=without)
+    parameters = parameters.joined(_Parameters.of_candidates(candidates, averaged.phase_centre_rad))
+    for every in _STEPS:
+        sums, _ = fit.thinned(every).look(parameters)
         parameters = parameters.stepped(sums, averaged.thermal_noise_jy, fit.longest_step)
+    parameters = parameters.chosen(parameters.flux > _MIN_SNR * averaged.thermal_noise_jy)
     _, residual = fit.look(parameters)
     averaged_ms.replace(averaged.ms, residual)
     response = fit.mean_response(parameters)
@@ -114,10 +128,29 @@ class _Parameters:
     index: np.ndarray
 
     @classmethod
-    def of(cls, candidates: Sequence[PointSource], centre_rad: tuple[float, float]) -> _Parameters:
-        ra, dec, flux = np.array([(one.ra_deg, one.dec_deg, one.flux_jy) for one in candidates]).T
-        cosines = direction_cosines(np.radians(ra), np.radians(dec), centre_rad)
-        return cls(flux, cosines[:, 0], cosines[:, 1], np.full(len(flux), _INDEX))
+    def of_candidates(cls, candidates: Sequence[PointSource], centre_rad: tuple[float, float]) -> _Parameters:
+        rows = [(np.radians(one.ra_deg), np.radians(one.dec_deg), one.flux_jy, _INDEX) for one in candidates]
+        return cls._of_rows(rows, centre_rad)
+
+    @classmethod
+    def of_sources(cls, known: Sequence[BrightSource], centre_rad: tuple[float, float]) -> _Parameters:
+        rows = [(one.ra_rad, one.dec_rad, one.apparent_jy, one.spectral_index) for one in known]
+        return cls._of_rows(rows, centre_rad)
+
+    @classmethod
+    def _of_rows(cls, rows: Sequence[tuple[float, ...]], centre_rad: tuple[float, float]) -> _Parameters:
+        ra, dec, flux, index = np.array(rows).reshape(-1, 4).T
+        cosines = direction_cosines(ra, dec, centre_rad)
+        return cls(flux, cosines[:, 0], cosines[:, 1], index)
+
+    def joined(self, others: _Parameters) -> _Parameters:
+        """These and others."""
+        mine, theirs = vars(self), vars(others)
+        return _Parameters(**{name: np.concatenate([mine[name], theirs[name]]) for name in mine})
+
+    def chosen(self, which: np.ndarray) -> _Parameters:
+        """Some of these."""
+        return _Parameters(**{name: values[which] for name, values in vars(self).items()})
 
     @property
     def n(self) -> np.ndarray:
@@ -194,6 +227,11 @@ class _Fit:
             middle_hz=averaged.middle_hz,
         )
 
+    def thinned(self, every: int) -> _Fit:
+        """The same with one row in `every`."""
+        by_row = ("visibilities", "weights", "uvw_m", "rates", "slot", "samples")
+        return replace(self, **{name: getattr(self, name)[::every] for name in by_row})
+
     @property
     def longest_step(self) -> float:
         """Farthest that a position may move at once (rad)."""
@@ -242,7 +280,7 @@ class _Fit:
 
 
 @numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
-def _look(  # noqa: PLR0917 — numba takes positional arguments
+def _look(  # noqa: PLR0915, PLR0917 — one loop, and numba takes positional arguments
     data, rows, channels, unit, flux, cosines, sampling, residual, sums
 ):  # pragma: no cover — compiled
     """Residuals, and the sums that `_Parameters.stepped` wants; `sums` has shape (blocks, S, 10)."""
@@ -264,9 +302,9 @@ def _look(  # noqa: PLR0917 — numba takes positional arguments
             after = np.float32(slot[r] - first)
             second = min(first + 1, last)
             for s in range(sources):
-                l, m, n = cosines[s]
-                delay = (u * l + v * m + w * (n - 1)) / 299792458.0
-                rate = (rates[r, 0] * l + rates[r, 1] * m + rates[r, 2] * (n - 1)) / 299792458.0
+                east, north, n = cosines[s]
+                delay = (u * east + v * north + w * (n - 1)) / 299792458.0
+                rate = (rates[r, 0] * east + rates[r, 1] * north + rates[r, 2] * (n - 1)) / 299792458.0
                 turns = delay * frequencies[0]
                 phase = 2 * np.pi * (turns - np.rint(turns))
                 real[s], imag[s] = np.cos(phase), np.sin(phase)
@@ -275,8 +313,8 @@ def _look(  # noqa: PLR0917 — numba takes positional arguments
                 kept[s] = _left(averaged_channels, np.pi * delay * channel_hz) * _left(
                     samples[r], np.pi * rate * middle_hz * integration_s
                 )
-                ku[s] = 2 * np.pi / 299792458.0 * (u - w * l / n)
-                kv[s] = 2 * np.pi / 299792458.0 * (v - w * m / n)
+                ku[s] = 2 * np.pi / 299792458.0 * (u - w * east / n)
+                kv[s] = 2 * np.pi / 299792458.0 * (v - w * north / n)
             part[:] = 0
             for f in range(len(frequencies)):
                 model_real, model_imag = np.float32(0), np.float32(0)

@@ -143,7 +143,7 @@ def choose(
     -------
     choice : Choice or None
     refused : list of Refusal
-        Sets that would have stood before the chosen ones, or all when there is none.
+        Sets that would have stood before the chosen ones, or beside the only one, or all when there is none.
     """
     # Active sets first, each kind by distance in time; of two equally far the later one, then by name.
     ranked = sorted(
@@ -159,7 +159,9 @@ def choose(
             continue
         chosen = [one]
         if verdict is Verdict.FRESH and abs(offset) > _OVERLAP_HOURS:
-            chosen += _other_side(one, ranked[number + 1 :], moment)
+            other, failed = _other_side(one, ranked[number + 1 :], moment)
+            chosen += other
+            refused += failed
         chosen.sort(key=lambda one: one.observed)
         offsets = tuple(offset_hours(one, moment) for one in chosen)
         return Choice(Standing(verdict, offsets), tuple(chosen)), refused
@@ -182,9 +184,14 @@ def _verdict(one: CalibrationSet, offset: float, moment: datetime, settings: Set
     return None, f"not active, and observed more than {limits.stale_within_hours:g} h away"
 
 
-def _other_side(nearest: CalibrationSet, others: list[CalibrationSet], moment: datetime) -> list[CalibrationSet]:
-    """The nearest good active set on the other side of the target in time, if there is one."""
+def _other_side(
+    nearest: CalibrationSet, others: list[CalibrationSet], moment: datetime
+) -> tuple[list[CalibrationSet], list[Refusal]]:
+    """The nearest good active set on the other side of the target in time, if there is one, and bad ones before it."""
+    failed = []
     for one in others:
-        if one.passed and one.active(moment) and (one.observed > moment) != (nearest.observed > moment):
-            return [one]
-    return []
+        if one.active(moment) and (one.observed > moment) != (nearest.observed > moment):
+            if one.passed:
+                return [one], failed
+            failed.append(Refusal(one, offset_hours(one, moment), one.failures))
+    return [], failed

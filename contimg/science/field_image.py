@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +25,16 @@ _LOG = logging.getLogger(__name__)
 
 _WIDE_FIELD_RAD = np.radians(8.0)
 """Width of the image in which bright sources are looked for: to the first null of the beam, wherever it drifts."""
-_WIDE_SIZE = 2048
+_WIDE_SIZE = 1536
 """Most pixels across it; longer baselines than they resolve are left out."""
-_WIDE_MASK_SIGMA, _WIDE_THRESHOLD_SIGMA = 7.0, 4.0
-_BRIGHT_SNR = 8.0
-"""What stands out so far in the wide image is fitted ..."""
-_MOST_BRIGHT = 300
-"""... but no more than this many, the brightest."""
+_WIDE_PIXELS_PER_BEAM = 3.0
+_WIDE_MASK_SIGMA, _WIDE_THRESHOLD_SIGMA, _WIDE_MAJOR_ITERATIONS = 10.0, 5.0, 2
+_BRIGHT_SNR, _MOST_BRIGHT = 10.0, 250
+"""Sources above this many times the noise are fitted, but no more than so many."""
+_DOMINANT_SNR, _DOMINATED_RATIO = 2000.0, 0.02
+"""Beside a source this bright, what has less than this fraction of its flux may be its sidelobe; it waits until the
+bright one is taken out."""
+_MOST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -106,15 +109,9 @@ def make(ms: Path, gains: SupportsEvaluate | None, directory: Path, settings: Se
     directory.mkdir(parents=True, exist_ok=True)
     options = settings.imaging
     field_rad = float(np.radians(options.field_of_view_deg))
-    plan = ImagePlan(field_rad, options.robust, options.smearing_limit)
+    plan = _plan(settings)
     averaged = average(ms, directory / "averaged.ms", gains, plan, threads)
-    taken_out = bright.subtract(
-        averaged,
-        _look_around(averaged, directory / "wide", settings, threads),
-        field_rad=field_rad,
-        robust=options.robust,
-        threads=threads,
-    )
+    taken_out = _take_out_bright(averaged, plan, directory, settings, threads)
     pixel_rad = averaged.beam_rad / options.pixels_per_beam
     cleaned = imager.clean(
         averaged.ms,
@@ -142,15 +139,44 @@ def make(ms: Path, gains: SupportsEvaluate | None, directory: Path, settings: Se
     )
 
 
+def bright_sources(
+    ms: Path, gains: SupportsEvaluate, directory: Path, settings: Settings, threads: int
+) -> list[BrightSource]:
+    """List the bright sources in and around a group's field, fitted to its visibilities.
+
+    Parameters and errors are those of `make`.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    plan = _plan(settings)
+    averaged = average(ms, directory / "averaged.ms", gains, plan, threads)
+    return _take_out_bright(averaged, plan, directory, settings, threads)
+
+
+def _plan(settings: Settings) -> ImagePlan:
+    options = settings.imaging
+    return ImagePlan(float(np.radians(options.field_of_view_deg)), options.robust, options.smearing_limit)
+
+
+def _take_out_bright(
+    averaged: Averaged, plan: ImagePlan, directory: Path, settings: Settings, threads: int
+) -> list[BrightSource]:
+    """Find the bright sources and subtract them from the averaged visibilities, the dominant ones first."""
+    taken_out: list[BrightSource] = []
+    for number in range(_MOST_ROUNDS):
+        found = _look_around(averaged, directory / f"wide-{number}", settings, threads)
+        taken_out = bright.subtract(averaged, taken_out, found, plan=plan, threads=threads)
+        if not _dominates(found, averaged):
+            break
+    return taken_out
+
+
 def _look_around(averaged: Averaged, prefix: Path, settings: Settings, threads: int) -> list[PointSource]:
     """Bright sources in and around the field, from a wide image of lower resolution; fluxes as they appear."""
-    resolution_rad = max(averaged.beam_rad, settings.imaging.pixels_per_beam * _WIDE_FIELD_RAD / _WIDE_SIZE)
-    pixel_rad = resolution_rad / settings.imaging.pixels_per_beam
-    options = _clean_options(
-        settings,
-        threads,
-        imager.fft_size(_WIDE_FIELD_RAD / pixel_rad),
-        pixel_rad,
+    resolution_rad = max(averaged.beam_rad, _WIDE_PIXELS_PER_BEAM * _WIDE_FIELD_RAD / _WIDE_SIZE)
+    pixel_rad = resolution_rad / _WIDE_PIXELS_PER_BEAM
+    options = replace(
+        _clean_options(settings, threads, imager.fft_size(_WIDE_FIELD_RAD / pixel_rad), pixel_rad),
+        major_iterations=_WIDE_MAJOR_ITERATIONS,
         mask_sigma=_WIDE_MASK_SIGMA,
         threshold_sigma=_WIDE_THRESHOLD_SIGMA,
         longest_wavelengths=1 / resolution_rad,
@@ -160,21 +186,30 @@ def _look_around(averaged: Averaged, prefix: Path, settings: Settings, threads: 
     residual, _ = read(cleaned.residual)
     noise = noise_map(residual, _beam_pixels(cleaned, pixel_rad))
     found = sources.find(image, noise, wcs, cleaned.beam, min_snr=_BRIGHT_SNR)[:_MOST_BRIGHT]
+    if _dominates(found, averaged):
+        found = [one for one in found if one.flux_jy > _DOMINATED_RATIO * found[0].flux_jy]
     _LOG.info("%d sources are bright enough to be fitted by themselves", len(found))
     return found
 
 
-def _clean_options(settings: Settings, threads: int, size: int, pixel_rad: float, **others: float) -> CleanOptions:
-    """What both images have in common; `others` replace or add fields."""
+def _dominates(found: Sequence[PointSource], averaged: Averaged) -> bool:
+    """Whether the first, brightest source hides others."""
+    return len(found) > 0 and found[0].flux_jy > _DOMINANT_SNR * averaged.thermal_noise_jy
+
+
+def _clean_options(settings: Settings, threads: int, size: int, pixel_rad: float) -> CleanOptions:
+    """What the settings ask for."""
     options = settings.imaging
-    common = {
-        "robust": options.robust,
-        "iterations": options.max_iterations,
-        "mask_sigma": options.mask_sigma,
-        "threshold_sigma": options.threshold_sigma,
-        "memory_gb": settings.limits.mem_mb / 1000,
-    }
-    return CleanOptions(size=size, pixel_rad=pixel_rad, threads=threads, **{**common, **others})
+    return CleanOptions(
+        size=size,
+        pixel_rad=pixel_rad,
+        robust=options.robust,
+        iterations=options.max_iterations,
+        mask_sigma=options.mask_sigma,
+        threshold_sigma=options.threshold_sigma,
+        threads=threads,
+        memory_gb=settings.limits.mem_mb / 1000,
+    )
 
 
 def _beam_pixels(cleaned: CleanResult, pixel_rad: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,13 @@ import numpy as np
 
 from contimg.config import Settings
 from contimg.science import sky_catalogue
-from contimg.science.calibrator import CATALOGUE_FREQUENCY_HZ, UNKNOWN_SPECTRAL_INDEX, FluxModel
-from contimg.science.field_sources import Found, without_calibrator
+from contimg.science.bright import BrightSource
+from contimg.science.calibrator import CATALOGUE_FREQUENCY_HZ, FluxModel
 from contimg.science.measurement import Geometry
 from contimg.science.model import Sky
 from contimg.telescope import beam
+
+_LOG = logging.getLogger(__name__)
 
 _MAX_SOURCES = 300
 """Most sources beside the calibrator in a model; the brightest through the beam are taken."""
@@ -25,6 +28,8 @@ _SAMPLES = 9
 """Integrations and channels over which the apparent flux is averaged; it is smooth in both."""
 _SAME_SOURCE_RAD = np.radians(20 / 3600)
 """What is nearer than this to the calibrator is the calibrator: about the array's finest resolution."""
+_LOST_RAD = np.radians(60 / 3600)
+"""What is fitted further than this from the calibrator's place is not the calibrator."""
 _CATALOGUE_RADIUS_RAD = np.radians(6.0)
 """From the phase centre; beyond is nothing but far sidelobes of the beam."""
 
@@ -68,14 +73,25 @@ def start(alone: Sky, found: Mapping[str, Any], geometry: Geometry, settings: Se
     return join(alone, field, geometry), 0
 
 
-def from_image(found: Found, alone: Sky, geometry: Geometry) -> Sky:
-    """The calibrator and the sources of an image of its field, with the spectrum that most sources have."""
-    ra, dec = float(alone.ra_rad[0]), float(alone.dec_rad[0])
-    others = without_calibrator(found, (ra, dec), float(apparent_jy(alone, geometry)[0]))
-    unit = power_law(others.ra_rad, others.dec_rad, np.ones(len(others.ra_rad)), UNKNOWN_SPECTRAL_INDEX, geometry)
+def from_bright(listed: Sequence[BrightSource], alone: Sky, geometry: Geometry) -> Sky:
+    """The calibrator and the sources that were fitted in its field, in units of its known flux.
+
+    An error of the gains' scale is in the calibrator as in the others, and so cancels.
+    """
+    ra, dec, apparent, index = (
+        np.array([(one.ra_rad, one.dec_rad, one.apparent_jy, one.spectral_index) for one in listed]).reshape(-1, 4).T
+    )
+    distance = beam.separation(alone.ra_rad[0], alone.dec_rad[0], ra, dec)
+    if not len(distance) or distance.min() > _LOST_RAD:
+        _LOG.warning("the calibrator is not in the image of its field; the field's sources are left out")
+        return alone
+    others = np.arange(len(distance)) != distance.argmin()
+    scale = apparent_jy(alone, geometry)[0] / apparent[~others][0]
+    ra, dec, apparent, index = ra[others], dec[others], apparent[others], index[others]
+    unit = power_law(ra, dec, np.ones(len(ra)), index, geometry)
     response = apparent_jy(unit, geometry)
     seen = response > _LEAST_RESPONSE
-    flux = others.apparent_jy[seen] / response[seen]
+    flux = apparent[seen] * scale / response[seen]
     field = Sky(unit.ra_rad[seen], unit.dec_rad[seen], unit.flux_jy[seen] * flux[:, None])
     return join(alone, field, geometry)
 

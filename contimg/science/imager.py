@@ -40,6 +40,8 @@ class CleanOptions:
         How many to use.
     memory_gb
         How much memory to use.
+    major_iterations
+        Most rounds of subtracting what was found from the visibilities.
     longest_wavelengths
         Longer baselines (λ) are left out; None: none are.
     """
@@ -52,6 +54,7 @@ class CleanOptions:
     threshold_sigma: float
     threads: int
     memory_gb: float
+    major_iterations: int = 10
     longest_wavelengths: float | None = None
 
 
@@ -134,11 +137,11 @@ def choose(imager: Imager) -> Literal["wsclean", "tclean"]:
 
 
 def fft_size(at_least: float) -> int:
-    """Least even number of pixels with no prime factor over 7."""
+    """Least even number of pixels with no prime factor over 5."""
     size = 2 * int(np.ceil(at_least / 2))
     while True:
         rest = size
-        for factor in (2, 3, 5, 7):
+        for factor in (2, 3, 5):
             while rest % factor == 0:
                 rest //= factor
         if rest == 1:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from contimg.errors import JobDiedError
+from contimg.errors import ContimgError, JobDiedError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,6 +66,8 @@ def serve() -> None:
     logging.basicConfig(level=level, format="%(message)s")
     try:
         answer = pickle.dumps((function(*args, **kwargs), None), protocol=5)
+    except ContimgError as error:
+        answer = pickle.dumps((None, error))
     except Exception as error:
         answers.write(pickle.dumps((None, error)))
         answers.close()

@@ -42,11 +42,11 @@ class Comparison:
     """
 
     matches: int
-    flux_ratio: float | None
-    flux_scatter: float | None
-    offset_ra_arcsec: float | None
-    offset_dec_arcsec: float | None
-    offset_beams: float | None
+    flux_ratio: float
+    flux_scatter: float
+    offset_ra_arcsec: float
+    offset_dec_arcsec: float
+    offset_beams: float
 
 
 def compare(
@@ -80,7 +80,7 @@ def compare(
     listed_flux = listed.flux_jy * (frequency_hz / _CATALOGUE_HZ) ** listed.spectral_index
     pairs = _pairs((ra, dec), (listed_ra, listed_dec), beam_rad)
     if not len(pairs):
-        return Comparison(0, None, None, None, None, None)
+        return Comparison(0, *(float("nan"),) * 5)
     mine, theirs = pairs.T
     ratio = flux[mine] / listed_flux[theirs]
     east = (ra[mine] - listed_ra[theirs] + np.pi) % (2 * np.pi) - np.pi
@@ -165,4 +165,6 @@ def verdict(
 
 def as_content(comparison: Comparison | None) -> dict[str, Any] | None:
     """A comparison as sidecars hold it."""
-    return None if comparison is None else asdict(comparison)
+    if comparison is None:
+        return None
+    return {name: None if value != value else value for name, value in asdict(comparison).items()}  # noqa: PLR0124 — NaN

@@ -23,7 +23,7 @@ from contimg import files
 from contimg.config import Settings
 from contimg.errors import NoUsableDataError
 from contimg.paths import jd_to_datetime
-from contimg.science import calibration_quality, field_model, field_sources, gains, measurement, reference, solver
+from contimg.science import calibration_quality, field_image, field_model, gains, measurement, reference, solver
 from contimg.science.compact import Compact
 from contimg.science.gains import BANDPASS_TABLE, DELAY_TABLE, GAIN_TABLE, TABLES, Caltable, Gains
 from contimg.science.measurement import Geometry
@@ -97,8 +97,11 @@ def solve(
         target = Target(reduced, sky)
         solution = _solve(target, caller, None, _COARSE_WIDTH_HZ if rounds else _BANDPASS_WIDTH_HZ)
         for left in reversed(range(rounds)):
-            listed = field_sources.find(ms, solution.gains, geometry, work / "field", settings, threads=threads)
-            sky = field_model.from_image(listed, alone, geometry)
+            field = work / "field"
+            sky = field_model.from_bright(
+                field_image.bright_sources(ms, solution.gains, field, settings, threads), alone, geometry
+            )
+            files.remove(field)
             _LOG.info("the field's model has %d sources beside the calibrator", len(sky) - 1)
             target = Target(reduced, sky)
             solution = _solve(target, caller, solution, _COARSE_WIDTH_HZ if left else _BANDPASS_WIDTH_HZ)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.wcs import WCS
 
-from contimg.science.imager import Beam
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+
+    from contimg.science.imager import Beam
 
 _ROUNDS = 6
 """Times that every source is fitted with its neighbours subtracted."""

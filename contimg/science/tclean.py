@@ -14,6 +14,7 @@ from scipy.ndimage import binary_dilation
 from contimg.errors import ContimgError, DiskFullError, MemoryExhaustedError, NoUsableDataError, ToolFailedError
 from contimg.science import casa, isolated
 from contimg.science.imager import Beam, CleanOptions, CleanResult
+from contimg.science.smearing import SPEED_OF_LIGHT
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,13 +44,10 @@ def _clean(ms: Path, prefix: Path, options: CleanOptions) -> CleanResult:
     """
     log = prefix.with_name(f"{prefix.name}-casa.log")
     tasks, tools = casa.tasks(log), casa.tools(log)
-    table, image = tools.table(), tools.image()
-    table.open(str(ms))
-    farthest_m = float(np.abs(table.getcol("UVW")[2]).max())
-    table.close()
-    common = _arguments(ms, prefix, options, farthest_m, _highest_frequency(table, ms))
+    image = tools.image()
     name = {product: f"{prefix}.{product}" for product in _LEFT_OVER}
     try:
+        common = _arguments(ms, prefix, options, _farthest_wavelengths(tools.table(), ms))
         _LOG.info("tclean(%s)", ", ".join(f"{key}={value!r}" for key, value in common.items()))
         tasks.tclean(**common, nsigma=options.mask_sigma, restoration=False)
         _write_mask(image, name["model"], f"{prefix}.cleaned")
@@ -85,12 +83,10 @@ def _clean(ms: Path, prefix: Path, options: CleanOptions) -> CleanResult:
     )
 
 
-def _arguments(
-    ms: Path, prefix: Path, options: CleanOptions, farthest_m: float, frequency_hz: float
-) -> dict[str, Any]:
+def _arguments(ms: Path, prefix: Path, options: CleanOptions, farthest_wavelengths: float) -> dict[str, Any]:
     """What both calls of tclean have in common."""
     corner_rad = options.size * options.pixel_rad / np.sqrt(2)
-    turns = farthest_m * frequency_hz / 299792458.0 * (1 - np.cos(corner_rad))
+    turns = farthest_wavelengths * (1 - np.cos(corner_rad))
     return {
         "vis": str(ms),
         "imagename": str(prefix),
@@ -105,6 +101,7 @@ def _arguments(
         "weighting": "briggs",
         "robust": options.robust,
         "niter": options.iterations,
+        "nmajor": options.major_iterations,
         "gain": 0.1,
         "usemask": "user",
         "interactive": False,
@@ -112,11 +109,15 @@ def _arguments(
     }
 
 
-def _highest_frequency(table: Any, ms: Path) -> float:
-    table.open(str(ms / "SPECTRAL_WINDOW"))
-    highest = float(table.getcol("CHAN_FREQ").max())
+def _farthest_wavelengths(table: Any, ms: Path) -> float:
+    """Largest |w| of the data."""
+    table.open(str(ms))
+    farthest_m = float(np.abs(table.getcol("UVW")[2]).max())
     table.close()
-    return highest
+    table.open(str(ms / "SPECTRAL_WINDOW"))
+    highest_hz = float(table.getcol("CHAN_FREQ").max())
+    table.close()
+    return farthest_m * highest_hz / SPEED_OF_LIGHT
 
 
 def _write_mask(image: Any, model: str, mask: str) -> None:

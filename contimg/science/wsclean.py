@@ -34,7 +34,9 @@ _FAILURES: tuple[tuple[str, type[ContimgError], str], ...] = (
 _EXCEPTION = re.compile(r">>> (.*)")
 """WSClean's last words."""
 
-_MAJOR_GAIN = 0.8
+_MAJOR_GAIN = 0.9
+_GRIDDING_ACCURACY = 1e-3
+"""Relative to the image: what is brightest is taken out before (`bright`)."""
 _BEAM_BOX = 1.5
 """Size of the box in which the restoring beam is fitted to the dirty beam, in units of λ over the longest baseline.
 
@@ -49,9 +51,18 @@ def command(ms: Path, prefix: Path, options: CleanOptions) -> list[str]:
         *("-name", str(prefix), "-temp-dir", str(prefix.parent)),
         *("-j", str(options.threads), "-abs-mem", f"{options.memory_gb:g}"),
         *("-size", str(options.size), str(options.size), "-scale", f"{np.degrees(options.pixel_rad):.12g}deg"),
-        *("-use-wgridder", "-reorder", "-no-update-model-required", "-no-dirty", "-pol", "I"),
+        *(
+            "-use-wgridder",
+            "-wgridder-accuracy",
+            f"{_GRIDDING_ACCURACY:g}",
+            "-reorder",
+            "-no-update-model-required",
+            "-no-dirty",
+            "-pol",
+            "I",
+        ),
         *("-data-column", "DATA", "-weight", "briggs", f"{options.robust:g}"),
-        *("-niter", str(options.iterations), "-mgain", f"{_MAJOR_GAIN:g}"),
+        *("-niter", str(options.iterations), "-nmiter", str(options.major_iterations), "-mgain", f"{_MAJOR_GAIN:g}"),
         *("-auto-mask", f"{options.mask_sigma:g}", "-auto-threshold", f"{options.threshold_sigma:g}"),
         *("-beam-fitting-size", f"{_BEAM_BOX:g}"),
         *(("-maxuv-l", f"{options.longest_wavelengths:g}") if options.longest_wavelengths else ()),
