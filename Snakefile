@@ -30,6 +30,8 @@ localrules:
     all,
     images,
     mosaics,
+    retain,
+    backup,
 
 
 # The detections are named first so that they run side by side: a checkpoint alone asks for one at a time.

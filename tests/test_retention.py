@@ -202,6 +202,19 @@ class TestFacts:
         disks.stamp(NOW - timedelta(days=9), raw)
         assert "is not the file that was processed" in kept(disks)["raw", name]
 
+    def test_odd_files_and_broken_records_stop_nothing(self, disks):
+        names = disks.hour(START)
+        (disks.root.incoming / "2026-02-01T08:00:00_sb99.hdf5").write_bytes(b"x")
+        (disks.root.incoming / "2026-02-01T08:00:00_sb01_incomplete.hdf5").write_bytes(b"x")
+        disks.root.manifest(names[1]).write_text("{ half")
+        disks.root.archive_record("ms", names[2]).parent.mkdir(parents=True)
+        disks.root.archive_record("ms", names[2]).write_text("{ half")
+        going = groups(planned(disks))
+        assert ("ms", names[0]) in going
+        assert ("raw", names[0]) in going
+        assert ("raw", names[1]) not in going
+        assert ("ms", names[2]) not in going
+
     def test_unusable_groups_stay(self, disks):
         name = disks.hour(START)[0]
         manifest = disks.root.manifest(name)

@@ -170,7 +170,10 @@ def _collect(root: DataRoot, settings: Settings, now: datetime, workspace: Path)
             if not target.exists():
                 listing(root.root, [path])  # refuses links
                 target.parent.mkdir(parents=True, exist_ok=True)
-                (shutil.copytree if path.is_dir() else shutil.copy2)(path, target)
+                if path.is_dir():
+                    shutil.copytree(path, target, ignore=shutil.ignore_patterns(f"*{files.PART_MARK}*", ".*.old-*"))
+                else:
+                    shutil.copy2(path, target)
         except (ContimgError, OSError, shutil.Error) as error:
             files.remove(workspace / path.relative_to(root.root))
             missed.append(f"{path}: {error}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import shutil
 import socket
@@ -15,13 +17,14 @@ import psutil
 
 from contimg import files
 from contimg.config import Settings
-from contimg.errors import ContimgError
+from contimg.errors import ContimgError, MisshapenFileError
 from contimg.ops.archive import Unit, is_removed, record_of
 from contimg.ops.contents import listing
 from contimg.paths import DataRoot, RawName, group_of, group_start, window_of
 from contimg.science import groups as grouping
 from contimg.science import upgrade
 
+_LOG = logging.getLogger(__name__)
 _FITS_BLOCK = 2880
 _IMAGES = ("image.fits", "noise.fits", "pb.fits", "png")
 
@@ -91,48 +94,60 @@ class _Look:
 
     def logs(self) -> Iterator[Aged]:
         """Folders of logs and attempt records, and Snakemake's own logs."""
-        found = []
         patterns = ("logs/*/*/", "logs/*.attempt.json", ".snakemake/log/*.log")
-        for path in (path for pattern in patterns for path in self.root.root.glob(pattern)):
-            newest = max(each.stat().st_mtime for each in (path, *path.glob("**/*")))
-            found.append((datetime.fromtimestamp(newest, UTC), Unit("log", path.stem, (path,))))
-        return self._aged(found, self.settings.retention.log_days)
+        paths = (path for pattern in patterns for path in self.root.root.glob(pattern))
+        found = (self._dated(Unit("log", path.stem, (path,)), path, *path.glob("**/*")) for path in paths)
+        return self._aged(filter(None, found), self.settings.retention.log_days)
 
     def images(self) -> Iterator[Aged]:
         """The images of each group; those of one mosaic window have one age."""
-        windows: dict[str, dict[str, datetime]] = {}
-        for path in self.root.root.glob("images/*/*.image.fits"):
-            group = group_of(path)
-            windows.setdefault(self._window(group), {})[group] = self._made("image", group, path)
-        found = [
-            (max(members.values()), self._image_unit(group)) for members in windows.values() for group in members
-        ]
-        return self._aged(found, self.settings.retention.image_days)
+        groups = (group_of(path) for path in self.root.root.glob("images/*/*.image.fits"))
+        found = list(filter(None, (self._dated(self._image_unit(name), self.root.image(name)) for name in groups)))
+        newest: dict[str, datetime] = {}
+        for made, unit in found:
+            window = self._window(unit.group)
+            newest[window] = max(made, newest.get(window, made))
+        return self._aged(
+            ((newest[self._window(unit.group)], unit) for _, unit in found), self.settings.retention.image_days
+        )
 
     def measurement_sets(self) -> Iterator[Aged]:
         """Every Measurement Set."""
         found = []
         for path in self.root.root.glob("ms/*/*.ms"):
-            group = group_of(path)
-            sidecar = self.root.ms_sidecar(group)
-            made = self._made("ms", group, sidecar if sidecar.exists() else path)
-            found.append((made, Unit("ms", group, (path,))))
-        return self._aged(found, self.settings.retention.ms_days)
+            sidecar = path.with_suffix(".json")
+            found.append(self._dated(Unit("ms", group_of(path), (path,)), sidecar if sidecar.exists() else path))
+        return self._aged(filter(None, found), self.settings.retention.ms_days)
 
     def raw(self) -> Iterator[Aged]:
         """The raw files of every group that has some."""
-        found = []
-        opened = (RawName.parse(path.name).opened for path in self.root.incoming.glob("????-*_sb??.hdf5"))
-        days = {(time + timedelta(days=step)).strftime("%Y%m%d") for time in opened for step in (-1, 0, 1)}
-        for manifest in (path for day in days for path in self.root.groups.glob(f"{day}T*.json")):
+        days = set()
+        for path in self.root.incoming.glob("*.hdf5"):
+            with contextlib.suppress(MisshapenFileError):  # another's file; it is left alone
+                opened = RawName.parse(path.name).opened
+                days |= {(opened + timedelta(days=step)).strftime("%Y%m%d") for step in (-1, 0, 1)}
+        manifests = (path for day in days for path in self.root.groups.glob(f"{day}T*.json"))
+        return self._aged(filter(None, map(self._raw_group, manifests)), self.settings.retention.ms_days)
+
+    def _raw_group(self, manifest: Path) -> tuple[datetime, Unit] | None:
+        try:
             group = grouping.load(manifest)
-            names = [each.path for each in (*group.subbands.values(), *group.duplicates) if each.path]
-            there = tuple(path for path in (self.root.root / name for name in names) if path.exists())
-            if there:
-                found.append(
-                    (max(self._made("raw", group.name, path) for path in there), Unit("raw", group.name, there))
-                )
-        return self._aged(found, self.settings.retention.ms_days)
+        except _NOT_UNDERSTOOD as error:
+            _LOG.warning("%s: cannot be read (%r); the group's raw files stay", manifest, error)
+            return None
+        names = [each.path for each in (*group.subbands.values(), *group.duplicates) if each.path]
+        there = tuple(path for path in (self.root.root / name for name in names) if path.exists())
+        return self._dated(Unit("raw", group.name, there), *there) if there else None
+
+    def _dated(self, unit: Unit, *paths: Path) -> tuple[datetime, Unit] | None:
+        """A unit with the time when it was made or last fetched; None if that cannot be told, so it stays."""
+        try:
+            made = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
+            record = None if unit.kind == "log" else record_of(self.root, unit.kind, unit.group)
+            return (max(made, datetime.fromisoformat(record.fetched)) if record and record.fetched else made), unit
+        except _NOT_UNDERSTOOD as error:
+            _LOG.warning("%s of %s: its age cannot be told (%r); it stays", unit.kind, unit.group, error)
+            return None
 
     def _aged(self, found: Iterable[tuple[datetime, Unit]], days: float) -> Iterator[Aged]:
         for made, unit in sorted(found, key=lambda one: (one[0], one[1].group)):
@@ -144,15 +159,6 @@ class _Look:
                 yield Aged(unit, 0, made, f"it cannot be judged: {error}")
             else:
                 yield Aged(unit, size, made, self.needed(unit))
-
-    def _made(self, kind: str, group: str, path: Path) -> datetime:
-        return max(datetime.fromtimestamp(path.stat().st_mtime, UTC), self._fetched(kind, group))
-
-    def _fetched(self, kind: str, group: str) -> datetime:
-        record = record_of(self.root, kind, group)
-        if record and record.fetched:
-            return datetime.fromisoformat(record.fetched)
-        return datetime.fromtimestamp(0, UTC)
 
     def _image_unit(self, group: str) -> Unit:
         paths = (self.root.image(group, product) for product in _IMAGES)

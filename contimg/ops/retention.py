@@ -53,13 +53,15 @@ class Plan:
 
 
 def check(settings: Settings) -> None:
-    """Refuse settings that this machine cannot satisfy.
+    """Refuse settings under which all that is old enough would go at once. Without an archive only logs ever do.
 
     Raises
     ------
     ConfigError
         If the free space to keep is more than the disk holds.
     """
+    if settings.archive.destination is None:
+        return
     try:
         total = shutil.disk_usage(settings.data_root).total
     except OSError as error:

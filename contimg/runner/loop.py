@@ -17,7 +17,7 @@ from pathlib import Path
 
 from contimg.config import Settings, differences
 from contimg.errors import ConfigError, ContimgError, LeaseError
-from contimg.ops import channels
+from contimg.ops import channels, retention
 from contimg.paths import DataRoot
 from contimg.runner import leftovers
 from contimg.runner.alerting import Alerting, Moment
@@ -361,4 +361,5 @@ def _runnable(settings: Settings) -> Settings:
     if settings.groups or not settings.scan_incoming:
         raise ConfigError("groups, scan_incoming: the runner works on all groups; leave them as they are")
     channels.check(channels.targets(settings.alerts))
+    retention.check(settings)
     return settings
