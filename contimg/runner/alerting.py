@@ -184,10 +184,9 @@ class Alerting:
         """A message (or all) was not taken: later, and the later the more often it failed."""
         log.warning("channel %s: %s; what it missed is sent later", channel, wrong)
         moment.ledger.write(
-            "UPDATE messages SET tries = tries + 1, error = ?1,"
-            " due = ?2 + min(?3 * (1 << min(tries, 10)), ?4)"
-            " WHERE channel = ?5 AND sent IS NULL AND due <= ?2 AND (?6 IS NULL OR id = ?6)",
-            *(wrong, moment.now, _FIRST_DELAY_S, _LONGEST_DELAY_S, channel, number),
+            "UPDATE messages SET tries = tries + 1, error = ?, due = ? + min(? * (1 << min(tries, 10)), ?)"
+            " WHERE channel = ? AND sent IS NULL AND due <= ? AND id = coalesce(?, id)",
+            *(wrong, moment.now, _FIRST_DELAY_S, _LONGEST_DELAY_S, channel, moment.now, number),
         )
 
     def _fetch(self, name: str, url: str, limit_s: float) -> None:

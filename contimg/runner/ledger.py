@@ -210,7 +210,7 @@ class Ledger:
 
     def drop_calls(self, pid: int | None = None) -> None:
         """Forget one call, or all."""
-        self.write("DELETE FROM calls WHERE ?1 IS NULL OR pid = ?1", pid)
+        self.write("DELETE FROM calls WHERE pid = coalesce(?, pid)", pid)
 
     def note(self, name: str) -> float:
         """A single value; 0 if it was never set."""

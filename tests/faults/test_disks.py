@@ -35,7 +35,7 @@ def fill(folder: Path) -> Path:
     """Leave no room."""
     ballast = folder / "ballast"
     free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
-    descriptor = os.open(ballast, os.O_WRONLY | os.O_CREAT)
+    descriptor = os.open(ballast, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     with contextlib.suppress(OSError):
         os.posix_fallocate(descriptor, 0, max(free, 1))
     with contextlib.suppress(OSError):

@@ -1,0 +1,209 @@
+"""Alerting with a real ledger and real channels."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bookkeeping import NOW, Played
+
+from contimg import config
+from contimg.cli import main
+from contimg.errors import ConfigError
+from contimg.ops import channels
+from contimg.runner.alerting import Alerting, Moment
+from contimg.runner.settle import Event
+
+WARN_DISK = {"disk_free_gb": {"warning": 10**9, "critical": None}}
+
+
+class Web(http.server.BaseHTTPRequestHandler):
+    """Takes what is posted and fetched; the path /broken answers 500."""
+
+    got: list[Any]
+
+    def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        self.got.append(json.loads(content))
+        self.send_response(500 if "broken" in self.path else 200)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.got.append(self.path)
+        self.send_response(500 if "broken" in self.path else 200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web() -> Iterator[tuple[str, list[Any]]]:
+    got: list[Any] = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Web,), {"got": got}))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", got
+    server.shutdown()
+    server.server_close()
+
+
+class Watched:
+    """A data root with alerting, and a clock that the test moves."""
+
+    def __init__(self, folder: Path, **alerts: Any) -> None:
+        self.content = {"timeout_seconds": 2, **alerts}
+        self.played = Played(folder, alerts=self.content)
+        self.alerting = Alerting(self.played.root)
+        self.now = NOW
+
+    def change(self, **alerts: Any) -> None:
+        content = {"data_root": str(self.played.root.root), "alerts": self.content | alerts}
+        self.played.settings = config.validated(content, {})
+
+    def tick(self, after_s: float = 0.0, *, held: bool = False) -> None:
+        self.now += after_s
+        moment = Moment(self.played.ledger, self.played.settings, self.now)
+        self.alerting.tick(moment, held=held, well=True)
+
+    def until(self, condition, within_s: float = 15.0, step_s: float = 0.0) -> None:
+        deadline = time.monotonic() + within_s
+        while not condition():
+            assert time.monotonic() < deadline
+            self.tick(step_s)
+            time.sleep(0.02)
+
+    def tell(self, kind: str) -> None:
+        self.alerting.tell(
+            Moment(self.played.ledger, self.played.settings, self.now), [Event(kind, "x", "something happened")]
+        )
+
+    def rows(self, sql: str) -> list[Any]:
+        return [tuple(row) for row in self.played.ledger.rows(sql)]
+
+
+def titles(got: list[Any]) -> list[str]:
+    return [message["title"] for message in got]
+
+
+def test_an_alert_is_opened_stored_sent_and_resolved(tmp_path: Path, web) -> None:
+    url, got = web
+    watched = Watched(tmp_path, webhook=f"{url}/hook", thresholds=WARN_DISK)
+    watched.until(lambda: got)
+    assert "warning: disk_free_gb" in got[0]["title"]
+    assert "limit 1e+09 GB" in got[0]["message"]
+    assert watched.rows("SELECT condition, severity, resolved FROM alerts") == [("disk_free_gb", "warning", None)]
+    watched.change(thresholds={"disk_free_gb": {"warning": None, "critical": None}})
+    watched.tick(600)
+    watched.until(lambda: len(got) == 2)
+    assert "resolved: disk_free_gb" in got[1]["title"]
+
+
+def test_severity_decides_who_hears(tmp_path: Path, web) -> None:
+    url, got = web
+    json_url = url.replace("http", "json")
+    listening = [
+        {"name": name, "url": f"{json_url}/{name}", "min_severity": severity}
+        for name, severity in (("all", "info"), ("some", "warning"), ("few", "critical"))
+    ]
+    watched = Watched(tmp_path, channels=listening, level="warning", thresholds={"disk_free_gb": {}})
+    watched.tell("mosaic")
+    watched.tell("quarantined")
+    watched.tick(held=True)
+    sent = watched.rows("SELECT channel, severity FROM messages ORDER BY channel, severity")
+    assert sent == [
+        ("all", "critical"),
+        ("all", "warning"),
+        ("few", "critical"),
+        ("some", "critical"),
+        ("some", "warning"),
+    ]
+    watched.until(lambda: len(got) == 5)
+    assert watched.rows("SELECT condition FROM alerts WHERE severity = 'info'") == [("mosaic_completed",)]
+
+
+def test_what_a_channel_missed_is_sent_later_and_later(tmp_path: Path, web) -> None:
+    url, got = web
+    watched = Watched(tmp_path, webhook=f"{url}/broken", thresholds={"disk_free_gb": {}})
+    watched.tell("quarantined")
+    watched.until(lambda: watched.rows("SELECT tries FROM messages") == [(1,)])
+    ((due, error),) = watched.rows("SELECT due, error FROM messages")
+    assert due == pytest.approx(NOW + 30)
+    assert "500" in error
+    watched.tick(31)
+    watched.until(lambda: watched.rows("SELECT tries FROM messages") == [(2,)])
+    assert watched.rows("SELECT due FROM messages")[0][0] == pytest.approx(watched.now + 60)
+    watched.change(webhook=f"{url}/hook")
+    watched.tick(61)
+    watched.until(lambda: watched.rows("SELECT sent IS NOT NULL FROM messages") == [(1,)])
+    assert len(got) == 3
+
+
+def test_the_heartbeat_beats_at_its_interval(tmp_path: Path, web) -> None:
+    url, got = web
+    watched = Watched(tmp_path, heartbeat_url=f"{url}/alive", heartbeat_minutes=5, thresholds={"disk_free_gb": {}})
+    watched.until(lambda: got == ["/alive"])
+    for _ in range(4):
+        watched.tick(60)
+    assert got == ["/alive"]
+    watched.tick(61)
+    watched.until(lambda: got == ["/alive"] * 2)
+
+
+def test_a_service_that_does_not_answer(tmp_path: Path, web) -> None:
+    url, _ = web
+    watched = Watched(tmp_path, api_url=f"{url}/broken", thresholds={"disk_free_gb": {}})
+    watched.until(lambda: watched.rows("SELECT condition FROM alerts") == [("api_down",)], step_s=5)
+
+
+def test_an_address_that_is_none_is_refused_without_showing_it() -> None:
+    target = channels.Target("pager", "nonsense://secret", "critical")
+    with pytest.raises(ConfigError, match="pager") as refused:
+        channels.check([target])
+    assert "secret" not in str(refused.value)
+
+
+def test_the_convenient_settings_become_channels(tmp_path: Path) -> None:
+    settings = Played(
+        tmp_path,
+        alerts={
+            "slack_webhook_url": "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ",
+            "critical_email": "you@example.org",
+            "webhook": "https://example.org/hook",
+            "channels": [{"name": "pager", "url": f"pagerduty://{'a' * 32}@{'b' * 32}", "min_severity": "critical"}],
+        },
+    ).settings
+    found = channels.targets(settings.alerts)
+    channels.check(found)
+    assert {target.name: target.min_severity for target in found} == {
+        "pager": "critical",
+        "slack": "warning",
+        "webhook": "warning",
+        "e-mail": "critical",
+    }
+
+
+def test_the_commands(tmp_path: Path, web, capsys: pytest.CaptureFixture[str]) -> None:
+    url, got = web
+    watched = Watched(tmp_path / "data", webhook=f"{url}/hook", thresholds=WARN_DISK)
+    watched.until(lambda: got)
+    (tmp_path / "config.yaml").write_text(
+        json.dumps({"data_root": str(tmp_path / "data"), "alerts": {"webhook": f"{url}/hook"}})
+    )
+    where = ["--config", str(tmp_path / "config.yaml")]
+    assert main(["alerts", "list", *where]) == 0
+    assert "warning" in capsys.readouterr().out
+    assert main(["alerts", "ack", "1", "99", "--by", "me", *where]) == 1
+    assert "99: there is no such alert" in capsys.readouterr().out
+    assert main(["alerts", "list", "--json", *where]) == 0
+    (alert,) = json.loads(capsys.readouterr().out)
+    assert alert["acknowledged_by"] == "me"
+    assert main(["alerts", "test", *where]) == 0
+    assert "webhook (warning and worse): sent" in capsys.readouterr().out
+    assert "test" in titles(got)[-1]
