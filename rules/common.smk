@@ -23,7 +23,7 @@ from contimg.paths import (
 )
 from contimg.science import groups as grouping
 from contimg.science import upgrade
-from contimg.science.registry import Registry
+from contimg.science.registry import CalibrationSet, Registry
 
 
 wildcard_constraints:
@@ -136,7 +136,13 @@ def sets_of(wildcards):
         for name in sets_to_come(wildcards.group):
             checkpoints.solve.get(group=name, date=root.set(name).parent.parent.name)
     sets = upgrade.serving(root, wildcards.group, registry(sets_made()), settings)
-    return [relative(path) for path in sets]
+    return [as_input(path) for path in sets]
+
+
+def as_input(path):
+    """A set that a target was calibrated with; one that has turned bad since, with nothing to replace it, is no news."""
+    bad = path.exists() and not CalibrationSet.read(path, settings).passed
+    return ancient(relative(path)) if bad else relative(path)
 
 
 def keep_due(rule, unit, products):

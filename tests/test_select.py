@@ -110,6 +110,10 @@ def test_a_side_without_a_good_active_set_is_no_side(
     after = make(1.5)
     content = select(target, [failed, make(-3.5), after], settings)
     assert content["sets"] == names(settings, after)
+    assert [entry["set"] for entry in content["considered"]] == names(settings, failed)
+    closer = make(-1.6, quality={"passed": False, "reasons": ["few solutions"]})
+    content = select(target, [closer, after], settings)
+    assert names(settings, closer)[0] in [entry["set"] for entry in content["considered"]]
     assert not content["interpolated"]
     both = make(-2.5)
     assert select(target, [failed, both, after], settings)["sets"] == names(settings, both, after)

@@ -187,7 +187,7 @@ def _verdict(one: CalibrationSet, offset: float, moment: datetime, settings: Set
 def _other_side(
     nearest: CalibrationSet, others: list[CalibrationSet], moment: datetime
 ) -> tuple[list[CalibrationSet], list[Refusal]]:
-    """The nearest good active set on the other side of the target in time, if there is one, and bad ones before it."""
+    """The nearest good active set on the other side of the target in time, if any, and the bad ones before it."""
     failed = []
     for one in others:
         if one.active(moment) and (one.observed > moment) != (nearest.observed > moment):
