@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 
 from contimg.cli.settings import add_settings, load_settings
@@ -23,7 +24,8 @@ def run(options: argparse.Namespace) -> int:
     settings = load_settings(options)
     root = DataRoot(settings.data_root)
     if options.what == "check":
-        groups = ledgers.open_ledger(root.ledger).value("SELECT count(*) FROM groups")
+        with contextlib.closing(ledgers.open_ledger(root.ledger)) as opened:
+            groups = opened.value("SELECT count(*) FROM groups")
         print(f"{root.ledger}: whole, {groups} groups")
         return 0
     from contimg.runner.lease import acquire
@@ -32,7 +34,8 @@ def run(options: argparse.Namespace) -> int:
     lease = acquire(root, settings.runner.lease_seconds, print)  # nothing may run meanwhile
     try:
         aside = ledgers.set_aside(root.ledger)
-        counts = rebuild(root, ledgers.create_ledger(root.ledger), settings)
+        with contextlib.closing(ledgers.create_ledger(root.ledger)) as empty:
+            counts = rebuild(root, empty, settings)
     finally:
         lease.release()
     print(f"{root.ledger}: built from the files: {', '.join(f'{count} {what}' for what, count in counts.items())}")
