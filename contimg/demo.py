@@ -59,8 +59,8 @@ def start_simulation(root: DataRoot) -> subprocess.Popen[bytes]:
 
 def start_snakemake(checkout: Path, root: DataRoot, *arguments: str) -> subprocess.Popen[bytes]:
     """Start Snakemake on the demo's data root, as a user would."""
-    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/local"]
-    command += ["--configfile", str(root.root / "config.yaml"), *arguments]
+    command = [sys.executable, "-m", "snakemake", "--configfile", str(root.root / "config.yaml")]
+    command += ["--profile", "profiles/local", *arguments]
     return _start(command, root, checkout)
 
 

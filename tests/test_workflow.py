@@ -81,10 +81,10 @@ def snakemake(root: Path, *arguments: str, settings: dict | None = None) -> subp
         sys.executable,
         "-m",
         "snakemake",
-        "--profile",
-        "profiles/local",
         "--configfile",
         str(root / "test.yaml"),
+        "--profile",
+        "profiles/local",
     ]
     return subprocess.run(
         [*command, *arguments],
