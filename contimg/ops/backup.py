@@ -6,11 +6,11 @@ where it is read back too. What could not be sent is sent by a later run. The ou
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,15 +29,16 @@ from contimg.paths import DataRoot, group_of, group_start
 _STAMP = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(r"snapshot-(\d{8}T\d{6}Z)\.tar\.zst")
 _SIDECARS = (
-    "groups/*.json",
-    "ms/*/*.json",
-    "calibration/*/*/calibrator.json",
-    "images/*/*.json",
-    "mosaics/*/*.json",
-    "archive/*/*/*.json",
-    "requests/*.json",
-    "quarantine/*/reason.json",
+    ("groups", "*.json"),
+    ("ms/*", "*.json"),
+    ("calibration/*/*", "calibrator.json"),
+    ("images/*", "*.json"),
+    ("mosaics/*", "*.json"),
+    ("archive/*/*", "*.json"),
+    ("requests", "*.json"),
+    ("quarantine/*", "reason.json"),
 )
+"""Folders, and the small files in them that go into a snapshot while they are recent."""
 _SET_OF = re.compile(r"calibration/[\d-]+/(\d{8}T\d{6})/")
 SETTINGS = "state/settings-of-snapshot.yaml"
 """Where a snapshot keeps the settings; secrets are masked."""
@@ -164,7 +165,8 @@ def _collect(root: DataRoot, settings: Settings, now: datetime, workspace: Path)
         files.remove(workspace / "state" / root.ledger.name)
         missed.append(f"{root.ledger}: {error}")
     since = now - timedelta(days=settings.backup.recent_days)
-    for path in (*sets(root, since), *_recent_sidecars(root, since)):
+    sidecars = (path for folders, names in _SIDECARS for path in _changed(root, folders, names, since))
+    for path in (*sets(root, since), *sidecars):
         try:
             target = workspace / guarded(root.root, path)
             if not target.exists():
@@ -185,8 +187,8 @@ def _copy_ledger(ledger: Path, copy: Path) -> None:
     if not ledger.exists():
         return
     with (
-        closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as source,
-        closing(sqlite3.connect(copy)) as target,
+        contextlib.closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as source,
+        contextlib.closing(sqlite3.connect(copy)) as target,
     ):
         source.backup(target)
         target.execute("PRAGMA journal_mode = DELETE")  # one file, not three
@@ -197,13 +199,11 @@ def _copy_ledger(ledger: Path, copy: Path) -> None:
 def sets(root: DataRoot, since: datetime) -> list[Path]:
     """Folders of the recent sets, the newest good one, and those that images still on disk or still to come use."""
     all_sets = {group_of(path.parent): path.parent for path in root.root.glob("calibration/*/*/set.json")}
-    used = set()
-    for path in root.root.glob("images/*/*.selection.json"):
-        group = group_of(path)
-        if root.image(group).exists() or not root.image(group, "json").exists():
-            used |= set(_SET_OF.findall(path.read_text()))
-    passed = [group for group in sorted(all_sets) if _passed(all_sets[group])]
-    wanted = used | {group for group in all_sets if group_start(group) >= since} | set(passed[-1:])
+    images = (root.image(group_of(path), "selection.json") for path in root.root.glob("images/*/*.image.fits"))
+    selections = {*images, *_changed(root, "images/*", "*.selection.json", since)}
+    wanted = {group for group in all_sets if group_start(group) >= since}
+    wanted |= {name for path in selections if path.exists() for name in _SET_OF.findall(path.read_text())}
+    wanted |= {next((group for group in sorted(all_sets, reverse=True) if _passed(all_sets[group])), "")}
     return [all_sets[group] for group in sorted(wanted & all_sets.keys())]
 
 
@@ -214,11 +214,15 @@ def _passed(folder: Path) -> bool:
         return False
 
 
-def _recent_sidecars(root: DataRoot, since: datetime) -> Iterator[Path]:
-    for pattern in _SIDECARS:
-        for path in root.root.glob(pattern):
-            if not path.name.startswith(".") and path.stat().st_mtime >= since.timestamp():
-                yield path
+def _changed(root: DataRoot, folders: str, names: str, since: datetime) -> Iterator[Path]:
+    """Files that were written since a moment; a folder's own time tells whether there can be any in it."""
+    for folder in root.root.glob(folders):
+        if folder.stat().st_mtime < since.timestamp():
+            continue
+        for path in folder.glob(names):
+            with contextlib.suppress(FileNotFoundError):  # it has just gone
+                if not path.name.startswith(".") and path.stat().st_mtime >= since.timestamp():
+                    yield path
 
 
 def send(root: DataRoot, settings: Settings) -> Iterator[str]:
