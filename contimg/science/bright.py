@@ -33,7 +33,7 @@ from contimg.telescope import beam
 if TYPE_CHECKING:
     from contimg.science.averaged_ms import Rows
 
-_STEPS = (5, 5, 3, 1, 1)
+_STEPS = (8, 8, 4, 2, 1)
 """Steps of the fit: each takes one row in so many."""
 _INDEX, _INDEX_SPREAD = -0.7, 0.5
 """Spectral indices are expected around this, with this spread; it matters for faint sources only."""
@@ -101,15 +101,14 @@ def _subtract(
     fit = _Fit.make(averaged, rows, frequencies, weights)
     parameters = _Parameters.of_sources(known, averaged.phase_centre_rad)
     if known:
-        _, without = fit.look(replace(parameters, flux=-parameters.flux))
-        fit = replace(fit, visibilities=without)
+        fit = replace(fit, visibilities=fit.residual(replace(parameters, flux=-parameters.flux)))
     parameters = parameters.joined(_Parameters.of_candidates(candidates, averaged.phase_centre_rad))
     for every in _STEPS:
-        sums, _ = fit.thinned(every).look(parameters)
-        parameters = parameters.stepped(sums, averaged.thermal_noise_jy, fit.longest_step)
+        parameters = parameters.stepped(
+            fit.thinned(every).look(parameters), averaged.thermal_noise_jy, fit.longest_step
+        )
     parameters = parameters.chosen(parameters.flux > _MIN_SNR * averaged.thermal_noise_jy)
-    _, residual = fit.look(parameters)
-    averaged_ms.replace(averaged.ms, residual)
+    averaged_ms.replace(averaged.ms, fit.residual(parameters))
     response = fit.mean_response(parameters)
     ra, dec = parameters.directions(averaged.phase_centre_rad)
     return [
@@ -257,14 +256,24 @@ class _Fit:
         """The beam towards each source, averaged as the data are, shape (S,)."""
         return np.einsum("tcs,tc->s", self._response(parameters), self._weights_tc())
 
-    def look(self, parameters: _Parameters) -> tuple[np.ndarray, np.ndarray]:
-        """What each source would change for the better (`_Parameters.stepped`), and the residual visibilities."""
+    def look(self, parameters: _Parameters) -> np.ndarray:
+        """What `_Parameters.stepped` wants to know, shape (S, 10)."""
+        sums = np.zeros((_BLOCKS, len(parameters.flux), _SUMS))
+        self._pass(parameters, np.empty((0, 0), np.complex64), sums)
+        return sums.sum(axis=0)
+
+    def residual(self, parameters: _Parameters) -> np.ndarray:
+        """Visibilities less the model, shape (R, C)."""
+        residual = np.empty_like(self.visibilities)
+        self._pass(parameters, residual, np.empty((0, 0, 0)))
+        return residual
+
+    def _pass(self, parameters: _Parameters, residual: np.ndarray, sums: np.ndarray) -> None:
+        """Go through the data and fill `residual` or `sums`, the one that is not empty."""
         response = self._response(parameters)
         unit = response / np.einsum("tcs,tc->s", response, self._weights_tc())
         logarithm = np.log(self.frequencies_hz / self.middle_hz)
         unit *= np.exp(np.multiply.outer(logarithm, parameters.index))
-        residual = np.empty_like(self.visibilities)
-        sums = np.zeros((_BLOCKS, len(parameters.flux), _SUMS))
         _look(
             (self.visibilities, self.weights),
             (self.uvw_m, self.rates, self.slot, self.samples),
@@ -276,14 +285,13 @@ class _Fit:
             residual,
             sums,
         )
-        return sums.sum(axis=0), residual
 
 
 @numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
 def _look(  # noqa: PLR0915, PLR0917 — one loop, and numba takes positional arguments
     data, rows, channels, unit, flux, cosines, sampling, residual, sums
 ):  # pragma: no cover — compiled
-    """Residuals, and the sums that `_Parameters.stepped` wants; `sums` has shape (blocks, S, 10)."""
+    """Residuals, or the sums that `_Parameters.stepped` wants, by block; what is empty is not wanted."""
     visibilities, weights = data
     uvw_m, rates, slot, samples = rows
     frequencies, logarithm = channels
@@ -324,25 +332,28 @@ def _look(  # noqa: PLR0915, PLR0917 — one loop, and numba takes positional ar
                     model_imag += flux[s] * gain[s] * imag[s]
                 left_real = visibilities[r, f].real - model_real
                 left_imag = visibilities[r, f].imag - model_imag
-                residual[r, f] = complex(left_real, left_imag)
+                if len(residual):
+                    residual[r, f] = complex(left_real, left_imag)
                 weight = weights[r, f]
                 x, nu = np.float32(logarithm[f]), np.float32(frequencies[f] / middle_hz)
+                if len(sums):
+                    for s in range(sources):
+                        g = weight * gain[s]
+                        along = g * (real[s] * left_real + imag[s] * left_imag)
+                        across = g * (real[s] * left_imag - imag[s] * left_real) * nu
+                        square = g * gain[s]
+                        part[0, s] += along
+                        part[1, s] += along * x
+                        part[2, s] += across
+                        part[3, s] += square
+                        part[4, s] += square * x
+                        part[5, s] += square * x * x
+                        part[6, s] += square * nu * nu
                 for s in range(sources):
-                    g = weight * gain[s]
-                    along = g * (real[s] * left_real + imag[s] * left_imag)
-                    across = g * (real[s] * left_imag - imag[s] * left_real) * nu
-                    square = g * gain[s]
-                    part[0, s] += along
-                    part[1, s] += along * x
-                    part[2, s] += across
-                    part[3, s] += square
-                    part[4, s] += square * x
-                    part[5, s] += square * x * x
-                    part[6, s] += square * nu * nu
                     turned = real[s] * turn_real[s] - imag[s] * turn_imag[s]
                     imag[s] = real[s] * turn_imag[s] + imag[s] * turn_real[s]
                     real[s] = turned
-            for s in range(sources):
+            for s in range(sources if len(sums) else 0):
                 u_turns, v_turns = ku[s] * middle_hz, kv[s] * middle_hz
                 sums[block, s, 0] += part[0, s]
                 sums[block, s, 1] += part[1, s]

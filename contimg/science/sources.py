@@ -109,7 +109,7 @@ def find(
         if not flux >= min_snr * here:
             continue
         ra, dec = wcs.wcs_pix2world([[column + dx, row + dy]], 0)[0]
-        response = 1.0 if primary_beam is None else _interpolate(primary_beam, row + dy, column + dx)
+        response = 1.0 if primary_beam is None else _interpolate(primary_beam, (row, column), (dy, dx))
         found.append(PointSource(float(ra % 360), float(dec), flux / response, here / response, flux / here))
     return sorted(found, key=lambda source: -source.flux_jy)
 
@@ -239,13 +239,12 @@ def _step(
     return float(flux + change[0]), float(new_x), float(new_y)
 
 
-def _interpolate(values: np.ndarray, row: float, column: float) -> float:
-    """Bilinear; the nearest value where a corner is NaN."""
+def _interpolate(values: np.ndarray, pixel: tuple[int, int], offset: tuple[float, float]) -> float:
+    """Bilinear at an offset from a pixel; the pixel's own value where a corner is NaN."""
     top, left = (
-        int(np.clip(np.floor(row), 0, values.shape[0] - 2)),
-        int(np.clip(np.floor(column), 0, values.shape[1] - 2)),
+        int(np.clip(np.floor(at + by), 0, size - 2)) for at, by, size in zip(pixel, offset, values.shape, strict=True)
     )
-    down, right = row - top, column - left
+    down, right = pixel[0] + offset[0] - top, pixel[1] + offset[1] - left
     corners = values[top : top + 2, left : left + 2].astype(float)
     value = float(np.array([1 - down, down]) @ corners @ np.array([1 - right, right]))
-    return value if np.isfinite(value) else float(values[round(row), round(column)])
+    return value if np.isfinite(value) else float(values[pixel])
