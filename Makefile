@@ -10,7 +10,7 @@ export XDG_CACHE_HOME := $(CURDIR)/.cache
 export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 
-.PHONY: help setup demo test check drill format lock clean
+.PHONY: help setup demo test soak check drill format lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -25,6 +25,10 @@ demo: setup  ## half an hour of simulated sky to a calibrated mosaic
 
 test: setup  ## all tests
 	@$(BIN)/pytest -n 2 --dist loadfile tests
+
+soak: setup  ## the long break tests, then a stream with faults at random (SOAK="--hours 24 --seed 1")
+	@$(BIN)/pytest --long tests/faults
+	PYTHONPATH=tests $(BIN)/python -m faults.soak $(SOAK)
 
 check: setup  ## the fast checks: format, lint, types, imports, workflow, unit tests
 	@$(BIN)/ruff format --check .

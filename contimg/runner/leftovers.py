@@ -52,7 +52,8 @@ def abandoned(path: Path) -> bool:
     if not match:
         return False
     try:
-        return psutil.Process(int(match[1])).create_time() > path.lstat().st_mtime + 1
+        writer = psutil.Process(int(match[1]))
+        return not processes.runs(writer) or writer.create_time() > path.lstat().st_mtime + 1
     except psutil.NoSuchProcess:
         return True
     except FileNotFoundError:

@@ -1,6 +1,6 @@
 """`contimg run` under a simulated clock: python -m faults.simulated FOLDER RATE ARGUMENTS…
 
-The clock starts at the real time that FOLDER/clock.json names and runs RATE times as fast; a number of seconds in
+FOLDER/clock.json says what time it was when, and the clock runs RATE times as fast; a number of seconds in
 FOLDER/clock.offset puts it forward or back.
 """
 
@@ -21,13 +21,13 @@ from contimg.runner import loop
 class SimulatedClock:
     """The clock of a site; whoever makes one sees the same time."""
 
-    def __init__(self, folder: Path, rate: float) -> None:
+    def __init__(self, folder: Path, rate: float, start: float | None = None) -> None:
         self.rate = rate
         self._offset = folder / "clock.offset"
-        start = folder / "clock.json"
-        if not start.exists():
-            start.write_text(json.dumps(time.time()))
-        self._start = float(json.loads(start.read_text()))
+        origin = folder / "clock.json"
+        if not origin.exists():
+            origin.write_text(json.dumps([time.time(), start or time.time()]))
+        self._real, self._start = json.loads(origin.read_text())
 
     def now(self) -> float:
         """Simulated Unix time (s)."""
@@ -35,7 +35,7 @@ class SimulatedClock:
             offset = float(self._offset.read_text())
         except (FileNotFoundError, ValueError):
             offset = 0.0
-        return self._start + self.rate * (time.time() - self._start) + offset
+        return self._start + self.rate * (time.time() - self._real) + offset
 
     def steady(self) -> float:
         """Real seconds."""

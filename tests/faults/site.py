@@ -78,11 +78,13 @@ def simulated(folder: Path, groups: int, before: int, **options: Any) -> list[li
 class Site:
     """What a test breaks."""
 
-    def __init__(self, folder: Path, rate: float = RATE, **settings: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, rate: float = RATE, start: float | None = None, **settings: dict[str, Any]
+    ) -> None:
         self.folder = folder
         self.root = DataRoot(folder / "data")
-        self.root.incoming.mkdir(parents=True)
-        self.clock = SimulatedClock(folder, rate)
+        self.root.incoming.mkdir(parents=True, exist_ok=True)
+        self.clock = SimulatedClock(folder, rate, start)
         self.rate = rate
         self.log = folder / "runner.log"
         self.content: dict[str, Any] = {"data_root": str(self.root.root)}
