@@ -130,6 +130,7 @@ def read(store, name):
         return stream.read()
 
 
+@pytest.mark.slow
 class TestStores:
     def test_a_folder_and_a_remote_do_the_same(self, tmp_path, server):
         (tmp_path / "cold").mkdir()
@@ -263,6 +264,7 @@ class TestFetch:
         assert not synthetic.root.ms(name).exists()
         assert not list(synthetic.root.ms(name).parent.glob(".*"))
 
+    @pytest.mark.slow
     def test_killed_anywhere_the_next_one_completes(self, memory_path):
         synthetic = Synthetic.make(memory_path)
         name = synthetic.hour(START, groups=1, subbands=3)[0]

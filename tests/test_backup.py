@@ -165,6 +165,7 @@ class TestKeeping:
         assert sum(line.startswith("sent: ") for line in said) == 3  # what was missed is sent too
 
 
+@pytest.mark.slow
 def test_killed_anywhere_the_next_one_completes(memory_path):
     (memory_path / "safe").mkdir()
     synthetic = Synthetic.make(memory_path, backup={"destination": str(memory_path / "safe")})
@@ -187,6 +188,7 @@ def test_killed_anywhere_the_next_one_completes(memory_path):
     assert number > 40
 
 
+@pytest.mark.slow
 class TestRemotes:
     """A real server on loopback, and what goes wrong with one."""
 

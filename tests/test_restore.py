@@ -229,6 +229,7 @@ def test_snapshots_are_found_by_path_name_and_latest(saved, tmp_path):
     assert restore.find("far:" + name, saved.root, saved.settings).store.destination == "far:"
 
 
+@pytest.mark.slow
 def test_killed_anywhere_the_next_one_completes_and_nothing_is_lost(memory_path):
     number, lived = 0, False
     synthetic = make(memory_path, groups=1)

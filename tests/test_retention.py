@@ -391,6 +391,7 @@ def test_a_mark_above_the_disk_is_refused(tmp_path):
         planned(synthetic)
 
 
+@pytest.mark.slow
 def test_killed_anywhere_the_next_run_completes_and_nothing_is_lost(memory_path, monkeypatch):
     usage = os_usage(1000 * GB, 1000 * GB, 0)
     monkeypatch.setattr("contimg.ops.facts.shutil.disk_usage", lambda path: usage)

@@ -12,6 +12,8 @@ from contimg import files
 from contimg.cli import main
 from contimg.ops import sets
 
+pytestmark = pytest.mark.slow
+
 START = datetime(2026, 2, 1, 8, 0, tzinfo=UTC)
 FREQUENCIES_HZ = np.linspace(1.31e9, 1.49e9, 8)
 
