@@ -84,6 +84,8 @@ class Calibration(_Section):
     """False: a target without an active set waits for one."""
     upgrade_min_hours: Positive = 0.5
     """An image is made again with a better set only if its calibration's effective age falls by this much (h)."""
+    refine_in_field: bool = True
+    """With a sky catalogue: solve a target's phases on its own field, and keep that if its image is better for it."""
     request_webhook: SecretStr | None = None
     """An address that gets requests for a calibrator observation as JSON by POST."""
     field_iterations: int = Field(3, ge=0, le=5)
@@ -121,7 +123,7 @@ class Imaging(_Section):
     """Pixels across the expected synthesized beam."""
     robust: Annotated[float, Field(ge=-2, le=2)] = 0.0
     """Briggs weighting."""
-    max_iterations: int = Field(30000, ge=0)
+    max_iterations: int = Field(30000, ge=1)
     mask_sigma: Positive = 5.0
     """Sources above this many times the local noise are cleaned ..."""
     threshold_sigma: Positive = 1.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,18 +66,19 @@ def write_catalogue(path: Path) -> None:
     path.write_text("\n".join(["name,ra_deg,dec_deg,flux_jy,spectral_index", *lines]) + "\n")
 
 
-def observe(folder: Path, number: int) -> str:
-    """Simulate one of the groups into `folder/incoming`, as files that arrived long ago; returns its name."""
+def observe(folder: Path, number: int, **options: Any) -> str:
+    """Simulate one of the groups into `folder/incoming`, as files that arrived long ago; returns its name.
+
+    `options` are the simulator's, in place of what is usual here.
+    """
+    usual = {"preset": simulator.SMALL, "corruptions": DRIFT, "gains_from": START, "seed": SEED}
     simulator.simulate(
         folder / "incoming",
         START + number * APART,
         1,
-        preset=simulator.SMALL,
         sky=field() if number == 1 else [calibrator(number)],
         declination_deg=scenarios.POINTING_DEG,
-        corruptions=DRIFT,
-        gains_from=START,
-        seed=SEED,
+        **{**usual, **options},
     )
     (folder / "truth.json").rename(folder / f"truth-{number}.json")
     for path in DataRoot(folder).incoming.iterdir():

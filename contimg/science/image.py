@@ -15,7 +15,7 @@ from astropy.io import fits
 import contimg
 from contimg import files
 from contimg.config import Settings
-from contimg.science import field_image, interpolate, picture, qa
+from contimg.science import interpolate, picture, qa, refine
 from contimg.science.field_image import FieldImage
 from contimg.telescope import dsa110
 
@@ -71,7 +71,7 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     chosen = files.read_json(selection)
     conversion = files.read_json(ms.with_suffix(".json"))
     solved = interpolate.load(chosen, settings.data_root)
-    made = field_image.make(ms, solved, directory, settings, threads)
+    made, refinement = refine.make(ms, solved, directory, settings, threads)
     found = made.find_sources(_MIN_SNR, 0.5)
     comparison = qa.compare(
         found,
@@ -93,6 +93,7 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
         "group": chosen["group"],
         **{key: chosen[key] for key in _CALIBRATION},
         "interpolation": interpolate.report(solved, made.averaged.times_mjd_s),
+        "refinement": refinement,
         "quality": quality,
         "reasons": reasons,
         **_described(made),

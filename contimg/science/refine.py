@@ -12,13 +12,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
 
 from contimg.config import Settings
-from contimg.science import isolated, sky_catalogue
+from contimg.science import field_image, isolated, sky_catalogue
 from contimg.science.average import Averaged, ImagePlan, SupportsEvaluate, average
+from contimg.science.field_image import FieldImage
 from contimg.science.model import SPEED_OF_LIGHT, direction_cosines
 from contimg.science.sky_catalogue import SkyCatalogue
 from contimg.telescope import beam
@@ -35,6 +37,8 @@ _LEAST_RAD = float(np.radians(1.0))
 """Phases that are off by less (rms) cost no image anything."""
 _SIGNIFICANT = 2.0
 """Nor are they worth a try if they are off by less than so many of their own errors."""
+_MARGIN = 0.01
+"""A second image that is better by less than this, or in one respect worse by more, is not kept."""
 _BLOCKS = 32
 """Parts into which rows are divided; fixed, so that sums do not depend on the number of threads."""
 
@@ -80,6 +84,57 @@ class Refined:
         phase[: len(self.phases.phase_rad)] = self.phases.phase_rad
         turn = np.exp(1j * phase).astype(np.complex64)
         return np.where(good, values * turn[:, None, None], values), good
+
+
+def make(
+    ms: Path, gains: SupportsEvaluate, directory: Path, settings: Settings, threads: int
+) -> tuple[FieldImage, dict[str, Any] | None]:
+    """Make a group's image, and again with refined phases if that may help; the better one is kept.
+
+    The arguments are those of `field_image.make`.
+
+    Returns
+    -------
+    image : FieldImage
+    report : dict or None
+        For the sidecar: `kept`, whether it is the one with refined phases, and `reason`; `phase_rms_deg` and
+        `phase_error_deg` of the solution and `sources` in its model; `noise_jy` and `dynamic_range`, each without and
+        with it, or None where no second image was made. None where nothing was tried.
+
+    Raises
+    ------
+    ContimgError
+        As `field_image.make` and `solve` do.
+    """
+    plain = field_image.make(ms, gains, directory / "plain", settings, threads)
+    phases = (
+        solve(ms, gains, directory / "refine", settings, threads) if settings.calibration.refine_in_field else None
+    )
+    if phases is None:
+        return plain, None
+    report: dict[str, Any] = {
+        "kept": False,
+        "phase_rms_deg": float(np.degrees(phases.rms_rad)),
+        "phase_error_deg": float(np.degrees(phases.error_rad)),
+        "sources": phases.sources,
+        "noise_jy": None,
+        "dynamic_range": None,
+    }
+    if not phases.significant:
+        return plain, report | {"reason": "the phases are right as they are"}
+    refined = field_image.make(ms, Refined(gains, phases), directory / "refined", settings, threads)
+    images = (plain, refined)
+    noise = [one.noise_jy for one in images]
+    ranges = [_peak_jy(one, settings.imaging.pb_cutoff) / one.noise_jy for one in images]
+    lower, higher = noise[0] / noise[1], ranges[1] / ranges[0]
+    kept = max(lower, higher) > 1 + _MARGIN and min(lower, higher) > 1 - _MARGIN
+    reason = f"noise {1 / lower:.3f} times, dynamic range {higher:.3f} times that without"
+    _LOG.info("in-field refinement %s: %s", "kept" if kept else "not kept", reason)
+    return images[kept], report | {"kept": kept, "reason": reason, "noise_jy": noise, "dynamic_range": ranges}
+
+
+def _peak_jy(image: FieldImage, pb_cutoff: float) -> float:
+    return float(image.apparent[image.primary_beam >= pb_cutoff].max())
 
 
 def solve(ms: Path, gains: SupportsEvaluate, directory: Path, settings: Settings, threads: int) -> Phases | None:
