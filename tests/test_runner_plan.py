@@ -13,7 +13,7 @@ from contimg.paths import group_id
 from contimg.runner.lanes import LANES, Call, Demand
 from contimg.runner.ledger import GroupRow, WindowRow
 from contimg.runner.plan import DueWindow, Room, Situation, in_order, plan
-from contimg.runner.settle import new_group
+from contimg.runner.rows import new_group
 
 SETTINGS = config.validated({"data_root": "/data"}, {})
 NOW = 1e9

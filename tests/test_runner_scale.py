@@ -13,7 +13,7 @@ from contimg.paths import group_id
 from contimg.runner.arrivals import Scanner
 from contimg.runner.measures import measure
 from contimg.runner.plan import plan
-from contimg.runner.settle import new_group
+from contimg.runner.rows import new_group
 from contimg.runner.situation import Hold, look
 from contimg.runner.status import status
 

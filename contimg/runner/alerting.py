@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -79,6 +80,14 @@ class Alerting:
             self._fetch(_HEARTBEAT, settings.heartbeat_url.get_secret_value(), settings.timeout_seconds)
         if settings.api_url and self._due(_API, _API_S, moment.now):
             self._fetch(_API, settings.api_url, settings.timeout_seconds)
+
+    def finish(self, moment: Moment) -> None:
+        """Send what is waiting, and see what came of it; for as long as one message may take."""
+        self._send(moment)
+        deadline = time.monotonic() + moment.settings.alerts.timeout_seconds
+        while self._errands.busy and time.monotonic() < deadline:
+            time.sleep(0.05)
+            self._take_answers(moment)
 
     def _due(self, step: str, every_s: float, now: float) -> bool:
         if 0 <= self._next.get(step, 0.0) - now <= every_s:

@@ -107,9 +107,13 @@ class Scanner:
         changed = self._changed(everything=everything)
         if everything:
             self._looked_at_all = now
+        for name in changed:  # until they have been placed, whatever happens below
+            self.unplaced.setdefault(name, now)
         moment = datetime.fromtimestamp(now, UTC)
         if first:
+            seen, self._seen = self._seen, None
             found = grouping.scan(self._root, settings.model_copy(update={"groups": ()}), moment)
+            self._seen = seen
         else:
             spans = [Stretch.around(RawName.parse(name).opened.timestamp()) for name in changed]
             if not 0 <= self._next_look - now <= _AGAIN_S:
@@ -121,7 +125,7 @@ class Scanner:
                 for low, high in _merged(spans)
                 for group in grouping.scan(self._root, settings, moment, self._stretch(low, high))
             ]
-        self._place(changed, found, now)
+        self._place(found)
         return found
 
     def _changed(self, *, everything: bool) -> list[str]:
@@ -147,16 +151,14 @@ class Scanner:
         self._seen = seen
         return changed
 
-    def _place(self, changed: Iterable[str], found: Iterable[Group], now: float) -> None:
-        """Note which files belong to no group yet."""
+    def _place(self, found: Iterable[Group]) -> None:
+        """Note which files have found their group, or are gone."""
         placed = {
             Path(subband.path).name
             for group in found
             for subband in (*group.subbands.values(), *group.duplicates)
             if subband.path
         }
-        for name in changed:
-            self.unplaced.setdefault(name, now)
         seen = self._seen or {}
         self.unplaced = {name: since for name, since in self.unplaced.items() if name not in placed and name in seen}
 

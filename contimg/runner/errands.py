@@ -32,6 +32,11 @@ class Errands:
     def __init__(self) -> None:
         self._running: dict[str, _Errand] = {}
 
+    @property
+    def busy(self) -> bool:
+        """Whether any errand is on its way."""
+        return bool(self._running)
+
     def runs(self, name: str) -> bool:
         """Whether an errand of that name is on its way."""
         return name in self._running

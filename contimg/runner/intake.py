@@ -6,11 +6,12 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from contimg.config import Settings
-from contimg.errors import ErrorClass, QuarantineError
+from contimg.errors import ContimgError, ErrorClass, QuarantineError
 from contimg.paths import DataRoot, RawName, group_id
 from contimg.runner import quarantine
 from contimg.runner.ledger import GroupRow, Ledger
-from contimg.runner.settle import Event, Settler, new_group
+from contimg.runner.rows import activate, new_group
+from contimg.runner.settle import Event, Settler
 from contimg.science.groups import Group, examined
 
 log = logging.getLogger(__name__)
@@ -26,17 +27,25 @@ class Intake:
         self._root = root
         self._ledger = ledger
         self._settler = settler
+        self._postponed: dict[str, Group] = {}
+        """Groups that could not be entered; tried again in the next pass."""
 
     @property
     def _settings(self) -> Settings:
         return self._settler.settings
 
     def admit(self, groups: Iterable[Group], now: float) -> list[Event]:
-        """Enter groups that are new or changed."""
+        """Enter groups that are new or changed, and those that could not be entered before."""
         events: list[Event] = []
-        for group in groups:
-            with self._ledger.transaction():
-                events += self._admit(group, now)
+        todo = self._postponed | {group.name: group for group in groups}
+        self._postponed = {}
+        for group in todo.values():
+            try:
+                with self._ledger.transaction():
+                    events += self._admit(group, now)
+            except (OSError, ContimgError) as error:
+                log.error("%s: cannot be taken up now: %s", group.name, error)
+                self._postponed[group.name] = group
         return events
 
     def _admit(self, group: Group, now: float) -> list[Event]:
@@ -77,7 +86,7 @@ class Intake:
                 return []
             log.info("%s: more of it arrived; it is released from quarantine", group.name)
         self._ledger.update_group(known.name, manifest_ns=self._root.manifest(group.name).stat().st_mtime_ns)
-        self._settler.activate(known.name, "detect")
+        activate(self._ledger, known.name, "detect")
         return []
 
     def strays(self, unplaced: Mapping[str, float], now: float) -> list[Event]:

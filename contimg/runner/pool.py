@@ -13,10 +13,12 @@ import psutil
 from contimg.config import Settings
 from contimg.errors import ErrorClass
 from contimg.runner import processes
+from contimg.runner.chores import SUMMARY_STALE
 from contimg.runner.clock import Clock
 from contimg.runner.lanes import SUMMARY, Call
 from contimg.runner.ledger import Ledger
-from contimg.runner.settle import SUMMARY_STALE, Ending, trace_id
+from contimg.runner.rows import trace_id
+from contimg.runner.settle import Ending
 from contimg.runner.snakemake import Snakemake, Started, ended
 from contimg.runner.watchdog import Watchdog
 

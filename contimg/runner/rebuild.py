@@ -15,7 +15,8 @@ from contimg.paths import DataRoot, group_of
 from contimg.runner import attempts, quarantine
 from contimg.runner.ledger import AttemptRow, GroupRow, Ledger, WindowRow
 from contimg.runner.retry import Again, decide
-from contimg.runner.settle import new_group, register, trace_id
+from contimg.runner.rows import new_group, trace_id
+from contimg.runner.sets import register
 from contimg.science.groups import Group, load
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def _group(
     if group.state == "collecting":
         return replace(row, state="collecting", reason=group.reason or "")
     if group.state == "unusable":
-        return row  # the next scan quarantines it
+        return replace(row, manifest_ns=0)  # so that the next scan quarantines it
     stage = next_stage(root, group.name, row.manifest_ns)
     if not stage:
         return replace(row, state="done", stage="", **_end(root, group.name))

@@ -91,5 +91,5 @@ def _meet_quarantine(root: DataRoot, ledger: Ledger) -> None:
 
 def lost(ledger: Ledger, error: sqlite3.Error | None = None) -> bool:
     """Whether an open ledger is gone or damaged, as far as its place or an error tell."""
-    damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+    damaged = type(error) in (sqlite3.DatabaseError, sqlite3.ProgrammingError)  # malformed, or closed for that reason
     return damaged or not ledger.in_place()

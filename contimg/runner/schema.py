@@ -41,6 +41,7 @@ MIGRATIONS: tuple[str, ...] = (
         trace_id TEXT NOT NULL
     ) WITHOUT ROWID;
     CREATE INDEX due_windows ON windows (due) WHERE state = 'due';
+    CREATE INDEX failed_windows ON windows (name) WHERE state = 'failed';
 
     CREATE TABLE sets (
         name TEXT PRIMARY KEY,

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from contimg import files
 from contimg.config import Settings
 from contimg.errors import ContimgError, ErrorClass
-from contimg.paths import DataRoot, group_id, group_start, window_of
+from contimg.paths import DataRoot
 from contimg.runner import attempts, quarantine
-from contimg.runner.lanes import CHORES, LANES, SUMMARY, chore_minutes
+from contimg.runner.chores import SUMMARY_STALE, settle_chore
+from contimg.runner.lanes import CHORES, LANES
 from contimg.runner.ledger import AttemptRow, GroupRow, Ledger, WindowRow
 from contimg.runner.patterns import classify
 from contimg.runner.retry import Again, decide
+from contimg.runner.rows import trace_id
+from contimg.runner.sets import register, wake
 from contimg.runner.snakemake import Started, last_words
 from contimg.science import upgrade
-from contimg.science.registry import CalibrationSet, Registry
+from contimg.science.registry import Registry
 
 log = logging.getLogger(__name__)
 
-SUMMARY_STALE = "summary_stale"
-"""Note of the ledger: whether anything has changed since the summary was made."""
-_FIRST_CHORES_S = 600.0
-_CHORE_AGAIN_S = 3600.0
-"""A chore that failed is tried again so soon."""
 WAITING = "calibration"
 """Rule of the attempts that only found that there is no set yet; no job ran."""
 
@@ -68,16 +63,6 @@ class Settled:
     """Something was made."""
 
 
-def trace_id(name: str) -> str:
-    """Trace of a group's or window's whole way; the same after the ledger was built again."""
-    return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
-
-
-def next_note(chore: str) -> str:
-    """Note of the ledger: when a chore is due again (Unix, s)."""
-    return f"next_{chore}"
-
-
 class Settler:
     """Writes into the ledger what became of calls and groups."""
 
@@ -102,7 +87,9 @@ class Settler:
         with self._ledger.transaction():
             for unit in started.call.units:
                 if unit in CHORES:
-                    self._settle_chore(unit, started, code, now)
+                    settle_chore(
+                        self._ledger, unit, self.settings, now, wrong=last_words(started.log) if code else ""
+                    )
                     continue
                 new = self._ledger.add_attempts(
                     replace(attempt, counts=counts) for attempt in self._finished(unit, lane.rules, ending or _DIED)
@@ -132,21 +119,6 @@ class Settler:
         if code == 0:
             started.log.unlink(missing_ok=True)
         return settled
-
-    def _settle_chore(self, chore: str, started: Started, code: int, now: float) -> None:
-        pause = 60 * chore_minutes(chore, self.settings)
-        if code:
-            log.warning("%s failed: %s", chore, last_words(started.log))
-            pause = min(pause, _CHORE_AGAIN_S)
-            if chore == SUMMARY:
-                self._ledger.set_note(SUMMARY_STALE, 1)
-        self._ledger.set_note(next_note(chore), now + pause)
-
-    def first_chores(self, now: float) -> None:
-        """Let a new ledger's first retention and backup wait a little: there is more urgent work."""
-        for chore in CHORES:
-            if chore != SUMMARY and not self._ledger.note(next_note(chore)):
-                self._ledger.set_note(next_note(chore), now + _FIRST_CHORES_S)
 
     def _finished(self, unit: str, rules: tuple[str, ...], ending: Ending) -> Iterable[AttemptRow]:
         """Finished attempts of a unit whose call has ended; those whose jobs died are closed first."""
@@ -219,35 +191,10 @@ class Settler:
     def _set_made(self, unit: str) -> list[Event]:
         """Register a set, and wake the groups that it may serve."""
         made = register(self._root, self._ledger, self._root.set(unit), self.settings)
-        self.wake(unit)
+        wake(self._root, self._ledger, unit, self.settings)
         if not made.passed:
             return [Event("set", unit, f"set {unit} on {made.calibrator} is not used: {made.failures}")]
         return [Event("set", unit, f"new caltables: {unit} on {made.calibrator}")]
-
-    def wake(self, unit: str) -> None:
-        """Take up the groups that waited for a set, and those whose images the set of that group can better."""
-        mark = self._ledger.last_attempt_id()
-        self._ledger.write(
-            "UPDATE groups SET due = 0, reason = '', counted_from = ?"
-            " WHERE name IN (SELECT name FROM open_groups WHERE error_class = ?)",
-            mark,
-            ErrorClass.MISSING_CALIBRATION,
-        )
-        sets = Registry(self._root, self.settings)
-        for (name,) in self._ledger.rows(
-            "SELECT name FROM groups WHERE state = 'quarantined' AND error_class = ?", ErrorClass.MISSING_CALIBRATION
-        ):
-            if upgrade.serving(self._root, name, sets, self.settings):
-                quarantine.release(self._root, name)
-                self.activate(name, "image")
-        reach = timedelta(hours=self.settings.calibration.nearest_within_hours)
-        start = group_start(unit)
-        near = self._ledger.groups_between(group_id(start - reach), group_id(start + reach))
-        done = [row.name for row in near if row.state == "done"]
-        for name in upgrade.due(self._root, done, self.settings):
-            log.info("%s: a better calibration is there; its image is made again", name)
-            stage = "image" if self._root.ms(name).exists() else "convert"
-            self._ledger.update_group(name, state="due", stage=stage, upgrade=1, due=0.0, counted_from=mark)
 
     def wake_after_full_disk(self) -> None:
         """There is room again after there was none: take up the groups and windows that failed for want of it."""
@@ -256,20 +203,6 @@ class Settler:
             "UPDATE windows SET due = 0 WHERE state = 'due' AND error_class = ?",
         ):
             self._ledger.write(update, ErrorClass.DISK_FULL)
-
-    def activate(self, name: str, stage: str) -> None:
-        """Put a group back in play, with all its tries before it."""
-        log.info("%s: due again, from %s", name, stage)
-        self._ledger.update_group(
-            name,
-            state="due",
-            stage=stage,
-            due=0.0,
-            reason="",
-            error_class="",
-            ended=None,
-            counted_from=self._ledger.last_attempt_id(),
-        )
 
     def fail(self, unit: str, stage: str, attempt: AttemptRow, now: float) -> list[Event]:
         """A try failed: say when the next one is due, or give up."""
@@ -353,42 +286,3 @@ class Settler:
         with self._ledger.transaction():
             self._ledger.add_attempts([waited])
             return self.fail(row.name, "image", waited, now)
-
-
-def register(root: DataRoot, ledger: Ledger, path: Path, settings: Settings) -> CalibrationSet:
-    """Enter a set into the ledger."""
-    made = CalibrationSet.read(path, settings)
-    ledger.write(
-        "INSERT OR REPLACE INTO sets VALUES (?, ?, ?, ?, ?)",
-        made.group,
-        made.calibrator,
-        made.observed.timestamp(),
-        int(made.passed),
-        path.stat().st_mtime_ns,
-    )
-    return made
-
-
-def new_group(name: str, settings: Settings, **values: Any) -> GroupRow:
-    """A row for a group that the ledger does not have."""
-    return GroupRow(
-        **{
-            "name": name,
-            "state": "due",
-            "stage": "detect",
-            "due": 0.0,
-            "reason": "",
-            "error_class": "",
-            "arrived": 0.0,
-            "ended": None,
-            "window": window_of(name, settings.mosaic.window_minutes),
-            "raw_bytes": 0,
-            "manifest_ns": 0,
-            "calibrator": "",
-            "upgrade": 0,
-            "age_hours": None,
-            "counted_from": 0,
-            "trace_id": trace_id(name),
-            **values,
-        }
-    )

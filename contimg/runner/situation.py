@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -11,10 +11,10 @@ import psutil
 
 from contimg.config import Settings
 from contimg.paths import DataRoot, group_start
-from contimg.runner.lanes import CHORES, LANES, SUMMARY, Call
+from contimg.runner.chores import due_chores
+from contimg.runner.lanes import LANES, Call
 from contimg.runner.ledger import Ledger, WindowRow
 from contimg.runner.plan import DueWindow, Room, Situation
-from contimg.runner.settle import SUMMARY_STALE, next_note
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,10 @@ def look(
         running=running,
         room=room(root, settings, running),
         turns=turns,
-        chores_due=tuple(chores_due(ledger, now)),
+        chores_due=tuple(due_chores(ledger, now)),
         held=hold.why,
         probe_due=hold.probe_due,
     )
-
-
-def chores_due(ledger: Ledger, now: float) -> Iterator[str]:
-    """Chores whose time has come; the summary only if something has changed."""
-    for chore in CHORES:
-        if now >= ledger.note(next_note(chore)) and (chore != SUMMARY or ledger.note(SUMMARY_STALE)):
-            yield chore
 
 
 def due_window(root: DataRoot, ledger: Ledger, settings: Settings, row: WindowRow) -> DueWindow:

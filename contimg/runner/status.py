@@ -47,6 +47,7 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
             ledger, "SELECT state, count(*) FROM groups WHERE ended > ? GROUP BY 1", now - _DAY_S
         ),
         "windows_due": len(situation.windows),
+        "windows_failed": ledger.value("SELECT count(*) FROM windows WHERE state = 'failed'"),
         "running": running,
         "waiting": dict(sorted(waiting.items())),
         "failures_last_24h": _counts(

@@ -1,0 +1,238 @@
+"""The runner itself: what it keeps in hand, and the steps of a pass."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from contimg.config import Settings, differences
+from contimg.errors import ContimgError
+from contimg.paths import DataRoot
+from contimg.runner import leftovers
+from contimg.runner.alerting import Alerting, Moment
+from contimg.runner.arrivals import Scanner
+from contimg.runner.asking import Asking
+from contimg.runner.breaker import Breaker
+from contimg.runner.chores import first_chores
+from contimg.runner.clock import Clock, StepDetector
+from contimg.runner.housekeeping import Housekeeping
+from contimg.runner.intake import Intake
+from contimg.runner.lanes import CHORES, overlapping
+from contimg.runner.lease import Lease
+from contimg.runner.ledger import GroupRow, Ledger
+from contimg.runner.plan import plan
+from contimg.runner.pool import Pool
+from contimg.runner.recovery import lost, whole_ledger
+from contimg.runner.settle import Ending, Event, Settler
+from contimg.runner.situation import Hold, disk_short, look
+from contimg.runner.snakemake import Snakemake, Started
+from contimg.science.registry import Registry
+
+log = logging.getLogger(__name__)
+
+
+class Runner:
+    """The streaming runner of one data root, which has the lease."""
+
+    def __init__(
+        self, root: DataRoot, settings: Settings, *, checkout: Path, lease: Lease, clock: Clock, ledger: Ledger
+    ) -> None:
+        self.settings = settings
+        self._root = root
+        self._lease = lease
+        self._clock = clock
+        self._step = StepDetector(clock)
+        self._breaker = Breaker()
+        self._snakemake = Snakemake(checkout, root, lease.mark)
+        self._pool = Pool(self._snakemake, clock)
+        self._housekeeping = Housekeeping(root)
+        self._asking = Asking(root)
+        self._alerting = Alerting(root)
+        self._well = True
+        self._disk_short = False
+        self._served: set[str] = set()
+        """Groups whose inputs were there when they were last looked for."""
+        self._scanner = Scanner(root, self._manifests)
+        self._use(ledger)
+
+    def _use(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._settler = Settler(self._root, ledger, self.settings)
+        first_chores(ledger, self._clock.now())
+        self._intake = Intake(self._root, ledger, self._settler)
+
+    def warm_up(self) -> None:
+        """Give the calls their settings and import what they need."""
+        self._snakemake.write_settings(self.settings)
+        self._snakemake.warm(self.settings)
+
+    def change(self, settings: Settings) -> None:
+        """Work with other settings from now on; calls that run keep theirs."""
+        for key, (before, after) in differences(self.settings, settings).items():
+            log.warning("setting %s: %s → %s", key, before, after)
+        self.settings = settings
+        self._settler.settings = settings
+        self._snakemake.write_settings(settings)
+
+    @property
+    def busy(self) -> int:
+        """How many calls run."""
+        return len(self._pool.calls)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Each becomes readable when a call has ended."""
+        return self._pool.descriptors
+
+    def take_stock(self) -> None:
+        """Renew the lease, look at the clock and the ledger, settle what has ended, kill what is stuck.
+
+        Raises
+        ------
+        LeaseError
+            If the data root was lost.
+        """
+        self._lease.renew()
+        if not self._ledger.in_place():
+            self._mend("it is not at its place any more")
+        step = self._step.step()
+        if step:
+            log.warning(
+                "the clock was put %s by %.0f s: what is due moves along", "on" if step > 0 else "back", abs(step)
+            )
+            self._guarded(lambda: self._ledger.shift(step))
+        self._pool.watch(self.settings)
+        self._guarded(self._settle)
+        now = self._clock.now()
+        self._guarded(lambda: self._housekeeping.tick(self._ledger, self.settings, now))
+        self._guarded(lambda: self._tell(self._asking.tick(self.settings, now)))
+        moment = Moment(self._ledger, self.settings, now)
+        held = bool(self._breaker.held)
+        self._guarded(lambda: self._alerting.tick(moment, held=held, well=self._well))
+        self._well = True
+
+    def go_on(self) -> int:
+        """See what arrived and start what is due; returns how many calls were started."""
+        self._guarded(self._scan)
+        before = self._pool.turns.total()
+        self._guarded(self._start)
+        return self._pool.turns.total() - before
+
+    def finish(self) -> None:
+        """Let messages that are on their way arrive."""
+        moment = Moment(self._ledger, self.settings, self._clock.now())
+        self._guarded(lambda: self._alerting.finish(moment))
+
+    def stop_now(self) -> None:
+        """End all calls; their groups are due again."""
+        log.warning("stopping now: %d calls are ended", self.busy)
+        self._pool.stop()
+        self._guarded(self._settle)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Do a step of a pass; what the world does (a full disk, a lost ledger) ends the step, not the runner."""
+        try:
+            step()
+            return
+        except sqlite3.Error as error:
+            log.error("ledger: %s", error)
+            if lost(self._ledger, error):
+                self._mend(str(error))
+        except (OSError, ContimgError) as error:
+            log.error("%s; tried again in the next pass", error)
+        self._well = False
+
+    def _mend(self, why: str) -> None:
+        """Build a ledger that was lost while running."""
+        log.error("%s: the ledger is lost (%s); it is built from the files", self._root.ledger, why)
+        with contextlib.suppress(sqlite3.Error):
+            self._ledger.close()
+
+        try:
+            self._use(whole_ledger(self._root, self.settings))
+            self._pool.note(self._ledger)
+            self._scanner = Scanner(self._root, self._manifests)
+        except (sqlite3.Error, OSError, ContimgError) as error:
+            log.error("the ledger cannot be built now: %s; tried again in the next pass", error)
+
+    def _settle(self) -> None:
+        for started, code, ending in self._pool.ended():
+            self._guarded(partial(self._settle_one, started, code, ending))
+
+    def _settle_one(self, started: Started, code: int, ending: Ending | None) -> None:
+        call = started.call
+        settled = self._settler.settle(started, code, self._clock.now(), ending)
+        self._pool.forget(started, self._ledger)
+        if settled.worked:
+            self._breaker.success()
+        elif settled.systemic:
+            self._breaker.failure(call.units[0], settled.systemic, self._clock.steady())
+        log.info("%s: %s %s", " ".join(call.units), call.lane, "done" if code == 0 else f"ended with code {code}")
+        self._tell(settled.events)
+        if any(event.kind == "set" for event in settled.events):
+            self._asking.hurry()
+            self._served.clear()
+        if code and call.lane not in CHORES:
+            for unit in call.units:
+                leftovers.sweep(self._root, unit)
+            leftovers.sweep_staging(self._root, self.settings.staging.directory)
+
+    def _scan(self) -> None:
+        now = self._clock.now()
+        collecting = [row.name for row in self._ledger.open_groups() if row.state == "collecting"]
+        self._tell(self._intake.admit(self._scanner.look(self.settings, now, collecting), now))
+        self._tell(self._intake.strays(self._scanner.unplaced, now))
+
+    def _start(self) -> None:
+        now = self._clock.now()
+        hold = Hold(self._breaker.held, self._breaker.probe_due(self._clock.steady()))
+        self._check_inputs(now)
+        situation = look(
+            self._root,
+            self._ledger,
+            self.settings,
+            running=self._pool.calls,
+            turns=self._pool.turns,
+            hold=hold,
+            now=now,
+        )
+        short = disk_short(situation.room, self.settings)
+        if self._disk_short and not short:
+            log.info("there is room on the disk again")
+            self._settler.wake_after_full_disk()
+        self._disk_short = short
+        for call in plan(situation, self.settings).calls:
+            self._pool.start(call, self.settings, self._ledger)
+
+    def _check_inputs(self, now: float) -> None:
+        """Send back, or let wait, groups whose Measurement Set or calibration set is not there."""
+        sets = Registry(self._root, self.settings)
+        waiting = [
+            row for row in self._ledger.open_groups() if row.state == "due" and row.stage in ("solve", "image")
+        ]
+        self._served &= {row.name for row in waiting}
+        for row in waiting:
+            if row.due <= now and row.name not in self._served and not overlapping(self._pool.calls, row.name):
+                self._guarded(partial(self._check_input, row, sets, now))
+
+    def _check_input(self, row: GroupRow, sets: Registry, now: float) -> None:
+        if self._settler.lacks_ms(row):
+            return
+        events = self._settler.lacks_set(row, sets, now) if row.stage == "image" else None
+        if events is None:
+            self._served.add(row.name)
+        else:
+            self._tell(events)
+
+    def _tell(self, events: Iterable[Event]) -> None:
+        happened = list(events)
+        for event in happened:
+            log.info("%s", event.text)
+        self._alerting.tell(Moment(self._ledger, self.settings, self._clock.now()), happened)
+
+    def _manifests(self, first: str, last: str) -> Iterable[str]:
+        return [row.name for row in self._ledger.groups_between(first, last)]

@@ -1,0 +1,51 @@
+"""New sets: entered into the ledger, and what they change for the groups."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from contimg.config import Settings
+from contimg.errors import ErrorClass
+from contimg.paths import DataRoot, group_id, group_start
+from contimg.runner import quarantine
+from contimg.runner.ledger import Ledger
+from contimg.runner.rows import activate
+from contimg.science import upgrade
+from contimg.science.registry import CalibrationSet, Registry
+
+
+def register(root: DataRoot, ledger: Ledger, path: Path, settings: Settings) -> CalibrationSet:
+    """Enter a set into the ledger."""
+    made = CalibrationSet.read(path, settings)
+    ledger.write(
+        "INSERT OR REPLACE INTO sets VALUES (?, ?, ?, ?, ?)",
+        made.group,
+        made.calibrator,
+        made.observed.timestamp(),
+        int(made.passed),
+        path.stat().st_mtime_ns,
+    )
+    return made
+
+
+def wake(root: DataRoot, ledger: Ledger, unit: str, settings: Settings) -> None:
+    """Take up the groups that waited for a set, and those whose images the set of that group can better."""
+    ledger.write(
+        "UPDATE groups SET due = 0, reason = '', counted_from = ?"
+        " WHERE name IN (SELECT name FROM open_groups WHERE error_class = ?)",
+        ledger.last_attempt_id(),
+        ErrorClass.MISSING_CALIBRATION,
+    )
+    sets = Registry(root, settings)
+    for (name,) in ledger.rows(
+        "SELECT name FROM groups WHERE state = 'quarantined' AND error_class = ?", ErrorClass.MISSING_CALIBRATION
+    ):
+        if upgrade.serving(root, name, sets, settings):
+            quarantine.release(root, name)
+            activate(ledger, name, "image")
+    reach = timedelta(hours=settings.calibration.nearest_within_hours)
+    start = group_start(unit)
+    near = ledger.groups_between(group_id(start - reach), group_id(start + reach))
+    for name in upgrade.due(root, [row.name for row in near if row.state == "done"], settings):
+        activate(ledger, name, "image" if root.ms(name).exists() else "convert", upgrade=1)
