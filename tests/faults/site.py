@@ -105,7 +105,7 @@ class Site:
     def start(self) -> None:
         """Start the runner."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CONTIMG_")}
-        environment["PYTHONPATH"] = str(TESTS)
+        environment["PYTHONPATH"] = os.pathsep.join((str(TESTS), str(TESTS.parent)))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "faults.simulated", str(self.folder), str(self.rate)],
