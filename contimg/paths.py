@@ -144,6 +144,11 @@ class DataRoot:
         return self.root / "archive" / kind / group_date(group) / f"{group}.json"
 
     @property
+    def requests(self) -> Path:
+        """Folder of the request for a calibrator observation; those that are closed are in `closed/` in it."""
+        return self.root / "requests"
+
+    @property
     def backups(self) -> Path:
         """Folder of the snapshots."""
         return self.root / "backups"

@@ -89,7 +89,7 @@ def update(root: DataRoot, settings: Settings, now: datetime) -> Change | None:
 
 def open_request(root: DataRoot) -> dict[str, Any] | None:
     """The open request, if there is one."""
-    paths = sorted(_folder(root).glob("[0-9]*.json"))
+    paths = sorted(root.requests.glob("[0-9]*.json"))
     return dict(files.read_json(paths[0])) if paths else None
 
 
@@ -131,17 +131,13 @@ def _missed(request: dict[str, Any], now: datetime) -> bool:
 
 def _close(root: DataRoot, request: dict[str, Any], now: datetime, **how: Any) -> Change:
     closed = {**request, "state": "closed", "closed_utc": _iso(now), **how}
-    files.write_json(_folder(root) / "closed" / _path(root, request).name, closed)
+    files.write_json(root.requests / "closed" / _path(root, request).name, closed)
     _path(root, request).unlink()
     return Change("closed", closed)
 
 
-def _folder(root: DataRoot) -> Path:
-    return root.root / "requests"
-
-
 def _path(root: DataRoot, request: dict[str, Any]) -> Path:
-    return _folder(root) / f"{request['id']}.json"
+    return root.requests / f"{request['id']}.json"
 
 
 def _iso(moment: datetime) -> str:
