@@ -164,7 +164,7 @@ def fitted(source: model.Sky, where, scale: float) -> list[BrightSource]:
 def test_fitted_fluxes_are_corrected_for_the_beam_and_the_gains_scale() -> None:
     where = geometry()
     source = sky(where)
-    modelled = field_model.from_bright(fitted(source, where, 0.9), first(source), where)
+    modelled = field_model.from_bright(fitted(source, where, 0.9), first(source), where, 0)
     np.testing.assert_allclose(modelled.flux_jy, source.flux_jy, rtol=1e-3)
 
 
@@ -172,8 +172,8 @@ def test_without_the_calibrator_in_the_image_nothing_is_believed() -> None:
     where = geometry()
     source = sky(where)
     others = [one for one in fitted(source, where, 1.0) if one.ra_rad != source.ra_rad[0]]
-    assert len(field_model.from_bright(others, first(source), where)) == 1
-    assert len(field_model.from_bright([], first(source), where)) == 1
+    assert len(field_model.from_bright(others, first(source), where, 0)) == 1
+    assert len(field_model.from_bright([], first(source), where, 0)) == 1
 
 
 def test_what_does_not_matter_is_left_out() -> None:

@@ -98,9 +98,9 @@ def solve(
         solution = _solve(target, caller, None, _COARSE_WIDTH_HZ if rounds else _BANDPASS_WIDTH_HZ)
         for left in reversed(range(rounds)):
             field = work / "field"
-            sky = field_model.from_bright(
-                field_image.bright_sources(ms, solution.gains, field, settings, threads), alone, geometry
-            )
+            core = field_model.of_the_core(solution.gains, geometry)
+            listed = field_image.bright_sources(ms, core, field, settings, threads)
+            sky = field_model.from_bright(listed, alone, geometry, left)
             files.remove(field)
             _LOG.info("the field's model has %d sources beside the calibrator", len(sky) - 1)
             target = Target(reduced, sky)
