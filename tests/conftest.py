@@ -18,6 +18,47 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="break tests: every fault, many times (minutes to an hour)")
 
 
+SLOW = frozenset(
+    f"test_{name}"
+    for name in [
+        "archive",
+        "average",
+        "backup",
+        "bright",
+        "calibration_chain",
+        "convert",
+        "detect",
+        "flag",
+        "gains",
+        "image",
+        "imager",
+        "interpolate",
+        "job",
+        "model",
+        "mosaic",
+        "picture",
+        "refine",
+        "restore",
+        "retention",
+        "runner_commands",
+        "runner_lease",
+        "runner_scale",
+        "sets",
+        "simulator",
+        "solve",
+        "workflow",
+    ]
+)
+"""Test files that need CASA, WSClean, a whole workflow or many processes; `make check` leaves them to `make test`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow tests: the files named above, the break tests and the drills."""
+    for item in items:
+        if item.path.stem in SLOW or item.path.parent.name in ("faults", "drills"):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own CONTIMG_* variables must not change what a test sees."""

@@ -21,8 +21,6 @@ from contimg.telescope.faults import Fault, FaultKind
 from contimg.telescope.scenarios import transit_scenario
 from contimg.telescope.simulator import SMALL, simulate
 
-pytestmark = pytest.mark.slow
-
 CHECKOUT = Path(__file__).parents[1]
 SEED = 5
 OLD = 1_700_000_000

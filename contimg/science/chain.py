@@ -188,7 +188,7 @@ def _other_side(
     nearest: CalibrationSet, others: list[CalibrationSet], moment: datetime
 ) -> tuple[list[CalibrationSet], list[Refusal]]:
     """The nearest good active set on the other side of the target in time, if any, and the bad ones before it."""
-    failed = []
+    failed: list[Refusal] = []
     for one in others:
         if one.active(moment) and (one.observed > moment) != (nearest.observed > moment):
             if one.passed:
