@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from contimg.config import Calibration, Settings
+from contimg.config import Calibration, Settings, validated
 from contimg.errors import ErrorClass, MissingCalibrationError
 from contimg.files import write_json
 from contimg.paths import DataRoot, group_id
@@ -169,7 +169,7 @@ def test_stale_has_a_limit_if_one_is_set(target: Path, root: DataRoot, make: Cal
 
 
 def test_without_fallback_only_an_active_set_serves(target: Path, root: DataRoot, make: Callable[..., Path]) -> None:
-    strict = Settings(data_root=root.root, calibration=Calibration(auto_fallback=False))
+    strict = validated({"data_root": str(root.root)}, {"CONTIMG_AUTO_CALIBRATOR_FALLBACK": "false"})
     assert select(target, [make(-2)], strict)["verdict"] == "fresh"
     with pytest.raises(MissingCalibrationError, match="auto_fallback is off"):
         select(target, [make(-4), make(-30)], strict)
