@@ -179,17 +179,16 @@ def _header(made: FieldImage, content: Mapping[str, Any], unit: str, kind: str) 
     header["TELESCOP"] = dsa110.NAME
     header["INSTRUME"] = dsa110.INSTRUMENT
     header["TIMESYS"] = "UTC"
-    header["DATE-OBS"] = (_iso(begin), "start")
-    header["DATE-BEG"] = _iso(begin)
-    header["DATE-AVG"] = _iso(begin + (end - begin) / 2)
-    header["DATE-END"] = _iso(end)
-    header["MJD-OBS"] = (begin - _MJD_EPOCH) / timedelta(days=1)
+    moments = {"OBS": begin, "BEG": begin, "AVG": begin + (end - begin) / 2, "END": end}
+    for name, moment in moments.items():
+        header[f"DATE-{name}"] = _iso(moment)
+        header[f"MJD-{name}"] = (moment - _MJD_EPOCH) / timedelta(days=1)
     header["EXPTIME"] = ((end - begin).total_seconds(), "[s]")
     header["VERDICT"] = (content["verdict"], "calibration: fresh, nearest, stale")
     header["CALAGE"] = (content["age_hours"], "[h] age of the calibration")
     header["CALSET"] = (",".join(Path(path).parent.name for path in content["sets"]), "calibration set, or two")
     header["QUALITY"] = (content["quality"], "clean or degraded")
-    header["NOISE"] = (content["noise_jy"], "[Jy/beam] before beam correction, inside half power")
+    header["NOISE"] = (content["noise_jy"], "[Jy/beam] before beam correction")
     header["THERMAL"] = (content["thermal_noise_jy"], "[Jy/beam] that the SEFD predicts")
     header["IMAGER"] = content["imager"]
     header["ORIGIN"] = f"contimg {contimg.__version__}"

@@ -26,7 +26,7 @@ _FAILURES: tuple[tuple[str, type[ContimgError], str], ...] = (
     (r"[Dd]ata selection ended with 0 rows|zero psf|PSF is zero|no unflagged data", NoUsableDataError, "no data"),
 )
 """What CASA says, the error that it means, and in our words."""
-_PLANES_PER_TURN = 12
+_PLANES_PER_TURN = 8
 """w-planes for each turn of phase that w makes at the corner of the field."""
 _MASK_MARGIN = 3
 """Pixels around a component that are cleaned deeper."""
@@ -50,15 +50,17 @@ def _clean(ms: Path, prefix: Path, options: CleanOptions) -> CleanResult:
         common = _arguments(ms, prefix, options, _farthest_wavelengths(tools.table(), ms))
         _LOG.info("tclean(%s)", ", ".join(f"{key}={value!r}" for key, value in common.items()))
         tasks.tclean(**common, nsigma=options.mask_sigma, restoration=False)
-        _write_mask(image, name["model"], f"{prefix}.cleaned")
-        shutil.rmtree(name["mask"], ignore_errors=True)
+        found = Path(name["model"]).exists()
+        if found:
+            _write_mask(image, name["model"], f"{prefix}.cleaned")
+            shutil.rmtree(name["mask"], ignore_errors=True)
         tasks.tclean(
             **common,
-            nsigma=options.threshold_sigma,
+            nsigma=options.threshold_sigma if found else options.mask_sigma,
             restoration=True,
             calcpsf=False,
             calcres=False,
-            mask=f"{prefix}.cleaned",
+            mask=f"{prefix}.cleaned" if found else "",
         )
         for product in _PRODUCTS:
             tasks.exportfits(imagename=name[product], fitsimage=f"{prefix}-{product}.fits", overwrite=True)
@@ -133,7 +135,7 @@ def _write_mask(image: Any, model: str, mask: str) -> None:
 
 def _meaning(ms: Path, said: str) -> ContimgError:
     """The error that CASA's words mean."""
-    line = said.strip().splitlines()[-1] if said.strip() else "no message"
+    line = said.strip().splitlines()[0] if said.strip() else "no message"
     for pattern, error, meaning in _FAILURES:
         if re.search(pattern, said):
             return error(f"{ms}: tclean says that {meaning} ({line}); the job fails")
