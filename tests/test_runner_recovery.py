@@ -1,0 +1,165 @@
+"""What a starting runner finds after its predecessor was killed, and what it makes of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from bookkeeping import Played
+
+from contimg import files
+from contimg.runner import leftovers, quarantine
+from contimg.runner.breaker import Breaker
+from contimg.runner.lease import mark_of
+from contimg.runner.ledger import open_ledger
+from contimg.runner.processes import MARK
+from contimg.runner.recovery import recover, whole_ledger
+from contimg.runner.watchdog import Watchdog
+
+DEAD = 999_999
+
+
+@pytest.fixture
+def played(tmp_path: Path) -> Played:
+    return Played(tmp_path / "data", staging={"directory": str(tmp_path / "shm")})
+
+
+def recovered(played: Played):
+    played.ledger.close()
+    return recover(played.root, played.settings)
+
+
+def test_calls_of_a_dead_runner_end_and_count_for_nothing(played: Played) -> None:
+    unit = played.arrive(0)
+    played.record("detect", unit, "running", pid=DEAD)
+    played.ledger.add_call(DEAD, "detect", [unit], 1.0)
+    played.ledger.update_group(unit, due=5e9)
+    ledger = recovered(played)
+    assert ledger.rows("SELECT * FROM calls") == []
+    assert ledger.group(unit).due == 0
+    assert ledger.failures(unit, 0) == {}
+    assert files.read_json(played.root.attempt(unit, "detect", 1))["error_class"] == "died"
+
+
+def test_what_was_half_done_goes_and_what_is_at_work_stays(played: Played, tmp_path: Path) -> None:
+    unit, shm = played.arrive(0), tmp_path / "shm"
+    inode, own = played.root.root.stat().st_ino, psutil.Process()
+    shm.mkdir()
+    stale, live, foreign = (
+        shm / f"contimg-{inode}-{DEAD}-1",
+        shm / f"contimg-{inode}-{own.pid}-{int(own.create_time())}",
+        shm / f"contimg-{inode + 1}-{DEAD}-1",
+    )
+    for folder in (stale, live, foreign):
+        folder.mkdir()
+    images, sets = played.root.image(unit).parent, played.root.calibration(unit)
+    images.mkdir(parents=True)
+    sets.mkdir(parents=True)
+    gone = [
+        images / f".{unit}.image.fits.part-{DEAD}",
+        images / f".{unit}.image.fits.part-{DEAD}-a1b2c3",
+        sets / f".gain.cal.part-{DEAD}",
+        sets / f".gain.cal.old-{DEAD}",
+    ]
+    kept = [
+        images / f".{unit}.noise.fits.part-{own.pid}",
+        images / ".20200101T000000.image.fits.part-x",
+        sets / "gain.cal",
+    ]
+    for path in (*gone, *kept):
+        path.mkdir()
+    recovered(played)
+    assert not any(path.exists() for path in (*gone, stale))
+    assert all(path.exists() for path in (*kept, live, foreign))
+
+
+def test_processes_that_were_left_are_killed(played: Played) -> None:
+    orphan = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], env=os.environ | {MARK: f"{mark_of(played.root)}1"}
+    )
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=os.environ | {MARK: "1-1:1"})
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and leftovers.kill_orphans(played.root) == 0:
+        time.sleep(0.05)
+    assert orphan.wait(5) == -9
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+
+
+def test_a_way_into_quarantine_that_was_cut_short(played: Played) -> None:
+    """The files were on their way, the row was not written."""
+    unit = played.arrive(0)
+    raw = quarantine.raw_files(played.root, unit)
+    quarantine.put(played.root, unit, raw[:8], reason="it failed", error_class="other", stage="convert")
+    content = files.read_json(played.root.quarantine(unit) / quarantine.REASON)
+    content["files"] += [{"name": path.name, "from": f"incoming/{path.name}"} for path in raw[8:]]
+    files.write_json(played.root.quarantine(unit) / quarantine.REASON, content)
+    row = recovered(played).group(unit)
+    assert (row.state, row.stage, row.reason) == ("quarantined", "convert", "it failed")
+    assert list(played.root.incoming.iterdir()) == []
+
+
+def test_a_damaged_ledger_is_kept_aside(played: Played) -> None:
+    unit = played.whole_way(0)
+    played.ledger.close()
+    for suffix in ("-wal", "-shm"):
+        played.root.ledger.with_name(played.root.ledger.name + suffix).unlink(missing_ok=True)
+    played.root.ledger.write_bytes(b"noise" * 1000)
+    ledger = whole_ledger(played.root, played.settings)
+    assert ledger.group(unit).state == "done"
+    (aside,) = played.root.state.glob("ledger.sqlite3.aside-*")
+    assert aside.read_bytes().startswith(b"noise")
+    assert open_ledger(played.root.ledger).group(unit) == ledger.group(unit)
+
+
+def test_the_breaker() -> None:
+    breaker = Breaker()
+    for unit in ("a", "a", "b"):
+        breaker.failure(unit, "it is broken", 100.0)
+    assert breaker.held == ""
+    breaker.failure("c", "it is broken still", 100.0)
+    assert "3 groups in a row: it is broken still" in breaker.held
+    assert not breaker.probe_due(150.0)
+    assert breaker.probe_due(160.0)
+    breaker.failure("c", "no better", 160.0)
+    assert not breaker.probe_due(200.0)
+    breaker.success()
+    assert breaker.held == ""
+
+
+def test_the_watchdog_tells_waiting_from_working(played: Played) -> None:
+    code = "import time; end = time.time() + 60\nwhile time.time() < end: {}"
+    settings = played.settings.model_copy(
+        update={"runner": played.settings.runner.model_copy(update={"stuck_minutes": 0.5})}
+    )
+    busy, idle = (
+        subprocess.Popen([sys.executable, "-c", code.format(work)], start_new_session=True)
+        for work in ("pass", "time.sleep(0.2)")
+    )
+    try:
+        calls = [
+            type(played.started("convert", str(process.pid)))(
+                played.started("convert", str(process.pid)).call, process.pid, 0, 0.0, 0.0, Path()
+            )
+            for process in (busy, idle)
+        ]
+        watchdog = Watchdog()
+        for steady in (0.0, 11.0, 22.0):
+            time.sleep(0.4)
+            assert watchdog.stuck(calls, settings, steady) == []
+        time.sleep(0.4)
+        ((stuck, why),) = watchdog.stuck(calls, settings, 33.5)
+        assert stuck.pid == idle.pid
+        assert "did nothing" in why
+        overdue = watchdog.stuck(calls[:1], settings, 41 * 60.0)
+        assert "twice its time limit" in overdue[0][1]
+    finally:
+        for process in (busy, idle):
+            process.kill()
+            process.wait()
