@@ -38,7 +38,9 @@ def _hang() -> None:
 
 
 @pytest.mark.parametrize(
-    "work", [lambda: 1 / 0, lambda: os.kill(os.getpid(), signal.SIGKILL), object, _hang], ids=str
+    "work",
+    [lambda: 1 / 0, lambda: os.kill(os.getpid(), signal.SIGKILL), object, _hang],
+    ids=["raises", "dies", "answers nonsense", "hangs"],
 )
 def test_whatever_happens_to_it_there_is_an_end(work) -> None:
     errands = Errands()
