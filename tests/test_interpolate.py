@@ -150,6 +150,17 @@ def test_an_antenna_with_one_good_side_uses_that_side() -> None:
         np.testing.assert_allclose(np.abs(values[:, antenna]), np.abs(said[:, antenna]), rtol=1e-4)
 
 
+def test_without_a_common_antenna_the_nearer_set_serves_alone() -> None:
+    both = bracket(truth())
+    halves = np.arange(ANTENNAS) < ANTENNAS // 2
+    before = replace(both.before, gain_good=both.before.gain_good & halves[:, None])
+    after = replace(both.after, gain_good=both.after.gain_good & ~halves[:, None])
+    gains, report = Bracketed(before, after).at(TARGET)
+    assert gains is before
+    assert report["reference_antenna"] is None
+    assert len(report["one_side"]) == ANTENNAS // 2
+
+
 def test_gaps_in_the_band_and_another_middle_of_the_band() -> None:
     """The set after lacks the top of the band: its delays' phase counts from elsewhere, its channels are fewer."""
     true = truth()

@@ -81,12 +81,15 @@ class Bracketed:
         gains : Gains
             With a gain solution at each of these times; delay and bandpass are those of their middle.
         report : dict
-            `reference_antenna`; `interpolated`, how many antennas are; `one_side`, names of those that only one set
-            has; `nearest`, names of those whose turns could not be counted; `most_turns`, the largest number of turns
-            of a phase between the sets.
+            `reference_antenna` (None where the sets have no antenna in common; then the nearer one serves alone);
+            `interpolated`, how many antennas are; `one_side`, names of those that only one set has; `nearest`, names
+            of those whose turns could not be counted; `most_turns`, the largest number of turns of a phase between
+            the sets.
         """
         times = np.asarray(times_mjd_s, float)
         reference = _reference(self.before, self.after)
+        if reference is None:
+            return self._alone(times)
         before = _referenced(self.before, reference)
         after = _aligned(_referenced(self.after, reference), before)
         first, last = _course(before), _course(after)
@@ -108,6 +111,12 @@ class Bracketed:
             "most_turns": round(float(np.abs(turned[both]).max(initial=0.0)) / (2 * np.pi), 2),
         }
         return _merged(mixed, one, both), report
+
+    def _alone(self, times_mjd_s: np.ndarray) -> tuple[Gains, dict[str, Any]]:
+        near = min((self.before, self.after), key=lambda one: abs(one.times_mjd_s.mean() - times_mjd_s.mean()))
+        antennas = _names(_usable(near).any(axis=1))
+        nothing = {"reference_antenna": None, "interpolated": 0, "nearest": [], "most_turns": 0.0}
+        return near, {**nothing, "one_side": antennas}
 
 
 def load(selection: Mapping[str, Any], data_root: Path) -> Gains | Bracketed:
@@ -164,13 +173,14 @@ def _usable(one: Gains) -> np.ndarray:
     return one.delay_good & one.bandpass_good.any(axis=1) & one.gain_good.any(axis=0)
 
 
-def _reference(before: Gains, after: Gains) -> int:
-    """Index of the antenna with the most solutions in the set that has fewer of them."""
+def _reference(before: Gains, after: Gains) -> int | None:
+    """Index of the antenna with the most solutions in the set that has fewer of them; None where none is in both."""
     complete = [
         np.where(one.delay_good, one.bandpass_good.mean(axis=1) * one.gain_good.mean(axis=0), 0).min(axis=1)
         for one in (before, after)
     ]
-    return int(np.minimum(*complete).argmax())
+    common = np.minimum(*complete)
+    return int(common.argmax()) if common.any() else None
 
 
 def _referenced(one: Gains, antenna: int) -> Gains:
