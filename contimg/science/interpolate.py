@@ -114,9 +114,13 @@ class Bracketed:
 
     def _alone(self, times_mjd_s: np.ndarray) -> tuple[Gains, dict[str, Any]]:
         near = min((self.before, self.after), key=lambda one: abs(one.times_mjd_s.mean() - times_mjd_s.mean()))
-        antennas = _names(_usable(near).any(axis=1))
-        nothing = {"reference_antenna": None, "interpolated": 0, "nearest": [], "most_turns": 0.0}
-        return near, {**nothing, "one_side": antennas}
+        return near, {
+            "reference_antenna": None,
+            "interpolated": 0,
+            "one_side": _names(np.any(_usable(near), axis=1)),
+            "nearest": [],
+            "most_turns": 0.0,
+        }
 
 
 def load(selection: Mapping[str, Any], data_root: Path) -> Gains | Bracketed:
