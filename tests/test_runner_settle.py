@@ -235,6 +235,29 @@ def test_a_set_that_failed_its_gate_wakes_nobody_for_long(played: Played) -> Non
     assert played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings), NOW) == []
 
 
+def test_a_group_whose_products_are_gone_goes_back(played: Played) -> None:
+    unit = played.arrive(0)
+    played.done("detect", unit, "3C48")
+    played.done("convert", unit)
+    played.done("solve", unit, "3C48")
+    assert not played.settler.goes_back(row(played, unit))
+    played.root.set(unit).unlink()
+    assert played.settler.goes_back(row(played, unit))
+    assert row(played, unit).stage == "solve"
+    played.root.ms(unit).unlink()
+    assert played.settler.goes_back(row(played, unit))
+    assert row(played, unit).stage == "convert"
+
+
+def test_an_upgrade_that_fails_leaves_the_image_it_was_to_better(played: Played) -> None:
+    unit = played.whole_way(0)
+    played.ledger.update_group(unit, state="due", stage="image", upgrade=1)
+    events = [event for _ in range(6) for event in played.failed("image", unit).events]
+    assert [event.kind for event in events] == ["failed"]
+    assert (row(played, unit).state, row(played, unit).upgrade) == ("done", 0)
+    assert len(list(played.root.incoming.iterdir())) == 16
+
+
 def test_a_mosaic_that_fails_for_good_is_told(played: Played) -> None:
     played.whole_way(0, "3C48")
     (window,) = played.ledger.due_windows()

@@ -220,7 +220,7 @@ class Runner:
                 self._guarded(partial(self._check_input, row, sets, now))
 
     def _check_input(self, row: GroupRow, sets: Registry, now: float) -> None:
-        if self._settler.lacks_ms(row):
+        if self._settler.goes_back(row):
             return
         events = self._settler.lacks_set(row, sets, now) if row.stage == "image" else None
         if events is None:

@@ -258,12 +258,16 @@ class Settler:
 
     # Groups
 
-    def lacks_ms(self, row: GroupRow) -> bool:
-        """Send a group back to conversion if its Measurement Set is gone."""
-        if row.stage not in ("solve", "image") or self._root.ms(row.name).exists():
+    def goes_back(self, row: GroupRow) -> bool:
+        """Send a group back to the stage whose product it needs and no longer has; returns whether it was."""
+        if row.stage in ("solve", "image") and not self._root.ms(row.name).exists():
+            stage = "convert"
+        elif row.stage == "image" and row.calibrator and not self._root.set(row.name).exists():
+            stage = "solve"
+        else:
             return False
-        log.warning("%s: its Measurement Set is gone; it is converted again", row.name)
-        self._ledger.update_group(row.name, stage="convert")
+        log.warning("%s: what %s needs is gone; it goes back to %s", row.name, row.stage, stage)
+        self._ledger.update_group(row.name, stage=stage)
         return True
 
     def lacks_set(self, row: GroupRow, sets: Registry, now: float) -> list[Event] | None:
