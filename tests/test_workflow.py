@@ -201,7 +201,8 @@ def test_bad_subbands_are_named_and_the_group_goes_on(run):
     assert manifest["subbands"]["04"]["state"] == "zeroed"
     assert manifest["subbands"]["11"]["state"] == "truncated"
     sidecar = json.loads(run.root.ms_sidecar(run.groups[2]).read_text())
-    assert sorted(sidecar["missing_subbands"]) == [4, 11]
+    assert sidecar["zeroed_subbands"] == [4]
+    assert sidecar["missing_subbands"] == [11]
 
 
 def test_the_mosaic_is_as_deep_as_its_weights_say(run):
@@ -228,7 +229,7 @@ def test_a_second_call_finds_nothing_to_do(run):
 def counted(said: str) -> dict[str, int]:
     """The job table of a dry run."""
     rows = [line.split() for line in said.splitlines()]
-    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit() and row[0].isalpha()}
 
 
 def test_going_back(run):
