@@ -23,12 +23,12 @@ setup: .venv/.complete  ## install everything into .venv (once)
 demo: setup  ## half an hour of simulated sky to a calibrated mosaic
 	@$(BIN)/contimg demo demo
 
-# The slow files that a session saw pass together on the code as it is; the others wait in test-all for a quiet run.
-PROVEN := $(addprefix tests/test_,detect.py gains.py image.py job.py mosaic.py solve.py workflow.py)
+# The slow files that the gate runs so far; test-all runs the others, too.
+GATED := $(addprefix tests/test_,detect.py gains.py image.py job.py mosaic.py solve.py workflow.py)
 
-test: setup  ## the unit tests, and the science and workflow tests of PROVEN
+test: setup  ## the unit tests, and the science and workflow tests of GATED
 	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow" tests
-	$(BIN)/pytest -n 2 --dist loadfile $(PROVEN)
+	$(BIN)/pytest -n 2 --dist loadfile $(GATED)
 
 test-all: setup  ## every test: also the break tests and the drills
 	@$(BIN)/pytest -n 2 --dist loadfile tests
