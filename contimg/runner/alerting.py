@@ -76,9 +76,9 @@ class Alerting:
         if self._due("judge", _JUDGED_S, moment.now):
             self._judge(moment, held=held)
         self._send(moment)
-        if settings.heartbeat_url and well and self._due(_HEARTBEAT, settings.heartbeat_minutes * 60, moment.now):
+        if settings.heartbeat_url and well and self._free(_HEARTBEAT, settings.heartbeat_minutes * 60, moment.now):
             self._fetch(_HEARTBEAT, settings.heartbeat_url.get_secret_value(), settings.timeout_seconds)
-        if settings.api_url and self._due(_API, _API_S, moment.now):
+        if settings.api_url and self._free(_API, _API_S, moment.now):
             self._fetch(_API, settings.api_url, settings.timeout_seconds)
 
     def finish(self, moment: Moment) -> None:
@@ -94,6 +94,10 @@ class Alerting:
             return False
         self._next[step] = now + every_s
         return True
+
+    def _free(self, errand: str, every_s: float, now: float) -> bool:
+        """Whether an errand is due and not on its way still."""
+        return not self._errands.runs(errand) and self._due(errand, every_s, now)
 
     # Judging
 
@@ -176,6 +180,7 @@ class Alerting:
             if name == _HEARTBEAT:
                 if answer != "":
                     log.warning("the heartbeat could not be sent: %s", answer)
+                    self._next[_HEARTBEAT] = moment.now + _FIRST_DELAY_S
             elif name == _API:
                 self._api_down = float(answer != "")
             elif answer is None:
@@ -200,8 +205,7 @@ class Alerting:
 
     def _fetch(self, name: str, url: str, limit_s: float) -> None:
         """Fetch an address; the answer is what went wrong, or nothing."""
-        if not self._errands.runs(name):
-            self._errands.start(name, partial(fetch, url, limit_s), limit_s + 5)
+        self._errands.start(name, partial(fetch, url, limit_s), limit_s + 5)
 
 
 def fetch(url: str, timeout_s: float) -> str:

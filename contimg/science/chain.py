@@ -81,14 +81,14 @@ class Standing:
     def worth_remaking(self, old: Standing, min_hours: float) -> bool:
         """Whether an image made with `old` is to be made again with this.
 
-        It is if the verdict is better, or (not among stale ones) the effective age falls to half or less; and only if
-        that age falls by `min_hours`. So an image is remade three times at most for its verdict, and then a number of
-        times that is logarithmic in its age: it settles.
+        It is if the verdict is better, or no worse (and not stale) with half the effective age or less; and only if
+        that age falls by `min_hours`. So a set of the target's own time is worth more than one on either side of it.
+        The age falls with each remake, by a fixed amount at least, and never rises again: it settles.
         """
         gain = old.effective_age_hours - self.effective_age_hours
         better = self.rank > old.rank
         halved = (
-            self.rank == old.rank > _RANKS[Verdict.STALE]
+            _RANKS[self.verdict] >= _RANKS[old.verdict] > _RANKS[Verdict.STALE]
             and self.effective_age_hours <= _WORTHWHILE_RATIO * old.effective_age_hours
         )
         return gain >= min_hours and (better or halved)
