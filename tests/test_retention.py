@@ -1,20 +1,23 @@
 """Retention: what may go, in which order, and that nothing is lost wherever it is stopped."""
 
 import json
-import os
 import socket
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import astropy.io.fits
+import numpy as np
+import psutil
 import pytest
 from synthetic_root import NOW, Synthetic, fits_bytes, lives, tree
 
 from contimg import config, files
 from contimg.cli import main
 from contimg.errors import BusyError, ConfigError
-from contimg.ops import archive, retention
+from contimg.ops import archive, fits, retention
 from contimg.ops.archive import Unit
-from contimg.ops.facts import Aged, Facts, whole_fits
+from contimg.ops.facts import Aged, Facts
 from contimg.ops.lock import only_one
 
 START = datetime(2026, 2, 1, 8, 0, tzinfo=UTC)
@@ -78,7 +81,7 @@ class TestPlan:
         settings = config.validated({"data_root": "/d"}, {})
         plan = retention.plan(facts(1, [aged("log", 1, 15)], [aged("image", 2, 31)], [aged("ms", 3, 9)]), settings)
         assert groups(plan) == [("log", "20260201T080000")]
-        assert all("archive.destination" in why for _, why in plan.kept)
+        assert retention.described(plan).splitlines()[-1] == ("without an archive (archive.destination) only logs go")
 
 
 @pytest.fixture
@@ -108,6 +111,13 @@ def run(synthetic, now=NOW):
     said = []
     failures = retention.run(synthetic.root, synthetic.settings, now, said.append)
     return failures, said
+
+
+def running(rule):
+    """Attempt record of a job that is at work: this process."""
+    process = psutil.Process()
+    identity = {"pid": process.pid, "pid_started": process.create_time(), "host": socket.gethostname()}
+    return {"rule": rule, "outcome": "running", **identity}
 
 
 def kept(synthetic):
@@ -166,12 +176,21 @@ class TestFacts:
         disks.root.mosaic(window).unlink()
         assert kept(disks)["ms", names[0]] == "its mosaic is not made"
 
-    def test_a_running_job_keeps_it(self, disks):
-        import psutil
-
+    def test_a_set_to_come_days_away_keeps_it_where_sets_reach_so_far(self, disks):
         name = disks.hour(START)[0]
-        attempt = {"rule": "image", "outcome": "running", "pid": os.getpid(), "host": socket.gethostname()}
-        attempt["pid_started"] = psutil.Process().create_time()
+        disks.root.calibrator(disks.group(START + timedelta(days=2, hours=12), image=False)).unlink()
+        assert ("ms", name) not in kept(disks)
+        far = disks.with_settings(calibration={"nearest_within_hours": 72})
+        assert "nobody has looked for its calibrator" in kept(far)["ms", name]
+
+    def test_a_file_that_came_late_keeps_it(self, disks):
+        name = disks.hour(START)[0]
+        disks.stamp(NOW - timedelta(days=8), disks.root.manifest(name))
+        assert kept(disks)["ms", name] == "its files have changed since its image was made"
+
+    def test_a_running_job_keeps_it(self, disks):
+        name = disks.hour(START)[0]
+        attempt = running("image")
         files.write_json(disks.root.attempt(name, "image", 2), attempt)
         assert kept(disks)["ms", name] == "a job of its own runs (image)"
         files.write_json(disks.root.attempt(name, "image", 2), {**attempt, "pid_started": 1.0})
@@ -179,6 +198,37 @@ class TestFacts:
         far = {**attempt, "host": "elsewhere", "started": (NOW - timedelta(hours=1)).isoformat()}
         files.write_json(disks.root.attempt(name, "image", 2), far)
         assert ("ms", name) in kept(disks)
+
+    def test_a_mosaic_that_is_being_made_keeps_it(self, disks):
+        name = disks.hour(START)[1]
+        files.write_json(disks.root.attempt("20260201T080000", "mosaic", 2), running("mosaic"))
+        assert kept(disks)["ms", name] == "a job of its own runs (mosaic)"
+
+    def test_a_running_job_keeps_its_logs(self, disks):
+        name, other = disks.hour(START, groups=2, days_old=20)
+        attempt = disks.root.attempt(name, "image", 2)
+        files.write_json(attempt, running("image"))
+        broken = disks.root.attempt(other, "image", 2)
+        broken.write_text("{ half")
+        alone = disks.root.root / "logs" / "retain.1.attempt.json"
+        files.write_json(alone, running("retain"))
+        disks.stamp(NOW - timedelta(days=20), attempt.parent, broken.parent, alone)
+        going = groups(planned(disks))
+        assert ("log", other) in going
+        assert ("log", name) not in going
+        assert kept(disks)["log", "retain.1.attempt"] == "a job of its own runs (retain)"
+
+    def test_what_is_on_another_disk_stays(self, disks):
+        ms = disks.root.root / "ms"
+        ms.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", str(ms)], check=False).returncode:
+            pytest.skip("may not mount")
+        try:
+            name = disks.hour(START)[0]
+            assert "on another disk" in kept(disks)["ms", name]
+            assert ("raw", name) in groups(planned(disks))
+        finally:
+            subprocess.run(["umount", str(ms)], check=True)
 
     def test_what_is_not_understood_stays(self, disks):
         name = disks.hour(START)[0]
@@ -256,13 +306,21 @@ class TestFacts:
 
 
 def test_whole_fits(tmp_path):
+    path = tmp_path / "checked.fits"
+    values = np.random.default_rng(1).normal(size=(90, 90)).astype(">f4")
+    astropy.io.fits.PrimaryHDU(values).writeto(path, checksum=True)
+    assert fits.whole(path)
+    with path.open("r+b") as file:
+        file.seek(9000)
+        file.write(b"\0" * 512)  # as a disk may, after a power failure
+    assert not fits.whole(path)
     path = tmp_path / "a.fits"
-    assert not whole_fits(path)
+    assert not fits.whole(path)
     for content, whole in ((fits_bytes("x"), True), (fits_bytes("x") * 2, True), (b"", False), (b"x" * 9000, False)):
         path.write_bytes(content)
-        assert whole_fits(path) is whole
+        assert fits.whole(path) is whole
     path.write_bytes(fits_bytes("x")[:-1])
-    assert not whole_fits(path)
+    assert not fits.whole(path)
 
 
 class TestRun:
@@ -345,6 +403,99 @@ class TestRun:
         assert any("its mosaic is not made; it stays" in line for line in said)
         assert disks.root.ms(name).exists()
 
+    def test_a_writer_after_the_last_look_keeps_the_original(self, disks, monkeypatch):
+        name = disks.hour(START, groups=1)[0]
+        path, rename = disks.root.ms(name), Path.rename
+        with (path / "table.dat").open("ab") as held:
+
+            def renamed(self, target):
+                if self == path:
+                    held.write(b"by one who had it open")
+                    held.flush()
+                return rename(self, target)
+
+            monkeypatch.setattr(Path, "rename", renamed)
+            failures, said = run(disks)
+        assert failures == 1
+        assert any(f"{path}: is not as it was archived; it stays" in line for line in said)
+        assert (path / "table.dat").read_bytes().endswith(b"by one who had it open")
+        assert (path / "ANTENNA" / "table.f0").exists()
+        assert not archive.is_removed(disks.root, "ms", name)
+        assert not list(disks.root.root.rglob("*.removing"))
+        monkeypatch.setattr(Path, "rename", rename)
+        assert run(disks)[0] == 0  # archived anew, with what was written
+        (old, new) = archive.copies(archive.configured(disks.settings), disks.root, "ms")
+        assert (old.record is None) != (new.record is None)
+
+    def test_a_raw_file_that_comes_again_meanwhile_stays_with_its_group(self, disks, monkeypatch):
+        name = disks.hour(START, groups=1)[0]
+        before = tree(disks.root.incoming)
+        again, rename = min(disks.root.incoming.iterdir()), Path.rename
+
+        def renamed(self, target):
+            moved = rename(self, target)
+            if self == again:
+                again.write_bytes(b"from the correlator")
+            return moved
+
+        monkeypatch.setattr(Path, "rename", renamed)
+        failures, said = run(disks)
+        assert failures == 1
+        assert any(f"{again}: is not as it was archived; it stays" in line for line in said)
+        assert again.read_bytes() == b"from the correlator"
+        after = tree(disks.root.incoming)
+        assert after.keys() == before.keys()
+        assert {path for path in before if after[path] != before[path]} == {again.name}
+        assert not archive.is_removed(disks.root, "raw", name)
+        assert archive.record_of(disks.root, "raw", name)  # and what was there is in the archive
+
+    def test_a_removal_whose_note_is_broken_is_told_and_the_rest_goes_on(self, disks):
+        name = disks.hour(START, groups=1)[0]
+        note = disks.root.state / "removing" / "ms.20250101T000000.json"
+        note.parent.mkdir(parents=True)
+        note.write_text("")
+        failures, said = run(disks)
+        assert failures == 1
+        assert "cannot be read" in said[0]
+        assert not disks.root.ms(name).exists()
+        outcome = retention.last_outcome(disks.root)
+        assert [one["what"] for one in outcome["failed"]] == ["ms 20250101T000000"]
+        assert len(outcome["removed"]) == 2
+
+    def test_what_cannot_be_removed_is_tried_again_and_the_rest_goes_on(self, disks, monkeypatch, capsys):
+        names = disks.hour(START)
+        remove = files.remove
+
+        def refused(path):
+            if path.name == f".{names[0]}.ms.removing":
+                raise PermissionError(13, "not yours", str(path))
+            remove(path)
+
+        monkeypatch.setattr(files, "remove", refused)
+        assert run(disks)[0] == 1
+        assert not disks.root.ms(names[1]).exists()
+        assert disks.root.ms(names[0]).with_name(f".{names[0]}.ms.removing").exists()
+        assert main(["retain", "--dry-run", "--data-root", str(disks.root.root)]) == 0
+        assert f"an interrupted removal is finished first: ms.{names[0]}" in capsys.readouterr().out
+        monkeypatch.setattr(files, "remove", remove)
+        assert run(disks)[1][0] == f"an interrupted removal, ms {names[0]}: finished"
+        assert not list(disks.root.root.rglob("*.removing"))
+
+    def test_a_data_root_that_is_not_mounted_is_no_empty_one(self, disks):
+        disks.root.incoming.rmdir()
+        with pytest.raises(ConfigError, match=r"has no incoming/ \(is it mounted"):
+            run(disks)
+        assert not any(disks.root.root.iterdir())
+
+    def test_a_run_that_breaks_is_known_to_status(self, disks):
+        disks.hour(START, groups=1)
+        run(disks)
+        unsafe = disks.with_settings(retention={"min_free_gb": 10**9})
+        with pytest.raises(ConfigError):
+            run(unsafe)
+        (failed,) = retention.last_outcome(disks.root)["failed"]
+        assert "cannot be kept free" in failed["why"]
+
     def test_an_archive_that_is_gone_ends_the_run_and_nothing_is_lost(self, disks):
         names = disks.hour(START, days_old=15)
         Path(disks.settings.archive.destination).rmdir()
@@ -355,8 +506,6 @@ class TestRun:
         assert not disks.root.log(names[0], "convert").exists()  # logs need no archive
 
     def test_a_full_archive_keeps_the_original(self, disks, tmp_path):
-        import subprocess
-
         names = disks.hour(START)
         cold = tmp_path / "cold"
         if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(cold)], check=False).returncode:

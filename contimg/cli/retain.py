@@ -17,12 +17,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Say what goes, then do it."""
-    from contimg.ops import retention
+    from contimg.ops import removal, retention
     from contimg.ops.lock import only_one
 
     settings = load_settings(options)
     root, now = DataRoot(settings.data_root), datetime.now(UTC)
     if options.dry_run:
+        for note in removal.pending(root):
+            print(f"an interrupted removal is finished first: {note.stem}")
         print(retention.described(retention.plan_now(root, settings, now)))
         return 0
     with only_one(root, "retention"):

@@ -163,11 +163,18 @@ def checksum(path: Path) -> str:
 
 def unchanged(before: Iterable[Entry], after: Iterable[Entry]) -> bool:
     """Whether two listings show the same files with the same sizes and times."""
+    return _states(before) == _states(after)
 
-    def state(entries: Iterable[Entry]) -> set[tuple[str, int, int]]:
-        return {(entry.path, entry.size, entry.mtime_ns) for entry in entries if not entry.directory}
 
-    return state(before) == state(after)
+def covers(known: Iterable[Entry], there: Iterable[Entry], *, by_name: bool = False) -> bool:
+    """Whether every file that is there is among the known ones, with the same size and time (or only by its name)."""
+    if by_name:
+        return {entry.path for entry in there} <= {entry.path for entry in known}
+    return _states(there) <= _states(known)
+
+
+def _states(entries: Iterable[Entry]) -> set[tuple[str, int, int]]:
+    return {(entry.path, entry.size, entry.mtime_ns) for entry in entries if not entry.directory}
 
 
 def holds(root: Path, wanted: Iterable[Entry]) -> bool:

@@ -18,6 +18,7 @@ import psutil
 from contimg import files
 from contimg.config import Settings
 from contimg.errors import ContimgError, MisshapenFileError
+from contimg.ops import fits
 from contimg.ops.archive import Unit, is_removed, record_of
 from contimg.ops.contents import listing
 from contimg.paths import DataRoot, RawName, group_of, group_start, window_of
@@ -25,7 +26,6 @@ from contimg.science import groups as grouping
 from contimg.science import upgrade
 
 _LOG = logging.getLogger(__name__)
-_FITS_BLOCK = 2880
 _IMAGES = ("image.fits", "noise.fits", "pb.fits", "png")
 
 
@@ -155,10 +155,12 @@ class _Look:
                 return
             try:
                 size = sum(entry.size for entry in listing(self.root.root, unit.paths))
+                here = all(path.stat().st_dev == self.root.root.stat().st_dev for path in unit.paths)
             except _NOT_UNDERSTOOD as error:
                 yield Aged(unit, 0, made, f"it cannot be judged: {error}")
             else:
-                yield Aged(unit, size, made, self.needed(unit))
+                elsewhere = None if here else "it is on another disk than the data root: nothing would be freed here"
+                yield Aged(unit, size, made, elsewhere or self.needed(unit))
 
     def _image_unit(self, group: str) -> Unit:
         paths = (self.root.image(group, product) for product in _IMAGES)
@@ -175,6 +177,9 @@ class _Look:
 
     def _needed(self, unit: Unit) -> str | None:
         if unit.kind == "log":
+            with contextlib.suppress(*_NOT_UNDERSTOOD):
+                if job := self._running(unit.paths[0]):
+                    return f"a job of its own runs ({job})"
             return None
         if unit.kind == "image":
             window = self._window(unit.group)
@@ -191,20 +196,26 @@ class _Look:
         """Why a group's files must stay: it is not through, or something may yet be made from them."""
         if self.root.quarantine(group).exists():
             return "the group is in quarantine"
-        if job := self._running(group):
-            return f"a job of its own runs ({job})"
-        if self.root.image(group).exists() or not is_removed(self.root, "image", group):
-            if not self.root.image(group, "json").exists():
-                return "its image is not made"
-            for product in ("image.fits", "noise.fits", "pb.fits"):
-                if not whole_fits(self.root.image(group, product)):
-                    return f"its {product} is missing or broken"
-            if reason := self._upgrade(group):
-                return reason
-        return self._mosaic_lacks(group)
+        for unit in (group, self._window(group)):
+            if job := self._running(self.root.log(unit, "any").parent):
+                return f"a job of its own runs ({job})"
+        archived = is_removed(self.root, "image", group) and not self.root.image(group).exists()
+        return (None if archived else self._image_lacks(group)) or self._mosaic_lacks(group)
 
-    def _running(self, group: str) -> str | None:
-        for path in self.root.log(group, "any").parent.glob("*.attempt.json"):
+    def _image_lacks(self, group: str) -> str | None:
+        """Why a group's image is not there whole and for good."""
+        if not self.root.image(group, "json").exists():
+            return "its image is not made"
+        if _mtime(self.root.manifest(group)) > _mtime(self.root.image(group, "json")):
+            return "its files have changed since its image was made"
+        for product in ("image.fits", "noise.fits", "pb.fits"):
+            if not fits.whole(self.root.image(group, product)):
+                return f"its {product} is missing or broken"
+        return self._upgrade(group)
+
+    def _running(self, logs: Path) -> str | None:
+        """The rule of a job that runs, by the attempt records in a folder, or by a record."""
+        for path in logs.glob("*.attempt.json") if logs.is_dir() else [logs] if logs.suffix == ".json" else []:
             attempt = files.read_json(path)
             if attempt["outcome"] == "running" and self._lives(attempt):
                 return str(attempt["rule"])
@@ -233,8 +244,9 @@ class _Look:
         return next(filter(None, map(self._set_to_come, near)), None)
 
     def _groups_around(self, start: datetime) -> set[str]:
-        days = {(start + timedelta(days=step)).strftime("%Y-%m-%d") for step in (-1, 0, 1)}
-        return {name for day in days for name in self._groups_of(day)}
+        days = math.ceil(self.settings.calibration.nearest_within_hours / 24)
+        dates = {(start + timedelta(days=step)).strftime("%Y-%m-%d") for step in range(-days, days + 1)}
+        return {name for date in dates for name in self._groups_of(date)}
 
     def _groups_of(self, day: str) -> set[str]:
         manifests = self.root.groups.glob(f"{day.replace('-', '')}T*.json")
@@ -258,7 +270,7 @@ class _Look:
     def _mosaic_lacks(self, group: str) -> str | None:
         window = self._window(group)
         mosaic, image = self.root.mosaic(window), self.root.image(group)
-        if not whole_fits(mosaic) or not self.root.mosaic(window, "json").exists():
+        if not fits.whole(mosaic) or not self.root.mosaic(window, "json").exists():
             return "its mosaic is not made"
         made = files.read_json(self.root.mosaic(window, "json"))
         if group not in {group_of(Path(path)) for path in made["made"]["inputs"]["images"]}:
@@ -285,26 +297,5 @@ class _Look:
         return window_of(group, self.settings.mosaic.window_minutes)
 
 
-def whole_fits(path: Path) -> bool:
-    """Whether a FITS file is there and as long as its headers say."""
-    if not path.is_file():
-        return False
-    size, position = path.stat().st_size, 0
-    with path.open("rb") as file:
-        while position < size:
-            file.seek(position)
-            cards: dict[str, str] = {}
-            while "END" not in cards:
-                block = file.read(_FITS_BLOCK).decode("ascii", errors="replace")
-                if len(block) < _FITS_BLOCK:
-                    return False
-                texts = (block[start : start + 80] for start in range(0, _FITS_BLOCK, 80))
-                cards |= {text[:8].strip(): text[10:].split("/")[0].strip() for text in texts}
-            try:
-                axes = [int(cards[f"NAXIS{axis}"]) for axis in range(1, int(cards["NAXIS"]) + 1)]
-                values = (math.prod(axes) + int(cards.get("PCOUNT", 0))) * int(cards.get("GCOUNT", 1)) if axes else 0
-                data = values * abs(int(cards["BITPIX"])) // 8
-            except (KeyError, ValueError):
-                return False
-            position = file.tell() + -(-data // _FITS_BLOCK) * _FITS_BLOCK
-    return 0 < position == size
+def _mtime(path: Path) -> int:
+    return path.stat().st_mtime_ns

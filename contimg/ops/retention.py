@@ -1,28 +1,27 @@
 """What leaves the disks: decided from facts alone, then done so that an interruption anywhere loses nothing.
 
 Deleting is the most dangerous thing that this software does. A unit goes in this order: checksum, archive, read the
-copy back, record, look again whether anything changed or needs it, note what is about to go, rename it aside, remove
-it. Stopped anywhere, the next run finishes what was noted and plans the rest anew. Raw data that are not archived,
-sets, quarantine and what lies outside the data root are never among the facts.
+copy back, record, look again whether anything changed or needs it, note what is about to go, rename it aside, look a
+last time, remove it. Stopped anywhere, the next run finishes what was noted and plans the rest anew. Raw data that
+are not archived, sets, quarantine and what lies outside the data root are never among the facts.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from contimg import files
 from contimg.config import Settings
 from contimg.errors import ChangedError, ConfigError, ContimgError, StoreError
-from contimg.ops import archive
-from contimg.ops.archive import Record, Unit
-from contimg.ops.contents import Entry, listing, unchanged
+from contimg.ops import archive, removal
+from contimg.ops.archive import Unit
+from contimg.ops.contents import listing, unchanged
 from contimg.ops.facts import Aged, Facts, gather, look_again
-from contimg.ops.store import sync_folder
+from contimg.ops.lock import present
 from contimg.paths import DataRoot
 
 _GB = 1e9
@@ -45,11 +44,13 @@ class Plan:
 
     removals: tuple[Removal, ...]
     kept: tuple[tuple[Unit, str], ...]
+    note: str = ""
+    """What keeps all of a kind."""
 
     @property
     def size(self) -> int:
         """Bytes that it frees on the data root's disk."""
-        return sum(removal.size for removal in self.removals)
+        return sum(one.size for one in self.removals)
 
 
 def check(settings: Settings) -> None:
@@ -84,11 +85,8 @@ def plan(facts: Facts, settings: Settings) -> Plan:
         if mark is not None and free >= mark:
             return
         for one in aged:
-            reason = one.needed
-            if reason is None and one.unit.kind != "log" and settings.archive.destination is None:
-                reason = "there is no archive for it (archive.destination)"
-            if reason:
-                kept.append((one.unit, reason))
+            if one.needed:
+                kept.append((one.unit, one.needed))
                 continue
             age = (facts.now - one.made) / timedelta(days=1)
             why = f"{age:.1f} of {limit_days:g} days old"
@@ -101,6 +99,8 @@ def plan(facts: Facts, settings: Settings) -> Plan:
 
     limits = settings.retention
     take(facts.logs, limits.log_days)
+    if settings.archive.destination is None:
+        return Plan(tuple(removals), tuple(kept), "without an archive (archive.destination) only logs go")
     take(facts.images, limits.image_days)
     take(facts.measurement_sets, limits.ms_days, limits.min_free_gb * _GB)
     if limits.raw_mark:
@@ -114,8 +114,9 @@ def plan_now(root: DataRoot, settings: Settings, now: datetime) -> Plan:
     Raises
     ------
     ConfigError
-        If the settings are unsafe.
+        If the settings are unsafe, or the data root is not there.
     """
+    present(root)
     check(settings)
     return plan(gather(root, settings, now), settings)
 
@@ -123,13 +124,12 @@ def plan_now(root: DataRoot, settings: Settings, now: datetime) -> Plan:
 def described(plan: Plan) -> str:
     """The plan in words, the same for a rehearsal and for the real thing."""
     lines = [f"{len(plan.removals)} to go, {plan.size / _GB:.2f} GB"]
-    lines += [
-        f"  {removal.unit.kind:5} {removal.unit.group}  {removal.size / _GB:8.3f} GB  {removal.why}"
-        for removal in plan.removals
-    ]
+    lines += [f"  {one.unit.kind:5} {one.unit.group}  {one.size / _GB:8.3f} GB  {one.why}" for one in plan.removals]
     if plan.kept:
         lines.append(f"{len(plan.kept)} old enough, but needed")
         lines += [f"  {unit.kind:5} {unit.group}  {reason}" for unit, reason in plan.kept[:_SHOWN]]
+    if plan.note:
+        lines.append(plan.note)
     return "\n".join(lines)
 
 
@@ -144,28 +144,38 @@ def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], 
     Raises
     ------
     ConfigError
-        If the settings are unsafe.
+        If the settings are unsafe, or the data root is not there.
     """
-    if interrupted := recover(root):
-        say(f"finished an interrupted removal: {interrupted}")
-    decided = plan_now(root, settings, now)
-    say(described(decided))
-    removed, failed = [], []
-    for removal, failure in perform(decided, root, settings, now):
-        what = f"{removal.unit.kind} {removal.unit.group}"
-        say(f"stays: {failure}" if failure else f"removed: {what}")
-        if failure:
-            failed.append({"what": what, "why": failure})
-        else:
-            removed.append({"what": what, "why": removal.why, "size": removal.size})
-    outcome = {
-        "when": now.isoformat(timespec="seconds"),
-        "removed": removed,
-        "failed": failed,
-        "kept": [{"what": f"{unit.kind} {unit.group}", "why": reason} for unit, reason in decided.kept[:_SHOWN]],
-        "free": shutil.disk_usage(root.root).free,
-    }
-    files.write_json(root.state / "retention.json", outcome)
+    present(root)
+    decided = Plan((), ())
+    removed: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    try:
+        for what, failure in removal.finish(root):
+            say(f"an interrupted removal, {what}: {failure or 'finished'}")
+            if failure:
+                failed.append({"what": what, "why": failure})
+        decided = plan_now(root, settings, now)
+        say(described(decided))
+        for one, failure in perform(decided, root, settings, now):
+            what = f"{one.unit.kind} {one.unit.group}"
+            say(f"stays: {failure}" if failure else f"removed: {what}")
+            if failure:
+                failed.append({"what": what, "why": failure})
+            else:
+                removed.append({"what": what, "why": one.why, "size": one.size})
+    except Exception as error:
+        failed.append({"what": "retention", "why": str(error)})
+        raise
+    finally:
+        outcome = {
+            "when": now.isoformat(timespec="seconds"),
+            "removed": removed,
+            "failed": failed,
+            "kept": [{"what": f"{unit.kind} {unit.group}", "why": reason} for unit, reason in decided.kept[:_SHOWN]],
+            "free": shutil.disk_usage(root.root).free,
+        }
+        files.write_json(root.state / "retention.json", outcome)
     return len(failed)
 
 
@@ -180,15 +190,15 @@ def perform(plan: Plan, root: DataRoot, settings: Settings, now: datetime) -> It
 
     When the archive fails, the rest of the plan is left for the next run.
     """
-    for removal in plan.removals:
+    for one in plan.removals:
         try:
-            _let_go(removal.unit, root, settings, now)
-            yield removal, None
+            _let_go(one.unit, root, settings, now)
+            yield one, None
         except StoreError as error:
-            yield removal, str(error)
+            yield one, str(error)
             return
         except (ContimgError, OSError) as error:
-            yield removal, str(error)
+            yield one, str(error)
 
 
 def _let_go(unit: Unit, root: DataRoot, settings: Settings, now: datetime) -> None:
@@ -202,49 +212,4 @@ def _let_go(unit: Unit, root: DataRoot, settings: Settings, now: datetime) -> No
         raise ChangedError(f"{unit.kind} of {unit.group}: {reason}; it stays")
     if not unchanged(entries, listing(root.root, unit.paths)):
         raise ChangedError(f"{unit.kind} of {unit.group}: changed since it was archived; it stays")
-    note = {
-        "kind": unit.kind,
-        "group": unit.group,
-        "paths": [str(path.relative_to(root.root)) for path in unit.paths],
-        "entries": [asdict(entry) for entry in entries],
-        "record": asdict(replace(record, removed=now.isoformat(timespec="seconds"), fetched=None))
-        if record
-        else None,
-    }
-    files.write_json(_note(root), note)
-    sync_folder(root.state)
-    _finish(root)
-
-
-def _note(root: DataRoot) -> Path:
-    """What is about to go. One thing goes at a time: retention holds a lock."""
-    return root.state / "removing.json"
-
-
-def recover(root: DataRoot) -> str | None:
-    """Finish a removal that was interrupted; returns what it was, or None."""
-    return _finish(root) if _note(root).exists() else None
-
-
-def _finish(root: DataRoot) -> str:
-    """Remove what the note says: it was archived, and looked at again just before it was noted."""
-    note = files.read_json(_note(root))
-    entries = [Entry(**entry) for entry in note["entries"]]
-    paths = [root.root / name for name in note["paths"]]
-    record = Record.from_json(note["record"]) if note["record"] else None
-    if record:  # first: what is recorded as removed is not made again
-        archive.save(root, record)
-    for path in paths:
-        own = [entry for entry in entries if Path(entry.path).is_relative_to(path.relative_to(root.root))]
-        if path.exists() and unchanged(own, listing(root.root, [path])):
-            path.rename(_aside(path))
-    for path in paths:
-        files.remove(_aside(path))
-    if record and any(path.exists() for path in paths):  # made anew meanwhile
-        archive.save(root, replace(record, removed=None))
-    _note(root).unlink()
-    return f"{note['kind']} of {note['group']}"
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.removing")
+    removal.remove(root, unit, entries, record, now)

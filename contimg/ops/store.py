@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol, cast
+from typing import IO, Any, BinaryIO, Protocol, cast
 
+from contimg import files
 from contimg.errors import StoreError
 
 _PART = ".part"
@@ -109,8 +110,8 @@ class Folder:
     def names(self, folder: str = "") -> dict[str, int]:
         """See `Store.names`."""
         root = self._present()
-        files = (path for path in (root / folder).rglob("*") if path.suffix != _PART and path.is_file())
-        return {path.relative_to(root).as_posix(): path.stat().st_size for path in files}
+        found = (path for path in (root / folder).rglob("*") if path.suffix != _PART and path.is_file())
+        return {path.relative_to(root).as_posix(): path.stat().st_size for path in found}
 
     def _present(self) -> Path:
         root = Path(self.destination)
@@ -217,6 +218,15 @@ def _last_error(messages: IO[bytes]) -> str:
     messages.seek(0)
     lines = messages.read().decode(errors="replace").strip().splitlines()
     return re.sub(r"^[\d/]+ [\d:]+ ", "", lines[-1]) if lines else "rclone failed without a word"
+
+
+def write_synced(path: Path, content: Any) -> None:
+    """Write JSON so that it survives a power failure: whole, or as it was before."""
+    with files.whole(path) as part:
+        files.write_json(part, content)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

@@ -143,7 +143,9 @@ def _write(made: FieldImage, usable: np.ndarray, products: ImageProducts, conten
         (products.pb, made.primary_beam, "", "Primary beam"),
     ):
         header = _header(made, content, unit, kind)
-        fits.PrimaryHDU(values[np.newaxis, np.newaxis].astype(">f4"), header).writeto(path, overwrite=True)
+        fits.PrimaryHDU(values[np.newaxis, np.newaxis].astype(">f4"), header).writeto(
+            path, overwrite=True, checksum=True
+        )
 
 
 def _header(made: FieldImage, content: Mapping[str, Any], unit: str, kind: str) -> fits.Header:

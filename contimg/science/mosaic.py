@@ -176,7 +176,7 @@ def mosaic(images: Sequence[ImageInputs], outputs: MosaicProducts, settings: Set
         (outputs.coverage, sums.coverage, ""),
     ):
         header["BUNIT"] = unit
-        fits.PrimaryHDU(values, header).writeto(path, overwrite=True)
+        fits.PrimaryHDU(values, header).writeto(path, overwrite=True, checksum=True)
     picture.mosaic_png(outputs.image, outputs.coverage, outputs.png, content)
     return content
 
