@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -320,6 +321,20 @@ class Retention(_Section):
     """With less free space than this share of min_free_gb even so, raw groups go too; 0: they never go."""
 
 
+def _group(name: str) -> str:
+    """Check that a name is a group's: the UTC second in which its data start."""
+    try:
+        if re.fullmatch(r"\d{8}T\d{6}", name):
+            datetime.strptime(name, "%Y%m%dT%H%M%S")
+            return name
+    except ValueError:
+        pass
+    raise ValueError(f"{name!r} is no group's name, which looks like 20260112T084512")
+
+
+GroupName = Annotated[str, AfterValidator(_group)]
+
+
 def _destination(value: str | None) -> str | None:
     """Check where copies go to: an absolute folder, or a remote named in rclone's own configuration."""
     if value is None or re.fullmatch(r"[\w.+@-]+:(?!//)[^:]*", value):
@@ -359,7 +374,7 @@ class Settings(_Section):
     """All settings. Only `data_root` has no default."""
 
     data_root: AbsolutePath = Field(json_schema_extra={"env": "DATA_ROOT"})
-    groups: tuple[str, ...] = ()
+    groups: tuple[GroupName, ...] = ()
     """Work on these groups only (default: all that incoming/ and groups/ hold)."""
     scan_incoming: bool = True
     """False: the named groups are taken as their manifests have them. The runner, which has scanned, says so."""

@@ -34,6 +34,9 @@ def test_the_shipped_schema_is_the_models():
         ({"data_root": "/d", "mosaic": {"window_minutes": 50}}, "mosaic: Value error, window_minutes must divide"),
         ({"data_root": "/d", "calibration": {"nearest_within_hours": 1}}, "must not be less than validity_hours"),
         ({"data_root": "/d", "staging": 3}, "staging: Input should be a valid dictionary"),
+        ({"data_root": "/d", "groups": ["20260112T084512", "abc"]}, r"groups\.1: .*'abc' is no group's name"),
+        ({"data_root": "/d", "groups": ["20261312T084512"]}, r"groups\.0: .*is no group's name"),
+        ({"data_root": "/d", "groups": ["2026112T084512"]}, r"groups\.0: .*is no group's name"),
     ],
 )
 def test_bad_settings_are_refused_with_the_keys_path(content, said):
