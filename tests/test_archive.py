@@ -4,9 +4,12 @@ import io
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tarfile
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +21,10 @@ from synthetic_root import NOW, Synthetic, lives, tree
 
 from contimg.cli import main
 from contimg.errors import BundleError, ConfigError, StoreError, UnsafePathError
-from contimg.ops import archive, bundle
+from contimg.ops import archive, backup, bundle
 from contimg.ops.archive import Unit
 from contimg.ops.contents import Contents, checksummed, listing
+from contimg.ops.lock import only_one
 from contimg.ops.store import Folder, Remote
 
 START = datetime(2026, 2, 1, 8, 0, tzinfo=UTC)
@@ -264,6 +268,30 @@ class TestFetch:
         assert not synthetic.root.ms(name).exists()
         assert not list(synthetic.root.ms(name).parent.glob(".*"))
 
+    def test_leads_nowhere_through_a_link(self, archived, tmp_path):
+        synthetic, _, store, _ = archived
+        (copy,) = archive.copies(store, synthetic.root)
+        shutil.rmtree(synthetic.root.root / "ms")
+        (tmp_path / "elsewhere").mkdir()
+        (synthetic.root.root / "ms").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(UnsafePathError, match="symbolic link"):
+            archive.fetch(store, synthetic.root, copy.name, NOW)
+        assert not any((tmp_path / "elsewhere").iterdir())
+
+    def test_without_room_for_it_nothing_comes(self, archived, tmp_path, capsys):
+        synthetic, name, store, _ = archived
+        folder = synthetic.root.ms(name).parent
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12k", "tmpfs", str(folder)], check=False).returncode:
+            pytest.skip("may not mount")
+        try:
+            config = tmp_path / "config.yaml"
+            config.write_text(f"data_root: {synthetic.root.root}\narchive:\n  destination: {store.destination}\n")
+            assert main(["archive", "fetch", name, "--kind", "ms", "--config", str(config)]) == 1
+            assert "failed: [Errno 28] No space left on device" in capsys.readouterr().err
+            assert not any(folder.iterdir())
+        finally:
+            subprocess.run(["umount", str(folder)], check=True)
+
     @pytest.mark.slow
     def test_killed_anywhere_the_next_one_completes(self, memory_path):
         synthetic = Synthetic.make(memory_path)
@@ -309,6 +337,50 @@ class TestFetch:
         assert archive.is_removed(synthetic.root, "ms", name)
 
 
+class TestRecords:
+    def test_a_broken_record_stops_nothing_and_is_made_again_by_verifying(self, archived):
+        synthetic, name, store, _ = archived
+        synthetic.root.archive_record("ms", name).write_text("")
+        assert not archive.is_removed(synthetic.root, "ms", name)
+        with pytest.raises(BundleError, match=f"contimg archive verify {name}"):
+            archive.record_of(synthetic.root, "ms", name)
+        (copy,) = archive.copies(store, synthetic.root)
+        assert copy.state == "not on record"
+        archive.check(store, synthetic.root, copy.name, NOW)
+        assert archive.is_removed(synthetic.root, "ms", name)
+
+    def test_an_archive_that_has_moved_is_known_again_by_verifying(self, archived, tmp_path):
+        synthetic, _, store, _ = archived
+        moved = shutil.move(store.destination, tmp_path / "colder")
+        store = Folder(str(moved))
+        (copy,) = archive.copies(store, synthetic.root)
+        assert copy.state == "not on record"
+        archive.check(store, synthetic.root, copy.name, NOW)
+        (copy,) = archive.copies(store, synthetic.root)
+        assert copy.record.destination == str(moved)
+
+    def test_what_others_keep_in_the_same_place_is_left_alone(self, archived):
+        synthetic, name, store, _ = archived
+        backup.make(synthetic.root, synthetic.settings, NOW)
+        (snapshot,) = synthetic.root.backups.iterdir()
+        shutil.move(snapshot, store.destination)
+        (Path(store.destination) / "ms" / "notes.tar.zst").write_text("mine")
+        assert [copy.group for copy in archive.copies(store, synthetic.root)] == [name]
+        assert len(backup.snapshots(store.names())) == 1
+
+    def test_reading_back_holds_up_no_retention(self, archived, monkeypatch):
+        synthetic, _, store, _ = archived
+        (copy,) = archive.copies(store, synthetic.root)
+        verify = bundle.verify
+
+        def meanwhile(source):
+            with only_one(synthetic.root, "retention"):
+                return verify(source)
+
+        monkeypatch.setattr(bundle, "verify", meanwhile)
+        archive.check(store, synthetic.root, copy.name, NOW)
+
+
 def test_the_command(archived, capsys, monkeypatch):
     synthetic, name, store, before = archived
     monkeypatch.setenv("CONTIMG_DATA_ROOT", str(synthetic.root.root))
@@ -329,6 +401,46 @@ def test_the_command(archived, capsys, monkeypatch):
     next(path for path in Path(store.destination).rglob("*.zst")).write_bytes(b"rot")
     assert main(["archive", "verify", "--config", str(config)]) == 1
     assert "failed: " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["webdav"], indirect=True)
+@pytest.mark.parametrize("moment", ["checking", "sending", "renaming", "reading back"])
+def test_killed_while_a_remote_is_at_work_the_next_run_completes(tmp_path, server, moment):
+    far = Synthetic.make(tmp_path).with_settings(archive={"destination": "far:cold", "timeout_minutes": 0.5})
+    name = far.hour(START, groups=1)[0]
+    path = far.root.ms(name)
+    (path / "table.dat").write_bytes(os.urandom(10_000_000))
+    before = tree(path)
+    unit, store = Unit("ms", name, (path,)), archive.configured(far.settings)
+    if moment == "checking":  # a copy that is there already
+        archive.put(store, far.root, unit, NOW)
+    command = {"checking": "cat", "sending": "rcat", "renaming": "moveto", "reading back": "cat"}[moment]
+
+    def die():
+        while moment == "sending" and not any(part.stat().st_size for part in server.folder.rglob("*.part")):
+            time.sleep(0.002)
+        time.sleep(0.03)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        sys.addaudithook(
+            lambda event, arguments: (
+                event == "subprocess.Popen" and command in arguments[1] and threading.Thread(target=die).start()
+            )
+        )
+        try:
+            archive.put(store, far.root, unit, NOW)
+        finally:
+            os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert tree(path) == before
+    record, _ = archive.put(store, far.root, unit, NOW)
+    assert [copy.name for copy in archive.copies(store, far.root)] == [record.name]
+    shutil.rmtree(path)
+    archive.fetch(store, far.root, record.name, NOW)
+    assert tree(path) == before
 
 
 def test_no_archive_configured(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
 from contimg.cli.settings import add_settings, load_settings
@@ -37,17 +38,18 @@ def run(options: argparse.Namespace) -> int:
         if not options.wanted:
             raise StoreError("archive fetch: name what to fetch")
         copies = archive.one_each(copies, options.wanted)
+    fetching = options.what == "fetch"
+    work = archive.fetch if fetching else archive.check
     failures = 0
-    with only_one(root, "retention"):
+    with only_one(root, "retention") if fetching else nullcontext():  # what only reads holds up nothing
         for copy in copies:
-            work = archive.check if options.what == "verify" else archive.fetch
             try:
                 contents = work(store, root, copy.name, now)
-            except ContimgError as error:
+            except (ContimgError, OSError) as error:
                 failures = 1
                 print(f"failed: {error}", file=sys.stderr)
             else:
                 files = sum(not entry.directory for entry in contents.entries)
-                done = "verified" if options.what == "verify" else "fetched"
+                done = "fetched" if fetching else "verified"
                 print(f"{done}: {copy.name}: {files} files, {contents.size / 1e9:.3f} GB")
     return failures

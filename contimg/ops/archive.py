@@ -7,7 +7,8 @@ stands for the group's files, and when it was last read back whole.
 
 from __future__ import annotations
 
-import os
+import logging
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -19,11 +20,16 @@ from contimg.config import Settings
 from contimg.errors import BundleError, ChangedError, ConfigError, StoreError, UnsafePathError
 from contimg.ops import bundle
 from contimg.ops.contents import Contents, checksummed, guarded, holds, listing, unchanged
-from contimg.ops.store import Store, open_store, sync_folder
-from contimg.paths import DataRoot, group_date
+from contimg.ops.lock import only_one
+from contimg.ops.store import Store, open_store, write_synced
+from contimg.paths import DATE_PATTERN, GROUP_PATTERN, DataRoot, group_date
 
 KINDS = ("ms", "image", "raw")
 """What is archived: a group's Measurement Set, its images, its raw files."""
+_NAME = re.compile(
+    rf"(?P<kind>{'|'.join(KINDS)})/{DATE_PATTERN}/(?P<group>{GROUP_PATTERN})\.[0-9a-f]+{re.escape(bundle.SUFFIX)}"
+)
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,26 +83,37 @@ def configured(settings: Settings) -> Store:
 
 
 def record_of(root: DataRoot, kind: str, group: str) -> Record | None:
-    """Record of a group's archived copy, if there is one."""
+    """Record of a group's archived copy, if there is one.
+
+    Raises
+    ------
+    BundleError
+        If it cannot be read.
+    """
     path = root.archive_record(kind, group)
-    if not path.exists():
+    try:
+        return Record.from_json(files.read_json(path))
+    except FileNotFoundError:
         return None
-    return Record.from_json(files.read_json(path))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(
+            f"{path}: cannot be read ({error!r}); `contimg archive verify {group}` makes it again"
+        ) from None
 
 
 def is_removed(root: DataRoot, kind: str, group: str) -> bool:
     """Whether a group's files of that kind were archived and then removed (and not fetched since)."""
-    record = record_of(root, kind, group)
+    try:
+        record = record_of(root, kind, group)
+    except BundleError as error:
+        _LOG.warning("%s", error)
+        return False
     return record is not None and record.removed is not None
 
 
 def save(root: DataRoot, record: Record) -> None:
     """Write a record so that it survives a power failure."""
-    path = root.archive_record(record.kind, record.group)
-    files.write_json(path, asdict(record))
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    sync_folder(path.parent)
+    write_synced(root.archive_record(record.kind, record.group), asdict(record))
 
 
 def put(store: Store, root: DataRoot, unit: Unit, now: datetime) -> tuple[Record, Contents]:
@@ -167,12 +184,16 @@ def check(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
         As `verify`.
     """
     contents = verify(store, name)
-    record = record_of(root, contents.about["kind"], contents.about["group"])
-    if record is None:
-        there = all((root.root / path).exists() for path in contents.about["paths"])
-        record = replace(_new_record(store, name, contents, now), removed=None if there else _iso(now))
-    if record.name == name:
-        save(root, replace(record, verified=_iso(now)))
+    with only_one(root, "retention", wait=True):
+        try:
+            record = record_of(root, contents.about["kind"], contents.about["group"])
+        except BundleError:
+            record = None
+        if record is None:
+            there = all((root.root / path).exists() for path in contents.about["paths"])
+            record = replace(_new_record(store, name, contents, now), removed=None if there else _iso(now))
+        if record.name == name:
+            save(root, replace(record, verified=_iso(now), destination=store.destination))
     return contents
 
 
@@ -214,12 +235,14 @@ def copies(store: Store, root: DataRoot, kind: str | None = None, wanted: Sequen
     """
     found = []
     for name, size in sorted(store.names(kind or "").items()):
-        path = Path(name)
-        group = path.name.partition(".")[0]
-        if name.endswith(bundle.SUFFIX) and (not wanted or group in wanted or name in wanted):
-            record = record_of(root, path.parts[0], group)
+        match = _NAME.fullmatch(name)  # other files are another's
+        if match and (not wanted or match["group"] in wanted or name in wanted):
+            try:
+                record = record_of(root, match["kind"], match["group"])
+            except BundleError:
+                record = None
             own = record if record and (record.name, record.destination) == (name, store.destination) else None
-            found.append(Copy(name, path.parts[0], group, size, own))
+            found.append(Copy(name, match["kind"], match["group"], size, own))
     if wanted and not found:
         raise StoreError(f"{store.destination}: holds nothing of {', '.join(wanted)}")
     return found
@@ -251,13 +274,16 @@ def fetch(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
     StoreError, BundleError
         If it cannot be read whole; nothing has then appeared.
     UnsafePathError
-        If something else is in its place.
+        If something else is in its place, or a symbolic link leads there.
+    OSError
+        If there is no room for it.
     """
     try:
         with store.read(name) as stream:
             contents = bundle.read_contents(stream)
         paths = [root.root / path for path in contents.about["paths"]]
         for path in paths:
+            guarded(root.root, path)
             own = [entry for entry in contents.entries if (root.root / entry.path).is_relative_to(path)]
             if path.exists() and not holds(root.root, own):
                 raise UnsafePathError(f"{path}: is there and differs from the archived one; move it away first")
