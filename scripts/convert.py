@@ -7,7 +7,7 @@ from contimg.files import read_json
 def step(task: job.Task) -> dict:
     from contimg.science.convert import convert
 
-    return convert(task.input.manifest, task.output.ms, task.settings)
+    return convert(task.input.manifest, task.output.ms, task.settings, task.threads)
 
 
 manifest = read_json(job.Path(snakemake.input.manifest))

@@ -60,7 +60,7 @@ def make(directory: Path, field: Sequence[sky.Source] = (), **options: Any) -> C
     )
     (group,) = groups.scan(DataRoot(directory), settings, datetime.now(UTC) + timedelta(days=1))
     ms = directory / f"{group.name}.ms"
-    convert(DataRoot(directory).manifest(group.name), ms, settings)
+    convert(DataRoot(directory).manifest(group.name), ms, settings, 2)
     calibrator = directory / "calibrator.json"
     entry = {
         "name": CALIBRATOR.name,

@@ -52,7 +52,7 @@ def make(directory: Path, preset: simulator.Preset, sources: Sequence[sky.Source
     (group,) = groups.scan(root, settings, datetime.now(UTC) + timedelta(days=1))
     ms = root.ms(group.name)
     ms.parent.mkdir(parents=True)
-    files.write_json(root.ms_sidecar(group.name), convert(root.manifest(group.name), ms, settings))
+    files.write_json(root.ms_sidecar(group.name), convert(root.manifest(group.name), ms, settings, 2))
     return ms
 
 

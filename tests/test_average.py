@@ -198,22 +198,19 @@ def test_the_number_of_threads_changes_nothing(group, tmp_path):
 
 def test_a_source_at_half_power_loses_less_than_a_percent(tmp_path):
     centre = imaging_group.centre_deg(SHARP)
-    for number, angle in enumerate((0.5, 2.2)):
-        ra, dec = offset(centre, np.radians(dsa110.BEAM_FWHM_DEG / 2), np.array(angle))
-        source = Source("A", float(ra), float(dec), 1000.0)
-        quiet = simulator.Noise(enabled=False)
-        directory = tmp_path / f"{number}"
-        options = {"noise": quiet, "corruptions": simulator.PERFECT}
-        ms = call_in_process(imaging_group.make, directory, SHARP, [source], **options)
-        flux, visibilities = zip(
-            *(
-                peak(average(ms, directory / f"{limit}.ms", None, plan, 2), source)
-                for limit, plan in (("plain", UNAVERAGED), ("averaged", PLAN))
-            ),
-            strict=True,
-        )
-        assert visibilities[1] < visibilities[0] / 3
-        assert 0.99 < flux[1] / flux[0] < 0.9999
+    ra, dec = offset(centre, np.radians(dsa110.BEAM_FWHM_DEG / 2), np.radians(30.0))
+    source = Source("A", float(ra), float(dec), 1000.0)
+    options = {"noise": simulator.Noise(enabled=False), "corruptions": simulator.PERFECT}
+    ms = call_in_process(imaging_group.make, tmp_path, SHARP, [source], **options)
+    flux, visibilities = zip(
+        *(
+            peak(average(ms, tmp_path / f"{plan.smearing_limit}.ms", None, plan, 2), source)
+            for plan in (UNAVERAGED, PLAN)
+        ),
+        strict=True,
+    )
+    assert visibilities[1] < visibilities[0] / 3
+    assert 0.99 < flux[1] / flux[0] < 0.9999
 
 
 def peak(averaged: Averaged, source: Source) -> tuple[float, int]:

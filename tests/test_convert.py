@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import raw_groups as raw
 
+from benchmarks.reference import by_pyuvdata
 from contimg.errors import (
     DiskFullError,
     MisshapenFileError,
@@ -59,10 +60,10 @@ def scanned(root: Path, **sections: Any) -> Path:
     return DataRoot(root).manifest(group.name)
 
 
-def run(manifest: Path, ms: Path, sections: dict) -> dict:
+def run(manifest: Path, ms: Path, sections: dict, threads: int = 2) -> dict:
     from contimg.science.convert import convert
 
-    return convert(manifest, ms, raw.settings(manifest.parent.parent, **sections))
+    return convert(manifest, ms, raw.settings(manifest.parent.parent, **sections), threads)
 
 
 def columns(ms: Path, *names: str) -> dict[str, np.ndarray]:
@@ -88,43 +89,6 @@ def medium(tmp_path_factory: pytest.TempPathFactory, casacore: Call) -> Converte
     return converted(casacore, tmp_path_factory.mktemp("medium"), raw.MEDIUM, {})
 
 
-def by_pyuvdata(incoming: Path, out: Path, centre: tuple[float, float], exact: bool) -> None:
-    """The reference path: read, relabel the centre as fixed on the meridian, phase, write.
-
-    With `exact`, the uvw that the data were fringe-stopped with are computed from the antennas' positions; the files
-    hold them rounded to single precision, a tenth of a millimetre.
-    """
-    from pyuvdata import UVData
-
-    parts = []
-    for path in incoming.iterdir():
-        part = UVData()
-        part.read(path, file_type="uvh5", run_check=False)
-        part.uvw_array = part.uvw_array.astype(float)
-        part.reorder_freqs(channel_order="freq", run_check=False)
-        parts.append(part)
-    parts.sort(key=lambda part: part.freq_array[0])
-    data = parts[0]
-    data.fast_concat(parts[1:], axis="freq", inplace=True, run_check=False)
-    declination = read_header(next(incoming.iterdir())).declination_rad
-    from_zenith = declination - data.telescope.location.lat.rad
-    name = data._add_phase_center(
-        cat_name="meridian",
-        cat_type="driftscan",
-        cat_lon=0.0 if from_zenith > 0 else np.pi,
-        cat_lat=np.pi / 2 - abs(from_zenith),
-        cat_frame="altaz",
-        cat_epoch=2000.0,
-    )
-    data.phase_center_id_array[:] = name
-    data._clear_unused_phase_centers()
-    data._set_app_coords_helper()
-    if exact:
-        data.set_uvws_from_antenna_positions(update_vis=False)
-    data.phase(lon=centre[0], lat=centre[1], cat_name="centre", phase_frame="icrs", cat_type="sidereal")
-    data.write_ms(str(out), run_check=False)
-
-
 def in_order(ms: Path) -> dict[str, np.ndarray]:
     values = columns(ms, "TIME", "ANTENNA1", "ANTENNA2", "UVW", "DATA")
     order = np.lexsort((values["ANTENNA2"], values["ANTENNA1"], np.round(values["TIME"])))
@@ -137,7 +101,7 @@ def compared(incoming: Path, ms: Path, reference: Path, exact: bool) -> dict[str
 
     with tables.table(f"{ms}::FIELD", ack=False) as field:
         centre = tuple(field.getcol("PHASE_DIR")[0, 0])
-    by_pyuvdata(incoming, reference, centre, exact)
+    by_pyuvdata(sorted(incoming.iterdir()), reference, centre, exact)
     ours, theirs = in_order(ms), in_order(reference)
     with (
         tables.table(f"{ms}::SPECTRAL_WINDOW", ack=False) as a,
@@ -422,7 +386,7 @@ def test_layout_of_the_file_does_not_matter(tmp_path: Path, casacore: Call) -> N
     stored_otherwise(paths[1])
     stored_otherwise(paths[2], chunks=(7, 1, 2, 2))
     stored_otherwise(paths[3], chunks=(32, 1, 3, 1))
-    casacore(run, scanned(tmp_path), tmp_path / "other.ms", {"limits": {"threads": 1}})
+    casacore(run, scanned(tmp_path), tmp_path / "other.ms", {}, 1)
     plain, other = (casacore(columns, tmp_path / name, "DATA", "FLAG") for name in ("plain.ms", "other.ms"))
     np.testing.assert_array_equal(plain["DATA"], other["DATA"])
     np.testing.assert_array_equal(plain["FLAG"], other["FLAG"])

@@ -144,7 +144,7 @@ def converted(root: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.nd
 
     settings = raw.settings(root)
     (group,) = groups.scan(DataRoot(root), settings, datetime.now(UTC) + timedelta(minutes=5))
-    result = convert(DataRoot(root).manifest(group.name), root / "group.ms", settings)
+    result = convert(DataRoot(root).manifest(group.name), root / "group.ms", settings, 2)
     with tables.table(str(root / "group.ms"), ack=False) as table:
         shape = (result["integrations"], result["baselines"], result["channels"], -1)
         first, second = (table.getcol(name, 0, shape[1]) for name in ("ANTENNA1", "ANTENNA2"))

@@ -25,6 +25,8 @@ from contimg.telescope import simulator
 from contimg.telescope.simulator import Fault, FaultKind
 
 SEED = 7
+FEW = simulator.Preset(simulator.SMALL.antennas[::2], 3)
+"""Every other antenna, half the channels: tclean takes its time."""
 FLAGGED_ANTENNAS = (simulator.SMALL.antennas[5], simulator.SMALL.antennas[30])
 
 
@@ -44,10 +46,12 @@ def settings(directory: Path, **sections: Any) -> config.Settings:
     return config.validated({"data_root": str(directory), **sections}, {})
 
 
-def simulate(directory: Path, **options: Any) -> tuple[Path, Path]:
-    """A field with gains, two dead antennas and a missing subband; its Measurement Set and selection."""
-    sources = imaging_group.spaced_sky(imaging_group.centre_deg(simulator.SMALL), 0.08, SEED)
-    ms = call_in_process(imaging_group.make, directory, simulator.SMALL, sources, seed=SEED, **options)
+def simulate(
+    directory: Path, preset: simulator.Preset = simulator.SMALL, min_flux_jy: float = 0.08, **options: Any
+) -> tuple[Path, Path]:
+    """A random field seen through gains; its Measurement Set and selection."""
+    sources = imaging_group.spaced_sky(imaging_group.centre_deg(preset), min_flux_jy, SEED)
+    ms = call_in_process(imaging_group.make, directory, preset, sources, seed=SEED, **options)
     selection = directory / "selection.json"
     chosen = {
         "group": ms.stem,
@@ -80,6 +84,7 @@ def run(directory: Path, ms: Path, selection: Path, **sections: Any) -> tuple[Im
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Made:
+    """Two antennas are dead and a subband is missing."""
     directory = tmp_path_factory.mktemp("image")
     ms, selection = simulate(
         directory,
@@ -238,17 +243,19 @@ def test_a_set_without_good_gains_makes_no_image(made, tmp_path):
         field_image.make(made.ms, gains, tmp_path, settings(made.directory), 2)
 
 
-def test_tclean_finds_the_same(made, tmp_path):
-    products, sidecar = run(tmp_path, made.ms, made.selection, imaging={"imager": "tclean", "field_of_view_deg": 3.0})
+def test_tclean_finds_the_same(tmp_path):
+    ms, selection = simulate(tmp_path, preset=FEW, min_flux_jy=0.15)
+    sections = {"imaging": {"imager": "tclean", "field_of_view_deg": 3.0}}
+    products, sidecar = run(tmp_path, ms, selection, **sections)
     assert sidecar["imager"] == "tclean"
     assert 0.8 < sidecar["noise_jy"] / sidecar["thermal_noise_jy"] < 1.2
-    check_sources(products, made.sky, 12)
+    check_sources(products, Sky.read(tmp_path / "truth.json"), 6)
 
 
 def test_pure_noise_is_thermal_noise(tmp_path):
-    """Within 5 %, for weightings from uniform to natural."""
+    """Within 5 %, for weightings near uniform and natural."""
     ms = call_in_process(imaging_group.make, tmp_path, simulator.SMALL, [], seed=3, corruptions=simulator.PERFECT)
-    for robust in (-1.0, 0.0, 2.0):
+    for robust in (-1.0, 2.0):
         options = settings(tmp_path, imaging={"robust": robust, "field_of_view_deg": 3.0})
         made = field_image.make(ms, None, tmp_path / f"{robust}", options, 2)
         assert made.noise_jy / made.averaged.thermal_noise_jy == pytest.approx(1.0, abs=0.05)

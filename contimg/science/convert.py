@@ -40,7 +40,7 @@ from contimg.telescope.visdata import ITEM_BYTES, RawVisibilities
 log = logging.getLogger(__name__)
 
 
-def convert(manifest: Path, ms: Path, settings: Settings) -> dict[str, Any]:
+def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[str, Any]:
     """Convert a group to a Measurement Set.
 
     Parameters
@@ -50,7 +50,9 @@ def convert(manifest: Path, ms: Path, settings: Settings) -> dict[str, Any]:
     ms
         Where the Measurement Set is written; nothing may be there.
     settings
-        `ingest.min_subbands`, `flag` and `limits.threads` are used.
+        `ingest.min_subbands` and `flag` are used.
+    threads
+        How many to use.
 
     Returns
     -------
@@ -84,7 +86,7 @@ def convert(manifest: Path, ms: Path, settings: Settings) -> dict[str, Any]:
             table = measurement_set.create(ms, geometry.observation)
             stack.callback(table.close)
         worker = _Worker(raw, headers, geometry, table, clock=clock, clip_sigma=settings.flag.clip_sigma)
-        with ThreadPoolExecutor(settings.limits.threads) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             list(pool.map(worker, range(len(geometry.observation.times_mjd_s))))
         zeroed = [number for number in sorted(headers) if worker.is_zero(number)]
         for number in zeroed:

@@ -19,6 +19,9 @@ _LOG = logging.getLogger(__name__)
 
 Imager = Literal["auto", "wsclean", "tclean"]
 
+MAJOR_GAIN = 0.9
+"""Fraction of the highest peak that is cleaned before what was found is subtracted from the visibilities."""
+
 
 @dataclass(frozen=True)
 class CleanOptions:

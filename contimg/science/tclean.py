@@ -13,7 +13,7 @@ from scipy.ndimage import binary_dilation
 
 from contimg.errors import ContimgError, DiskFullError, MemoryExhaustedError, NoUsableDataError, ToolFailedError
 from contimg.science import casa, isolated
-from contimg.science.imager import Beam, CleanOptions, CleanResult
+from contimg.science.imager import MAJOR_GAIN, Beam, CleanOptions, CleanResult
 from contimg.science.smearing import SPEED_OF_LIGHT
 
 _LOG = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ _FAILURES: tuple[tuple[str, type[ContimgError], str], ...] = (
     (r"[Dd]ata selection ended with 0 rows|zero psf|PSF is zero|no unflagged data", NoUsableDataError, "no data"),
 )
 """What CASA says, the error that it means, and in our words."""
-_PLANES_PER_TURN = 8
+_PLANES_PER_TURN = 4
 """w-planes for each turn of phase that w makes at the corner of the field."""
 _MASK_MARGIN = 3
 """Pixels around a component that are cleaned deeper."""
@@ -105,6 +105,8 @@ def _arguments(ms: Path, prefix: Path, options: CleanOptions, farthest_wavelengt
         "niter": options.iterations,
         "nmajor": options.major_iterations,
         "gain": 0.1,
+        "minpsffraction": 1 - MAJOR_GAIN,
+        "maxpsffraction": 1 - MAJOR_GAIN,
         "usemask": "user",
         "interactive": False,
         "uvrange": f"<{options.longest_wavelengths:g}lambda" if options.longest_wavelengths else "",

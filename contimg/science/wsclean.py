@@ -21,7 +21,7 @@ from contimg.errors import (
     NoUsableDataError,
     ToolFailedError,
 )
-from contimg.science.imager import Beam, CleanOptions, CleanResult
+from contimg.science.imager import MAJOR_GAIN, Beam, CleanOptions, CleanResult
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,7 +34,6 @@ _FAILURES: tuple[tuple[str, type[ContimgError], str], ...] = (
 _EXCEPTION = re.compile(r">>> (.*)")
 """WSClean's last words."""
 
-_MAJOR_GAIN = 0.9
 _GRIDDING_ACCURACY = 1e-3
 """Relative to the image: what is brightest is taken out before (`bright`)."""
 _BEAM_BOX = 1.5
@@ -62,7 +61,7 @@ def command(ms: Path, prefix: Path, options: CleanOptions) -> list[str]:
             "I",
         ),
         *("-data-column", "DATA", "-weight", "briggs", f"{options.robust:g}"),
-        *("-niter", str(options.iterations), "-nmiter", str(options.major_iterations), "-mgain", f"{_MAJOR_GAIN:g}"),
+        *("-niter", str(options.iterations), "-nmiter", str(options.major_iterations), "-mgain", f"{MAJOR_GAIN:g}"),
         *("-auto-mask", f"{options.mask_sigma:g}", "-auto-threshold", f"{options.threshold_sigma:g}"),
         *("-beam-fitting-size", f"{_BEAM_BOX:g}"),
         *(("-maxuv-l", f"{options.longest_wavelengths:g}") if options.longest_wavelengths else ()),

@@ -1,0 +1,1 @@
+"""What contimg costs, measured against the way that one would do it otherwise: `make bench`."""

@@ -1,0 +1,84 @@
+"""Measures contimg: python -m benchmarks [--small] [--only PART …]."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import conversion, data, figures, growth, imaging, passes, pipeline, processes, stream
+from benchmarks.data import Groups
+from benchmarks.figures import Figure
+
+OUT = Path(__file__).parent / "out" / "bench.json"
+DATA = Path("/var/tmp/contimg-bench")  # noqa: S108 — a cache that anyone may remove
+PARTS = ("conversion", "staging", "pipeline", "imaging", "burst", "passes", "growth", "stream")
+_SIZES = ((24, 48), (48, 48), (96, 12), (96, 24), (96, 48))
+_SMALL_SIZES = ((12, 4), (24, 4))
+
+
+def main() -> int:
+    """Measure, print, write; the exit code says whether everything could be measured, not what it was."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--small", action="store_true", help="small groups, one run: shows in two minutes that it works"
+    )
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="measure these parts")
+    parser.add_argument("--runs", type=int, default=3, help="how often (default: %(default)s)")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder for 15 GB of groups (default: %(default)s)")
+    options = parser.parse_args()
+    on = figures.machine()
+    preset, runs = ("small", 1) if options.small else ("full", options.runs)
+    options.data.mkdir(parents=True, exist_ok=True)
+    groups = data.groups(options.data, preset)
+    work = Path(tempfile.mkdtemp(prefix="work-", dir=options.data))
+    found: list[Figure] = []
+    for figure in _measured(options.only, groups, work, runs, small=options.small):
+        print(f"{figure.name}: {figure.value:.3g} {figure.unit} {figure.notes or ''}", flush=True)
+        found.append(figure)
+        figures.write(OUT, on, found)
+    shutil.rmtree(work)
+    figures.show(found)
+    print(f"written to {OUT}")
+    return 0
+
+
+def _measured(parts: tuple[str, ...], groups: Groups, work: Path, runs: int, *, small: bool) -> Iterator[Figure]:
+    """Measure some parts, in the order of PARTS; later ones use what earlier ones have left."""
+    two = data.data_root(work / "data", groups, [groups.calibrator, groups.target])
+    one = data.data_root(work / "one", groups, [groups.target])
+    if {"conversion", "staging"} & {*parts}:
+        pipeline.make(one, [one.ms(groups.target)], work)  # the manifest; and numba has compiled
+    if "conversion" in parts:
+        yield from conversion.measure(one, groups.target, work, runs)
+    if "staging" in parts:
+        yield from conversion.staging(one, groups.target, work, runs)
+    shutil.rmtree(one.root)
+    if {"pipeline", "imaging"} & {*parts}:
+        yield from pipeline.measure(two, groups, work, runs if "pipeline" in parts else 1)
+    if "imaging" in parts:
+        yield from imaging.measure(two, groups.target, work, runs)
+    shutil.rmtree(two.root)
+    if "burst" in parts:
+        every = data.data_root(work / "every", groups, sorted(groups.files))
+        pipeline.make(every, [every.set(groups.calibrator)], work)
+        yield from pipeline.burst(every, groups, work)
+        shutil.rmtree(every.root)
+    if "passes" in parts:
+        few = data.groups(work.parent, "small")
+        yield from passes.measure(few, work, runs, history=1000 if small else 100_000)
+    if "growth" in parts:
+        yield from growth.measure(_SMALL_SIZES if small else _SIZES, work)
+    if "stream" in parts and not small:
+        yield from stream.measure(groups, work)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except processes.BenchmarkError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        sys.exit(1)

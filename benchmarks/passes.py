@@ -1,0 +1,86 @@
+"""What the runner itself costs: a pass with nothing to do, one with a new group, and with a long history."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from benchmarks import data, processes
+from benchmarks.data import Groups
+from benchmarks.figures import Figure, of_runs
+from contimg import files
+from contimg.paths import DataRoot, group_id
+from contimg.runner.ledger import open_ledger
+from contimg.runner.rows import new_group
+
+_LITTLE = 10
+_STEP_S = 309
+_FIRST = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def measure(groups: Groups, work: Path, runs: int, history: int) -> Iterator[Figure]:
+    """Time `contimg run --once` on settled data roots: nothing to do, one new group, little and much behind it."""
+    little = _settled(work / "little", groups)
+    idle = [_once(little, work) for _ in range(runs)]
+    yield of_runs("a pass with nothing to do, whole process", idle, "s", "≤ 2")
+    overhead = []
+    for name in [name for name in sorted(groups.files) if name != groups.calibrator][1 : runs + 1]:
+        for path in groups.files[name]:
+            os.link(path, little.incoming / path.name)
+        before = time.time()
+        took = _once(little, work)
+        overhead.append(took - _jobs_s(little, before))
+    yield of_runs("a new group, beyond its jobs", overhead, "s", "≤ 6")
+    much = _settled(work / "much", groups)
+    _put_history(little, _LITTLE)
+    _put_history(much, history)
+    _once(little, work), _once(much, work)
+    pairs = [(_once(little, work), _once(much, work)) for _ in range(runs)]
+    yield of_runs(
+        f"a pass with {history:,} groups behind it, against {_LITTLE}",
+        [long / short for short, long in pairs],
+        "times as long",
+        "≤ 1.3",
+        little_s=[short for short, _ in pairs],
+        much_s=[long for _, long in pairs],
+    )
+    for root in (little, much):
+        shutil.rmtree(root.root)
+
+
+def _settled(folder: Path, groups: Groups) -> DataRoot:
+    """Make a data root in which two groups have ended, the calibrator's and another one."""
+    first = min(groups.files)
+    root = data.data_root(folder, groups, [first, groups.calibrator], backup={"every_hours": 1e6})
+    _once(root, folder)
+    return root
+
+
+def _once(root: DataRoot, work: Path) -> float:
+    """Time (s) of a `contimg run --once`."""
+    command = [sys.executable, "-m", "contimg", "run", "--once", "--config", data.settings_path(root)]
+    return processes.run(command, work / "log").wall_s
+
+
+def _jobs_s(root: DataRoot, since: float) -> float:
+    """Time (s) of the jobs that have run since a moment (Unix, s)."""
+    records = (path for path in (root.root / "logs").rglob("*.attempt.json") if path.stat().st_mtime >= since)
+    return sum(files.read_json(path)["duration_s"] for path in records)
+
+
+def _put_history(root: DataRoot, count: int) -> None:
+    """Put groups that ended long ago into the ledger, and their manifests and sidecars onto the disk."""
+    settings = data.settings(root)
+    ledger = open_ledger(root.ledger)
+    with contextlib.closing(ledger), ledger.transaction():
+        for number in range(count):
+            name = group_id(_FIRST + timedelta(seconds=number * _STEP_S))
+            ledger.put_group(new_group(name, settings, state="done", stage="", ended=1.7e9, arrived=1.7e9))
+            files.write_json(root.manifest(name), {"group": name})
+            files.write_json(root.image(name, "json"), {"group": name})

@@ -1,0 +1,88 @@
+"""Whole groups through the workflow, as Snakemake runs it: a calibrator group, a target group, a burst of three."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks import data, processes
+from benchmarks.data import Groups
+from benchmarks.figures import GROUP_S, Figure, of_runs
+from benchmarks.processes import Cost
+from contimg import files
+from contimg.paths import DataRoot
+
+_BURST = 3
+
+
+def measure(root: DataRoot, groups: Groups, work: Path, runs: int) -> Iterator[Figure]:
+    """From complete files to a set, and to an image with its picture and quality; peak memory of their jobs."""
+    sets, images = [], []
+    for _ in range(runs):
+        start_over(root, groups)
+        sets.append(make(root, [root.set(groups.calibrator)], work))
+        images.append(make(root, [root.image(groups.target)], work))
+    for name, costs, bound in (
+        ("a calibrator group, files to set", sets, "≤ 0.6"),
+        ("a target group, files to image", images, "≤ 0.45"),
+    ):
+        yield of_runs(
+            f"real-time factor of {name}",
+            [cost.wall_s / GROUP_S for cost in costs],
+            "",
+            bound,
+            wall_s=[round(cost.wall_s, 1) for cost in costs],
+            cpu_s=[round(cost.cpu_s, 1) for cost in costs],
+            stages_s=stages(root, groups.calibrator if "set" in name else groups.target),
+        )
+    peak = max(cost.peak_bytes for cost in sets + images)
+    yield Figure("peak memory of any one job, its whole process tree", peak / 1e9, "GB", "≤ 6")
+
+
+def burst(root: DataRoot, groups: Groups, work: Path) -> Iterator[Figure]:
+    """Three target groups in one call, against one call after another; the set is there."""
+    targets = [name for name in sorted(groups.files) if name != groups.calibrator][-_BURST:]
+    took = []
+    for calls in ([[name] for name in targets], [targets]):
+        for name in targets:
+            forget(root, name)
+        took.append(sum(make(root, [root.image(name) for name in names], work).wall_s for names in calls))
+    yield Figure(
+        "three groups at once, against one after another",
+        took[0] / took[1],
+        "times faster",
+        "≥ 1.3",
+        notes={"one_after_another_s": took[0], "at_once_s": took[1]},
+    )
+
+
+def make(root: DataRoot, products: Sequence[Path], work: Path) -> Cost:
+    """Ask Snakemake for some products."""
+    targets = [str(path.relative_to(root.root)) for path in products]
+    cost = processes.snakemake(data.settings_path(root), work / "log", *targets)
+    missing = [path for path in products if not path.exists()]
+    if missing:
+        raise processes.BenchmarkError(f"{missing[0]} was not made; see {work / 'log'}")
+    return cost
+
+
+def start_over(root: DataRoot, groups: Groups) -> None:
+    """Remove everything that was made."""
+    for folder in ("groups", "ms", "calibration", "images", "logs", ".snakemake"):
+        shutil.rmtree(root.root / folder, ignore_errors=True)
+
+
+def forget(root: DataRoot, group: str) -> None:
+    """Remove what was made of one group."""
+    folder = root.ms(group).parent
+    shutil.rmtree(root.ms(group), ignore_errors=True)
+    for path in [*folder.glob(f"{group}*.json"), *root.image(group).parent.glob(f"{group}.*")]:
+        path.unlink()
+
+
+def stages(root: DataRoot, group: str) -> dict[str, float]:
+    """How long each stage's last attempt took (s)."""
+    folder = root.log(group, "convert").parent
+    records = [(path.name.split(".")[0], files.read_json(path)) for path in sorted(folder.glob("*.attempt.json"))]
+    return {rule: record["duration_s"] for rule, record in records}

@@ -1,0 +1,131 @@
+"""Runs a command and measures it: time, processor time, memory, bytes read and written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+CHECKOUT = Path(__file__).parents[1]
+_SAMPLE_S = 0.1
+
+
+class BenchmarkError(Exception):
+    """A measured command failed, or its result is not what was measured."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a command and all its children cost.
+
+    Attributes
+    ----------
+    wall_s
+        From start to end.
+    cpu_s
+        User and system time.
+    peak_bytes
+        Most memory of the whole tree at once (resident, summed over its processes, sampled every 0.1 s).
+    read_bytes, written_bytes
+        What went through system calls, page cache included.
+    """
+
+    wall_s: float
+    cpu_s: float
+    peak_bytes: int
+    read_bytes: int
+    written_bytes: int
+
+
+def run(command: Sequence[str | Path], log: Path, **environment: str) -> Cost:
+    """Run a command to its end; its output goes to `log`.
+
+    Raises
+    ------
+    BenchmarkError
+        If it fails.
+    """
+    with log.open("ab") as output:
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=CHECKOUT,
+            env=_environment(log.parent, environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        peak = _Peak(process.pid)
+        # The process is looked at once more before it is gone for good: its counters hold its children's, too.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        wall_s = time.monotonic() - began
+        peak.stop()
+        counters = _counters(process.pid)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        last = log.read_text(errors="replace").splitlines()[-10:]
+        raise BenchmarkError("\n".join([f"{' '.join(map(str, command))} failed ({process.returncode})", *last]))
+    cpu_s = usage.ru_utime + usage.ru_stime
+    return Cost(wall_s, cpu_s, peak.bytes, counters.get("rchar", 0), counters.get("wchar", 0))
+
+
+def snakemake(settings: Path, log: Path, *arguments: str) -> Cost:
+    """Run the workflow as a user does."""
+    command = [sys.executable, "-m", "snakemake", "--configfile", settings, "--profile", "profiles/local"]
+    return run([*command, *arguments], log)
+
+
+def _environment(cache: Path, more: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CONTIMG_")}
+    return {**kept, "XDG_CACHE_HOME": str(cache / "cache"), "XDG_CONFIG_HOME": str(cache / "cache"), **more}
+
+
+def _counters(pid: int) -> dict[str, int]:
+    """`/proc/<pid>/io`, where it can be read."""
+    try:
+        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    except OSError:
+        return {}
+    return {name: int(value) for name, value in (line.split(": ") for line in lines)}
+
+
+class _Peak:
+    """Watches the memory of a process and its children, in a thread."""
+
+    def __init__(self, pid: int) -> None:
+        self.bytes = 0
+        self._pid = pid
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching."""
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(_SAMPLE_S):
+            try:
+                process = psutil.Process(self._pid)
+                tree = [process, *process.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                return
+            self.bytes = max(self.bytes, sum(_resident(one) for one in tree))
+
+
+def _resident(process: psutil.Process) -> int:
+    """Memory that belongs to a process: what it shares with its parent since the fork counts once."""
+    try:
+        memory = process.memory_info()
+    except psutil.Error:
+        return 0
+    return memory.rss - memory.shared

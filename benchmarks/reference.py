@@ -1,0 +1,56 @@
+"""How one would do it otherwise: conversion with pyuvdata, imaging with WSClean on all the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from contimg.telescope.header import read_header
+
+
+def by_pyuvdata(files: Sequence[Path], out: Path, centre: tuple[float, float], exact: bool) -> None:
+    """Convert a group: read, relabel the centre as fixed on the meridian, phase, write.
+
+    Parameters
+    ----------
+    files
+        Raw subbands of one group.
+    out
+        Measurement Set to write.
+    centre
+        ICRS (ra, dec) of the phase centre (rad).
+    exact
+        Compute the uvw that the data were fringe-stopped with from the antennas' positions; the files hold them
+        rounded to single precision, a tenth of a millimetre.
+    """
+    from pyuvdata import UVData
+
+    parts = []
+    for path in files:
+        part = UVData()
+        part.read(path, file_type="uvh5", run_check=False)
+        part.uvw_array = part.uvw_array.astype(float)
+        part.reorder_freqs(channel_order="freq", run_check=False)
+        parts.append(part)
+    parts.sort(key=lambda part: part.freq_array[0])
+    data = parts[0]
+    data.fast_concat(parts[1:], axis="freq", inplace=True, run_check=False)
+    declination_rad = read_header(files[0]).declination_rad
+    from_zenith = declination_rad - data.telescope.location.lat.rad
+    name = data._add_phase_center(
+        cat_name="meridian",
+        cat_type="driftscan",
+        cat_lon=0.0 if from_zenith > 0 else np.pi,
+        cat_lat=np.pi / 2 - abs(from_zenith),
+        cat_frame="altaz",
+        cat_epoch=2000.0,
+    )
+    data.phase_center_id_array[:] = name
+    data._clear_unused_phase_centers()
+    data._set_app_coords_helper()
+    if exact:
+        data.set_uvws_from_antenna_positions(update_vis=False)
+    data.phase(lon=centre[0], lat=centre[1], cat_name="centre", phase_frame="icrs", cat_type="sidereal")
+    data.write_ms(str(out), run_check=False)

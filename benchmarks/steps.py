@@ -1,0 +1,111 @@
+"""What is measured, each in a process of its own (python -m benchmarks.steps STEP ARGUMENTS…)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from contimg import config, files
+from contimg.paths import DataRoot
+
+THREADS = 2
+
+
+def convert(settings_path: str, group: str, ms: str) -> None:
+    """Convert a group with contimg."""
+    from contimg.science import convert as step
+
+    settings = config.load(Path(settings_path))
+    step.convert(DataRoot(settings.data_root).manifest(group), Path(ms), settings, THREADS)
+
+
+def by_pyuvdata(settings_path: str, group: str, ms: str) -> None:
+    """Convert a group with pyuvdata, to the phase centre that contimg would take."""
+    from benchmarks import reference
+    from contimg.telescope import meridian
+    from contimg.telescope.header import read_header
+
+    settings = config.load(Path(settings_path))
+    root = DataRoot(settings.data_root)
+    subbands = files.read_json(root.manifest(group))["subbands"].values()
+    paths = [root.root / subband["path"] for subband in subbands]
+    header = read_header(paths[0])
+    centre = meridian.group_centre(header.times_jd, header.declination_rad)
+    reference.by_pyuvdata(paths, Path(ms), centre, exact=False)
+
+
+def image(settings_path: str, group: str, directory: str) -> None:
+    """Calibrate, average, image and restore a group with contimg; writes what is to be compared."""
+    from benchmarks import imaging
+    from contimg.science import field_image, interpolate
+
+    settings = config.load(Path(settings_path))
+    root = DataRoot(settings.data_root)
+    gains = interpolate.load(files.read_json(root.image(group, "selection.json")), root.root)
+    made = field_image.make(root.ms(group), gains, Path(directory) / "work", settings, THREADS)
+    imaging.keep(made, Path(directory))
+
+
+def applied(settings_path: str, group: str, ms: str) -> None:
+    """Copy a group's Measurement Set and let CASA apply its set to the copy, as CORRECTED_DATA."""
+    import shutil
+
+    from contimg.science import casa
+
+    settings = config.load(Path(settings_path))
+    root = DataRoot(settings.data_root)
+    shutil.copytree(root.ms(group), ms)
+    selection = files.read_json(root.image(group, "selection.json"))
+    folder = (root.root / selection["set"]).parent
+    tables = [str(folder / name) for name in ("delay.cal", "bandpass.cal", "gain.cal")]
+    casa.tasks().applycal(vis=ms, gaintable=tables, interp=["linear"] * 3, applymode="calflag", flagbackup=False)
+
+
+def runner(settings_path: str, clock_offset_s: str, *options: str) -> None:
+    """Run the runner with its clock put forward or back."""
+    import logging
+
+    from contimg.cli.settings import CHECKOUT
+    from contimg.runner import loop
+    from contimg.runner.clock import SystemClock
+
+    class Shifted(SystemClock):
+        def now(self) -> float:
+            return time.time() + float(clock_offset_s)
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    loop.run(CHECKOUT, lambda: config.load(Path(settings_path)), once="--once" in options, clock=Shifted())
+
+
+def simulate(antennas: str, channels: str, folder: str) -> None:
+    """Simulate a calibrator group for a part of the array."""
+    from datetime import date
+
+    import numpy as np
+
+    from benchmarks.data import CALIBRATOR, SEED
+    from contimg.telescope import simulator
+    from contimg.telescope.scenarios import transit_scenario
+
+    every = simulator.FULL.antennas
+    some = np.linspace(0, len(every) - 1, int(antennas)).round().astype(int)
+    preset = simulator.Preset(tuple(every[k] for k in some), int(channels))
+    scenario = transit_scenario(
+        CALIBRATOR, date(2026, 1, 12), groups=1, groups_before=0, group_s=preset.length_s, min_flux_jy=0.05, seed=SEED
+    )
+    simulator.simulate(
+        Path(folder) / "incoming",
+        scenario.start,
+        1,
+        preset=preset,
+        sky=scenario.sky,
+        declination_deg=scenario.declination_deg,
+        seed=SEED,
+    )
+
+
+STEPS = {step.__name__: step for step in (simulate, convert, by_pyuvdata, image, applied, runner)}
+
+if __name__ == "__main__":
+    STEPS[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,81 @@
+"""Six groups that arrive at the true cadence, for the real runner with its real clock (put back to their time)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import data
+from benchmarks.data import Groups
+from benchmarks.figures import GROUP_S, Figure
+from benchmarks.processes import CHECKOUT, BenchmarkError
+from contimg.paths import DataRoot, group_start
+
+_WRITING_S = 20.0
+"""From the end of a group's data until its files are there."""
+_PATIENCE_S = 1800.0
+_DUE = "SELECT count(*) FROM groups WHERE state = 'due' AND NOT upgrade"
+_DONE = "SELECT count(*) FROM groups WHERE state = 'done'"
+_LATENCY = (
+    "SELECT min(attempts.finished) - groups.arrived FROM groups JOIN attempts ON attempts.unit = groups.name"
+    " WHERE attempts.rule = 'image' AND attempts.outcome = 'ok' GROUP BY groups.name ORDER BY groups.name"
+)
+
+
+def measure(groups: Groups, work: Path) -> Iterator[Figure]:
+    """Let the groups arrive one by one; watch the queue until all have ended."""
+    root = data.data_root(work / "stream", groups, [])
+    names = sorted(groups.files)
+    offset_s = group_start(names[0]).timestamp() + GROUP_S + _WRITING_S - time.time()
+    command = [sys.executable, "-m", "benchmarks.steps", "runner", str(data.settings_path(root)), str(offset_s)]
+    depths = []
+    with (work / "stream.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=CHECKOUT, stdout=log, stderr=subprocess.STDOUT)
+        began = time.monotonic()
+        try:
+            waiting = list(names)
+            while waiting or _ask(root, _DONE)[0] < len(names):
+                late_s = time.monotonic() - began - (len(names) - len(waiting)) * GROUP_S
+                if waiting and late_s >= 0:
+                    _arrive(root, groups.files[waiting.pop(0)])
+                if process.poll() is not None or late_s > GROUP_S + _PATIENCE_S:
+                    raise BenchmarkError(f"the runner ended, or did not end the groups: {work / 'stream.log'}")
+                depths.append(_ask(root, _DUE)[0])
+                time.sleep(2)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+    latency_s = _ask(root, _LATENCY)
+    yield Figure("groups at the true cadence: longest queue", max(depths), "groups", "≤ 2")
+    yield Figure(
+        "groups at the true cadence: arrival to image, p95",
+        float(np.percentile(latency_s, 95)),
+        "s",
+        "≤ 300",
+        [round(one, 1) for one in latency_s],
+    )
+
+
+def _arrive(root: DataRoot, paths: list[Path]) -> None:
+    for path in paths:
+        os.link(path, root.incoming / path.name)
+
+
+def _ask(root: DataRoot, sql: str) -> list[float]:
+    """First column of an answer of the ledger; zero as long as there is none."""
+    try:
+        connection = sqlite3.connect(f"file:{root.ledger}?mode=ro", uri=True)
+        try:
+            return [row[0] for row in connection.execute(sql)]
+        finally:
+            connection.close()
+    except sqlite3.OperationalError:
+        return [0]
