@@ -156,11 +156,34 @@ def test_a_holder_that_cannot_renew_gives_up_before_others_take_over(root: DataR
         lease.renew()
 
 
-def test_an_unreadable_lease_is_not_guessed_at(root: DataRoot) -> None:
-    leases.acquire(root, 10, say)
-    (root.state / "lease" / "00000001.json").write_text("{")
+@pytest.mark.parametrize("said", [b"", b"{", b"\x00" * 300, b"[]", b"{}"])
+def test_a_lease_that_says_nothing_is_watched(root: DataRoot, said: bytes) -> None:
+    """As after a power cut: nobody comes to remove it, and who holds it may live."""
+    path = root.state / "lease" / "00000001.json"
+    first = leases.acquire(root, 10, say)
+    path.write_bytes(said)
+    told: list[str] = []
+    assert leases.acquire(root, 0.3, told.append).number == 2
+    assert "says nothing" in told[0]
+    with pytest.raises(LeaseError, match="taken over"):
+        first.renew()
+
+
+def test_a_living_holder_says_something_again(root: DataRoot) -> None:
+    told = FORK.Queue()
+    other = FORK.Process(target=_renew_for_ever, args=(root, told))
+    other.start()
+    told.get(timeout=10)
+    (root.state / "lease" / "00000001.json").write_bytes(b"")
+    with pytest.raises(LeaseError, match="at work"):
+        leases.acquire(root, 20.0, say)
+    stop(other)
+
+
+def test_a_lease_that_cannot_be_read_is_not_guessed_at(root: DataRoot) -> None:
+    (root.state / "lease" / "00000001.json").mkdir(parents=True)
     with pytest.raises(LeaseError, match="cannot be read"):
-        leases.acquire(root, 10, say)
+        leases.acquire(root, 0.1, say)
 
 
 def test_marked_processes_are_found_and_killed(root: DataRoot) -> None:

@@ -97,3 +97,23 @@ def test_nothing_is_overwritten_on_the_way_out(root: DataRoot) -> None:
 def test_what_is_not_there_cannot_be_released(root: DataRoot) -> None:
     with pytest.raises(QuarantineError, match="not in quarantine"):
         quarantine.release(root, GROUP)
+
+
+@pytest.mark.parametrize("said", ["", "{", "[]", "{}", '{"files": [{}]}', None])
+def test_a_reason_that_is_lost_holds_nothing_up_and_no_file_back(root: DataRoot, said: str | None) -> None:
+    before = contents(root.incoming)
+    put(root)
+    path = root.quarantine(GROUP) / quarantine.REASON
+    if said is None:
+        path.unlink()
+    else:
+        path.write_text(said)
+    assert list(quarantine.entries(root)) == []
+    assert quarantine.finish_interrupted(root) == []
+    with pytest.raises(QuarantineError):
+        quarantine.release(root, GROUP)
+    late = root.incoming / "2026-01-12T08:00:01_sb03.hdf5"
+    late.write_text("late")
+    assert len(quarantine.put(root, GROUP, [late], reason="again", error_class="other", stage="image").names) == 17
+    quarantine.release(root, GROUP)
+    assert contents(root.incoming) == {**before, late.name: "late"}

@@ -105,6 +105,20 @@ def test_a_way_into_quarantine_that_was_cut_short(played: Played) -> None:
     assert list(played.root.incoming.iterdir()) == []
 
 
+def test_a_reason_that_was_lost_is_written_again(played: Played) -> None:
+    unit = played.arrive(0)
+    played.failed("detect", unit, error_class="corrupt_input", message="it is bad")
+    before = quarantine.entry(played.root, unit)
+    (played.root.quarantine(unit) / quarantine.REASON).write_text("")
+    recovered(played)
+    after = quarantine.entry(played.root, unit)
+    assert (after.reason, after.error_class, set(after.names)) == (
+        before.reason,
+        before.error_class,
+        set(before.names),
+    )
+
+
 def test_a_damaged_ledger_is_kept_aside(played: Played) -> None:
     unit = played.whole_way(0)
     played.ledger.close()

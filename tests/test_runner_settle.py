@@ -223,6 +223,23 @@ def test_without_a_set_a_group_waits_and_a_set_wakes_it(played: Played) -> None:
     assert played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings), NOW) is None
 
 
+def test_a_group_that_lies_in_ruins_holds_up_no_set(played: Played) -> None:
+    image, waiting = played.whole_way(1), played.arrive(2)
+    played.root.image(image, "selection.json").write_text("noise")
+    played.done("detect", waiting)
+    played.done("convert", waiting)
+    for _ in range(11):
+        played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings), NOW)
+    blocking = played.root.incoming / quarantine.entry(played.root, waiting).names[0]
+    blocking.write_text("it is there again")
+    calibrator = played.arrive(3)
+    played.done("detect", calibrator, "3C48")
+    played.done("convert", calibrator)
+    assert played.done("solve", calibrator, "3C48").worked
+    assert row(played, calibrator).stage == "image"
+    assert row(played, waiting).state == "quarantined"
+
+
 def test_a_set_that_failed_its_gate_wakes_nobody_for_long(played: Played) -> None:
     waiting = played.arrive(0)
     played.done("detect", waiting)

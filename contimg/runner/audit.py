@@ -108,7 +108,7 @@ class _Audit:
         folder = self._root.root / "quarantine"
         for path in folder.iterdir() if folder.is_dir() else ():
             if path.name not in self._entries:
-                self._wrong(f"{path}: has no reason.json")
+                self._wrong(f"{path}: has no reason.json that can be read")
 
     def _group(self, group: Group) -> None:
         """Each of a group's files is somewhere, and the group has ended or waits with a reason."""

@@ -3,8 +3,9 @@
 Leases are numbered files in `state/lease/`; the highest number holds. To take over, a runner proves that the holder
 is dead and links a file with the next number, which only one can do. On the holder's own host the proof is its
 process (number and start time); from another host it is that the lease has not been renewed for `lease_seconds`,
-measured by the observer's own steady clock, so that no two clocks are compared. A holder that finds a higher number,
-or that could not renew for half that time, has lost the data root and must stop at once.
+measured by the observer's own steady clock, so that no two clocks are compared; so it is, too, for a lease that says
+nothing any more, as after a power cut. A holder that finds a higher number, or that could not renew for half that
+time, has lost the data root and must stop at once.
 """
 
 from __future__ import annotations
@@ -105,14 +106,38 @@ def mark_of(root: DataRoot) -> str:
 
 
 def holder(root: DataRoot) -> Holder | None:
-    """The newest lease of a data root, whether or not it still holds; None where there never was one."""
-    numbers = _numbers(root)
-    if not numbers:
+    """The newest lease of a data root, whether or not it still holds; None where there never was one.
+
+    Raises
+    ------
+    LeaseError
+        If its file cannot be read, or says nothing.
+    """
+    number = max(_numbers(root), default=0)
+    if not number:
         return None
-    number = max(numbers)
-    path = _path(root, number)
+    said = _said(root, number)
+    holds = _holder(number, said)
+    if holds is None:
+        raise LeaseError(
+            f"{_path(root, number)}: says nothing ({said[:20]!r}), so nobody knows whether a runner lives"
+        )
+    return holds
+
+
+def _said(root: DataRoot, number: int) -> bytes:
     try:
-        content = files.read_json(path)
+        return _path(root, number).read_bytes()
+    except OSError as error:
+        raise LeaseError(
+            f"{_path(root, number)}: cannot be read ({error}), so nobody knows whether a runner lives"
+        ) from error
+
+
+def _holder(number: int, said: bytes) -> Holder | None:
+    """What a lease's file says; None if that is nothing."""
+    try:
+        content = json.loads(said)
         return Holder(
             number,
             Identity.from_json(content["identity"]),
@@ -120,16 +145,14 @@ def holder(root: DataRoot) -> Holder | None:
             bool(content["released"]),
             str(content["since"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LeaseError(
-            f"{path}: cannot be read ({error!r}), so nobody knows whether a runner lives; remove it if none does"
-        ) from error
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def acquire(root: DataRoot, seconds: float, say: Callable[[str], None]) -> Lease:
     """Take the data root, or find that somebody has it.
 
-    A holder on another host is watched for `seconds` before it counts as dead.
+    A holder on another host, or one whose lease says nothing, is watched for `seconds` before it counts as dead.
 
     Parameters
     ----------
@@ -139,15 +162,14 @@ def acquire(root: DataRoot, seconds: float, say: Callable[[str], None]) -> Lease
     Raises
     ------
     LeaseError
-        If another runner lives, or has just been faster.
+        If another runner lives, or has just been faster, or a lease cannot be read.
     """
     folder = root.state / "lease"
     folder.mkdir(parents=True, exist_ok=True)
-    before = holder(root)
-    if before and not before.released:
-        _prove_dead(root, before, seconds, say)
-        say(f"taking over from {before}, which is dead")
-    lease = Lease(root, before.number + 1 if before else 1, seconds, Identity.own())
+    number = max(_numbers(root), default=0)
+    if number:
+        _prove_dead(root, number, seconds, say)
+    lease = Lease(root, number + 1, seconds, Identity.own())
     part = folder / f".{lease.number}{files.PART_MARK}{os.getpid()}"
     try:
         part.write_text(json.dumps(lease._content(released=False)))
@@ -161,17 +183,23 @@ def acquire(root: DataRoot, seconds: float, say: Callable[[str], None]) -> Lease
     return lease
 
 
-def _prove_dead(root: DataRoot, before: Holder, seconds: float, say: Callable[[str], None]) -> None:
-    if before.identity.dead:
+def _prove_dead(root: DataRoot, number: int, seconds: float, say: Callable[[str], None]) -> None:
+    """Return when the holder of a lease has released it or is dead."""
+    said = _said(root, number)
+    before = _holder(number, said)
+    if before and before.released:
         return
-    if before.identity.near:
-        raise LeaseError(f"{root.root}: a runner is at work ({before}); stop it first")
-    say(f"{before} holds the lease; watching it for {seconds:g} s")
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        time.sleep(min(1.0, seconds / 10))
-        if holder(root) != before:
-            raise LeaseError(f"{root.root}: a runner is at work ({before}); stop it first")
+    who = before or f"somebody whose lease {number} says nothing"
+    if not (before and before.identity.near):
+        say(f"{who} holds the data root; watching for {seconds:g} s")
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(min(1.0, seconds / 10))
+            if _said(root, number) != said:
+                raise LeaseError(f"{root.root}: a runner is at work ({who}); stop it first")
+    elif not before.identity.dead:
+        raise LeaseError(f"{root.root}: a runner is at work ({who}); stop it first")
+    say(f"taking over from {who}, which is dead")
 
 
 def _path(root: DataRoot, number: int) -> Path:

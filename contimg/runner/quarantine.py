@@ -53,13 +53,15 @@ def raw_files(root: DataRoot, group: str) -> list[Path]:
 def put(root: DataRoot, group: str, raw: Iterable[Path], *, reason: str, error_class: str, **facts: Any) -> Entry:
     """Move a group's raw files into quarantine; more files of a group that is there join it.
 
+    Where its reason cannot be read any more, the files that lie there came from `incoming/`.
+
     Raises
     ------
     OSError
         If a file cannot be moved. What was moved stays; call it again.
     """
     folder = root.quarantine(group)
-    content = _content(folder) if (folder / REASON).exists() else {"files": []}
+    content = _begun(root, folder)
     known = {entry["name"] for entry in content["files"]}
     moving = [path for path in raw if path.name not in known]
     content |= {
@@ -114,11 +116,14 @@ def entry(root: DataRoot, group: str) -> Entry:
 
 
 def entries(root: DataRoot) -> Iterator[Entry]:
-    """All groups in quarantine, in order of time."""
+    """All groups in quarantine, in order of time; one whose reason cannot be read is told and left out."""
     folder = root.root / "quarantine"
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if (path / REASON).exists():
-            yield entry(root, path.name)
+            try:
+                yield entry(root, path.name)
+            except QuarantineError as error:
+                log.warning("%s", error)
 
 
 def finish_interrupted(root: DataRoot) -> list[str]:
@@ -175,11 +180,22 @@ def _content(folder: Path) -> dict[str, Any]:
     path = folder / REASON
     try:
         content = files.read_json(path)
-        return {"going": "in", **content, "files": list(content["files"])}
+        told = {key: str(content[key]) for key in ("group", "reason", "error_class", "since")}
+        items = [{"name": str(item["name"]), "from": str(item["from"])} for item in content["files"]]
+        return {"going": "in", **content, **told, "files": items}
     except FileNotFoundError:
         raise QuarantineError(f"{folder.name}: is not in quarantine") from None
     except (ValueError, KeyError, TypeError) as error:
         raise QuarantineError(f"{path}: cannot be read ({error!r}); the files beside it are safe") from error
+
+
+def _begun(root: DataRoot, folder: Path) -> dict[str, Any]:
+    """What is known of a group that is to go, or go again, into quarantine."""
+    try:
+        return _content(folder)
+    except QuarantineError:
+        lying = sorted(folder.glob("*.hdf5")) if folder.is_dir() else ()
+        return {"files": [{"name": path.name, "from": _place(root, root.incoming / path.name)} for path in lying]}
 
 
 def _place(root: DataRoot, path: Path) -> str:

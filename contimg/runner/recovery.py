@@ -76,8 +76,14 @@ def _close_calls(root: DataRoot, ledger: Ledger) -> None:
 
 
 def _meet_quarantine(root: DataRoot, ledger: Ledger) -> None:
-    """A group whose way into quarantine was cut short between its files and its row."""
-    for entry in quarantine.entries(root):
+    """A group whose way into quarantine was cut short between its files and its row, or whose reason was lost."""
+    told = {entry.group: entry for entry in quarantine.entries(root)}
+    for (name,) in ledger.rows("SELECT name FROM groups WHERE state = 'quarantined'"):
+        row = ledger.group(name)
+        if row and name not in told and root.quarantine(name).is_dir():
+            facts = {"reason": row.reason, "error_class": row.error_class, "stage": row.stage}
+            quarantine.put(root, name, (), **facts)
+    for entry in told.values():
         row = ledger.group(entry.group)
         if row and row.state != "quarantined" and not entry.content.get("stray"):
             ledger.update_group(

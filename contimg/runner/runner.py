@@ -134,7 +134,10 @@ class Runner:
         self._guarded(self._settle)
 
     def _guarded(self, step: Callable[[], None]) -> None:
-        """Do a step of a pass; what the world does (a full disk, a lost ledger) ends the step, not the runner."""
+        """Do a step of a pass; what the world does (a full disk, a lost ledger, a file that is noise) ends the step.
+
+        It does not end the runner: everything else goes on, and the heartbeat stops until the step works again.
+        """
         try:
             step()
             return
@@ -144,6 +147,8 @@ class Runner:
                 self._mend(str(error))
         except (OSError, ContimgError) as error:
             log.error("%s; tried again in the next pass", error)
+        except (ValueError, KeyError, TypeError) as error:
+            log.exception("a file of the data root is not what it was (%r); tried again in the next pass", error)
         self._well = False
 
     def _mend(self, why: str) -> None:

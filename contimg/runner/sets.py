@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 from contimg.config import Settings
-from contimg.errors import ErrorClass
+from contimg.errors import ContimgError, ErrorClass
 from contimg.paths import DataRoot, group_id, group_start
 from contimg.runner import quarantine
 from contimg.runner.ledger import Ledger
 from contimg.runner.rows import activate
 from contimg.science import upgrade
 from contimg.science.registry import CalibrationSet, Registry
+
+log = logging.getLogger(__name__)
 
 
 def register(root: DataRoot, ledger: Ledger, path: Path, settings: Settings) -> CalibrationSet:
@@ -41,11 +46,22 @@ def wake(root: DataRoot, ledger: Ledger, unit: str, settings: Settings) -> None:
     for (name,) in ledger.rows(
         "SELECT name FROM groups WHERE state = 'quarantined' AND error_class = ?", ErrorClass.MISSING_CALIBRATION
     ):
-        if upgrade.serving(root, name, sets, settings):
-            quarantine.release(root, name)
-            activate(ledger, name, "image")
+        with _apart(name):
+            if upgrade.serving(root, name, sets, settings):
+                quarantine.release(root, name)
+                activate(ledger, name, "image")
     reach = timedelta(hours=settings.calibration.nearest_within_hours)
     start = group_start(unit)
-    near = ledger.groups_between(group_id(start - reach), group_id(start + reach))
-    for name in upgrade.due(root, [row.name for row in near if row.state == "done"], settings):
-        activate(ledger, name, "image" if root.ms(name).exists() else "convert", upgrade=1)
+    for row in ledger.groups_between(group_id(start - reach), group_id(start + reach)):
+        with _apart(row.name):
+            if row.state == "done" and upgrade.due(root, [row.name], settings):
+                activate(ledger, row.name, "image" if root.ms(row.name).exists() else "convert", upgrade=1)
+
+
+@contextlib.contextmanager
+def _apart(group: str) -> Iterator[None]:
+    """What is wrong with one group is told, and holds up no other and no set."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, ContimgError) as error:
+        log.warning("%s: cannot be taken up (%r); it stays as it is", group, error)
