@@ -1,6 +1,5 @@
 """Snapshots: what is in them, that they survive a busy ledger, a bad remote and kill -9, and no secret is in them."""
 
-import json
 import os
 import shutil
 import sqlite3
@@ -15,6 +14,7 @@ from synthetic_root import NOW, Synthetic, lives, tree
 
 from contimg import config, files
 from contimg.cli import main
+from contimg.errors import ConfigError
 from contimg.ops import backup, bundle
 
 START = datetime(2026, 2, 26, 8, 0, tzinfo=UTC)
@@ -87,6 +87,47 @@ class TestContents:
             unpacked(synthetic, tmp_path) / synthetic.root.set(names[0]).relative_to(synthetic.root.root)
         ).exists()
 
+    def test_the_open_request_is_in_it_however_old_and_closed_ones_while_recent(self, synthetic, tmp_path):
+        requests = synthetic.root.requests
+        for path in (requests / "20260101T000000.json", *((requests / "closed" / f"2026{n}.json") for n in (1, 2))):
+            files.write_json(path, {"id": path.stem})
+        synthetic.stamp(NOW - timedelta(days=50), requests)
+        synthetic.stamp(NOW - timedelta(days=2), requests / "closed" / "20262.json")
+        os.utime(requests / "closed", (NOW.timestamp(), NOW.timestamp()))
+        run(synthetic)
+        found = unpacked(synthetic, tmp_path) / "requests"
+        assert sorted(path.name for path in found.rglob("*.json")) == ["20260101T000000.json", "20262.json"]
+
+    def test_a_set_that_is_replaced_while_it_is_copied_is_copied_anew(self, synthetic, tmp_path, monkeypatch):
+        name = synthetic.hour(START, days_old=3)[0]
+        folder, copytree, times = synthetic.root.calibration(name), shutil.copytree, []
+
+        def replacing(*arguments, **options):
+            copytree(*arguments, **options)
+            times.append(1)
+            if len(times) == 1:
+                (folder / "gain.cal" / "table.dat").write_bytes(b"solved again")
+            (folder / f".bandpass.cal{files.PART_MARK}77").mkdir(exist_ok=True)  # the solver goes on
+            (folder / f".bandpass.cal{files.PART_MARK}77" / f"table{len(times)}").touch()
+
+        monkeypatch.setattr(shutil, "copytree", replacing)
+        assert run(synthetic)[0]
+        copy = unpacked(synthetic, tmp_path) / folder.relative_to(synthetic.root.root)
+        assert (copy / "gain.cal" / "table.dat").read_bytes() == b"solved again"
+        assert not list(copy.glob(f"*{files.PART_MARK}*"))
+
+    def test_a_set_that_changes_all_the_time_is_named(self, synthetic, monkeypatch):
+        folder = synthetic.root.calibration(synthetic.hour(START, days_old=3)[0])
+        copytree = shutil.copytree
+
+        def changing(*arguments, **options):
+            copytree(*arguments, **options)
+            (folder / "gain.cal" / "table.dat").write_bytes(os.urandom(10))
+
+        monkeypatch.setattr(shutil, "copytree", changing)
+        assert not run(synthetic)[0]
+        assert outcome(synthetic)["message"] == f"{folder}: changed while it was copied, 3 times"
+
     def test_no_secret_is_in_it(self, synthetic, tmp_path):
         url = "https://hooks.slack.example/T0/B0/aVerySecretToken"
         content = synthetic.settings.model_dump(mode="json") | {"alerts": {"slack_webhook_url": url}}
@@ -144,8 +185,44 @@ class TestKeeping:
         kept = [one.made for one in backup.local_snapshots(synthetic.root)]
         assert kept == [NOW - timedelta(days=13), NOW - timedelta(days=20)]
         assert len(list((tmp_path / "safe").iterdir())) == 3  # what was sent stays there
-        list(backup.drop_old(synthetic.root, synthetic.settings, NOW + timedelta(days=1000)))
+        list(backup.drop_old(synthetic.root, synthetic.settings, NOW + timedelta(days=1000), None))
         assert [one.made for one in backup.local_snapshots(synthetic.root)] == [NOW - timedelta(days=13)]
+
+    def test_the_last_complete_one_stays_too(self, synthetic):
+        run(synthetic, NOW - timedelta(days=20))
+        synthetic.root.ledger.write_bytes(b"noise" * 1000)
+        for days in (18, 1):
+            assert not run(synthetic, NOW - timedelta(days=days))[0]
+        kept = [one.made for one in backup.local_snapshots(synthetic.root)]
+        assert kept == [NOW - timedelta(days=1), NOW - timedelta(days=20)]
+
+    def test_what_did_not_read_back_there_is_sent_again(self, synthetic, tmp_path, monkeypatch):
+        verify, rotten = bundle.verify, tmp_path / "safe"
+
+        def spoilt(source):
+            for path in rotten.iterdir():
+                path.write_bytes(b"\0" * path.stat().st_size)
+            return verify(source)
+
+        monkeypatch.setattr(bundle, "verify", spoilt)
+        complete, said = run(synthetic)
+        assert not complete
+        assert "does not read back" in said[-1]
+        monkeypatch.setattr(bundle, "verify", verify)
+        later = NOW + timedelta(days=1)
+        assert run(synthetic, later)[0]
+        assert outcome(synthetic)["sent"] == [one.name for one in backup.local_snapshots(synthetic.root)]
+        for path in rotten.iterdir():
+            with path.open("rb") as stream:
+                bundle.verify(stream)
+        _, said = run(synthetic, later + timedelta(hours=1))
+        assert sum(line.startswith("sent: ") for line in said) == 1  # the others are known to be there
+
+    def test_a_data_root_that_is_not_mounted_makes_no_empty_snapshot(self, synthetic):
+        synthetic.root.incoming.rmdir()
+        with pytest.raises(ConfigError, match=r"has no incoming/ \(is it mounted"):
+            run(synthetic)
+        assert not synthetic.root.backups.exists()
 
     def test_the_outcome_is_left_for_status_and_alerts(self, synthetic):
         assert run(synthetic)[0]
@@ -224,14 +301,15 @@ class TestRemotes:
         ).returncode:
             pytest.skip("may not mount")
         try:
-            (synthetic.root.root / "requests").mkdir()
-            blob = json.dumps(os.urandom(300_000).hex())
-            (synthetic.root.root / "requests" / "big.json").write_text(blob)
-            synthetic.stamp(NOW, synthetic.root.root / "requests")
+            files.write_json(synthetic.root.requests / "20260301T000000.json", os.urandom(300_000).hex())
             far = synthetic.with_settings(backup={"destination": "far:", "timeout_minutes": 0.5})
             assert not run(far)[0]
             assert outcome(far)["outcome"] == "not_sent"
             assert len(backup.local_snapshots(far.root)) == 1
+            assert backup.destination(far.settings).names() == {}
+            subprocess.run(["mount", "-o", "remount,size=9m", str(server.folder)], check=True)
+            assert run(far, NOW + timedelta(days=1))[0]
+            assert len(backup.destination(far.settings).names()) == 2
         finally:
             server.stop()
             subprocess.run(["umount", str(server.folder)], check=True)

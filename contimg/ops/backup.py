@@ -7,12 +7,14 @@ where it is read back too. What could not be sent is sent by a later run. The ou
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,11 @@ import yaml
 
 from contimg import __version__, files
 from contimg.config import Settings
-from contimg.errors import BundleError, ContimgError, StoreError
+from contimg.errors import BundleError, ChangedError, ContimgError, StoreError
 from contimg.ops import bundle
-from contimg.ops.contents import Contents, checksummed, guarded, listing
-from contimg.ops.store import Store, open_store
+from contimg.ops.contents import Contents, Entry, checksummed, guarded, listing, unchanged
+from contimg.ops.lock import present
+from contimg.ops.store import Store, open_store, sync_folder
 from contimg.paths import DataRoot, group_of, group_start
 
 _STAMP = "%Y%m%dT%H%M%SZ"
@@ -35,10 +38,13 @@ _SIDECARS = (
     ("images/*", "*.json"),
     ("mosaics/*", "*.json"),
     ("archive/*/*", "*.json"),
-    ("requests", "*.json"),
+    ("requests/closed", "*.json"),
     ("quarantine/*", "reason.json"),
 )
 """Folders, and the small files in them that go into a snapshot while they are recent."""
+_UNFINISHED = (f".*{files.PART_MARK}*", ".*.old-*")
+_TRIES = 3
+"""So often a file or set that changes while it is copied is copied anew."""
 _SET_OF = re.compile(r"calibration/[\d-]+/(\d{8}T\d{6})/")
 SETTINGS = "state/settings-of-snapshot.yaml"
 """Where a snapshot keeps the settings; secrets are masked."""
@@ -83,10 +89,19 @@ def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], 
     -------
     bool
         Whether everything that there is to save is now in a snapshot, and sent if the settings name a destination.
+
+    Raises
+    ------
+    ConfigError
+        If the data root is not there.
     """
+    present(root)
     path = root.state / "backup.json"
-    outcome = last_outcome(root) or {"last_success": None, "since": _iso(now)}
-    outcome |= {"last_attempt": _iso(now), "outcome": "failed", "destination": settings.backup.destination}
+    outcome = {"last_success": None, "since": _iso(now), **(last_outcome(root) or {})}
+    destination_now = settings.backup.destination
+    sent = outcome.get("sent", []) if outcome.get("destination") == destination_now else []
+    outcome |= {"last_attempt": _iso(now), "outcome": "failed", "message": "it broke off"}
+    outcome |= {"destination": destination_now, "sent": sent}
     try:
         made, missed = make(root, settings, now)
         outcome |= {"snapshot": made.name, "size": made.stat().st_size, "missed": missed}
@@ -94,14 +109,14 @@ def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], 
         for line in missed:
             say(f"not in it: {line}")
         outcome["outcome"] = "not_sent"
-        for name in send(root, settings):
+        for name in send(root, settings, sent):
             say(f"sent: {name}")
-        for name in drop_old(root, settings, now):
-            say(f"dropped: {name}")
         complete = not missed
         outcome |= {"outcome": "ok" if complete else "incomplete", "message": "; ".join(missed)}
         if complete:
             outcome |= {"last_success": _iso(now), "since": _iso(now)}
+        for name in drop_old(root, settings, now, outcome["last_success"]):
+            say(f"dropped: {name}")
         return complete
     except (ContimgError, OSError) as error:
         outcome["message"] = str(error)
@@ -148,6 +163,8 @@ def make(root: DataRoot, settings: Settings, now: datetime) -> tuple[Path, list[
             file.seek(0)
             if bundle.verify(file).digest != contents.digest:
                 raise BundleError(f"{target}: is not what was written; the one before stays")
+            os.fsync(file.fileno())
+        sync_folder(root.backups)
     finally:
         files.remove(workspace)
     return target, missed
@@ -166,20 +183,46 @@ def _collect(root: DataRoot, settings: Settings, now: datetime, workspace: Path)
         missed.append(f"{root.ledger}: {error}")
     since = now - timedelta(days=settings.backup.recent_days)
     sidecars = (path for folders, names in _SIDECARS for path in _changed(root, folders, names, since))
-    for path in (*sets(root, since), *sidecars):
+    for path in (*sets(root, since), *sidecars, *root.requests.glob("[0-9]*.json")):
         try:
             target = workspace / guarded(root.root, path)
             if not target.exists():
-                listing(root.root, [path])  # refuses links
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if path.is_dir():
-                    shutil.copytree(path, target, ignore=shutil.ignore_patterns(f"*{files.PART_MARK}*", ".*.old-*"))
-                else:
-                    shutil.copy2(path, target)
-        except (ContimgError, OSError, shutil.Error) as error:
+                _copy(root, path, target)
+        except (ContimgError, OSError) as error:
             files.remove(workspace / path.relative_to(root.root))
-            missed.append(f"{path}: {error}")
+            missed.append(str(error))
     return missed
+
+
+def _copy(root: DataRoot, path: Path, target: Path) -> None:
+    """Copy a file, or a set's folder, as of one moment.
+
+    Raises
+    ------
+    UnsafePathError
+        If there is a link in it.
+    ChangedError
+        If it changes all the time.
+    OSError
+        If it cannot be read.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(_TRIES):
+        before = _finished(listing(root.root, [path]))
+        if path.is_dir():
+            shutil.copytree(path, target, ignore=shutil.ignore_patterns(*_UNFINISHED))
+        else:
+            shutil.copy2(path, target)
+        if unchanged(before, _finished(listing(root.root, [path]))):
+            return
+        files.remove(target)
+    raise ChangedError(f"{path}: changed while it was copied, {_TRIES} times")
+
+
+def _finished(entries: Iterable[Entry]) -> list[Entry]:
+    """Without what a job that is at work has written aside."""
+    parts = ((entry, Path(entry.path).parts) for entry in entries)
+    return [entry for entry, names in parts if not any(fnmatch(name, mark) for name in names for mark in _UNFINISHED)]
 
 
 def _copy_ledger(ledger: Path, copy: Path) -> None:
@@ -225,8 +268,13 @@ def _changed(root: DataRoot, folders: str, names: str, since: datetime) -> Itera
                     yield path
 
 
-def send(root: DataRoot, settings: Settings) -> Iterator[str]:
+def send(root: DataRoot, settings: Settings, sent: list[str]) -> Iterator[str]:
     """Send the snapshots that are not at the destination yet, newest first, and read each back.
+
+    Parameters
+    ----------
+    sent
+        Names of those that were read back there, kept up to date.
 
     Raises
     ------
@@ -237,24 +285,37 @@ def send(root: DataRoot, settings: Settings) -> Iterator[str]:
     if store is None:
         return
     there = store.names()
-    for one in local_snapshots(root):
-        path = root.backups / one.name
-        if there.get(one.name) == path.stat().st_size:
+    here = [one.name for one in local_snapshots(root)]
+    sent[:] = [name for name in sent if name in here and name in there]
+    for name in here:
+        if name in sent:
             continue
-        with path.open("rb") as source, store.write(one.name) as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-        with store.read(one.name) as stream:
-            try:
-                bundle.verify(stream)
-            except BundleError as error:
-                raise StoreError(f"{store.destination}: {one.name} does not read back: {error}") from None
-        yield one.name
+        if name not in there or _unreadable(store, name):  # else an earlier run sent it and was stopped
+            with (root.backups / name).open("rb") as source, store.write(name) as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+            if wrong := _unreadable(store, name):
+                raise StoreError(f"{store.destination}: {name} does not read back: {wrong}")
+        sent.append(name)
+        yield name
 
 
-def drop_old(root: DataRoot, settings: Settings, now: datetime) -> Iterator[str]:
-    """Remove the snapshots in the data root that are too old; the newest always stays."""
+def _unreadable(store: Store, name: str) -> str:
+    """What is wrong with a snapshot in a store; empty if nothing is."""
+    with store.read(name) as stream:
+        try:
+            bundle.verify(stream)
+        except BundleError as error:
+            return str(error)
+    return ""
+
+
+def drop_old(root: DataRoot, settings: Settings, now: datetime, complete: str | None) -> Iterator[str]:
+    """Remove the snapshots in the data root that are too old.
+
+    The newest always stays, and so does the last `complete` one (made at that time, ISO).
+    """
     for one in local_snapshots(root)[1:]:
-        if now - one.made > timedelta(days=settings.backup.keep_days):
+        if now - one.made > timedelta(days=settings.backup.keep_days) and _iso(one.made) != complete:
             (root.backups / one.name).unlink()
             yield one.name
 
