@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from bookkeeping import Played
 from servers import Server, free_port
 from synthetic_root import NOW, Synthetic, lives, tree
 
@@ -16,6 +17,8 @@ from contimg import config, files
 from contimg.cli import main
 from contimg.errors import ConfigError
 from contimg.ops import backup, bundle
+from contimg.runner.measures import measure
+from contimg.runner.status import status
 
 START = datetime(2026, 2, 26, 8, 0, tzinfo=UTC)
 
@@ -325,3 +328,39 @@ def test_the_command(synthetic, capsys, monkeypatch):
     assert "verified" in capsys.readouterr().out
     next(synthetic.root.backups.iterdir()).write_bytes(b"rot")
     assert main(["backup", "verify"]) == 1
+
+
+class TestKnown:
+    """To status and to the alerts."""
+
+    @pytest.fixture
+    def played(self, tmp_path):
+        (tmp_path / "safe").mkdir()
+        played = Played(tmp_path / "root", backup={"destination": str(tmp_path / "safe")})
+        yield played
+        played.ledger.close()
+
+    @staticmethod
+    def missed(played, now):
+        return measure(played.root, played.ledger, played.settings, now.timestamp()).get("backups_missed")
+
+    def test_the_age_of_what_is_safe_is_measured(self, played, tmp_path):
+        assert backup.run(played.root, played.settings, NOW, print)
+        assert self.missed(played, NOW + timedelta(hours=36)) == {"": 1.5}
+        (tmp_path / "safe").rename(tmp_path / "gone")
+        assert not backup.run(played.root, played.settings, NOW + timedelta(hours=24), print)
+        assert self.missed(played, NOW + timedelta(hours=36)) == {"": 1.5}  # what is not sent is not safe
+        now = (NOW + timedelta(hours=36)).timestamp()
+        said = status(played.root, played.settings, played.ledger, now)["backup"]
+        assert (said["outcome"], said["last_success"]) == ("not_sent", NOW.isoformat())
+        assert "is it mounted" in said["message"]
+
+    def test_that_there_was_never_one_is_known_too(self, played):
+        assert self.missed(played, NOW) is None  # nothing is there yet that could be lost
+        played.done("detect", played.arrive(0))
+        first = datetime.fromtimestamp(played.ledger.value("SELECT min(finished) FROM attempts"), UTC)
+        assert self.missed(played, first + timedelta(hours=48)) == {"": 2.0}
+        (played.root.state / "backup.json").write_text("")  # as a power cut may leave it
+        assert self.missed(played, first + timedelta(hours=48)) == {"": 2.0}
+        assert backup.run(played.root, played.settings, NOW, print)
+        assert self.missed(played, NOW) == {"": 0.0}

@@ -23,7 +23,7 @@ import yaml
 from contimg import __version__, files
 from contimg.config import Settings
 from contimg.errors import BundleError, ChangedError, ContimgError, StoreError
-from contimg.ops import bundle
+from contimg.ops import bundle, outcome
 from contimg.ops.contents import Contents, Entry, checksummed, guarded, listing, unchanged
 from contimg.ops.lock import present
 from contimg.ops.store import Store, open_store, sync_folder
@@ -96,40 +96,38 @@ def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], 
         If the data root is not there.
     """
     present(root)
-    path = root.state / "backup.json"
-    outcome = {"last_success": None, "since": _iso(now), **(last_outcome(root) or {})}
+    came_to = {"last_success": None, "since": _iso(now), **(last_outcome(root) or {})}
     destination_now = settings.backup.destination
-    sent = outcome.get("sent", []) if outcome.get("destination") == destination_now else []
-    outcome |= {"last_attempt": _iso(now), "outcome": "failed", "message": "it broke off"}
-    outcome |= {"destination": destination_now, "sent": sent}
+    sent = came_to.get("sent", []) if came_to.get("destination") == destination_now else []
+    came_to |= {"last_attempt": _iso(now), "outcome": "failed", "message": "it broke off"}
+    came_to |= {"destination": destination_now, "sent": sent}
     try:
         made, missed = make(root, settings, now)
-        outcome |= {"snapshot": made.name, "size": made.stat().st_size, "missed": missed}
+        came_to |= {"snapshot": made.name, "size": made.stat().st_size, "missed": missed}
         say(f"snapshot: {made}, {made.stat().st_size / 1e6:.1f} MB")
         for line in missed:
             say(f"not in it: {line}")
-        outcome["outcome"] = "not_sent"
+        came_to["outcome"] = "not_sent"
         for name in send(root, settings, sent):
             say(f"sent: {name}")
         complete = not missed
-        outcome |= {"outcome": "ok" if complete else "incomplete", "message": "; ".join(missed)}
+        came_to |= {"outcome": "ok" if complete else "incomplete", "message": "; ".join(missed)}
         if complete:
-            outcome |= {"last_success": _iso(now), "since": _iso(now)}
-        for name in drop_old(root, settings, now, outcome["last_success"]):
+            came_to |= {"last_success": _iso(now), "since": _iso(now)}
+        for name in drop_old(root, settings, now, came_to["last_success"]):
             say(f"dropped: {name}")
         return complete
     except (ContimgError, OSError) as error:
-        outcome["message"] = str(error)
-        say(f"{outcome['outcome']}: {error}")
+        came_to["message"] = str(error)
+        say(f"{came_to['outcome']}: {error}")
         return False
     finally:
-        files.write_json(path, outcome)
+        outcome.write(root, "backup", came_to)
 
 
 def last_outcome(root: DataRoot) -> dict[str, Any] | None:
     """What `run` left: `outcome` (ok, incomplete, not_sent, failed), `message`, `since` when nothing new is safe."""
-    path = root.state / "backup.json"
-    return dict(files.read_json(path)) if path.exists() else None
+    return outcome.read(root, "backup")
 
 
 def make(root: DataRoot, settings: Settings, now: datetime) -> tuple[Path, list[str]]:

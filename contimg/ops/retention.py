@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from contimg import files
 from contimg.config import Settings
 from contimg.errors import ChangedError, ConfigError, ContimgError, StoreError
-from contimg.ops import archive, removal
+from contimg.ops import archive, outcome, removal
 from contimg.ops.archive import Unit
 from contimg.ops.contents import listing, unchanged
 from contimg.ops.facts import Aged, Facts, gather, look_again
@@ -168,21 +167,20 @@ def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], 
         failed.append({"what": "retention", "why": str(error)})
         raise
     finally:
-        outcome = {
+        content = {
             "when": now.isoformat(timespec="seconds"),
             "removed": removed,
             "failed": failed,
             "kept": [{"what": f"{unit.kind} {unit.group}", "why": reason} for unit, reason in decided.kept[:_SHOWN]],
             "free": shutil.disk_usage(root.root).free,
         }
-        files.write_json(root.state / "retention.json", outcome)
+        outcome.write(root, "retention", content)
     return len(failed)
 
 
 def last_outcome(root: DataRoot) -> dict[str, Any] | None:
     """What `run` left: `when`, what was `removed`, what `failed` and why, and what was `kept`."""
-    path = root.state / "retention.json"
-    return dict(files.read_json(path)) if path.exists() else None
+    return outcome.read(root, "retention")
 
 
 def perform(plan: Plan, root: DataRoot, settings: Settings, now: datetime) -> Iterator[tuple[Removal, str | None]]:

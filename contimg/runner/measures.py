@@ -31,8 +31,13 @@ def measure(root: DataRoot, ledger: Ledger, settings: Settings, now: float) -> d
     if age is not None:
         found["calibration_age_hours"] = {"": age}
     saved, retained = backup.last_outcome(root), retention.last_outcome(root)
-    if saved:
-        since = datetime.fromisoformat(saved["since"]).timestamp()
+    # Before the first backup, what was made first is what is not safe.
+    since = (
+        datetime.fromisoformat(saved["since"]).timestamp()
+        if saved
+        else ledger.value("SELECT min(finished) FROM attempts")
+    )
+    if since is not None:
         found["backups_missed"] = {"": (now - since) / 3600 / settings.backup.every_hours}
     if retained:
         found["retention_failures"] = {"": float(len(retained["failed"]))}
