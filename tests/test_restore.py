@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -210,6 +211,64 @@ def test_a_sidecar_comes_back_only_with_its_product(saved):
     run(saved)
     assert [saved.root.ms_sidecar(name).exists() for name in (gone, archived, there)] == [False, True, True]
     assert [saved.root.image(name, "json").exists() for name in (gone, archived, there)] == [False, False, True]
+
+
+def test_what_no_longer_holds_does_not_come_back(saved):
+    held, lost, released, done = (f"2026022{n}T000000" for n in range(1, 5))
+    for name in (held, lost, released, done):
+        raw = [{"name": f"{name}.hdf5", "from": f"incoming/{name}.hdf5"}]
+        files.write_json(saved.root.quarantine(name) / "reason.json", {"group": name, "files": raw})
+    for name in ("20260227T000000", "20260228T000000"):
+        files.write_json(saved.root.requests / f"{name}.json", {"id": name})
+    backup.make(saved.root, saved.settings, NOW + timedelta(days=1))
+    before = tree(saved.root.quarantine(held))
+    shutil.rmtree(saved.root.quarantine(lost))
+    for name in (released, done):
+        shutil.rmtree(saved.root.quarantine(name))
+    (saved.root.incoming / f"{released}.hdf5").touch()
+    files.write_json(saved.root.image(done, "json"), {"group": done})
+    shutil.rmtree(saved.root.requests)
+    files.write_json(saved.root.requests / "closed" / "20260227T000000.json", {"state": "closed"})
+    said = run(saved)
+    assert tree(saved.root.quarantine(held)) == before
+    assert (saved.root.quarantine(lost) / "reason.json").exists()
+    assert not saved.root.quarantine(released).exists()
+    assert not saved.root.quarantine(done).exists()
+    assert [path.name for path in saved.root.requests.glob("*.json")] == ["20260228T000000.json"]
+    assert "1 left out, closed since" in said[-2]
+    assert "2 left out, released since" in said[-2]
+
+
+def test_what_could_not_be_saved_is_told(saved):
+    saved.root.ledger.write_bytes(b"noise" * 1000)
+    backup.make(saved.root, saved.settings, NOW + timedelta(days=1))
+    assert run(saved)[0].startswith("could not be saved then: ")
+    with pytest.raises(BundleError, match="holds no ledger; nothing was changed"):
+        run(saved, "ledger")
+    assert saved.root.ledger.read_bytes() == b"noise" * 1000
+
+
+def test_an_archived_copy_is_no_snapshot(saved):
+    name = sorted(path.stem for path in saved.root.groups.iterdir())[0]
+    store = archive.configured(saved.settings)
+    record, _ = archive.put(store, saved.root, Unit("ms", name, (saved.root.ms(name),)), NOW)
+    spec = str(Path(store.destination) / record.name)
+    with pytest.raises(BundleError, match="is no snapshot; nothing was changed"):
+        restore.restore(restore.find(spec, saved.root, saved.settings), saved.root, "all", NOW, print)
+    assert not (saved.root.root / "set-aside").exists()
+
+
+def test_without_room_to_unpack_nothing_is_touched(saved, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(small)], check=False).returncode:
+        pytest.skip("may not mount")
+    try:
+        with pytest.raises(StoreError, match=r"No space left on device.*; nothing was changed"):
+            run(saved, root=DataRoot(small))
+        assert not any(small.iterdir())
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
 
 
 def test_snapshots_are_found_by_path_name_and_latest(saved, tmp_path):

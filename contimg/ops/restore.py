@@ -2,7 +2,8 @@
 
 What has to make way is moved to `set-aside/<time>/`. What is on disk whole and newer than the snapshot's stays. A
 sidecar comes back only where its product is, on disk or in the archive: otherwise it would claim what is not so, and
-the product would not be made again. Stopped anywhere, a second run completes: what is in place already is recognised.
+the product would not be made again; a request or a quarantine's reason comes back only if it still holds. Stopped
+anywhere, a second run completes: what is in place already is recognised.
 """
 
 from __future__ import annotations
@@ -75,20 +76,21 @@ def restore(found: Found, root: DataRoot, only: str, now: datetime, say: Callabl
     Raises
     ------
     StoreError, BundleError
-        If the snapshot cannot be read whole; nothing has then been touched.
+        If it is no snapshot, cannot be read or unpacked whole, or holds nothing of what is wanted; nothing has then
+        been touched.
     """
     workspace = root.root / ".restoring"
     files.remove(workspace)  # of a restore that was killed
     workspace.mkdir(parents=True)
     try:
-        try:
-            with found.store.read(found.name) as stream:
-                contents = bundle.extract(stream, workspace, lambda entry: _wanted(entry, only))
-        except BundleError as error:
-            raise BundleError(f"{found.store.destination}: {found.name}: {error}") from None
+        contents = _unpacked(found, workspace, only)
         _check_ledger(workspace / "state" / root.ledger.name)
         aside = root.root / "set-aside" / now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
         units = _units(contents, only)
+        for line in contents.about["missed"]:
+            say(f"could not be saved then: {line}")
+        if not units:
+            raise BundleError(f"{found.store.destination}: {found.name}: holds no {only}; nothing was changed")
         for unit in units:
             guarded(root.root, root.root / unit)
         work = _Restore(contents, workspace, root, aside)
@@ -103,6 +105,19 @@ def restore(found: Found, root: DataRoot, only: str, now: datetime, say: Callabl
     say("in all: " + ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())))
     if aside.exists():
         say(f"what made way is in {aside}")
+
+
+def _unpacked(found: Found, workspace: Path, only: str) -> Contents:
+    try:
+        with found.store.read(found.name) as stream:
+            contents = bundle.extract(stream, workspace, lambda entry: _wanted(entry, only))
+        if contents.about.get("kind") != "snapshot":
+            raise BundleError("it is no snapshot; nothing was changed")
+        return contents
+    except BundleError as error:
+        raise BundleError(f"{found.store.destination}: {found.name}: {error}") from None
+    except OSError as error:
+        raise StoreError(f"{workspace}: {found.name} cannot be unpacked ({error}); nothing was changed") from None
 
 
 def _wanted(entry: Entry, only: str) -> bool:
@@ -142,8 +157,8 @@ class _Restore:
     def place(self, unit: str) -> str:
         """Put one unit in its place; returns what became of it."""
         target = self.root.root / unit
-        if not _has_product(self.root, Path(unit)):
-            return "left out, to be made again"
+        if why := _superseded(self.root, Path(unit), self.workspace):
+            return f"left out, {why}"
         rivals = [target]
         if target == self.root.ledger:
             rivals += [target.with_name(target.name + side) for side in ("-wal", "-shm")]
@@ -163,13 +178,21 @@ class _Restore:
         return "restored"
 
 
-def _has_product(root: DataRoot, unit: Path) -> bool:
-    """Whether what a sidecar stands for is there, or in the archive; other files stand for themselves."""
+def _superseded(root: DataRoot, unit: Path, workspace: Path) -> str | None:
+    """Why a small file must not come back: what it says is no longer so; None if it may."""
     products: dict[str, Callable[[str], Path]] = {"ms": root.ms, "images": root.image, "mosaics": root.mosaic}
-    if unit.parts[0] not in products:
-        return True
-    folder, group = unit.parts[0], group_of(unit)
-    return products[folder](group).exists() or is_removed(root, folder.replace("images", "image"), group)
+    folder = unit.parts[0]
+    if folder in products:
+        group = group_of(unit)
+        there = products[folder](group).exists() or is_removed(root, folder.replace("images", "image"), group)
+        return None if there else "to be made again"
+    if folder == "requests" and (root.requests / "closed" / unit.name).exists():
+        return "closed since"
+    if folder == "quarantine":
+        raw = (root.root / file["from"] for file in files.read_json(workspace / unit)["files"])
+        if root.image(unit.parts[1], "json").exists() or any(path.exists() for path in raw):
+            return "released since"
+    return None
 
 
 def _whole(path: Path) -> bool:
