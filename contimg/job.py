@@ -172,8 +172,8 @@ def set_back(attempts: Path, rule: str, sidecar: Path, products: Iterable[Path])
     last = last_attempt(attempts, rule)
     try:
         made = files.read_json(sidecar)["made"]
-        if last is None or last["outcome"] != "failed" or last["attempt"] <= made["attempt"]:
-            return False
+        if last is None or last["outcome"] != "failed" or last["started"] <= made["started"]:
+            return False  # by time: when old logs have gone, attempts are counted from 1 again
         moment = datetime.fromisoformat(made["written"]).timestamp()
     except (OSError, ValueError, KeyError):
         return False

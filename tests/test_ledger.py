@@ -75,6 +75,16 @@ def test_failures_count_by_class_from_a_mark(ledger: Ledger) -> None:
     assert ledger.failures(unit, mark) == {"other": 2}
 
 
+def test_attempts_that_are_counted_from_1_again_are_new(ledger: Ledger) -> None:
+    unit = "20260112T080000"
+    ledger.add_attempts([failed(unit, 1), failed(unit, 2)])
+    mark = ledger.last_attempt_id()
+    again = failed(unit, 1, "disk_full", finished=2_000_000.0)  # its logs have gone meanwhile
+    assert ledger.add_attempts([again]) == [again]
+    assert ledger.add_attempts([again]) == []
+    assert ledger.failures(unit, mark) == {"disk_full": 1}
+
+
 def test_a_transaction_is_all_or_nothing(ledger: Ledger) -> None:
     with pytest.raises(ZeroDivisionError), ledger.transaction():
         ledger.put_group(row("20260112T080000"))

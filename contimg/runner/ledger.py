@@ -178,9 +178,16 @@ class Ledger:
     # Attempts
 
     def add_attempts(self, attempts: Iterable[AttemptRow]) -> list[AttemptRow]:
-        """Store attempts; returns those that were not known."""
+        """Store attempts; returns those that were not known.
+
+        When a group's old logs have gone, its attempts are counted from 1 again: new ones take the old ones' place.
+        """
         new = []
         for attempt in attempts:
+            self.write(
+                "DELETE FROM attempts WHERE unit = ? AND rule = ? AND number = ? AND started != ?",
+                *(attempt.unit, attempt.rule, attempt.number, attempt.started),
+            )
             if self._put("attempts", attempt, "OR IGNORE"):
                 new.append(attempt)
         return new
