@@ -370,6 +370,15 @@ class Backup(_Section):
     """Longest time (min) for one transfer to or from a remote."""
 
 
+class Cache(_Section):
+    """Parsed sky catalogues, in state/cache of the data root, shared by all jobs."""
+
+    enabled: bool = Field(default=True, json_schema_extra={"env": "ENABLE_CACHING"})
+    ttl_seconds: Positive = Field(default=3600, json_schema_extra={"env": "CACHE_TTL_SECONDS"})
+    """Entries that were not used for so long (s) go."""
+    max_mb: Positive = 500
+
+
 class Settings(_Section):
     """All settings. Only `data_root` has no default."""
 
@@ -386,6 +395,7 @@ class Settings(_Section):
     sky_catalogue: SkyCatalogue = SkyCatalogue()
     quality: Quality = Quality()
     mosaic: Mosaic = Mosaic()
+    cache: Cache = Cache()
     limits: Limits = Limits()
     retention: Retention = Retention()
     archive: Archive = Archive()

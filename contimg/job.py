@@ -31,7 +31,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import psutil
 
-from contimg import __version__, config, files
+from contimg import __version__, cache, config, files
 from contimg.errors import (
     ContimgError,
     DiskFullError,
@@ -284,9 +284,9 @@ class _Job:
                 status, usage = _wait(child, self.time_limit_s)
                 record["peak_memory_mb"] = round(usage.ru_maxrss / 1024)
                 record["cpu_s"] = round(usage.ru_utime + usage.ru_stime, 2)
-                result = _result(status, answer)
-                self._commit(task, result, record)
-                record |= {"outcome": "ok"}
+                content = _result(status, answer)
+                self._commit(task, content["result"], record)
+                record |= {"outcome": "ok", "cache": content["cache"]}
             except Exception as error:  # noqa: BLE001 — whatever it was, it is recorded and the job fails
                 known = as_contimg_error(error)
                 record |= {
@@ -372,7 +372,8 @@ def _child(step: Step, task: Task, answer: BinaryIO) -> NoReturn:
         _keep_to_threads(task.threads)
         _keep_out_of_home(task.settings.data_root / "state" / "cache")
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
-        content = {"result": dict(step(task) or {})}
+        counts = cache.open_for_process(task.settings)
+        content = {"result": dict(step(task) or {}), "cache": counts}
         code = 0
     except BaseException as error:  # noqa: BLE001 — the parent tells it; nothing may leave this process otherwise
         traceback.print_exc()
@@ -441,7 +442,7 @@ class _RecordedError(ContimgError):
 
 
 def _result(status: int, answer: BinaryIO) -> Mapping[str, Any]:
-    """What the child returned.
+    """What the child returned: the step's result, and how often the cache served it.
 
     Raises
     ------
@@ -456,7 +457,7 @@ def _result(status: int, answer: BinaryIO) -> Mapping[str, Any]:
         raise JobDiedError(f"its process ended with code {os.waitstatus_to_exitcode(status)} and without a word")
     content = json.loads(said)
     if "result" in content:
-        return dict(content["result"])
+        return dict(content)
     error = type(content["error_type"], (_RecordedError,), {})(content["message"])
     error.error_class = ErrorClass(content["error_class"])
     raise error

@@ -86,6 +86,7 @@ def test_a_finished_step_leaves_whole_outputs_and_a_record(tmp_path):
     assert sidecar["made"]["rule"] == "image"
     assert sidecar["made"]["inputs"] == {"ms": "in.ms"}
     assert record(tmp_path)["outcome"] == "ok"
+    assert record(tmp_path)["cache"] == {"hits": 0, "misses": 0}
     assert record(tmp_path)["duration_s"] > 0
     assert "working" in (tmp_path / "logs/image.log").read_text()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from contimg import cache
 from contimg.errors import CatalogueError
 from contimg.science.calibrator import UNKNOWN_SPECTRAL_INDEX
 
@@ -35,6 +36,15 @@ def read(path: Path, min_flux_jy: float) -> SkyCatalogue:
         If the file cannot be read, a column is missing or a value is not a number.
     """
     try:
+        return SkyCatalogue(
+            **cache.arrays(path, f"sky catalogue over {min_flux_jy!r} Jy", lambda: _parsed(path, min_flux_jy))
+        )
+    except OSError as error:
+        raise CatalogueError(f"{path}: cannot be read as a sky catalogue: {error}") from error
+
+
+def _parsed(path: Path, min_flux_jy: float) -> dict[str, np.ndarray]:
+    try:
         with path.open(encoding="utf-8") as stream:
             header = [name.strip() for name in stream.readline().split(",")]
             missing = [name for name in _COLUMNS if name not in header]
@@ -43,10 +53,10 @@ def read(path: Path, min_flux_jy: float) -> SkyCatalogue:
             names = [*_COLUMNS, _OPTIONAL] if _OPTIONAL in header else [*_COLUMNS]
             places = [header.index(name) for name in names]
             values = np.loadtxt(stream, delimiter=",", usecols=places, ndmin=2).reshape(-1, len(names))
-    except (OSError, ValueError, IndexError) as error:
+    except (ValueError, IndexError) as error:
         raise CatalogueError(f"{path}: cannot be read as a sky catalogue: {error}") from error
     if not np.isfinite(values).all() or (np.abs(values[:, 1]) > 90).any():
         raise CatalogueError(f"{path}: a position or flux is impossible; correct it or unset sky_catalogue.path")
     values = values[values[:, 2] >= min_flux_jy]
     index = values[:, 3] if len(names) > len(_COLUMNS) else np.full(len(values), UNKNOWN_SPECTRAL_INDEX)
-    return SkyCatalogue(values[:, 0], values[:, 1], values[:, 2], index)
+    return dict(zip((*_COLUMNS, _OPTIONAL), (*values[:, :3].T, index), strict=True))
