@@ -55,6 +55,12 @@ BAND        A B C D    FLUX(Jy)    UVMIN(kL)  UVMAX(kL)
 
 0005+100   J2000  A 00h05m00.0000s    10d00'00.000"
 -----------------------------------------------------
+
+0017+815   J2000  A 00h17m08.474953s  81d35'08.136330"  Aug01  CJ2
+-----------------------------------------------------
+BAND        A B C D    FLUX(Jy)    UVMIN(kL)  UVMAX(kL)
+=====================================================
+ 20cm    L  S S S C       0.70             6         visplot
 """
 
 
@@ -82,8 +88,8 @@ def _by_name(sources: list[Calibrator]) -> dict[str, Calibrator]:
 def test_manual_keeps_what_has_an_l_band_flux(manual: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         found = _by_name(read_manual(manual))
-    assert list(found) == ["0834+555", "0001-060", "0002+100"]
-    assert "3 sources with a flux at 20 cm; 3 without" in caplog.text
+    assert list(found) == ["0834+555", "0001-060", "0002+100", "0017+815"]
+    assert "4 sources with a flux at 20 cm; 3 without" in caplog.text
     bright = found["0834+555"]
     assert bright.ra_deg == pytest.approx(15 * (8 + 34 / 60 + 54.904117 / 3600), abs=1e-9)
     assert bright.dec_deg == pytest.approx(55 + 34 / 60 + 21.07098 / 3600, abs=1e-9)
@@ -96,8 +102,8 @@ def test_manual_keeps_what_has_an_l_band_flux(manual: Path, caplog: pytest.LogCa
 
 def test_manual_tells_compact_from_extended(manual: Path) -> None:
     compact = {name: source.compact for name, source in _by_name(read_manual(manual)).items()}
-    # UVMAX 100; UVMAX 7, under the array's 12 kilo-wavelengths; a lone 6 under UVMIN is no UVMAX.
-    assert compact == {"0834+555": True, "0001-060": False, "0002+100": True}
+    # UVMAX 100; UVMAX 7, under the array's 12 kilo-wavelengths; a lone 6 under UVMIN is no UVMAX; the code C occurs.
+    assert compact == {"0834+555": True, "0001-060": False, "0002+100": True, "0017+815": True}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,10 @@ class Scene:
     def update(self, now: datetime) -> requests.Change | None:
         return requests.update(self.root, self.settings, now)
 
-    def next_usable(self, after: datetime) -> datetime:
-        found = upcoming(DECLINATION_DEG, after, catalogue.load(self.settings), self.settings)
-        return next(datetime.fromisoformat(one.to_json()["transit_utc"]) for one in found if one.serves)
+    def usable(self) -> list[datetime]:
+        """The usable transits of the day that begins at noon."""
+        found = upcoming(DECLINATION_DEG, NOON, catalogue.load(self.settings), self.settings)
+        return [datetime.fromisoformat(one.to_json()["transit_utc"]) for one in found if one.serves]
 
 
 @pytest.fixture
@@ -61,16 +63,16 @@ def scene(tmp_path: Path) -> Scene:
 
 def quiet(scene: Scene, hours: float) -> datetime:
     """A moment after which no usable calibrator transits for so long at the declination pointed at."""
-    moment = NOON
-    for _ in range(200):
-        if scene.next_usable(moment) - moment > timedelta(hours=hours):
-            return moment
-        moment += timedelta(minutes=15)
-    raise AssertionError("a calibrator transits all the time")
+    just_after = timedelta(minutes=1)
+    return next(
+        moment + just_after
+        for moment, following in pairwise([NOON, *scene.usable()])
+        if following - moment > timedelta(hours=hours) + just_after
+    )
 
 
 def test_with_a_transit_to_come_in_time_nothing_is_asked_for(scene: Scene) -> None:
-    transit = scene.next_usable(NOON)
+    transit = scene.usable()[0]
     now = transit - timedelta(hours=1)
     scene.set(now - timedelta(hours=1))
     assert scene.update(now) is None
@@ -140,7 +142,7 @@ def test_missed_it_asks_for_another_time(scene: Scene) -> None:
 
 
 def test_a_failed_transit_is_asked_for_again(scene: Scene) -> None:
-    transit = scene.next_usable(NOON)
+    transit = scene.usable()[0]
     now = transit - timedelta(hours=1)
     scene.set(now - timedelta(hours=1.5))
     failed = scene.set(now - timedelta(hours=1), passed=False)
@@ -167,6 +169,15 @@ def test_without_any_set_the_first_calibrator_is_asked_for(scene: Scene) -> None
     request = scene.update(now).request
     assert "there is no good set" in request["reasons"][0]
     assert datetime.fromisoformat(request["transit_utc"]) - now < timedelta(hours=6)
+
+
+def test_somebody_has_time_to_move_the_telescope(scene: Scene) -> None:
+    """What transits within a quarter of an hour is not asked for."""
+    soon = datetime.fromisoformat(scene.update(NOON).request["transit_utc"])
+    [path] = scene.root.requests.glob("*.json")
+    path.unlink()
+    later = scene.update(soon - timedelta(minutes=14)).request
+    assert datetime.fromisoformat(later["transit_utc"]) > soon
 
 
 def test_before_the_first_group_nothing_is_asked_for(tmp_path: Path) -> None:

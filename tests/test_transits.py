@@ -18,14 +18,15 @@ from contimg.config import Settings
 from contimg.errors import ContimgError
 from contimg.paths import jd_to_datetime
 from contimg.science import catalogue
+from contimg.science.calibrator import Calibrator, FluxModel
 from contimg.science.drift import Drift
 from contimg.science.passage import SIDEREAL_DAY, next_transit, transits_during
-from contimg.science.transits import upcoming
+from contimg.science.transits import elsewhere, upcoming
 from contimg.telescope import dsa110
 
 LOCATION = EarthLocation.from_geodetic(dsa110.LONGITUDE_DEG, dsa110.LATITUDE_DEG, dsa110.ELEVATION_M)
 START_JD = 2461065.5 + 0.25
-"""2026 January 25, 06:00 UTC."""
+AFTER = datetime(2026, 1, 25, 6, 0, tzinfo=UTC)
 
 # Right ascensions crowd at the wrap, declinations at the pole, times at midnight and noon, where a Julian day begins.
 RA = st.floats(0, 360, exclude_max=True) | st.floats(0, 1e-3) | st.floats(359.999, 360, exclude_max=True)
@@ -90,6 +91,18 @@ def test_contiguous_groups_share_no_transit_and_lose_none(
     assert sum(claims) == 1
 
 
+def test_a_transit_just_past_is_not_the_next() -> None:
+    random = np.random.default_rng(2)
+    ra, dec = np.radians(random.uniform(0, 360, 100)), np.radians(random.uniform(-20, 88, 100))
+    millisecond = 1e-3 / 86400
+    for one in range(100):
+        [first] = next_transit(START_JD, ra[[one]], dec[[one]])
+        [same] = next_transit(first - 5 * millisecond, ra[[one]], dec[[one]])
+        [following] = next_transit(first + 5 * millisecond, ra[[one]], dec[[one]])
+        assert same == pytest.approx(first, abs=2 * millisecond, rel=0)
+        assert following - first == pytest.approx(SIDEREAL_DAY, abs=3 / 86400)
+
+
 def test_edge_of_a_group_is_half_an_integration_out() -> None:
     ra, dec = np.radians([128.7287672]), np.radians([55.5725197])
     [transit] = next_transit(START_JD, ra, dec)
@@ -115,12 +128,11 @@ def test_lower_culmination_is_no_transit() -> None:
 
 def test_upcoming_is_in_time_order_and_says_what_serves(tmp_path: Path) -> None:
     everything = Settings(data_root=tmp_path)
-    after = datetime(2026, 1, 25, 6, 0, tzinfo=UTC)
-    found = upcoming(54.57, after, catalogue.load(everything), everything)
+    found = upcoming(54.57, AFTER, catalogue.load(everything), everything)
     times = [jd_to_datetime(transit.transit_jd) for transit in found]
     assert times == sorted(times)
-    assert after <= times[0]
-    assert times[-1] < after + timedelta(days=1)
+    assert times[0] >= AFTER
+    assert times[-1] < AFTER + timedelta(days=1)
     by_name = {transit.seen.source.name: transit for transit in found}
     usual = by_name["J0834+5534"]
     assert usual.serves
@@ -128,6 +140,41 @@ def test_upcoming_is_in_time_order_and_says_what_serves(tmp_path: Path) -> None:
     assert not by_name["3C295"].serves
     assert "extended" in by_name["3C295"].reason
     assert "3C286" not in by_name
+
+
+def test_each_source_is_in_what_comes_once(tmp_path: Path) -> None:
+    """Though two may transit at nearly the same time."""
+    pair = [
+        Calibrator(name, ra_deg, 54.6, FluxModel.power_law(flux_jy, 0.0, "test"))
+        for name, ra_deg, flux_jy in (("bright", 40.0, 9.0), ("faint", 40.1, 0.5))
+    ]
+    found = upcoming(54.57, AFTER, pair, Settings(data_root=tmp_path))
+    assert [one.seen.source.name for one in found] == ["bright", "faint"]
+    assert [one.serves for one in found] == [True, False]
+
+
+def test_elsewhere_only_what_serves_and_is_high_enough(tmp_path: Path) -> None:
+    def at(name: str, ra_deg: float, dec_deg: float, flux_jy: float = 5.0, compact: bool = True) -> Calibrator:
+        return Calibrator(name, ra_deg, dec_deg, FluxModel.power_law(flux_jy, 0.0, "test"), compact)
+
+    sources = [
+        at("near", 100.0, 50.0),
+        at("nearer", 120.0, 58.0),
+        at("low", 110.0, -28.5),  # culminates at an elevation of 24.3°
+        at("lowest", 110.0, -26.5),
+        at("faint", 115.0, 30.0, 0.9),
+        at("wide", 105.0, 40.0, compact=False),
+        at("blended", 130.0, 20.0),
+        at("blend", 130.5, 20.5, 6.0, compact=False),
+        at("late", 300.0, 54.0),
+    ]
+    settings = Settings(data_root=tmp_path)
+    [first] = next_transit(START_JD, np.radians([100.0]), np.radians([50.0]))
+    begin = jd_to_datetime(first) - timedelta(minutes=1)
+    found = list(elsewhere(54.57, begin, begin + timedelta(hours=3), sources, settings))
+    assert [one.candidate.seen.source.name for one in found] == ["nearer", "near", "lowest"]
+    # Pointed there, it is in the middle of the beam.
+    assert all(one.candidate.seen.separation_deg < 0.03 for one in found)
 
 
 def test_manifest_that_does_not_say_where_is_refused(tmp_path: Path) -> None:

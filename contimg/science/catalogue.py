@@ -1,4 +1,4 @@
-"""The catalogue of calibrators: flux standards, a table of bright L-band calibrators, and the user's own lists.
+"""The catalogue of calibrators: flux standards, a part of the VLA Calibrator Manual, and the user's own lists.
 
 Where two lists hold the same source, the first of these counts: the user's CSV lists, the flux standards, the user's
 lists in the VLA manual's form, our table. (The manual's fluxes are round and decades old, so for a flux standard
@@ -53,7 +53,7 @@ def load_standards() -> list[Calibrator]:
 
 
 def load_table() -> list[Calibrator]:
-    """Our table of bright L-band calibrators at the declinations that the telescope has used."""
+    """The sources of the VLA Calibrator Manual around the declinations that the telescope has used."""
     with as_file(_data("calibrators.csv")) as path:
         return catalogue_files.read_csv(path)
 

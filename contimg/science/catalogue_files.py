@@ -31,7 +31,7 @@ _POSITION = re.compile(
     r"(?:[A-Z?]\s+)?(\d\d?)h(\d\d?)m(\d\d?(?:\.\d*)?)s\s+([+-]?)\s*(\d\d?)d(\d\d?)'(\d\d?(?:\.\d*)?)(?:\"|'')"
 )
 _BAND = re.compile(r"\s*[\d.]+\s*cm\s+([A-Z])\b(.*)")
-_CODES = re.compile(r"(?:\s+([PSWX?])){4}(?=\s|$)", re.IGNORECASE)
+_CODES = re.compile(r"(?:\s+([PSWXC?])){4}(?=\s|$)", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<!\S)(?:\d+\.?\d*|\.\d+)(?!\S)")
 _OTHER_BANDS_HZ = {"C": 4.86e9, "X": 8.4e9}
 _UVMAX_GAP = 17
@@ -129,7 +129,7 @@ class _Record:
         if codes is None and band != "L":
             return
         if codes is None:
-            raise _bad(path, number, f"no codes (P, S, W, X or ?) of the four arrays in band {band}")
+            raise _bad(path, number, f"no codes (P, S, W, X, C or ?) of the four arrays in band {band}")
         flux = _NUMBER.search(rest, codes.end())
         if flux is None or rest[codes.end() : flux.start()].strip():
             return

@@ -17,7 +17,7 @@ from contimg.paths import DataRoot
 from contimg.science.calibrator import Calibrator
 from contimg.science.detect import Candidate, judge
 from contimg.science.drift import Drift
-from contimg.science.passage import MAIN_LOBE_RAD, next_transit
+from contimg.science.passage import BAND_CENTRE_HZ, MAIN_LOBE_RAD, next_transit
 from contimg.telescope import dsa110, meridian
 
 LOWEST_ELEVATION_DEG = 25.0
@@ -92,7 +92,9 @@ def elsewhere(
     apparent_deg = np.degrees(apparent[:, 0])
     times = next_transit(after_jd, ra, dec)
     high = np.abs(apparent_deg - dsa110.LATITUDE_DEG) <= 90 - LOWEST_ELEVATION_DEG
-    within = np.flatnonzero(high & (times <= until_jd))
+    least_jy = settings.calibration.min_apparent_flux_jy
+    fit = np.array([source.compact and source.flux(BAND_CENTRE_HZ) >= least_jy for source in sources], bool)
+    within = np.flatnonzero(high & fit & (times <= until_jd))
     for i in within[np.argsort(np.abs(apparent_deg[within] - declination_deg), kind="stable")]:
         _, candidates = judge(Drift.centred(float(times[i]), float(apparent_deg[i])), sources, settings)
         for candidate in candidates:
