@@ -128,6 +128,7 @@ def test_the_whole_chain(site: Site) -> None:
     stale = site.image()
     assert (stale["verdict"], stale["interpolated"], stale["history"]) == ("stale", False, [])
     assert stale["age_hours"] == pytest.approx(31.5, abs=0.01)
+    assert (stale["coverage"]["observations"], stale["coverage"]["share"], stale["coverage"]["met"]) == (2, 0, False)
     assert "last known good" in stale["warning"]
     assert plane(root.image(TARGET))[2]["VERDICT"] == site.mosaic()["verdict"] == "stale"
     assert "ERROR" in root.log(TARGET, "select").read_text()
@@ -137,6 +138,7 @@ def test_the_whole_chain(site: Site) -> None:
     site.change_set(BEFORE)
     fresh = site.image()
     assert (fresh["verdict"], fresh["interpolated"]) == ("fresh", False)
+    assert (fresh["coverage"]["share"], fresh["coverage"]["met"]) == (1, True)
     assert [one["verdict"] for one in fresh["history"]] == ["stale"]
     assert fresh["history"][0]["noise_jy"] == stale["noise_jy"]
     assert plane(root.image(TARGET))[2]["VERDICT"] == site.mosaic()["verdict"] == "fresh"

@@ -88,6 +88,47 @@ def test_a_mean_of_complex_gains_would_be_wrong() -> None:
     assert phase_deg > 100
 
 
+def test_amplitudes_in_the_gains_are_interpolated_as_those_in_the_bandpass_are() -> None:
+    """However the solver divides them: here all of it is in the gains."""
+    true = truth()
+    both = bracket(true)
+
+    def moved(one: Gains) -> Gains:
+        level = np.abs(one.bandpass).mean(axis=1)
+        return replace(one, bandpass=one.bandpass / level[:, None], gain=one.gain * level)
+
+    values, _ = Bracketed(moved(both.before), moved(both.after)).evaluate(TARGET, FREQUENCIES)
+    amplitude, phase_deg = errors(values, true)
+    assert amplitude < 0.005
+    assert phase_deg < 1.0
+
+
+def test_the_nearer_side_serves_where_nothing_is_interpolated() -> None:
+    """Whichever it is; and of each side, its solution nearest in time."""
+    true = truth()
+    both = bracket(true, error=np.radians(12))
+    for hours, near, last in ((0.7, both.before, -1), (2.3, both.after, 0)):
+        times = START + hours * HOUR + np.arange(24) * 12.885
+        gains, report = both.at(times)
+        unclear = [int(name) - 1 for name in report["nearest"]]
+        reference = int(report["reference_antenna"]) - 1
+        said = near.gain[last] / np.exp(1j * np.angle(near.gain[last, reference]))
+        got = gains.gain[0] / np.exp(1j * np.angle(gains.gain[0, reference]))
+        assert len(unclear) > ANTENNAS / 2
+        np.testing.assert_allclose(np.abs(got[unclear]), np.abs(said[unclear]), rtol=1e-4)
+
+
+def test_lost_solutions_do_not_move_a_phase() -> None:
+    """A line is fitted to those that are there, and taken at the middle of the set."""
+    true = truth()
+    both = bracket(true)
+    gain_good = both.before.gain_good.copy()
+    gain_good[3:, 6:] = False
+    values, good = Bracketed(replace(both.before, gain_good=gain_good), both.after).evaluate(TARGET, FREQUENCIES)
+    assert good.all()
+    assert errors(values, true)[1] < 1.0
+
+
 def test_noise_in_the_solutions_is_borne() -> None:
     true = truth()
     both = bracket(true, error=np.radians(0.5))
@@ -124,6 +165,16 @@ def test_one_noisy_antenna_leaves_the_others_alone() -> None:
     others = [a for a in range(ANTENNAS) if a != 7]
     values, _ = gains.evaluate(TARGET, FREQUENCIES)
     assert errors(values, true, antennas=others)[1] < 1.0
+
+
+def test_solutions_that_happen_to_lie_on_a_line_are_not_trusted_more_than_others() -> None:
+    both = bracket(truth(), error=np.radians(12))
+    straight = []
+    for one in (both.before, both.after):
+        gain = one.gain.copy()
+        gain[:, 7] = gain[:, 0] * np.exp(1j * 1e-3 * (one.times_mjd_s - START))[:, None]  # 0 is the reference
+        straight.append(replace(one, gain=gain))
+    assert "8" in Bracketed(*straight).at(TARGET)[1]["nearest"]
 
 
 def test_an_antenna_with_one_good_side_uses_that_side() -> None:
@@ -198,6 +249,10 @@ def test_turns_are_counted_either_way(turns: int) -> None:
     # Half a turn off what the rates say, either number of turns would do.
     off = replace(last, rate=rate + np.pi / (hours * HOUR) * 2)
     assert not turned_rad(first, off)[1].any()
+    # Rates that differ by three turns over that time: the phase does not drift steadily, whatever their mean says.
+    bent = [replace(one, rate=rate + np.pi * 3 * sign / (hours * HOUR)) for one, sign in ((first, 1), (last, -1))]
+    assert turned_rad(*bent)[0] == pytest.approx(angle)
+    assert not turned_rad(*bent)[1].any()
     # Rates that err by a quarter of a turn over the time between decide nothing.
     unsure = replace(first, rate_error=np.full((1, 1), 4.0 / (hours * HOUR)))
     assert not turned_rad(unsure, last)[1].any()

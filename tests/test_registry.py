@@ -48,7 +48,7 @@ def test_all_sets_in_reach_and_the_good_ones_beyond(root: DataRoot, settings: Se
     before = put(root, NOON - timedelta(hours=40))
     put(root, NOON - timedelta(hours=20), passed=False)
     put(root, NOON - timedelta(hours=60))
-    put(root, NOON + timedelta(hours=7), passed=False)
+    put(root, NOON + timedelta(days=8), passed=False)
     later = put(root, NOON + timedelta(days=9))
     registry = Registry(root, settings)
     assert groups(registry.near(NOON, timedelta(hours=6))) == near

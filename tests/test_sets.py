@@ -80,7 +80,8 @@ def registry(tmp_path, tables, monkeypatch):
         )
     path = synthetic.root.set("20260201T140000")
     content = files.read_json(path)
-    files.write_json(path, {**content, "quality": {"passed": False, "reasons": ["phase scatter 40°"]}})
+    measured = {"snr_median": 81.4, "phase_scatter_deg": 40.2, "flagged_solutions": 0.125}
+    files.write_json(path, {**content, "quality": {**measured, "passed": False, "reasons": ["phase scatter 40°"]}})
     monkeypatch.setenv("CONTIMG_DATA_ROOT", str(synthetic.root.root))
     return synthetic
 
@@ -89,7 +90,7 @@ def test_the_list_says_what_serves_at_a_time(registry, capsys):
     assert main(["sets", "--at", "2026-02-01T10:30"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[6] for line in lines[:3]] == ["serves", "serves", "failed"]
-    assert "phase scatter" in lines[2]
+    assert lines[2].endswith("SNR 81, scatter 40.2°, 12% flagged; failed its quality gate: phase scatter 40°")
     assert lines[3] == (
         "a target at 2026-02-01 10:30 UTC gets: fresh from 20260201T080000 and 20260201T130000, 2.5 h away"
     )
@@ -112,13 +113,17 @@ def test_what_is_broken_is_found(registry, capsys):
     (second / "bandpass.cal" / "table.dat").write_bytes(b"noise" * 100)
     content = files.read_json(third / "set.json")
     content["antennas"][1]["delay_ns"] = [4.0, 5.0]
+    content["antennas"][2]["amplitude"] = [3.0, 3.3]
     files.write_json(third / "set.json", content)
     unfinished = registry.root.calibration("20260201T200000")
     shutil.copytree(third / "gain.cal", unfinished / "gain.cal")
     faults = sets.check(registry.root)
     assert faults[first.name] == ["gain.cal missing"]
     assert "CASA cannot read it" in faults[second.name][0]
-    assert faults[third.name] == ["antenna 2: delays of [4.0, 4.0] ns, set.json has [4.0, 5.0]"]
+    assert faults[third.name] == [
+        "antenna 2: delays of [4.0, 4.0] ns, set.json has [4.0, 5.0]",
+        "antenna 3: amplitude 3.0, set.json has 3.3",
+    ]
     assert "set.json cannot be read" in faults["20260201T200000"][0]
     assert main(["sets", "check"]) == 1
     assert "broken: 20260201T080000: gain.cal missing" in capsys.readouterr().err

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     for one in lines:
         print(
             f"{one.set.group}  {one.set.calibrator:12} {one.set.observed:%Y-%m-%d %H:%M}  {one.age_hours:8.1f} h  "
-            f"{one.state:6} {one.set.failures if one.state == 'failed' else ''}".rstrip()
+            f"{one.state:6}  {one.quality}".rstrip()
         )
     print(f"a target at {moment:%Y-%m-%d %H:%M} UTC gets: {serving}")
     return 0

@@ -20,6 +20,11 @@ from contimg.science import isolated
 from contimg.science.chain import choose
 from contimg.science.registry import CalibrationSet, Registry
 
+_MEASURED = {
+    "snr_median": "SNR {:.0f}",
+    "phase_scatter_deg": "scatter {:.1f}°",
+    "flagged_solutions": "{:.0%} flagged",
+}
 _SAME = 0.02
 """Delays (ns) and median amplitudes (relative) nearer than this are those of `set.json`; others differ by more."""
 
@@ -33,6 +38,8 @@ class Line:
     """From the set's observation to the moment; negative if it was observed later."""
     state: str
     """serves, active, failed, or empty for a good set that is not active."""
+    quality: str
+    """What was measured of it, and why it failed."""
 
 
 def listed(root: DataRoot, settings: Settings, moment: datetime, days: float | None) -> tuple[list[Line], str]:
@@ -47,11 +54,22 @@ def listed(root: DataRoot, settings: Settings, moment: datetime, days: float | N
             return "failed"
         return "serves" if one.path in serving else "active" if one.active(moment) else ""
 
-    lines = [Line(one, (moment - one.observed) / timedelta(hours=1), state(one)) for one in found]
+    lines = [
+        Line(one, (moment - one.observed) / timedelta(hours=1), state(one), _quality(root, one)) for one in found
+    ]
     if choice is None:
         return lines, "nothing: it would wait for a calibrator"
     names = " and ".join(one.group for one in choice.sets)
     return lines, f"{choice.standing.verdict} from {names}, {choice.standing.age_hours:.1f} h away"
+
+
+def _quality(root: DataRoot, one: CalibrationSet) -> str:
+    try:
+        measured = files.read_json(root.root / one.path)["quality"]
+        said = [form.format(measured[key]) for key, form in _MEASURED.items() if key in measured]
+    except (OSError, ValueError, KeyError, TypeError):
+        said = []
+    return "; ".join([", ".join(said), *([] if one.passed else [one.failures])]).removeprefix("; ")
 
 
 def check(root: DataRoot) -> dict[str, list[str]]:

@@ -15,7 +15,8 @@ from astropy.io import fits
 import contimg
 from contimg import files
 from contimg.config import Settings
-from contimg.science import interpolate, picture, qa, refine
+from contimg.paths import DataRoot, group_start
+from contimg.science import interpolate, picture, qa, refine, staleness
 from contimg.science.field_image import FieldImage
 from contimg.telescope import dsa110
 
@@ -92,6 +93,7 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     content = {
         "group": chosen["group"],
         **{key: chosen[key] for key in _CALIBRATION},
+        "coverage": staleness.coverage(DataRoot(settings.data_root), settings, group_start(chosen["group"])),
         "interpolation": interpolate.report(solved, made.averaged.times_mjd_s),
         "refinement": refinement,
         "quality": quality,

@@ -40,13 +40,19 @@ def orientation(mjd: np.ndarray) -> Orientation:
     days = np.floor(mjd).astype(int)
     last = _last_day()
     if days.max() + 1 > last:
-        log.warning("the Earth's orientation is known until MJD %d only; renew astropy-iers-data", last)
+        _warn(last)
     before = np.array([_day(min(day, last)) for day in days.tolist()])
     after = np.array([_day(min(day + 1, last)) for day in days.tolist()])
     change = after - before
     change[:, 0] -= np.round(change[:, 0])  # a leap second between the days
     ut1_utc, x, y = (before + (mjd - days)[:, None] * change).T
     return Orientation(ut1_utc, x * _RAD_PER_ARCSEC, y * _RAD_PER_ARCSEC)
+
+
+@cache
+def _warn(last: int) -> None:
+    """Say it once."""
+    log.warning("the Earth's orientation is known until MJD %d only; renew astropy-iers-data", last)
 
 
 @cache
