@@ -183,10 +183,12 @@ class TestFacts:
         far = disks.with_settings(calibration={"nearest_within_hours": 72})
         assert "nobody has looked for its calibrator" in kept(far)["ms", name]
 
-    def test_a_file_that_came_late_keeps_it(self, disks):
-        name = disks.hour(START)[0]
-        disks.stamp(NOW - timedelta(days=8), disks.root.manifest(name))
-        assert kept(disks)["ms", name] == "its files have changed since its image was made"
+    def test_what_its_image_is_due_again_for_keeps_it(self, disks):
+        late, converted, _ = disks.hour(START)
+        disks.stamp(NOW - timedelta(days=8), disks.root.manifest(late), disks.root.ms_sidecar(converted))
+        reasons = kept(disks)
+        assert reasons["ms", late] == f"its image is older than groups/{late}.json"
+        assert reasons["raw", converted] == f"its image is older than ms/2026-02-01/{converted}.json"
 
     def test_a_running_job_keeps_it(self, disks):
         name = disks.hour(START)[0]

@@ -206,8 +206,10 @@ class _Look:
         """Why a group's image is not there whole and for good."""
         if not self.root.image(group, "json").exists():
             return "its image is not made"
-        if _mtime(self.root.manifest(group)) > _mtime(self.root.image(group, "json")):
-            return "its files have changed since its image was made"
+        made = self.root.image(group, "json").stat().st_mtime_ns
+        for source in (self.root.manifest(group), self.root.ms_sidecar(group)):
+            if source.exists() and source.stat().st_mtime_ns > made:
+                return f"its image is older than {source.relative_to(self.root.root)}"
         for product in ("image.fits", "noise.fits", "pb.fits"):
             if not fits.whole(self.root.image(group, product)):
                 return f"its {product} is missing or broken"
@@ -295,7 +297,3 @@ class _Look:
 
     def _window(self, group: str) -> str:
         return window_of(group, self.settings.mosaic.window_minutes)
-
-
-def _mtime(path: Path) -> int:
-    return path.stat().st_mtime_ns
