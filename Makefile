@@ -10,7 +10,7 @@ export XDG_CACHE_HOME := $(CURDIR)/.cache
 export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 
-.PHONY: help setup demo test test-all soak check drill format lock clean
+.PHONY: help setup demo test soak check drill bench format lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -23,15 +23,8 @@ setup: .venv/.complete  ## install everything into .venv (once)
 demo: setup  ## half an hour of simulated sky to a calibrated mosaic
 	@$(BIN)/contimg demo demo
 
-# The slow files that the gate runs so far; test-all runs the others, too.
-GATED := $(addprefix tests/test_,detect.py gains.py image.py job.py mosaic.py solve.py workflow.py)
-
-test: setup  ## the unit tests, and the science and workflow tests of GATED
-	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow" tests
-	$(BIN)/pytest -n 2 --dist loadfile $(GATED)
-
-test-all: setup  ## every test: also the break tests and the drills
-	@$(BIN)/pytest -n 2 --dist loadfile tests
+test: setup  ## every test: science, workflow, break tests and drills in their short form
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests
 
 soak: setup  ## the long break tests, then a stream with faults at random (SOAK="--hours 24 --seed 1")
 	@$(BIN)/pytest --long tests/faults
@@ -48,6 +41,9 @@ check: setup  ## the fast checks: format, lint, types, imports, workflow, unit t
 
 drill: setup  ## break a data root for real and recover it by the commands of the recovery page
 	@DRILL=long $(BIN)/pytest -s tests/drills
+
+bench: setup  ## what it costs, against other ways, full size (BENCH=--small: two minutes; BENCH="--only imaging")
+	@$(BIN)/python -m benchmarks $(BENCH)
 
 format:  ## format the code
 	@$(BIN)/ruff format .

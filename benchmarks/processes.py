@@ -52,6 +52,7 @@ def run(command: Sequence[str | Path], log: Path, **environment: str) -> Cost:
     BenchmarkError
         If it fails.
     """
+    os.sync()  # what others have written is not this command's to wait for
     with log.open("ab") as output:
         began = time.monotonic()
         process = subprocess.Popen(

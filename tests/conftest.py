@@ -53,10 +53,11 @@ SLOW = frozenset(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the slow tests: the files named above, the break tests and the drills."""
+    """Mark the slow tests (the files named above, the break tests, the drills), and let them begin."""
     for item in items:
         if item.path.stem in SLOW or item.path.parent.name in ("faults", "drills"):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(autouse=True)
