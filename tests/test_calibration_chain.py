@@ -61,15 +61,17 @@ class Site:
 
     def image(self) -> dict[str, Any]:
         """Bring the target's image up to date; returns its sidecar."""
-        self.make(self.root.image(TARGET))
-        assert "Nothing to be done" in self.make(self.root.image(TARGET), dry=True)  # it has settled
-        return dict(read_json(self.root.image(TARGET, "json")))
+        return self._settled(self.root.image(TARGET))
 
-    def mosaic(self) -> dict[str, Any]:
-        """Bring the mosaic of the target's window up to date; returns its sidecar."""
+    def image_and_mosaic(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Bring the mosaic of the target's window up to date, and so the image; returns their sidecars."""
         path = self.root.mosaic(window_of(TARGET, 60), "json")
+        return self._settled(path), dict(read_json(path))
+
+    def _settled(self, path: Path) -> dict[str, Any]:
         self.make(path)
-        return dict(read_json(path))
+        assert "Nothing to be done" in self.make(path, dry=True)
+        return dict(read_json(self.root.image(TARGET, "json")))
 
     def change_set(self, group: str, *, hours_earlier: float = 0.0, passed: bool = True) -> None:
         """Make a set older than it is, or bad."""
@@ -125,23 +127,23 @@ def test_the_whole_chain(site: Site) -> None:
     site.arrive(0)
     site.make(root.set(BEFORE))
     site.change_set(BEFORE, hours_earlier=30)
-    stale = site.image()
+    stale, mosaic = site.image_and_mosaic()
     assert (stale["verdict"], stale["interpolated"], stale["history"]) == ("stale", False, [])
     assert stale["age_hours"] == pytest.approx(31.5, abs=0.01)
     assert (stale["coverage"]["observations"], stale["coverage"]["share"], stale["coverage"]["met"]) == (2, 0, False)
     assert "last known good" in stale["warning"]
-    assert plane(root.image(TARGET))[2]["VERDICT"] == site.mosaic()["verdict"] == "stale"
+    assert plane(root.image(TARGET))[2]["VERDICT"] == mosaic["verdict"] == "stale"
     assert "ERROR" in root.log(TARGET, "select").read_text()
 
     # It is 1.5 h old: the image is made again, the mosaic too, the set is not.
     solved = root.attempt(BEFORE, "solve", 1)
     site.change_set(BEFORE)
-    fresh = site.image()
+    fresh, mosaic = site.image_and_mosaic()
     assert (fresh["verdict"], fresh["interpolated"]) == ("fresh", False)
     assert (fresh["coverage"]["share"], fresh["coverage"]["met"]) == (1, True)
     assert [one["verdict"] for one in fresh["history"]] == ["stale"]
     assert fresh["history"][0]["noise_jy"] == stale["noise_jy"]
-    assert plane(root.image(TARGET))[2]["VERDICT"] == site.mosaic()["verdict"] == "fresh"
+    assert plane(root.image(TARGET))[2]["VERDICT"] == mosaic["verdict"] == "fresh"
     assert solved.exists()
     assert not root.attempt(BEFORE, "solve", 2).exists()
 
