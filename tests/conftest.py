@@ -28,6 +28,7 @@ SLOW = frozenset(
         "calibration_chain",
         "convert",
         "detect",
+        "facts",
         "flag",
         "gains",
         "image",

@@ -10,9 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import pytest
 
 from contimg import config, files
+from contimg.ops import retention
 from contimg.paths import DataRoot, RawName, group_id, window_of
 from contimg.science import upgrade
 from contimg.science.registry import Registry
@@ -39,6 +42,30 @@ def tree(path: Path) -> dict[str, tuple[bytes, int] | None]:
         str(each.relative_to(path)): None if each.is_dir() else (each.read_bytes(), each.stat().st_mtime_ns)
         for each in sorted(paths)
     }
+
+
+class Usage(NamedTuple):
+    """Stands for `shutil.disk_usage`'s answer."""
+
+    total: int
+    used: int
+    free: int
+
+
+def on_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> Synthetic:
+    """A data root on a disk of 1 TB without a free byte, for retention."""
+    monkeypatch.setattr("contimg.ops.facts.shutil.disk_usage", lambda _: Usage(10**12, 10**12, 0))
+    return Synthetic.make(path)
+
+
+def planned(synthetic: Synthetic, now: datetime = NOW) -> retention.Plan:
+    """What retention would do."""
+    return retention.plan_now(synthetic.root, synthetic.settings, now)
+
+
+def going(plan: retention.Plan) -> list[tuple[str, str]]:
+    """Kinds and groups of what goes."""
+    return [(one.unit.kind, one.unit.group) for one in plan.removals]
 
 
 def lives(work: Callable[[], object], number: int) -> bool:
@@ -76,7 +103,7 @@ class Synthetic:
     def make(cls, path: Path, **sections: Any) -> Synthetic:
         """An empty data root in `path`/root, with an archive folder beside it."""
         for folder in ("root/incoming", "cold"):
-            (path / folder).mkdir(parents=True)
+            (path / folder).mkdir(parents=True, exist_ok=True)
         content = {"archive": {"destination": str(path / "cold")}, **sections}
         settings = config.validated({"data_root": str(path / "root"), **content}, {})
         return cls(DataRoot(settings.data_root), settings)

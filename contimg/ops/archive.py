@@ -29,6 +29,7 @@ KINDS = ("ms", "image", "raw")
 _NAME = re.compile(
     rf"(?P<kind>{'|'.join(KINDS)})/{DATE_PATTERN}/(?P<group>{GROUP_PATTERN})\.[0-9a-f]+{re.escape(bundle.SUFFIX)}"
 )
+_FETCHING = ".fetching"
 _LOG = logging.getLogger(__name__)
 
 
@@ -287,7 +288,7 @@ def fetch(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
             own = [entry for entry in contents.entries if (root.root / entry.path).is_relative_to(path)]
             if path.exists() and not holds(root.root, own):
                 raise UnsafePathError(f"{path}: is there and differs from the archived one; move it away first")
-        part = paths[0].with_name(f".{paths[0].name}.fetching")
+        part = paths[0].with_name(f".{paths[0].name}{_FETCHING}")
         files.remove(part)  # of a fetch that was killed
         missing = [path for path in paths if not path.exists()]
         try:
@@ -303,6 +304,13 @@ def fetch(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
         raise BundleError(f"{store.destination}: {name}: {error}") from None
     save(root, replace(_new_record(store, name, contents, now), fetched=_iso(now)))
     return contents
+
+
+def sweep(root: DataRoot) -> None:
+    """Remove what fetches left that were killed. Call it with retention's lock, which a fetch holds."""
+    for pattern in ("ms/*", "images/*", "incoming"):
+        for part in root.root.glob(f"{pattern}/.*{_FETCHING}"):
+            files.remove(part)
 
 
 def _iso(now: datetime) -> str:

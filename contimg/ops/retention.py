@@ -8,8 +8,10 @@ are not archived, sets, quarantine and what lies outside the data root are never
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,6 +26,8 @@ from contimg.ops.lock import present
 from contimg.paths import DataRoot
 
 _GB = 1e9
+_ROOM = 4 * 2**20
+"""Bytes that retention keeps in reserve for itself."""
 _SHOWN = 100
 """So many things that stay are listed."""
 
@@ -146,6 +150,27 @@ def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], 
         If the settings are unsafe, or the data root is not there.
     """
     present(root)
+    archive.sweep(root)
+    with _room_to_work(root):
+        return _run(root, settings, now, say)
+
+
+@contextmanager
+def _room_to_work(root: DataRoot) -> Iterator[None]:
+    """Give up a small reserve: on a disk that is full to the last byte no record and no note could be written."""
+    path = root.state / "room"
+    path.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        try:
+            with path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, _ROOM)
+        except OSError:  # made by the next run
+            path.unlink(missing_ok=True)
+
+
+def _run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], None]) -> int:
     decided = Plan((), ())
     removed: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
