@@ -60,7 +60,7 @@ class BrightSource:
 def subtract(
     averaged: Averaged,
     known: Sequence[BrightSource],
-    candidates: Sequence[PointSource],
+    candidates: Sequence[PointSource] | Sequence[BrightSource],
     *,
     plan: ImagePlan,
     threads: int,
@@ -74,7 +74,8 @@ def subtract(
     known
         What that call returned, or nothing.
     candidates
-        Where more sources are, and their fluxes as they appear in an image, not corrected for the beam.
+        Where more sources are, and their fluxes as they appear through the beam: from an image, or from a fit to
+        the same field with other gains.
     plan
         The image to come, for the weights of the fit.
     threads
@@ -91,7 +92,10 @@ def subtract(
 
 
 def _subtract(
-    averaged: Averaged, known: Sequence[BrightSource], candidates: Sequence[PointSource], plan: ImagePlan
+    averaged: Averaged,
+    known: Sequence[BrightSource],
+    candidates: Sequence[PointSource] | Sequence[BrightSource],
+    plan: ImagePlan,
 ) -> list[BrightSource]:
     from contimg.science import averaged_ms  # noqa: PLC0415 — python-casacore, only ever in this process
 
@@ -102,7 +106,7 @@ def _subtract(
     parameters = _Parameters.of_sources(known, averaged.phase_centre_rad)
     if known:
         fit = replace(fit, visibilities=fit.residual(replace(parameters, flux=-parameters.flux)))
-    parameters = parameters.joined(_Parameters.of_candidates(candidates, averaged.phase_centre_rad))
+    parameters = parameters.joined(_Parameters.of_sources(candidates, averaged.phase_centre_rad))
     for every in _STEPS:
         parameters = parameters.stepped(
             fit.thinned(every).look(parameters), averaged.thermal_noise_jy, fit.longest_step
@@ -127,17 +131,15 @@ class _Parameters:
     index: np.ndarray
 
     @classmethod
-    def of_candidates(cls, candidates: Sequence[PointSource], centre_rad: tuple[float, float]) -> _Parameters:
-        rows = [(np.radians(one.ra_deg), np.radians(one.dec_deg), one.flux_jy, _INDEX) for one in candidates]
-        return cls._of_rows(rows, centre_rad)
-
-    @classmethod
-    def of_sources(cls, known: Sequence[BrightSource], centre_rad: tuple[float, float]) -> _Parameters:
-        rows = [(one.ra_rad, one.dec_rad, one.apparent_jy, one.spectral_index) for one in known]
-        return cls._of_rows(rows, centre_rad)
-
-    @classmethod
-    def _of_rows(cls, rows: Sequence[tuple[float, ...]], centre_rad: tuple[float, float]) -> _Parameters:
+    def of_sources(
+        cls, listed: Sequence[PointSource] | Sequence[BrightSource], centre_rad: tuple[float, float]
+    ) -> _Parameters:
+        rows = [
+            (one.ra_rad, one.dec_rad, one.apparent_jy, one.spectral_index)
+            if isinstance(one, BrightSource)
+            else (np.radians(one.ra_deg), np.radians(one.dec_deg), one.flux_jy, _INDEX)
+            for one in listed
+        ]
         ra, dec, flux, index = np.array(rows).reshape(-1, 4).T
         cosines = direction_cosines(ra, dec, centre_rad)
         return cls(flux, cosines[:, 0], cosines[:, 1], index)

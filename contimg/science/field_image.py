@@ -140,16 +140,23 @@ def make(ms: Path, gains: SupportsEvaluate | None, directory: Path, settings: Se
 
 
 def bright_sources(
-    ms: Path, gains: SupportsEvaluate, directory: Path, settings: Settings, threads: int
+    ms: Path,
+    gains: SupportsEvaluate,
+    directory: Path,
+    settings: Settings,
+    threads: int,
+    *,
+    known: Sequence[BrightSource] = (),
 ) -> list[BrightSource]:
     """List the bright sources in and around a group's field, fitted to its visibilities.
 
-    Parameters and errors are those of `make`.
+    Parameters and errors are those of `make`; `known` are sources from an earlier look, with other gains, which are
+    fitted anew before others are looked for.
     """
     directory.mkdir(parents=True, exist_ok=True)
     plan = _plan(settings)
     averaged = average(ms, directory / "averaged.ms", gains, plan, threads)
-    return _take_out_bright(averaged, plan, directory, settings, threads)
+    return _take_out_bright(averaged, plan, directory, settings, threads, known=known)
 
 
 def _plan(settings: Settings) -> ImagePlan:
@@ -158,10 +165,16 @@ def _plan(settings: Settings) -> ImagePlan:
 
 
 def _take_out_bright(
-    averaged: Averaged, plan: ImagePlan, directory: Path, settings: Settings, threads: int
+    averaged: Averaged,
+    plan: ImagePlan,
+    directory: Path,
+    settings: Settings,
+    threads: int,
+    *,
+    known: Sequence[BrightSource] = (),
 ) -> list[BrightSource]:
     """Find the bright sources and subtract them from the averaged visibilities, the dominant ones first."""
-    taken_out: list[BrightSource] = []
+    taken_out = bright.subtract(averaged, [], known, plan=plan, threads=threads)
     for number in range(_MOST_ROUNDS):
         found = _look_around(averaged, directory / f"wide-{number}", settings, threads)
         taken_out = bright.subtract(averaged, taken_out, found, plan=plan, threads=threads)

@@ -24,6 +24,7 @@ from contimg.config import Settings
 from contimg.errors import NoUsableDataError
 from contimg.paths import jd_to_datetime
 from contimg.science import calibration_quality, field_image, field_model, gains, measurement, reference, solver
+from contimg.science.bright import BrightSource
 from contimg.science.compact import Compact
 from contimg.science.gains import BANDPASS_TABLE, DELAY_TABLE, GAIN_TABLE, TABLES, Caltable, Gains
 from contimg.science.measurement import Geometry
@@ -96,10 +97,11 @@ def solve(
         sky, rounds = field_model.start(alone, found, geometry, settings)
         target = Target(reduced, sky)
         solution = _solve(target, caller, None, _COARSE_WIDTH_HZ if rounds else _BANDPASS_WIDTH_HZ)
+        listed: list[BrightSource] = []
         for left in reversed(range(rounds)):
             field = work / "field"
             core = field_model.of_the_core(solution.gains, geometry)
-            listed = field_image.bright_sources(ms, core, field, settings, threads)
+            listed = field_image.bright_sources(ms, core, field, settings, threads, known=listed)
             sky = field_model.from_bright(listed, alone, geometry, left)
             files.remove(field)
             _LOG.info("the field's model has %d sources beside the calibrator", len(sky) - 1)
