@@ -142,6 +142,23 @@ def test_damage_is_seen_and_set_aside(ledger: Ledger, damage) -> None:
     assert create_ledger(ledger.path).open_groups() == []
 
 
+@pytest.mark.parametrize("how", ["truncated", "noise"])
+def test_damage_is_seen_while_it_is_open(ledger: Ledger, how: str) -> None:
+    for hour in range(24):
+        for minute in range(60):
+            ledger.put_group(row(f"20260112T{hour:02d}{minute:02d}00"))
+    ledger.verify()
+    ledger.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+    size = ledger.path.stat().st_size
+    if how == "truncated":
+        os.truncate(ledger.path, size // 2)
+    else:
+        with ledger.path.open("r+b") as file:
+            file.write(os.urandom(size))
+    with pytest.raises(sqlite3.DatabaseError):
+        ledger.verify()
+
+
 def test_a_newer_ledger_is_refused(ledger: Ledger) -> None:
     ledger.write(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
     ledger.close()

@@ -12,6 +12,7 @@ from contimg.runner.ledger import Ledger
 from contimg.runner.situation import tmpfs_free_percent
 
 _OFTEN_S = 60.0
+_LEDGER_S = 600.0
 _SELDOM_S = 6 * 3600.0
 _METADATA_DAYS = 7
 """Snakemake's notes on outputs are asked for while a group is in work."""
@@ -24,15 +25,25 @@ class Housekeeping:
     def __init__(self, root: DataRoot) -> None:
         self._root = root
         self._often = 0.0
+        self._verified = 0.0
         self._seldom = 0.0
 
     def tick(self, ledger: Ledger, settings: Settings, now: float) -> None:
-        """Do the rounds that are due at a moment (Unix, s)."""
+        """Do the rounds that are due at a moment (Unix, s).
+
+        Raises
+        ------
+        sqlite3.DatabaseError
+            If the ledger is damaged.
+        """
         if not 0 <= now - self._often < _OFTEN_S:
             self._often = now
             ledger.prune(now - settings.runner.history_days * 86400)
             if tmpfs_free_percent(settings) < settings.runner.tmpfs_min_free_percent:
                 leftovers.sweep_staging(self._root, settings.staging.directory)
+        if not 0 <= now - self._verified < _LEDGER_S:
+            self._verified = now
+            ledger.verify()
         if not 0 <= now - self._seldom < _SELDOM_S:
             self._seldom = now
             _drop_old(self._root.root / ".snakemake" / "metadata", now - _METADATA_DAYS * 86400)

@@ -104,6 +104,21 @@ class Ledger:
         except FileNotFoundError:
             return False
 
+    def verify(self) -> None:
+        """Look at the file as one who opens it now; this connection may go on for long with pages that it remembers.
+
+        Takes 0.2 s for a year of history.
+
+        Raises
+        ------
+        sqlite3.DatabaseError
+            If it is damaged.
+        """
+        with contextlib.closing(_connected(self.path, read_only=True)) as fresh:
+            damage = _damage(fresh)
+        if damage:
+            raise sqlite3.DatabaseError(f"damaged ({damage})")
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """All that is written inside, or nothing of it."""
@@ -294,14 +309,13 @@ def create_ledger(path: Path) -> Ledger:
 def _opened(path: Path, *, read_only: bool) -> Ledger:
     connection = None
     try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}{'?mode=ro' if read_only else ''}", uri=True, isolation_level=None
-        )
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+        connection = _connected(path, read_only=read_only)
         if not read_only:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            _check(connection)
+            damage = _damage(connection)
+            if damage:
+                raise LedgerError(f"damaged ({damage})")
             _migrate(connection)
         elif connection.execute("PRAGMA user_version").fetchone()[0] != len(MIGRATIONS):
             raise LedgerError(f"{path}: its schema is not this contimg's; start the runner, which migrates it")
@@ -314,10 +328,18 @@ def _opened(path: Path, *, read_only: bool) -> Ledger:
         ) from error
 
 
-def _check(connection: sqlite3.Connection) -> None:
-    damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if damage != "ok":
-        raise LedgerError(f"damaged ({damage})")
+def _connected(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}{'?mode=ro' if read_only else ''}", uri=True, isolation_level=None
+    )
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+    return connection
+
+
+def _damage(connection: sqlite3.Connection) -> str:
+    """What is wrong with a database; empty if nothing is."""
+    found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    return "" if found == "ok" else found
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
@@ -330,7 +352,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 def set_aside(path: Path) -> Path | None:
     """Rename a ledger, so that a new one can take its place; returns its new name, None where there was none."""
-    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
     aside = path.with_name(f"{path.name}.aside-{moment}-{os.getpid()}")
     moved = None
     for suffix in _SIDE_FILES:
