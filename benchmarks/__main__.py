@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="measure these parts")
     parser.add_argument("--runs", type=int, default=3, help="how often (default: %(default)s)")
     parser.add_argument("--data", type=Path, default=DATA, help="folder for 15 GB of groups (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=OUT, help="where the figures are written (default: %(default)s)")
     options = parser.parse_args()
     on = figures.machine()
     preset, runs = ("small", 1) if options.small else ("full", options.runs)
@@ -39,10 +40,10 @@ def main() -> int:
     for figure in _measured(options.only, groups, work, runs, small=options.small):
         print(f"{figure.name}: {figure.value:.3g} {figure.unit} {figure.notes or ''}", flush=True)
         found.append(figure)
-        figures.write(OUT, on, found)
+        figures.write(options.out, on, found)
     shutil.rmtree(work)
     figures.show(found)
-    print(f"written to {OUT}")
+    print(f"written to {options.out}")
     return 0
 
 

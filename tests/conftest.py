@@ -24,6 +24,7 @@ SLOW = frozenset(
         "archive",
         "average",
         "backup",
+        "benchmarks",
         "bright",
         "calibration_chain",
         "convert",

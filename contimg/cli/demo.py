@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     report = root.reports / "report.html"
     _must(demo.start_snakemake(CHECKOUT, root, "--report", str(report)).wait(), "the report", demo.log_path(root))
     console.print("the images, against the sky that was simulated:")
-    console.print(_table(root), soft_wrap=True)
+    console.print(_table(root))
     for kind, paths in {
         "mosaic": sorted((root.root / "mosaics").glob("*/*.image.fits")),
         "picture": sorted((root.root / "mosaics").glob("*/*.png")),
@@ -69,7 +69,8 @@ def _table(root):
     from contimg.files import read_json
     from contimg.paths import group_of
 
-    table = Table("group", "set", "verdict", "noise (mJy)", "thermal", "sources recovered", "flux / truth")
+    heads = ("group", "set", "verdict", "noise\n(mJy)", "thermal\n(mJy)", "sources\nfound", "flux /\ntruth")
+    table = Table(*heads, box=None)  # fits 80 columns
     for path in sorted(root.groups.glob("*.json")):
         group = path.stem
         if not root.image(group, "json").exists():
@@ -80,7 +81,7 @@ def _table(root):
         table.add_row(
             group,
             group_of(Path(image["set"])),
-            f"{image['verdict']}, {image['age_hours'] * 60:.0f} min, {image['quality']}",
+            image["verdict"] if image["quality"] == "clean" else f"{image['verdict']}, {image['quality']}",
             f"{image['noise_jy'] * 1e3:.2f}",
             f"{image['thermal_noise_jy'] * 1e3:.2f}",
             f"{truth.recovered} of {truth.expected}",
