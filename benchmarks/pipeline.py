@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,9 +12,10 @@ from benchmarks.data import Groups
 from benchmarks.figures import GROUP_S, Figure, of_runs
 from benchmarks.processes import Cost
 from contimg import files
-from contimg.paths import DataRoot
+from contimg.paths import GROUP_PATTERN, DataRoot
 
 _BURST = 3
+_GROUP = re.compile(GROUP_PATTERN)
 
 
 def measure(root: DataRoot, groups: Groups, work: Path, runs: int) -> Iterator[Figure]:
@@ -58,9 +60,10 @@ def burst(root: DataRoot, groups: Groups, work: Path) -> Iterator[Figure]:
 
 
 def make(root: DataRoot, products: Sequence[Path], work: Path) -> Cost:
-    """Ask Snakemake for some products."""
+    """Ask Snakemake for some products, their groups being all that is due."""
     targets = [str(path.relative_to(root.root)) for path in products]
-    cost = processes.snakemake(data.settings_path(root), work / "log", *targets)
+    due = ",".join(sorted({name for path in products for name in _GROUP.findall(str(path))}))
+    cost = processes.snakemake(data.settings_path(root), work / "log", *targets, "--config", f"groups=[{due}]")
     missing = [path for path in products if not path.exists()]
     if missing:
         raise processes.BenchmarkError(f"{missing[0]} was not made; see {work / 'log'}")

@@ -39,12 +39,9 @@ TYPICAL_S = {"convert": 8.0, "detect": 3.0, "solve": 30.0, "select": 2.0, "image
 
 
 def write_settings(root: DataRoot) -> None:
-    """Write the demo's settings: all defaults but one mosaic for all groups, and one thread a job.
-
-    Two small jobs side by side are faster than one job on both cores.
-    """
+    """Write the demo's settings: all defaults, but one mosaic for all groups."""
     root.root.mkdir(parents=True, exist_ok=True)
-    settings = {"data_root": str(root.root), "limits": {"threads": 1}, "mosaic": {"window_minutes": 120}}
+    settings = {"data_root": str(root.root), "mosaic": {"window_minutes": 120}}
     (root.root / "config.yaml").write_text(yaml.safe_dump(settings))
 
 

@@ -187,6 +187,12 @@ def may_be_calibrated(group, made):
     )
 
 
+def shared_cores(_):
+    """Cores of a job: when several groups are due, two jobs side by side are done sooner than one by one on both."""
+    due = sum(not root.image(name, "json").exists() for name in usable_groups())
+    return max(1, min(settings.limits.threads, workflow.cores // max(due, 1)))
+
+
 def detections_due(_):
     return [relative(root.calibrator(group)) for group in usable_groups()]
 

@@ -24,7 +24,7 @@ rule image:
         "logs/{date}/{group}/image.benchmark.tsv"
     conda:
         "../envs/contimg.yaml"
-    threads: settings.limits.threads
+    threads: shared_cores
     resources:
         image_share=SHARE // settings.limits.image_jobs,
         mem_mb=settings.limits.mem_mb,

@@ -14,7 +14,7 @@ rule convert:
         "logs/{date}/{group}/convert.benchmark.tsv"
     conda:
         "../envs/contimg.yaml"
-    threads: settings.limits.threads
+    threads: shared_cores
     resources:
         conversion_share=SHARE // settings.limits.conversions,
         mem_mb=lambda wildcards: 1000 + 2 * raw_mb(wildcards.group),

@@ -18,7 +18,7 @@ from contimg.runner.rows import new_group
 SETTINGS = config.validated({"data_root": "/data"}, {})
 NOW = 1e9
 START = datetime(2026, 1, 12, tzinfo=UTC)
-PLENTY = Room(memory_mb=100_000, disk_mb=1_000_000)
+PLENTY = Room(memory_mb=100_000, disk_mb=1_000_000, cores=8)
 
 
 def name(number: int) -> str:
@@ -50,6 +50,18 @@ def test_the_limits_hold() -> None:
     assert lanes.count("convert") == 2
     assert lanes.count("image") == 4
     assert len(found.waiting) == 14
+
+
+@pytest.mark.parametrize(
+    ("cores", "groups", "running", "each"),
+    [(2, 1, 0, 2), (2, 2, 0, 1), (2, 1, 1, 1), (8, 2, 0, 2), (2, 2, 3, 1), (1, 1, 0, 1)],
+)
+def test_what_runs_together_shares_the_cores(cores: int, groups: int, running: int, each: int) -> None:
+    room = Room(memory_mb=100_000, disk_mb=1_000_000, cores=cores)
+    others = [Call("image", (name(90 + n),), (), Demand(1, 1)) for n in range(running)]
+    chore = Call("backup", ("backup",), (), Demand(1, 1))
+    found = plan(situation([group(n) for n in range(groups)], room=room, running=[*others, chore]), SETTINGS)
+    assert [call.cores for call in found.calls] == [each] * groups
 
 
 def test_chores_run_even_when_all_else_is_held_or_the_disk_is_full() -> None:

@@ -168,6 +168,8 @@ class Call:
         What it may take.
     probe
         Whether it is made to see if the workflow is whole again; its failure then counts against nobody.
+    cores
+        How many it may use.
     """
 
     lane: str
@@ -175,6 +177,7 @@ class Call:
     groups: tuple[str, ...]
     demand: Demand
     probe: bool = False
+    cores: int = 1
 
 
 def overlapping(calls: Sequence[Call], name: str) -> bool:

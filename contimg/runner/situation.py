@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,7 @@ def room(root: DataRoot, settings: Settings, running: Sequence[Call]) -> Room:
     return Room(
         memory_mb=int(memory_mb) - sum(call.demand.memory_mb for call in running),
         disk_mb=int(free_mb) - sum(call.demand.disk_mb for call in running),
+        cores=len(os.sched_getaffinity(0)),
         tmpfs_short=tmpfs_free_percent(settings) < settings.runner.tmpfs_min_free_percent,
     )
 

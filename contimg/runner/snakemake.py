@@ -113,7 +113,7 @@ class Snakemake:
             *("--snakefile", str(self._checkout / "Snakefile"), "--profile", str(profile)),
             *("--configfile", str(self._settings_path), "--replace-workflow-config"),
             *("--config", f"groups={json.dumps(call.groups)}", "scan_incoming=false"),
-            *("--nolock", "--nocolor", "--cores", str(settings.limits.threads)),
+            *("--nolock", "--nocolor", "--cores", str(call.cores)),
             *("--resources", "conversion_share=1000", "image_share=1000", f"mem_mb={call.demand.memory_mb}"),
             *("--allowed-rules", *lane.rules),
             *(("--forcerun", SUMMARY) if call.lane == SUMMARY else ()),
