@@ -260,6 +260,30 @@ def test_casa_reads_it(medium: Converted, in_process: Call, tmp_path: Path) -> N
     assert seen["solved"].sum() == 21
 
 
+def without_flags(ms: Path) -> None:
+    from casacore import tables
+
+    with tables.table(str(ms), ack=False, readonly=False) as table:
+        table.putcol("FLAG", np.zeros_like(table.getcol("FLAG")))
+
+
+@pytest.mark.skipif(shutil.which("aoflagger") is None, reason="AOFlagger is not installed")
+def test_aoflagger_finds_the_interference_in_it(tmp_path: Path, casacore: Call) -> None:
+    made = converted(casacore, tmp_path, raw.MEDIUM, {}, interference=simulator.Interference(persistent=2, bursts=0))
+    ours = casacore(columns, made.ms, "FLAG")["FLAG"]
+    casacore(without_flags, made.ms)
+    subprocess.run(["aoflagger", made.ms], check=True, capture_output=True)
+    theirs = casacore(columns, made.ms, "FLAG")["FLAG"]
+    channels = [
+        (15 - event["subband"]) * raw.MEDIUM.channels + raw.MEDIUM.channels - 1 - event["first_channel"]
+        for event in made.truth["groups"][0]["rfi"]
+    ]
+    assert len(channels) == 2
+    for flags in (ours, theirs):
+        assert flags[:, channels].mean() > 0.9
+        assert np.delete(flags, channels, axis=1).mean() < 0.05
+
+
 @pytest.mark.skipif(shutil.which("wsclean") is None, reason="WSClean is not installed")
 def test_wsclean_finds_the_source_where_it_is(tmp_path: Path, casacore: Call) -> None:
     """The peak of the dirty image is the mean of the visibilities: no deconvolution between them and the truth."""
