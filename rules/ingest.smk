@@ -17,7 +17,7 @@ rule convert:
     threads: shared_cores
     resources:
         conversion_share=SHARE // settings.limits.conversions,
-        mem_mb=lambda wildcards: 1000 + 2 * raw_mb(wildcards.group),
+        mem_mb=lambda wildcards: 1000 + raw_mb(wildcards.group),  # staged in memory
         tmpfs_mb=lambda wildcards: int(
             settings.staging.safety_factor * raw_mb(wildcards.group)
         ),

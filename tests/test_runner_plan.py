@@ -150,7 +150,7 @@ def test_memory_is_shared_and_no_lane_starves() -> None:
     groups = [group(0), group(1), group(2, "image"), group(3, "solve")]
     turns = dict.fromkeys(LANES, 0)
     for _ in range(6):
-        found = plan(situation(groups, room=Room(memory_mb=7000, disk_mb=10**6), turns=turns), SETTINGS)
+        found = plan(situation(groups, room=Room(memory_mb=6500, disk_mb=10**6), turns=turns), SETTINGS)
         assert len(found.calls) == 1
         turns[found.calls[0].lane] += 1
     assert turns["convert"] == turns["image"] == turns["solve"] == 2

@@ -61,7 +61,7 @@ class Lane:
 
 
 def _convert_demand(_: Settings, raw_mb: int) -> Demand:
-    return Demand(1000 + 2 * raw_mb, raw_mb + _WORK_MB)
+    return Demand(1000 + raw_mb, raw_mb + _WORK_MB)
 
 
 def _work_demand(settings: Settings, raw_mb: int) -> Demand:
