@@ -16,7 +16,6 @@ from contimg import files
 from contimg.paths import DataRoot
 from contimg.science import field_image, wsclean
 from contimg.science.field_image import FieldImage
-from contimg.science.imager import CleanOptions
 from contimg.science.noise import robust_noise
 
 _MIN_SNR, _MIN_RESPONSE = 50.0, 0.5
@@ -70,17 +69,7 @@ def measure(root: DataRoot, group: str, work: Path, runs: int) -> Iterator[Figur
 
 def _on_all_data(ms: Path, prefix: Path, settings, size: int, pixel_rad: float) -> list[str]:
     """WSClean's command line on the unaveraged data, with the settings that contimg's image has."""
-    options = settings.imaging
-    clean = CleanOptions(
-        size=size,
-        pixel_rad=pixel_rad,
-        robust=options.robust,
-        iterations=options.max_iterations,
-        mask_sigma=options.mask_sigma,
-        threshold_sigma=options.threshold_sigma,
-        threads=2,
-        memory_gb=settings.limits.mem_mb / 1000,
-    )
+    clean = field_image.clean_options(settings, 2, size, pixel_rad)
     command = wsclean.command(ms, prefix, clean)
     command[command.index("DATA")] = "CORRECTED_DATA"
     return command

@@ -116,7 +116,7 @@ def make(ms: Path, gains: SupportsEvaluate | None, directory: Path, settings: Se
     cleaned = imager.clean(
         averaged.ms,
         directory / "field",
-        _clean_options(settings, threads, imager.fft_size(field_rad / pixel_rad), pixel_rad),
+        clean_options(settings, threads, imager.fft_size(field_rad / pixel_rad), pixel_rad),
         options.imager,
     )
     apparent, wcs = read(cleaned.image)
@@ -188,7 +188,7 @@ def _look_around(averaged: Averaged, prefix: Path, settings: Settings, threads: 
     resolution_rad = max(averaged.beam_rad, _WIDE_PIXELS_PER_BEAM * _WIDE_FIELD_RAD / _WIDE_SIZE)
     pixel_rad = resolution_rad / _WIDE_PIXELS_PER_BEAM
     options = replace(
-        _clean_options(settings, threads, imager.fft_size(_WIDE_FIELD_RAD / pixel_rad), pixel_rad),
+        clean_options(settings, threads, imager.fft_size(_WIDE_FIELD_RAD / pixel_rad), pixel_rad),
         major_iterations=_WIDE_MAJOR_ITERATIONS,
         mask_sigma=_WIDE_MASK_SIGMA,
         threshold_sigma=_WIDE_THRESHOLD_SIGMA,
@@ -210,8 +210,8 @@ def _dominates(found: Sequence[PointSource], averaged: Averaged) -> bool:
     return len(found) > 0 and found[0].flux_jy > _DOMINANT_SNR * averaged.thermal_noise_jy
 
 
-def _clean_options(settings: Settings, threads: int, size: int, pixel_rad: float) -> CleanOptions:
-    """What the settings ask for."""
+def clean_options(settings: Settings, threads: int, size: int, pixel_rad: float) -> CleanOptions:
+    """What the settings ask for, of an image of that size and pixel width (rad)."""
     options = settings.imaging
     return CleanOptions(
         size=size,
