@@ -199,10 +199,19 @@ def runs(attempt: Mapping[str, Any] | None) -> bool:
         return False
     if attempt["host"] != socket.gethostname():
         return True
+    return started(attempt["pid"]) == attempt["pid_started"]
+
+
+def started(pid: int) -> int | None:
+    """When a process started, in clock ticks after the boot; None if there is none with that number.
+
+    With its number this tells it from all others. Its time of day would not: that moves when the clock is set.
+    """
     try:
-        return abs(psutil.Process(attempt["pid"]).create_time() - attempt["pid_started"]) < 1
-    except psutil.NoSuchProcess:
-        return False
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(stat.rpartition(")")[2].split()[19])
 
 
 def _number(attempt: Path) -> int:
@@ -225,8 +234,7 @@ def _staging(root: DataRoot, settings: config.Staging, expected_bytes: int) -> P
             file=sys.stderr,
         )
         return None
-    started = int(psutil.Process().create_time())
-    return settings.directory / f"contimg-{root.root.stat().st_ino}-{os.getpid()}-{started}"
+    return settings.directory / f"contimg-{root.root.stat().st_ino}-{os.getpid()}-{started(os.getpid())}"
 
 
 @dataclass(frozen=True)
@@ -271,7 +279,7 @@ class _Job:
             "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "pid_started": psutil.Process().create_time(),
+            "pid_started": started(os.getpid()),
             "log": str(task.log),
             "trace_id": _trace_id(),
             "version": __version__,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from contimg import files
@@ -88,6 +90,16 @@ def test_a_stopped_holder_is_not_dead(root: DataRoot) -> None:
     stop(first)
 
 
+def test_a_holder_does_not_die_of_a_clock_that_is_set(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the clock the time of day moves at which the machine, and each process, is said to have started."""
+    first = start_holder(root)
+    booted = psutil.boot_time()
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: booted - 3600)
+    with pytest.raises(LeaseError, match="at work"):
+        leases.acquire(root, 10, say)
+    stop(first)
+
+
 def test_a_number_used_again_is_another_process(root: DataRoot) -> None:
     leases.acquire(root, 10, say)
     path = root.state / "lease" / "00000001.json"
@@ -154,6 +166,29 @@ def test_a_holder_that_cannot_renew_gives_up_before_others_take_over(root: DataR
     time.sleep(0.6)
     with pytest.raises(LeaseError, match="cannot be renewed"):
         lease.renew()
+
+
+def _renew_on_a_full_disk(root: DataRoot, told: object) -> None:
+    lease = _elsewhere(root)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    files.write_json = full  # in this process only
+    told.put("held")  # type: ignore[attr-defined]
+    while True:
+        lease.renew()
+        time.sleep(0.1)
+
+
+def test_a_full_disk_costs_nobody_the_lease(root: DataRoot) -> None:
+    told = FORK.Queue()
+    other = FORK.Process(target=_renew_on_a_full_disk, args=(root, told))
+    other.start()
+    told.get(timeout=10)
+    with pytest.raises(LeaseError, match="elsewhere"):
+        leases.acquire(root, 20.0, say)
+    stop(other)
 
 
 @pytest.mark.parametrize("said", [b"", b"{", b"\x00" * 300, b"[]", b"{}"])

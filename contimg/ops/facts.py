@@ -13,9 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from contimg import files
+from contimg import files, job
 from contimg.config import Settings
 from contimg.errors import ContimgError, MisshapenFileError
 from contimg.ops import fits
@@ -227,10 +225,7 @@ class _Look:
         """Whether a job's process is there; on another host it is, until a day has passed."""
         if attempt["host"] != socket.gethostname():
             return self.now - datetime.fromisoformat(attempt["started"]) < timedelta(days=1)
-        try:
-            return abs(psutil.Process(attempt["pid"]).create_time() - attempt["pid_started"]) < 1
-        except psutil.NoSuchProcess:
-            return False
+        return job.started(attempt["pid"]) == attempt["pid_started"]
 
     def _upgrade(self, group: str) -> str | None:
         """Why the image may be made again: its selection, the sets in reach, and those that are still to come."""

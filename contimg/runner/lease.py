@@ -11,6 +11,7 @@ time, has lost the data root and must stop at once.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -73,7 +74,7 @@ class Lease:
             taken = max(_numbers(self._root), default=self.number) > self.number
             if not taken:
                 self._renewals += 1
-                files.write_json(_path(self._root, self.number), self._content(released=False))
+                self._say_so()
                 self._renewed = time.monotonic()
         except OSError as error:
             if time.monotonic() - self._renewed > self._seconds / 2:
@@ -83,6 +84,15 @@ class Lease:
             return
         if taken:
             raise LeaseError(f"{self._root.root}: another runner has taken over; stopping")
+
+    def _say_so(self) -> None:
+        path = _path(self._root, self.number)
+        try:
+            files.write_json(path, self._content(released=False))
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            os.utime(path)  # which needs no room
 
     def release(self) -> None:
         """Let the next runner start at once."""
@@ -116,7 +126,7 @@ def holder(root: DataRoot) -> Holder | None:
     number = max(_numbers(root), default=0)
     if not number:
         return None
-    said = _said(root, number)
+    said, _ = _said(root, number)
     holds = _holder(number, said)
     if holds is None:
         raise LeaseError(
@@ -125,9 +135,11 @@ def holder(root: DataRoot) -> Holder | None:
     return holds
 
 
-def _said(root: DataRoot, number: int) -> bytes:
+def _said(root: DataRoot, number: int) -> tuple[bytes, int]:
+    """Content of a lease's file, and its time of modification (ns, as whoever keeps the file counts it)."""
     try:
-        return _path(root, number).read_bytes()
+        with _path(root, number).open("rb") as file:
+            return file.read(), os.fstat(file.fileno()).st_mtime_ns
     except OSError as error:
         raise LeaseError(
             f"{_path(root, number)}: cannot be read ({error}), so nobody knows whether a runner lives"
@@ -186,7 +198,7 @@ def acquire(root: DataRoot, seconds: float, say: Callable[[str], None]) -> Lease
 def _prove_dead(root: DataRoot, number: int, seconds: float, say: Callable[[str], None]) -> None:
     """Return when the holder of a lease has released it or is dead."""
     said = _said(root, number)
-    before = _holder(number, said)
+    before = _holder(number, said[0])
     if before and before.released:
         return
     who = before or f"somebody whose lease {number} says nothing"

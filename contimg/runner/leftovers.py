@@ -33,7 +33,7 @@ def stale_staging(root: DataRoot, directory: Path) -> Iterator[Path]:
     pattern = re.compile(rf"contimg-{root.root.stat().st_ino}-(\d+)-(\d+)")
     for path in directory.iterdir() if directory.is_dir() else ():
         match = pattern.fullmatch(path.name)
-        if match and not processes.alive(int(match[1]), float(match[2])):
+        if match and not processes.alive(int(match[1]), int(match[2])):
             yield path
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import psutil
 
+from contimg import job
+
 MARK = "DSA110_CONTIMG_LEASE"
 """Environment variable that all processes of a runner inherit: the data root's number and the lease's."""
 
-_START_TOLERANCE_S = 1.0
 _KILL_WAIT_S = 10.0
 
 
@@ -27,18 +28,18 @@ class Identity:
     space: str
     """Boot of the machine and namespace of process numbers: within one, pids mean something."""
     pid: int
-    started: float
-    """Unix time (s)."""
+    started: int
+    """Clock ticks after the boot."""
 
     @classmethod
     def own(cls) -> Identity:
         """The process that asks."""
-        return cls(socket.gethostname(), _space(), os.getpid(), psutil.Process().create_time())
+        return cls(socket.gethostname(), _space(), os.getpid(), job.started(os.getpid()) or 0)
 
     @classmethod
     def from_json(cls, content: Any) -> Identity:
         """Read back what `as_json` gave."""
-        return cls(str(content["host"]), str(content["space"]), int(content["pid"]), float(content["started"]))
+        return cls(str(content["host"]), str(content["space"]), int(content["pid"]), int(content["started"]))
 
     def as_json(self) -> dict[str, Any]:
         """For a file."""
@@ -63,11 +64,10 @@ def _space() -> str:
     return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}"  # noqa: PTH116 — of the link's target
 
 
-def alive(pid: int, started: float) -> bool:
-    """Whether the process with that number that started at that time (s, Unix) still runs; a zombie does not."""
+def alive(pid: int, started: int) -> bool:
+    """Whether the process with that number that started then (ticks after the boot) still runs; a zombie does not."""
     try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - started) < _START_TOLERANCE_S and process.status() != psutil.STATUS_ZOMBIE
+        return job.started(pid) == started and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
