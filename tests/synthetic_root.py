@@ -23,6 +23,7 @@ from contimg.science.select import select
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 _BLOCK = 2880
+_LONGEST_S = 200
 _CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.utime", "os.chmod")
 
 
@@ -85,11 +86,16 @@ def lives(work: Callable[[], object], number: int) -> bool:
                     os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(hook)
+        signal.alarm(_LONGEST_S)
         try:
             work()
         finally:
             os._exit(0)
-    return not os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    status = os.waitpid(child, 0)[1]
+    if not os.WIFSIGNALED(status):
+        return True
+    assert os.WTERMSIG(status) == signal.SIGKILL, f"it hung at change {number}"
+    return False
 
 
 @dataclass(frozen=True)

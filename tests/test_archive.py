@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import zstandard
 from servers import Server, free_port
+from small_disks import small_disk
 from synthetic_root import NOW, Synthetic, lives, tree
 
 from contimg.cli import main
@@ -194,17 +195,10 @@ class TestStores:
             read_slowly()
 
     def test_a_full_remote(self, server):
-        if subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(server.folder)], check=False
-        ).returncode:
-            pytest.skip("may not mount")
-        try:
+        with small_disk(server.folder, "2m"):
             with pytest.raises(StoreError):
                 written(Remote("far:", 30), "big", os.urandom(6_000_000))
             assert Remote("far:", 30).names() == {}
-        finally:
-            server.stop()
-            subprocess.run(["umount", str(server.folder)], check=True)
 
     def test_a_server_that_never_answers_is_given_up_in_time(self, monkeypatch):
         if shutil.which("rclone") is None:
@@ -281,16 +275,12 @@ class TestFetch:
     def test_without_room_for_it_nothing_comes(self, archived, tmp_path, capsys):
         synthetic, name, store, _ = archived
         folder = synthetic.root.ms(name).parent
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12k", "tmpfs", str(folder)], check=False).returncode:
-            pytest.skip("may not mount")
-        try:
+        with small_disk(folder, "12k"):
             config = tmp_path / "config.yaml"
             config.write_text(f"data_root: {synthetic.root.root}\narchive:\n  destination: {store.destination}\n")
             assert main(["archive", "fetch", name, "--kind", "ms", "--config", str(config)]) == 1
             assert "failed: [Errno 28] No space left on device" in capsys.readouterr().err
             assert not any(folder.iterdir())
-        finally:
-            subprocess.run(["umount", str(folder)], check=True)
 
     @pytest.mark.slow
     def test_killed_anywhere_the_next_one_completes(self, memory_path):

@@ -3,7 +3,6 @@
 import os
 import shutil
 import sqlite3
-import subprocess
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 from bookkeeping import Played
 from servers import Server, free_port
+from small_disks import resize, small_disk
 from synthetic_root import NOW, Synthetic, lives, tree
 
 from contimg import config, files
@@ -299,23 +299,16 @@ class TestRemotes:
         assert len(backup.snapshots(backup.destination(far.settings).names())) == 4
 
     def test_a_full_one(self, synthetic, server):
-        if subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(server.folder)], check=False
-        ).returncode:
-            pytest.skip("may not mount")
-        try:
+        with small_disk(server.folder, "64k"):
             files.write_json(synthetic.root.requests / "20260301T000000.json", os.urandom(300_000).hex())
             far = synthetic.with_settings(backup={"destination": "far:", "timeout_minutes": 0.5})
             assert not run(far)[0]
             assert outcome(far)["outcome"] == "not_sent"
             assert len(backup.local_snapshots(far.root)) == 1
             assert backup.destination(far.settings).names() == {}
-            subprocess.run(["mount", "-o", "remount,size=9m", str(server.folder)], check=True)
+            resize(server.folder, "9m")
             assert run(far, NOW + timedelta(days=1))[0]
             assert len(backup.destination(far.settings).names()) == 2
-        finally:
-            server.stop()
-            subprocess.run(["umount", str(server.folder)], check=True)
 
 
 def test_the_command(synthetic, capsys, monkeypatch):

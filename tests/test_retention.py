@@ -1,11 +1,11 @@
 """Retention: what may go, in which order, and that nothing is lost wherever it is stopped."""
 
 import json
-import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from small_disks import small_disk
 from synthetic_root import NOW, Synthetic, going, lives, on_a_full_disk, planned, tree
 
 from contimg import config, files
@@ -254,9 +254,7 @@ class TestRun:
     def test_a_disk_that_is_full_to_the_last_byte_gets_room(self, tmp_path):
         full = tmp_path / "root"
         full.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(full)], check=False).returncode:
-            pytest.skip("may not mount")
-        try:
+        with small_disk(full, "20m"):
             synthetic = Synthetic.make(tmp_path, retention={"min_free_gb": 0.019})
             assert run(synthetic)[0] == 0
             names = synthetic.hour(START, days_old=20)
@@ -266,8 +264,6 @@ class TestRun:
             assert run(synthetic)[0] == 0
             assert not any(synthetic.root.ms(name).exists() for name in names)
             assert all(archive.is_removed(synthetic.root, "ms", name) for name in names)
-        finally:
-            subprocess.run(["umount", str(full)], check=True)
 
     def test_what_a_killed_fetch_left_is_removed(self, disks):
         left = disks.root.root / "ms" / "2026-02-01" / ".20260201T080000.ms.fetching" / "ms"
@@ -296,15 +292,11 @@ class TestRun:
     def test_a_full_archive_keeps_the_original(self, disks, tmp_path):
         names = disks.hour(START)
         cold = tmp_path / "cold"
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(cold)], check=False).returncode:
-            pytest.skip("may not mount")
-        try:
+        with small_disk(cold, "16k"):
             _, said = run(disks)
             assert "No space left" in said[-1]
             assert all(disks.root.ms(name).exists() for name in names)
             assert not [path for path in cold.rglob("*") if path.is_file()]
-        finally:
-            subprocess.run(["umount", str(cold)], check=True)
 
     def test_one_run_at_a_time(self, disks, monkeypatch, capsys):
         monkeypatch.setenv("CONTIMG_DATA_ROOT", str(disks.root.root))
