@@ -20,6 +20,8 @@ from contimg.science.noise import robust_noise
 
 _MIN_SNR, _MIN_RESPONSE = 50.0, 0.5
 """Sources that are compared, in the half-power beam."""
+_DEFAULT_GRIDDING_ACCURACY = "1e-4"
+"""WSClean's own."""
 
 
 def keep(made: FieldImage, directory: Path) -> None:
@@ -64,7 +66,7 @@ def measure(root: DataRoot, group: str, work: Path, runs: int) -> Iterator[Figur
         "≤ 1",
         notes={"sources": len(peaks), "scatter_percent": float(np.std(peaks) * 100)},
     )
-    yield Figure("noise of both, difference", float(abs(noise - 1) * 100), "%", "≤ 5", notes={"ours_over_all": noise})
+    yield Figure("noise, against that of WSClean on all data", noise, "times", "≤ 1.05")
 
 
 def _on_all_data(ms: Path, prefix: Path, settings, size: int, pixel_rad: float) -> list[str]:
@@ -72,6 +74,8 @@ def _on_all_data(ms: Path, prefix: Path, settings, size: int, pixel_rad: float) 
     clean = field_image.clean_options(settings, 2, size, pixel_rad)
     command = wsclean.command(ms, prefix, clean)
     command[command.index("DATA")] = "CORRECTED_DATA"
+    # contimg grids coarsely because it has taken out what is bright; here all is in the data.
+    command[command.index("-wgridder-accuracy") + 1] = _DEFAULT_GRIDDING_ACCURACY
     return command
 
 

@@ -58,7 +58,7 @@ class Watched:
     """A data root with alerting, and a clock that the test moves."""
 
     def __init__(self, folder: Path, **alerts: Any) -> None:
-        self.content = {"timeout_seconds": 2, **alerts}
+        self.content = {"timeout_seconds": 20, **alerts}
         self.played = Played(folder, alerts=self.content)
         self.alerting = Alerting(self.played.root)
         self.now = NOW
@@ -72,7 +72,7 @@ class Watched:
         moment = Moment(self.played.ledger, self.played.settings, self.now)
         self.alerting.tick(moment, held=held, well=True)
 
-    def until(self, condition, within_s: float = 15.0, step_s: float = 0.0) -> None:
+    def until(self, condition, within_s: float = 60.0, step_s: float = 0.0) -> None:
         deadline = time.monotonic() + within_s
         while not condition():
             assert time.monotonic() < deadline
