@@ -153,6 +153,7 @@ def test_a_fetched_measurement_set_is_as_good_as_the_original(site: Site) -> Non
     short = str(shutil.disk_usage(site.folder).free / 1e9 + 5)
     site.run("contimg retain --config $CONFIG", CONTIMG_MS_RETENTION_DAYS="0.3", CONTIMG_MIN_FREE_DISK_GB=short)
     assert not path.exists()
+    assert site.due() == due  # what retention removed is not made again
     site.recover(4, GROUP=group)
     assert tree(path) == before
     assert site.due() == due
