@@ -150,7 +150,6 @@ def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], 
         If the settings are unsafe, or the data root is not there.
     """
     present(root)
-    archive.sweep(root)
     with _room_to_work(root):
         return _run(root, settings, now, say)
 
@@ -175,6 +174,7 @@ def _run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str],
     removed: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     try:
+        archive.sweep(root)
         for what, failure in removal.finish(root):
             say(f"an interrupted removal, {what}: {failure or 'finished'}")
             if failure:
