@@ -31,7 +31,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import psutil
 
-from contimg import __version__, cache, config, files
+from contimg import __version__, cache, config, files, staging
 from contimg.errors import (
     ContimgError,
     DiskFullError,
@@ -41,6 +41,7 @@ from contimg.errors import (
     MemoryExhaustedError,
 )
 from contimg.paths import DataRoot
+from contimg.pids import started
 
 _PR_SET_PDEATHSIG = 1
 _STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -105,8 +106,8 @@ def run(snakemake: Any, step: Step, *, staged: Mapping[str, int] | None = None) 
         inputs=_namespace(snakemake.input),
         outputs=_namespace(snakemake.output),
     )
-    staging = _staging(root, settings.staging, sum((staged or {}).values()))
-    with job.workspace(staging, set(staged or {})) as outputs:
+    room = staging.reserve(root, settings.staging, sum((staged or {}).values()))
+    with job.workspace(room, set(staged or {})) as outputs:
         task = Task(
             job.inputs,
             outputs,
@@ -202,39 +203,9 @@ def runs(attempt: Mapping[str, Any] | None) -> bool:
     return started(attempt["pid"]) == attempt["pid_started"]
 
 
-def started(pid: int) -> int | None:
-    """When a process started, in clock ticks after the boot; None if there is none with that number.
-
-    With its number this tells it from all others. Its time of day would not: that moves when the clock is set.
-    """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return int(stat.rpartition(")")[2].split()[19])
-
-
 def _number(attempt: Path) -> int:
     """Number of an attempt, from its record's name."""
     return int(attempt.name.split(".")[-3])
-
-
-def _staging(root: DataRoot, settings: config.Staging, expected_bytes: int) -> Path | None:
-    """Folder in tmpfs for outputs of that size, or None where disk must do.
-
-    Its name carries the data root and this process, so that leftovers of the dead can be told.
-    """
-    if not settings.enabled or not expected_bytes:
-        return None
-    needed = settings.safety_factor * expected_bytes
-    free = shutil.disk_usage(settings.directory).free if settings.directory.is_dir() else 0
-    if free < needed:
-        print(
-            f"staging: {settings.directory} has {free / 1e9:.1f} of {needed / 1e9:.1f} GB asked for; using disk",
-            file=sys.stderr,
-        )
-        return None
-    return settings.directory / f"contimg-{root.root.stat().st_ino}-{os.getpid()}-{started(os.getpid())}"
 
 
 @dataclass(frozen=True)
@@ -247,14 +218,12 @@ class _Job:
     outputs: SimpleNamespace
 
     @contextlib.contextmanager
-    def workspace(self, staging: Path | None, staged: set[str]) -> Iterator[SimpleNamespace]:
-        """Temporary paths for the outputs; whatever is left of them at the end is removed."""
+    def workspace(self, room: Path | None, staged: set[str]) -> Iterator[SimpleNamespace]:
+        """Temporary paths for the outputs, `staged` ones in `room`; what is left of both at the end is removed."""
         parts = {}
         for name, path in vars(self.outputs).items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            parts[name] = staging / path.name if staging and name in staged else files.part_path(path)
-        if staging:
-            staging.mkdir(mode=0o700)
+            parts[name] = room / path.name if room and name in staged else files.part_path(path)
         try:
             yield SimpleNamespace(**parts)
         finally:
@@ -262,8 +231,8 @@ class _Job:
                 files.remove(part)
                 for left in part.parent.glob(f"{part.name}-*"):  # scratch of a step that was killed
                     files.remove(left)
-            if staging:
-                files.remove(staging)
+            if room:
+                files.remove(room)
 
     def supervise(self, step: Step, task: Task) -> int:
         """Fork, wait, settle; returns the exit code of the job."""

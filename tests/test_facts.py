@@ -8,7 +8,7 @@ import pytest
 from small_disks import small_disk
 from synthetic_root import NOW, going, on_a_full_disk, planned
 
-from contimg import files, job
+from contimg import files, pids
 
 START = datetime(2026, 2, 1, 8, 0, tzinfo=UTC)
 
@@ -21,7 +21,7 @@ def disks(tmp_path, monkeypatch):
 def running(rule):
     """Attempt record of a job that is at work: this process."""
     process = psutil.Process()
-    identity = {"pid": process.pid, "pid_started": job.started(process.pid), "host": socket.gethostname()}
+    identity = {"pid": process.pid, "pid_started": pids.started(process.pid), "host": socket.gethostname()}
     return {"rule": rule, "outcome": "running", **identity}
 
 

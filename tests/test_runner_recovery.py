@@ -12,7 +12,7 @@ import psutil
 import pytest
 from bookkeeping import Played
 
-from contimg import files, job
+from contimg import files, pids
 from contimg.runner import leftovers, quarantine
 from contimg.runner.breaker import Breaker
 from contimg.runner.lease import mark_of
@@ -52,7 +52,7 @@ def test_what_was_half_done_goes_and_what_is_at_work_stays(played: Played, tmp_p
     shm.mkdir()
     stale, live, foreign = (
         shm / f"contimg-{inode}-{DEAD}-1",
-        shm / f"contimg-{inode}-{own.pid}-{job.started(own.pid)}",
+        shm / f"contimg-{inode}-{own.pid}-{pids.started(own.pid)}",
         shm / f"contimg-{inode + 1}-{DEAD}-1",
     )
     for folder in (stale, live, foreign):

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from contimg import files, job
+from contimg import files, pids
 from contimg.config import Settings
 from contimg.errors import ContimgError, MisshapenFileError
 from contimg.ops import fits
@@ -225,7 +225,7 @@ class _Look:
         """Whether a job's process is there; on another host it is, until a day has passed."""
         if attempt["host"] != socket.gethostname():
             return self.now - datetime.fromisoformat(attempt["started"]) < timedelta(days=1)
-        return job.started(attempt["pid"]) == attempt["pid_started"]
+        return pids.started(attempt["pid"]) == attempt["pid_started"]
 
     def _upgrade(self, group: str) -> str | None:
         """Why the image may be made again: its selection, the sets in reach, and those that are still to come."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from contimg import job
+from contimg import pids
 
 MARK = "DSA110_CONTIMG_LEASE"
 """Environment variable that all processes of a runner inherit: the data root's number and the lease's."""
@@ -34,7 +34,7 @@ class Identity:
     @classmethod
     def own(cls) -> Identity:
         """The process that asks."""
-        return cls(socket.gethostname(), _space(), os.getpid(), job.started(os.getpid()) or 0)
+        return cls(socket.gethostname(), _space(), os.getpid(), pids.started(os.getpid()) or 0)
 
     @classmethod
     def from_json(cls, content: Any) -> Identity:
@@ -67,7 +67,7 @@ def _space() -> str:
 def alive(pid: int, started: int) -> bool:
     """Whether the process with that number that started then (ticks after the boot) still runs; a zombie does not."""
     try:
-        return job.started(pid) == started and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return pids.started(pid) == started and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
