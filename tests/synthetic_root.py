@@ -23,6 +23,7 @@ from contimg.science.select import select
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 _BLOCK = 2880
+_INTEGRATION_S = 12.884902
 _LONGEST_S = 200
 _CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.utime", "os.chmod")
 
@@ -178,10 +179,10 @@ class Synthetic:
             "group": name,
             "state": "complete" if subbands == 16 else "incomplete",
             "reason": None,
-            "start_jd": start.timestamp() / 86400 + 2440587.5,
+            "start_jd": (start.timestamp() + _INTEGRATION_S / 2) / 86400 + 2440587.5,
             "declination_deg": 54.57,
             "integrations": 24,
-            "integration_s": 12.884902,
+            "integration_s": _INTEGRATION_S,
             "channels": 48,
             "subbands": listed,
             "duplicates": [],

@@ -1,10 +1,14 @@
 """Retention: what may go, in which order, and that nothing is lost wherever it is stopped."""
 
 import json
+import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from small_disks import small_disk
 from synthetic_root import NOW, Synthetic, going, lives, on_a_full_disk, planned, tree
 
@@ -318,6 +322,36 @@ def test_a_mark_above_the_disk_is_refused(tmp_path):
     synthetic = Synthetic.make(tmp_path, retention={"min_free_gb": 10**9})
     with pytest.raises(ConfigError, match=r"retention\.min_free_gb: 1e\+09 GB cannot be kept free"):
         planned(synthetic)
+
+
+def test_the_rules_do_the_same_and_fail_aloud(tmp_path):
+    safe = tmp_path / "safe"
+    safe.mkdir()
+    free_gb = shutil.disk_usage(tmp_path).free / GB
+    synthetic = Synthetic.make(
+        tmp_path, backup={"destination": str(safe)}, retention={"min_free_gb": round(free_gb + 5)}
+    )
+    names = synthetic.hour(START, days_old=20)
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(yaml.safe_dump(synthetic.settings.model_dump(mode="json")))
+    snakemake = Path(sys.executable).with_name("snakemake")
+    command = [snakemake, "--configfile", settings, "--profile", "profiles/local", "retain", "backup"]
+    checkout = Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(archive.is_removed(synthetic.root, "ms", name) for name in names)
+    assert len(list(safe.iterdir())) == 1
+    kept_name = synthetic.group(START + timedelta(hours=2), days_old=20)
+    synthetic.mosaic(kept_name)
+    (tmp_path / "cold").rename(tmp_path / "gone")
+    shutil.rmtree(safe)
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert synthetic.root.ms(kept_name).exists()
+    for rule, said in (("retain", "1 things could not be archived"), ("backup", "the backup is not complete")):
+        attempt = files.read_json(synthetic.root.root / "logs" / f"{rule}.2.attempt.json")
+        assert (attempt["outcome"], attempt["error_type"]) == ("failed", "StoreError")
+        assert attempt["message"].startswith(said)
 
 
 @pytest.mark.slow
