@@ -310,6 +310,16 @@ class TestRun:
         with pytest.raises(BusyError), only_one(disks.root, "retention"), only_one(disks.root, "retention"):
             pass
 
+    def test_a_data_root_of_another_user_or_none_is_one_line(self, disks, monkeypatch, capsys, tmp_path):
+        monkeypatch.setenv("CONTIMG_DATA_ROOT", str(disks.root.root))
+        (disks.root.state / "retention.lock").mkdir(parents=True)  # root may open whatever is denied
+        assert main(["retain"]) == 1
+        assert "retention.lock cannot be written" in capsys.readouterr().err
+        monkeypatch.setenv("CONTIMG_DATA_ROOT", str(tmp_path / "unmounted"))
+        assert main(["retain"]) == 1
+        assert "(is it mounted?); nothing was done" in capsys.readouterr().err
+        assert not (tmp_path / "unmounted").exists()
+
     def test_the_outcome_is_left_for_status(self, disks):
         disks.hour(START, groups=1)
         run(disks)

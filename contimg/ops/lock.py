@@ -31,14 +31,17 @@ def only_one(root: DataRoot, work: str, *, wait: bool = False) -> Iterator[None]
     BusyError
         If another process holds it and this one is not to wait.
     ConfigError
-        If there is no data root.
+        If there is no data root, or it belongs to another user.
     """
     path = root.state / f"{work}.lock"
     try:
         root.state.mkdir(exist_ok=True)
+        file = path.open("a")
     except FileNotFoundError:
         raise ConfigError(f"data_root: there is no {root.root} (is it mounted?); nothing was done") from None
-    with path.open("a") as file:
+    except OSError as error:
+        raise ConfigError(f"data_root: {path} cannot be written ({error.strerror}); nothing was done") from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

@@ -175,6 +175,7 @@ class Remote:
                 process.kill()
 
             timer = threading.Timer(self.timeout_s, give_up)
+            timer.daemon = True
             timer.start()
             failure: BaseException | None = None
             try:
