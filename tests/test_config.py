@@ -19,6 +19,14 @@ def test_the_shipped_file_documents_every_key_with_its_default():
     assert shipped == defaults
 
 
+def test_an_archive_that_a_link_leads_into_the_data_root_is_refused(tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "cold").symlink_to(tmp_path / "root")
+    content = {"data_root": str(tmp_path / "root"), "archive": {"destination": str(tmp_path / "cold" / "deep")}}
+    with pytest.raises(ConfigError, match=r"archive\.destination: must be outside the data root"):
+        config.validated(content, {})
+
+
 def test_the_shipped_schema_is_the_models():
     shipped = json.loads((CONFIG / "config.schema.json").read_text())
     assert shipped == config.Settings.model_json_schema(), "run: contimg config schema > config/config.schema.json"
@@ -34,6 +42,21 @@ def test_the_shipped_schema_is_the_models():
         ({"data_root": "/d", "mosaic": {"window_minutes": 50}}, "mosaic: Value error, window_minutes must divide"),
         ({"data_root": "/d", "calibration": {"nearest_within_hours": 1}}, "must not be less than validity_hours"),
         ({"data_root": "/d", "staging": 3}, "staging: Input should be a valid dictionary"),
+        ({"data_root": "/d", "archive": {"destination": "/d/cold"}}, "archive.destination: must be outside the data"),
+        ({"data_root": "/d", "archive": {"destination": "/d"}}, "archive.destination: must be outside the data root"),
+        ({"data_root": "/d/e", "archive": {"destination": "/d"}}, "archive.destination: .*, and not hold it"),
+        ({"data_root": "/d", "backup": {"destination": "/x/../d/b"}}, "backup.destination: must be outside the data"),
+        (
+            {"data_root": "/d", "backup": {"destination": "sftp://me:secret@host"}},
+            "backup.destination: .* rclone's own",
+        ),
+        ({"data_root": "/d", "archive": {"destination": ":sftp,pass=x:"}}, "archive.destination: .* rclone's own"),
+        (
+            {"data_root": "/d", "mosaic": {"window_minutes": 1440}, "retention": {"ms_days": 0.9}},
+            "retention.ms_days: ",
+        ),
+        ({"data_root": "/d", "retention": {"image_days": 0.2}}, "retention.image_days: must not be shorter than"),
+        ({"data_root": "/d", "retention": {"raw_mark": 1.0}}, "retention.raw_mark: Input should be less than 1"),
         ({"data_root": "/d", "groups": ["20260112T084512", "abc"]}, r"groups\.1: .*'abc' is no group's name"),
         ({"data_root": "/d", "groups": ["20261312T084512"]}, r"groups\.0: .*is no group's name"),
         ({"data_root": "/d", "groups": ["2026112T084512"]}, r"groups\.0: .*is no group's name"),

@@ -328,10 +328,14 @@ class TestRun:
         assert outcome["failed"] == []
 
 
-def test_a_mark_above_the_disk_is_refused(tmp_path):
-    synthetic = Synthetic.make(tmp_path, retention={"min_free_gb": 10**9})
-    with pytest.raises(ConfigError, match=r"retention\.min_free_gb: 1e\+09 GB cannot be kept free"):
-        planned(synthetic)
+@pytest.mark.parametrize("command", [["retain"], ["retain", "--dry-run"], ["run", "--once"]])
+def test_a_mark_above_the_disk_is_refused_at_start(tmp_path, command, capsys):
+    synthetic = Synthetic.make(tmp_path)
+    settings = tmp_path / "settings.yaml"
+    content = {"archive": {"destination": str(tmp_path / "cold")}, "retention": {"min_free_gb": 10**9}}
+    settings.write_text(yaml.safe_dump({"data_root": str(synthetic.root.root), **content}))
+    assert main([*command, "--config", str(settings)]) == 1
+    assert "retention.min_free_gb: 1e+09 GB cannot be kept free" in capsys.readouterr().err
 
 
 def test_the_rules_do_the_same_and_fail_aloud(tmp_path):
