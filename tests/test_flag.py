@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def statistics(antennas: int = 12, coherence: float = 0.2) -> flag.Statistics:
     return flag.Statistics(
         np.ones((24, 2, 96)),
         np.repeat(median[..., np.newaxis], 2, axis=2).astype(np.float32),
-        (coherence + 0.1 * rng.standard_normal((24, len(first), 2))).astype(np.float32),
+        (coherence + 0.1 * rng.standard_normal((24, len(first), 2, 2)) @ [1, 1j]).astype(np.complex64),
         first,
         second,
         (-5, -6),
@@ -110,6 +111,46 @@ def test_dead_antennas() -> None:
     expected = np.zeros((12, 2), bool)
     expected[3] = expected[8] = expected[5, 1] = True
     np.testing.assert_array_equal(flag.dead_antennas(data), expected)
+
+
+def test_an_antenna_that_sees_what_is_far_from_the_beam_is_not_dead() -> None:
+    """On its long baselines such a source turns by half a turn from one channel to the next."""
+    data = statistics()
+    far = (data.first == 8) | (data.second == 8)
+    data.coherence[:, far] -= 0.3
+    assert not flag.dead_antennas(data).any()
+
+
+def burst(level: float, part: slice) -> tuple[flag.Statistics, np.ndarray]:
+    """What a burst in one integration and part of the band makes of a group in which a source drifts, and where."""
+    rng = np.random.default_rng(7)
+    data = statistics()
+    amplitude = mean_amplitudes(rng, 0.004)
+    amplitude[11, :, part] *= level
+    row = np.median(amplitude, axis=2)  # as rows are seen; amplitudes are relative to it
+    data.row_median[:] *= row[:, np.newaxis] * (1 + 0.1 * rng.standard_normal(data.row_median.shape))
+    injected = np.zeros((24, 768), bool)
+    injected[11, part] = True
+    return replace(data, mean_amplitude=amplitude / row[:, :, np.newaxis]), injected
+
+
+@pytest.mark.parametrize("part", [slice(0, 768), slice(192, 336)], ids=["the whole band", "three subbands"])
+def test_a_broad_burst(part: slice) -> None:
+    data, injected = burst(1.4, part)
+    found = flag.decide(data, SIGMA, 7).channels
+    assert found[injected].all()
+    assert not found[~injected].any()
+    quiet, _ = burst(1.0, part)
+    assert not flag.decide(quiet, SIGMA, 7).channels.any()
+
+
+def test_a_loud_antenna_or_a_short_group_is_no_burst() -> None:
+    data, _ = burst(1.0, slice(0, 768))
+    data.row_median[5, (data.first == 3) | (data.second == 3)] *= 30
+    assert not flag.bursts(data, np.zeros((24, 768), bool), SIGMA).any()
+    loud, _ = burst(1.4, slice(0, 768))
+    few = replace(loud, mean_amplitude=loud.mean_amplitude[9:13], row_median=loud.row_median[9:13])
+    assert not flag.bursts(few, np.zeros((4, 768), bool), SIGMA).any()
 
 
 def test_an_empty_sky_makes_nobody_dead() -> None:
@@ -171,6 +212,18 @@ def test_the_sky_is_not_flagged(tmp_path: Path, casacore: Callable[..., Any], sk
     assert flags.mean() == pytest.approx(result["flagged_fraction"])
     assert result["flagged_fraction"] < (1e-4 if noisy else 0.01)
     assert result["dead_antennas"] == []
+
+
+def test_an_outrigger_that_sees_a_source_in_a_side_lobe_is_not_dead(
+    tmp_path: Path, casacore: Callable[..., Any]
+) -> None:
+    outriggers = (102, 107, 113)
+    preset = simulator.Preset((*raw.MEDIUM.antennas, *outriggers), 12)
+    dead = raw.MEDIUM.antennas[4]
+    far = Source("A", 124.0, 52.5, 3000.0)
+    raw.make(tmp_path, preset, sky=[*raw.SKY[1:], far], dead=simulator.DeadAntennas((dead,)))
+    result, *_ = casacore(converted, tmp_path)
+    assert result["dead_antennas"] == [dead]
 
 
 @pytest.mark.parametrize("zeros", [True, False])

@@ -209,7 +209,7 @@ class _Worker:
         self._amplitude_sum = np.zeros((integrations, polarizations, channels))
         self._amplitude_count = np.zeros((integrations, polarizations, channels))
         self._row_median = np.zeros((integrations, baselines, polarizations), np.float32)
-        self._coherence = np.zeros((integrations, baselines, polarizations), np.float32)
+        self._coherence = np.zeros((integrations, baselines, polarizations), np.complex64)
         self._clipped = np.zeros((integrations, channels), np.int64)
         self._zeros = np.zeros((integrations, channels), np.int64)
 

@@ -2,10 +2,11 @@
 
 Four reasons. *zero*: the sample is zero or not a number. *clip*: its amplitude stands out of its row's (one baseline,
 integration and polarization), or the row's out of the baseline's other integrations. *rfi*: the array's mean
-amplitude stands out in this channel, all the time or in one integration. *dead*: an antenna whose power is far from
-the others', or that sees nothing of the sky that they see. Nothing here needs more than the 24 integrations of a
-group, and nothing that is merely bright is flagged: amplitudes are compared with a smooth background, never with a
-model, and thresholds are in robust standard deviations that have a floor relative to the amplitude itself.
+amplitude stands out in this channel, all the time or in one integration, or in a part of the band for a few
+integrations. *dead*: an antenna whose power is far from the others', or that sees nothing of the sky that they see.
+Nothing here needs more than the 24 integrations of a group, and nothing that is merely bright is flagged: amplitudes
+are compared with a smooth background, never with a model, and thresholds are in robust standard deviations that have
+a floor relative to the amplitude itself.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 _MAD_TO_SIGMA = 1.4826
 _SMOOTHEST = 0.005
 """Least robust standard deviation of the array's relative mean amplitude: the sky's own structure reaches it."""
+_SLOWEST = 0.02
+"""Least robust standard deviation of the same in time: sources drift through the beam and its side lobes."""
 _STEADIEST = 0.1
 """Least robust standard deviation, relative to its median, of a baseline's amplitude in time: sources beat."""
 _ROUNDS = 3
@@ -27,8 +30,14 @@ _LEAST_COHERENCE = 0.1
 """Fraction of the median antenna's coherence below which an antenna sees nothing of the sky ..."""
 _SIGNIFICANT = 10.0
 """... where the median antenna's stands out this many times over its uncertainty."""
+_NOTHING = 3.0
+"""An antenna on noise alone has its coherences, averaged in time, under so many times what noise makes."""
 _FEWEST_INTEGRATIONS = 6
 """With fewer, a baseline's amplitudes in time are not clipped."""
+_NARROWEST_WINDOW = 7
+"""Values over which a running median is taken, at least; with fewer integrations there is none in time."""
+_BURST_PARTS = (16, 1)
+"""Into how many parts the band is divided to look for bursts; what was found in one is left out of the whole."""
 _RECEPTORS = {-5: (0, 0), -6: (1, 1), -7: (0, 1), -8: (1, 0)}
 """Receptors (X, Y) of the two antennas, by AIPS number of the polarization."""
 
@@ -42,7 +51,7 @@ class Statistics:
     row_median: np.ndarray
     """Median amplitude of each row, 0 where it has none. (T, B, P)"""
     coherence: np.ndarray
-    """Fraction of each row's power that neighbouring channels have in common. (T, B, P)"""
+    """Fraction of each row's power that neighbouring channels have in common, complex. (T, B, P)"""
     first: np.ndarray
     """Index of each baseline's first antenna, below A. (B,)"""
     second: np.ndarray
@@ -83,7 +92,8 @@ def decide(statistics: Statistics, rfi_sigma: float, clip_sigma: float) -> Decis
         dead_pair = dead[statistics.first, one] | dead[statistics.second, other]
         dead_rows |= dead_pair.astype(np.uint8) << pol
         rows |= (loud[:, :, pol] | dead_pair).astype(np.uint8) << pol
-    return Decision(interference(statistics.mean_amplitude, rfi_sigma), rows, dead_rows, dead)
+    narrow = interference(statistics.mean_amplitude, rfi_sigma)
+    return Decision(narrow | bursts(statistics, narrow, rfi_sigma), rows, dead_rows, dead)
 
 
 def robust_sigma(values: np.ndarray) -> float:
@@ -117,22 +127,65 @@ def interference(mean_amplitude: np.ndarray, sigma: float) -> np.ndarray:
         amplitude = mean_amplitude[:, pol, there]
         amplitude = amplitude / np.nanmedian(amplitude, axis=1, keepdims=True)
         spectrum = np.nanmedian(amplitude, axis=0)
-        persistent = _outstanding(spectrum[np.newaxis], sigma)[0]
+        persistent = _outstanding(spectrum[np.newaxis], sigma, _SMOOTHEST)[0]
         relative = np.where(persistent, np.nan, amplitude / spectrum)
-        found[:, there] |= persistent | _outstanding(relative, sigma)
+        found[:, there] |= persistent | _outstanding(relative, sigma, _SMOOTHEST)
     return found
 
 
-def _outstanding(values: np.ndarray, sigma: float) -> np.ndarray:
-    """Values (T, C) that stand out of their row's running median, by a scatter that all rows share."""
-    width = max(7, values.shape[1] // 16) // 2 * 2 + 1
+def bursts(statistics: Statistics, narrow: np.ndarray, sigma: float) -> np.ndarray:
+    """Find RFI that comes for a few integrations and is as wide as a sixteenth of the band or all of it.
+
+    It does not stand out along frequency; so parts of the band are compared with a running median along time.
+
+    Parameters
+    ----------
+    statistics
+        From conversion.
+    narrow
+        What is known to have RFI already, bool (T, C).
+    sigma
+        Threshold in robust standard deviations.
+
+    Returns
+    -------
+    ndarray of bool, shape (T, C)
+        True where any polarization has RFI.
+    """
+    mean = np.where(narrow[:, np.newaxis], np.nan, statistics.mean_amplitude)
+    found = np.zeros((mean.shape[0], mean.shape[2]), bool)
+    there = np.flatnonzero(np.isfinite(mean).any(axis=0).all(axis=0))
+    typical = np.median(statistics.row_median, axis=0)
+    usable = (statistics.first != statistics.second) & (typical > 0).all(axis=1)
+    if mean.shape[0] < _NARROWEST_WINDOW or not there.size or not usable.any():
+        return found
+    level = np.median(statistics.row_median[:, usable] / typical[usable], axis=1)
+    relative = mean[:, :, there] * level[:, :, np.newaxis]
+    relative /= np.nanmedian(relative, axis=0)
+    for parts in _BURST_PARTS:
+        known = np.isfinite(relative) & ~found[:, np.newaxis, there]
+        clean = np.where(known, relative, 0.0)
+        channels = np.array_split(np.arange(there.size), min(parts, there.size))
+        for pol in range(mean.shape[1]):
+            sums, counts = (
+                np.stack([array[:, pol, part].sum(axis=1) for part in channels]) for array in (clean, known)
+            )
+            loud = _outstanding(np.where(counts > 0, sums / np.maximum(counts, 1), np.nan), sigma, _SLOWEST)
+            for part, times in zip(channels, loud, strict=True):
+                found[np.ix_(times, there[part])] = True
+    return found
+
+
+def _outstanding(values: np.ndarray, sigma: float, least: float) -> np.ndarray:
+    """Values (T, C) that stand out of their row's running median by a scatter, at least `least`, that rows share."""
+    width = max(_NARROWEST_WINDOW, values.shape[1] // 16) // 2 * 2 + 1
     found = ~np.isfinite(values)
     absent = found.copy()
     for _ in range(_ROUNDS):
         filled = np.stack([_filled(row, bad) for row, bad in zip(values, found, strict=True)])
         background = np.stack([_background(row, width) for row in filled])
         relative = values / background - 1
-        scatter = max(robust_sigma(np.where(found, np.nan, relative)), _SMOOTHEST)
+        scatter = max(robust_sigma(np.where(found, np.nan, relative)), least)
         found = absent | (relative > sigma * scatter)
     return found & ~absent
 
@@ -203,20 +256,27 @@ def dead_antennas(statistics: Statistics) -> np.ndarray:
 
 
 def _unseeing(statistics: Statistics, pol: int, living: np.ndarray) -> np.ndarray:
-    """Living antennas that have nothing in common with the others, while these have with each other."""
+    """Living antennas that have nothing in common with the others, while these have with each other.
+
+    What is far from the beam's centre turns on long baselines from one channel to the next: an antenna that sees
+    mostly that has no real coherence, but a complex one that stays the same in time.
+    """
     first, second = statistics.first, statistics.second
     usable = (first != second) & living[first] & living[second]
-    coherence = np.full(len(living), np.nan)
-    uncertainty = np.full(len(living), np.nan)
+    coherence, steady, uncertainty = np.full((3, len(living)), np.nan)
     for antenna in np.flatnonzero(living):
         rows = usable & ((first == antenna) | (second == antenna))
         values = statistics.coherence[:, rows, pol]
         if values.size:
-            coherence[antenna] = np.median(values)
-            uncertainty[antenna] = robust_sigma(values) / np.sqrt(values.size)
+            coherence[antenna] = np.median(values.real)
+            uncertainty[antenna] = robust_sigma(values.real) / np.sqrt(values.size)
+            steady[antenna] = np.median(np.abs(values.mean(axis=0)))
     if not np.isfinite(coherence).any():
         return np.zeros(len(living), bool)
     typical = np.nanmedian(coherence)
     if typical < _SIGNIFICANT * np.nanmedian(uncertainty):
         return np.zeros(len(living), bool)
-    return coherence < _LEAST_COHERENCE * typical
+    samples = statistics.mean_amplitude.shape[0] * max(
+        np.isfinite(statistics.mean_amplitude[:, pol]).any(axis=0).sum(), 1
+    )
+    return (coherence < _LEAST_COHERENCE * typical) & (steady < _NOTHING / np.sqrt(samples))

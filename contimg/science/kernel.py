@@ -95,8 +95,8 @@ class Converted(NamedTuple):
     row_median: np.ndarray
     """Median amplitude of each row, 0 where it has none. float32 (B, P)"""
     coherence: np.ndarray
-    """How much of each row's power neighbouring channels have in common: 0 for noise, 1 for a source without noise.
-    float32 (B, P)"""
+    """How much of each row's power neighbouring channels have in common: 0 for noise, of modulus 1 for one source
+    without noise; its phase is by how much that source turns from one channel to the next. complex64 (B, P)"""
     clipped: np.ndarray
     """How many samples were clipped. int64 (C,)"""
     zeros: np.ndarray
@@ -252,26 +252,28 @@ def _add(amplitude: np.ndarray, scale: float, total: np.ndarray, number: np.ndar
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def _coherence(parts: _Parts) -> np.float32:
+def _coherence(parts: _Parts) -> np.complex64:
     """Fraction of the power that neighbouring channels have in common."""
     real, imag, _ = parts
-    common, power = np.float32(0), np.float32(0)
+    common, turned, power = np.float32(0), np.float32(0), np.float32(0)
     for c in range(len(real) - 1):
         common += real[c] * real[c + 1] + imag[c] * imag[c + 1]
+        turned += real[c] * imag[c + 1] - imag[c] * real[c + 1]
         power += real[c] * real[c] + imag[c] * imag[c]
-    return np.float32(common / power)
+    return np.complex64(complex(common / power, turned / power))
 
 
 @njit(nogil=True, cache=True)
-def _coherence_of_valid(parts: _Parts) -> np.float32:
+def _coherence_of_valid(parts: _Parts) -> np.complex64:
     """The same, of the channels that have an amplitude."""
     real, imag, amplitude = parts
-    common, power = np.float32(0), np.float32(0)
+    common, turned, power = np.float32(0), np.float32(0), np.float32(0)
     for c in range(len(real) - 1):
         if amplitude[c] > 0 and amplitude[c + 1] > 0:
             common += real[c] * real[c + 1] + imag[c] * imag[c + 1]
+            turned += real[c] * imag[c + 1] - imag[c] * real[c + 1]
             power += real[c] * real[c] + imag[c] * imag[c]
-    return np.float32(common / power if power > 0 else 0)
+    return np.complex64(complex(common / power, turned / power) if power > 0 else 0)
 
 
 @njit(nogil=True, cache=True)
