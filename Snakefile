@@ -2,7 +2,7 @@
 #
 #   snakemake --profile profiles/local --config data_root=DIR            # everything that is due
 #   snakemake --profile profiles/local --config data_root=DIR --until image
-#   snakemake --profile profiles/local --config data_root=DIR images/2026-01-12/20260112T084500.image.fits
+#   snakemake --profile profiles/local --config data_root=DIR -- images/2026-01-12/20260112T084500.image.fits
 #
 # Paths are relative to the data root. Settings: config/config.yaml.
 

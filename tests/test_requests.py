@@ -232,6 +232,8 @@ def test_commands(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     table = capsys.readouterr().out
     assert "declination +54.57°" in table
     assert "J0834+5534" in table
+    assert "0.0 Jy" not in table
+    assert "under 0.1 Jy in the beam (with --json)" in table
     assert cli.main(["transits", "--json", "--after", "2026-01-25T06:00:00", *where]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["declination_deg"] == DECLINATION_DEG

@@ -10,6 +10,9 @@ from contimg.cli.settings import add_settings, load_settings
 from contimg.errors import ConfigError
 from contimg.paths import DataRoot, jd_to_datetime
 
+_SHOWN = 0.1
+"""Share of the least flux that serves from which on a source is in the table."""
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -38,7 +41,9 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps({**content, "transits": [one.to_json() for one in found]}, indent=1))
         return 0
     print(f"transits at declination {declination_deg:+.2f}° from {after:%Y-%m-%d %H:%M:%S} UTC")
-    for one in found:
+    least_jy = _SHOWN * settings.calibration.min_apparent_flux_jy
+    shown = [one for one in found if one.seen.apparent_flux_jy >= least_jy]
+    for one in shown:
         time = jd_to_datetime(one.transit_jd)
         hours, minutes = divmod(int((time - after) / timedelta(minutes=1)), 60)
         print(
@@ -47,6 +52,8 @@ def run(options: argparse.Namespace) -> int:
         )
     if not found:
         print("no source of the catalogue transits in the beam")
+    elif fainter := len(found) - len(shown):
+        print(f"and {fainter} under {least_jy:g} Jy in the beam (with --json)")
     return 0
 
 
