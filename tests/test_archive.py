@@ -154,6 +154,16 @@ class TestStores:
             with pytest.raises(StoreError):
                 read(store, "nothing")
 
+    def test_a_local_remote(self, tmp_path, monkeypatch):
+        if shutil.which("rclone") is None:
+            pytest.skip("rclone is not installed")
+        monkeypatch.setenv("RCLONE_CONFIG", "/dev/null")
+        monkeypatch.setenv("RCLONE_CONFIG_NEAR_TYPE", "local")
+        store = Remote(f"near:{tmp_path}/deep", 60)
+        written(store, "ms/one", b"data")
+        assert (tmp_path / "deep" / "ms" / "one").read_bytes() == read(store, "ms/one") == b"data"
+        assert store.names() == {"ms/one": 4}
+
     def test_an_error_of_the_writers_leaves_nothing(self, tmp_path, server):
         (tmp_path / "cold").mkdir()
         for store in (Folder(str(tmp_path / "cold")), Remote("far:", 60)):
