@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 
 from contimg.cli.settings import CHECKOUT, add_settings, load_settings
 from contimg.errors import LeaseError
@@ -28,3 +29,6 @@ def run(options: argparse.Namespace) -> int:
             raise
         print(f"contimg: {error}: nothing to do")
         return 0
+    except OSError as error:  # a disk that is full or read-only; whoever starts the runner tries again
+        print(f"contimg: the runner cannot work now: {error}", file=sys.stderr)
+        return 1

@@ -201,16 +201,16 @@ class Site:
         calls = self.rows("SELECT pid FROM calls")
         return len(rows) == groups and all(row in (("image", "due"), ("", "done")) for row in rows) and not calls
 
-    def until(self, condition: Callable[[], Any], within_s: float = 300.0, *, alive: bool = True) -> Any:
+    def until(self, condition: Callable[[], Any], within_s: float = 300.0, *, every_s: float = 0.1) -> Any:
         """Wait (real seconds) until something holds; the runner has to live meanwhile."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             answer = condition()
             if answer:
                 return answer
-            if alive and self.process is not None:
+            if self.process is not None:
                 assert self.process.poll() is None, self.said()
-            time.sleep(0.02)
+            time.sleep(every_s)
         raise AssertionError(f"not within {within_s:g} s: {self.states()}\n{self.said()}")
 
     def said(self) -> str:
@@ -248,7 +248,7 @@ class Site:
                     process.resume()
             return None
 
-        found = self.until(stopped)
+        found = self.until(stopped, every_s=0.02)
         assert isinstance(found, Caught)
         return found
 

@@ -57,6 +57,8 @@ class Figures:
 
     faults: list[dict[str, Any]] = field(default_factory=list)
     queue: list[int] = field(default_factory=list)
+    arrived: dict[str, float] = field(default_factory=dict)
+    imaged: dict[str, float] = field(default_factory=dict)
     down_s: float = 0.0
     cpu: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
@@ -147,6 +149,7 @@ class Soak:
         if len(files) == 16 and self.chance.random() < 0.05:  # a subband that comes after its group was closed
             self.late.append((now + self.chance.uniform(60, 1200), files.pop(self.chance.randrange(16))))
         self.place.arrive(*files)
+        self.figures.arrived[arrival.name] = self.place.clock.now()
 
     def _keep_alive(self, now: float) -> None:
         """What systemd does."""
@@ -241,6 +244,9 @@ class Soak:
         self.figures.memory.append(psutil.virtual_memory().percent)
         calls = self.place.rows("SELECT pid, units FROM calls")
         states = self.place.states()
+        for name, state in states.items():
+            if state == "done":
+                self.figures.imaged.setdefault(name, now)
         for fault in list(self.recovering):
             resumed = any(pid not in fault["calls"] and fault["group"] in units for pid, units in calls)
             idle = bool(states) and not calls and self.place.process is not None and self.place.process.poll() is None
@@ -263,11 +269,15 @@ class Soak:
 def report(soak: Soak) -> dict[str, Any]:
     """The figures of the run."""
     place, figures = soak.place, soak.figures
-    rows = place.rows("SELECT name, state, arrived, ended, error_class, age_hours FROM groups")
+    rows = place.rows("SELECT name, state, age_hours FROM groups")
     usable = {arrival.name for arrival in soak.arrivals if arrival.usable}
     done = {row[0]: row for row in rows if row[1] == "done"}
     waited = {name for (name,) in place.rows("SELECT DISTINCT unit FROM attempts WHERE rule = 'calibration'")}
-    latencies = sorted(row[3] - row[2] for name, row in done.items() if name not in waited)
+    latencies = sorted(
+        figures.imaged[name] - figures.arrived[name]
+        for name in done
+        if name in figures.arrived and name not in waited
+    )
     times = sorted(fault["recovered_s"] for fault in figures.faults if fault["recovered_s"] is not None)
 
     def success(rule: str) -> float | None:
@@ -296,7 +306,7 @@ def report(soak: Soak) -> dict[str, Any]:
         if times
         else None,
         "with caltables within 6 h (%)": round(
-            100 * sum((row[5] or 99) <= 6 for row in done.values()) / max(len(done), 1), 1
+            100 * sum((row[2] or 99) <= 6 for row in done.values()) / max(len(done), 1), 1
         ),
         "conversion success, killed jobs apart (%)": success("convert"),
         "imaging success, killed jobs apart (%)": success("image"),

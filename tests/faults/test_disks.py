@@ -4,47 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from contimg.runner.processes import runs
-
+from .disks import mounted
 from .site import site
 
 pytestmark = pytest.mark.slow
 
-TARGET, CALIBRATOR = 0, 1
-RULES = ("detect", "convert", "solve", "image", "mosaic")
-
-
-@contextlib.contextmanager
-def mounted(folder: Path, *arguments: str) -> Iterator[Path]:
-    """Mount something there, where that is allowed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if os.geteuid() or subprocess.run(["mount", *arguments, str(folder)], check=False).returncode:
-        pytest.skip("mounting is not allowed here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def fill(folder: Path) -> Path:
-    """Leave no room."""
-    ballast = folder / "ballast"
-    free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
-    descriptor = os.open(ballast, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    with contextlib.suppress(OSError):
-        os.posix_fallocate(descriptor, 0, max(free, 1))
-    with contextlib.suppress(OSError):
-        while os.write(descriptor, b"x" * 4096):
-            pass
-    os.close(descriptor)
-    return ballast
+TARGET = 0
 
 
 def test_staging_that_is_too_small(tmp_path: Path, raw: list[list[Path]]) -> None:
@@ -63,23 +33,6 @@ def test_staging_that_is_too_small(tmp_path: Path, raw: list[list[Path]]) -> Non
         place.assert_converted(1)
         assert not stale.exists()
         assert place.rows("SELECT * FROM attempts WHERE rule = 'convert' AND outcome = 'failed'") == []
-
-
-def test_the_data_disk_full_in_each_stage(tmp_path: Path, raw: list[list[Path]]) -> None:
-    """Not even the ledger and the records of attempts can be written; when there is room again, all goes on."""
-    with mounted(tmp_path / "data", "-t", "tmpfs", "-o", "size=600m", "tmpfs") as disk, site(tmp_path) as place:
-        place.arrive(*raw[CALIBRATOR])
-        place.start()
-        for rule in RULES:
-            caught = place.caught(rule)
-            ballast = fill(disk)
-            caught.resume()
-            place.until(lambda caught=caught: not any(map(runs, (*caught.children, caught.supervisor))))
-            ballast.unlink()
-            sql = f"SELECT * FROM attempts WHERE outcome = 'failed' AND rule = '{rule}'"  # noqa: S608
-            place.until(lambda sql=sql: place.rows(sql))
-            place.assert_resumes(caught.unit)
-        place.assert_ended(1)
 
 
 def test_a_disk_without_room_for_more_starts_nothing(tmp_path: Path, raw: list[list[Path]]) -> None:

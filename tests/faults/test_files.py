@@ -84,26 +84,22 @@ def test_a_subband_that_comes_late_or_twice(tmp_path: Path, raw: list[list[Path]
         place.assert_converted(1)
 
 
-def test_a_subband_that_comes_when_its_group_is_in_quarantine(tmp_path: Path, raw: list[list[Path]]) -> None:
-    with site(tmp_path) as place:
+def test_the_ways_out_of_quarantine(tmp_path: Path, raw: list[list[Path]]) -> None:
+    """The rest of a group arrives; a person releases it."""
+    with site(tmp_path, retry={"max_attempts": 0}) as place:
+        blocked = place.root.root / "ms"
+        blocked.write_text("in the way")
         place.arrive(*raw[0][:8])
         place.start()
         place.until(lambda: list(place.states().values()) == ["quarantined"])
+        assert "missing" in next(quarantine.entries(place.root)).reason
         assert place.books().problems == []
         place.arrive(*raw[0][8:])
-        place.until(lambda: place.rows("SELECT * FROM groups WHERE stage = 'convert'"))
+        convert = "SELECT * FROM groups WHERE state = 'quarantined' AND stage = 'convert'"
+        place.until(lambda: place.rows(convert))
         assert place.books().problems == []
-        assert list(quarantine.entries(place.root)) == []
-
-
-def test_a_release_puts_a_group_back_in_play(tmp_path: Path, raw: list[list[Path]]) -> None:
-    with site(tmp_path, retry={"max_attempts": 0}) as place:
-        place.arrive(*raw[0])
-        place.root.root.joinpath("ms").write_text("in the way")
-        place.start()
-        place.until(lambda: list(place.states().values()) == ["quarantined"])
-        (place.root.root / "ms").unlink()
-        for entry in list(quarantine.entries(place.root)):
-            quarantine.release(place.root, entry.group)
+        blocked.unlink()
+        (entry,) = quarantine.entries(place.root)
+        quarantine.release(place.root, entry.group)
         place.assert_resumes(entry.group)
         place.assert_converted(1)

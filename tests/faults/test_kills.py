@@ -7,19 +7,16 @@ import signal
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from contimg.runner.processes import runs
 
-from .site import Site, site
+from .site import site
 
 pytestmark = pytest.mark.slow
 
 TARGET, CALIBRATOR = 0, 1
 """Which of the raw groups they are."""
-RULES = ("detect", "convert", "solve", "image", "mosaic")
-VICTIMS = ("child", "Snakemake", "supervisor", "runner")
 
 
 def test_the_runner_killed_at_random_moments(tmp_path: Path, raw: list[list[Path]], long: bool) -> None:
@@ -39,40 +36,6 @@ def test_the_runner_killed_at_random_moments(tmp_path: Path, raw: list[list[Path
             place.assert_ended(len(groups))
         else:
             place.assert_converted(len(groups))
-
-
-@pytest.mark.parametrize("first", VICTIMS)
-def test_somebody_killed_in_each_stage(tmp_path: Path, raw: list[list[Path]], long: bool, first: str) -> None:
-    """Stage by stage the next one of the victims, so that in the long form each is killed in each."""
-    if not long and first != "child":
-        pytest.skip("in the long form")
-    with site(tmp_path) as place:
-        place.arrive(*raw[CALIBRATOR])
-        place.start()
-        for number, rule in enumerate(RULES, VICTIMS.index(first)):
-            unit = kill(place, rule, VICTIMS[number % len(VICTIMS)])
-            sql = f"SELECT error_class FROM attempts WHERE outcome = 'failed' AND rule = '{rule}'"  # noqa: S608
-            assert place.until(lambda sql=sql: place.rows(sql)) == [("died",)]
-            place.assert_resumes(unit)
-        place.assert_ended(1)
-
-
-def kill(place: Site, rule: str, victim: str) -> str:
-    """Kill one of those who have a job in hand; returns whose it is."""
-    caught = place.caught(rule)
-    ((call,),) = place.rows(f"SELECT pid FROM calls WHERE lane = '{rule}'")  # noqa: S608
-    if victim == "child":
-        caught.children[0].kill()
-        caught.supervisor.resume()
-    elif victim == "supervisor":
-        caught.supervisor.kill()
-    elif victim == "Snakemake":
-        psutil.Process(call).kill()
-    else:
-        place.kill()
-        place.start()
-    place.until(lambda: not any(map(runs, (*caught.children, caught.supervisor))))
-    return caught.unit
 
 
 @pytest.mark.parametrize("whom", ["child", "all"])
