@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import h5py
 import numpy as np
 import pytest
 import raw_groups as raw
+from packaging.version import Version
 
 from benchmarks.reference import by_pyuvdata
 from contimg.errors import (
@@ -117,6 +119,13 @@ def compared(incoming: Path, ms: Path, reference: Path, exact: bool) -> dict[str
     }
 
 
+as_reference = pytest.mark.skipif(
+    Version(version("pyuvdata")) < Version("3.2.8"),
+    reason="older versions (Python 3.11) turn baselines round on writing and keep their uvw and phases",
+)
+
+
+@as_reference
 def test_equal_to_pyuvdata(medium: Converted, casacore: Call, tmp_path: Path) -> None:
     difference = casacore(compared, medium.root / "incoming", medium.ms, tmp_path / "reference.ms", True)
     assert difference["antennas"] == 0
@@ -126,6 +135,7 @@ def test_equal_to_pyuvdata(medium: Converted, casacore: Call, tmp_path: Path) ->
     assert difference["data"] < 1e-6
 
 
+@as_reference
 def test_pyuvdata_with_the_files_rounded_uvw_differs_by_their_rounding(
     medium: Converted, casacore: Call, tmp_path: Path
 ) -> None:
@@ -150,6 +160,7 @@ def four_polarizations(path: Path) -> None:
         file["Header/polarization_array"], file["Header/Npols"] = np.array([-5, -7, -8, -6]), 4
 
 
+@as_reference
 def test_four_polarizations(tmp_path: Path, casacore: Call) -> None:
     raw.make(tmp_path, raw.TINY)
     for path in (tmp_path / "incoming").iterdir():
