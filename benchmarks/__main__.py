@@ -9,13 +9,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import conversion, data, figures, growth, imaging, passes, pipeline, processes, stream
+from benchmarks import caching, conversion, data, figures, growth, imaging, passes, pipeline, processes, stream
 from benchmarks.data import Groups
 from benchmarks.figures import Figure
 
 OUT = Path(__file__).parent / "out" / "bench.json"
 DATA = Path("/var/tmp/contimg-bench")  # noqa: S108 — a cache that anyone may remove
-PARTS = ("conversion", "staging", "pipeline", "imaging", "burst", "passes", "growth", "stream")
+PARTS = ("conversion", "staging", "pipeline", "imaging", "burst", "passes", "caching", "growth", "stream")
 _SIZES = ((24, 48), (48, 48), (96, 12), (96, 24), (96, 48))
 _SMALL_SIZES = ((12, 4), (24, 4))
 
@@ -71,6 +71,8 @@ def _measured(parts: tuple[str, ...], groups: Groups, work: Path, runs: int, *, 
     if "passes" in parts:
         few = data.groups(work.parent, "small")
         yield from passes.measure(few, work, runs, history=1000 if small else 100_000)
+    if "caching" in parts:
+        yield from caching.measure(work, runs, **({"sources": 10_000} if small else {}))
     if "growth" in parts:
         yield from growth.measure(_SMALL_SIZES if small else _SIZES, work)
     if "stream" in parts and not small:
