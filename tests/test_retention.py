@@ -91,6 +91,18 @@ def run(synthetic, now=NOW):
     return failures, said
 
 
+def refuse_to_remove(monkeypatch, ending):
+    """Let the disk refuse to remove what has a name with this ending."""
+    remove = files.remove
+
+    def refused(path):
+        if path.name.endswith(ending):
+            raise PermissionError(13, "not yours", str(path))
+        remove(path)
+
+    monkeypatch.setattr(files, "remove", refused)
+
+
 class TestRun:
     """The real thing."""
 
@@ -232,21 +244,30 @@ class TestRun:
 
     def test_what_cannot_be_removed_is_tried_again_and_the_rest_goes_on(self, disks, monkeypatch, capsys):
         names = disks.hour(START)
-        remove = files.remove
-
-        def refused(path):
-            if path.name == f".{names[0]}.ms.removing":
-                raise PermissionError(13, "not yours", str(path))
-            remove(path)
-
-        monkeypatch.setattr(files, "remove", refused)
-        assert run(disks)[0] == 1
+        with monkeypatch.context() as patched:
+            refuse_to_remove(patched, f"{names[0]}.ms.removing")
+            assert run(disks)[0] == 1
         assert not disks.root.ms(names[1]).exists()
         assert disks.root.ms(names[0]).with_name(f".{names[0]}.ms.removing").exists()
         assert main(["retain", "--dry-run", "--data-root", str(disks.root.root)]) == 0
         assert f"an interrupted removal is finished first: ms.{names[0]}" in capsys.readouterr().out
-        monkeypatch.setattr(files, "remove", remove)
         assert run(disks)[1][0] == f"an interrupted removal, ms {names[0]}: finished"
+        assert not list(disks.root.root.rglob("*.removing"))
+
+    def test_what_was_made_anew_before_its_removal_was_finished_stays(self, disks, monkeypatch):
+        name = disks.hour(START, groups=1)[0]
+        path = disks.root.ms(name)
+        with monkeypatch.context() as patched:
+            refuse_to_remove(patched, ".removing")
+            assert run(disks)[0] == 2
+        path.mkdir()
+        (path / "table.dat").write_bytes(b"converted again")
+        disks.root.ms_sidecar(name).touch()
+        _, said = run(disks)
+        assert said[0] == f"an interrupted removal, ms {name}: {path}: is not as it was archived; it stays"
+        assert (path / "table.dat").read_bytes() == b"converted again"
+        assert not archive.is_removed(disks.root, "ms", name)
+        assert archive.is_removed(disks.root, "raw", name)
         assert not list(disks.root.root.rglob("*.removing"))
 
     def test_a_data_root_that_is_not_mounted_is_no_empty_one(self, disks):
