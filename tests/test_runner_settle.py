@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from contimg.errors import ErrorClass
 from contimg.runner import quarantine
 from contimg.runner.ledger import GroupRow, create_ledger
 from contimg.runner.rebuild import rebuild
+from contimg.runner.sets import put_back
 from contimg.runner.settle import Ending
 from contimg.science.registry import Registry
 
@@ -221,6 +223,19 @@ def test_without_a_set_a_group_waits_and_a_set_wakes_it(played: Played) -> None:
         assert (row(played, unit).state, row(played, unit).stage, row(played, unit).due) == ("due", "image", 0)
     assert not played.root.quarantine(exhausted).exists()
     assert played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings), NOW) is None
+
+
+def test_sets_that_were_restored_or_lost_are_so_in_the_ledger(played: Played) -> None:
+    waiting, restored, lost = played.arrive(0), name(1), played.whole_way(2, "3C48")
+    played.done("detect", waiting)
+    played.done("convert", waiting)
+    shutil.rmtree(played.root.calibration(lost))
+    assert played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings), NOW) == []
+    played.product("solve", restored, "3C147")
+    assert put_back(played.root, played.ledger, [restored], played.settings) == ([restored], [lost])
+    assert played.ledger.rows("SELECT name, calibrator FROM sets") == [(restored, "3C147")]
+    assert row(played, waiting).due == 0
+    assert put_back(played.root, played.ledger, [restored], played.settings) == ([], [])
 
 
 def test_a_group_that_lies_in_ruins_holds_up_no_set(played: Played) -> None:

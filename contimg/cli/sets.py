@@ -1,12 +1,14 @@
-"""List the calibration sets and what serves at a time, or check that every set can be read."""
+"""List the calibration sets and what serves at a time; or check that every set can be read, and register it."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from datetime import UTC, datetime
 
 from contimg.cli.settings import add_settings, load_settings
+from contimg.config import Settings
 from contimg.paths import DataRoot
 
 
@@ -37,6 +39,8 @@ def run(options: argparse.Namespace) -> int:
                 print(f"broken: {group}: {line}", file=sys.stderr)
         good = sum(not wrong for wrong in faults.values())
         print(f"{good} of {len(faults)} sets are whole")
+        if root.ledger.exists():
+            _register(root, settings, [group for group, wrong in faults.items() if not wrong])
         return 0 if good == len(faults) else 1
     moment = options.at or datetime.now(UTC)
     lines, serving = sets.listed(root, settings, moment, options.days)
@@ -47,3 +51,16 @@ def run(options: argparse.Namespace) -> int:
         )
     print(f"a target at {moment:%Y-%m-%d %H:%M} UTC gets: {serving}")
     return 0
+
+
+def _register(root: DataRoot, settings: Settings, groups: list[str]) -> None:
+    """Tell the runner's ledger, too, what is there."""
+    from contimg.runner.ledger import open_ledger
+    from contimg.runner.sets import put_back
+
+    with contextlib.closing(open_ledger(root.ledger)) as ledger:
+        entered, struck = put_back(root, ledger, groups, settings)
+    for group in entered:
+        print(f"registered: {group}")
+    for group in struck:
+        print(f"not there any more: {group}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -32,6 +32,32 @@ def register(root: DataRoot, ledger: Ledger, path: Path, settings: Settings) -> 
         path.stat().st_mtime_ns,
     )
     return made
+
+
+def put_back(
+    root: DataRoot, ledger: Ledger, groups: Iterable[str], settings: Settings
+) -> tuple[list[str], list[str]]:
+    """Make the ledger's sets those on disk, after files were restored or lost, and wake what is served by new ones.
+
+    Parameters
+    ----------
+    groups
+        Of the sets that are there and whole.
+
+    Returns
+    -------
+    entered, struck : list of str
+        Groups of sets that the ledger did not know as they are, and of those that are not there any more.
+    """
+    known = {str(row[0]): int(row[1]) for row in ledger.rows("SELECT name, modified_ns FROM sets")}
+    struck = [name for name in known if not root.set(name).exists()]
+    for name in struck:
+        ledger.write("DELETE FROM sets WHERE name = ?", name)
+    entered = [name for name in groups if known.get(name) != root.set(name).stat().st_mtime_ns]
+    for name in entered:
+        register(root, ledger, root.set(name), settings)
+        wake(root, ledger, name, settings)
+    return entered, struck
 
 
 def wake(root: DataRoot, ledger: Ledger, unit: str, settings: Settings) -> None:
