@@ -119,6 +119,23 @@ def test_a_reason_that_was_lost_is_written_again(played: Played) -> None:
     )
 
 
+@pytest.mark.parametrize("ledger", ["there", "lost"])
+@pytest.mark.parametrize("said", [b"", b"\x00" * 300, b"[]", b"{}"])
+def test_it_starts_whatever_a_power_cut_made_of_the_files(played: Played, said: bytes, ledger: str) -> None:
+    played.whole_way(0, "3C48")
+    played.arrive(1, "collecting")
+    played.failed("detect", played.arrive(2), error_class="corrupt_input")
+    failing = played.arrive(3)
+    played.failed("detect", failing, error_class="disk_full")
+    played.ledger.add_call(DEAD, "detect", [failing], 1.0)
+    for path in played.root.root.rglob("*.json"):
+        path.write_bytes(said)
+    if ledger == "lost":
+        played.root.ledger.unlink()
+    states = {state for (state,) in recovered(played).rows("SELECT state FROM groups")}
+    assert states == ({"done", "collecting", "quarantined", "due"} if ledger == "there" else set())
+
+
 def test_a_damaged_ledger_is_kept_aside(played: Played) -> None:
     unit = played.whole_way(0)
     played.ledger.close()
