@@ -64,6 +64,18 @@ def test_what_runs_together_shares_the_cores(cores: int, groups: int, running: i
     assert [call.cores for call in found.calls] == [each] * groups
 
 
+def test_better_images_take_no_cores_from_new_groups() -> None:
+    two = Room(memory_mb=100_000, disk_mb=1_000_000, cores=2)
+    better = [group(n, "image", upgrade=1) for n in range(3)]
+    found = plan(situation([*better, group(9)], room=two), SETTINGS)
+    assert units(found) == [(name(9),)]
+    assert "idle cores" in found.waiting[name(0)]
+    found = plan(situation(better, room=two, running=found.calls), SETTINGS)
+    assert found.calls == []
+    found = plan(situation(better, room=two), SETTINGS)
+    assert (units(found), found.calls[0].cores) == ([(name(2),)], 2)
+
+
 def test_chores_run_even_when_all_else_is_held_or_the_disk_is_full() -> None:
     full = Room(memory_mb=100_000, disk_mb=-5)
     for values in ({"held": "the workflow is broken"}, {"room": full}):

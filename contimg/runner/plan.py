@@ -70,9 +70,9 @@ def plan(situation: Situation, settings: Settings) -> Plan:
     """Decide what starts now, and on how many cores.
 
     Each lane fills its free slots: groups in back-off are left out, calibrator groups come first, then the newest,
-    every fourth time the oldest; remakes of images come last. The lane that has had the fewest turns is served first,
-    so that none starves where memory or disk is short. What runs at the same time shares the cores: two jobs side by
-    side are done sooner than one after the other on both.
+    every fourth time the oldest; remakes of images come last, and on idle cores only. The lane that has had the
+    fewest turns is served first, so that none starves where memory or disk is short. What runs at the same time
+    shares the cores: two jobs side by side are done sooner than one after the other on both.
     """
     result = _chosen(situation, settings)
     working = sum(call.lane not in CHORES for call in (*situation.running, *result.calls))
@@ -156,7 +156,12 @@ class _Filler:
             ranked = in_order(candidates, turn)
             batch, candidates = ranked[:size], ranked[size:]
             names = tuple(group.name for group in batch)
-            why = "waits for its turn" if free <= 0 else self._start(lane, names, names, batch[0].raw_bytes)
+            if free <= 0:
+                why = "waits for its turn"
+            elif batch[0].upgrade and not self._idle_cores():
+                why = "a better image waits for idle cores"
+            else:
+                why = self._start(lane, names, names, batch[0].raw_bytes)
             if why:
                 for group in ranked:
                     self._result.waiting[group.name] = f"{lane}: {why}"
@@ -197,6 +202,11 @@ class _Filler:
         if lane == "convert" and self._situation.room.tmpfs_short:
             slots = 1
         return slots - sum(call.lane == lane for call in self._calls)
+
+    def _idle_cores(self) -> bool:
+        """Whether a job would not take cores from others."""
+        working = sum(call.lane not in CHORES for call in self._calls)
+        return working < max(1, self._situation.room.cores // self._settings.limits.threads)
 
     def _start(self, lane: str, units: tuple[str, ...], groups: tuple[str, ...], raw_bytes: int = 0) -> str:
         """Add a call if there is room for it; returns why there is none."""
