@@ -13,6 +13,7 @@ from bookkeeping import Played
 
 from contimg.cli import main
 from contimg.runner import quarantine
+from contimg.runner.audit import audit
 from contimg.runner.lease import acquire
 
 
@@ -118,7 +119,6 @@ def test_the_books_balance(played: Played, call) -> None:
     ("breaks", "said"),
     [
         (lambda p, unit: next(p.root.incoming.iterdir()).unlink(), "nothing was made of it"),
-        (lambda p, unit: (p.root.incoming / "2026-01-12T10:00:00_sb00.hdf5").touch(), "is in no group"),
         (lambda p, unit: p.root.image(unit, "noise.fits").unlink(), "half a product"),
         (lambda p, unit: p.root.ms_sidecar(unit).unlink(), "half a product"),
         (lambda p, unit: p.root.image(unit, "json").unlink(), "done and has no image"),
@@ -144,6 +144,14 @@ def test_what_is_wrong_with_the_books_is_said(played: Played, call, breaks, said
     code, text = call("audit")
     assert code == 1
     assert said in text
+
+
+def test_a_file_that_has_just_come_is_no_problem_and_one_that_stays_without_a_group_is(played: Played) -> None:
+    (played.root.incoming / "2026-01-12T10:00:00_sb00.hdf5").touch()
+    books = [audit(played.root, played.settings, played.ledger, time.time() + 60 * minutes) for minutes in (0, 31)]
+    assert [book.balance for book in books] == [True, False]
+    assert books[0].counts["files in incoming/ that have just come"] == 1
+    assert "is in no group" in books[1].problems[0]
 
 
 def test_a_file_missing_from_quarantine_is_missed(played: Played, call) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 
 from contimg.cli.settings import add_settings, load_settings
 from contimg.paths import DataRoot
@@ -22,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
 
     settings = load_settings(options)
     root = DataRoot(settings.data_root)
-    books = checked(root, settings, open_ledger(root.ledger, read_only=True))
+    books = checked(root, settings, open_ledger(root.ledger, read_only=True), time.time())
     if options.json:
         print(json.dumps({"balance": books.balance, "counts": books.counts, "problems": books.problems}, indent=1))
     else:

@@ -7,6 +7,7 @@ audit reads everything there is: it is for people and tests, not for a pass of t
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from contimg.errors import ContimgError, MisshapenFileError
 from contimg.ops.archive import is_removed
 from contimg.paths import GROUP_PATTERN, DataRoot, RawName, group_of
 from contimg.runner import leftovers, processes, quarantine
+from contimg.runner.intake import patience_s
 from contimg.runner.lease import holder, mark_of
 from contimg.runner.ledger import GroupRow, Ledger
 from contimg.science.groups import Group, load
@@ -40,16 +42,17 @@ class Books:
         return not self.problems
 
 
-def audit(root: DataRoot, settings: Settings, ledger: Ledger) -> Books:
-    """Go through the books. While a runner works, what its calls have in hand is left out."""
-    return _Audit(root, settings, ledger).books()
+def audit(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> Books:
+    """Go through the books at a moment (Unix, s). While a runner works, what its calls have in hand is left out."""
+    return _Audit(root, settings, ledger, now).books()
 
 
 class _Audit:
-    def __init__(self, root: DataRoot, settings: Settings, ledger: Ledger) -> None:
+    def __init__(self, root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> None:
         self._root = root
         self._settings = settings
         self._ledger = ledger
+        self._now = now
         self._books = Books()
         self._busy = {unit for (units,) in ledger.rows("SELECT units FROM calls") for unit in json.loads(units)}
         self._entries = {entry.group: entry for entry in quarantine.entries(root)}
@@ -77,7 +80,7 @@ class _Audit:
     # Files that arrived
 
     def _incoming(self, groups: dict[str, Group]) -> None:
-        """Every file in `incoming/` is in a manifest, or not ours."""
+        """Every file in `incoming/` is in a manifest, has just come, or is not ours."""
         listed = {
             subband.path
             for group in groups.values()
@@ -92,6 +95,8 @@ class _Audit:
                 continue
             if str(path.relative_to(self._root.root)) in listed:
                 self._books.counts["files in incoming/, in a group"] += 1
+            elif self._now - _came(path) < patience_s(self._settings):
+                self._books.counts["files in incoming/ that have just come"] += 1
             else:
                 self._wrong(f"{path}: is in no group (a scan takes it up)")
 
@@ -191,15 +196,24 @@ class _Audit:
             self._wrong(f"process {pid}: works for a runner that is dead")
 
 
+def _came(path: Path) -> float:
+    """When a file came (Unix, s); a copy may have kept an older time."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:  # it has just gone into quarantine
+        return math.inf
+    return max(status.st_mtime, status.st_ctime)
+
+
 def _state(row: GroupRow) -> str:
     if row.state == "due":
         return f"waiting for {row.stage}" if not row.error_class else f"waiting after {row.error_class}"
     return row.state
 
 
-def checked(root: DataRoot, settings: Settings, ledger: Ledger) -> Books:
+def checked(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> Books:
     """`audit`, with what cannot even be read as a problem of its own."""
     try:
-        return audit(root, settings, ledger)
+        return audit(root, settings, ledger, now)
     except ContimgError as error:
         return Books(problems=[str(error)])

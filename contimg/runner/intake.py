@@ -20,6 +20,11 @@ _STRAY_WAITS = 2
 """A file that no group takes is quarantined when it has waited this many times `complete_within_minutes`."""
 
 
+def patience_s(settings: Settings) -> float:
+    """How long (s) a file may be in no group: it may be on its way, unreadable for now, or wait to be judged."""
+    return _STRAY_WAITS * settings.ingest.complete_within_minutes * 60
+
+
 class Intake:
     """Enters what the scan found into the ledger."""
 
@@ -91,7 +96,7 @@ class Intake:
 
     def strays(self, unplaced: Mapping[str, float], now: float) -> list[Event]:
         """Quarantine files that have been in no group for long: there is nothing left that they could join."""
-        patience = _STRAY_WAITS * self._settings.ingest.complete_within_minutes * 60
+        patience = patience_s(self._settings)
         events = []
         for name, since in unplaced.items():
             path = self._root.incoming / name

@@ -257,7 +257,7 @@ class Site:
         settings = load(self.folder / "config.yaml", {})
         ledger = open_ledger(self.root.ledger, read_only=True)
         try:
-            return audit(self.root, settings, ledger)
+            return audit(self.root, settings, ledger, self.clock.now())
         finally:
             ledger.close()
 
