@@ -36,8 +36,8 @@ _FEWEST_INTEGRATIONS = 6
 """With fewer, a baseline's amplitudes in time are not clipped."""
 _NARROWEST_WINDOW = 7
 """Values over which a running median is taken, at least; with fewer integrations there is none in time."""
-_BURST_PARTS = (16, 1)
-"""Into how many parts the band is divided to look for bursts; what was found in one is left out of the whole."""
+_BURST_PARTS = 16
+"""Into how many parts the band is divided to look for bursts."""
 _RECEPTORS = {-5: (0, 0), -6: (1, 1), -7: (0, 1), -8: (1, 0)}
 """Receptors (X, Y) of the two antennas, by AIPS number of the polarization."""
 
@@ -134,7 +134,7 @@ def interference(mean_amplitude: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def bursts(statistics: Statistics, narrow: np.ndarray, sigma: float) -> np.ndarray:
-    """Find RFI that comes for a few integrations and is as wide as a sixteenth of the band or all of it.
+    """Find RFI that comes for a few integrations and is as wide as a sixteenth of the band or wider.
 
     It does not stand out along frequency; so parts of the band are compared with a running median along time.
 
@@ -162,17 +162,14 @@ def bursts(statistics: Statistics, narrow: np.ndarray, sigma: float) -> np.ndarr
     level = np.median(statistics.row_median[:, usable] / typical[usable], axis=1)
     relative = mean[:, :, there] * level[:, :, np.newaxis]
     relative /= np.nanmedian(relative, axis=0)
-    for parts in _BURST_PARTS:
-        known = np.isfinite(relative) & ~found[:, np.newaxis, there]
-        clean = np.where(known, relative, 0.0)
-        channels = np.array_split(np.arange(there.size), min(parts, there.size))
-        for pol in range(mean.shape[1]):
-            sums, counts = (
-                np.stack([array[:, pol, part].sum(axis=1) for part in channels]) for array in (clean, known)
-            )
-            loud = _outstanding(np.where(counts > 0, sums / np.maximum(counts, 1), np.nan), sigma, _SLOWEST)
-            for part, times in zip(channels, loud, strict=True):
-                found[np.ix_(times, there[part])] = True
+    known = np.isfinite(relative)
+    relative = np.where(known, relative, 0.0)
+    parts = np.array_split(np.arange(there.size), min(_BURST_PARTS, there.size))
+    for pol in range(mean.shape[1]):
+        sums, counts = (np.stack([array[:, pol, part].sum(axis=1) for part in parts]) for array in (relative, known))
+        loud = _outstanding(np.where(counts > 0, sums / np.maximum(counts, 1), np.nan), sigma, _SLOWEST)
+        for part, times in zip(parts, loud, strict=True):
+            found[np.ix_(times, there[part])] = True
     return found
 
 
