@@ -8,6 +8,7 @@ BIN := .venv/bin
 # Caches stay in the checkout, not in the user's home.
 export XDG_CACHE_HOME := $(CURDIR)/.cache
 export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
+$(shell mkdir -p $(XDG_CONFIG_HOME))
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 
 .PHONY: help setup demo test soak check drill bench format lock clean

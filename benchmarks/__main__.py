@@ -16,7 +16,7 @@ from benchmarks.figures import Figure
 OUT = Path(__file__).parent / "out" / "bench.json"
 DATA = Path("/var/tmp/contimg-bench")  # noqa: S108 — a cache that anyone may remove
 PARTS = ("conversion", "staging", "pipeline", "imaging", "burst", "passes", "caching", "growth", "stream")
-_SIZES = ((24, 48), (48, 48), (96, 12), (96, 24), (96, 48))
+_SIZES = ((24, 48), (48, 48), (96, 12), (96, 48))
 _SMALL_SIZES = ((12, 4), (24, 4))
 
 
