@@ -253,6 +253,9 @@ class Soak:
             nothing = not fault["group"] and idle and all(stage == "image" for _, stage, _ in rows)
             if resumed or nothing or states.get(fault["group"]) == "done":
                 fault["recovered_s"] = now - fault["at"]
+                print(
+                    f"          {fault['kind']} {fault['group']}: over after {fault['recovered_s']:.0f} s", flush=True
+                )
                 self.recovering.remove(fault)
 
     def _ended(self) -> bool:
