@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import tempfile
@@ -64,7 +65,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A developer's own CONTIMG_* variables must not change what a test sees."""
+    """A developer's own CONTIMG_* variables, or a test that called the runner, must not change what a test sees."""
+    logging.getLogger("contimg.science").setLevel(logging.NOTSET)
     for name in list(os.environ):
         if name.startswith("CONTIMG_"):
             monkeypatch.delenv(name)

@@ -138,7 +138,9 @@ def test_recovery(
     after = site.images()
     assert after.keys() == images.keys()
     for name, before in images.items():
-        np.testing.assert_allclose(after[name], before, rtol=0, atol=1e-5 * np.nanmax(np.abs(before)), err_msg=name)
+        # The order of the imager's sums changes with its threads: far less than the noise, which the median tells.
+        least = 1e-2 * np.nanmedian(np.abs(before))
+        np.testing.assert_allclose(after[name], before, rtol=0, atol=least, err_msg=name)
     assert (site.folder / "systemctl.log").read_text().splitlines()[-2:] == ["stop contimg", "start contimg"]
     with capsys.disabled():
         print(f"\nrecovery from scenario {scenario} ({disaster.__name__}): {seconds:.1f} s")
