@@ -92,7 +92,14 @@ def simulate(antennas: str, channels: str, folder: str) -> None:
     some = np.linspace(0, len(every) - 1, int(antennas)).round().astype(int)
     preset = simulator.Preset(tuple(every[k] for k in some), int(channels))
     scenario = transit_scenario(
-        CALIBRATOR, date(2026, 1, 12), groups=1, groups_before=0, group_s=preset.length_s, min_flux_jy=0.05, seed=SEED
+        CALIBRATOR,
+        date(2026, 1, 12),
+        groups=1,
+        groups_before=0,
+        group_s=preset.length_s,
+        min_flux_jy=0.05,
+        max_flux_jy=1.0,
+        seed=SEED,
     )
     simulator.simulate(
         Path(folder) / "incoming",
