@@ -43,7 +43,7 @@ check: setup  ## the fast checks: format, lint, types, imports, workflow, unit t
 drill: setup  ## break a data root for real and recover it by the commands of the recovery page
 	@DRILL=long $(BIN)/pytest -s tests/drills
 
-bench: setup  ## what it costs, against other ways, full size (BENCH=--small: two minutes; BENCH="--only imaging")
+bench: setup  ## what it costs, against other ways, full size (BENCH=--small: to see that it works; BENCH="--only imaging")
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 format:  ## format the code
