@@ -23,9 +23,7 @@ _SMALL_SIZES = ((12, 4), (24, 4))
 def main() -> int:
     """Measure, print, write; the exit code says whether everything could be measured, not what it was."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "--small", action="store_true", help="small groups, one run: shows that it works"
-    )
+    parser.add_argument("--small", action="store_true", help="small groups, one run: shows that it works")
     parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="measure these parts")
     parser.add_argument("--runs", type=int, default=3, help="how often (default: %(default)s)")
     parser.add_argument("--data", type=Path, default=DATA, help="folder for 15 GB of groups (default: %(default)s)")
