@@ -6,6 +6,7 @@ settings; an error only says what it is.
 
 from __future__ import annotations
 
+import errno
 from enum import StrEnum
 
 
@@ -145,3 +146,8 @@ class LeaseError(ContimgError):
 
 class QuarantineError(ContimgError):
     """A group is not in quarantine, or cannot leave it."""
+
+
+def is_full(error: OSError) -> bool:
+    """Whether an operating system's error says that a disk is full, or the part of it that one may use."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import json
 import logging
 import os
@@ -39,6 +38,7 @@ from contimg.errors import (
     JobDiedError,
     JobTimeoutError,
     MemoryExhaustedError,
+    is_full,
 )
 from contimg.paths import DataRoot
 from contimg.pids import started
@@ -444,7 +444,7 @@ def as_contimg_error(error: BaseException) -> ContimgError:
     """Give any exception its place in the tree."""
     if isinstance(error, ContimgError):
         return error
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and is_full(error):
         return DiskFullError(f"{error.filename or 'an output'}: no space left; it is tried again when there is room")
     if isinstance(error, MemoryError):
         return MemoryExhaustedError(f"out of memory ({error}); it is tried again later")

@@ -187,10 +187,26 @@ def may_be_calibrated(group, made):
     )
 
 
-def shared_cores(_):
-    """Cores of a job: when several groups are due, two jobs side by side are done sooner than one by one on both."""
-    due = sum(not root.image(name, "json").exists() for name in usable_groups())
-    return max(1, min(settings.limits.threads, workflow.cores // max(due, 1)))
+@cache
+def groups_due():
+    """Usable groups without an image, in order of time."""
+    return sorted(
+        name for name in usable_groups() if not root.image(name, "json").exists()
+    )
+
+
+def shared_cores(wildcards):
+    """Cores of a job: when several groups are due, two jobs side by side are done sooner than one by one on both.
+
+    Those that are left over at the end share all the cores.
+    """
+    due, group = groups_due(), wildcards.group
+    left_over = due[len(due) - len(due) % workflow.cores :]
+    if group in due and group not in left_over:
+        return 1
+    return max(
+        1, min(settings.limits.threads, workflow.cores // max(len(left_over), 1))
+    )
 
 
 def detections_due(_):

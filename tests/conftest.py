@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import small_disks
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,6 +50,7 @@ SLOW = frozenset(
         "sets",
         "simulator",
         "solve",
+        "tclean",
         "workflow",
     ]
 )
@@ -61,6 +63,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.stem in SLOW or item.path.parent.name in ("faults", "drills"):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Where mounting is refused, run the tests that mount where it is not."""
+    if pyfuncitem.get_closest_marker("mounts") is None or small_disks.may_mount():
+        return None
+    config = pyfuncitem.config
+    small_disks.run_where_one_may_mount(pyfuncitem.nodeid, config.rootpath, long=config.getoption("--long"))
+    return True
 
 
 @pytest.fixture(autouse=True)

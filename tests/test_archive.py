@@ -204,6 +204,7 @@ class TestStores:
         with pytest.raises(StoreError):
             read_slowly()
 
+    @pytest.mark.mounts
     def test_a_full_remote(self, server):
         with small_disk(server.folder, "2m"):
             with pytest.raises(StoreError):
@@ -282,6 +283,7 @@ class TestFetch:
             archive.fetch(store, synthetic.root, copy.name, NOW)
         assert not any((tmp_path / "elsewhere").iterdir())
 
+    @pytest.mark.mounts
     def test_without_room_for_it_nothing_comes(self, archived, tmp_path, capsys):
         synthetic, name, store, _ = archived
         folder = synthetic.root.ms(name).parent

@@ -298,6 +298,7 @@ class TestRemotes:
         assert run(far, NOW + timedelta(days=3))[0]
         assert len(backup.snapshots(backup.destination(far.settings).names())) == 4
 
+    @pytest.mark.mounts
     def test_a_full_one(self, synthetic, server):
         with small_disk(server.folder, "64k"):
             files.write_json(synthetic.root.requests / "20260301T000000.json", os.urandom(300_000).hex())

@@ -134,6 +134,7 @@ def test_a_running_job_keeps_its_logs(disks):
     assert kept(disks)["log", "retain.1.attempt"] == "a job of its own runs (retain)"
 
 
+@pytest.mark.mounts
 def test_what_is_on_another_disk_stays(disks):
     ms = disks.root.root / "ms"
     ms.mkdir()

@@ -88,6 +88,7 @@ def test_the_command_says_what_the_options_say():
     [
         ("+ >>> Error writing to temporary data file", DiskFullError),
         ("error writing to FITS file: No space left on device", DiskFullError),
+        ("error writing to FITS file: Disk quota exceeded", DiskFullError),
         ("+ >>> std::bad_alloc", MemoryExhaustedError),
     ],
 )
@@ -183,6 +184,7 @@ def test_isolated_calls_answer_raise_and_die(capfd):
 def test_casa_messages_become_typed_errors():
     table = {
         "Error in writing: No space left on device": DiskFullError,
+        "Error in writing: Disk quota exceeded": DiskFullError,
         "std::bad_alloc": MemoryExhaustedError,
         "Data selection ended with 0 rows": NoUsableDataError,
         "something else": ToolFailedError,

@@ -119,6 +119,7 @@ def test_a_step_that_forgets_an_output_is_not_done(tmp_path):
         ("os._exit(3)", "died"),
         ("raise MemoryError('4 GiB')", "memory_error"),
         ("raise OSError(28, 'No space left on device', 'a.fits')", "disk_full"),
+        ("raise OSError(122, 'Disk quota exceeded', 'a.fits')", "disk_full"),
         ("raise KeyError('gain')", "other"),
     ],
 )

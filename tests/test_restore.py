@@ -258,6 +258,7 @@ def test_an_archived_copy_is_no_snapshot(saved):
     assert not (saved.root.root / "set-aside").exists()
 
 
+@pytest.mark.mounts
 def test_without_room_to_unpack_nothing_is_touched(saved, tmp_path):
     small = tmp_path / "small"
     small.mkdir()

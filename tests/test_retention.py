@@ -276,6 +276,7 @@ class TestRun:
             run(disks)
         assert not any(disks.root.root.iterdir())
 
+    @pytest.mark.mounts
     def test_a_disk_that_is_full_to_the_last_byte_gets_room(self, tmp_path):
         full = tmp_path / "root"
         full.mkdir()
@@ -314,6 +315,7 @@ class TestRun:
         assert all(disks.root.ms(name).exists() for name in names)
         assert not disks.root.log(names[0], "convert").exists()  # logs need no archive
 
+    @pytest.mark.mounts
     def test_a_full_archive_keeps_the_original(self, disks, tmp_path):
         names = disks.hour(START)
         cold = tmp_path / "cold"

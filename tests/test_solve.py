@@ -267,6 +267,7 @@ LEAP = "2026-11-23 03:31:13\tSEVERE\tMeasTable::dUTC(Double) (file x)\tLeap seco
     ("error", "log", "kind", "said"),
     [
         (OSError(28, "No space left on device"), "", DiskFullError, "disk is full"),
+        (OSError(122, "Disk quota exceeded"), "", DiskFullError, "disk is full"),
         (RuntimeError("x"), "a\tSEVERE\tTable::put\tno space left on device", DiskFullError, "disk is full"),
         (RuntimeError("std::bad_alloc"), "", MemoryExhaustedError, "memory"),
         (MemoryError(), "", MemoryExhaustedError, "memory"),

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -113,30 +114,30 @@ class Run:
     said: str
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Run:
-    """Three groups, the calibrator in the second; the third has a zeroed and a truncated subband."""
-    folder = tmp_path_factory.mktemp("workflow")
-    raw_groups(
-        folder,
-        groups=3,
-        before=1,
-        fault_list=[
-            Fault(FaultKind.ZEROED, 2, (4,)),
-            Fault(FaultKind.TRUNCATED, 2, (11,)),
-            Fault(FaultKind.SPLIT, 0, (3,)),
-        ],
-    )
+def finished_run(folder: Path, groups: int, faults: Sequence[Fault] = (), **settings: dict) -> Run:
+    """Take groups, the calibrator in the second, through the workflow."""
+    raw_groups(folder, groups, before=1, fault_list=faults)
     before = {path.name: path.stat().st_size for path in (folder / "incoming").iterdir()}
-    done = snakemake(folder)
+    done = snakemake(folder, settings=settings)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {path.name: path.stat().st_size for path in (folder / "incoming").iterdir()} == before
     assert not any(path for path in (folder / "home").rglob("*") if path.is_file()), (
         "something was written to the home"
     )
     root = DataRoot(folder)
-    groups = sorted(path.stem for path in root.groups.iterdir())
-    return Run(root, groups, Sky.read(folder / "truth.json"), done.stdout + done.stderr)
+    names = sorted(path.stem for path in root.groups.iterdir())
+    return Run(root, names, Sky.read(folder / "truth.json"), done.stdout + done.stderr)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    """Three groups; the third has a zeroed and a truncated subband."""
+    faults = [
+        Fault(FaultKind.ZEROED, 2, (4,)),
+        Fault(FaultKind.TRUNCATED, 2, (11,)),
+        Fault(FaultKind.SPLIT, 0, (3,)),
+    ]
+    return finished_run(tmp_path_factory.mktemp("workflow"), groups=3, faults=faults)
 
 
 def products(run: Run, group: str) -> tuple[Path, Path, Path]:

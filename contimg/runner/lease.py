@@ -11,7 +11,6 @@ time, has lost the data root and must stop at once.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -22,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from contimg import files
-from contimg.errors import LeaseError
+from contimg.errors import LeaseError, is_full
 from contimg.paths import DataRoot
 from contimg.runner.processes import Identity
 
@@ -90,7 +89,7 @@ class Lease:
         try:
             files.write_json(path, self._content(released=False))
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not is_full(error):
                 raise
             os.utime(path)  # which needs no room
 

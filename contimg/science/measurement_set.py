@@ -10,7 +10,6 @@ their size, and three seconds of import, and leaves POINTING at the zenith.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import numpy as np
 from casacore import tables
 
 import contimg
-from contimg.errors import DiskFullError
+from contimg.errors import DiskFullError, is_full
 from contimg.telescope import dsa110
 from contimg.telescope.header import Antennas
 
@@ -140,7 +139,7 @@ def _reserve(main: tables.table, path: Path, observation: Observation) -> None:
                 try:
                     os.posix_fallocate(tiles.fileno(), 0, sizes[column])
                 except OSError as error:
-                    raise (_full(path) if error.errno == errno.ENOSPC else error) from error
+                    raise (_full(path) if is_full(error) else error) from error
 
 
 def _main_description(observation: Observation) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -5,7 +5,6 @@ A small MS is written and solved; what CASA says when it fails becomes a typed e
 
 from __future__ import annotations
 
-import errno
 import re
 import shutil
 from collections.abc import Mapping
@@ -16,7 +15,14 @@ from typing import Any
 import numpy as np
 
 from contimg import files
-from contimg.errors import ContimgError, DiskFullError, MemoryExhaustedError, NoUsableDataError, ToolFailedError
+from contimg.errors import (
+    ContimgError,
+    DiskFullError,
+    MemoryExhaustedError,
+    NoUsableDataError,
+    ToolFailedError,
+    is_full,
+)
 from contimg.science import casa
 from contimg.science.compact import Compact
 from contimg.science.gains import Caltable, read_caltable
@@ -137,7 +143,7 @@ def failure(table: str, error: BaseException | None, log: str) -> ContimgError:
     everything = f"{log}\n{error or ''}"
     if isinstance(error, MemoryError):
         return MemoryExhaustedError(f"{table}: memory ran out while solving; it is tried again later")
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and is_full(error):
         return DiskFullError(f"{table}: the disk is full; it is tried again later")
     for pattern, kind, meaning in _LOG_PATTERNS:
         if re.search(pattern, everything, re.IGNORECASE):

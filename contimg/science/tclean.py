@@ -21,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 _PRODUCTS = ("image", "residual", "model", "psf")
 _LEFT_OVER = (*_PRODUCTS, "pb", "sumwt", "mask", "components", "weight")
 _FAILURES: tuple[tuple[str, type[ContimgError], str], ...] = (
-    (r"No space left on device|[Dd]isk (is )?full|write error", DiskFullError, "the disk is full"),
+    (r"No space left on device|[Dd]isk (is )?full|quota exceeded|write error", DiskFullError, "the disk is full"),
     (r"bad_alloc|[Cc]annot allocate memory|MemoryError", MemoryExhaustedError, "there is not enough memory"),
     (r"[Dd]ata selection ended with 0 rows|zero psf|PSF is zero|no unflagged data", NoUsableDataError, "no data"),
 )

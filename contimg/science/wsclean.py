@@ -26,7 +26,7 @@ from contimg.science.imager import MAJOR_GAIN, Beam, CleanOptions, CleanResult
 _LOG = logging.getLogger(__name__)
 
 _FAILURES: tuple[tuple[str, type[ContimgError], str], ...] = (
-    (r"No space left on device|Error writing", DiskFullError, "the disk is full"),
+    (r"No space left on device|Disk quota exceeded|Error writing", DiskFullError, "the disk is full"),
     (r"bad_alloc|Cannot allocate memory", MemoryExhaustedError, "there is not enough memory"),
     (r"beam is neither fitted nor estimated", NoUsableDataError, "all data are flagged"),
 )

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+from small_disks import mounted, small_disk
 
-from .disks import mounted
 from .site import site
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.mounts]
 
 TARGET = 0
 
@@ -21,7 +21,7 @@ def test_staging_that_is_too_small(tmp_path: Path, raw: list[list[Path]]) -> Non
     """What a dead job left there is removed, and what does not fit is written on the disk."""
     shm = tmp_path / "shm"
     with (
-        mounted(shm, "-t", "tmpfs", "-o", "size=3m", "tmpfs"),
+        small_disk(shm, "3m"),
         site(tmp_path, staging={"directory": str(shm)}) as place,
     ):
         inode = place.root.root.stat().st_ino
@@ -38,7 +38,7 @@ def test_staging_that_is_too_small(tmp_path: Path, raw: list[list[Path]]) -> Non
 def test_a_disk_without_room_for_more_starts_nothing(tmp_path: Path, raw: list[list[Path]]) -> None:
     """Before it fails it waits: no attempt is made, none is counted."""
     disk, runner = tmp_path / "data", {"reserve_gb": 0.1, "poll_seconds": 5}
-    with mounted(disk, "-t", "tmpfs", "-o", "size=600m", "tmpfs"), site(tmp_path, runner=runner) as place:
+    with small_disk(disk, "600m"), site(tmp_path, runner=runner) as place:
         place.start()
         place.until(lambda: "running on" in place.said())
         ballast = disk / "ballast"
@@ -58,7 +58,7 @@ def test_an_output_folder_that_is_read_only(tmp_path: Path, raw: list[list[Path]
     with site(tmp_path) as place:
         folder = place.root.root / "ms"
         with contextlib.ExitStack() as stack:
-            stack.enter_context(mounted(folder, "-t", "tmpfs", "-o", "ro", "tmpfs"))
+            stack.enter_context(mounted(folder, "ro"))
             place.arrive(*raw[TARGET])
             place.start()
             failed = "SELECT count(*) FROM attempts WHERE outcome = 'failed'"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from small_disks import fill, small_disk
 
 from contimg.runner.processes import runs
 
-from .disks import fill, mounted
 from .site import Caught, Site, site
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.mounts]
 
 CALIBRATOR = 1
 """Which of the raw groups it is."""
@@ -29,7 +29,7 @@ def test_in_each_stage_somebody_is_killed_and_the_disk_is_full(
     """Stage by stage the next one of the victims, so that in the long form each is killed in each."""
     if not long and first != "child":
         pytest.skip("in the long form")
-    with mounted(tmp_path / "data", "-t", "tmpfs", "-o", "size=600m", "tmpfs") as disk, site(tmp_path) as place:
+    with small_disk(tmp_path / "data", "600m") as disk, site(tmp_path) as place:
         place.arrive(*raw[CALIBRATOR])
         place.start()
         for number, rule in enumerate(RULES, VICTIMS.index(first)):

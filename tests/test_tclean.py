@@ -1,0 +1,27 @@
+"""The workflow without WSClean: the same must come out when CASA's tclean makes the images."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from test_workflow import (  # noqa: F401 — the same tests, of this run
+    Run,
+    finished_run,
+    test_nothing_is_invented,
+    test_sources_come_out_with_their_fluxes_and_places,
+    test_the_images_say_how_they_were_calibrated,
+    test_the_mosaic_is_as_deep_as_its_weights_say,
+    test_the_noise_is_what_the_sefd_predicts,
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Three groups, the calibrator in the second."""
+    return finished_run(tmp_path_factory.mktemp("tclean"), groups=3, imaging={"imager": "tclean"})
+
+
+def test_tclean_made_them(run: Run) -> None:
+    for group in run.groups:
+        assert json.loads(run.root.image(group, "json").read_text())["imager"] == "tclean"
