@@ -59,7 +59,7 @@ def _measured(parts: tuple[str, ...], groups: Groups, work: Path, runs: int, *, 
     if {"pipeline", "imaging"} & {*parts}:
         yield from pipeline.measure(two, groups, work, runs if "pipeline" in parts else 1)
     if "imaging" in parts:
-        yield from imaging.measure(two, groups.target, work, runs)
+        yield from imaging.measure(two, groups.target, work, runs, width_deg=1 if small else 4.51)  # 4096 pixels
     shutil.rmtree(two.root)
     if "burst" in parts:
         every = data.data_root(work / "every", groups, sorted(groups.files))

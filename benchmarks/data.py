@@ -21,6 +21,7 @@ GROUPS, GROUPS_BEFORE = 6, 2
 """Half an hour; the calibrator transits in the third group."""
 SEED = 11
 _MIN_FLUX_JY = 0.05
+_SIMULATION_LIMIT_S = 7200.0
 _OLD = 1_700_000_000
 """A time long past: files of that age have arrived for good."""
 
@@ -51,7 +52,7 @@ def groups(folder: Path, preset: str) -> Groups:
         command = [sys.executable, "-m", "contimg", "simulate", str(made / "incoming"), "--preset", preset]
         command += ["--calibrator", CALIBRATOR, "--groups", str(GROUPS), "--before", str(GROUPS_BEFORE)]
         command += ["--min-flux", str(_MIN_FLUX_JY), "--rfi", "2", "--seed", str(SEED)]
-        subprocess.run(command, cwd=CHECKOUT, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, cwd=CHECKOUT, check=True, stdout=subprocess.DEVNULL, timeout=_SIMULATION_LIMIT_S)
         for path in (made / "incoming").iterdir():
             os.utime(path, (_OLD, _OLD))
     listed = files.read_json(made / "truth.json")["groups"]

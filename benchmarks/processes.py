@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +16,8 @@ import psutil
 
 CHECKOUT = Path(__file__).parents[1]
 _SAMPLE_S = 0.1
+_LIMIT_S = 3600.0
+"""What has not ended then never will."""
 
 
 class BenchmarkError(Exception):
@@ -50,7 +53,7 @@ def run(command: Sequence[str | Path], log: Path, **environment: str) -> Cost:
     Raises
     ------
     BenchmarkError
-        If it fails.
+        If it fails, or takes more than an hour.
     """
     os.sync()  # what others have written is not this command's to wait for
     with log.open("ab") as output:
@@ -62,12 +65,18 @@ def run(command: Sequence[str | Path], log: Path, **environment: str) -> Cost:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
-        peak = _Peak(process.pid)
+        watch = _Watch(process.pid)
         # The process is looked at once more before it is gone for good: its counters hold its children's, too.
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        try:
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        finally:
+            watch.stop()
         wall_s = time.monotonic() - began
-        peak.stop()
         counters = _counters(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -75,7 +84,7 @@ def run(command: Sequence[str | Path], log: Path, **environment: str) -> Cost:
         last = log.read_text(errors="replace").splitlines()[-10:]
         raise BenchmarkError("\n".join([f"{' '.join(map(str, command))} failed ({process.returncode})", *last]))
     cpu_s = usage.ru_utime + usage.ru_stime
-    return Cost(wall_s, cpu_s, peak.bytes, counters.get("rchar", 0), counters.get("wchar", 0))
+    return Cost(wall_s, cpu_s, watch.peak_bytes, counters.get("rchar", 0), counters.get("wchar", 0))
 
 
 def snakemake(settings: Path, log: Path, *arguments: str) -> Cost:
@@ -98,11 +107,11 @@ def _counters(pid: int) -> dict[str, int]:
     return {name: int(value) for name, value in (line.split(": ") for line in lines)}
 
 
-class _Peak:
-    """Watches the memory of a process and its children, in a thread."""
+class _Watch:
+    """Watches the memory and the time of a process and its children, in a thread; kills what takes for ever."""
 
     def __init__(self, pid: int) -> None:
-        self.bytes = 0
+        self.peak_bytes = 0
         self._pid = pid
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch)
@@ -114,13 +123,17 @@ class _Peak:
         self._thread.join()
 
     def _watch(self) -> None:
+        began = time.monotonic()
         while not self._over.wait(_SAMPLE_S):
+            if time.monotonic() - began > _LIMIT_S:
+                os.killpg(self._pid, signal.SIGKILL)
+                return
             try:
                 process = psutil.Process(self._pid)
                 tree = [process, *process.children(recursive=True)]
             except psutil.NoSuchProcess:
                 return
-            self.bytes = max(self.bytes, sum(_resident(one) for one in tree))
+            self.peak_bytes = max(self.peak_bytes, sum(_resident(one) for one in tree))
 
 
 def _resident(process: psutil.Process) -> int:

@@ -64,7 +64,10 @@ def measure(groups: Groups, work: Path) -> Iterator[Figure]:
                 time.sleep(2)
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait()
+            try:
+                process.wait(_PATIENCE_S)
+            finally:
+                process.kill()
     latency_s = [waited + offset_s for waited in _ask(root, _LATENCY)]  # jobs keep the time of the day
     yield Figure("groups at the true cadence: longest queue", max(depths), "groups", "≤ 2")
     yield Figure(
