@@ -21,6 +21,7 @@ from contimg.runner.rows import new_group
 
 _LITTLE = 10
 _STEP_S = 309
+_NO_BACKUP = {"backup": {"every_hours": 1e6}}
 _FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -37,7 +38,9 @@ def measure(groups: Groups, work: Path, runs: int, history: int) -> Iterator[Fig
         took = _once(little, work)
         overhead.append(took - _jobs_s(little, before))
     yield of_runs("a new group, beyond its jobs", overhead, "s", "≤ 6")
-    much = _settled(work / "much", groups)
+    shutil.copytree(little.root, work / "much")
+    much = DataRoot(work / "much")
+    data.write_settings(much, **_NO_BACKUP)
     _put_history(little, _LITTLE)
     _put_history(much, history)
     _once(little, work), _once(much, work)
@@ -57,7 +60,7 @@ def measure(groups: Groups, work: Path, runs: int, history: int) -> Iterator[Fig
 def _settled(folder: Path, groups: Groups) -> DataRoot:
     """Make a data root in which two groups have ended, the calibrator's and another one."""
     first = min(groups.files)
-    root = data.data_root(folder, groups, [first, groups.calibrator], backup={"every_hours": 1e6})
+    root = data.data_root(folder, groups, [first, groups.calibrator], **_NO_BACKUP)
     _once(root, folder)
     return root
 
