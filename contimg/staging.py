@@ -15,9 +15,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from contimg.config import Staging
 from contimg.paths import DataRoot
 from contimg.pids import started
+from contimg.sections import Staging
 
 _FOLDER = re.compile(r"contimg-\d+-(\d+)-(\d+)")
 _PROMISE = ".promised"

@@ -4,7 +4,8 @@ from contimg import job
 
 
 def step(task: job.Task) -> dict:
-    from contimg.science.mosaic import ImageInputs, MosaicProducts, mosaic
+    from contimg.science.coadd import ImageInputs
+    from contimg.science.mosaic import MosaicProducts, mosaic
 
     names = ("images", "noise", "pb", "sidecars")
     images = [ImageInputs(*paths) for paths in zip(*(getattr(task.input, name) for name in names), strict=True)]

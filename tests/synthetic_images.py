@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from contimg.files import write_json
 from contimg.paths import DataRoot, group_id, group_start
-from contimg.science.mosaic import ImageInputs
+from contimg.science.coadd import ImageInputs
 from contimg.telescope.beam import power_beam, separation
 
 CADENCE_S = 309.24

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from contimg.config import Levels, Thresholds
 from contimg.ops.alerts import CONDITIONS, Alert, Change, judge
+from contimg.sections import Levels, Thresholds
 
 
 class Memory:

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contimg.config import Calibration, Settings
+from contimg.config import Settings
 from contimg.errors import CatalogueError
 from contimg.science import catalogue
 from contimg.science.calibrator import Calibrator, FluxModel
 from contimg.science.catalogue_files import read, read_csv, read_manual
+from contimg.sections import Calibration
 
 MANUAL = """\
 IAU NAME EQUINOX  PC RA(hh,mm,ss)    DEC(ddd,mm,ss)   POS.REF ALT.NAME

@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy.special import j1
 
-from contimg.config import Calibration, Settings, SkyCatalogue
+from contimg.config import Settings
 from contimg.paths import group_id, jd_to_datetime
 from contimg.science.calibrator import Calibrator, FluxModel
 from contimg.science.catalogue import load_table
@@ -24,6 +24,7 @@ from contimg.science.catalogue_files import read_manual
 from contimg.science.detect import detect, judge
 from contimg.science.drift import Drift
 from contimg.science.passage import BAND_CENTRE_HZ, SIDEREAL_DAY, next_transit
+from contimg.sections import Calibration, SkyCatalogue
 from contimg.telescope import dsa110
 from contimg.telescope.meridian import sidereal_time
 

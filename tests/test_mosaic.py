@@ -15,7 +15,8 @@ from contimg.config import Settings, validated
 from contimg.errors import ConfigError, NoUsableDataError, ToolFailedError
 from contimg.files import write_json
 from contimg.paths import DataRoot
-from contimg.science.mosaic import ImageInputs, MosaicProducts, mosaic
+from contimg.science.coadd import ImageInputs
+from contimg.science.mosaic import MosaicProducts, mosaic
 
 WINDOW = "20260112T080000"
 FIRST = "20260112T080200"

@@ -15,8 +15,8 @@ from contimg.errors import ToolFailedError
 from contimg.files import read_json
 from contimg.paths import DataRoot
 from contimg.science import drawing, picture
+from contimg.science.coadd import ImageInputs
 from contimg.science.gains import Gains
-from contimg.science.mosaic import ImageInputs
 
 GROUP = "20260112T080200"
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contimg.config import Quality, SkyCatalogue
 from contimg.errors import CatalogueError
 from contimg.science import qa
 from contimg.science.sources import PointSource
+from contimg.sections import Quality, SkyCatalogue
 
 BEAM_RAD = float(np.radians(20 / 3600))
 GATES = Quality()

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from contimg import cli
-from contimg.config import Calibration, Settings
+from contimg.config import Settings
 from contimg.files import read_json, write_json
 from contimg.ops import requests
 from contimg.paths import DataRoot, group_id
 from contimg.science import catalogue
 from contimg.science.transits import elsewhere, pointed_at, upcoming
+from contimg.sections import Calibration
 
 NOON = datetime(2026, 1, 25, 12, tzinfo=UTC)
 DECLINATION_DEG = 54.57

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from contimg.config import Retry
 from contimg.errors import ErrorClass
 from contimg.runner.patterns import classify
 from contimg.runner.retry import Again, GiveUp, decide
+from contimg.sections import Retry
 
 
 @pytest.mark.parametrize(

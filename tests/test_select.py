@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from contimg.config import Calibration, Settings, validated
+from contimg.config import Settings, validated
 from contimg.errors import ErrorClass, MissingCalibrationError
 from contimg.files import write_json
 from contimg.paths import DataRoot, group_id
 from contimg.science.select import select
+from contimg.sections import Calibration
 
 START = datetime(2026, 1, 25, 12, 0, tzinfo=UTC)
 INTEGRATIONS, INTEGRATION_S = 24, 12.884902

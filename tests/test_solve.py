@@ -17,6 +17,7 @@ from contimg import config, files
 from contimg.errors import ContimgError, DiskFullError, MemoryExhaustedError, NoUsableDataError, ToolFailedError
 from contimg.science import calibration_quality, solver
 from contimg.science.gains import TABLES
+from contimg.sections import Calibration
 from contimg.telescope.simulator import DeadAntennas, Noise
 from contimg.telescope.sky import Source
 
@@ -213,7 +214,7 @@ def test_every_gate_closes(name: str, value: object) -> None:
         "amplitude_scatter": 0.02,
         "bandpass_roughness": 0.01,
     }
-    settings = config.Calibration()
+    settings = Calibration()
     assert calibration_quality.reasons(quality, settings) == []
     (reason,) = calibration_quality.reasons({**quality, name: value}, settings)
     assert reason.startswith(name)

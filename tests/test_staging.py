@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from contimg import files, staging
-from contimg.config import Staging
 from contimg.paths import DataRoot
+from contimg.sections import Staging
 
 MB = 1_000_000
 
@@ -90,7 +90,7 @@ def test_jobs_that_start_together_are_not_promised_the_same_room(tmp_path: Path)
     free = shutil.disk_usage(shm).free
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from contimg import staging; from contimg.config import Staging; from contimg.paths import DataRoot\n"
+        "from contimg import staging; from contimg.sections import Staging; from contimg.paths import DataRoot\n"
         f"root, settings = DataRoot(Path({str(tmp_path / 'data')!r})), Staging(directory={str(shm)!r})\n"
         f"print(bool(staging.reserve(root, settings, {free // 7})), flush=True); sys.stdin.read()"
     )

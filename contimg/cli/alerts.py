@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.config import Alerts
 from contimg.paths import DataRoot
+from contimg.sections import Alerts
 
 if TYPE_CHECKING:
     from contimg.runner.ledger import Ledger

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from contimg.config import Levels, Severity, Thresholds
+from contimg.sections import Levels, Severity, Thresholds
 
 RANKS: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
 

@@ -6,9 +6,9 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from contimg.config import Alerts, Severity
 from contimg.errors import ConfigError
 from contimg.ops.alerts import RANKS
+from contimg.sections import Alerts, Severity
 
 
 @dataclass(frozen=True)

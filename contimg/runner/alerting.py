@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from contimg.config import Settings, Severity
+from contimg.config import Settings
 from contimg.ops import alerts, channels
 from contimg.ops.alerts import Alert, Change
 from contimg.paths import DataRoot
@@ -17,6 +17,7 @@ from contimg.runner.errands import Errands
 from contimg.runner.ledger import Ledger
 from contimg.runner.measures import measure
 from contimg.runner.settle import Event
+from contimg.sections import Severity
 
 log = logging.getLogger(__name__)
 

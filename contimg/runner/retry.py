@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from contimg.config import Retry, RetryRule
 from contimg.errors import ErrorClass
+from contimg.sections import Retry, RetryRule
 
 
 @dataclass(frozen=True)

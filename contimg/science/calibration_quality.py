@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from contimg.config import Calibration
 from contimg.science.compact import Compact
 from contimg.science.gains import Caltable
 from contimg.science.measurement import Geometry
+from contimg.sections import Calibration
 
 _NORMAL = 1.4826
 """Standard deviation of normal noise over its median absolute deviation."""

@@ -1,67 +1,36 @@
-"""Images of a window → mosaic: one grid, every image weighted by the square of its beam over that of its noise.
+"""Images of a window → mosaic: added up (`coadd`), described, written.
 
-Choices, with what was measured (Gaussian beams of 4 pixels; numbers for 3 in brackets):
-
-- **Interpolation** is `reproject_interp` with cubic splines: fitted peaks come out at 0.999 and never under 0.998
-  (0.996, 0.993), positions within 0.001 pixels. Bilinear interpolation and `reproject_exact` lose 5 % of a peak on
-  average and 8 % at worst (9 %, 14 %), `reproject_adaptive` loses 13 % (20 %).
-- **The pixel coordinates** are computed exactly every 16 pixels and bilinear between, which is good to 3e-5 pixels
-  and five times faster than the exact computation of every one.
-- **The projection** is ZEA, the zenithal equal-area one. An hour's drift is up to 18° wide. At its ends, 9° from the
-  centre, TAN stretches a beam by 2.5 % and SIN shrinks it by 1.2 %, in one direction only; ZEA changes its axes by
-  0.3 % and its area not at all, so that sums over pixels are flux densities everywhere. Every viewer knows it.
-- **Beams are not made equal.** A point source's peak is its flux density in each image, whatever the beam, and so is
-  a weighted mean of peaks. Only shapes mix: the beam in the header is the weighted mean of the beams' second moments,
-  and `beam_spread` in the sidecar says how far the beams' areas differ, which bounds the error of integrated fluxes.
+Beams are not made equal. A point source's peak is its flux density in each image, whatever the beam, and so is
+a weighted mean of peaks. Only shapes mix: the beam in the header is the weighted mean of the beams' second moments,
+and `beam_spread` in the sidecar says how far the beams' areas differ, which bounds the error of integrated fluxes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS, DistortionLookupTable
-from reproject import reproject_interp
-from scipy.ndimage import minimum_filter
 
 from contimg.config import Settings
 from contimg.errors import ConfigError, NoUsableDataError
-from contimg.files import read_json
-from contimg.paths import DataRoot, group_of, group_start, window_of
+from contimg.paths import DataRoot, group_start, window_of
 from contimg.science import picture, plane
+from contimg.science.coadd import Grid, ImageInputs, Member, Sums, add, make_grid, read_member, trimmed
 
 VERDICTS = ("fresh", "nearest", "stale")
 """From best to worst."""
 QUALITIES = ("clean", "degraded")
 
-_PROJECTION = "ZEA"
-_LOOKUP_STEP = 16
-"""Spacing of exactly computed coordinates (pixels)."""
-_STRIP_ROWS = 512
-"""Rows of the mosaic that are reprojected at once; bounds the memory."""
-_SPLINE_REACH = 12
-"""How far a step in the values echoes through a cubic spline (pixels); 0.27 to this power is left of it."""
 _BYTES_PER_PIXEL = 4 + 4 + 2
 _WORKING_BYTES = 1_000_000_000
 """What one image of 4096² pixels and the strips at work take beside the mosaic."""
 _SAMPLES = 4_000_000
 """Pixels from which the noise is measured."""
-
-
-@dataclass(frozen=True)
-class ImageInputs:
-    """A group's image: flux-corrected image, noise of it (both Jy/beam), primary beam, sidecar."""
-
-    image: Path
-    noise: Path
-    pb: Path
-    sidecar: Path
 
 
 @dataclass(frozen=True)
@@ -72,49 +41,6 @@ class MosaicProducts:
     weight: Path
     coverage: Path
     png: Path
-
-
-@dataclass(frozen=True)
-class _Member:
-    """An image as the mosaic sees it before its values are read."""
-
-    group: str
-    paths: ImageInputs
-    header: fits.Header
-    wcs: WCS
-    shape: tuple[int, int]
-    sidecar: dict[str, Any]
-
-    def border(self) -> tuple[np.ndarray, np.ndarray]:
-        """Right ascensions and declinations (deg) along the image's border."""
-        rows, columns = self.shape
-        x, y = np.linspace(-0.5, columns - 0.5, 65), np.linspace(-0.5, rows - 0.5, 65)
-        edge_x = np.concatenate([x, x, np.full(65, x[0]), np.full(65, x[-1])])
-        edge_y = np.concatenate([np.full(65, y[0]), np.full(65, y[-1]), y, y])
-        return self.wcs.wcs_pix2world(edge_x, edge_y, 0)
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """The mosaic's coordinates and shape (rows, columns)."""
-
-    wcs: WCS
-    shape: tuple[int, int]
-
-    def cut(self, rows: slice, columns: slice) -> _Grid:
-        """A part of the grid."""
-        wcs = self.wcs.deepcopy()
-        wcs.wcs.crpix -= (columns.start, rows.start)
-        return _Grid(wcs, (rows.stop - rows.start, columns.stop - columns.start))
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """What is added up over the images: Σ weight·image, Σ weight, number of images."""
-
-    image: np.ndarray
-    weight: np.ndarray
-    coverage: np.ndarray
 
 
 def mosaic(images: Sequence[ImageInputs], outputs: MosaicProducts, settings: Settings, window: str) -> dict[str, Any]:
@@ -149,19 +75,19 @@ def mosaic(images: Sequence[ImageInputs], outputs: MosaicProducts, settings: Set
     ToolFailedError
         If an image is not a whole FITS image.
     """
-    members = sorted((_member(paths) for paths in images), key=lambda member: member.group)
+    members = sorted((read_member(paths) for paths in images), key=lambda member: member.group)
     if not members:
         raise NoUsableDataError(f"mosaic {window}: has no images; it is due again when one of its groups has one")
-    grid = _grid(members)
+    grid = make_grid(members)
     _refuse_if_too_large(grid, settings, window)
-    sums = _Sums(np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.int16))
-    shares = {member.group: _add(member, grid, sums, settings) for member in members}
+    sums = Sums(np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.int16))
+    shares = {member.group: add(member, grid, sums, settings) for member in members}
     used = [member for member in members if shares[member.group] > 0]
     if not used:
         raise NoUsableDataError(
             f"mosaic {window}: none of its {len(members)} images has a usable pixel; none is made"
         )
-    grid, sums = _trimmed(grid, sums)
+    grid, sums = trimmed(grid, sums)
     covered = sums.weight > 0
     np.divide(sums.image, sums.weight, out=sums.image, where=covered)
     sums.image[~covered] = np.nan
@@ -181,138 +107,13 @@ def mosaic(images: Sequence[ImageInputs], outputs: MosaicProducts, settings: Set
     return content
 
 
-def _member(paths: ImageInputs) -> _Member:
-    header, wcs, shape = plane.read_header(paths.image)
-    return _Member(group_of(paths.sidecar), paths, header, wcs, shape, read_json(paths.sidecar))
-
-
-def _grid(members: Sequence[_Member]) -> _Grid:
-    """The grid that holds every image, with the finest of their pixels, centred on the mean of their centres.
-
-    The mean is one of directions, so that right ascension 0 h is nothing special.
-    """
-    scale = min(plane.pixel_deg(member.wcs) for member in members)
-    borders = [member.border() for member in members]
-    ra, dec = np.radians(np.concatenate(borders, axis=1))
-    x, y, z = (np.cos(dec) * np.cos(ra)).mean(), (np.cos(dec) * np.sin(ra)).mean(), np.sin(dec).mean()
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = [f"RA---{_PROJECTION}", f"DEC--{_PROJECTION}"]
-    wcs.wcs.crval = [math.degrees(math.atan2(y, x)) % 360, math.degrees(math.atan2(z, math.hypot(x, y)))]
-    wcs.wcs.cdelt = [-scale, scale]
-    wcs.wcs.radesys = "ICRS"
-    wcs.wcs.set()
-    pixels = np.array([wcs.wcs_world2pix(*border, 0) for border in borders])
-    low, high = np.floor(pixels.min(axis=(0, 2))), np.ceil(pixels.max(axis=(0, 2)))
-    wcs.wcs.crpix -= low
-    wcs.wcs.set()
-    columns, rows = (high - low + 1).astype(int)
-    return _Grid(wcs, (int(rows), int(columns)))
-
-
-def _refuse_if_too_large(grid: _Grid, settings: Settings, window: str) -> None:
+def _refuse_if_too_large(grid: Grid, settings: Settings, window: str) -> None:
     needed_mb = (math.prod(grid.shape) * _BYTES_PER_PIXEL + _WORKING_BYTES) / 1e6
     if needed_mb > settings.limits.mem_mb:
         raise ConfigError(
             f"mosaic.window_minutes: the mosaic {window} of {grid.shape[1]} × {grid.shape[0]} pixels needs "
             f"{needed_mb:.0f} MB and limits.mem_mb is {settings.limits.mem_mb}; none is made until one is changed"
         )
-
-
-def _weight(member: _Member, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
-    """An image's values (Jy/beam, 0 where there is none) and weights (beam²/Jy², 0 where it must not be used)."""
-    values = plane.read(member.paths.image).values
-    noise = plane.read(member.paths.noise).values
-    pb = plane.read(member.paths.pb).values
-    finite = np.isfinite(values)
-    if not finite.all():  # a spline carries the edge of a blank region into its neighbourhood
-        values = np.where(finite, values, np.float32(0))
-        finite = minimum_filter(finite.view(np.uint8), 2 * _SPLINE_REACH + 1).view(bool)
-    with np.errstate(invalid="ignore"):
-        usable = finite & (pb >= settings.mosaic.min_pb) & (noise > 0) & np.isfinite(noise)
-    weight = np.zeros_like(values)
-    np.divide(1, noise, out=weight, where=usable)
-    return values, weight * weight
-
-
-def _add(member: _Member, grid: _Grid, sums: _Sums, settings: Settings) -> float:
-    """Add an image to the sums, strip by strip, and return the weight that it added."""
-    values, weight = _weight(member, settings)
-    if not weight.any():
-        return 0.0
-    x, y = grid.wcs.wcs_world2pix(*member.border(), 0)
-    left, right = max(int(x.min()), 0), min(int(x.max()) + 2, grid.shape[1])
-    bottom, top = max(int(y.min()), 0), min(int(y.max()) + 2, grid.shape[0])
-
-    def add_strip(first: int) -> float:
-        # No two strips share a pixel, so they need no lock.
-        rows, columns = slice(first, min(first + _STRIP_ROWS, top)), slice(left, right)
-        strip = _reprojected(values, weight, member.wcs, grid.cut(rows, columns))
-        if strip is None:
-            return 0.0
-        part, part_weight = strip
-        sums.image[rows, columns] += part * part_weight
-        sums.weight[rows, columns] += part_weight
-        sums.coverage[rows, columns] += part_weight > 0
-        return float(part_weight.sum(dtype=float))
-
-    with ThreadPoolExecutor(settings.limits.threads) as pool:
-        return sum(pool.map(add_strip, range(bottom, top, _STRIP_ROWS)))
-
-
-def _reprojected(
-    values: np.ndarray, weight: np.ndarray, wcs: WCS, grid: _Grid
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """An image's values and weights on a grid, 0 where it has none; None where it does not reach.
-
-    Weights are taken from the nearest pixel: they vary slowly, and their edges stay where they are.
-    """
-    x_shift, y_shift = _lookup(grid, wcs)
-    y = y_shift + np.arange(y_shift.shape[0])[:, None] * _LOOKUP_STEP
-    first = max(int(y.min()) - _SPLINE_REACH, 0)
-    stop = min(int(y.max()) + _SPLINE_REACH + 2, values.shape[0])
-    if stop - first < 2 * _SPLINE_REACH:
-        return None
-    lookup = WCS(naxis=2)
-    lookup.wcs.crpix, lookup.wcs.crval, lookup.wcs.cdelt = [1, 1], [0, 0], [1, 1]
-    identity = lookup.deepcopy()
-    step = (_LOOKUP_STEP, _LOOKUP_STEP)
-    lookup.cpdis1 = DistortionLookupTable(x_shift.astype(np.float32), (1, 1), (1, 1), step)
-    lookup.cpdis2 = DistortionLookupTable((y_shift - first).astype(np.float32), (1, 1), (1, 1), step)
-    part, part_weight = (
-        reproject_interp(
-            (array[first:stop], identity),
-            lookup,
-            shape_out=grid.shape,
-            order=order,
-            roundtrip_coords=False,
-            return_footprint=False,
-        )
-        for array, order in ((values, "bicubic"), (weight, "nearest-neighbor"))
-    )
-    outside = ~(part_weight > 0)
-    part[outside] = 0
-    part_weight[outside] = 0
-    return part, part_weight
-
-
-def _lookup(grid: _Grid, wcs: WCS) -> tuple[np.ndarray, np.ndarray]:
-    """How far the pixel of an image is from that of the grid which shows the same sky, along x and y (pixels).
-
-    Given every `_LOOKUP_STEP` pixels of the grid, from its first; both are ICRS.
-    """
-    rows, columns = (math.ceil(size / _LOOKUP_STEP) + 1 for size in grid.shape)
-    y, x = np.mgrid[:rows, :columns] * float(_LOOKUP_STEP)
-    ra, dec = grid.wcs.wcs_pix2world(x.ravel(), y.ravel(), 0)
-    x_in, y_in = wcs.wcs_world2pix(ra, dec, 0)
-    return x_in.reshape(x.shape) - x, y_in.reshape(y.shape) - y
-
-
-def _trimmed(grid: _Grid, sums: _Sums) -> tuple[_Grid, _Sums]:
-    """Grid and sums without the empty rows and columns around them."""
-    rows = np.flatnonzero(sums.coverage.any(axis=1))
-    columns = np.flatnonzero(sums.coverage.any(axis=0))
-    box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-    return grid.cut(*box), _Sums(sums.image[box], sums.weight[box], sums.coverage[box])
 
 
 def _groups_of_window(window: str, settings: Settings) -> list[str]:
@@ -322,7 +123,7 @@ def _groups_of_window(window: str, settings: Settings) -> list[str]:
 
 
 def _description(
-    used: Sequence[_Member], shares: dict[str, float], grid: _Grid, sums: _Sums, *, settings: Settings, window: str
+    used: Sequence[Member], shares: dict[str, float], grid: Grid, sums: Sums, *, settings: Settings, window: str
 ) -> dict[str, Any]:
     """The sidecar, but for the groups that are missing."""
     depth = float(1 / np.sqrt(sums.weight.max()))
@@ -364,7 +165,7 @@ def _description(
     }
 
 
-def _noise_over_expected(sums: _Sums) -> float:
+def _noise_over_expected(sums: Sums) -> float:
     """Robust standard deviation of image × √weight, which is 1 where the noise is what the weights say.
 
     Measured where the weight is at least half its maximum, on evenly spread pixels.
@@ -376,7 +177,7 @@ def _noise_over_expected(sums: _Sums) -> float:
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
 
 
-def _beam(used: Sequence[_Member], shares: dict[str, float]) -> dict[str, Any]:
+def _beam(used: Sequence[Member], shares: dict[str, float]) -> dict[str, Any]:
     """The beam of the weighted mean second moments, and how far the images' beam areas differ (fraction)."""
     moments = np.zeros((2, 2))
     areas = []
@@ -400,7 +201,7 @@ def _beam(used: Sequence[_Member], shares: dict[str, float]) -> dict[str, Any]:
     }
 
 
-def _header(used: Sequence[_Member], grid: _Grid, content: dict[str, Any]) -> fits.Header:
+def _header(used: Sequence[Member], grid: Grid, content: dict[str, Any]) -> fits.Header:
     """A complete header, but for BUNIT."""
     first, last = used[0].header, used[-1].header
     header = grid.wcs.to_header()

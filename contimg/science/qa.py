@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from contimg.config import Quality, SkyCatalogue
 from contimg.science import sky_catalogue
 from contimg.science.sources import PointSource
+from contimg.sections import Quality, SkyCatalogue
 from contimg.telescope.beam import separation
 
 _CATALOGUE_HZ = 1.4e9
