@@ -106,7 +106,7 @@ def environment(root: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its data root, the groups that have an image, the calibrator's, the truth, and what was printed."""
+    """A finished run: its data root, groups with an image, the calibrator's, the truth, what Snakemake printed."""
 
     root: DataRoot
     groups: list[str]
