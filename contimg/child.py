@@ -132,7 +132,17 @@ def _keep_out_of_home(folder: Path) -> None:
 
 
 def wait(child: int, time_limit_s: float) -> tuple[int, Any]:
-    """Wait for the child; kill its tree when the time is over or when this process is asked to stop."""
+    """Wait for the child; kill its tree when the time is over or when this process is asked to stop.
+
+    Returns its exit status (as `os.wait` does) and what it used.
+
+    Raises
+    ------
+    JobTimeoutError
+        If its time was over.
+    JobDiedError
+        If this process was asked to stop.
+    """
 
     def stop(number: int, _: Any) -> None:
         raise JobDiedError(f"stopped by {signal.Signals(number).name}; it is due again")

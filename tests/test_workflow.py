@@ -235,6 +235,15 @@ def counted(said: str) -> dict[str, int]:
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit() and row[0].isalpha()}
 
 
+def test_groups_that_are_due_together_share_the_cores(run, tmp_path):
+    """Three groups on two cores: two side by side on one core each, the one that is left over on both."""
+    shutil.copytree(run.root.incoming, tmp_path / "incoming", copy_function=os.link)
+    wanted = [str(run.root.ms_sidecar(group).relative_to(run.root.root)) for group in run.groups]
+    planned = snakemake(tmp_path, "-n", "--cores", "2", "--", *wanted, settings={"limits": {"threads": 2}}).stdout
+    jobs = [block for block in planned.split("\n[") if "rule convert:" in block]
+    assert sorted("threads: 2" in job for job in jobs) == [False, False, True]
+
+
 def test_going_back(run):
     forced = counted(snakemake(run.root.root, "-n", "--forcerun", "image").stdout)
     assert forced["image"] == 3
