@@ -25,7 +25,7 @@ _SMALL_SIZES = ((12, 4), (24, 4))
 def main() -> int:
     """Measure, print, write; the exit code says whether everything could be measured, not what it was."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--small", action="store_true", help="two minutes that show that it works")
+    parser.add_argument("--small", action="store_true", help="three minutes that show that it works")
     parser.add_argument("--only", choices=PARTS, nargs="+", help="measure these parts (default: all)")
     parser.add_argument("--runs", type=int, default=3, help="how often (default: %(default)s)")
     parser.add_argument("--data", type=Path, default=DATA, help="folder for 15 GB of groups (default: %(default)s)")
@@ -37,6 +37,7 @@ def main() -> int:
     options.data.mkdir(parents=True, exist_ok=True)
     groups = data.groups(options.data, preset)
     work = Path(tempfile.mkdtemp(prefix="work-", dir=options.data))
+    options.out.unlink(missing_ok=True)
     found: list[Figure] = []
     for figure in _measured(parts, groups, work, runs, small=options.small):
         print(f"{figure.name}: {figure.value:.3g} {figure.unit} {figure.notes or ''}", flush=True)
@@ -67,7 +68,7 @@ def _measured(parts: tuple[str, ...], groups: Groups, work: Path, runs: int, *, 
     if "burst" in parts:
         every = data.data_root(work / "every", groups, sorted(groups.files))
         pipeline.make(every, [every.set(groups.calibrator)], work)
-        yield from pipeline.burst(every, groups, work)
+        yield from pipeline.burst(every, groups, work, runs)
         shutil.rmtree(every.root)
     if "passes" in parts:
         few = data.groups(work.parent, "small")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -65,14 +65,13 @@ def run(command: Sequence[str | Path], log: Path, **environment: str) -> Cost:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
         )
         watch = _Watch(process.pid)
         # The process is looked at once more before it is gone for good: its counters hold its children's, too.
         try:
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            _kill(process.pid)
             raise
         finally:
             watch.stop()
@@ -93,6 +92,17 @@ def snakemake(settings: Path, log: Path, *arguments: str) -> Cost:
     return run([*command, *arguments], log)
 
 
+def notes(who: str, costs: Sequence[Cost]) -> dict[str, object]:
+    """What runs cost, for a figure's notes."""
+    return {
+        f"{who}_s": [round(cost.wall_s, 2) for cost in costs],
+        f"{who}_cpu_s": [round(cost.cpu_s, 2) for cost in costs],
+        f"{who}_peak_gb": round(max(cost.peak_bytes for cost in costs) / 1e9, 2),
+        f"{who}_read_gb": round(costs[0].read_bytes / 1e9, 2),
+        f"{who}_written_gb": round(costs[0].written_bytes / 1e9, 2),
+    }
+
+
 def _environment(cache: Path, more: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CONTIMG_")}
     return {**kept, "XDG_CACHE_HOME": str(cache / "cache"), "XDG_CONFIG_HOME": str(cache / "cache"), **more}
@@ -105,6 +115,14 @@ def _counters(pid: int) -> dict[str, int]:
     except OSError:
         return {}
     return {name: int(value) for name, value in (line.split(": ") for line in lines)}
+
+
+def _kill(pid: int) -> None:
+    """Kill a process and its children, which may have process groups of their own."""
+    process = psutil.Process(pid)
+    for one in (*process.children(recursive=True), process):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
 
 
 class _Watch:
@@ -126,7 +144,7 @@ class _Watch:
         began = time.monotonic()
         while not self._over.wait(_SAMPLE_S):
             if time.monotonic() - began > _LIMIT_S:
-                os.killpg(self._pid, signal.SIGKILL)
+                _kill(self._pid)
                 return
             try:
                 process = psutil.Process(self._pid)
@@ -137,7 +155,7 @@ class _Watch:
 
 
 def _resident(process: psutil.Process) -> int:
-    """Memory that belongs to a process: what it shares with its parent since the fork counts once."""
+    """Memory of a process, without files that are mapped and what lies in tmpfs."""
     try:
         memory = process.memory_info()
     except psutil.Error:

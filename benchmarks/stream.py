@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -69,6 +70,8 @@ def measure(groups: Groups, work: Path) -> Iterator[Figure]:
             finally:
                 process.kill()
     latency_s = [waited + offset_s for waited in _ask(root, _LATENCY)]  # jobs keep the time of the day
+    if len(latency_s) != len(names):
+        raise BenchmarkError(f"{len(latency_s)} of {len(names)} groups have an image")
     yield Figure("groups at the true cadence: longest queue", max(depths), "groups", "≤ 2")
     yield Figure(
         "groups at the true cadence: arrival to image, p95",
@@ -100,11 +103,12 @@ def _arrive(root: DataRoot, paths: list[Path], offset_s: float) -> None:
 
 def _ask(root: DataRoot, sql: str) -> list[float]:
     """First column of an answer of the ledger; zero as long as there is none."""
-    try:
-        connection = sqlite3.connect(f"file:{root.ledger}?mode=ro", uri=True)
+    if not root.ledger.exists():
+        return [0]
+    with contextlib.closing(sqlite3.connect(f"file:{root.ledger}?mode=ro", uri=True, timeout=60)) as connection:
         try:
             return [row[0] for row in connection.execute(sql)]
-        finally:
-            connection.close()
-    except sqlite3.OperationalError:
-        return [0]
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):  # it is being made
+                return [0]
+            raise

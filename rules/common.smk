@@ -201,12 +201,12 @@ def shared_cores(wildcards):
     Those that are left over at the end share all the cores.
     """
     due, group = groups_due(), wildcards.group
-    left_over = due[len(due) - len(due) % workflow.cores :]
+    # A cluster, whose jobs do not share cores, has no number of them.
+    cores = workflow.resource_settings.cores or settings.limits.threads * len(due)
+    left_over = due[len(due) - len(due) % max(cores, 1) :]
     if group in due and group not in left_over:
         return 1
-    return max(
-        1, min(settings.limits.threads, workflow.cores // max(len(left_over), 1))
-    )
+    return max(1, min(settings.limits.threads, cores // max(len(left_over), 1)))
 
 
 def detections_due(_):
