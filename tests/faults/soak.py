@@ -1,6 +1,6 @@
 """A stream at the telescope's cadence, faster than real time, with faults at random: python -m faults.soak --help
 
-Ends with the figures M1–M3 of the run, as a table and as JSON; the exit code is 1 if anything was lost.
+Ends with the figures M1–M3 of the run, as a table and as JSON; the exit code is 1 if anything was lost or did not recover.
 """
 
 from __future__ import annotations
@@ -359,7 +359,9 @@ def main() -> int:
         print(f"{name:45} {len(value) if isinstance(value, list) else value}")
     for problem in figures["losses"]:
         print(f"LOST: {problem}")
-    if figures["losses"]:
+    for fault in figures["not recovered"]:
+        print(f"NOT RECOVERED: {fault}")
+    if figures["losses"] or figures["not recovered"]:
         print(f"kept for a look: {folder}")
         return 1
     shutil.rmtree(folder)
