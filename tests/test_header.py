@@ -172,3 +172,44 @@ def test_text_instead_of_hdf5(tmp_path: Path) -> None:
     path.write_text("not HDF5")
     with pytest.raises(TruncatedFileError):
         read_header(path)
+
+
+def test_a_name_that_is_no_text(good: tuple[Path, dict], tmp_path: Path) -> None:
+    path = edited(good, tmp_path, lambda file: replace(file, "Header/telescope_name", np.bytes_(b"OVRO\xff")))
+    with pytest.raises(MisshapenFileError, match="makes no sense"):
+        read_header(path)
+
+
+@pytest.mark.parametrize(("name", "value"), [("time_array", 1e300), ("integration_time", 1e300)])
+def test_a_time_that_no_calendar_has(good: tuple[Path, dict], tmp_path: Path, name: str, value: float) -> None:
+    """One integration, so that no step between times gives it away."""
+
+    def alone(file: h5py.File) -> None:
+        for key, content in (("Nblts", 10), ("Ntimes", 1), ("time_array", file["Header/time_array"][:10])):
+            replace(file, f"Header/{key}", content)
+        replace(file, "Data/visdata", file["Data/visdata"][:10])
+        replace(file, f"Header/{name}", np.full(10, value))
+
+    with pytest.raises(MisshapenFileError, match=r"MJD|integration time"):
+        read_header(edited(good, tmp_path, alone))
+
+
+def test_whatever_bits_rot_the_file_is_at_fault(good: tuple[Path, dict], tmp_path: Path) -> None:
+    """Nothing but an input error comes out of a damaged file: whatever else does would end the scan of all others."""
+    source = good[0] / good[1]["files"][7]
+    whole = np.frombuffer(source.read_bytes(), np.uint8)
+    path = tmp_path / source.name
+    random = np.random.default_rng(4)
+    said = []
+    for _ in range(500):
+        damaged = whole.copy()
+        damaged[random.integers(len(whole), size=4)] = random.integers(256, size=4)
+        path.write_bytes(damaged.tobytes())
+        try:
+            header = read_header(path)
+            check_not_zeroed(path, header)
+            read_antennas(path, header)
+        except InputError as error:
+            said.append(str(error))
+    assert 0 < len(said) < 500
+    assert not any("\n" in line for line in said)

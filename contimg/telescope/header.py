@@ -35,6 +35,12 @@ _FREQUENCY_TOLERANCE = 0.01
 """Largest deviation of a frequency from the subband's own, in channel widths."""
 _PAIRS = ("ant_1_array", "ant_2_array")
 _NEXT = "it is left out"
+_NONSENSE = (ArithmeticError, AttributeError, IndexError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What reading and checking a damaged header raises."""
+_MJD_RANGE = (40000.0, 100000.0)
+"""Times (MJD, days) that are possible at all: 1968 to 2132."""
+_LONGEST_INTEGRATION_S = 3600.0
+"""An integration time that is this long (s) is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +109,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
     TruncatedFileError
         If it is not whole HDF5.
     MisshapenFileError
-        If something that is asked of it is not there.
+        If something that is asked of it is not there, or makes no sense (a flipped bit may turn it into anything).
     OSError
         If the file cannot be reached (gone, not permitted).
     """
@@ -112,6 +118,8 @@ def opened(path: Path) -> Iterator[h5py.File]:
             yield file
     except KeyError as error:
         raise MisshapenFileError(f"{path.name}: {error.args[0]}; {_NEXT}") from error
+    except _NONSENSE as error:
+        raise MisshapenFileError(f"{path.name}: its header makes no sense ({error!r}); {_NEXT}") from error
     except OSError as error:
         if error.errno is not None:
             raise
@@ -165,7 +173,7 @@ def read_header(path: Path) -> Header:
                 _number(head, "altitude"),
             ),
         )
-    _check_values(header)
+        _check_values(header)
     return header
 
 
@@ -194,22 +202,22 @@ def read_antennas(path: Path, header: Header) -> Antennas:
             first=pairs[0][0],
             second=pairs[1][0],
         )
-    _check(
-        path,
-        all(bool((pair == pair[0]).all()) for pair in pairs),
-        "its baselines are not in the same order in every integration",
-    )
-    count = len(numbers)
-    _check(
-        path,
-        antennas.positions_m.shape == (count, 3) and len(antennas.names) == count,
-        "its antenna names, numbers and positions do not match",
-    )
-    _check(
-        path,
-        bool(np.isin(antennas.first, numbers).all() and np.isin(antennas.second, numbers).all()),
-        "its baselines name antennas that its header does not list",
-    )
+        _check(
+            path,
+            all(bool((pair == pair[0]).all()) for pair in pairs),
+            "its baselines are not in the same order in every integration",
+        )
+        count = len(numbers)
+        _check(
+            path,
+            antennas.positions_m.shape == (count, 3) and len(antennas.names) == count,
+            "its antenna names, numbers and positions do not match",
+        )
+        _check(
+            path,
+            bool(np.isin(antennas.first, numbers).all() and np.isin(antennas.second, numbers).all()),
+            "its baselines name antennas that its header does not list",
+        )
     return antennas
 
 
@@ -235,7 +243,11 @@ def check_not_zeroed(path: Path, header: Header) -> None:
 
 def _check_values(header: Header) -> None:
     path = header.path
-    _check(path, header.integration_s > 0, f"its integration time is {header.integration_s} s")
+    mjd = header.start_jd - _MJD_ZERO_JD
+    _check(path, _MJD_RANGE[0] < mjd < _MJD_RANGE[1], f"its first time is MJD {mjd}")
+    _check(
+        path, 0 < header.integration_s < _LONGEST_INTEGRATION_S, f"its integration time is {header.integration_s} s"
+    )
     steps_s = np.diff(header.times_jd) * 86400
     _check(path, bool(np.all(np.abs(steps_s / header.integration_s - 1) < 0.01)), "its times are not evenly spaced")
     _check(path, abs(header.declination_rad) <= np.pi / 2, f"its declination is {header.declination_rad} rad")
