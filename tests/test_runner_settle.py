@@ -107,6 +107,20 @@ def test_an_old_product_does_not_hide_a_failure(played: Played) -> None:
     assert row(played, unit).stage == "detect"
 
 
+def test_an_old_image_does_not_hide_that_only_its_set_was_chosen_anew(played: Played) -> None:
+    """A late subband brought an imaged group back; Snakemake was killed between `select` and `image`."""
+    unit = played.whole_way(0)
+    played.arrive(0)
+    played.done("detect", unit)
+    played.done("convert", unit)
+    started = played.started("image", unit)
+    played.record("select", unit, "ok")
+    assert not played.settler.settle(started, -9, NOW).worked
+    assert (row(played, unit).state, row(played, unit).stage) == ("due", "image")
+    assert played.done("image", unit).worked
+    assert row(played, unit).state == "done"
+
+
 def test_what_a_job_says_nothing_about_is_recorded_all_the_same(played: Played) -> None:
     unit = played.arrive(0)
     started = played.started("detect", unit)

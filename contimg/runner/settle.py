@@ -96,7 +96,7 @@ class Settler:
                 )
                 failed = [attempt for attempt in new if attempt.outcome == "failed"]
                 made = all(path.exists() for path in lane.targets(self._root, unit))
-                ran = any(attempt.outcome == "ok" for attempt in new)
+                ran = any(attempt.outcome == "ok" and attempt.rule == lane.rules[-1] for attempt in new)
                 if made and not failed and (code == 0 or ran):
                     try:
                         settled.events += self._advance(unit, lane.name, now)
