@@ -61,6 +61,8 @@ class Memory:
         ("group_retries", 3, None),
         ("api_down", 1, "critical"),
         ("workflow_held", 1, "critical"),
+        ("passes_failing", 2, "critical"),
+        ("passes_failing", 0.5, None),
     ],
 )
 def test_the_conditions_are_requirement_a1(name: str, value: float, severity: str | None) -> None:

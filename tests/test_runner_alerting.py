@@ -15,9 +15,13 @@ from bookkeeping import NOW, Played
 
 from contimg import config
 from contimg.cli import main
+from contimg.cli.settings import CHECKOUT
 from contimg.errors import ConfigError
 from contimg.ops import channels
 from contimg.runner.alerting import Alerting, Moment
+from contimg.runner.clock import SystemClock
+from contimg.runner.lease import acquire
+from contimg.runner.runner import Runner
 from contimg.runner.settle import Event
 
 WARN_DISK = {"disk_free_gb": {"warning": 10**9, "critical": None}}
@@ -67,10 +71,10 @@ class Watched:
         content = {"data_root": str(self.played.root.root), "alerts": self.content | alerts}
         self.played.settings = config.validated(content, {})
 
-    def tick(self, after_s: float = 0.0, *, held: bool = False) -> None:
+    def tick(self, after_s: float = 0.0, *, held: bool = False, well: bool = True) -> None:
         self.now += after_s
         moment = Moment(self.played.ledger, self.played.settings, self.now)
-        self.alerting.tick(moment, held=held, well=True)
+        self.alerting.tick(moment, held=held, well=well)
 
     def until(self, condition, within_s: float = 60.0, step_s: float = 0.0) -> None:
         deadline = time.monotonic() + within_s
@@ -154,6 +158,54 @@ def test_the_heartbeat_beats_at_its_interval(tmp_path: Path, web) -> None:
     assert got == ["/alive"]
     watched.tick(61)
     watched.until(lambda: got == ["/alive"] * 2)
+
+
+def test_passes_that_fail_ring_and_stop_the_heartbeat(tmp_path: Path, web) -> None:
+    url, got = web
+    watched = Watched(tmp_path, heartbeat_url=f"{url}/alive", heartbeat_minutes=5, thresholds={"disk_free_gb": {}})
+    watched.tick(well=False)
+    watched.tick(61)
+    watched.until(lambda: got == ["/alive"])
+    assert watched.rows("SELECT * FROM alerts") == []  # one pass that failed is no alarm
+    for number in range(60):
+        watched.tick(5, well=number % 3 == 0)
+    assert watched.rows("SELECT condition, severity, resolved FROM alerts") == [("passes_failing", "critical", None)]
+    watched.tick(30)
+    assert got == ["/alive"]
+    for _ in range(25):
+        watched.tick(15)
+    watched.until(lambda: got == ["/alive"] * 2)
+    assert watched.rows("SELECT resolved IS NOT NULL FROM alerts") == [(1,)]
+
+
+def test_alerting_that_breaks_stops_the_heartbeat(tmp_path: Path, web) -> None:
+    url, got = web
+    watched = Watched(tmp_path, heartbeat_url=f"{url}/alive")
+    lease = acquire(watched.played.root, 60, print)
+    damaged = watched.played.root.state / "backup.json"
+    damaged.write_text('{"since": "yesterday"}')
+    runner, other = (
+        Runner(
+            watched.played.root,
+            watched.played.settings,
+            checkout=CHECKOUT,
+            lease=lease,
+            clock=SystemClock(),
+            ledger=watched.played.ledger,
+        )
+        for _ in range(2)
+    )
+    for _ in range(10):
+        runner.take_stock()
+        time.sleep(0.05)
+    assert got == []
+    damaged.unlink()
+    deadline = time.monotonic() + 60
+    while got != ["/alive"]:
+        assert time.monotonic() < deadline
+        other.take_stock()
+        time.sleep(0.05)
+    lease.release()
 
 
 def test_a_service_that_does_not_answer(tmp_path: Path, web) -> None:

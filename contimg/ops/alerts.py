@@ -73,6 +73,11 @@ CONDITIONS: tuple[Condition, ...] = (
     ),
     Condition("api_down", "the service does not answer", levels=Levels(critical=0.5)),
     Condition("workflow_held", "the workflow itself fails: everything is held", levels=Levels(critical=0.5)),
+    Condition(
+        "passes_failing",
+        "a step of the runner's passes has been failing for {value:.0f} min; its log says which and why",
+        levels=Levels(critical=1),
+    ),
 )
 
 EVENTS: dict[str, tuple[str, Severity]] = {

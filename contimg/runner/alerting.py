@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 _JUDGED_S = 15.0
 _CALM_S = 300.0
 _API_S = 60.0
+_WELL_S = 60.0
+"""After this long without a failing pass they work again (s)."""
 _AT_ONCE = 20
 """Messages of one errand."""
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 30.0, 1800.0
@@ -48,6 +50,8 @@ class Alerting:
         self._next: dict[str, float] = {}
         """When each periodic step is due (Unix, s)."""
         self._api_down: float | None = None
+        self._failing: tuple[float, float] | None = None
+        """First and last of the passes that fail now (Unix, s)."""
         self._queued = False
 
     def tell(self, moment: Moment, events: Iterable[Event]) -> None:
@@ -70,16 +74,21 @@ class Alerting:
         held
             Whether the workflow is held because it fails by itself.
         well
-            Whether the loop works; only then is there a heartbeat.
+            Whether every step of the last pass worked; only while passes do is there a heartbeat.
         """
-        settings = moment.settings.alerts
+        settings, now = moment.settings.alerts, moment.now
+        if not well:
+            self._failing = (self._failing[0] if self._failing else now, now)
+        elif self._failing and not 0 <= now - self._failing[1] < _WELL_S:
+            self._failing = None
         self._take_answers(moment)
-        if self._due("judge", _JUDGED_S, moment.now):
+        if self._due("judge", _JUDGED_S, now):
             self._judge(moment, held=held)
         self._send(moment)
-        if settings.heartbeat_url and well and self._free(_HEARTBEAT, settings.heartbeat_minutes * 60, moment.now):
+        well = not self._failing
+        if settings.heartbeat_url and well and self._free(_HEARTBEAT, settings.heartbeat_minutes * 60, now):
             self._fetch(_HEARTBEAT, settings.heartbeat_url.get_secret_value(), settings.timeout_seconds)
-        if settings.api_url and self._free(_API, _API_S, moment.now):
+        if settings.api_url and self._free(_API, _API_S, now):
             self._fetch(_API, settings.api_url, settings.timeout_seconds)
 
     def finish(self, moment: Moment) -> None:
@@ -106,6 +115,7 @@ class Alerting:
         ledger, settings, now = moment.ledger, moment.settings, moment.now
         measured = measure(self._root, ledger, settings, now)
         measured["workflow_held"] = {"": float(held)}
+        measured["passes_failing"] = {"": (self._failing[1] - self._failing[0]) / 60 if self._failing else 0.0}
         if self._api_down is not None:
             measured["api_down"] = {"": self._api_down}
         queued = measured["queue_groups"][""] > 0

@@ -112,8 +112,8 @@ class Runner:
         self._guarded(lambda: self._tell(self._asking.tick(self.settings, now)))
         moment = Moment(self._ledger, self.settings, now)
         held = bool(self._breaker.held)
-        self._guarded(lambda: self._alerting.tick(moment, held=held, well=self._well))
-        self._well = True
+        well, self._well = self._well, True
+        self._guarded(lambda: self._alerting.tick(moment, held=held, well=well))
 
     def go_on(self) -> int:
         """See what arrived and start what is due; returns how many calls were started."""
