@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from bookkeeping import NOW, Played
@@ -34,7 +35,7 @@ class Web(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers["Content-Length"]))
-        self.got.append(json.loads(content))
+        self.got.append(json.loads(content) | {"path": self.path})
         self.send_response(500 if "broken" in self.path else 200)
         self.end_headers()
 
@@ -130,6 +131,26 @@ def test_severity_decides_who_hears(tmp_path: Path, web) -> None:
     ]
     watched.until(lambda: len(got) == 5)
     assert watched.rows("SELECT condition FROM alerts WHERE severity = 'info'") == [("mosaic_completed",)]
+
+
+def test_what_is_critical_is_sent_before_what_waits(tmp_path: Path, web) -> None:
+    url, got = web
+    watched = Watched(tmp_path, webhook=f"{url}/hook", thresholds={"disk_free_gb": {}})
+    for _ in range(60):
+        watched.tell("quarantined")
+    watched.tick(held=True)
+    watched.until(lambda: len(got) >= 20)
+    assert "critical: workflow_held" in got[0]["title"]
+
+
+def test_parameters_of_a_webhook_reach_it(tmp_path: Path, web) -> None:
+    url, got = web
+    watched = Watched(tmp_path, webhook=f"{url}/hook?Token=a%2Bb%2525%3D&empty=&of=x%20y", level="info")
+    watched.tell("mosaic")
+    watched.until(lambda: got)
+    path, _, query = got[0]["path"].partition("?")
+    assert path == "/hook"
+    assert parse_qsl(query, keep_blank_values=True) == [("Token", "a+b%25="), ("empty", ""), ("of", "x y")]
 
 
 def test_what_a_channel_missed_is_sent_later_and_later(tmp_path: Path, web) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote
 
 from contimg.errors import ConfigError
 from contimg.ops.alerts import RANKS
@@ -58,10 +60,18 @@ def targets(settings: Alerts) -> list[Target]:
 
 
 def _plain(url: str) -> str:
-    """An address of the web as apprise's JSON channel, unless it is one that apprise knows by its host."""
-    if url.startswith("https://hooks.slack.com/"):
+    """An address of the web as apprise's JSON channel, unless it is one that apprise knows by its host.
+
+    apprise passes on only those parameters that are marked with a hyphen, and takes the quoting off twice.
+    """
+    if url.startswith("https://hooks.slack.com/") or not url.startswith(("https://", "http://")):
         return url
-    return url.replace("https://", "jsons://", 1).replace("http://", "json://", 1)
+    address, _, query = url.partition("?")
+    parameters = [
+        f"-{quote(quote(name, safe=''), safe='')}={quote(quote(value, safe=''), safe='')}"
+        for name, value in parse_qsl(query, keep_blank_values=True)
+    ]
+    return "?".join(["json" + address.removeprefix("http"), *(["&".join(parameters)] if parameters else [])])
 
 
 def check(channels: Iterable[Target]) -> None:
@@ -107,7 +117,7 @@ def send(channel: Target, messages: Iterable[Message], timeout_s: float) -> dict
 def _without_secrets(text: str, channel: Target) -> str:
     """What apprise said went wrong, in one line and without the channel's address."""
     line = " ".join(part.strip() for part in text.splitlines() if part.strip())[:300]
-    for part in channel.url.split("//", 1)[-1].replace("@", "/").replace(":", "/").split("/"):
+    for part in re.split("[/@:?&=]", channel.url.split("//", 1)[-1]):
         if len(part) > 6:
             line = line.replace(part, "…")
     return line

@@ -179,7 +179,7 @@ class Alerting:
                 continue
             rows = moment.ledger.rows(
                 "SELECT id, severity, title, body FROM messages WHERE channel = ? AND sent IS NULL AND due <= ?"
-                " ORDER BY id LIMIT ?",
+                " ORDER BY severity = 'critical' DESC, id LIMIT ?",
                 *(target.name, moment.now, _AT_ONCE),
             )
             if rows:
