@@ -147,15 +147,14 @@ def _loop(
 
 
 def _reload(runner: Runner, load_settings: Callable[[], Settings]) -> None:
-    """Read the settings again; bad ones change nothing."""
+    """Read the settings again; bad ones, and a disk with no room for them, change nothing."""
     try:
         settings = _runnable(load_settings())
         if settings.data_root != runner.settings.data_root:
             raise ConfigError("data_root: cannot change while running; stop, and start with the other one")
-    except ConfigError as error:
+        runner.change(settings)
+    except (ConfigError, OSError) as error:
         log.error("the settings were not changed: %s", error)
-        return
-    runner.change(settings)
 
 
 def _runnable(settings: Settings) -> Settings:

@@ -71,12 +71,18 @@ class Runner:
         self._snakemake.warm(self.settings)
 
     def change(self, settings: Settings) -> None:
-        """Work with other settings from now on; calls that run keep theirs."""
+        """Work with other settings from now on; calls that run keep theirs.
+
+        Raises
+        ------
+        OSError
+            If they cannot be written for the calls; nothing is changed then.
+        """
+        self._snakemake.write_settings(settings)
         for key, (before, after) in differences(self.settings, settings).items():
             log.warning("setting %s: %s → %s", key, before, after)
         self.settings = settings
         self._settler.settings = settings
-        self._snakemake.write_settings(settings)
 
     @property
     def busy(self) -> int:

@@ -72,10 +72,20 @@ class Snakemake:
         cli.parse_args(self._arguments(Call(SUMMARY, (SUMMARY,), (), LANES[SUMMARY].demand(settings, 0)), settings))
 
     def write_settings(self, settings: Settings) -> None:
-        """Give the calls that start from now on these settings; secrets stay here."""
+        """Give the calls that start from now on these settings; secrets stay here.
+
+        Raises
+        ------
+        OSError
+            If they cannot be written; those that were there stay. Nothing is written where they are the same, so that
+            a runner can start on a full disk.
+        """
         content = settings.model_dump(mode="json", exclude={"alerts", "groups", "scan_incoming"})
+        said = yaml.safe_dump(content, sort_keys=False).encode()
+        if self._settings_path.exists() and self._settings_path.read_bytes() == said:
+            return
         with files.whole(self._settings_path) as part:
-            part.write_text(yaml.safe_dump(content, sort_keys=False))
+            part.write_bytes(said)
 
     def start(self, call: Call, settings: Settings, now: float, steady: float, trace_id: str) -> Started:
         """Start a call; its session is killed by the kernel's hand should this process die.

@@ -1,0 +1,50 @@
+"""The loop: what comes from outside while it runs does not end it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from bookkeeping import Played
+from small_disks import fill, small_disk
+
+from contimg import config
+from contimg.cli.settings import CHECKOUT
+from contimg.config import Settings
+from contimg.runner.clock import SystemClock
+from contimg.runner.lease import acquire
+from contimg.runner.loop import _reload
+from contimg.runner.runner import Runner
+
+
+def runner_of(played: Played) -> Runner:
+    """A runner of a played data root."""
+    lease = acquire(played.root, 10, print)
+    clock = SystemClock()
+    return Runner(played.root, played.settings, checkout=CHECKOUT, lease=lease, clock=clock, ledger=played.ledger)
+
+
+def other(played: Played) -> Settings:
+    """Settings that differ from a data root's."""
+    return config.validated({"data_root": str(played.root.root), "limits": {"conversions": 1}}, {})
+
+
+@pytest.mark.mounts
+def test_a_full_disk_changes_no_settings_and_stops_no_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        played = Played(disk / "data")
+        runner = runner_of(played)
+        runner.warm_up()
+        ballast = fill(disk)
+        _reload(runner, lambda: other(played))
+        assert "settings were not changed: [Errno 28]" in caplog.text
+        assert runner.settings == played.settings
+        runner.warm_up()
+        ballast.unlink()
+        caplog.set_level(logging.WARNING)
+        _reload(runner, lambda: other(played))
+        assert "setting limits.conversions: 2 → 1" in caplog.text
+        assert runner.settings == other(played)
+        assert "conversions: 1" in (played.root.state / "settings.yaml").read_text()
+        played.ledger.close()
