@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+import tempfile
 import time
 from pathlib import Path
 
@@ -253,3 +254,21 @@ def test_a_pass_costs_the_same_after_ten_years(ledger: Ledger) -> None:
     for query in queries:
         plan = " ".join(step[3] for step in ledger.rows(f"EXPLAIN QUERY PLAN {query}"))
         assert "SCAN" not in plan or "USING INDEX" in plan, f"{query}: {plan}"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user who may not")
+@pytest.mark.parametrize(("folder_mode", "file_mode"), [(0o755, 0o644), (0o755, 0o600), (0o700, 0o644)])
+def test_a_reader_who_may_not_is_told_so(folder_mode: int, file_mode: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        path = Path(folder) / "state" / "ledger.sqlite3"
+        create_ledger(path).close()
+        path.chmod(file_mode)
+        path.parent.chmod(folder_mode)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(LedgerError, match="call it as the runner's") as refused:
+                open_ledger(path, read_only=True)
+        finally:
+            os.seteuid(0)
+    assert "set aside" not in str(refused.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import time
 from pathlib import Path
 
@@ -96,6 +97,23 @@ def test_status_says_what_waits_for_what(played: Played, call) -> None:
     lease = acquire(played.root, 10, print)
     assert json.loads(call("status", "--json")[1])["runner"]["state"] == "running"
     lease.release()
+
+
+def test_a_user_without_a_name_can_call_everything(played: Played, call, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert call("alerts", "list") == (0, "no alert is open\n")
+    played.ledger.write(
+        "INSERT INTO alerts (condition, subject, severity, message, opened, told, seen)"
+        " VALUES ('queue_groups', '', 'warning', 'many wait', 0, 0, 0)"
+    )
+    assert call("alerts", "ack", "1")[0] == 0
+    assert json.loads(call("alerts", "list", "--json")[1])[0]["acknowledged_by"] == str(os.getuid())
 
 
 # The books

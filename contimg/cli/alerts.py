@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import os
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="for ack: the alerts' numbers")
     parser.add_argument("--all", action="store_true", help="list: resolved ones too")
     parser.add_argument("--false-alarm", action="store_true", help="ack: there was nothing wrong")
-    parser.add_argument("--by", default=getpass.getuser(), help="ack: who says so (default: %(default)s)")
+    parser.add_argument("--by", help="ack: who says so (default: whoever calls this)")
     parser.add_argument("--json", action="store_true", help="list: as JSON")
     add_settings(parser)
 
@@ -39,17 +40,26 @@ def run(options: argparse.Namespace) -> int:
     if options.what == "list":
         return _list(open_ledger(root.ledger, read_only=True), options)
     ledger = open_ledger(root.ledger)
+    by = options.by or _caller()
     missing = []
     for number in options.ids:
         known = ledger.write(
             "UPDATE alerts SET acknowledged = ?, acknowledged_by = ?, false_alarm = ? WHERE id = ?",
-            *(time.time(), options.by, int(options.false_alarm), number),
+            *(time.time(), by, int(options.false_alarm), number),
         )
         if not known:
             missing.append(number)
     for number in missing:
         print(f"{number}: there is no such alert")
     return int(bool(missing))
+
+
+def _caller() -> str:
+    """Name of the user who calls; their number where they have none, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _list(ledger: Ledger, options: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from contimg.runner.schema import MIGRATIONS
 
 _SIDE_FILES = ("", "-wal", "-shm")
 _BUSY_MS = 10_000
+_NOT_ALLOWED = "this user may not: call it as the runner's"
 
 
 @dataclass(frozen=True)
@@ -285,9 +286,14 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Ledger:
     Raises
     ------
     LedgerError
-        If it is absent, is no SQLite database, is damaged, or was made by a newer contimg. It has to be set aside.
+        If it is absent, is no SQLite database, is damaged, or was made by a newer contimg: it has to be set aside;
+        or if this user may not open it.
     """
-    if not path.exists():
+    try:
+        there = path.exists()
+    except PermissionError as error:
+        raise LedgerError(f"{path}: cannot be opened; {_NOT_ALLOWED}") from error
+    if not there:
         raise LedgerError(f"{path}: there is no ledger; it is built from the files")
     return _opened(path, read_only=read_only)
 
@@ -323,9 +329,13 @@ def _opened(path: Path, *, read_only: bool) -> Ledger:
     except (sqlite3.Error, LedgerError) as error:
         if connection:
             connection.close()
-        raise LedgerError(
-            f"{path}: {str(error).removeprefix(f'{path}: ')}; it is set aside and built again"
-        ) from error
+        if not read_only:
+            then = "; it is set aside and built again"
+        elif getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            then = f"; {_NOT_ALLOWED}"
+        else:
+            then = ""
+        raise LedgerError(f"{path}: {str(error).removeprefix(f'{path}: ')}{then}") from error
 
 
 def _connected(path: Path, *, read_only: bool) -> sqlite3.Connection:
