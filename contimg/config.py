@@ -110,7 +110,11 @@ def _with_environment(content: Mapping[str, Any], environment: Mapping[str, str]
         *sections, key = known[name]
         target = merged
         for section in sections:
-            target = target.setdefault(section, {})
+            if target.get(section) is None:
+                target[section] = {}
+            target = target[section]
+            if not isinstance(target, dict):
+                raise ConfigError(f"{'.'.join(sections)}: holds no settings")
         target[key] = value
     return merged
 
@@ -145,7 +149,7 @@ def load(path: Path, environment: Mapping[str, str] | None = None, **overrides: 
     """
     try:
         content = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # no text, a date that no calendar has
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds no mapping of settings")

@@ -90,9 +90,18 @@ def test_bad_and_unknown_variables_are_refused():
         config.validated({"data_root": "/d"}, {"CONTIMG_MAX_CONCURRENT_IMAGES": "many"})
 
 
+def test_the_environment_fills_a_section_that_was_left_empty():
+    variables = {"CONTIMG_SLACK_WEBHOOK_URL": "https://hooks.example/x"}
+    settings = config.validated({"data_root": "/d", "alerts": None}, variables)
+    assert settings.alerts.slack_webhook_url.get_secret_value() == "https://hooks.example/x"
+    for content in ("on", ["slack"], 3):
+        with pytest.raises(ConfigError, match="alerts: holds no settings"):
+            config.validated({"data_root": "/d", "alerts": content}, variables)
+
+
 def test_a_file_that_is_no_mapping_is_refused(tmp_path):
-    for text in ("- a list", "{unclosed", ""):
+    for text in (b"- a list", b"{unclosed", b"", b"data_root: /d\xff", b"data_root: 2026-13-45"):
         path = tmp_path / "config.yaml"
-        path.write_text(text)
+        path.write_bytes(text)
         with pytest.raises(ConfigError):
             config.load(path, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from contimg.config import Settings
 from contimg.runner.clock import SystemClock
 from contimg.runner.lease import acquire
 from contimg.runner.loop import _reload
+from contimg.runner.notify import notify
 from contimg.runner.runner import Runner
 
 
@@ -48,3 +50,15 @@ def test_a_full_disk_changes_no_settings_and_stops_no_start(tmp_path: Path, capl
         assert runner.settings == other(played)
         assert "conversions: 1" in (played.root.state / "settings.yaml").read_text()
         played.ledger.close()
+
+
+def test_a_systemd_that_does_not_listen_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = tmp_path / "notify"
+    monkeypatch.setenv("NOTIFY_SOCKET", str(address))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as system:
+        system.bind(str(address))
+        for _ in range(1000):  # more than the kernel keeps for a reader
+            notify("WATCHDOG=1")
+        assert system.recv(100) == b"WATCHDOG=1"
+    address.unlink()
+    notify("WATCHDOG=1")
