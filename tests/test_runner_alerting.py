@@ -233,6 +233,22 @@ def test_a_service_that_does_not_answer(tmp_path: Path, web) -> None:
     url, _ = web
     watched = Watched(tmp_path, api_url=f"{url}/broken", thresholds={"disk_free_gb": {}})
     watched.until(lambda: watched.rows("SELECT condition FROM alerts") == [("api_down",)], step_s=5)
+    watched.change(api_url=None)
+    for _ in range(3):
+        watched.tick(150)
+    assert watched.rows("SELECT resolved IS NOT NULL FROM alerts") == [(1,)]
+
+
+def test_what_waits_for_a_channel_that_is_no_more_is_dropped(tmp_path: Path, web) -> None:
+    url, _ = web
+    watched = Watched(tmp_path, webhook=f"{url}/broken", thresholds={"disk_free_gb": {}})
+    watched.tell("quarantined")
+    watched.until(lambda: watched.rows("SELECT tries FROM messages") == [(1,)])
+    watched.tick(15)
+    assert watched.rows("SELECT channel FROM messages") == [("webhook",)]
+    watched.change(webhook=None)
+    watched.tick(15)
+    assert watched.rows("SELECT channel FROM messages") == []
 
 
 def test_an_address_that_is_none_is_refused_without_showing_it() -> None:

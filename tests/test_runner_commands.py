@@ -8,14 +8,17 @@ import pwd
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
-from bookkeeping import Played
+from bookkeeping import NOW, Played
 
 from contimg.cli import main
 from contimg.runner import quarantine
+from contimg.runner.alerting import Alerting, Moment
 from contimg.runner.audit import audit
 from contimg.runner.lease import acquire
+from contimg.runner.status import status
 
 
 @pytest.fixture
@@ -97,6 +100,33 @@ def test_status_says_what_waits_for_what(played: Played, call) -> None:
     lease = acquire(played.root, 10, print)
     assert json.loads(call("status", "--json")[1])["runner"]["state"] == "running"
     lease.release()
+
+
+def test_status_counts_what_running_calls_may_take(tmp_path: Path) -> None:
+    memory_mb = psutil.virtual_memory().total // 1_000_000
+    played = Played(tmp_path, limits={"mem_mb": memory_mb // 2 + 1}, runner={"memory_percent": 100})
+    running, waiting = played.arrive(0), played.arrive(1)
+    for unit in (running, waiting):
+        played.done("detect", unit)
+        played.done("convert", unit)
+    content = status(played.root, played.settings, played.ledger, NOW)
+    assert content["waiting"][waiting] == "image: starts in the next pass"
+    played.ledger.add_call(1, "image", [running], NOW)
+    content = status(played.root, played.settings, played.ledger, NOW)
+    assert content["waiting"][waiting].startswith("image: memory: ")
+
+
+def test_status_says_that_the_workflow_is_held(played: Played) -> None:
+    waiting = played.arrive(0)
+    alerting = Alerting(played.root)
+    for after_s, why in (
+        (0, "the workflow itself fails: everything is held"),
+        (20, "detect: starts in the next pass"),
+    ):
+        now = NOW + after_s
+        alerting.tick(Moment(played.ledger, played.settings, now), held=not after_s, well=True)
+        later = status(played.root, played.settings, played.ledger, now + (3 * after_s))
+        assert later["waiting"][waiting] == why
 
 
 def test_a_user_without_a_name_can_call_everything(played: Played, call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import time
@@ -116,6 +117,8 @@ class Alerting:
         measured = measure(self._root, ledger, settings, now)
         measured["workflow_held"] = {"": float(held)}
         measured["passes_failing"] = {"": (self._failing[1] - self._failing[0]) / 60 if self._failing else 0.0}
+        if not settings.alerts.api_url:
+            self._api_down = 0.0
         if self._api_down is not None:
             measured["api_down"] = {"": self._api_down}
         queued = measured["queue_groups"][""] > 0
@@ -137,6 +140,7 @@ class Alerting:
         with ledger.transaction():
             for change in changes:
                 self._carry_out(moment, change)
+            self._drop_undeliverable(moment)
 
     def _carry_out(self, moment: Moment, change: Change) -> None:
         write, now = moment.ledger.write, moment.now
@@ -171,6 +175,16 @@ class Alerting:
                     "INSERT INTO messages (channel, severity, title, body, created, due) VALUES (?, ?, ?, ?, ?, ?)",
                     *(target.name, severity, f"contimg {title}", f"{body}\n({where})", moment.now, moment.now),
                 )
+
+    def _drop_undeliverable(self, moment: Moment) -> None:
+        """Forget what waits for channels that the settings name no more."""
+        named = [target.name for target in channels.targets(moment.settings.alerts)]
+        dropped = moment.ledger.write(
+            "DELETE FROM messages WHERE sent IS NULL AND channel NOT IN (SELECT value FROM json_each(?))",
+            json.dumps(named),
+        )
+        if dropped:
+            log.warning("%d messages for channels that are no more were dropped", dropped)
 
     def _send(self, moment: Moment) -> None:
         limit_s = moment.settings.alerts.timeout_seconds

@@ -12,7 +12,7 @@ from contimg.config import Settings
 from contimg.errors import ContimgError
 from contimg.ops import backup, requests, retention
 from contimg.paths import DataRoot
-from contimg.runner.lanes import Call, Demand
+from contimg.runner.lanes import LANES, Call
 from contimg.runner.lease import holder
 from contimg.runner.ledger import Ledger
 from contimg.runner.measures import calibration_age_hours, queue, retries
@@ -21,6 +21,7 @@ from contimg.runner.situation import Hold, look, tmpfs_free_percent
 from contimg.science import staleness
 
 _DAY_S = 86400.0
+_HELD_S = 60.0
 
 
 def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> dict[str, Any]:
@@ -29,8 +30,8 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
         {"lane": lane, "units": json.loads(units), "pid": pid, "for_s": round(now - started)}
         for pid, lane, units, started in ledger.rows("SELECT pid, lane, units, started FROM calls ORDER BY started")
     ]
-    calls = [Call(call["lane"], tuple(call["units"]), (), Demand(0, 0)) for call in running]
-    situation = look(root, ledger, settings, running=calls, turns={}, hold=Hold(), now=now)
+    calls = [_call(ledger, settings, call["lane"], tuple(call["units"])) for call in running]
+    situation = look(root, ledger, settings, running=calls, turns={}, hold=_hold(ledger, now), now=now)
     planned = plan(situation, settings)
     busy = {unit for call in calls for unit in call.units}
     soon = {unit: f"{call.lane}: starts in the next pass" for call in planned.calls for unit in call.units}
@@ -84,6 +85,22 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
         ],
         "unsent_messages": ledger.value("SELECT count(*) FROM messages WHERE sent IS NULL"),
     }
+
+
+def _call(ledger: Ledger, settings: Settings, lane: str, units: tuple[str, ...]) -> Call:
+    """A call that runs, with what it may take."""
+    group = ledger.group(units[0])
+    raw_mb = group.raw_bytes // 1_000_000 if group and lane != "mosaic" else 0
+    return Call(lane, units, (), LANES[lane].demand(settings, raw_mb))
+
+
+def _hold(ledger: Ledger, now: float) -> Hold:
+    """Whether the runner holds the workflow: its alert says so several times a minute."""
+    why = ledger.value(
+        "SELECT message FROM alerts WHERE condition = 'workflow_held' AND resolved IS NULL AND seen > ?",
+        now - _HELD_S,
+    )
+    return Hold(why or "")
 
 
 def _runner(root: DataRoot) -> Mapping[str, Any]:
