@@ -34,14 +34,16 @@ localrules:
     backup,
 
 
-# The detections are named first so that they run side by side: a checkpoint alone asks for one at a time.
+# The detections are named before what needs them so that they run side by side: a checkpoint alone asks for one at a time.
 rule all:
     default_target: True
     input:
+        conversions_due,
         detections_due,
         sets_due,
+        images_due,
         mosaics_due,
-        "reports/summary.html",
+        summary_due,
 
 
 rule images:

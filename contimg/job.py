@@ -44,7 +44,7 @@ def run(snakemake: Any, step: Step, *, staged: Mapping[str, int] | None = None) 
     staged
         Outputs to write in tmpfs first, by name, with their expected sizes in bytes.
     """
-    settings = config.validated(snakemake.config)
+    settings = config.validated(snakemake.config, {})  # the environment was taken in by the Snakefile
     root = DataRoot(settings.data_root)
     unit = snakemake.wildcards.get("group") or snakemake.wildcards.get("window") or ""
     job = _Job(

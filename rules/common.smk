@@ -1,5 +1,6 @@
 """What the rules share: the settings, the groups, and which products are due."""
 
+import sys
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from snakemake.logging import logger
 
 from contimg import config as configuration
 from contimg import files
-from contimg.errors import ContimgError
+from contimg.errors import ConfigError, ContimgError
 from contimg.job import last_attempt, runs, set_back
 from contimg.ops.archive import is_removed
 from contimg.paths import (
@@ -34,11 +35,19 @@ wildcard_constraints:
 
 # A job takes its part of the whole, so that the settings say how many run at once; the profile names the whole.
 SHARE = 1000
+# A report shows what there is: nothing is due for it, nothing is waited for.
+REPORTING = any(word.split("=")[0] == "--report" for word in sys.argv)
 
 try:
     settings = configuration.validated(config)
+    # What the jobs get: they run in the data root, where a relative path would mean another place.
+    config |= settings.model_dump(mode="json", exclude={"alerts"})
     root = DataRoot(settings.data_root)
     if settings.scan_incoming:
+        if not root.incoming.is_dir():
+            raise ConfigError(
+                f"data_root: {root.incoming} is not a folder; it must hold the raw files"
+            )
         groups_now = grouping.scan(root, settings, datetime.now(UTC))
     else:
         groups_now = grouping.loaded(root, settings.groups)
@@ -93,9 +102,23 @@ def usable():
             tell(name, "its raw files are gone and nothing was made from them")
 
 
+def detect_now(group):
+    """Look for a group's calibrator here: of a run `--until` a rule, Snakemake drops whatever waits for a checkpoint."""
+    from contimg.science.detect import detect  # takes a second
+
+    try:
+        files.write_json(root.calibrator(group), detect(root.manifest(group), settings))
+    except ContimgError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def calibrator_of(group):
     """The calibrator that transits in a group, or None; the checkpoint is asked where nobody has looked yet."""
     path = root.calibrator(group)
+    if not path.exists() and REPORTING:
+        return None
+    if not path.exists() and workflow.dag_settings.until:
+        detect_now(group)
     if not path.exists():
         path = Path(
             checkpoints.detect.get(
@@ -209,27 +232,40 @@ def shared_cores(wildcards):
     return max(1, min(settings.limits.threads, cores // max(len(left_over), 1)))
 
 
+def due(paths):
+    """Products to ask for, as the rules name them; for a report, those that there are."""
+    return [relative(path) for path in paths if path.exists() or not REPORTING]
+
+
+def conversions_due(_):
+    """Of a run `--until convert`, those of groups that wait for a calibration set, too."""
+    if "convert" not in workflow.dag_settings.until:
+        return []
+    return due(root.ms(group) for group in groups_due())
+
+
 def detections_due(_):
-    return [relative(root.calibrator(group)) for group in usable_groups()]
+    return due(root.calibrator(group) for group in usable_groups())
 
 
 def sets_due(_):
-    return [
-        relative(root.set(group)) for group in usable_groups() if calibrator_of(group)
-    ]
+    return due(root.set(group) for group in usable_groups() if calibrator_of(group))
 
 
 def image_groups():
     """Groups whose image can be made; the others are told to wait."""
     for group in usable_groups():
-        if may_be_calibrated(group, sets_made()):
+        if REPORTING:
+            if root.image(group, "json").exists():
+                yield group
+        elif may_be_calibrated(group, sets_made()):
             yield group
         else:
             tell(group, "no usable calibration set; it is imaged once there is one")
 
 
 def images_due(_):
-    return [relative(root.image(group)) for group in image_groups()]
+    return due(root.image(group) for group in image_groups())
 
 
 def mosaic_groups(window):
@@ -254,7 +290,11 @@ def mosaics_due(_):
     leaving = {
         window_of(name, minutes) for name in found if is_removed(root, "image", name)
     }
-    return [relative(root.mosaic(window)) for window in sorted(windows - leaving)]
+    return due(root.mosaic(window) for window in sorted(windows - leaving))
+
+
+def summary_due(_):
+    return due([root.reports / "summary.html"])
 
 
 def raw_mb(group):

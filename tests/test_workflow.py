@@ -258,6 +258,31 @@ def test_going_back(run):
     assert counted(single.stdout) == {"image": 1, "total": 1}
 
 
+@pytest.mark.parametrize(("rule", "jobs"), [("convert", 3), ("solve", 1), ("image", 3)])
+def test_until_a_rule_on_new_data(run, tmp_path, rule, jobs):
+    """Nobody has looked for calibrators yet: what waits for that is planned all the same."""
+    shutil.copytree(run.root.incoming, tmp_path / "incoming", copy_function=os.link)
+    planned = counted(snakemake(tmp_path, "-n", "--until", rule).stdout)
+    assert planned[rule] == jobs
+    assert "mosaic" not in planned
+
+
+def test_relative_paths_are_seen_from_where_snakemake_was_called(run, tmp_path):
+    shutil.copytree(run.root.incoming, tmp_path / "incoming", copy_function=os.link)
+    (tmp_path / "memory").mkdir()
+    settings = {
+        "data_root": os.path.relpath(tmp_path, CHECKOUT),
+        "staging": {"directory": os.path.relpath(tmp_path / "memory", CHECKOUT)},
+        "groups": run.groups[:1],
+    }
+    made = snakemake(tmp_path, "--until", "convert", settings=settings)
+    assert made.returncode == 0, made.stdout + made.stderr
+    root = DataRoot(tmp_path)
+    assert root.ms(run.groups[0]).is_dir()
+    assert json.loads(root.attempt(run.groups[0], "convert", 1).read_text())["outcome"] == "ok"
+    assert not (tmp_path / tmp_path.name).exists()
+
+
 def test_the_report_holds_the_pictures_and_the_table(run):
     report = run.root.reports / "report.html"
     made = snakemake(run.root.root, "--report", str(report))
@@ -265,6 +290,21 @@ def test_the_report_holds_the_pictures_and_the_table(run):
     text = report.read_text()
     for word in ("Mosaics", "Images", "Calibration", "Summary", *run.groups):
         assert word in text
+
+
+def test_the_report_of_a_partial_run_holds_what_there_is(run, tmp_path):
+    copied = tmp_path / "root"
+    shutil.copytree(run.root.root, copied, copy_function=os.link, ignore=shutil.ignore_patterns("test.yaml", "home"))
+    root = DataRoot(copied)
+    shutil.rmtree(copied / "mosaics")
+    for path in (*root.reports.iterdir(), *root.image(run.groups[0]).parent.glob(f"{run.groups[0]}.*")):
+        path.unlink()
+    report = tmp_path / "report.html"
+    made = snakemake(copied, "--report", str(report))
+    assert made.returncode == 0, made.stderr
+    text = report.read_text()
+    assert f"{run.groups[1]}.png" in text
+    assert f"{run.groups[0]}.png" not in text
 
 
 def test_every_job_left_its_record(run):
@@ -309,4 +349,11 @@ def test_bad_settings_are_refused_before_anything_runs(tmp_path, settings, said)
     refused = snakemake(tmp_path, "-n", settings=settings)
     assert refused.returncode != 0
     assert said in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_data_root_without_raw_files_is_refused_in_one_line(tmp_path):
+    refused = snakemake(tmp_path, "-n")
+    assert refused.returncode != 0
+    assert f"data_root: {tmp_path / 'incoming'} is not a folder" in refused.stdout + refused.stderr
     assert "Traceback" not in refused.stderr
