@@ -15,6 +15,7 @@ import yaml
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
+from contimg.config import ENVIRONMENT_PREFIX
 from contimg.files import read_json
 from contimg.paths import DataRoot
 from contimg.telescope.beam import separation
@@ -62,9 +63,10 @@ def start_snakemake(checkout: Path, root: DataRoot, *arguments: str) -> subproce
 
 
 def _start(command: list[str], root: DataRoot, directory: Path, **variables: str) -> subprocess.Popen[bytes]:
-    """Start a command whose output goes to demo.log and whose caches stay out of the home."""
+    """Start a command whose output goes to demo.log, whose caches stay out of the home, without the user's settings."""
     cache = str(root.root / "state" / "cache")
-    environment = {**os.environ, "XDG_CACHE_HOME": cache, "XDG_CONFIG_HOME": cache, **variables}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
+    environment = {**kept, "XDG_CACHE_HOME": cache, "XDG_CONFIG_HOME": cache, **variables}
     with log_path(root).open("ab") as log:
         return subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=subprocess.STDOUT)
 

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     console = Console(highlight=False)
     root = DataRoot(options.directory.absolute())
     demo.write_settings(root)
-    settings = config.load(root.root / "config.yaml")
+    settings = config.load(root.root / "config.yaml", {})
     if not (root.root / "truth.json").exists():
         console.print(f"simulating {demo.GROUPS} groups around the transit of {demo.CALIBRATOR} in {root.incoming}")
         simulation = demo.start_simulation(root)

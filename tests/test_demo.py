@@ -1,0 +1,56 @@
+"""The demo: what it starts, and how it holds images against the truth."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from synthetic_images import Sky, write_image
+
+from contimg import demo
+from contimg.files import write_json
+from contimg.paths import DataRoot
+
+GROUP = "20260112T084512"
+RA_DEG, DEC_DEG = 128.0, 55.0
+SKY = Sky(
+    np.array([RA_DEG, RA_DEG + 0.5, RA_DEG - 0.6, RA_DEG + 0.3]),
+    np.array([DEC_DEG, DEC_DEG + 0.4, DEC_DEG + 0.5, DEC_DEG - 0.6]),
+    np.array([1.0, 0.5, 0.3, 0.2]),
+)
+
+
+def write_truth(root: DataRoot, flux_jy: np.ndarray) -> None:
+    sources = zip(SKY.ra_deg, SKY.dec_deg, flux_jy, strict=True)
+    content = [{"ra_deg": float(ra), "dec_deg": float(dec), "flux_jy": float(flux)} for ra, dec, flux in sources]
+    write_json(root.root / "truth.json", {"sky": content})
+
+
+@pytest.fixture
+def root(tmp_path) -> DataRoot:
+    root = DataRoot(tmp_path)
+    write_image(root, GROUP, RA_DEG, DEC_DEG, SKY)
+    return root
+
+
+def test_what_is_as_simulated_is_recovered(root):
+    write_truth(root, SKY.flux_jy)
+    found = demo.recovery(root, GROUP)
+    assert (found.expected, found.recovered) == (4, 4)
+    assert found.flux_ratio == pytest.approx(1, abs=0.01)
+
+
+def test_a_wrong_flux_is_not_recovered(root):
+    write_truth(root, SKY.flux_jy * [1, 1.2, 1, 1])
+    found = demo.recovery(root, GROUP)
+    assert (found.expected, found.recovered) == (4, 3)
+
+
+def test_the_users_settings_do_not_reach_the_demo(tmp_path, monkeypatch):
+    """Above all not the data root, which the demo would write into."""
+    monkeypatch.setenv("CONTIMG_DATA_ROOT", "/production")
+    command = [sys.executable, "-c", "import os; print(os.environ.get('CONTIMG_DATA_ROOT'))"]
+    root = DataRoot(tmp_path)
+    assert demo._start(command, root, tmp_path).wait() == 0
+    assert demo.log_path(root).read_text() == "None\n"
