@@ -26,17 +26,41 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     assert "contimg.service" not in said.stderr
 
 
-def test_the_cron_line_calls_a_command_that_there_is() -> None:
+def cron_command() -> tuple[str, str]:
+    """User and command of the cron line, without what takes its output."""
     (line,) = [line for line in (DEPLOY / "contimg.cron").read_text().splitlines() if not line.startswith("#")]
     *_, user, command = line.split(None, 6)
+    return user, command.split(" >>")[0]
+
+
+def test_the_cron_line_calls_a_command_that_there_is() -> None:
+    user, command = cron_command()
     assert user == "contimg"
-    words = command.split(" >>")[0].split()
+    words = command.partition(") ")[2].split()
     assert words[0] == "/opt/contimg/.venv/bin/contimg"
     help_text = subprocess.run(
         [CHECKOUT / ".venv/bin/contimg", words[1], "--help"], capture_output=True, text=True, check=True
     )
     for option in (word for word in words if word.startswith("--")):
         assert option in help_text.stdout
+
+
+def by_hand() -> str:
+    """What running.md has called by hand, once it is the service's user."""
+    page = (CHECKOUT / "docs" / "operations" / "running.md").read_text()
+    return re.findall(r"sudo -u contimg sh -c '([^']+)'", page)[0].replace('"$@"', "config show")
+
+
+@pytest.mark.parametrize("command", [cron_command()[1], by_hand()], ids=["cron", "by hand"])
+def test_the_environment_of_the_service_is_read(command: str, tmp_path: Path) -> None:
+    (tmp_path / "environment").write_text(
+        "# secrets\n\nCONTIMG_ALERT_WEBHOOK=https://h/k?a=b&c=d\nCONTIMG_ALERT_LEVEL=loud\n"
+    )
+    (tmp_path / "config.yaml").write_text(f"data_root: {tmp_path / 'data'}\n")
+    here = command.replace("/opt/contimg", str(CHECKOUT)).replace("/etc/contimg", str(tmp_path))
+    said = subprocess.run(["sh", "-c", here], capture_output=True, text=True, check=False)
+    assert said.returncode == 1
+    assert "contimg: alerts.level: " in said.stderr
 
 
 def test_the_variables_that_the_documentation_names_exist() -> None:
