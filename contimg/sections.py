@@ -22,7 +22,7 @@ Positive = Annotated[float, Field(gt=0)]
 class Section(BaseModel):
     """Refuses keys that it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class Ingest(Section):
@@ -124,6 +124,12 @@ class Imaging(Section):
     """Primary beam response below which the flux-corrected image is blank."""
     smearing_limit: Annotated[float, Field(gt=0, lt=0.1)] = 0.01
     """Largest loss of peak flux by averaging, at the half-power point of the beam."""
+
+    @model_validator(mode="after")
+    def _cleaned_below_the_mask(self) -> Imaging:
+        if self.threshold_sigma > self.mask_sigma:
+            raise ValueError("threshold_sigma must not be more than mask_sigma")
+        return self
 
 
 class SkyCatalogue(Section):

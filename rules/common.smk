@@ -48,6 +48,9 @@ try:
             raise ConfigError(
                 f"data_root: {root.incoming} is not a folder; it must hold the raw files"
             )
+        for path in (*settings.calibration.catalogues, settings.sky_catalogue.path):
+            if path and not path.is_file():
+                raise ConfigError(f"{path}: there is no such catalogue")
         groups_now = grouping.scan(root, settings, datetime.now(UTC))
     else:
         groups_now = grouping.loaded(root, settings.groups)

@@ -60,6 +60,8 @@ def test_the_shipped_schema_is_the_models():
         ({"data_root": "/d", "groups": ["20260112T084512", "abc"]}, r"groups\.1: .*'abc' is no group's name"),
         ({"data_root": "/d", "groups": ["20261312T084512"]}, r"groups\.0: .*is no group's name"),
         ({"data_root": "/d", "groups": ["2026112T084512"]}, r"groups\.0: .*is no group's name"),
+        ({"imaging": {"mask_sigma": 1, "threshold_sigma": 5}}, "imaging: Value error, threshold_sigma must not"),
+        ({"flag": {"clip_sigma": float("inf")}}, "flag.clip_sigma: Input should be a finite number"),
     ],
 )
 def test_bad_settings_are_refused_with_the_keys_path(content, said):

@@ -342,6 +342,7 @@ def test_without_a_calibrator_groups_wait_and_take_it_up_later(tmp_path):
     [
         ({"imaging": {"robut": 0}}, "imaging.robut: no such setting"),
         ({"ingest": {"min_subbands": 99}}, "ingest.min_subbands"),
+        ({"sky_catalogue": {"path": "/no/sky.csv"}}, "/no/sky.csv: there is no such catalogue"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_runs(tmp_path, settings, said):
