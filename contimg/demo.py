@@ -32,6 +32,8 @@ MAX_FLUX_ERROR = 0.03
 """... with their flux within this fraction (or 3σ) ..."""
 MAX_OFFSET_BEAMS = 0.1
 """... and their position within this part of the synthesized beam."""
+MIN_RECOVERED = 0.9
+"""Share of those sources that must come out for a group to pass."""
 _ISOLATION_BEAMS = 3.0
 """A source is held against the truth if no other one of 3 % of its flux is as near as this."""
 
@@ -63,7 +65,7 @@ def start_snakemake(checkout: Path, root: DataRoot, *arguments: str) -> subproce
 
 
 def _start(command: list[str], root: DataRoot, directory: Path, **variables: str) -> subprocess.Popen[bytes]:
-    """Start a command whose output goes to demo.log, whose caches stay out of the home, without the user's settings."""
+    """Start a command; output to demo.log, caches out of the home, no settings from the environment."""
     cache = str(root.root / "state" / "cache")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
     environment = {**kept, "XDG_CACHE_HOME": cache, "XDG_CONFIG_HOME": cache, **variables}
@@ -91,6 +93,11 @@ class Recovery:
     expected: int
     recovered: int
     flux_ratio: float
+
+    @property
+    def enough(self) -> bool:
+        """Whether the image is what a working pipeline makes: there were sources to find, and it shows them."""
+        return self.expected > 0 and self.recovered >= MIN_RECOVERED * self.expected
 
 
 @dataclass(frozen=True)

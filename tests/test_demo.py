@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import subprocess
 import sys
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from synthetic_images import Sky, write_image
 
 from contimg import demo
+from contimg.cli import demo as command
 from contimg.files import write_json
 from contimg.paths import DataRoot
 
@@ -45,6 +48,25 @@ def test_a_wrong_flux_is_not_recovered(root):
     write_truth(root, SKY.flux_jy * [1, 1.2, 1, 1])
     found = demo.recovery(root, GROUP)
     assert (found.expected, found.recovered) == (4, 3)
+
+
+@pytest.mark.parametrize(("factors", "code"), [([1, 1, 1, 1], 0), ([1, 1.2, 1, 1], 1)])
+def test_the_exit_code_says_whether_the_sources_came_out(root, monkeypatch, capsys, factors, code):
+    write_truth(root, SKY.flux_jy * factors)
+    write_json(root.manifest(GROUP), {"state": "complete"})
+    monkeypatch.setattr(demo, "GROUPS", 1)
+    monkeypatch.setattr(demo, "start_snakemake", lambda *arguments: subprocess.Popen(["true"]))
+    assert command.run(argparse.Namespace(directory=root.root)) == code
+    assert ("failed: 90% of the sources came out in 0 of 1 groups" in capsys.readouterr().out) == bool(code)
+
+
+def test_a_group_without_an_image_fails_the_demo(root, monkeypatch):
+    write_truth(root, SKY.flux_jy)
+    for group in (GROUP, "20260112T085021"):
+        write_json(root.manifest(group), {"state": "complete"})
+    monkeypatch.setattr(demo, "GROUPS", 2)
+    monkeypatch.setattr(demo, "start_snakemake", lambda *arguments: subprocess.Popen(["true"]))
+    assert command.run(argparse.Namespace(directory=root.root)) == 1
 
 
 def test_the_users_settings_do_not_reach_the_demo(tmp_path, monkeypatch):
