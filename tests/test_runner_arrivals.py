@@ -14,6 +14,8 @@ import pytest
 from contimg import config
 from contimg.paths import DataRoot, RawName
 from contimg.runner.arrivals import Bell, Scanner
+from contimg.science.groups import scan
+from contimg.science.manifest import load
 from contimg.telescope.correlator import Preset
 from contimg.telescope.simulator import simulate
 from contimg.telescope.sky import Source
@@ -22,11 +24,9 @@ TINY = Preset(antennas=(0, 1, 2), channels=2, integrations=2)
 START = datetime(2026, 1, 12, 8, 0, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three groups, a group's length (309 s) apart, as the correlator names them."""
-    folder = tmp_path_factory.mktemp("raw")
-    for number in range(3):
+def simulated(folder: Path, groups: int) -> Path:
+    """Groups, a group's length (309 s) apart, as the correlator names them."""
+    for number in range(groups):
         simulate(
             folder,
             START + number * timedelta(seconds=309),
@@ -37,6 +37,18 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
             seed=number,
         )
     return folder
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three groups."""
+    return simulated(tmp_path_factory.mktemp("raw"), 3)
+
+
+@pytest.fixture(scope="module")
+def backlog(tmp_path_factory: pytest.TempPathFactory) -> list[list[Path]]:
+    """The files of eight groups: the oldest are far from the newest."""
+    return by_group(simulated(tmp_path_factory.mktemp("backlog"), 8))
 
 
 class World:
@@ -114,11 +126,76 @@ def test_a_stretch_agrees_with_a_scan_of_everything(world: World, raw: Path) -> 
             world.look()
     manifests = {path.name: path.read_text() for path in world.root.groups.iterdir()}
     shutil.rmtree(world.root.groups)
-    world.names = set()
-    world.restart()
-    world.look()
+    scan(world.root, world.settings, datetime.now(UTC))
     assert {path.name: path.read_text() for path in world.root.groups.iterdir()} == manifests
     assert len(manifests) == 3
+
+
+@pytest.mark.parametrize("lost", ["groups", "ledger"])
+def test_a_backlog_is_taken_up_in_parts_the_newest_first_and_its_groups_whole(
+    world: World, backlog: list[list[Path]], monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    for paths in backlog:
+        world.arrive(paths[0].parent, *paths)
+    names = sorted(world.look())
+    before = {path.name: path.read_text() for path in world.root.groups.iterdir()}
+    times = {path.name: path.stat().st_mtime_ns for path in world.root.groups.iterdir()}
+    if lost == "groups":
+        shutil.rmtree(world.root.groups)
+    world.names = set()
+    world.restart()
+    monkeypatch.setattr("contimg.runner.arrivals._MOST", 10)
+    found = [world.look()]
+    while world.scanner.behind:
+        found.append(world.look())
+    assert len(found) == len(backlog) * 16 // 10 + 1
+    assert names[-1] in found[0]
+    assert names[0] not in found[0]
+    assert {state for groups in found for state in groups.values()} == {"complete"}
+    assert {path.name: path.read_text() for path in world.root.groups.iterdir()} == before
+    if lost == "ledger":
+        assert {path.name: path.stat().st_mtime_ns for path in world.root.groups.iterdir()} == times
+    assert world.look() == {}
+
+
+def test_a_backlog_that_comes_while_it_runs_holds_up_nothing_new(
+    world: World, backlog: list[list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contimg.runner.arrivals._MOST", 10)
+    world.look()
+    for paths in backlog[:-1]:
+        world.arrive(paths[0].parent, *paths)
+    world.look()
+    assert world.scanner.behind
+    world.arrive(backlog[-1][0].parent, *backlog[-1])
+    newest = max(world.look())
+    assert world.scanner.behind
+    assert len(load(world.root.manifest(newest)).good) == 16
+    while world.scanner.behind:
+        world.look()
+    assert world.scanner.unplaced == {}
+    assert len(world.names) == len(backlog)
+    assert sorted(path.stem for path in world.root.groups.iterdir()) == sorted(world.names)
+
+
+def test_a_backlog_that_cannot_be_taken_up_now_is_taken_up_later(
+    world: World, backlog: list[list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contimg.runner.arrivals._MOST", 10)
+    for paths in backlog:
+        world.arrive(paths[0].parent, *paths)
+    world.look()
+    aside = world.root.groups.rename(world.root.root / "aside")
+    world.root.groups.write_text("no folder")
+    with pytest.raises(OSError, match="groups"):
+        world.look()
+    assert not world.scanner.behind  # nothing is to be had by hurrying
+    world.root.groups.unlink()
+    aside.rename(world.root.groups)
+    world.look()
+    while world.scanner.behind:
+        world.look()
+    assert len(world.names) == len(backlog)
 
 
 def test_a_growing_file_waits_until_it_is_whole(world: World, raw: Path) -> None:

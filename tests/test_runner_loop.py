@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,10 @@ from small_disks import fill, small_disk
 from contimg import config
 from contimg.cli.settings import CHECKOUT
 from contimg.config import Settings
+from contimg.paths import DataRoot
 from contimg.runner.clock import SystemClock
 from contimg.runner.lease import acquire
-from contimg.runner.loop import _reload
+from contimg.runner.loop import _reload, run
 from contimg.runner.notify import notify
 from contimg.runner.runner import Runner
 
@@ -62,3 +65,20 @@ def test_a_systemd_that_does_not_listen_ends_nothing(tmp_path: Path, monkeypatch
         assert system.recv(100) == b"WATCHDOG=1"
     address.unlink()
     notify("WATCHDOG=1")
+
+
+def test_once_takes_up_a_whole_backlog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of three hours that were cut off: nothing can be made of them, but every one is taken up."""
+    monkeypatch.setattr("contimg.runner.arrivals._MOST", 10)
+    root = DataRoot(tmp_path / "data")
+    root.incoming.mkdir(parents=True)
+    names = [f"2026-01-12T{hour:02}:00:00_sb{subband:02}.hdf5" for hour in range(3) for subband in range(16)]
+    for name in names:
+        (root.incoming / name).touch()
+        os.utime(root.incoming / name, (1e9, 1e9))
+    settings = config.validated({"data_root": str(root.root), "runner": {"poll_seconds": 60}}, {})
+    began = time.monotonic()
+    assert run(CHECKOUT, lambda: settings, once=True) == 0
+    assert time.monotonic() - began < 60
+    assert list(root.incoming.iterdir()) == []
+    assert sorted(path.name for path in root.root.glob("quarantine/*/*.hdf5")) == names

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from contimg.config import Settings
 from contimg.errors import MisshapenFileError
-from contimg.paths import DataRoot, RawName, group_start
+from contimg.paths import DataRoot, RawName, group_id, group_start
 from contimg.science import groups as grouping
 from contimg.science.groups import Group, Stretch
 
@@ -20,6 +20,12 @@ _AGAIN_S = 15.0
 """Files that no group has yet, and groups that wait for subbands, are looked at again after this long (s)."""
 _EVERYTHING_S = 600.0
 """Every file's size and time are compared after this long (s), for what was overwritten unseen."""
+
+_MOST = 1000
+"""Files that one look takes up, the newest; the runner goes on working between the looks that a backlog takes."""
+_TEN = timedelta(minutes=10)
+_TEN_MINUTES = len("2026-01-12T08:0")
+"""So much of a file's name tells its ten minutes; of a group's name, all but the last three characters."""
 
 _IN_CLOSE_WRITE, _IN_MOVED_TO = 0x08, 0x80
 _EVENTS_BYTES = 65536
@@ -81,6 +87,10 @@ class Scanner:
         self.unplaced: dict[str, float] = {}
         """Files that no group has yet (growing, unreadable, strays), and when each was noticed (Unix, s)."""
         self._next_look = 0.0
+        self._catching_up = True
+        """There was no look yet, or one left files to the next."""
+        self.behind = False
+        """Whether the last look left files that the next one can take up at once."""
 
     def look(self, settings: Settings, now: float, collecting: Iterable[str]) -> list[Group]:
         """Bring the manifests up to date with the files.
@@ -102,19 +112,25 @@ class Scanner:
         OSError
             If `incoming/` or `groups/` cannot be read or written now.
         """
-        first = self._seen is None
         everything = not 0 <= now - self._looked_at_all < _EVERYTHING_S
-        changed = self._changed(everything=everything)
+        self.behind = False
+        changed, seen = self._changed(everything=everything)
+        left = changed[_MOST:]
+        del changed[_MOST:]
+        for name in left:
+            del seen[name]
         if everything:
             self._looked_at_all = now
         for name in changed:  # until they have been placed, whatever happens below
             self.unplaced.setdefault(name, now)
         moment = datetime.fromtimestamp(now, UTC)
-        if first:
-            seen, self._seen = self._seen, None
-            found = grouping.scan(self._root, settings.model_copy(update={"groups": ()}), moment)
-            self._seen = seen
+        if self._catching_up or left:
+            self._catching_up = True
+            found = self._caught_up(settings, moment, changed, (*seen, *left))
+            self._seen = seen  # only now: what could not be taken up is new in the next look
+            self._catching_up = self.behind = bool(left)
         else:
+            self._seen = seen
             spans = [Stretch.around(RawName.parse(name).opened.timestamp()) for name in changed]
             if not 0 <= self._next_look - now <= _AGAIN_S:
                 self._next_look = now + _AGAIN_S
@@ -123,13 +139,30 @@ class Scanner:
             found = [
                 group
                 for low, high in _merged(spans)
-                for group in grouping.scan(self._root, settings, moment, self._stretch(low, high))
+                for group in grouping.scan(self._root, settings, moment, self._stretch(low, high, self._manifests))
             ]
         self._place(found)
         return found
 
-    def _changed(self, *, everything: bool) -> list[str]:
-        """Names of the finished files that are new, or (if all are compared) not what they were."""
+    def _caught_up(
+        self, settings: Settings, moment: datetime, names: Sequence[str], there: Iterable[str]
+    ) -> list[Group]:
+        """Groups of files (the newest first) between which there are, of all that lie there, none but known ones."""
+        if not names:
+            return []
+        # As in a scan of everything: of the manifests, only those that may speak of a file that lies there are read.
+        tens = (datetime.fromisoformat(f"{ten}0:00+00:00") for ten in {name[:_TEN_MINUTES] for name in there})
+        bins = {group_id(ten + step)[:-3] for ten in tens for step in (-_TEN, timedelta(), _TEN)}
+
+        def manifests(first: str, last: str) -> Iterable[str]:
+            stems = (path.stem for path in self._root.groups.glob("*.json"))
+            return (stem for stem in stems if stem[:-3] in bins and first <= stem <= last)
+
+        (low, _), (_, high) = (Stretch.around(RawName.parse(names[edge]).opened.timestamp()) for edge in (-1, 0))
+        return grouping.scan(self._root, settings, moment, self._stretch(low, high, manifests))
+
+    def _changed(self, *, everything: bool) -> tuple[list[str], dict[str, _Seen]]:
+        """The finished files that are new, or (if all are compared) not what they were, the newest first; and all."""
         before = self._seen or {}
         seen: dict[str, _Seen] = {}
         changed = []
@@ -148,8 +181,7 @@ class Scanner:
                 seen[entry.name] = _Seen(status.st_size, status.st_mtime_ns)
                 if seen[entry.name] != known:
                     changed.append(entry.name)
-        self._seen = seen
-        return changed
+        return sorted(changed, reverse=True), seen
 
     def _place(self, found: Iterable[Group]) -> None:
         """Note which files have found their group, or are gone."""
@@ -162,12 +194,12 @@ class Scanner:
         seen = self._seen or {}
         self.unplaced = {name: since for name, since in self.unplaced.items() if name not in placed and name in seen}
 
-    def _stretch(self, low: float, high: float) -> Stretch:
+    def _stretch(self, low: float, high: float, manifests: Callable[[str, str], Iterable[str]]) -> Stretch:
         names = (
             datetime.fromtimestamp(edge, UTC).strftime("%Y%m%dT%H%M%S")
             for edge in (low - Stretch.margin_s, high + Stretch.margin_s)
         )
-        return Stretch(low, high, frozenset(self._manifests(*names)))
+        return Stretch(low, high, frozenset(manifests(*names)))
 
 
 def _merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -128,9 +128,12 @@ def _loop(
             _reload(runner, load_settings)
         runner.take_stock()
         notify("WATCHDOG=1")
+        pause_s = runner.settings.runner.poll_seconds / clock.rate
         if not requests.stops:
             started = runner.go_on()
-            if once and not runner.busy and not started:
+            if runner.behind:
+                pause_s = 0
+            elif once and not runner.busy and not started:
                 return
         else:
             if draining_since is None:
@@ -143,7 +146,7 @@ def _loop(
             if not runner.busy:
                 return
         descriptors = [wake, *runner.descriptors, *([bell.descriptor] if bell.descriptor is not None else [])]
-        select.select(descriptors, [], [], runner.settings.runner.poll_seconds / clock.rate)
+        select.select(descriptors, [], [], pause_s)
 
 
 def _reload(runner: Runner, load_settings: Callable[[], Settings]) -> None:

@@ -94,6 +94,11 @@ class Runner:
         """Each becomes readable when a call has ended."""
         return self._pool.descriptors
 
+    @property
+    def behind(self) -> bool:
+        """Whether files have arrived that the next pass can take up at once."""
+        return self._scanner.behind
+
     def take_stock(self) -> None:
         """Renew the lease, look at the clock and the ledger, settle what has ended, kill what is stuck.
 
