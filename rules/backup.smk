@@ -5,6 +5,8 @@ rule backup:
     """Snapshot, read back, send, read back (see docs/operations)."""
     log:
         "logs/backup.log",
+    benchmark:
+        "logs/backup.benchmark.tsv"
     conda:
         "../envs/contimg.yaml"
     threads: 2

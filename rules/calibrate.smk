@@ -13,6 +13,7 @@ checkpoint detect:
         "logs/{date}/{group}/detect.benchmark.tsv"
     conda:
         "../envs/contimg.yaml"
+    threads: 1
     resources:
         mem_mb=500,
         runtime=5,
@@ -63,6 +64,7 @@ rule select:
         "logs/{date}/{group}/select.benchmark.tsv"
     conda:
         "../envs/contimg.yaml"
+    threads: 1
     resources:
         mem_mb=500,
         runtime=5,

@@ -18,6 +18,7 @@ rule summary:
         "logs/summary.benchmark.tsv"
     conda:
         "../envs/contimg.yaml"
+    threads: 1
     resources:
         mem_mb=500,
         runtime=10,

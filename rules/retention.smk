@@ -5,6 +5,8 @@ rule retain:
     """Archive, read back, remove; stopped anywhere, the next run goes on (see docs/operations)."""
     log:
         "logs/retain.log",
+    benchmark:
+        "logs/retain.benchmark.tsv"
     conda:
         "../envs/contimg.yaml"
     threads: 2
