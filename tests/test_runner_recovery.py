@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,12 +14,15 @@ import pytest
 from bookkeeping import Played
 
 from contimg import files, pids
+from contimg.cli.settings import CHECKOUT
 from contimg.runner import leftovers, quarantine
 from contimg.runner.breaker import Breaker
-from contimg.runner.lease import mark_of
+from contimg.runner.clock import SystemClock
+from contimg.runner.lease import acquire, holder, mark_of
 from contimg.runner.ledger import open_ledger
 from contimg.runner.processes import MARK
 from contimg.runner.recovery import recover, whole_ledger
+from contimg.runner.runner import Runner
 from contimg.runner.watchdog import Watchdog
 
 DEAD = 999_999
@@ -31,7 +35,7 @@ def played(tmp_path: Path) -> Played:
 
 def recovered(played: Played):
     played.ledger.close()
-    return recover(played.root, played.settings)
+    return recover(played.root, played.settings, lambda: None)
 
 
 def test_calls_of_a_dead_runner_end_and_count_for_nothing(played: Played) -> None:
@@ -142,11 +146,35 @@ def test_a_damaged_ledger_is_kept_aside(played: Played) -> None:
     for suffix in ("-wal", "-shm"):
         played.root.ledger.with_name(played.root.ledger.name + suffix).unlink(missing_ok=True)
     played.root.ledger.write_bytes(b"noise" * 1000)
-    ledger = whole_ledger(played.root, played.settings)
+    ledger = whole_ledger(played.root, played.settings, lambda: None)
     assert ledger.group(unit).state == "done"
     (aside,) = played.root.state.glob("ledger.sqlite3.aside-*")
     assert aside.read_bytes().startswith(b"noise")
     assert open_ledger(played.root.ledger).group(unit) == ledger.group(unit)
+
+
+def test_the_lease_is_kept_while_a_ledger_is_built(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start, and when it is lost while the runner runs; then systemd's watchdog is fed, too."""
+    for number in range(20):
+        played.arrive(number)
+    lease = acquire(played.root, 0.001, print)
+    address = str(played.root.root / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    clock = SystemClock()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as system:
+        system.bind(address)
+        system.settimeout(1)
+        lost = played.root.ledger
+        played.ledger.close()
+        lost.unlink()
+        ledger = recover(played.root, played.settings, lease.keep)
+        renewed = holder(played.root).renewed
+        assert renewed > 1
+        assert system.recv(100) == b"WATCHDOG=1"
+        runner = Runner(played.root, played.settings, checkout=CHECKOUT, lease=lease, clock=clock, ledger=ledger)
+        lost.unlink()
+        runner.take_stock()
+        assert holder(played.root).renewed > renewed + 2  # take_stock itself renews it once
 
 
 def test_the_breaker() -> None:

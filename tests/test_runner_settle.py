@@ -335,7 +335,7 @@ def test_a_ledger_built_from_the_files_is_the_same(played: Played) -> None:
     played.whole_way(30)
     told = ("name", "state", "stage", "error_class", "reason", "window", "raw_bytes", "manifest_ns", "calibrator")
     again = create_ledger(played.root.state / "again.sqlite3")
-    counts = rebuild(played.root, again, played.settings)
+    counts = rebuild(played.root, again, played.settings, lambda: None)
     assert counts == {table: played.ledger.value(f"SELECT count(*) FROM {table}") for table in counts}  # noqa: S608
     for unit in [name(number) for number in (*range(4), *range(13, 19), 30)]:
         before, after = row(played, unit), again.group(unit)

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         aside = ledgers.set_aside(root.ledger)
         with contextlib.closing(ledgers.create_ledger(root.ledger)) as empty:
-            counts = rebuild(root, empty, settings)
+            counts = rebuild(root, empty, settings, lease.keep)
     finally:
         lease.release()
     print(f"{root.ledger}: built from the files: {', '.join(f'{count} {what}' for what, count in counts.items())}")

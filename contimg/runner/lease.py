@@ -23,8 +23,11 @@ from pathlib import Path
 from contimg import files
 from contimg.errors import LeaseError, is_full
 from contimg.paths import DataRoot
+from contimg.runner.notify import notify
 from contimg.runner.processes import Identity
 
+_KEEP = 0.1
+"""A lease is renewed after this share of its time while something takes long."""
 _KEPT = 5
 """Ended leases that stay, for whoever wonders."""
 
@@ -83,6 +86,18 @@ class Lease:
             return
         if taken:
             raise LeaseError(f"{self._root.root}: another runner has taken over; stopping")
+
+    def keep(self) -> None:
+        """Renew it if that is due, and tell systemd, too, that work goes on; call it as often as you like.
+
+        Raises
+        ------
+        LeaseError
+            As `renew`.
+        """
+        if time.monotonic() - self._renewed > _KEEP * self._seconds:
+            self.renew()
+            notify("WATCHDOG=1")
 
     def _say_so(self) -> None:
         path = _path(self._root, self.number)

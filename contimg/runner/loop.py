@@ -89,7 +89,7 @@ def run(
     root.incoming.mkdir(parents=True, exist_ok=True)
     lease = acquire(root, settings.runner.lease_seconds, log.warning)
     try:
-        ledger = recover(root, settings)
+        ledger = recover(root, settings, lease.keep)
         runner = Runner(root, settings, checkout=checkout, lease=lease, clock=clock, ledger=ledger)
         runner.warm_up()
         requests = _Requests()

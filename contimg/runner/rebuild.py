@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,13 @@ from contimg.science.groups import Group, load
 log = logging.getLogger(__name__)
 
 
-def rebuild(root: DataRoot, ledger: Ledger, settings: Settings) -> dict[str, int]:
+def rebuild(root: DataRoot, ledger: Ledger, settings: Settings, keep: Callable[[], None]) -> dict[str, int]:
     """Fill an empty ledger from the files of a data root. Attempts that run are left for those who wait for them.
+
+    Parameters
+    ----------
+    keep
+        Called again and again, so that the lease is kept however long it takes.
 
     Returns
     -------
@@ -32,12 +37,15 @@ def rebuild(root: DataRoot, ledger: Ledger, settings: Settings) -> dict[str, int
     """
     with ledger.transaction():
         for path in sorted((root.root / "calibration").glob("*/*/set.json")):
+            keep()
             register(root, ledger, path, settings)
         for unit in _tried(root):
+            keep()
             rows = [_closed(record, root) for record in attempts.records(root, unit) if not record.lives]
             ledger.add_attempts(sorted(rows, key=lambda row: (row.finished, row.started, row.outcome == "failed")))
         quarantined = {one.group: one for one in quarantine.entries(root)}
         for manifest in sorted(root.groups.glob("*.json")):
+            keep()
             try:
                 group = load(manifest)
             except (OSError, ValueError, KeyError, TypeError) as error:
@@ -45,6 +53,7 @@ def rebuild(root: DataRoot, ledger: Ledger, settings: Settings) -> dict[str, int
                 continue
             ledger.put_group(_group(root, ledger, settings, group, quarantined.get(group.name)))
         for window in _windows(root, ledger):
+            keep()
             ledger.put_window(window)
     return {
         table: ledger.value(f"SELECT count(*) FROM {table}")  # noqa: S608 — names from the next line

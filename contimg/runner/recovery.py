@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 
 from contimg.config import Settings
@@ -20,8 +21,13 @@ log = logging.getLogger(__name__)
 INTERRUPTED = "its runner was killed while it ran; it is due again"
 
 
-def recover(root: DataRoot, settings: Settings) -> Ledger:
+def recover(root: DataRoot, settings: Settings, keep: Callable[[], None]) -> Ledger:
     """Bring a data root into order; its lease must be held.
+
+    Parameters
+    ----------
+    keep
+        Called again and again, so that the lease is kept however long it takes.
 
     Raises
     ------
@@ -32,17 +38,19 @@ def recover(root: DataRoot, settings: Settings) -> Ledger:
     leftovers.sweep_staging(root, settings.staging.directory)
     for group in quarantine.finish_interrupted(root):
         log.warning("%s: its interrupted way in or out of quarantine was finished", group)
-    ledger = whole_ledger(root, settings)
+    ledger = whole_ledger(root, settings, keep)
     _close_calls(root, ledger)
     _meet_quarantine(root, ledger)
     for row in ledger.open_groups():
+        keep()
         leftovers.sweep(root, row.name)
     for window in ledger.due_windows():
+        keep()
         leftovers.sweep(root, window.name)
     return ledger
 
 
-def whole_ledger(root: DataRoot, settings: Settings) -> Ledger:
+def whole_ledger(root: DataRoot, settings: Settings, keep: Callable[[], None]) -> Ledger:
     """The ledger; if it is not whole, it is set aside and a new one is built from the files."""
     try:
         return open_ledger(root.ledger)
@@ -52,7 +60,7 @@ def whole_ledger(root: DataRoot, settings: Settings) -> Ledger:
     if aside:
         log.warning("%s: the damaged ledger was kept", aside)
     ledger = create_ledger(root.ledger)
-    counts = rebuild(root, ledger, settings)
+    counts = rebuild(root, ledger, settings, keep)
     log.warning("ledger built from the files: %s", ", ".join(f"{count} {what}" for what, count in counts.items()))
     return ledger
 

@@ -169,7 +169,7 @@ class Runner:
             self._ledger.close()
 
         try:
-            self._use(whole_ledger(self._root, self.settings))
+            self._use(whole_ledger(self._root, self.settings, self._lease.keep))
             self._pool.note(self._ledger)
             self._scanner = Scanner(self._root, self._manifests)
         except (sqlite3.Error, OSError, ContimgError) as error:
