@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -37,6 +38,7 @@ OPTIONS = CleanOptions(
     memory_gb=1,
 )
 TINY = simulator.Preset(EAST_WEST_ARM[::10] + NORTH_SOUTH_ARM[::10], 1, 2)
+with_wsclean = pytest.mark.skipif(shutil.which("wsclean") is None, reason="WSClean is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -110,17 +112,20 @@ def test_no_output_is_a_failure_whatever_the_exit_code(tmp_path, monkeypatch):
         imager.clean(tmp_path / "a.ms", tmp_path / "field", OPTIONS, "wsclean")
 
 
+@with_wsclean
 def test_wsclean_says_why_it_failed(tmp_path):
     with pytest.raises(ToolFailedError, match=r"WSClean failed \(Table .*no\.ms does not exist"):
         imager.clean(tmp_path / "no.ms", tmp_path / "field", OPTIONS, "wsclean")
 
 
+@with_wsclean
 def test_flagged_data_make_no_image(ms, tmp_path):
     call_in_process(flagged_copy, ms, tmp_path / "flagged.ms")
     with pytest.raises(NoUsableDataError):
         imager.clean(tmp_path / "flagged.ms", tmp_path / "field", OPTIONS, "wsclean")
 
 
+@with_wsclean
 def test_wsclean_talks_to_the_log(ms, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         made = imager.clean(ms, tmp_path / "field", OPTIONS, "wsclean")
@@ -139,6 +144,7 @@ def test_without_wsclean_tclean_is_taken_and_said(monkeypatch, tmp_path, caplog)
         imager.choose("wsclean")
 
 
+@with_wsclean
 def test_with_wsclean_it_is_taken():
     assert imager.choose("auto") == "wsclean"
 
