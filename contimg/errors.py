@@ -141,7 +141,11 @@ class LedgerError(ContimgError):
 
 
 class LeaseError(ContimgError):
-    """Another runner holds the data root, or this one no longer does."""
+    """Another runner holds the data root, or this one no longer does, or nobody knows."""
+
+
+class HeldError(LeaseError):
+    """Another runner is at work on the data root."""
 
 
 class QuarantineError(ContimgError):

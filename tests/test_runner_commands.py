@@ -82,6 +82,14 @@ def test_run_refuses_a_second_one_and_cron_takes_it_easy(played: Played, call) -
     assert "at work" in said
 
 
+def test_a_lease_that_cannot_be_read_is_not_nothing_to_do(played: Played, call) -> None:
+    """Cron has to hear of it: nobody works, and nobody will."""
+    (played.root.state / "lease" / "00000001.json").mkdir(parents=True)
+    code, said = call("run", "--once")
+    assert code == 1
+    assert "nobody knows whether a runner lives" in said
+
+
 def test_status_says_what_waits_for_what(played: Played, call) -> None:
     waiting = played.arrive(0)
     failed = played.arrive(1)

@@ -7,7 +7,7 @@ import logging
 import sys
 
 from contimg.cli.settings import CHECKOUT, add_settings, load_settings
-from contimg.errors import LeaseError
+from contimg.errors import HeldError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     logging.getLogger("contimg.science").setLevel(logging.WARNING)  # its news belong into the logs of jobs
     try:
         return loop.run(CHECKOUT, lambda: load_settings(options), once=options.once)
-    except LeaseError as error:
+    except HeldError as error:
         if not options.once:
             raise
         print(f"contimg: {error}: nothing to do")

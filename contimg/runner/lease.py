@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from contimg import files
-from contimg.errors import LeaseError, is_full
+from contimg.errors import HeldError, LeaseError, is_full
 from contimg.paths import DataRoot
 from contimg.runner.notify import notify
 from contimg.runner.processes import Identity
@@ -187,8 +187,10 @@ def acquire(root: DataRoot, seconds: float, say: Callable[[str], None]) -> Lease
 
     Raises
     ------
+    HeldError
+        If another runner lives, or has just been faster.
     LeaseError
-        If another runner lives, or has just been faster, or a lease cannot be read.
+        If a lease cannot be read.
     """
     folder = root.state / "lease"
     folder.mkdir(parents=True, exist_ok=True)
@@ -201,7 +203,7 @@ def acquire(root: DataRoot, seconds: float, say: Callable[[str], None]) -> Lease
         part.write_text(json.dumps(lease._content(released=False)))
         os.link(part, _path(root, lease.number))
     except FileExistsError:
-        raise LeaseError(f"{root.root}: another runner has just started") from None
+        raise HeldError(f"{root.root}: another runner has just started") from None
     finally:
         part.unlink(missing_ok=True)
     for number in sorted(_numbers(root))[:-_KEPT]:
@@ -222,9 +224,9 @@ def _prove_dead(root: DataRoot, number: int, seconds: float, say: Callable[[str]
         while time.monotonic() < end:
             time.sleep(min(1.0, seconds / 10))
             if _said(root, number) != said:
-                raise LeaseError(f"{root.root}: a runner is at work ({who}); stop it first")
+                raise HeldError(f"{root.root}: a runner is at work ({who}); stop it first")
     elif not before.identity.dead:
-        raise LeaseError(f"{root.root}: a runner is at work ({who}); stop it first")
+        raise HeldError(f"{root.root}: a runner is at work ({who}); stop it first")
     say(f"taking over from {who}, which is dead")
 
 
