@@ -223,6 +223,15 @@ def test_the_mosaic_is_as_deep_as_its_weights_say(run):
         assert 0.9 < spread < 1.1
 
 
+def test_a_mosaic_of_several_images_is_deeper_than_each(run):
+    sidecars = [json.loads(path.read_text()) for path in (run.root.root / "mosaics").glob("*/*.json")]
+    several = [sidecar for sidecar in sidecars if len(sidecar["groups"]) > 1]
+    assert several
+    for sidecar in several:
+        noises = [json.loads(run.root.image(group, "json").read_text())["noise_jy"] for group in sidecar["groups"]]
+        assert sidecar["depth_jy"] < min(noises)
+
+
 def test_a_second_call_finds_nothing_to_do(run):
     again = snakemake(run.root.root, "-n")
     assert again.returncode == 0
