@@ -15,7 +15,7 @@ from contimg.paths import DataRoot
 
 
 def measure(root: DataRoot, group: str, work: Path, runs: int) -> Iterator[Figure]:
-    """Convert, copy, convert with pyuvdata, in turns; whole processes, all on the same disk."""
+    """Convert, copy, convert with pyuvdata, in turns; whole processes, until all is on the disk."""
     ours, raw_copies, copies, theirs = [], [], [], []
     for _ in range(runs):
         ours.append(step("convert", root, group, work))
@@ -67,7 +67,7 @@ def step(name: str, root: DataRoot, group: str, work: Path) -> Cost:
     """Convert in one way; the Measurement Set is removed."""
     ms = work / f"{name}.ms"
     command = [sys.executable, "-m", "benchmarks.steps", name, data.settings_path(root), group, ms]
-    cost = processes.run(command, work / "log")
+    cost = processes.run(command, work / "log", to_disk=True)
     shutil.rmtree(ms)
     return cost
 
@@ -76,7 +76,7 @@ def copy(paths: Sequence[Path], work: Path) -> Cost:
     """Read and write as many bytes."""
     target = work / "copy"
     target.mkdir()
-    cost = processes.run(["cp", "-r", *paths, target], work / "log")
+    cost = processes.run(["cp", "-r", *paths, target], work / "log", to_disk=True)
     shutil.rmtree(target)
     return cost
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +47,8 @@ class Cost:
     written_bytes: int
 
 
-def run(command: Sequence[str | Path], log: Path, **environment: str) -> Cost:
-    """Run a command to its end; its output goes to `log`.
+def run(command: Sequence[str | Path], log: Path, *, to_disk: bool = False) -> Cost:
+    """Run a command to its end, or `to_disk`, until what it wrote is on the disk; its output goes to `log`.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def run(command: Sequence[str | Path], log: Path, **environment: str) -> Cost:
         process = subprocess.Popen(
             [str(part) for part in command],
             cwd=CHECKOUT,
-            env=_environment(log.parent, environment),
+            env=_environment(log.parent),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -75,6 +75,8 @@ def run(command: Sequence[str | Path], log: Path, **environment: str) -> Cost:
             raise
         finally:
             watch.stop()
+        if to_disk:
+            os.sync()
         wall_s = time.monotonic() - began
         counters = _counters(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
@@ -103,9 +105,9 @@ def notes(who: str, costs: Sequence[Cost]) -> dict[str, object]:
     }
 
 
-def _environment(cache: Path, more: Mapping[str, str]) -> dict[str, str]:
+def _environment(cache: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CONTIMG_")}
-    return {**kept, "XDG_CACHE_HOME": str(cache / "cache"), "XDG_CONFIG_HOME": str(cache / "cache"), **more}
+    return {**kept, "XDG_CACHE_HOME": str(cache / "cache"), "XDG_CONFIG_HOME": str(cache / "cache")}
 
 
 def _counters(pid: int) -> dict[str, int]:

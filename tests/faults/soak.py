@@ -1,6 +1,7 @@
 """A stream at the telescope's cadence, faster than real time, with faults at random: python -m faults.soak --help
 
-Ends with the figures M1–M3 of the run, as a table and as JSON; the exit code is 1 if anything was lost or did not recover.
+Ends with the figures M1–M3 of the run, as a table and as JSON; the exit code is 1 if anything was lost or did not
+recover.
 """
 
 from __future__ import annotations
