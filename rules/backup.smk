@@ -1,12 +1,13 @@
-"""A snapshot of what cannot be made again from raw data. It has no output: ask for `backup`."""
+"""A snapshot of what cannot be made again from raw data. It has no output: ask for `backup`.
+
+Nor a benchmark, which Snakemake takes for an output: the rule would run only once.
+"""
 
 
 rule backup:
     """Snapshot, read back, send, read back (see docs/operations)."""
     log:
         "logs/backup.log",
-    benchmark:
-        "logs/backup.benchmark.tsv"
     conda:
         "../envs/contimg.yaml"
     threads: 2

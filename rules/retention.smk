@@ -1,12 +1,13 @@
-"""What is old enough and no longer needed goes to the archive and leaves the disks. It has no output: ask for `retain`."""
+"""What is old enough and no longer needed goes to the archive and leaves the disks. It has no output: ask for `retain`.
+
+Nor a benchmark, which Snakemake takes for an output: the rule would run only once.
+"""
 
 
 rule retain:
     """Archive, read back, remove; stopped anywhere, the next run goes on (see docs/operations)."""
     log:
         "logs/retain.log",
-    benchmark:
-        "logs/retain.benchmark.tsv"
     conda:
         "../envs/contimg.yaml"
     threads: 2
