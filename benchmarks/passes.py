@@ -30,13 +30,8 @@ def measure(groups: Groups, work: Path, runs: int, history: int) -> Iterator[Fig
     little = _settled(work / "little", groups)
     idle = [_once(little, work) for _ in range(runs)]
     yield of_runs("a pass with nothing to do, whole process", idle, "s", "≤ 2")
-    overhead = []
-    for name in [name for name in sorted(groups.files) if name != groups.calibrator][1 : runs + 1]:
-        for path in groups.files[name]:
-            os.link(path, little.incoming / path.name)
-        before = time.time()
-        took = _once(little, work)
-        overhead.append(took - _jobs_s(little, before))
+    *targets, last = [name for name in sorted(groups.files) if name != groups.calibrator][1:]
+    overhead = [_with_new_group(little, groups.files[name], work) for name in targets[:runs]]
     yield of_runs("a new group, beyond its jobs", overhead, "s", "≤ 6")
     shutil.copytree(little.root, work / "much")
     much = DataRoot(work / "much")
@@ -53,6 +48,14 @@ def measure(groups: Groups, work: Path, runs: int, history: int) -> Iterator[Fig
         little_s=[short for short, _ in pairs],
         much_s=[long for _, long in pairs],
     )
+    short, long = (_with_new_group(root, groups.files[last], work) for root in (little, much))
+    yield Figure(
+        f"a new group with {history:,} behind it, beyond its jobs, against {_LITTLE}",
+        long / short,
+        "times as long",
+        "≤ 1.3",
+        notes={"little_s": short, "much_s": long},
+    )
     for root in (little, much):
         shutil.rmtree(root.root)
 
@@ -63,6 +66,15 @@ def _settled(folder: Path, groups: Groups) -> DataRoot:
     root = data.data_root(folder, groups, [first, groups.calibrator], **_NO_BACKUP)
     _once(root, folder)
     return root
+
+
+def _with_new_group(root: DataRoot, paths: list[Path], work: Path) -> float:
+    """Time (s) of a pass that finds a new group, beyond its jobs."""
+    for path in paths:
+        os.link(path, root.incoming / path.name)
+    before = time.time()
+    took = _once(root, work)
+    return took - _jobs_s(root, before)
 
 
 def _once(root: DataRoot, work: Path) -> float:
