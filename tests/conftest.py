@@ -48,9 +48,11 @@ SLOW = frozenset(
         "runner_lease",
         "runner_scale",
         "sets",
+        "simulate",
         "simulator",
         "solve",
         "tclean",
+        "visibilities",
         "workflow",
     ]
 )
