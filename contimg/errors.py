@@ -77,7 +77,7 @@ class NoUsableDataError(InputError):
 
 
 class CatalogueError(ConfigError):
-    """A catalogue file named in the settings cannot be read."""
+    """A catalogue or a list of sources, named in the settings or in a command, cannot be read."""
 
 
 class MissingCalibrationError(ContimgError):

@@ -1,4 +1,4 @@
-"""Simulate raw DSA-110 groups of a known sky around the transit of a calibrator."""
+"""Simulate raw DSA-110 groups of a known sky (a calibrator, a list, random sources) around a transit."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from contimg.errors import ConfigError
 
 DAY = date(2026, 1, 12)
+_MADE = ("calibrator", "random")
+"""What a sky can have besides the sources of lists."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +19,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", type=Path, help="folder for the raw files; truth.json is written beside it")
     parser.add_argument("--preset", choices=["small", "full"], default="small", help="size of the array")
     parser.add_argument("--groups", type=int, default=6, help="how many groups")
-    parser.add_argument("--calibrator", default="J0834+5534", help="which source transits")
+    parser.add_argument(
+        "--sky",
+        type=lambda text: text.split(","),
+        metavar="WHAT[,WHAT]",
+        default="calibrator,random",
+        help="what is in the sky, and nothing else: calibrator (the one that transits), random (sources all along the"
+        " drift, as many as surveys count), or a CSV list with the columns ra_deg, dec_deg, flux_jy (at 1.4 GHz) and,"
+        " if known, name and spectral_index",
+    )
+    parser.add_argument("--calibrator", default="J0834+5534", help="which source transits; may be one of the list's")
     parser.add_argument("--before", type=int, default=2, help="groups before the one in which it transits")
     parser.add_argument("--day", type=date.fromisoformat, default=DAY, help="UTC day of the transit")
     parser.add_argument("--declination", type=float, default=54.57, help="pointing (deg)")
@@ -35,28 +46,32 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the files."""
-    from contimg.telescope import simulator
-    from contimg.telescope.scenarios import transit_scenario
+    from contimg.telescope import scenarios, simulator, sky, source_list
 
     preset = simulator.PRESETS[options.preset]
-    scenario = transit_scenario(
-        options.calibrator,
-        options.day,
-        groups=options.groups,
-        groups_before=options.before,
-        group_s=preset.length_s,
-        declination_deg=options.declination,
-        min_flux_jy=options.min_flux,
-        max_flux_jy=options.max_flux,
-        seed=options.seed,
-    )
+    listed = [source for part in options.sky if part not in _MADE for source in source_list.read(Path(part))]
+    named = (source for source in listed if source.name == options.calibrator)
+    calibrator = next(named, None) or sky.calibrator(options.calibrator)
+    start = scenarios.start_for_transit(calibrator, options.day, options.before, preset.length_s)
+    field = [calibrator] if "calibrator" in options.sky and calibrator not in listed else []
+    field += listed
+    if "random" in options.sky:
+        field += scenarios.random_field(
+            start,
+            groups=options.groups,
+            group_s=preset.length_s,
+            declination_deg=options.declination,
+            min_flux_jy=options.min_flux,
+            max_flux_jy=options.max_flux,
+            seed=options.seed,
+        )
     simulator.simulate(
         options.directory,
-        scenario.start,
-        scenario.groups,
+        start,
+        options.groups,
         preset=preset,
-        sky=scenario.sky,
-        declination_deg=scenario.declination_deg,
+        sky=field,
+        declination_deg=options.declination,
         noise=simulator.Noise(options.sefd) if options.sefd else simulator.Noise(enabled=False),
         interference=simulator.Interference(options.rfi, options.rfi),
         dead=simulator.DeadAntennas(tuple(options.dead)),

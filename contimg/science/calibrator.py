@@ -10,8 +10,6 @@ import numpy as np
 
 CATALOGUE_FREQUENCY_HZ = 1.4e9
 """Frequency at which catalogues state their L-band (20 cm) flux."""
-UNKNOWN_SPECTRAL_INDEX = -0.7
-"""For a flux at one frequency only: what most bright sources at 1.4 GHz have; 5 % to the edges of the band."""
 
 
 @dataclass(frozen=True)

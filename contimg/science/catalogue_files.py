@@ -5,15 +5,15 @@ Both keep the entries that have a flux at 20 cm and count those that have none: 
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from contimg.errors import CatalogueError
-from contimg.science.calibrator import CATALOGUE_FREQUENCY_HZ, UNKNOWN_SPECTRAL_INDEX, Calibrator, FluxModel
+from contimg.science.calibrator import CATALOGUE_FREQUENCY_HZ, Calibrator, FluxModel
+from contimg.telescope.sky import UNKNOWN_SPECTRAL_INDEX
+from contimg.telescope.source_list import rows, text_of, wrong_line
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,20 +55,18 @@ def read_csv(path: Path) -> list[Calibrator]:
     Lines that begin with # are comments; other columns are ignored.
     """
     found, without = [], 0
-    for number, row in _rows(path, _CSV_COLUMNS):
-        ra, dec = _position(path, number, row)
-        flux = _number(path, number, row, "flux_jy", 0.0)
-        index = _number(path, number, row, "spectral_index", UNKNOWN_SPECTRAL_INDEX)
-        compact = (row.get("compact") or "yes").strip().lower()
+    for row in rows(path, _CSV_COLUMNS):
+        ra, dec = row.position()
+        flux = row.flux(default=0.0)
+        index = row.number("spectral_index", UNKNOWN_SPECTRAL_INDEX)
+        compact = row.text("compact").lower() or "yes"
         if compact not in _YES_NO:
-            raise _bad(path, number, f"compact is {compact!r}, not yes or no")
-        if flux < 0:
-            raise _bad(path, number, "flux_jy is negative")
+            raise row.wrong(f"compact is {compact!r}, not yes or no")
         if flux == 0:
             without += 1
             continue
-        model = FluxModel.power_law(flux, index, (row.get("reference") or "").strip() or path.name)
-        found.append(Calibrator(row["name"].strip(), ra, dec, model, _YES_NO[compact]))
+        model = FluxModel.power_law(flux, index, row.text("reference") or path.name)
+        found.append(Calibrator(row.text("name"), ra, dec, model, _YES_NO[compact]))
     _report(path, len(found), without)
     return found
 
@@ -76,11 +74,11 @@ def read_csv(path: Path) -> list[Calibrator]:
 def read_standards(path: Path) -> list[Calibrator]:
     """Read the flux standards' table: CSV with name, ra_deg, dec_deg, extent_arcsec, coefficients (of log10 GHz)."""
     found = []
-    for number, row in _rows(path, _STANDARD_COLUMNS):
-        ra, dec = _position(path, number, row)
-        extent = _number(path, number, row, "extent_arcsec", 0.0)
-        model = FluxModel(tuple(float(c) for c in row["coefficients"].split()), 1e9, "Perley & Butler 2017")
-        found.append(Calibrator(row["name"].strip(), ra, dec, model, extent <= MAX_COMPACT_EXTENT_ARCSEC, extent))
+    for row in rows(path, _STANDARD_COLUMNS):
+        ra, dec = row.position()
+        extent = row.number("extent_arcsec", 0.0)
+        model = FluxModel(tuple(float(c) for c in row.text("coefficients").split()), 1e9, "Perley & Butler 2017")
+        found.append(Calibrator(row.text("name"), ra, dec, model, extent <= MAX_COMPACT_EXTENT_ARCSEC, extent))
     return found
 
 
@@ -95,14 +93,14 @@ def read_manual(path: Path) -> list[Calibrator]:
     found: list[Calibrator] = []
     without = 0
     record: _Record | None = None
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(text_of(path).splitlines(), start=1):
         if source := _SOURCE.match(line):
             if source[2] == "J2000":
                 without += record is not None and not record.add_to(found, path)
                 record = _Record(source[1], *_sexagesimal(path, number, source[3]))
         elif band := _BAND.match(line):
             if record is None:
-                raise _bad(path, number, "fluxes before the first source")
+                raise wrong_line(path, number, "fluxes before the first source")
             record.read_band(path, number, band[1], band[2])
     if record is None:
         raise CatalogueError(
@@ -129,7 +127,7 @@ class _Record:
         if codes is None and band != "L":
             return
         if codes is None:
-            raise _bad(path, number, f"no codes (P, S, W, X, C or ?) of the four arrays in band {band}")
+            raise wrong_line(path, number, f"no codes (P, S, W, X, C or ?) of the four arrays in band {band}")
         flux = _NUMBER.search(rest, codes.end())
         if flux is None or rest[codes.end() : flux.start()].strip():
             return
@@ -167,60 +165,13 @@ def _uvmax(rest: str, flux_end: int) -> float | None:
 def _sexagesimal(path: Path, number: int, text: str) -> tuple[float, float]:
     match = _POSITION.match(text)
     if match is None:
-        raise _bad(path, number, "no position of the form 08h34m54.90s 55d34'21.1\"")
+        raise wrong_line(path, number, "no position of the form 08h34m54.90s 55d34'21.1\"")
     hours, minutes, seconds = float(match[1]), float(match[2]), float(match[3])
     degrees, arcmin, arcsec = float(match[5]), float(match[6]), float(match[7])
     if hours >= 24 or max(minutes, seconds, arcmin, arcsec) >= 60 or degrees + (arcmin + arcsec / 60) / 60 > 90:
-        raise _bad(path, number, "the position is not on the sky")
+        raise wrong_line(path, number, "the position is not on the sky")
     dec = degrees + arcmin / 60 + arcsec / 3600
     return 15 * (hours + minutes / 60 + seconds / 3600), -dec if match[4] == "-" else dec
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise CatalogueError(f"{path}: cannot be read ({error.strerror}); name another file or none") from error
-
-
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield line number and cells by column name of each line of a CSV file that is not empty or a comment."""
-    lines = [(n, line) for n, line in enumerate(_text(path).splitlines(), start=1) if line.strip() and line[0] != "#"]
-    if not lines:
-        raise CatalogueError(f"{path}: is empty; it needs the columns {', '.join(columns)}")
-    header = [cell.strip() for cell in next(csv.reader([lines[0][1]]))]
-    if missing := [column for column in columns if column not in header]:
-        raise _bad(path, lines[0][0], f"no column {', '.join(missing)}")
-    for number, line in lines[1:]:
-        cells = next(csv.reader([line]))
-        if len(cells) != len(header):
-            raise _bad(path, number, f"{len(cells)} cells under {len(header)} columns")
-        yield number, dict(zip(header, cells, strict=True))
-
-
-def _position(path: Path, number: int, row: dict[str, str]) -> tuple[float, float]:
-    ra, dec = _number(path, number, row, "ra_deg", None), _number(path, number, row, "dec_deg", None)
-    if not (0 <= ra < 360 and abs(dec) <= 90):
-        raise _bad(path, number, "the position is not on the sky (ra_deg 0 to 360, dec_deg -90 to 90)")
-    return ra, dec
-
-
-def _number(path: Path, number: int, row: dict[str, str], column: str, default: float | None) -> float:
-    """Return a cell's number; `default` stands for an empty cell, which without a default is an error."""
-    text = (row.get(column) or "").strip()
-    if not text and default is not None:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise _bad(path, number, f"{column} is {text!r}, not a number")
-    return value
-
-
-def _bad(path: Path, number: int, what: str) -> CatalogueError:
-    return CatalogueError(f"{path}, line {number}: {what}; correct the line or take the file out of the settings")
 
 
 def _report(path: Path, found: int, without: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from contimg import cache
 from contimg.errors import CatalogueError
-from contimg.science.calibrator import UNKNOWN_SPECTRAL_INDEX
+from contimg.telescope.sky import UNKNOWN_SPECTRAL_INDEX
 
 _COLUMNS = ("ra_deg", "dec_deg", "flux_jy")
 _OPTIONAL = "spectral_index"

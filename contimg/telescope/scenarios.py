@@ -101,16 +101,57 @@ def transit_scenario(
     """
     source = sky.calibrator(calibrator)
     start = start_for_transit(source, day, groups_before, group_s)
+    field = random_field(
+        start,
+        groups=groups,
+        group_s=group_s,
+        declination_deg=declination_deg,
+        min_flux_jy=min_flux_jy,
+        max_flux_jy=max_flux_jy,
+        seed=seed,
+    )
+    return Scenario(start, groups, declination_deg, (source, *field))
+
+
+def random_field(
+    start: datetime,
+    *,
+    groups: int,
+    group_s: float,
+    declination_deg: float,
+    min_flux_jy: float,
+    max_flux_jy: float,
+    seed: int,
+) -> list[Source]:
+    """Random sources all along the drift of contiguous groups, to the beam's first null.
+
+    Parameters
+    ----------
+    start
+        Of the first group's data, with a time zone.
+    groups, group_s
+        How many groups, and their length (s).
+    declination_deg
+        Apparent declination of the pointing (deg).
+    min_flux_jy, max_flux_jy
+        Range of fluxes at 1.4 GHz (Jy).
+    seed
+        The same seed gives the same sky.
+
+    Raises
+    ------
+    ConfigError
+        If the range of fluxes is empty.
+    """
     edges_jd = clock.to_jd(start) + np.arange(groups + 1) * group_s / 86400
     path_ra, path_dec = pointing(edges_jd, np.radians(declination_deg))
     middle = (groups + 1) // 2
     centre = (float(np.degrees(path_ra[middle])), float(np.degrees(path_dec[middle])))
     reach = separation(path_ra[middle], path_dec[middle], path_ra, path_dec).max()
     radius_deg = min(float(np.degrees(reach)) + FIELD_RADIUS_DEG, 180.0)
-    field = [
+    return [
         random
         for random in sky.random_sky(centre, radius_deg, seed, min_flux_jy, max_flux_jy)
         if separation(np.radians(random.ra_deg), np.radians(random.dec_deg), path_ra, path_dec).min()
         < np.radians(FIELD_RADIUS_DEG)
     ]
-    return Scenario(start, groups, declination_deg, (source, *field))

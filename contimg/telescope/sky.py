@@ -10,6 +10,8 @@ from contimg.errors import ConfigError
 
 REFERENCE_FREQUENCY_HZ = 1.4e9
 """Where a source's flux is given."""
+UNKNOWN_SPECTRAL_INDEX = -0.7
+"""For a flux at one frequency only: what most bright sources at 1.4 GHz have; 5 % to the edges of the band."""
 
 _COUNT_COEFFICIENTS = (0.859, 0.508, 0.376, -0.049, -0.121, 0.057, -0.008)
 _COUNT_RANGE_JY = (5e-5, 1.0)
@@ -114,7 +116,7 @@ def random_sky(
     flux[::-1].sort()
     distance = np.arccos(1 - rng.uniform(0, 1, count) * (1 - np.cos(np.radians(radius_deg))))
     angle = rng.uniform(0, 2 * np.pi, count)
-    index = rng.normal(-0.7, 0.3, count)
+    index = rng.normal(UNKNOWN_SPECTRAL_INDEX, 0.3, count)
     ra_deg, dec_deg = offset(centre, distance, angle)
     return [
         Source(f"R{k + 1:04d}", float(ra_deg[k]), float(dec_deg[k]), float(flux[k]), float(index[k]))
