@@ -109,6 +109,32 @@ def test_a_group_is_closed_when_it_has_waited(world: World, raw: Path) -> None:
     assert world.look(after_s=16 * 60, collecting=(name,)) == {name: "incomplete"}
 
 
+@pytest.mark.parametrize("step", [-3600, 3600])
+def test_a_clock_that_is_set_neither_shortens_nor_lengthens_the_wait_for_subbands(
+    world: World, raw: Path, step: int
+) -> None:
+    world.arrive(raw, *by_group(raw)[0][:15])
+    ((name, _),) = world.look().items()
+    world.scanner.shift(step)
+    assert world.look(step + 14 * 60, collecting=(name,)) == {name: "collecting"}
+    assert world.look(step + 16 * 60, collecting=(name,)) == {name: "incomplete"}
+
+
+def test_times_in_the_future_count_from_when_the_files_were_seen(world: World, raw: Path) -> None:
+    """The host that sent them has a wrong clock; the last of them is cut off."""
+    files = by_group(raw)[0]
+    world.arrive(raw, *files[:15])
+    os.truncate(world.root.incoming / files[14].name, 5000)
+    for path in world.root.incoming.iterdir():
+        os.utime(path, (time.time() + 3600, time.time() + 3600))
+    ((name, _),) = world.look().items()
+    assert list(world.scanner.unplaced) == [files[14].name]
+    world.look(after_s=61, collecting=(name,))
+    assert world.scanner.unplaced == {}
+    assert world.look(after_s=14 * 60, collecting=(name,)) == {name: "collecting"}
+    assert world.look(after_s=16 * 60, collecting=(name,)) == {name: "incomplete"}
+
+
 def test_a_late_subband_brings_its_group_back(world: World, raw: Path) -> None:
     files = by_group(raw)[0]
     world.arrive(raw, *files[:15])

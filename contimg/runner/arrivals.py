@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -68,6 +68,8 @@ class Bell:
 class _Seen:
     size: int
     mtime_ns: int
+    changed_s: float = field(compare=False)
+    """When it last changed, by the clock as it is set now (Unix, s)."""
 
 
 class Scanner:
@@ -92,6 +94,14 @@ class Scanner:
         self.behind = False
         """Whether the last look left files that the next one can take up at once."""
 
+    def shift(self, seconds: float) -> None:
+        """The clock was put forward or back: what came before came as long ago as before."""
+        if self._seen is not None:
+            self._seen = {
+                name: replace(known, changed_s=known.changed_s + seconds) for name, known in self._seen.items()
+            }
+        self.unplaced = {name: since + seconds for name, since in self.unplaced.items()}
+
     def look(self, settings: Settings, now: float, collecting: Iterable[str]) -> list[Group]:
         """Bring the manifests up to date with the files.
 
@@ -114,7 +124,7 @@ class Scanner:
         """
         everything = not 0 <= now - self._looked_at_all < _EVERYTHING_S
         self.behind = False
-        changed, seen = self._changed(everything=everything)
+        changed, seen = self._changed(now, everything=everything)
         left = changed[_MOST:]
         del changed[_MOST:]
         for name in left:
@@ -126,7 +136,7 @@ class Scanner:
         moment = datetime.fromtimestamp(now, UTC)
         if self._catching_up or left:
             self._catching_up = True
-            found = self._caught_up(settings, moment, changed, (*seen, *left))
+            found = self._caught_up(settings, moment, changed, left, seen)
             self._seen = seen  # only now: what could not be taken up is new in the next look
             self._catching_up = self.behind = bool(left)
         else:
@@ -139,19 +149,26 @@ class Scanner:
             found = [
                 group
                 for low, high in _merged(spans)
-                for group in grouping.scan(self._root, settings, moment, self._stretch(low, high, self._manifests))
+                for group in self._scan(settings, moment, seen, (low, high), self._manifests)
             ]
         self._place(found)
         return found
 
     def _caught_up(
-        self, settings: Settings, moment: datetime, names: Sequence[str], there: Iterable[str]
+        self,
+        settings: Settings,
+        moment: datetime,
+        names: Sequence[str],
+        left: Iterable[str],
+        seen: Mapping[str, _Seen],
     ) -> list[Group]:
         """Groups of files (the newest first) between which there are, of all that lie there, none but known ones."""
         if not names:
             return []
         # As in a scan of everything: of the manifests, only those that may speak of a file that lies there are read.
-        tens = (datetime.fromisoformat(f"{ten}0:00+00:00") for ten in {name[:_TEN_MINUTES] for name in there})
+        tens = (
+            datetime.fromisoformat(f"{ten}0:00+00:00") for ten in {name[:_TEN_MINUTES] for name in (*seen, *left)}
+        )
         bins = {group_id(ten + step)[:-3] for ten in tens for step in (-_TEN, timedelta(), _TEN)}
 
         def manifests(first: str, last: str) -> Iterable[str]:
@@ -159,9 +176,9 @@ class Scanner:
             return (stem for stem in stems if stem[:-3] in bins and first <= stem <= last)
 
         (low, _), (_, high) = (Stretch.around(RawName.parse(names[edge]).opened.timestamp()) for edge in (-1, 0))
-        return grouping.scan(self._root, settings, moment, self._stretch(low, high, manifests))
+        return self._scan(settings, moment, seen, (low, high), manifests)
 
-    def _changed(self, *, everything: bool) -> tuple[list[str], dict[str, _Seen]]:
+    def _changed(self, now: float, *, everything: bool) -> tuple[list[str], dict[str, _Seen]]:
         """The finished files that are new, or (if all are compared) not what they were, the newest first; and all."""
         before = self._seen or {}
         seen: dict[str, _Seen] = {}
@@ -178,8 +195,9 @@ class Scanner:
                     status = entry.stat()
                 except (MisshapenFileError, FileNotFoundError):
                     continue
-                seen[entry.name] = _Seen(status.st_size, status.st_mtime_ns)
-                if seen[entry.name] != known:
+                found = _Seen(status.st_size, status.st_mtime_ns, _changed_s(status.st_mtime_ns, now))
+                seen[entry.name] = known if found == known else found
+                if found != known:
                     changed.append(entry.name)
         return sorted(changed, reverse=True), seen
 
@@ -194,12 +212,33 @@ class Scanner:
         seen = self._seen or {}
         self.unplaced = {name: since for name, since in self.unplaced.items() if name not in placed and name in seen}
 
-    def _stretch(self, low: float, high: float, manifests: Callable[[str, str], Iterable[str]]) -> Stretch:
+    def _scan(
+        self,
+        settings: Settings,
+        moment: datetime,
+        seen: Mapping[str, _Seen],
+        span: tuple[float, float],
+        manifests: Callable[[str, str], Iterable[str]],
+    ) -> list[Group]:
+        low, high = span
         names = (
             datetime.fromtimestamp(edge, UTC).strftime("%Y%m%dT%H%M%S")
             for edge in (low - Stretch.margin_s, high + Stretch.margin_s)
         )
-        return Stretch(low, high, frozenset(manifests(*names)))
+
+        def changed(name: str, mtime_ns: int) -> float:
+            known = seen.get(name)
+            if known and known.mtime_ns == mtime_ns:
+                return known.changed_s
+            return _changed_s(mtime_ns, moment.timestamp())
+
+        stretch = Stretch(low, high, frozenset(manifests(*names)))
+        return grouping.scan(self._root, settings, moment, stretch, changed)
+
+
+def _changed_s(mtime_ns: int, now: float) -> float:
+    """When a file that is seen for the first time last changed (Unix, s): not after now, whatever its time says."""
+    return min(mtime_ns / 1e9, now)
 
 
 def _merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

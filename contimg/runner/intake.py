@@ -101,7 +101,8 @@ class Intake:
         for name, since in unplaced.items():
             path = self._root.incoming / name
             try:
-                if now - since < patience or now - path.stat().st_mtime < patience:
+                # A time of modification in the future says nothing of when it was written.
+                if now - since < patience or 0 <= now - path.stat().st_mtime < patience:
                     continue
             except FileNotFoundError:
                 continue

@@ -116,6 +116,7 @@ class Runner:
                 "the clock was put %s by %.0f s: what is due moves along", "on" if step > 0 else "back", abs(step)
             )
             self._guarded(lambda: self._ledger.shift(step))
+            self._scanner.shift(step)
         self._pool.watch(self.settings)
         self._guarded(self._settle)
         now = self._clock.now()

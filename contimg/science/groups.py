@@ -97,7 +97,21 @@ class Stretch:
         return self.first - self.margin_s <= opened_s <= self.last + self.margin_s
 
 
-def scan(root: DataRoot, settings: Settings, now: datetime, stretch: Stretch | None = None) -> list[Group]:
+Changed = Callable[[str, int], float]
+"""Name and time of modification (ns) of a file → when it last changed, by the clock as it is set now (Unix, s)."""
+
+
+def _as_modified(_: str, mtime_ns: int) -> float:
+    return mtime_ns / 1e9
+
+
+def scan(
+    root: DataRoot,
+    settings: Settings,
+    now: datetime,
+    stretch: Stretch | None = None,
+    changed: Changed = _as_modified,
+) -> list[Group]:
     """Find the groups of the files in `incoming/` and bring their manifests up to date.
 
     Parameters
@@ -110,6 +124,9 @@ def scan(root: DataRoot, settings: Settings, now: datetime, stretch: Stretch | N
         Present time, with a time zone.
     stretch
         If given, only the groups in it are looked at, whatever `groups` says.
+    changed
+        When a file last changed; who saw it come knows that better than its time of modification, by a clock that may
+        have been set since.
 
     Returns
     -------
@@ -118,10 +135,10 @@ def scan(root: DataRoot, settings: Settings, now: datetime, stretch: Stretch | N
         a manifest.
     """
     if stretch:
-        arrived = _arrived(root, stretch.near)
+        arrived = _arrived(root, stretch.near, changed)
         known = {group.name: group for group in _readable(root, stretch.manifests)}
     else:
-        arrived = _arrived(root, _near_any(settings.groups))
+        arrived = _arrived(root, _near_any(settings.groups), changed)
         known = _known(root, arrived, settings.groups)
     gathered = _gathered(_looked_at(root, arrived, known, now))
     names = set(gathered)
@@ -153,6 +170,8 @@ class _File(NamedTuple):
     """Its subband."""
     size: int
     mtime_ns: int
+    changed_s: float
+    """When it last changed (Unix, s)."""
 
 
 class _Member(NamedTuple):
@@ -169,7 +188,7 @@ def _near_any(names: Collection[str]) -> Callable[[float], bool]:
     return lambda opened_s: not starts or min(abs(opened_s - start) for start in starts) <= _REACH_S
 
 
-def _arrived(root: DataRoot, near: Callable[[float], bool]) -> list[_File]:
+def _arrived(root: DataRoot, near: Callable[[float], bool], changed: Changed) -> list[_File]:
     """The finished files in `incoming/` that are near, in order of their names."""
     result = []
     with os.scandir(root.incoming) as entries:
@@ -182,7 +201,9 @@ def _arrived(root: DataRoot, near: Callable[[float], bool]) -> list[_File]:
                 status = entry.stat()
             except (MisshapenFileError, FileNotFoundError):
                 continue
-            result.append(_File(Path(entry.path), opened_s, name.subband, status.st_size, status.st_mtime_ns))
+            mtime_ns = status.st_mtime_ns
+            changed_s = changed(entry.name, mtime_ns)
+            result.append(_File(Path(entry.path), opened_s, name.subband, status.st_size, mtime_ns, changed_s))
     return sorted(result)
 
 
@@ -230,7 +251,7 @@ def _looked_at(root: DataRoot, arrived: Iterable[_File], known: Mapping[str, Gro
         except OSError as error:
             log.warning("%s: cannot be read now (%s); tried again at the next scan", file.path.name, error)
             continue
-        if state == "good" or now.timestamp() - file.mtime_ns / 1e9 >= _SETTLED_S:
+        if state == "good" or now.timestamp() - file.changed_s >= _SETTLED_S:
             members.append(_Member(file, Subband(path, file.size, file.mtime_ns, state, reason), frame))
     return members
 
@@ -314,7 +335,7 @@ def _judged(name: str, members: Sequence[_Member], before: Group | None, setting
             duplicates.append(member.subband)
     good = sum(subband.good for subband in subbands.values())
     lacking = ", ".join(f"{number:02d} {subband.state}" for number, subband in subbands.items() if not subband.good)
-    waited_s = now.timestamp() - max(member.file.mtime_ns for member in members) / 1e9
+    waited_s = now.timestamp() - max(member.file.changed_s for member in members)
     waited = waited_s >= settings.ingest.complete_within_minutes * 60
     everything_came = MISSING not in subbands.values()
     reason: str | None

@@ -154,3 +154,24 @@ def test_the_clock_put_back_an_hour(tmp_path: Path, raw: list[list[Path]]) -> No
         place.until(lambda: "the clock was put back" in place.said())
         place.assert_converted(1)
         assert place.clock.now() - began < RECOVERY_S
+
+
+@pytest.mark.parametrize("step", [-3600, 3600])
+def test_a_clock_that_is_set_while_a_group_waits_for_its_subbands(
+    tmp_path: Path, raw: list[list[Path]], step: int
+) -> None:
+    """The group waits as long as it would have, neither longer nor shorter."""
+    waits_s = 180.0
+    with site(tmp_path, ingest={"complete_within_minutes": waits_s / 60}, runner={"poll_seconds": 5}) as place:
+        place.start()
+        place.until(lambda: "running on" in place.said())
+        arrived = place.clock.now()
+        place.arrive(*raw[0][:15])
+        place.until(lambda: set(place.states().values()) == {"collecting"})
+        place.clock.put(step)
+        place.until(lambda: "the clock was put" in place.said())
+        place.until(lambda: set(place.states().values()) == {"due"})
+        waited = place.clock.now() - step - arrived
+        assert waits_s <= waited < waits_s + 120
+        place.assert_converted(1)
+        assert place.clock.now() - step - arrived < waits_s + RECOVERY_S
