@@ -64,7 +64,7 @@ def check(made: list[bright.BrightSource], sky: list[Source], averaged: Averaged
         error = flux / one.apparent_jy * averaged.thermal_noise_jy
         assert one.flux_jy == pytest.approx(flux, abs=4 * error + 2e-3 * flux)
         off = separation(one.ra_rad, one.dec_rad, *np.radians([true.ra_deg, true.dec_deg]))
-        assert np.degrees(off) * 3600 < 1.0  # uvw leave out differential aberration: 0.25″ a degree
+        assert np.degrees(off) * 3600 < 1.0
         snr = one.apparent_jy / averaged.thermal_noise_jy
         assert one.spectral_index == pytest.approx(true.spectral_index, abs=4 / (0.039 * snr) + 0.02)
 

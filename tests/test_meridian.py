@@ -9,6 +9,7 @@ from astropy.coordinates import EarthLocation, SkyCoord
 from pyuvdata.utils import phasing
 from pyuvdata.utils.times import get_lst_for_time
 
+from contimg.science import model
 from contimg.telescope import dsa110, meridian, stations
 
 TIMES_JD = 2461052.8 + np.arange(24) * dsa110.INTEGRATION_S / 86400
@@ -87,3 +88,25 @@ def test_icrs_and_apparent_are_inverse_also_near_the_pole() -> None:
     back = meridian.apparent_to_icrs(TIMES_JD, *there)
     assert np.all(SkyCoord(*back, unit="rad").separation(SkyCoord(ra, dec, unit="rad")).arcsec < 1e-3)
     assert np.isfinite(meridian.north_angle(TIMES_JD, *there)).all()
+
+
+@pytest.mark.parametrize("month", range(0, 12, 3))
+@pytest.mark.parametrize("declination", DECLINATIONS)
+def test_corrected_uvw_give_the_phases_of_apparent_places(declination: float, month: int) -> None:
+    times = TIMES_JD + 30.4 * month
+    positions = stations.positions()
+    ra, dec = meridian.group_centre(times, declination)
+    centre = SkyCoord(ra, dec, unit="rad")
+    uvw = meridian.icrs_uvw(positions, times, ra, dec)
+    corrected = meridian.for_icrs_directions(uvw, times.mean(), ra, dec)
+    np.testing.assert_array_equal(corrected[..., 2], uvw[..., 2])
+    apart = 0.0
+    for angle in range(0, 360, 45):
+        there = centre.directional_offset_by(angle * units.deg, 1.6 * units.deg)
+        # What the array sees: the way to the source's own apparent place, less that to the centre's.
+        truly = meridian.icrs_uvw(positions, times, there.ra.rad, there.dec.rad)[..., 2] - uvw[..., 2]
+        cosines = model.direction_cosines(there.ra.rad, there.dec.rad, (ra, dec))
+        apart = max(apart, np.abs(uvw @ cosines - truly).max())
+        # Second order, over 2.6 km: 1e-4 · (0.028)² of a baseline, 0.2 mm; a degree of phase is 0.6 mm.
+        np.testing.assert_allclose(corrected @ cosines, truly, rtol=0, atol=4e-4)
+    assert apart > 1e-3

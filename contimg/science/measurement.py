@@ -17,9 +17,11 @@ import numpy as np
 
 from contimg.errors import MisshapenFileError, NoUsableDataError
 from contimg.science import isolated
+from contimg.telescope.meridian import for_icrs_directions
 
 _CORRELATIONS = (9, 12)
 """XX and YY as the MS definition numbers them."""
+_JD_OF_MJD_0 = 2400000.5
 _UVW_TOLERANCE_M = 0.01
 """Residual (m) above which baselines are not the differences of antenna coordinates."""
 
@@ -41,7 +43,8 @@ class Geometry:
     antenna1, antenna2
         Antenna indices of the baselines without autos, shape (B,).
     antenna_uvw_m
-        Antenna coordinates (m), shape (T, A, 3); uvw = U[antenna1] − U[antenna2].
+        Antenna coordinates (m), shape (T, A, 3); uvw = U[antenna1] − U[antenna2], corrected so that they go with
+        ICRS directions (`meridian.for_icrs_directions`).
     positions_m
         Antennas' Earth-fixed positions (m), shape (A, 3).
     names
@@ -138,7 +141,9 @@ def _read(ms: Path, shared: Path) -> tuple[Geometry, np.ndarray, tuple[int, ...]
     frequencies, width = _channels(ms, ct)
     interval = float(np.median(main.getcol("INTERVAL")))
     names, positions = _columns(ct, ms / "ANTENNA", "NAME", "POSITION")
+    centre = _phase_centre(ms, ct)
     uvw = main.getcol("UVW").reshape(len(moments), rows, 3)[:, cross]
+    uvw = for_icrs_directions(uvw, moments.mean() / 86400 + _JD_OF_MJD_0, *centre)
     geometry = Geometry(
         times_mjd_s=moments,
         interval_s=interval,
@@ -149,7 +154,7 @@ def _read(ms: Path, shared: Path) -> tuple[Geometry, np.ndarray, tuple[int, ...]
         antenna_uvw_m=antenna_uvw(uvw, first[cross], second[cross], len(names)),
         positions_m=positions,
         names=tuple(str(name) for name in names),
-        phase_centre_rad=_phase_centre(ms, ct),
+        phase_centre_rad=centre,
         pointings_rad=_pointings(ms, ct, moments, interval),
     )
     weights = main.getcol("WEIGHT").reshape(len(moments), rows, -1)[:, cross][..., correlations]
