@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -19,6 +20,7 @@ from contimg.config import ENVIRONMENT_PREFIX
 from contimg.files import read_json
 from contimg.paths import DataRoot
 from contimg.telescope.beam import separation
+from contimg.telescope.dsa110 import SUBBANDS
 
 CALIBRATOR = "J0834+5534"
 DAY = date(2026, 1, 12)
@@ -37,8 +39,10 @@ MIN_RECOVERED = 0.9
 _ISOLATION_BEAMS = 3.0
 """A source is held against the truth if no other one of 3 % of its flux is as near as this."""
 
-TYPICAL_S = {"convert": 8.0, "detect": 3.0, "solve": 30.0, "select": 2.0, "image": 20.0, "mosaic": 15.0}
-"""What the stages took on two cores; the watch begins with these and goes on with what it measures."""
+TYPICAL_S = {"convert": 3.0, "detect": 1.0, "solve": 35.0, "select": 1.0, "image": 15.0, "mosaic": 5.0}
+"""What the stages took on two cores (s); the watch begins with these and goes on with what it measures."""
+SIMULATION_S, REPORT_S = 12.0, 3.0
+"""What all of the simulation and the report took."""
 
 
 def write_settings(root: DataRoot) -> None:
@@ -57,6 +61,17 @@ def start_simulation(root: DataRoot) -> subprocess.Popen[bytes]:
     return _start(command, root, Path.cwd(), OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 
+def simulated(root: DataRoot, since: float) -> float:
+    """How many groups the simulation has written since a time (Unix, s); part of one counts as such."""
+    written = sum(path.stat().st_mtime >= since for path in root.incoming.glob("*_sb??.hdf5"))
+    return written / SUBBANDS
+
+
+def pictures(root: DataRoot) -> int:
+    """How many pictures there are for the report."""
+    return sum(1 for folder in ("images", "calibration", "mosaics") for _ in (root.root / folder).rglob("*.png"))
+
+
 def start_snakemake(checkout: Path, root: DataRoot, *arguments: str) -> subprocess.Popen[bytes]:
     """Start Snakemake on the demo's data root, as a user would."""
     command = [sys.executable, "-m", "snakemake", "--configfile", str(root.root / "config.yaml")]
@@ -71,6 +86,13 @@ def _start(command: list[str], root: DataRoot, directory: Path, **variables: str
     environment = {**kept, "XDG_CACHE_HOME": cache, "XDG_CONFIG_HOME": cache, **variables}
     with log_path(root).open("ab") as log:
         return subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+
+def reported(root: DataRoot, since: int) -> int:
+    """How many pictures Snakemake says to have put into the report, after that many bytes of the log."""
+    with log_path(root).open("rb") as log:
+        log.seek(since)
+        return len(re.findall(rb"^Adding .*\.png", log.read(), re.MULTILINE))
 
 
 def log_path(root: DataRoot) -> Path:

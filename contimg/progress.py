@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from contimg.files import read_json
@@ -21,6 +22,8 @@ class Attempt:
     rule: str
     outcome: str
     """running, ok or failed."""
+    started: float
+    """Unix, s."""
     duration_s: float | None
     message: str
 
@@ -35,4 +38,5 @@ def attempts(root: DataRoot) -> Iterator[Attempt]:
             newest[key] = (int(number), path)
     for (group, rule), (_, path) in sorted(newest.items()):
         content = read_json(path)
-        yield Attempt(group, rule, content["outcome"], content.get("duration_s"), content.get("message", ""))
+        started = datetime.fromisoformat(content["started"]).timestamp()
+        yield Attempt(group, rule, content["outcome"], started, content.get("duration_s"), content.get("message", ""))

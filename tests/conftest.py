@@ -53,6 +53,7 @@ SLOW = frozenset(
         "solve",
         "tclean",
         "visibilities",
+        "watch",
         "workflow",
     ]
 )

@@ -6,6 +6,7 @@ import argparse
 import os
 import time
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from contimg.cli.settings import CHECKOUT
@@ -24,6 +25,7 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from contimg import config, demo
+    from contimg.cli.count import Count
     from contimg.cli.watch import Watch
     from contimg.paths import DataRoot
 
@@ -32,16 +34,20 @@ def run(options: argparse.Namespace) -> int:
     root = DataRoot(options.directory.absolute())
     demo.write_settings(root)
     settings = config.load(root.root / "config.yaml", {})
+    log = demo.log_path(root)
     if not (root.root / "truth.json").exists():
         console.print(f"simulating {demo.GROUPS} groups around the transit of {demo.CALIBRATOR} in {root.incoming}")
-        simulation = demo.start_simulation(root)
-        _must(simulation.wait(), "the simulation", demo.log_path(root))
+        written = partial(demo.simulated, root, time.time())
+        count = Count("simulation", "groups", demo.GROUPS, written, demo.SIMULATION_S)
+        _must(count.follow(demo.start_simulation(root)), "the simulation", log)
     console.print("running the workflow: UVH5 → Measurement Set → calibration → image → mosaic")
     snakemake = demo.start_snakemake(CHECKOUT, root)
     watch = Watch(root, demo.GROUPS, settings.mosaic.window_minutes, demo.TYPICAL_S, os.cpu_count() or 1)
-    _must(watch.follow(snakemake), "the workflow", demo.log_path(root))
+    _must(watch.follow(snakemake), "the workflow", log)
     report = root.reports / "report.html"
-    _must(demo.start_snakemake(CHECKOUT, root, "--report", str(report)).wait(), "the report", demo.log_path(root))
+    added = partial(demo.reported, root, log.stat().st_size)
+    count = Count("report", "pictures", demo.pictures(root), added, demo.REPORT_S)
+    _must(count.follow(demo.start_snakemake(CHECKOUT, root, "--report", str(report))), "the report", log)
     console.print("the images, against the sky that was simulated:")
     groups = sorted(path.stem for path in root.groups.glob("*.json"))
     truths = {group: demo.recovery(root, group) for group in groups if root.image(group, "json").exists()}

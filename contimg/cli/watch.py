@@ -15,6 +15,8 @@ from contimg.paths import DataRoot, group_start, window_of
 
 _MARKS = {"ok": ("✔", "green"), "running": ("…", "yellow"), "failed": ("✘", "bold red")}
 _INTERVAL_S = 0.5
+_ALONE = ("solve", "mosaic")
+"""What the others wait for, or what waits for the others: nothing runs beside it."""
 
 
 class Watch:
@@ -97,22 +99,31 @@ class Watch:
 
     def _left(self) -> str:
         """How much is done, and how long the rest will take at the pace measured so far."""
-        ended = {key: attempt for key, attempt in self._seen.items() if attempt.outcome != "running"}
-        expected = self._expected()
         if len(self._groups) < self._expected_groups:
-            return "looking at the files"
-        left_s = 0.0
-        for key in expected:
-            if key not in ended:
-                measured = [
-                    attempt.duration_s
-                    for (_, rule), attempt in ended.items()
-                    if rule == key[1] and attempt.duration_s
-                ]
-                left_s += sum(measured) / len(measured) if measured else self._typical_s[key[1]]
-        done = sum(key in ended for key in expected)
+            guessed = [
+                rule for rule in progress.STAGES for _ in range(1 if rule in _ALONE else self._expected_groups)
+            ]
+            left_s = sum(self._share(rule) * self._typical_s[rule] for rule in guessed)
+            return f"looking at the files, about {left_s:.0f} s left"
+        expected = self._expected()
+        left = [key for key in expected if key not in self._seen or self._seen[key].outcome == "running"]
+        left_s = sum(self._share(key[1]) * self._job_left_s(key) for key in left)
+        if any(rule == "detect" for _, rule in left) and all(rule != "solve" for _, rule in expected):
+            left_s += self._typical_s["solve"]  # one of those that were not looked at will have a calibrator
         spent_s = time.time() - self._began
-        return f"{done} of {len(expected)} jobs, {spent_s:.0f} s, about {left_s / self._cores:.0f} s left"
+        return f"{len(expected) - len(left)} of {len(expected)} jobs, {spent_s:.0f} s, about {left_s:.0f} s left"
+
+    def _job_left_s(self, key: tuple[str, str]) -> float:
+        """How long a job that has not ended will still take (s)."""
+        measured = [
+            attempt.duration_s for (_, rule), attempt in self._seen.items() if rule == key[1] and attempt.duration_s
+        ]
+        takes_s = sum(measured) / len(measured) if measured else self._typical_s[key[1]]
+        return max(takes_s - (time.time() - self._seen[key].started), 0.0) if key in self._seen else takes_s
+
+    def _share(self, rule: str) -> float:
+        """Part of a job's time that the run takes longer for it."""
+        return 1.0 if rule in _ALONE else 1.0 / self._cores
 
     def _table(self) -> Table:
         table = Table(caption=self._left(), caption_justify="left")
