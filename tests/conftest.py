@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +14,10 @@ from typing import Any
 
 import pytest
 import small_disks
+from converted_group import Converted, converted
+from raw_groups import MEDIUM
+from servers import Server, free_port
+from synthetic_root import Synthetic, on_a_full_disk
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,6 +33,7 @@ SLOW = frozenset(
         "backup",
         "benchmarks",
         "bright",
+        "bundle",
         "calibration_chain",
         "convert",
         "detect",
@@ -38,10 +44,12 @@ SLOW = frozenset(
         "imager",
         "interpolate",
         "job",
+        "measurement_set",
         "model",
         "mosaic",
         "picture",
         "refine",
+        "removal",
         "restore",
         "retention",
         "runner_commands",
@@ -51,6 +59,7 @@ SLOW = frozenset(
         "simulate",
         "simulator",
         "solve",
+        "store",
         "tclean",
         "visibilities",
         "watch",
@@ -100,6 +109,40 @@ def call_in_process(function: Callable[..., Any], *args: Any, **kwargs: Any) -> 
 def in_process() -> Callable[..., Any]:
     """`call_in_process` as a fixture."""
     return call_in_process
+
+
+@pytest.fixture(scope="module")
+def casacore() -> Iterator[Callable[..., Any]]:
+    """Run a function in the one process of a module that may import python-casacore."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield lambda function, *arguments: pool.submit(function, *arguments).result()
+
+
+@pytest.fixture(scope="module")
+def medium(tmp_path_factory: pytest.TempPathFactory, casacore: Callable[..., Any]) -> Converted:
+    """A group of 21 antennas, converted."""
+    return converted(casacore, tmp_path_factory.mktemp("medium"), MEDIUM, {})
+
+
+@pytest.fixture
+def disks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Synthetic:
+    """A data root on a full disk."""
+    return on_a_full_disk(tmp_path, monkeypatch)
+
+
+@pytest.fixture(params=["webdav", "sftp"])
+def server(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A remote by the name of far."""
+    if shutil.which("rclone") is None:
+        pytest.skip("rclone is not installed")
+    folder = tmp_path / "served"
+    folder.mkdir()
+    monkeypatch.setenv("RCLONE_CONFIG", "/dev/null")
+    server = Server(request.param, folder, free_port())
+    server.start()
+    server.configure(monkeypatch, "far")
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -65,6 +65,13 @@ def planned(synthetic: Synthetic, now: datetime = NOW) -> retention.Plan:
     return retention.plan_now(synthetic.root, synthetic.settings, now)
 
 
+def retained(synthetic: Synthetic, now: datetime = NOW) -> tuple[int, list[str]]:
+    """Let retention run; how many things failed, and what it said."""
+    said: list[str] = []
+    failures = retention.run(synthetic.root, synthetic.settings, now, said.append)
+    return failures, said
+
+
 def going(plan: retention.Plan) -> list[tuple[str, str]]:
     """Kinds and groups of what goes."""
     return [(one.unit.kind, one.unit.group) for one in plan.removals]

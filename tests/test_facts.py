@@ -6,16 +6,11 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 from small_disks import small_disk
-from synthetic_root import NOW, going, on_a_full_disk, planned
+from synthetic_root import NOW, going, planned
 
 from contimg import files, pids
 
 START = datetime(2026, 2, 1, 8, 0, tzinfo=UTC)
-
-
-@pytest.fixture
-def disks(tmp_path, monkeypatch):
-    return on_a_full_disk(tmp_path, monkeypatch)
 
 
 def running(rule):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,13 +18,6 @@ from contimg.telescope import simulator
 from contimg.telescope.sky import Source
 
 SIGMA = 6.0
-
-
-@pytest.fixture(scope="module")
-def casacore() -> Iterator[Callable[..., Any]]:
-    """Run a function in the one process of this module that may import python-casacore."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield lambda function, *arguments: pool.submit(function, *arguments).result()
 
 
 def mean_amplitudes(rng: np.random.Generator, noise: float) -> np.ndarray:

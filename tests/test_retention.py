@@ -1,4 +1,4 @@
-"""Retention: what may go, in which order, and that nothing is lost wherever it is stopped."""
+"""Retention: what may go, in which order, and what keeps it."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from small_disks import small_disk
-from synthetic_root import NOW, Synthetic, going, lives, on_a_full_disk, planned, tree
+from synthetic_root import NOW, Synthetic, going, planned, retained, tree
 
 from contimg import config, files
 from contimg.cli import main
@@ -80,29 +80,6 @@ class TestPlan:
         assert retention.described(plan).splitlines()[-1] == ("without an archive (archive.destination) only logs go")
 
 
-@pytest.fixture
-def disks(tmp_path, monkeypatch):
-    return on_a_full_disk(tmp_path, monkeypatch)
-
-
-def run(synthetic, now=NOW):
-    said = []
-    failures = retention.run(synthetic.root, synthetic.settings, now, said.append)
-    return failures, said
-
-
-def refuse_to_remove(monkeypatch, ending):
-    """Let the disk refuse to remove what has a name with this ending."""
-    remove = files.remove
-
-    def refused(path):
-        if path.name.endswith(ending):
-            raise PermissionError(13, "not yours", str(path))
-        remove(path)
-
-    monkeypatch.setattr(files, "remove", refused)
-
-
 class TestRun:
     """The real thing."""
 
@@ -111,7 +88,7 @@ class TestRun:
         before = {name: tree(disks.root.ms(name)) for name in names}
         raw = tree(disks.root.incoming)
         plan = planned(disks)
-        failures, said = run(disks)
+        failures, said = retained(disks)
         assert failures == 0
         assert said[0] == retention.described(plan)
         assert not any(path.exists() for removal in plan.removals for path in removal.unit.paths)
@@ -122,7 +99,7 @@ class TestRun:
             assert disks.root.ms_sidecar(name).exists()
             assert archive.is_removed(disks.root, "ms", name)
         assert disks.root.set(names[0]).exists()
-        assert run(disks) == (0, ["0 to go, 0.00 GB"])
+        assert retained(disks) == (0, ["0 to go, 0.00 GB"])
         # and it all comes back as it was
         store = archive.configured(disks.settings)
         for copy in archive.copies(store, disks.root):
@@ -130,7 +107,7 @@ class TestRun:
         assert {name: tree(disks.root.ms(name)) for name in names} == before
         assert tree(disks.root.incoming) == raw
         # fetched things are as young as their fetching
-        assert run(disks)[1] == ["0 to go, 0.00 GB"]
+        assert retained(disks)[1] == ["0 to go, 0.00 GB"]
         assert len(going(planned(disks, NOW + timedelta(days=8)))) == 6
 
     def test_a_copy_that_does_not_read_back_keeps_the_original(self, disks, monkeypatch):
@@ -147,7 +124,7 @@ class TestRun:
             target.write(data)
 
         monkeypatch.setattr(bundle, "write", flipped)
-        failures, said = run(disks)
+        failures, said = retained(disks)
         assert failures == len(names) * 2
         assert all(disks.root.ms(name).exists() for name in names)
         assert not any(archive.record_of(disks.root, "ms", name) for name in names)
@@ -164,7 +141,7 @@ class TestRun:
             return read(source)
 
         monkeypatch.setattr(bundle, "verify", changing)
-        _, said = run(disks)
+        _, said = retained(disks)
         assert any("changed since it was archived" in line for line in said)
         assert (disks.root.ms(name) / "table.dat").read_bytes() == b"someone wrote"
 
@@ -179,101 +156,14 @@ class TestRun:
             return read(source)
 
         monkeypatch.setattr(bundle, "verify", mosaic_goes)
-        _, said = run(disks)
+        _, said = retained(disks)
         assert any("its mosaic is not made; it stays" in line for line in said)
         assert disks.root.ms(name).exists()
-
-    def test_a_writer_after_the_last_look_keeps_the_original(self, disks, monkeypatch):
-        name = disks.hour(START, groups=1)[0]
-        path, rename = disks.root.ms(name), Path.rename
-        with (path / "table.dat").open("ab") as held:
-
-            def renamed(self, target):
-                if self == path:
-                    held.write(b"by one who had it open")
-                    held.flush()
-                return rename(self, target)
-
-            monkeypatch.setattr(Path, "rename", renamed)
-            failures, said = run(disks)
-        assert failures == 1
-        assert any(f"{path}: is not as it was archived; it stays" in line for line in said)
-        assert (path / "table.dat").read_bytes().endswith(b"by one who had it open")
-        assert (path / "ANTENNA" / "table.f0").exists()
-        assert not archive.is_removed(disks.root, "ms", name)
-        assert not list(disks.root.root.rglob("*.removing"))
-        monkeypatch.setattr(Path, "rename", rename)
-        assert run(disks)[0] == 0  # archived anew, with what was written
-        (old, new) = archive.copies(archive.configured(disks.settings), disks.root, "ms")
-        assert (old.record is None) != (new.record is None)
-
-    def test_a_raw_file_that_comes_again_meanwhile_stays_with_its_group(self, disks, monkeypatch):
-        name = disks.hour(START, groups=1)[0]
-        before = tree(disks.root.incoming)
-        again, rename = min(disks.root.incoming.iterdir()), Path.rename
-
-        def renamed(self, target):
-            moved = rename(self, target)
-            if self == again:
-                again.write_bytes(b"from the correlator")
-            return moved
-
-        monkeypatch.setattr(Path, "rename", renamed)
-        failures, said = run(disks)
-        assert failures == 1
-        assert any(f"{again}: is not as it was archived; it stays" in line for line in said)
-        assert again.read_bytes() == b"from the correlator"
-        after = tree(disks.root.incoming)
-        assert after.keys() == before.keys()
-        assert {path for path in before if after[path] != before[path]} == {again.name}
-        assert not archive.is_removed(disks.root, "raw", name)
-        assert archive.record_of(disks.root, "raw", name)  # and what was there is in the archive
-
-    def test_a_removal_whose_note_is_broken_is_told_and_the_rest_goes_on(self, disks):
-        name = disks.hour(START, groups=1)[0]
-        note = disks.root.state / "removing" / "ms.20250101T000000.json"
-        note.parent.mkdir(parents=True)
-        note.write_text("")
-        failures, said = run(disks)
-        assert failures == 1
-        assert "cannot be read" in said[0]
-        assert not disks.root.ms(name).exists()
-        outcome = retention.last_outcome(disks.root)
-        assert [one["what"] for one in outcome["failed"]] == ["ms 20250101T000000"]
-        assert len(outcome["removed"]) == 2
-
-    def test_what_cannot_be_removed_is_tried_again_and_the_rest_goes_on(self, disks, monkeypatch, capsys):
-        names = disks.hour(START)
-        with monkeypatch.context() as patched:
-            refuse_to_remove(patched, f"{names[0]}.ms.removing")
-            assert run(disks)[0] == 1
-        assert not disks.root.ms(names[1]).exists()
-        assert disks.root.ms(names[0]).with_name(f".{names[0]}.ms.removing").exists()
-        assert main(["retain", "--dry-run", "--data-root", str(disks.root.root)]) == 0
-        assert f"an interrupted removal is finished first: ms.{names[0]}" in capsys.readouterr().out
-        assert run(disks)[1][0] == f"an interrupted removal, ms {names[0]}: finished"
-        assert not list(disks.root.root.rglob("*.removing"))
-
-    def test_what_was_made_anew_before_its_removal_was_finished_stays(self, disks, monkeypatch):
-        name = disks.hour(START, groups=1)[0]
-        path = disks.root.ms(name)
-        with monkeypatch.context() as patched:
-            refuse_to_remove(patched, ".removing")
-            assert run(disks)[0] == 2
-        path.mkdir()
-        (path / "table.dat").write_bytes(b"converted again")
-        disks.root.ms_sidecar(name).touch()
-        _, said = run(disks)
-        assert said[0] == f"an interrupted removal, ms {name}: {path}: is not as it was archived; it stays"
-        assert (path / "table.dat").read_bytes() == b"converted again"
-        assert not archive.is_removed(disks.root, "ms", name)
-        assert archive.is_removed(disks.root, "raw", name)
-        assert not list(disks.root.root.rglob("*.removing"))
 
     def test_a_data_root_that_is_not_mounted_is_no_empty_one(self, disks):
         disks.root.incoming.rmdir()
         with pytest.raises(ConfigError, match=r"has no incoming/ \(is it mounted"):
-            run(disks)
+            retained(disks)
         assert not any(disks.root.root.iterdir())
 
     @pytest.mark.mounts
@@ -282,34 +172,34 @@ class TestRun:
         full.mkdir()
         with small_disk(full, "20m"):
             synthetic = Synthetic.make(tmp_path, retention={"min_free_gb": 0.019})
-            assert run(synthetic)[0] == 0
+            assert retained(synthetic)[0] == 0
             names = synthetic.hour(START, days_old=20)
             with pytest.raises(OSError, match="No space left"), (full / "others").open("wb", 0) as others:
                 while True:
                     others.write(bytes(4096))
-            assert run(synthetic)[0] == 0
+            assert retained(synthetic)[0] == 0
             assert not any(synthetic.root.ms(name).exists() for name in names)
             assert all(archive.is_removed(synthetic.root, "ms", name) for name in names)
 
     def test_what_a_killed_fetch_left_is_removed(self, disks):
         left = disks.root.root / "ms" / "2026-02-01" / ".20260201T080000.ms.fetching" / "ms"
         left.mkdir(parents=True)
-        run(disks)
+        retained(disks)
         assert not left.parent.exists()
 
     def test_a_run_that_breaks_is_known_to_status(self, disks):
         disks.hour(START, groups=1)
-        run(disks)
+        retained(disks)
         unsafe = disks.with_settings(retention={"min_free_gb": 10**9})
         with pytest.raises(ConfigError):
-            run(unsafe)
+            retained(unsafe)
         (failed,) = retention.last_outcome(disks.root)["failed"]
         assert "cannot be kept free" in failed["why"]
 
     def test_an_archive_that_is_gone_ends_the_run_and_nothing_is_lost(self, disks):
         names = disks.hour(START, days_old=15)
         Path(disks.settings.archive.destination).rmdir()
-        failures, said = run(disks)
+        failures, said = retained(disks)
         assert failures == 1
         assert "is it mounted?" in said[-1]
         assert all(disks.root.ms(name).exists() for name in names)
@@ -320,7 +210,7 @@ class TestRun:
         names = disks.hour(START)
         cold = tmp_path / "cold"
         with small_disk(cold, "16k"):
-            _, said = run(disks)
+            _, said = retained(disks)
             assert "No space left" in said[-1]
             assert all(disks.root.ms(name).exists() for name in names)
             assert not [path for path in cold.rglob("*") if path.is_file()]
@@ -345,7 +235,7 @@ class TestRun:
 
     def test_the_outcome_is_left_for_status(self, disks):
         disks.hour(START, groups=1)
-        run(disks)
+        retained(disks)
         outcome = json.loads((disks.root.state / "retention.json").read_text())
         assert [one["what"].split()[0] for one in outcome["removed"]] == ["ms", "raw"]
         assert outcome["failed"] == []
@@ -389,25 +279,3 @@ def test_the_rules_do_the_same_and_fail_aloud(tmp_path):
         attempt = files.read_json(synthetic.root.root / "logs" / f"{rule}.2.attempt.json")
         assert (attempt["outcome"], attempt["error_type"]) == ("failed", "StoreError")
         assert attempt["message"].startswith(said)
-
-
-@pytest.mark.slow
-def test_killed_anywhere_the_next_run_completes_and_nothing_is_lost(memory_path, monkeypatch):
-    number, lived = 0, False
-    while not lived:
-        number += 1
-        synthetic = on_a_full_disk(memory_path / str(number), monkeypatch)
-        name = synthetic.hour(START, groups=1, days_old=20, subbands=2)[0]
-        before = tree(synthetic.root.root)
-        lived = lives(lambda: run(synthetic), number)  # noqa: B023
-        failures, _ = run(synthetic)
-        assert failures == 0, number
-        store = archive.configured(synthetic.settings)
-        for copy in archive.copies(store, synthetic.root):
-            assert archive.is_removed(synthetic.root, copy.kind, name), (number, copy)
-            archive.fetch(store, synthetic.root, copy.name, NOW)
-        after = tree(synthetic.root.root)
-        lost = {path for path, data in before.items() if after.get(path) != data and not path.startswith("logs/")}
-        assert not lost, (number, lost)
-        assert not [path for path in after if ".removing/" in f"{path}/"], number
-    assert number > 30  # so many points there are
