@@ -86,8 +86,8 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
             table = measurement_set.create(ms, geometry.observation)
             stack.callback(table.close)
         worker = _Worker(raw, headers, geometry, table, clock=clock, clip_sigma=settings.flag.clip_sigma)
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(worker, range(len(geometry.observation.times_mjd_s))))
+        pool = stack.enter_context(ThreadPoolExecutor(threads))
+        list(pool.map(worker, range(len(geometry.observation.times_mjd_s))))
         zeroed = [number for number in sorted(headers) if worker.is_zero(number)]
         for number in zeroed:
             log.warning(
@@ -95,7 +95,7 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
             )
         _check_enough(group.name, len(headers) - len(zeroed), settings)
         with clock("flag"):
-            quality = worker.flag(zeroed, settings)
+            quality = worker.flag(zeroed, settings, pool)
     zeroed += [number for number, subband in group.subbands.items() if subband.state == "zeroed"]
     return {
         "group": group.name,
@@ -263,7 +263,7 @@ class _Worker:
         samples = self._bad.shape[0] * self._shape[0] * self._shape[2] * self._subband_channels
         return int(self._zeros[:, slot : slot + self._subband_channels].sum()) == samples
 
-    def flag(self, zeroed: Collection[int], settings: Settings) -> dict[str, Any]:
+    def flag(self, zeroed: Collection[int], settings: Settings, pool: ThreadPoolExecutor) -> dict[str, Any]:
         """Decide what is bad, write FLAG, and return what was flagged.
 
         Raises
@@ -279,11 +279,16 @@ class _Worker:
             mean, self._row_median, self._coherence, rows.first[order], rows.second[order], observation.polarizations
         )
         decision = flagging.decide(statistics, settings.flag.rfi_sigma, settings.flag.clip_sigma)
-        flags = np.empty(self._shape, bool)
-        flagged = np.zeros(self._shape[1], np.int64)
-        for integration, bad in enumerate(self._bad):
-            kernel.spread_flags(bad, decision.channels[integration], decision.rows[integration], flags, flagged)
-            self._table.putcol("FLAG", flags, integration * self._shape[0], self._shape[0])
+
+        def write(integration: int) -> np.ndarray:
+            flags, flagged = np.empty(self._shape, bool), np.zeros(self._shape[1], np.int64)
+            bits = self._bad[integration], decision.channels[integration], decision.rows[integration]
+            kernel.spread_flags(*bits, flags, flagged)
+            with self._lock:
+                self._table.putcol("FLAG", flags, integration * self._shape[0], self._shape[0])
+            return flagged
+
+        flagged = np.sum(list(pool.map(write, range(len(self._bad)))), axis=0)
         whole = (1 << self._shape[2]) - 1
         self._table.putcol("FLAG_ROW", decision.rows.ravel() == whole)
         return self._quality(decision, flagged, zeroed, settings)

@@ -190,8 +190,8 @@ def _outstanding(values: np.ndarray, sigma: float, least: float) -> np.ndarray:
 def _background(row: np.ndarray, width: int) -> np.ndarray:
     """Running median; towards the ends of the row, the higher of its mirror image's and of its own continuation."""
     half = width // 2
-    inside = np.median(sliding_window_view(row, width), axis=1)
     mirrored = np.median(sliding_window_view(np.pad(row, half, mode="reflect"), width), axis=1)
+    inside = mirrored[half:-half]
     return np.maximum(mirrored, np.pad(inside, half, mode="reflect", reflect_type="odd"))
 
 

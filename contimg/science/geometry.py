@@ -32,9 +32,15 @@ class Geometry:
     """Channels of the subbands that are there, bool, shape (C,)."""
 
     def phasor(self, integration: int) -> np.ndarray:
-        """exp(−2πi·Δw·ν/c) of each antenna and channel, complex64, shape (A, C); computed in double precision."""
-        turns = np.outer(self.w_change_m[integration], self.observation.frequencies_hz / _LIGHT_M_S)
-        return np.exp(-2j * np.pi * turns).astype(np.complex64)
+        """exp(−2πi·Δw·ν/c) of each antenna and channel, computed in double precision.
+
+        Returns
+        -------
+        ndarray of float32, shape (A, 2, C)
+            Real and imaginary parts.
+        """
+        angle = -2 * np.pi * np.outer(self.w_change_m[integration], self.observation.frequencies_hz / _LIGHT_M_S)
+        return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
 
 
 def first_channel(subband: int, channels: int) -> int:
