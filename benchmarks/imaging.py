@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +32,11 @@ _NO_LOSS = 1e-9
 
 
 def keep(made: FieldImage, directory: Path) -> None:
-    """Write what is compared: the image as seen through the beam, and its primary beam."""
+    """Write what is compared: the image as seen through the beam, its primary beam, the fitted sources."""
     for name, values in (("apparent", made.apparent), ("pb", made.primary_beam)):
         fits.writeto(directory / f"{name}.fits", values, made.wcs.to_header(), overwrite=True)
-    files.write_json(directory / "image.json", {"pixel_rad": made.pixel_rad, "noise_jy": made.noise_jy})
+    described = {"pixel_rad": made.pixel_rad, "noise_jy": made.noise_jy, "frequency_hz": made.frequency_hz}
+    files.write_json(directory / "image.json", {**described, "bright": [asdict(one) for one in made.bright]})
 
 
 def measure(root: DataRoot, group: str, work: Path, runs: int, width_deg: float) -> Iterator[Figure]:
@@ -48,26 +50,19 @@ def measure(root: DataRoot, group: str, work: Path, runs: int, width_deg: float)
     pixel_rad = files.read_json(work / "image-0" / "image.json")["pixel_rad"]
     size = fits.getheader(work / "image-0" / "apparent.fits")["NAXIS1"]
     clean = field_image.clean_options(data.settings(root), 2, size, pixel_rad)
-    for how, accuracy, bound in (
-        ("all data", _DEFAULT_GRIDDING_ACCURACY, "≥ 4"),
-        ("all data, gridded as coarsely as our rest without bright sources", None, ""),
-    ):
-        command = _on_all_data(applied, work / f"all-{accuracy}", clean, accuracy)
-        reference = processes.run(command, work / "log")
-        yield of_runs(
-            f"calibrate, average, image {size}², against WSClean on {how}",
-            [reference.wall_s / one.wall_s for one in ours],
-            "times faster",
-            bound,
-            **notes("contimg", ours),
-            **notes("wsclean", [reference]),
-        )
+    reference = processes.run(_on_all_data(applied, work / "all", clean, _DEFAULT_GRIDDING_ACCURACY), work / "log")
+    yield _speed(f"calibrate, average, image {size}², against WSClean on all data", ours, reference, "≥ 4")
+    theirs, wcs = field_image.read(work / "all-image.fits")
+    yield _peaks(work / "image-0", theirs, wcs, "WSClean's on all data")
+    yield _noise(work / "image-0", _residual_noise_jy(work, "all"), "WSClean's on all data")
+
+    command = [sys.executable, "-m", "benchmarks.steps", "subtract_bright", applied, work / "image-0" / "image.json"]
+    processes.run(command, work / "log")
+    reference = processes.run(_on_all_data(applied, work / "rest", clean), work / "log")
+    whose = "WSClean on all data less the bright sources"
+    yield _speed(f"the same, against {whose}, gridded as coarsely", ours, reference)
+    yield _noise(work / "image-0", _residual_noise_jy(work, "rest"), whose, "≤ 5")
     shutil.rmtree(applied)
-    prefix = work / f"all-{_DEFAULT_GRIDDING_ACCURACY}"
-    theirs, wcs = field_image.read(Path(f"{prefix}-image.fits"))
-    residual, _ = field_image.read(Path(f"{prefix}-residual.fits"))
-    noise_jy = robust_noise(residual[fits.getdata(work / "image-0" / "pb.fits") > _MIN_RESPONSE])
-    yield from _agreement(work / "image-0", theirs, wcs, noise_jy, "WSClean's on all data")
 
     data.write_settings(root, imaging={**options, "smearing_limit": _NO_LOSS})
     plain = _image(root, group, work, "plain")
@@ -79,7 +74,13 @@ def measure(root: DataRoot, group: str, work: Path, runs: int, width_deg: float)
     )
     image, header = fits.getdata(work / "plain" / "apparent.fits", header=True)
     noise_jy = files.read_json(work / "plain" / "image.json")["noise_jy"]
-    yield from _agreement(work / "image-0", image, WCS(header), noise_jy, "that without averaging")
+    yield _peaks(work / "image-0", image, WCS(header), "that without averaging")
+    yield _noise(work / "image-0", noise_jy, "that without averaging", "≤ 5")
+
+
+def _speed(name: str, ours: Sequence[Cost], reference: Cost, bound: str = "") -> Figure:
+    ratios = [reference.wall_s / one.wall_s for one in ours]
+    return of_runs(name, ratios, "times faster", bound, **notes("contimg", ours), **notes("wsclean", [reference]))
 
 
 def _image(root: DataRoot, group: str, work: Path, name: str) -> Cost:
@@ -92,10 +93,11 @@ def _image(root: DataRoot, group: str, work: Path, name: str) -> Cost:
     return cost
 
 
-def _on_all_data(ms: Path, prefix: Path, clean: CleanOptions, accuracy: str | None) -> list[str]:
-    """WSClean's command line on the unaveraged data, with the settings that contimg's image has, but for accuracy.
+def _on_all_data(ms: Path, prefix: Path, clean: CleanOptions, accuracy: str | None = None) -> list[str]:
+    """WSClean's command line on the unaveraged data, with the settings that contimg's image has.
 
-    contimg grids coarsely because it has taken out what is bright; here all is in the data.
+    contimg grids coarsely because it has taken out what is bright; where all is in the data, another accuracy is
+    given.
     """
     command = wsclean.command(ms, prefix, clean)
     command[command.index("DATA")] = "CORRECTED_DATA"
@@ -104,8 +106,20 @@ def _on_all_data(ms: Path, prefix: Path, clean: CleanOptions, accuracy: str | No
     return command
 
 
-def _agreement(ours: Path, theirs: np.ndarray, wcs: WCS, noise_jy: float, whose: str) -> Iterator[Figure]:
-    """Compare peaks where our image has bright sources, and the noises."""
+def _residual_noise_jy(work: Path, prefix: str) -> float:
+    """Noise of WSClean's residual image in the half-power beam (Jy/beam)."""
+    residual, _ = field_image.read(work / f"{prefix}-residual.fits")
+    return robust_noise(residual[fits.getdata(work / "image-0" / "pb.fits") > _MIN_RESPONSE])
+
+
+def _noise(ours: Path, noise_jy: float, whose: str, bound: str = "") -> Figure:
+    """Compare our noise with another (Jy/beam)."""
+    ratio = float(files.read_json(ours / "image.json")["noise_jy"] / noise_jy)
+    return Figure(f"noise, difference to {whose}", abs(ratio - 1) * 100, "%", bound, notes={"ratio": ratio})
+
+
+def _peaks(ours: Path, theirs: np.ndarray, wcs: WCS, whose: str) -> Figure:
+    """Compare peaks where our image has bright sources."""
     image, header = fits.getdata(ours / "apparent.fits", header=True)
     response = fits.getdata(ours / "pb.fits")
     our_noise_jy = files.read_json(ours / "image.json")["noise_jy"]
@@ -115,7 +129,7 @@ def _agreement(ours: Path, theirs: np.ndarray, wcs: WCS, noise_jy: float, whose:
     there = zip(up.round().astype(int), across.round().astype(int), strict=True)
     pairs = zip(zip(rows, columns, strict=True), there, strict=True)
     ratios = np.array([_peak(image, *one) / _peak(theirs, *other) for one, other in pairs])
-    yield Figure(
+    return Figure(
         f"peak fluxes, median difference to {whose}",
         float(abs(np.median(ratios) - 1) * 100),
         "%",
@@ -126,8 +140,6 @@ def _agreement(ours: Path, theirs: np.ndarray, wcs: WCS, noise_jy: float, whose:
             "median_deviation_percent": float(np.median(abs(ratios - 1)) * 100),
         },
     )
-    ratio = float(our_noise_jy / noise_jy)
-    yield Figure(f"noise, difference to {whose}", abs(ratio - 1) * 100, "%", "≤ 5", notes={"ratio": ratio})
 
 
 def _peak(image: np.ndarray, row: int, column: int) -> float:

@@ -1,12 +1,14 @@
-"""How one would do it otherwise: conversion with pyuvdata, imaging with WSClean on all the data."""
+"""How one would do it otherwise: conversion with pyuvdata, imaging with WSClean on all data, less bright sources."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from contimg.science import measurement, model
 from contimg.telescope.header import read_header
 
 
@@ -54,3 +56,31 @@ def by_pyuvdata(files: Sequence[Path], out: Path, centre: tuple[float, float], e
         data.set_uvws_from_antenna_positions(update_vis=False)
     data.phase(lon=centre[0], lat=centre[1], cat_name="centre", phase_frame="icrs", cat_type="sidereal")
     data.write_ms(str(out), run_check=False)
+
+
+def subtract_bright(ms: Path, described: Mapping[str, Any]) -> None:
+    """Subtract the sources that contimg took out of its averages (`imaging.keep`) from CORRECTED_DATA."""
+    from casacore import tables
+
+    ra, dec, flux, index = np.array(
+        [[one[key] for key in ("ra_rad", "dec_rad", "flux_jy", "spectral_index")] for one in described["bright"]]
+    ).T
+    geometry = measurement.read(ms).geometry
+    spectra = (geometry.frequencies_hz / described["frequency_hz"]) ** index[:, None]
+    sky = model.Sky(ra, dec, flux[:, None] * spectra)
+    directions = model.direction_cosines(ra, dec, geometry.phase_centre_rad)
+    with tables.table(str(ms), readonly=False, ack=False) as table:
+        rows = table.nrows() // len(geometry.times_mjd_s)
+        cross = table.getcol("ANTENNA1", nrow=rows) != table.getcol("ANTENNA2", nrow=rows)
+        for t, (right, up) in enumerate(geometry.pointings_rad):
+            predicted = model.predict(
+                sky.apparent_jy((right, up), geometry.frequencies_hz),
+                directions,
+                geometry.antenna_uvw_m[t],
+                geometry.antenna1,
+                geometry.antenna2,
+                frequencies_hz=geometry.frequencies_hz,
+            )
+            data = table.getcol("CORRECTED_DATA", t * rows, rows)
+            data[cross] -= predicted[..., None]
+            table.putcol("CORRECTED_DATA", data, t * rows, rows)

@@ -62,6 +62,13 @@ def applied(settings_path: str, group: str, ms: str) -> None:
     casa.tasks().applycal(vis=ms, gaintable=tables, interp=["linear"] * 3, applymode="calflag", flagbackup=False)
 
 
+def subtract_bright(ms: str, described: str) -> None:
+    """Subtract the bright sources that contimg found from all of a calibrated Measurement Set."""
+    from benchmarks import reference
+
+    reference.subtract_bright(Path(ms), files.read_json(Path(described)))
+
+
 def runner(settings_path: str, clock_offset_s: str, *options: str) -> None:
     """Run the runner with its clock put forward or back."""
     import logging
@@ -112,7 +119,7 @@ def simulate(antennas: str, channels: str, folder: str) -> None:
     )
 
 
-STEPS = {step.__name__: step for step in (simulate, convert, by_pyuvdata, image, applied, runner)}
+STEPS = {step.__name__: step for step in (simulate, convert, by_pyuvdata, image, applied, subtract_bright, runner)}
 
 if __name__ == "__main__":
     STEPS[sys.argv[1]](*sys.argv[2:])
