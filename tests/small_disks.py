@@ -36,8 +36,33 @@ def small_disk(folder: Path, size: str) -> contextlib.AbstractContextManager[Pat
 
 
 def resize(folder: Path, size: str) -> None:
-    """Make the disk at a folder larger or smaller."""
-    subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+    """Make the disk at a folder larger or smaller.
+
+    Raises
+    ------
+    OSError
+        If there is more on it.
+    """
+    done = subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=False, capture_output=True)
+    if done.returncode:
+        raise OSError(f"{folder}: {done.stderr.decode().strip()}")
+
+
+def used(folder: Path) -> int:
+    """What is on the disk at a folder (bytes)."""
+    status = os.statvfs(folder)
+    return (status.f_blocks - status.f_bfree) * status.f_frsize
+
+
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Make a folder, with what is in it, one that nobody may write to."""
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def fill(folder: Path) -> Path:
@@ -75,6 +100,12 @@ def run_where_one_may_mount(test: str, checkout: Path, *, long: bool) -> None:
         pytest.fail(f"in a namespace of its own:\n{done.stdout}{done.stderr}")
     if "1 skipped" in done.stdout:
         pytest.skip("in a namespace of its own, too")
+
+
+def where_one_may_mount(*arguments: str) -> None:
+    """Become a Python with these arguments in a namespace in which it may mount; return where that is refused."""
+    if not _fails([*_NAMESPACE, "true"]):
+        os.execvp(_NAMESPACE[0], [*_NAMESPACE, sys.executable, *arguments])  # noqa: S606
 
 
 def _fails(command: list[str]) -> bool:

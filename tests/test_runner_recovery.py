@@ -12,9 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 from bookkeeping import Played
+from small_disks import fill, small_disk
 
 from contimg import files, pids
 from contimg.cli.settings import CHECKOUT
+from contimg.errors import DiskFullError, LeaseError
 from contimg.runner import leftovers, quarantine
 from contimg.runner.breaker import Breaker
 from contimg.runner.clock import SystemClock
@@ -151,6 +153,51 @@ def test_a_damaged_ledger_is_kept_aside(played: Played) -> None:
     (aside,) = played.root.state.glob("ledger.sqlite3.aside-*")
     assert aside.read_bytes().startswith(b"noise")
     assert open_ledger(played.root.ledger).group(unit) == ledger.group(unit)
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_ledger_on_a_full_disk_is_neither_set_aside_nor_half_built(tmp_path: Path, *, damaged: bool) -> None:
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        played = Played(disk / "data")
+        unit = played.whole_way(0)
+        played.ledger.set_note("history", 7)
+        played.ledger.close()
+        if damaged:
+            played.root.ledger.write_bytes(b"noise" * 1000)
+        before = played.root.ledger.read_bytes()
+        ballast = fill(disk)
+        with pytest.raises(DiskFullError):
+            whole_ledger(played.root, played.settings, lambda: None)
+        assert list(played.root.state.glob("*aside*")) + list(played.root.state.glob("*new*")) == []
+        assert played.root.ledger.read_bytes() == before
+        ballast.unlink()
+        ledger = whole_ledger(played.root, played.settings, lambda: None)
+        assert ledger.group(unit).state == "done"
+        assert ledger.note("history") == (0 if damaged else 7)
+        ledger.close()
+
+
+def test_an_empty_ledger_is_none(played: Played) -> None:
+    """As after a power cut."""
+    unit = played.whole_way(0)
+    played.ledger.close()
+    played.root.ledger.write_bytes(b"")
+    assert whole_ledger(played.root, played.settings, lambda: None).group(unit).state == "done"
+
+
+def test_a_runner_that_loses_the_data_root_while_it_builds_a_ledger_stops(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contimg.runner.lease._KEEP", 0.0)
+    played.arrive(0)
+    lease = acquire(played.root, 60, print)
+    clock = SystemClock()
+    runner = Runner(played.root, played.settings, checkout=CHECKOUT, lease=lease, clock=clock, ledger=played.ledger)
+    (played.root.state / "lease" / "00000002.json").write_text("somebody else's")
+    played.root.ledger.unlink()
+    with pytest.raises(LeaseError, match="taken over"):
+        runner._mend("it was lost")
 
 
 def test_the_lease_is_kept_while_a_ledger_is_built(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:

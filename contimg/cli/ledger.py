@@ -29,13 +29,11 @@ def run(options: argparse.Namespace) -> int:
         print(f"{root.ledger}: whole, {groups} groups")
         return 0
     from contimg.runner.lease import acquire
-    from contimg.runner.rebuild import rebuild
+    from contimg.runner.rebuild import build
 
     lease = acquire(root, settings.runner.lease_seconds, print)  # nothing may run meanwhile
     try:
-        aside = ledgers.set_aside(root.ledger)
-        with contextlib.closing(ledgers.create_ledger(root.ledger)) as empty:
-            counts = rebuild(root, empty, settings, lease.keep)
+        counts, aside = build(root, settings, lease.keep)
     finally:
         lease.release()
     print(f"{root.ledger}: built from the files: {', '.join(f'{count} {what}' for what, count in counts.items())}")

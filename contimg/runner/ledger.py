@@ -16,11 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from contimg.errors import LedgerError
+from contimg.errors import DiskFullError, LedgerError
 from contimg.runner.schema import MIGRATIONS
 
 _SIDE_FILES = ("", "-wal", "-shm")
 _BUSY_MS = 10_000
+_ROOM_BYTES = 1_000_000
+"""With less than this SQLite may be refused what it needs to open a file, and says so in many ways."""
 _NOT_ALLOWED = "this user may not: call it as the runner's"
 
 
@@ -288,9 +290,11 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Ledger:
     LedgerError
         If it is absent, is no SQLite database, is damaged, or was made by a newer contimg: it has to be set aside;
         or if this user may not open it.
+    DiskFullError
+        If there is no room to open it; it may be whole.
     """
     try:
-        there = path.exists()
+        there = path.exists() and path.stat().st_size > 0
     except PermissionError as error:
         raise LedgerError(f"{path}: cannot be opened; {_NOT_ALLOWED}") from error
     if not there:
@@ -305,6 +309,8 @@ def create_ledger(path: Path) -> Ledger:
     ------
     LedgerError
         If there is one already, or it cannot be made.
+    DiskFullError
+        If there is no room for it.
     """
     if path.exists():
         raise LedgerError(f"{path}: there is a ledger already; it is left as it is")
@@ -329,6 +335,8 @@ def _opened(path: Path, *, read_only: bool) -> Ledger:
     except (sqlite3.Error, LedgerError) as error:
         if connection:
             connection.close()
+        if without_room(path.parent, error):
+            raise DiskFullError(f"{path}: {error}, for there is no room; it is left as it is") from error
         if not read_only:
             then = "; it is set aside and built again"
         elif getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
@@ -336,6 +344,14 @@ def _opened(path: Path, *, read_only: bool) -> Ledger:
         else:
             then = ""
         raise LedgerError(f"{path}: {str(error).removeprefix(f'{path}: ')}{then}") from error
+
+
+def without_room(folder: Path, error: Exception) -> bool:
+    """Whether an error of SQLite's may come of a full disk, not of a damaged file."""
+    if not isinstance(error, sqlite3.OperationalError):
+        return False
+    status = os.statvfs(folder)
+    return error.sqlite_errorcode == sqlite3.SQLITE_FULL or status.f_bavail * status.f_frsize < _ROOM_BYTES
 
 
 def _connected(path: Path, *, read_only: bool) -> sqlite3.Connection:
@@ -358,6 +374,12 @@ def _migrate(connection: sqlite3.Connection) -> None:
         raise LedgerError(f"schema {version} is newer than this contimg's {len(MIGRATIONS)}")
     for number in range(version, len(MIGRATIONS)):
         connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;")
+
+
+def remove_ledger(path: Path) -> None:
+    """Remove a ledger, if there is one, with its side files."""
+    for suffix in _SIDE_FILES:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def set_aside(path: Path) -> Path | None:

@@ -23,6 +23,7 @@ from contimg.runner.clock import Clock, SystemClock
 from contimg.runner.lease import acquire
 from contimg.runner.notify import notify
 from contimg.runner.recovery import recover
+from contimg.runner.room import when_there_is_room
 from contimg.runner.runner import Runner
 
 log = logging.getLogger(__name__)
@@ -82,16 +83,29 @@ def run(
         If another runner has the data root, or takes it.
     ConfigError
         If the settings are bad at the start.
+    DiskFullError
+        If `once`, and there is no room to start; else it waits for some.
     """
     clock = clock or SystemClock()
     settings = _runnable(load_settings())
     root = DataRoot(settings.data_root)
     root.incoming.mkdir(parents=True, exist_ok=True)
-    lease = acquire(root, settings.runner.lease_seconds, log.warning)
-    try:
+    lease = when_there_is_room(
+        root,
+        settings,
+        lambda: acquire(root, settings.runner.lease_seconds, log.warning),
+        wait=not once,
+        keep=lambda: None,
+    )
+
+    def ready() -> Runner:
         ledger = recover(root, settings, lease.keep)
         runner = Runner(root, settings, checkout=checkout, lease=lease, clock=clock, ledger=ledger)
         runner.warm_up()
+        return runner
+
+    try:
+        runner = when_there_is_room(root, settings, ready, wait=not once, keep=lease.keep)
         requests = _Requests()
         with requests.caught() as wake, contextlib.closing(Bell(root.incoming)) as bell:
             notify("READY=1")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +12,55 @@ from typing import Any
 
 from contimg import files
 from contimg.config import Settings
-from contimg.errors import ErrorClass
+from contimg.errors import DiskFullError, ErrorClass
 from contimg.paths import DataRoot, group_of
 from contimg.runner import attempts, quarantine
-from contimg.runner.ledger import AttemptRow, GroupRow, Ledger, WindowRow
+from contimg.runner.ledger import (
+    AttemptRow,
+    GroupRow,
+    Ledger,
+    WindowRow,
+    create_ledger,
+    remove_ledger,
+    set_aside,
+    without_room,
+)
 from contimg.runner.retry import Again, decide
 from contimg.runner.rows import new_group, trace_id
 from contimg.runner.sets import register
 from contimg.science.groups import Group, load
 
 log = logging.getLogger(__name__)
+
+
+def build(root: DataRoot, settings: Settings, keep: Callable[[], None]) -> tuple[dict[str, int], Path | None]:
+    """Build a ledger from the files. It appears whole or not at all; one that is there is set aside.
+
+    Returns
+    -------
+    tuple
+        What `rebuild` says, and where the old ledger is now (None where there was none).
+
+    Raises
+    ------
+    DiskFullError
+        If there is no room for it.
+    """
+    new = root.ledger.with_name(f"{root.ledger.name}.new")
+    remove_ledger(new)
+    try:
+        with contextlib.closing(create_ledger(new)) as empty:
+            counts = rebuild(root, empty, settings, keep)
+            empty.rows("PRAGMA journal_mode = DELETE")  # all is in the file itself now, which can be moved
+        aside = set_aside(root.ledger)
+        new.rename(root.ledger)
+    except sqlite3.Error as error:
+        if without_room(root.ledger.parent, error):
+            raise DiskFullError(f"{root.ledger}: {error}, for there is no room; it is built when there is") from error
+        raise
+    finally:
+        remove_ledger(new)
+    return counts, aside
 
 
 def rebuild(root: DataRoot, ledger: Ledger, settings: Settings, keep: Callable[[], None]) -> dict[str, int]:

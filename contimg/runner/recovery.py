@@ -13,8 +13,8 @@ from contimg.errors import ErrorClass, LedgerError
 from contimg.paths import DataRoot
 from contimg.runner import attempts, leftovers, quarantine
 from contimg.runner.lanes import CHORES
-from contimg.runner.ledger import Ledger, create_ledger, open_ledger, set_aside
-from contimg.runner.rebuild import rebuild
+from contimg.runner.ledger import Ledger, open_ledger
+from contimg.runner.rebuild import build
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ def recover(root: DataRoot, settings: Settings, keep: Callable[[], None]) -> Led
     ------
     OSError
         If something cannot be moved or removed now.
+    DiskFullError
+        If there is no room for the ledger; one that is whole stays as it is.
     """
     leftovers.kill_orphans(root)
     leftovers.sweep_staging(root, settings.staging.directory)
@@ -56,13 +58,11 @@ def whole_ledger(root: DataRoot, settings: Settings, keep: Callable[[], None]) -
         return open_ledger(root.ledger)
     except LedgerError as error:
         log.warning("%s", error)
-    aside = set_aside(root.ledger)
+    counts, aside = build(root, settings, keep)
     if aside:
         log.warning("%s: the damaged ledger was kept", aside)
-    ledger = create_ledger(root.ledger)
-    counts = rebuild(root, ledger, settings, keep)
     log.warning("ledger built from the files: %s", ", ".join(f"{count} {what}" for what, count in counts.items()))
-    return ledger
+    return open_ledger(root.ledger)
 
 
 def _close_calls(root: DataRoot, ledger: Ledger) -> None:

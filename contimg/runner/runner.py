@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from contimg.config import Settings, differences
-from contimg.errors import ContimgError
+from contimg.errors import ContimgError, LeaseError
 from contimg.paths import DataRoot
 from contimg.runner import leftovers
 from contimg.runner.alerting import Alerting, Moment
@@ -149,6 +149,11 @@ class Runner:
         """Do a step of a pass; what the world does (a full disk, a lost ledger, a file that is noise) ends the step.
 
         It does not end the runner: everything else goes on, and the heartbeat stops until the step works again.
+
+        Raises
+        ------
+        LeaseError
+            If the data root was lost.
         """
         try:
             step()
@@ -157,6 +162,8 @@ class Runner:
             log.error("ledger: %s", error)
             if lost(self._ledger, error):
                 self._mend(str(error))
+        except LeaseError:
+            raise
         except (OSError, ContimgError) as error:
             log.error("%s; tried again in the next pass", error)
         except (ValueError, KeyError, TypeError) as error:
@@ -164,7 +171,13 @@ class Runner:
         self._well = False
 
     def _mend(self, why: str) -> None:
-        """Build a ledger that was lost while running."""
+        """Build a ledger that was lost while running.
+
+        Raises
+        ------
+        LeaseError
+            If the data root was lost meanwhile.
+        """
         log.error("%s: the ledger is lost (%s); it is built from the files", self._root.ledger, why)
         with contextlib.suppress(sqlite3.Error):
             self._ledger.close()
@@ -173,6 +186,8 @@ class Runner:
             self._use(whole_ledger(self._root, self.settings, self._lease.keep))
             self._pool.note(self._ledger)
             self._scanner = Scanner(self._root, self._manifests)
+        except LeaseError:
+            raise
         except (sqlite3.Error, OSError, ContimgError) as error:
             log.error("the ledger cannot be built now: %s; tried again in the next pass", error)
 

@@ -16,21 +16,23 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from statistics import quantiles
 from typing import Any
 
 import psutil
+from small_disks import may_mount, small_disk, where_one_may_mount
 
 from contimg.paths import group_id
-from contimg.telescope.faults import Fault, FaultKind
+from contimg.telescope.faults import Fault as FileFault
+from contimg.telescope.faults import FaultKind
 from contimg.telescope.scenarios import transit_scenario
 from contimg.telescope.simulator import Naming, simulate
 
-from .site import CADENCE_S, RECOVERY_S, TINY, Site
+from .breakage import DISK_SIZE, FAILED, STAGING_SIZE, Breakage, Fault, Receiver
+from .figures import Figures, report
+from .site import CADENCE_S, TINY, Site
 
 CYCLE_S = (CADENCE_S,) * 9 + (605.0, 412.0)
 """Steps from group to group: ten at the cadence, a gap, one, a gap."""
@@ -39,6 +41,10 @@ SPREADS_S = ((0.91, 1.0), (0.08, 18.0), (0.01, 82.0))
 """Spread of a group's names (s), with how often it is so."""
 RESTART_S = 5.0
 """What `RestartSec` of the unit says."""
+LONGEST_S = 1800.0
+"""What is not over so long (s) after all work has ended never will be."""
+SENDER_WAITS_S = 30.0
+"""After this long (s) the correlator sends a file again that there was no room for."""
 
 
 @dataclass
@@ -50,19 +56,6 @@ class Arrival:
     """When its last file is there (s after the beginning)."""
     files: list[Path]
     usable: bool = True
-
-
-@dataclass
-class Figures:
-    """What is measured on the way."""
-
-    faults: list[dict[str, Any]] = field(default_factory=list)
-    queue: list[int] = field(default_factory=list)
-    arrived: dict[str, float] = field(default_factory=dict)
-    imaged: dict[str, float] = field(default_factory=dict)
-    down_s: float = 0.0
-    cpu: list[float] = field(default_factory=list)
-    memory: list[float] = field(default_factory=list)
 
 
 def prepare(folder: Path, hours: float, chance: random.Random) -> tuple[datetime, list[Arrival]]:
@@ -85,7 +78,7 @@ def prepare(folder: Path, hours: float, chance: random.Random) -> tuple[datetime
         place = folder / f"{number:04d}"
         faults = []
         if number != 2 and chance.random() < INCOMPLETE_SHARE:
-            faults.append(Fault(FaultKind.MISSING, 0, tuple(chance.sample(range(16), chance.randint(1, 6)))))
+            faults.append(FileFault(FaultKind.MISSING, 0, tuple(chance.sample(range(16), chance.randint(1, 6)))))
         spread = chance.choices([s for _, s in SPREADS_S], [share for share, _ in SPREADS_S])[0]
         simulate(
             place,
@@ -109,39 +102,54 @@ def prepare(folder: Path, hours: float, chance: random.Random) -> tuple[datetime
 class Soak:
     """The stream, the faults, and what is measured."""
 
-    def __init__(self, place: Site, arrivals: list[Arrival], chance: random.Random, fault_every_s: float) -> None:
+    def __init__(
+        self, place: Site, arrivals: list[Arrival], breakage: Breakage, chance: random.Random, fault_every_s: float
+    ) -> None:
         self.place = place
         self.arrivals = arrivals
+        self.breakage = breakage
         self.chance = chance
         self.fault_every_s = fault_every_s
-        self.figures = Figures()
+        self.figures = Figures(json.loads((place.folder / "clock.json").read_text())[1])
         self.late: list[tuple[float, Path]] = []
-        self.stopped: list[psutil.Process] = []
         self.dead_since: float | None = None
-        self.recovering: list[dict[str, Any]] = []
+        self.lasting: Fault | None = None
+        self.recovering: list[Fault] = []
 
     def run(self) -> None:
         """Let the stream pass, then wait until all has ended."""
-        place, began = self.place, json.loads((self.place.folder / "clock.json").read_text())[1]
+        place, breakage, began = self.place, self.breakage, self.figures.began
         place.start()
         todo = list(self.arrivals)
-        next_fault = began + self.chance.expovariate(1 / self.fault_every_s)
-        deadline = None
+        next_fault = began + todo[0].at + self.chance.expovariate(1 / self.fault_every_s)
+        deadline = ended = None
         while True:
-            now = place.clock.now()
+            now = breakage.now
             while todo and began + todo[0].at <= now:
                 self._arrive(todo.pop(0), now)
-            for due, path in [late for late in self.late if late[0] <= now]:
-                place.arrive(path)
-                self.late.remove((due, path))
-            if todo and now >= next_fault:
-                self._break(now)
-                next_fault = now + self.chance.expovariate(1 / self.fault_every_s)
+            for late in [late for late in self.late if late[0] <= now]:
+                self.late.remove(late)
+                self._bring(late[1], now)
+            if self.lasting and now >= self.lasting.until:
+                self._relieve(self.lasting)
+            elif breakage.clock_due and now >= breakage.clock_due:
+                self._note(breakage.clock_on())
+            elif (
+                now >= next_fault
+                and not (self.lasting or breakage.clock_due)
+                and (todo or not (breakage.shown_all or self._ended()))
+            ):
+                fault = breakage.strike()
+                if fault:
+                    self._note(fault)
+                    next_fault = now + self.chance.expovariate(1 / self.fault_every_s)
             self._keep_alive(now)
             self._measure(now)
-            if not todo and not self.late:
+            if not todo and not self.late and not self.lasting and not breakage.clock_due:
                 deadline = deadline or now + 4 * 3600
-                if self._ended() or now > deadline:
+                ended = ended or (now if self._ended() else None)
+                if (ended and (not self.recovering or now > ended + LONGEST_S)) or now > deadline:
+                    self.figures.ended = now
                     return
             time.sleep(0.25)
 
@@ -149,8 +157,42 @@ class Soak:
         files = list(arrival.files)
         if len(files) == 16 and self.chance.random() < 0.05:  # a subband that comes after its group was closed
             self.late.append((now + self.chance.uniform(60, 1200), files.pop(self.chance.randrange(16))))
-        self.place.arrive(*files)
-        self.figures.arrived[arrival.name] = self.place.clock.now()
+        for path in files:
+            self._bring(path, now)
+        self.figures.arrived[arrival.name] = now
+
+    def _bring(self, path: Path, now: float) -> None:
+        """Let a file arrive; while the disk is full its sender tries again."""
+        try:
+            self.place.arrive(path)
+        except OSError:
+            self.late.append((now + SENDER_WAITS_S, path))
+
+    def _note(self, fault: Fault) -> None:
+        """A fault has begun."""
+        print(
+            f"{datetime.fromtimestamp(fault.at):%H:%M:%S}  {fault.kind} {' '.join(sorted(fault.groups))}", flush=True
+        )
+        self.figures.faults.append(fault)
+        if fault.undo:
+            self.lasting = fault
+        elif fault.transient:
+            self._watch(fault)
+
+    def _relieve(self, fault: Fault) -> None:
+        """The cause of a fault is removed."""
+        assert fault.undo
+        fault.undo()
+        self.lasting = None
+        fault.until = self.breakage.now
+        fault.groups = {name for (name,) in self.place.rows(FAILED)}
+        print(f"          {fault.kind}: ended, with {len(fault.groups)} groups that failed", flush=True)
+        self._watch(fault)
+
+    def _watch(self, fault: Fault) -> None:
+        fault.until = fault.until or fault.at
+        fault.calls = {pid for (pid,) in self.place.rows("SELECT pid FROM calls")}
+        self.recovering.append(fault)
 
     def _keep_alive(self, now: float) -> None:
         """What systemd does."""
@@ -163,100 +205,34 @@ class Soak:
             self.dead_since = None
             self.place.start()
 
-    # Faults
-
-    def _break(self, now: float) -> None:
-        faults: list[Callable[[], str | None]] = [
-            self._kill_runner,
-            self._kill_job,
-            self._kill_job,
-            self._stop_job,
-            self._spoil_ledger,
-            self._foreign_file,
-        ]
-        kind = self.chance.choice(faults)
-        group = kind()
-        if group is None:
-            return
-        fault = {"kind": kind.__name__.strip("_"), "at": now, "group": group, "recovered_s": None}
-        fault["calls"] = [pid for (pid,) in self.place.rows("SELECT pid FROM calls")]
-        print(f"{datetime.fromtimestamp(now):%H:%M:%S}  {fault['kind']} {group}", flush=True)
-        self.figures.faults.append(fault)
-        self.recovering.append(fault)
-
-    def _kill_runner(self) -> str | None:
-        if self.place.process is None or self.place.process.poll() is not None:
-            return None
-        self.place.process.kill()
-        return ""
-
-    def _job(self) -> dict[str, Any] | None:
-        rules = ["convert", "image", "solve", "detect", "mosaic"]
-        self.chance.shuffle(rules)
-        return next((record for rule in rules if (record := self.place.job(rule))), None)
-
-    def _kill_job(self) -> str | None:
-        record = self._job()
-        if record is None:
-            return None
-        with contextlib.suppress(psutil.Error):
-            family = [psutil.Process(record["pid"]), *psutil.Process(record["pid"]).children(recursive=True)]
-            for process in family[: self.chance.randint(1, 2)]:
-                process.kill()
-        return str(record["group"])
-
-    def _stop_job(self) -> str | None:
-        record = self._job()
-        if record is None:
-            return None
-        with contextlib.suppress(psutil.Error):
-            supervisor = psutil.Process(record["pid"])
-            for process in (supervisor, *supervisor.children(recursive=True)):
-                process.suspend()
-        return str(record["group"])
-
-    def _spoil_ledger(self) -> str | None:
-        path = self.place.root.ledger
-        how = self.chance.choice(("delete", "truncate", "noise"))
-        with contextlib.suppress(FileNotFoundError):
-            if how == "delete":
-                path.unlink()
-            elif how == "truncate":
-                os.truncate(path, path.stat().st_size // 2)
-            else:
-                with path.open("r+b") as file:
-                    file.write(os.urandom(path.stat().st_size))
-        return ""
-
-    def _foreign_file(self) -> str | None:
-        """A file that is no UVH5 under the name of one."""
-        moment = datetime(2026, 1, 1) + timedelta(seconds=self.chance.randrange(86400))
-        path = self.place.folder / f"{moment:%Y-%m-%dT%H:%M:%S}_sb07.hdf5"
-        path.write_bytes(self.chance.randbytes(3000))
-        self.place.arrive(path)
-        return None
-
     # Measuring
 
     def _measure(self, now: float) -> None:
         rows = self.place.rows("SELECT name, stage, state FROM groups WHERE state IN ('due', 'collecting')")
-        self.figures.queue.append(sum(state == "due" for _, _, state in rows))
-        self.figures.cpu.append(psutil.cpu_percent())
-        self.figures.memory.append(psutil.virtual_memory().percent)
+        figures = self.figures
+        figures.queue.append(sum(state == "due" for _, _, state in rows))
+        figures.cpu.append(psutil.cpu_percent())
+        figures.memory.append(psutil.virtual_memory().percent)
+        process = self.place.process
+        alive = process is not None and process.poll() is None
+        if process and alive:
+            with contextlib.suppress(psutil.Error):
+                moved = psutil.Process(process.pid).io_counters()
+                figures.moved[process.pid] = (moved.read_chars, moved.write_chars)
         calls = self.place.rows("SELECT pid, units FROM calls")
         states = self.place.states()
         for name, state in states.items():
             if state == "done":
-                self.figures.imaged.setdefault(name, now)
+                figures.imaged.setdefault(name, now)
+        working = any(state == "due" and stage != "image" for _, stage, state in rows)
+        idle = alive and bool(states) and not calls and not working
         for fault in list(self.recovering):
-            resumed = any(pid not in fault["calls"] and fault["group"] in units for pid, units in calls)
-            idle = bool(states) and not calls and self.place.process is not None and self.place.process.poll() is None
-            nothing = not fault["group"] and idle and all(stage == "image" for _, stage, _ in rows)
-            if resumed or nothing or states.get(fault["group"]) == "done":
-                fault["recovered_s"] = now - fault["at"]
-                print(
-                    f"          {fault['kind']} {fault['group']}: over after {fault['recovered_s']:.0f} s", flush=True
-                )
+            new = {unit for pid, units in calls if pid not in fault.calls for unit in json.loads(units)}
+            hit = bool(fault.groups)
+            fault.groups -= new | {name for name, state in states.items() if state in ("done", "quarantined")}
+            if not fault.groups and (hit or new or idle) and fault.over():
+                fault.recovered_s = max(now - fault.until, 0.0)
+                print(f"          {fault.kind}: over after {fault.recovered_s:.0f} s", flush=True)
                 self.recovering.remove(fault)
 
     def _ended(self) -> bool:
@@ -270,60 +246,38 @@ class Soak:
         )
 
 
-def report(soak: Soak) -> dict[str, Any]:
-    """The figures of the run."""
-    place, figures = soak.place, soak.figures
-    rows = place.rows("SELECT name, state, age_hours FROM groups")
-    usable = {arrival.name for arrival in soak.arrivals if arrival.usable}
-    done = {row[0]: row for row in rows if row[1] == "done"}
-    waited = {name for (name,) in place.rows("SELECT DISTINCT unit FROM attempts WHERE rule = 'calibration'")}
-    latencies = sorted(
-        figures.imaged[name] - figures.arrived[name]
-        for name in done
-        if name in figures.arrived and name not in waited
-    )
-    times = sorted(fault["recovered_s"] for fault in figures.faults if fault["recovered_s"] is not None)
+SETTINGS: dict[str, dict[str, Any]] = {
+    "limits": {"convert_minutes": 1, "solve_minutes": 2, "image_minutes": 2, "mosaic_minutes": 2},
+    "runner": {"stuck_minutes": 0.2, "mosaic_deadline_minutes": 60},
+    "mosaic": {"window_minutes": 20},
+    "retention": {"every_minutes": 10**6},
+    "backup": {"every_hours": 10**6},
+}
 
-    def success(rule: str) -> float | None:
-        tried = place.rows(
-            f"SELECT count(*), sum(outcome = 'ok') FROM attempts WHERE rule = '{rule}' AND counts"  # noqa: S608
-            " AND error_class NOT IN ('missing_calibration', 'died', 'timeout_killed')"
-        )[0]
-        return round(100 * tried[1] / tried[0], 2) if tried[0] else None
 
-    def percentile(values: list[float], share: int) -> float | None:
-        if len(values) < 2:
-            return round(values[0], 1) if values else None
-        return round(quantiles(values, n=100, method="inclusive")[share - 1], 1)
-
-    books = place.books()
-    lost = sorted(usable - done.keys() - {row[0] for row in rows if row[1] == "quarantined"})
-    whole_s = place.clock.now() - json.loads((place.folder / "clock.json").read_text())[1]
-    return {
-        "groups": len(soak.arrivals),
-        "usable groups": len(usable),
-        "zero-touch (%)": round(100 * len(usable & done.keys()) / len(usable), 2),
-        "faults": len(figures.faults),
-        "recovery, median (s)": percentile(times, 50),
-        "recovery, longest (s)": round(times[-1], 1) if times else None,
-        "recovery under 5 min (%)": round(100 * sum(t < RECOVERY_S for t in times) / len(times), 1)
-        if times
-        else None,
-        "with caltables within 6 h (%)": round(
-            100 * sum((row[2] or 99) <= 6 for row in done.values()) / max(len(done), 1), 1
-        ),
-        "conversion success, killed jobs apart (%)": success("convert"),
-        "imaging success, killed jobs apart (%)": success("image"),
-        "uptime (%)": round(100 * (1 - figures.down_s / whole_s), 2),
-        "arrival to image, median (s)": percentile(latencies, 50),
-        "arrival to image, p95 (s)": percentile(latencies, 95),
-        "queue, median": percentile([float(n) for n in figures.queue], 50),
-        "queue, longest": max(figures.queue, default=0),
-        "CPU (%)": round(sum(figures.cpu) / len(figures.cpu), 1),
-        "memory (%)": round(sum(figures.memory) / len(figures.memory), 1),
-        "not recovered": [fault for fault in figures.faults if fault["recovered_s"] is None],
-        "losses": lost + books.problems,
-    }
+def soaked(folder: Path, hours: float, rate: float, fault_every_s: float, seed: int) -> dict[str, Any]:
+    """Run a soak in a folder; returns its figures."""
+    chance = random.Random(seed)
+    start, arrivals = prepare(folder / "stream", hours, chance)
+    receiver = Receiver()
+    staging = folder / "staging"
+    with (
+        contextlib.closing(receiver),
+        small_disk(folder / "site" / "data", DISK_SIZE),
+        small_disk(staging, STAGING_SIZE),
+    ):
+        settings = {**SETTINGS, "alerts": receiver.settings, "staging": {"directory": str(staging)}}
+        place = Site(folder / "site", rate, start.timestamp(), **settings)
+        try:
+            soak = Soak(place, arrivals, Breakage(place, staging, receiver, chance), chance, fault_every_s)
+            soak.run()
+            usable = [arrival.name for arrival in arrivals if arrival.usable]
+            return {"seed": seed, **report(place, soak.figures, [arrival.name for arrival in arrivals], usable)}
+        finally:
+            place.close()
+            shutil.copytree(
+                place.root.root, folder / "kept", ignore=shutil.ignore_patterns("*.ms", "*.hdf5", "*.fits")
+            )
 
 
 def main() -> int:
@@ -337,31 +291,25 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--out", type=Path, default=Path("build/soak.json"))
     options = parser.parse_args()
+    if not may_mount():
+        if os.geteuid():
+            where_one_may_mount("-m", "faults.soak", *sys.argv[1:])
+        parser.error("the disks that it fills have to be mounted, and this process may not")
     print(f"seed {options.seed}", flush=True)
-    chance = random.Random(options.seed)
     folder = Path(tempfile.mkdtemp(prefix="contimg-soak-"))
-    start, arrivals = prepare(folder / "stream", options.hours, chance)
-    settings: dict[str, dict[str, Any]] = {
-        "limits": {"convert_minutes": 1, "solve_minutes": 2, "image_minutes": 2, "mosaic_minutes": 2},
-        "runner": {"stuck_minutes": 0.2, "mosaic_deadline_minutes": 60},
-        "retention": {"every_minutes": 10**6},
-        "backup": {"every_hours": 10**6},
-    }
-    place = Site(folder / "site", options.rate, start.timestamp(), **settings)
-    try:
-        soak = Soak(place, arrivals, chance, options.fault_every)
-        soak.run()
-        figures = {"seed": options.seed, **report(soak)}
-    finally:
-        place.close()
+    figures = soaked(folder, options.hours, options.rate, options.fault_every, options.seed)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(figures, indent=1) + "\n")
     for name, value in figures.items():
-        print(f"{name:45} {len(value) if isinstance(value, list) else value}")
+        if isinstance(value, dict):
+            for kind, said in value.items():
+                print(f"{name + ': ' + kind:45} {said}")
+        else:
+            print(f"{name:45} {len(value) if isinstance(value, list) else value}")
     for problem in figures["losses"]:
         print(f"LOST: {problem}")
-    for fault in figures["not recovered"]:
-        print(f"NOT RECOVERED: {fault}")
+    for kind in figures["not recovered"]:
+        print(f"NOT RECOVERED: {kind}")
     if figures["losses"] or figures["not recovered"]:
         print(f"kept for a look: {folder}")
         return 1

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from small_disks import mounted, small_disk
+from small_disks import fill, mounted, small_disk
 
+from .breakage import Receiver
 from .site import site
 
 pytestmark = [pytest.mark.slow, pytest.mark.mounts]
@@ -51,6 +52,52 @@ def test_a_disk_without_room_for_more_starts_nothing(tmp_path: Path, raw: list[l
         ballast.unlink()
         place.assert_resumes()
         place.assert_converted(1)
+
+
+@pytest.mark.parametrize("room", [0, 8192], ids=["for nothing", "for a lease, not for a ledger"])
+def test_a_start_on_a_full_disk_waits_and_says_so(tmp_path: Path, raw: list[list[Path]], room: int) -> None:
+    receiver = Receiver()
+    with (
+        contextlib.closing(receiver),
+        small_disk(tmp_path / "data", "600m") as disk,
+        site(tmp_path, alerts=receiver.settings) as place,
+    ):
+        place.arrive(*raw[TARGET])
+        place.start()
+        place.assert_converted(1)
+        tried = place.rows("SELECT unit, rule, number FROM attempts")
+        place.stop()
+        ballast = fill(disk)
+        os.truncate(ballast, ballast.stat().st_size - room)
+        receiver.titles.clear()
+        place.start()
+        place.until(lambda: "contimg critical: disk_full" in receiver.titles)
+        time.sleep(6)
+        assert place.said().count("there is no room for a runner") == 1
+        ballast.unlink()
+        running = place.log.read_text().count("running on")
+        place.until(lambda: place.log.read_text().count("running on") > running)
+        assert place.rows("SELECT unit, rule, number FROM attempts") == tried
+        assert place.log.read_text().count("ledger built from the files") == 1  # the first of all
+        assert receiver.titles.count("contimg critical: disk_full") == 1
+        assert place.books().problems == []
+
+
+def test_a_disk_that_is_full_for_longer_than_a_lease_lasts(tmp_path: Path, raw: list[list[Path]]) -> None:
+    """The runner keeps its lease, and another one does not get it."""
+    settings = {"lease_seconds": 10, "poll_seconds": 5}
+    with small_disk(tmp_path / "data", "600m") as disk, site(tmp_path, runner=settings) as place:
+        place.start()
+        place.until(lambda: "running on" in place.said())
+        lease = place.root.state / "lease" / "00000001.json"
+        ballast = fill(disk)
+        filled = lease.stat().st_mtime
+        time.sleep(12)
+        assert lease.stat().st_mtime > filled + 10
+        ballast.unlink()
+        place.arrive(*raw[TARGET])
+        place.assert_converted(1)
+        assert place.books().problems == []
 
 
 def test_an_output_folder_that_is_read_only(tmp_path: Path, raw: list[list[Path]]) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import json
-import os
 import signal
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,25 +12,12 @@ from typing import Any
 
 import pytest
 
+from .breakage import spoil
 from .site import RECOVERY_S, Site, site
 
 pytestmark = pytest.mark.slow
 
 DETECTED = "SELECT * FROM groups WHERE stage = 'convert'"
-
-
-def spoil(place: Site, how: str) -> None:
-    path = place.root.ledger
-    with contextlib.closing(sqlite3.connect(path)) as connection:  # so that the file itself is what is needed
-        place.until(lambda: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
-    if how == "deleted":
-        path.unlink()
-    elif how == "truncated":
-        os.truncate(path, path.stat().st_size // 3)
-    else:
-        size = path.stat().st_size
-        with path.open("r+b") as file:
-            file.write(os.urandom(size))
 
 
 def told(place: Site) -> list[Any]:

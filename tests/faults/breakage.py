@@ -1,0 +1,299 @@
+"""Faults at random, each kind once before any twice: processes, the ledger, files, disks, channels, the clock."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import random
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+from small_disks import read_only, resize, used
+
+from .site import Site
+
+STAGING_SIZE, DISK_SIZE = "64m", "3g"
+LASTS_S = (60.0, 180.0)
+"""How long (simulated s) what does not pass by itself lasts."""
+CLOCK_STEP_S = -3600.0
+OUTPUTS = ("ms", "calibration", "images", "mosaics")
+FAILED = "SELECT name FROM groups WHERE state = 'due' AND error_class NOT IN ('', 'missing_calibration')"
+"""Groups that wait after a failure."""
+OR_COLLECTING = "UNION SELECT name FROM groups WHERE state = 'collecting'"
+
+
+@dataclass
+class Fault:
+    """Something that was broken."""
+
+    kind: str
+    at: float
+    """When (simulated s)."""
+    groups: set[str] = field(default_factory=set)
+    """Those that it hit and that have not been taken up since."""
+    undo: Callable[[], None] | None = None
+    """Removes the cause, if that does not pass by itself."""
+    until: float = 0.0
+    """When the cause is removed."""
+    transient: bool = True
+    """Whether it is to be recovered from."""
+    over: Callable[[], Any] = lambda: True
+    """What has to hold, besides work that goes on, before it is over."""
+    calls: set[int] = field(default_factory=set)
+    """What ran when its cause was gone."""
+    recovered_s: float | None = None
+    """From when the cause was gone until it was over (simulated s)."""
+
+
+class Receiver:
+    """A webhook and a heartbeat's address that can be dead."""
+
+    def __init__(self) -> None:
+        self.dead = False
+        self.beats = 0
+        self.titles: list[str] = []
+        """Of the messages that it took."""
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self._answers():
+                    receiver.titles.append(message["title"])
+
+            def do_GET(self) -> None:
+                receiver.beats += self._answers()
+
+            def _answers(self) -> bool:
+                if receiver.dead:
+                    self.close_connection = True
+                    return False
+                self.send_response(200)
+                self.end_headers()
+                return True
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What makes a runner tell it everything."""
+        url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        return {
+            "level": "info",
+            "webhook": f"{url}/hook",
+            "heartbeat_url": f"{url}/alive",
+            "heartbeat_minutes": 1,
+            "timeout_seconds": 5,
+        }
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def spoil(place: Site, how: str) -> None:
+    """Delete the ledger of a site that runs, cut it off, or fill it with noise."""
+    path = place.root.ledger
+    with contextlib.closing(sqlite3.connect(path)) as connection:  # so that the file itself is what is needed
+        place.until(lambda: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+    if how == "deleted":
+        path.unlink()
+    elif how == "truncated":
+        os.truncate(path, path.stat().st_size // 3)
+    else:
+        size = path.stat().st_size
+        with path.open("r+b") as file:
+            file.write(os.urandom(size))
+
+
+class Breakage:
+    """Breaks a site whose data root is a small disk, with another one for its staging."""
+
+    def __init__(self, place: Site, staging: Path, receiver: Receiver, chance: random.Random) -> None:
+        self._place = place
+        self._staging = staging
+        self._receiver = receiver
+        self._chance = chance
+        self._todo: list[Callable[[], Fault | None]] = []
+        self._rounds = 0
+        self._clock_offset_s = 0.0
+        self.clock_due: float | None = None
+        """When the clock, which is wrong, is set right (simulated s); None while it is right."""
+
+    @property
+    def now(self) -> float:
+        """The true time (simulated s)."""
+        return self._place.clock.now() - self._clock_offset_s
+
+    def strike(self) -> Fault | None:
+        """Break the next kind of thing that can be broken now."""
+        if not self._todo:
+            self._rounds += 1
+            self._todo = list(self.kinds.values())
+            self._chance.shuffle(self._todo)
+        for kind in self._todo:
+            fault = kind()
+            if fault:
+                self._todo.remove(kind)
+                return fault
+        return None
+
+    @property
+    def shown_all(self) -> bool:
+        """Whether each kind has come."""
+        return self._rounds > 1 or (self._rounds == 1 and not self._todo)
+
+    @property
+    def kinds(self) -> dict[str, Callable[[], Fault | None]]:
+        """What can be broken."""
+        return {
+            "the runner killed": self._kill_runner,
+            "a job killed": self._kill_job,
+            "a job stopped": self._stop_job,
+            "the ledger spoiled": self._spoil_ledger,
+            "a foreign file": self._foreign_file,
+            "the data disk full": self._fill_disk,
+            "the tmpfs full": self._fill_staging,
+            "an output folder read-only": self._read_only,
+            "a dead channel": self._dead_channel,
+            "the clock put back": self._clock_back,
+        }
+
+    def _beyond(self, words: str) -> Callable[[], bool]:
+        """Whether the runner has said something once more than by now."""
+        before = self._place.log.read_text(errors="replace").count(words)
+        return lambda: self._place.log.read_text(errors="replace").count(words) > before
+
+    def _works(self) -> bool:
+        return bool(self._place.rows("SELECT pid FROM calls"))
+
+    def _lasting(self, kind: str, undo: Callable[[], None], over: Callable[[], Any] = lambda: True) -> Fault:
+        now = self.now
+        return Fault(kind, now, undo=undo, until=now + self._chance.uniform(*LASTS_S), over=over)
+
+    # Processes
+
+    def _kill_runner(self) -> Fault | None:
+        process = self._place.process
+        if process is None or process.poll() is not None:
+            return None
+        process.kill()
+        return Fault("the runner killed", self.now, over=self._beyond("running on"))
+
+    def _job(self) -> dict[str, Any] | None:
+        rules = ["convert", "image", "solve", "detect", "mosaic"]
+        self._chance.shuffle(rules)
+        return next((record for rule in rules if (record := self._place.job(rule))), None)
+
+    def _kill_job(self) -> Fault | None:
+        record = self._job()
+        if record is None:
+            return None
+        with contextlib.suppress(psutil.Error):
+            family = [psutil.Process(record["pid"]), *psutil.Process(record["pid"]).children(recursive=True)]
+            for process in family[: self._chance.randint(1, 2)]:
+                process.kill()
+        return Fault("a job killed", self.now, {str(record["group"])})
+
+    def _stop_job(self) -> Fault | None:
+        record = self._job()
+        if record is None:
+            return None
+        with contextlib.suppress(psutil.Error):
+            supervisor = psutil.Process(record["pid"])
+            for process in (supervisor, *supervisor.children(recursive=True)):
+                process.suspend()
+        return Fault("a job stopped", self.now, {str(record["group"])})
+
+    # Files
+
+    def _spoil_ledger(self) -> Fault | None:
+        process, before = self._place.process, self._place.states()
+        if not before or process is None or process.poll() is not None:
+            return None
+        spoil(self._place, self._chance.choice(("deleted", "truncated", "noise")))
+        built = self._beyond("ledger built from the files")
+        return Fault(
+            "the ledger spoiled", self.now, over=lambda: built() and self._place.states().keys() >= before.keys()
+        )
+
+    def _foreign_file(self) -> Fault | None:
+        """A file that is no UVH5 under the name of one: it stays what it is."""
+        moment = datetime(2026, 1, 1) + timedelta(seconds=self._chance.randrange(86400))
+        path = self._place.folder / f"{moment:%Y-%m-%dT%H:%M:%S}_sb07.hdf5"
+        path.write_bytes(self._chance.randbytes(3000))
+        self._place.arrive(path)
+        return Fault("a foreign file", self.now, transient=False)
+
+    # Disks
+
+    def _fill_disk(self) -> Fault | None:
+        return self._full("the data disk full", self._place.root.root, DISK_SIZE)
+
+    def _fill_staging(self) -> Fault | None:
+        return self._full("the tmpfs full", self._staging, STAGING_SIZE)
+
+    def _full(self, kind: str, disk: Path, size: str) -> Fault | None:
+        if not self._works():
+            return None
+        try:
+            resize(disk, str(max(used(disk), 4096)))
+        except OSError:  # somebody has just written
+            return None
+        return self._lasting(kind, lambda: resize(disk, size))
+
+    def _read_only(self) -> Fault | None:
+        folders = [self._place.root.root / name for name in OUTPUTS]
+        there = [folder for folder in folders if folder.is_dir()]
+        if not there or not self._works():
+            return None
+        stack = contextlib.ExitStack()
+        stack.enter_context(read_only(self._chance.choice(there)))
+        return self._lasting("an output folder read-only", stack.close)
+
+    # Surroundings
+
+    def _dead_channel(self) -> Fault | None:
+        self._receiver.dead = True
+        heard: list[float] = []
+
+        def back() -> None:
+            self._receiver.dead = False
+            heard[:] = [self._receiver.beats, self._place.clock.now()]
+
+        def over() -> bool:
+            waiting = self._place.rows(
+                f"SELECT count(*) FROM messages WHERE sent IS NULL AND due <= {heard[1]}"  # noqa: S608
+            )
+            return self._receiver.beats > heard[0] and waiting == [(0,)]
+
+        return self._lasting("a dead channel", back, over)
+
+    def _clock_back(self) -> Fault | None:
+        self.clock_due = self.now + self._chance.uniform(*LASTS_S)
+        return self._put_clock("the clock put back", CLOCK_STEP_S)
+
+    def clock_on(self) -> Fault:
+        """Set the clock right."""
+        self.clock_due = None
+        return self._put_clock("the clock put on again", 0.0)
+
+    def _put_clock(self, kind: str, offset_s: float) -> Fault:
+        """Put the clock; what waits for a time must not wait longer for it."""
+        self._clock_offset_s = offset_s
+        self._place.clock.put(offset_s)
+        waiting = self._place.rows(f"{FAILED} {OR_COLLECTING}")
+        return Fault(kind, self.now, {name for (name,) in waiting})
