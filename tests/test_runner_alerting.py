@@ -84,10 +84,9 @@ class Watched:
             self.tick(step_s)
             time.sleep(0.02)
 
-    def tell(self, kind: str) -> None:
-        self.alerting.tell(
-            Moment(self.played.ledger, self.played.settings, self.now), [Event(kind, "x", "something happened")]
-        )
+    def tell(self, kind: str, *texts: str) -> None:
+        events = [Event(kind, "x", text) for text in texts or ("something happened",)]
+        self.alerting.tell(Moment(self.played.ledger, self.played.settings, self.now), events)
 
     def rows(self, sql: str) -> list[Any]:
         return [tuple(row) for row in self.played.ledger.rows(sql)]
@@ -138,9 +137,52 @@ def test_what_is_critical_is_sent_before_what_waits(tmp_path: Path, web) -> None
     watched = Watched(tmp_path, webhook=f"{url}/hook", thresholds={"disk_free_gb": {}})
     for _ in range(60):
         watched.tell("quarantined")
+        watched.now += 1800
     watched.tick(held=True)
     watched.until(lambda: len(got) >= 20)
     assert "critical: workflow_held" in got[0]["title"]
+
+
+def test_a_storm_is_told_at_once_and_then_in_one_message(tmp_path: Path, web) -> None:
+    url, got = web
+    watched = Watched(tmp_path, webhook=f"{url}/hook", thresholds={"disk_free_gb": {}})
+    watched.tell("quarantined", *(f"group {number}" for number in range(300)))
+    watched.tell("failed", "mosaic")
+    watched.until(lambda: len(got) == 2)
+    assert titles(got) == ["contimg warning: quarantined", "contimg warning: making_failed"]
+    assert got[0]["message"].startswith("group 0\n(")
+    watched.now += 600
+    watched.tell("quarantined", *(f"group {number}" for number in range(300, 500)))
+    watched.tick()
+    assert watched.rows("SELECT count(*) FROM messages WHERE sent IS NULL AND due > 0") == [(1,)]
+    watched.now += 301
+    watched.until(lambda: len(got) == 3)
+    assert got[2]["title"] == "contimg warning: quarantined (499)"
+    assert got[2]["message"].startswith("group 1\ngroup 2\ngroup 3\ngroup 4\ngroup 5\n… and 494 more: ")
+    assert watched.rows("SELECT count(*) FROM alerts WHERE condition = 'quarantined'") == [(500,)]
+    watched.now += 60
+    watched.tell("quarantined", "group 500")
+    watched.tick(600)
+    assert watched.rows("SELECT count(*) FROM messages WHERE sent IS NULL") == [(1,)]  # not yet
+    watched.tick(300)
+    watched.until(lambda: len(got) == 4)
+    watched.now += 3600
+    watched.tell("quarantined", "group 501")
+    watched.until(lambda: len(got) == 5)
+    assert got[4]["message"].startswith("group 501\n(")
+
+
+def test_what_happens_while_a_channel_is_down_does_not_pile_up(tmp_path: Path, web) -> None:
+    url, got = web
+    watched = Watched(tmp_path, webhook=f"{url}/broken", thresholds={"disk_free_gb": {}})
+    watched.tell("quarantined", "group 0")
+    watched.until(lambda: watched.rows("SELECT tries FROM messages") == [(1,)])
+    watched.tell("quarantined", *(f"group {number}" for number in range(1, 100)))
+    assert watched.rows("SELECT gathered, sent FROM messages") == [(100, None)]
+    watched.change(webhook=f"{url}/hook")
+    watched.tick(31)
+    watched.until(lambda: len(got) == 2)
+    assert got[1]["title"] == "contimg warning: quarantined (100)"
 
 
 def test_parameters_of_a_webhook_reach_it(tmp_path: Path, web) -> None:

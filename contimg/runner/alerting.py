@@ -27,9 +27,14 @@ _CALM_S = 300.0
 _API_S = 60.0
 _WELL_S = 60.0
 """After this long without a failing pass they work again (s)."""
+_GATHERED_S = 900.0
+"""What happens again within this time (s) is told in one message."""
+_SHOWN = 5
+"""So many of what such a message tells of are told in full."""
 _AT_ONCE = 20
 """Messages of one errand."""
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 30.0, 1800.0
+_PUT = "INSERT INTO messages (channel, severity, title, body, created, due) VALUES (?, ?, ?, ?, ?, ?)"
 _API, _HEARTBEAT = "api", "heartbeat"
 
 
@@ -56,7 +61,7 @@ class Alerting:
         self._queued = False
 
     def tell(self, moment: Moment, events: Iterable[Event]) -> None:
-        """Store what happened once, and have it sent."""
+        """Store what happened once, and have it sent: the first of a kind at once, what follows it soon together."""
         for event in events:
             condition, severity = alerts.EVENTS[event.kind]
             now = moment.now
@@ -65,7 +70,7 @@ class Alerting:
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 *(condition, event.subject, severity, event.text, now, now, now, now),
             )
-            self._queue(moment, severity, f"{severity}: {condition}", event.text)
+            self._gather(moment, severity, f"{severity}: {condition}", event.text)
 
     def tick(self, moment: Moment, *, held: bool, well: bool) -> None:
         """Judge and send what is due.
@@ -168,13 +173,28 @@ class Alerting:
 
     def _queue(self, moment: Moment, severity: Severity, title: str, body: str) -> None:
         """Put a message on the way to every channel that wants it."""
-        where = f"{socket.gethostname()}, {self._root.root}"
         for target in channels.targets(moment.settings.alerts):
             if target.wants(severity):
-                moment.ledger.write(
-                    "INSERT INTO messages (channel, severity, title, body, created, due) VALUES (?, ?, ?, ?, ?, ?)",
-                    *(target.name, severity, f"contimg {title}", f"{body}\n({where})", moment.now, moment.now),
+                moment.ledger.write(_PUT, target.name, severity, title, body, moment.now, moment.now)
+
+    def _gather(self, moment: Moment, severity: Severity, title: str, body: str) -> None:
+        """The same, together with what else waits there under that title, and not before its time."""
+        for target in channels.targets(moment.settings.alerts):
+            if not target.wants(severity):
+                continue
+            joined = moment.ledger.write(
+                "UPDATE messages SET gathered = gathered + 1,"
+                " body = CASE WHEN gathered < ? THEN body || char(10) || ? ELSE body END"
+                " WHERE channel = ? AND title = ? AND sent IS NULL AND due > ?",
+                *(_SHOWN, body, target.name, title, moment.now),
+            )
+            if not joined:
+                last = moment.ledger.value(
+                    "SELECT max(due) FROM messages WHERE channel = ? AND title = ? AND created > ?",
+                    *(target.name, title, moment.now - 2 * _GATHERED_S),
                 )
+                due = moment.now if last is None else max(moment.now, min(last, moment.now) + _GATHERED_S)
+                moment.ledger.write(_PUT, target.name, severity, title, body, moment.now, due)
 
     def _drop_undeliverable(self, moment: Moment) -> None:
         """Forget what waits for channels that the settings name no more."""
@@ -192,13 +212,22 @@ class Alerting:
             if self._errands.runs(target.name):
                 continue
             rows = moment.ledger.rows(
-                "SELECT id, severity, title, body FROM messages WHERE channel = ? AND sent IS NULL AND due <= ?"
-                " ORDER BY severity = 'critical' DESC, id LIMIT ?",
+                "SELECT id, severity, title, body, gathered FROM messages WHERE channel = ? AND sent IS NULL"
+                " AND due <= ? ORDER BY severity = 'critical' DESC, id LIMIT ?",
                 *(target.name, moment.now, _AT_ONCE),
             )
             if rows:
-                work = partial(channels.send, target, [channels.Message(*row) for row in rows], limit_s)
+                work = partial(channels.send, target, [self._message(*row) for row in rows], limit_s)
                 self._errands.start(target.name, work, limit_s * (len(rows) + 1))
+
+    def _message(self, number: int, severity: Severity, title: str, body: str, gathered: int) -> channels.Message:
+        """A message as it is sent; `gathered` things are told with it."""
+        if gathered > _SHOWN:
+            body += f"\n… and {gathered - _SHOWN} more: contimg alerts list --all"
+        body += f"\n({socket.gethostname()}, {self._root.root})"
+        return channels.Message(
+            number, severity, f"contimg {title}" + (f" ({gathered})" if gathered > 1 else ""), body
+        )
 
     def _take_answers(self, moment: Moment) -> None:
         for name, answer in self._errands.done().items():

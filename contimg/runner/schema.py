@@ -120,4 +120,8 @@ MIGRATIONS: tuple[str, ...] = (
         value REAL NOT NULL
     ) WITHOUT ROWID;
     """,
+    """
+    -- Of how many things of one kind a message tells.
+    ALTER TABLE messages ADD COLUMN gathered INTEGER NOT NULL DEFAULT 1;
+    """,
 )
