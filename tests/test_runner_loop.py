@@ -15,6 +15,7 @@ from small_disks import fill, small_disk
 from contimg import config
 from contimg.cli.settings import CHECKOUT
 from contimg.config import Settings
+from contimg.errors import DiskFullError
 from contimg.paths import DataRoot
 from contimg.runner.clock import SystemClock
 from contimg.runner.lease import acquire
@@ -53,6 +54,16 @@ def test_a_full_disk_changes_no_settings_and_stops_no_start(tmp_path: Path, capl
         assert runner.settings == other(played)
         assert "conversions: 1" in (played.root.state / "settings.yaml").read_text()
         played.ledger.close()
+
+
+@pytest.mark.mounts
+def test_once_on_a_full_disk_does_not_wait(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        (disk / "data" / "incoming").mkdir(parents=True)
+        settings = config.validated({"data_root": str(disk / "data")}, {})
+        fill(disk)
+        with pytest.raises(DiskFullError, match="no room for a runner"):
+            run(CHECKOUT, lambda: settings, once=True)
 
 
 def test_a_systemd_that_does_not_listen_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
