@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from bookkeeping import Played
 from small_disks import fill, small_disk
 
-from contimg import files, pids
+from contimg import config, files, pids
 from contimg.cli.settings import CHECKOUT
 from contimg.errors import DiskFullError, LeaseError
 from contimg.runner import leftovers, quarantine
@@ -178,6 +179,32 @@ def test_a_ledger_on_a_full_disk_is_neither_set_aside_nor_half_built(tmp_path: P
         ledger.close()
 
 
+def runner_of(played: Played) -> Runner:
+    lease = acquire(played.root, 60, print)
+    clock = SystemClock()
+    return Runner(played.root, played.settings, checkout=CHECKOUT, lease=lease, clock=clock, ledger=played.ledger)
+
+
+def test_a_clock_put_back_while_no_runner_ran_delays_nothing(played: Played) -> None:
+    unit, now = played.arrive(0), time.time()
+    runner_of(played).take_stock()
+    shutil.rmtree(played.root.state / "lease")
+    assert played.ledger.note("clock") == pytest.approx(now, abs=60)
+    played.ledger.set_note("clock", now + 3600)
+    played.ledger.update_group(unit, due=now + 3700)
+    runner_of(played)
+    assert played.ledger.group(unit).due == pytest.approx(now + 100, abs=60)
+
+
+def test_what_failed_for_want_of_room_is_due_when_a_runner_starts_and_there_is_some(played: Played) -> None:
+    unit = played.arrive(0)
+    played.failed("detect", unit, now=time.time(), error_class="disk_full")
+    assert played.ledger.group(unit).due > time.time() + 200
+    played.settings = config.validated({"data_root": str(played.root.root), "runner": {"reserve_gb": 0}}, {})
+    runner_of(played)._start()
+    assert played.ledger.group(unit).due == 0
+
+
 def test_an_empty_ledger_is_none(played: Played) -> None:
     """As after a power cut."""
     unit = played.whole_way(0)
@@ -191,9 +218,7 @@ def test_a_runner_that_loses_the_data_root_while_it_builds_a_ledger_stops(
 ) -> None:
     monkeypatch.setattr("contimg.runner.lease._KEEP", 0.0)
     played.arrive(0)
-    lease = acquire(played.root, 60, print)
-    clock = SystemClock()
-    runner = Runner(played.root, played.settings, checkout=CHECKOUT, lease=lease, clock=clock, ledger=played.ledger)
+    runner = runner_of(played)
     (played.root.state / "lease" / "00000002.json").write_text("somebody else's")
     played.root.ledger.unlink()
     with pytest.raises(LeaseError, match="taken over"):

@@ -11,6 +11,8 @@ from contimg.runner import leftovers
 from contimg.runner.ledger import Ledger
 from contimg.runner.situation import tmpfs_free_percent
 
+CLOCK = "clock"
+"""Note of what time it was, about a minute ago at most while a runner works (Unix, s)."""
 _OFTEN_S = 60.0
 _LEDGER_S = 600.0
 _SELDOM_S = 6 * 3600.0
@@ -38,6 +40,7 @@ class Housekeeping:
         """
         if not 0 <= now - self._often < _OFTEN_S:
             self._often = now
+            ledger.set_note(CLOCK, now)
             ledger.prune(now - settings.runner.history_days * 86400)
             if tmpfs_free_percent(settings) < settings.runner.tmpfs_min_free_percent:
                 leftovers.sweep_staging(self._root, settings.staging.directory)

@@ -19,7 +19,7 @@ from contimg.runner.asking import Asking
 from contimg.runner.breaker import Breaker
 from contimg.runner.chores import first_chores
 from contimg.runner.clock import Clock, StepDetector
-from contimg.runner.housekeeping import Housekeeping
+from contimg.runner.housekeeping import CLOCK, Housekeeping
 from contimg.runner.intake import Intake
 from contimg.runner.lanes import CHORES, overlapping
 from contimg.runner.lease import Lease
@@ -53,7 +53,7 @@ class Runner:
         self._asking = Asking(root)
         self._alerting = Alerting(root)
         self._well = True
-        self._disk_short = False
+        self._disk_short = True  # as long as nobody has seen that there is room
         self._served: set[str] = set()
         """Groups whose inputs were there when they were last looked for."""
         self._scanner = Scanner(root, self._manifests)
@@ -62,7 +62,10 @@ class Runner:
     def _use(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._settler = Settler(self._root, ledger, self.settings)
-        first_chores(ledger, self._clock.now())
+        now = self._clock.now()
+        if now < ledger.note(CLOCK):  # it was put back while no runner saw it
+            ledger.shift(now - ledger.note(CLOCK))
+        first_chores(ledger, now)
         self._intake = Intake(self._root, ledger, self._settler)
 
     def warm_up(self) -> None:
@@ -234,7 +237,6 @@ class Runner:
         )
         short = disk_short(situation.room, self.settings)
         if self._disk_short and not short:
-            log.info("there is room on the disk again")
             self._settler.wake_after_full_disk()
         self._disk_short = short
         for call in plan(situation, self.settings).calls:

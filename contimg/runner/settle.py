@@ -197,12 +197,13 @@ class Settler:
         return [Event("set", unit, f"new caltables: {unit} on {made.calibrator}")]
 
     def wake_after_full_disk(self) -> None:
-        """There is room again after there was none: take up the groups and windows that failed for want of it."""
+        """There is room, and there was none before: take up the groups and windows that failed for want of it."""
         for update in (
             "UPDATE groups SET due = 0 WHERE name IN (SELECT name FROM open_groups WHERE error_class = ?)",
             "UPDATE windows SET due = 0 WHERE state = 'due' AND error_class = ?",
         ):
-            self._ledger.write(update, ErrorClass.DISK_FULL)
+            if self._ledger.write(update, ErrorClass.DISK_FULL):
+                log.info("there is room on the disk: what failed for want of it is due")
 
     def fail(self, unit: str, stage: str, attempt: AttemptRow, now: float) -> list[Event]:
         """A try failed: say when the next one is due, or give up."""
