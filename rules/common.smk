@@ -23,7 +23,7 @@ from contimg.paths import (
     window_of,
 )
 from contimg.science import groups as grouping
-from contimg.science import upgrade
+from contimg.science import imager, upgrade
 from contimg.science.registry import CalibrationSet, Registry
 
 
@@ -43,6 +43,8 @@ try:
     # What the jobs get: they run in the data root, where a relative path would mean another place.
     config |= settings.model_dump(mode="json", exclude={"alerts"})
     root = DataRoot(settings.data_root)
+    if settings.imaging.imager == "auto":
+        imager.choose("auto")  # where there is no WSClean, it says so
     if settings.scan_incoming:
         if not root.incoming.is_dir():
             raise ConfigError(

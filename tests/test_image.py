@@ -240,10 +240,14 @@ def test_a_set_without_good_gains_makes_no_image(made, tmp_path):
 
 
 def test_pure_noise_is_thermal_noise(tmp_path):
-    """Within 5 %, for weightings near uniform and natural."""
+    """For weightings near uniform and natural.
+
+    Over four seeds, noise over prediction near uniform is 0.976 ± 0.010 with WSClean and 1.038 ± 0.025 with tclean.
+    """
+    limit = 0.05 if imager.choose("auto") == "wsclean" else 0.1
     ms = call_in_process(imaging_group.make, tmp_path, simulator.SMALL, [], seed=3, corruptions=simulator.PERFECT)
     for robust in (-1.0, 2.0):
         options = settings(tmp_path, imaging={"robust": robust, "field_of_view_deg": 3.0})
         made = field_image.make(ms, None, tmp_path / f"{robust}", options, 2)
-        assert made.noise_jy / made.averaged.thermal_noise_jy == pytest.approx(1.0, abs=0.05)
+        assert made.noise_jy / made.averaged.thermal_noise_jy == pytest.approx(1.0, abs=limit)
         assert made.find_sources(6.5, 0.5) == []

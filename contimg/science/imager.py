@@ -135,7 +135,7 @@ def choose(imager: Imager) -> Literal["wsclean", "tclean"]:
         return "tclean" if imager == "tclean" else "wsclean"
     if imager == "wsclean":
         raise ConfigError("imaging.imager: wsclean is not on the PATH; install it, or choose auto or tclean")
-    _LOG.warning("wsclean is not on the PATH; CASA's tclean makes the image, several times slower")
+    _LOG.warning("wsclean is not on the PATH; CASA's tclean makes the images, several times slower")
     return "tclean"
 
 
