@@ -21,21 +21,27 @@ from contimg.runner.rows import new_group
 
 _LITTLE = 10
 _STEP_S = 309
-_NO_BACKUP = {"backup": {"every_hours": 1e6}}
+_SETTINGS = {"backup": {"every_hours": 1e6}, "imaging": {"field_of_view_deg": 1.0}}
+"""No backup in between, and short jobs."""
 _FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def measure(groups: Groups, work: Path, runs: int, history: int) -> Iterator[Figure]:
-    """Time `contimg run --once` on settled data roots: nothing to do, one new group, little and much behind it."""
-    little = _settled(work / "little", groups)
+def measure(little: DataRoot, groups: Groups, work: Path, runs: int, history: int) -> Iterator[Figure]:
+    """Time `contimg run --once` on a data root: nothing to do, one new group, little and much behind it.
+
+    The root has the calibrator's group and another one; it is removed in the end.
+    """
+    data.write_settings(little, **_SETTINGS)
+    _once(little, work)  # until all is done
+    there = {path.name for path in little.incoming.iterdir()}
     idle = [_once(little, work) for _ in range(runs)]
     yield of_runs("a pass with nothing to do, whole process", idle, "s", "≤ 2")
-    *targets, last = [name for name in sorted(groups.files) if name != groups.calibrator][1:]
+    *targets, last = (name for name, paths in sorted(groups.files.items()) if paths[0].name not in there)
     overhead = [_with_new_group(little, groups.files[name], work) for name in targets[:runs]]
     yield of_runs("a new group, beyond its jobs", overhead, "s", "≤ 6")
-    shutil.copytree(little.root, work / "much")
     much = DataRoot(work / "much")
-    data.write_settings(much, **_NO_BACKUP)
+    shutil.copytree(little.root, much.root)
+    data.write_settings(much, **_SETTINGS)
     _put_history(little, _LITTLE)
     _put_history(much, history)
     _once(little, work), _once(much, work)
@@ -58,14 +64,6 @@ def measure(groups: Groups, work: Path, runs: int, history: int) -> Iterator[Fig
     )
     for root in (little, much):
         shutil.rmtree(root.root)
-
-
-def _settled(folder: Path, groups: Groups) -> DataRoot:
-    """Make a data root in which two groups have ended, the calibrator's and another one."""
-    first = min(groups.files)
-    root = data.data_root(folder, groups, [first, groups.calibrator], **_NO_BACKUP)
-    _once(root, folder)
-    return root
 
 
 def _with_new_group(root: DataRoot, paths: list[Path], work: Path) -> float:
