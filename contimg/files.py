@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written aside, then renamed."""
+"""Files that appear whole or not at all, even if the power fails: written aside, to the disk, then renamed."""
 
 from __future__ import annotations
 
@@ -27,10 +27,17 @@ def remove(path: Path) -> None:
 
 
 def put(part: Path, path: Path) -> None:
-    """Move the whole `part` to `path`, replacing what is there; both on one file system.
+    """Move the whole `part` to `path` when it is on the disk, replacing what is there; both on one file system.
 
     A directory cannot be replaced in one step: the old one is set aside first and removed last.
     """
+    # Otherwise a power failure could leave the name, of a file that is empty.
+    for file in (each for each in (part, *part.rglob("*")) if each.is_file()):
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     if part.is_dir() and path.exists():
         old = path.with_name(f".{path.name}.old-{os.getpid()}")
         path.rename(old)

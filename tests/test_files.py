@@ -1,6 +1,11 @@
 """Outputs appear whole or not at all."""
 
 import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,3 +50,39 @@ def test_json_takes_what_science_returns(tmp_path):
     with pytest.raises(TypeError, match="object has no JSON form"):
         files.write_json(path, {"bad": object()})
     assert json.loads(path.read_text())["noise"] == 0.5
+
+
+@contextmanager
+def disk_of(image: Path, folder: Path) -> Iterator[Path]:
+    """Mount a disk's image at a folder."""
+    folder.mkdir()
+    done = subprocess.run(["mount", "-o", "loop", str(image), str(folder)], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a disk's image cannot be mounted here: {done.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(shutil.which("mkfs.ext4") is None, reason="ext4 cannot be made here")
+def test_what_appeared_is_whole_after_a_power_cut(tmp_path):
+    content = os.urandom(3_000_000)
+    image, cut = tmp_path / "disk.img", tmp_path / "cut.img"
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    with disk_of(image, tmp_path / "disk") as disk:
+        with files.whole(disk / "image.fits") as part:
+            part.write_bytes(content)
+        with files.whole(disk / "group.ms") as part:
+            (part / "ANTENNA").mkdir(parents=True)
+            (part / "table.f1").write_bytes(content)
+            (part / "ANTENNA" / "table.dat").write_bytes(content)
+        # The names reach the disk with the journal, which is written every few seconds or when anybody asks for it.
+        with (disk / "other").open("wb") as other:
+            os.fsync(other.fileno())
+        shutil.copyfile(image, cut)  # what the disk has, not what the memory has
+    with disk_of(cut, tmp_path / "after") as after:
+        for name in ("image.fits", "group.ms/table.f1", "group.ms/ANTENNA/table.dat"):
+            assert (after / name).read_bytes() == content

@@ -7,7 +7,6 @@ where it is read back too. What could not be sent is sent by a later run. The ou
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 import sqlite3
@@ -161,7 +160,6 @@ def make(root: DataRoot, settings: Settings, now: datetime) -> tuple[Path, list[
             file.seek(0)
             if bundle.verify(file).digest != contents.digest:
                 raise BundleError(f"{target}: is not what was written; the one before stays")
-            os.fsync(file.fileno())
         sync_folder(root.backups)
     finally:
         files.remove(workspace)

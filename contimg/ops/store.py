@@ -223,10 +223,7 @@ def _last_error(messages: IO[bytes]) -> str:
 
 def write_synced(path: Path, content: Any) -> None:
     """Write JSON so that it survives a power failure: whole, or as it was before."""
-    with files.whole(path) as part:
-        files.write_json(part, content)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
+    files.write_json(path, content)
     sync_folder(path.parent)
 
 
