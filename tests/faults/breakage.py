@@ -142,7 +142,18 @@ class Breakage:
         """Break the next kind of thing that can be broken now."""
         if not self._todo:
             self._rounds += 1
-            self._todo = list(self.kinds.values())
+            self._todo = [
+                self._kill_runner,
+                self._kill_job,
+                self._stop_job,
+                self._spoil_ledger,
+                self._foreign_file,
+                self._fill_disk,
+                self._fill_staging,
+                self._read_only,
+                self._dead_channel,
+                self._clock_back,
+            ]
             self._chance.shuffle(self._todo)
         for kind in self._todo:
             fault = kind()
@@ -155,22 +166,6 @@ class Breakage:
     def shown_all(self) -> bool:
         """Whether each kind has come."""
         return self._rounds > 1 or (self._rounds == 1 and not self._todo)
-
-    @property
-    def kinds(self) -> dict[str, Callable[[], Fault | None]]:
-        """What can be broken."""
-        return {
-            "the runner killed": self._kill_runner,
-            "a job killed": self._kill_job,
-            "a job stopped": self._stop_job,
-            "the ledger spoiled": self._spoil_ledger,
-            "a foreign file": self._foreign_file,
-            "the data disk full": self._fill_disk,
-            "the tmpfs full": self._fill_staging,
-            "an output folder read-only": self._read_only,
-            "a dead channel": self._dead_channel,
-            "the clock put back": self._clock_back,
-        }
 
     def _beyond(self, words: str) -> Callable[[], bool]:
         """Whether the runner has said something once more than by now."""

@@ -27,6 +27,8 @@ class Figures:
     queue: list[int] = field(default_factory=list)
     arrived: dict[str, float] = field(default_factory=dict)
     imaged: dict[str, float] = field(default_factory=dict)
+    waited: set[str] = field(default_factory=set)
+    """Groups that waited for a calibration set."""
     down_s: float = 0.0
     cpu: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
@@ -45,11 +47,10 @@ def report(place: Site, figures: Figures, arrivals: Collection[str], usable: Col
     rows = place.rows("SELECT name, state, age_hours FROM groups")
     usable = set(usable)
     done = {row[0]: row for row in rows if row[1] == "done"}
-    waited = {name for (name,) in place.rows("SELECT DISTINCT unit FROM attempts WHERE rule = 'calibration'")}
     latencies = [
         figures.imaged[name] - figures.arrived[name]
         for name in done
-        if name in figures.arrived and name not in waited
+        if name in figures.arrived and name not in figures.waited
     ]
     transient = [fault for fault in figures.faults if fault.transient]
     times = [fault.recovered_s for fault in transient if fault.recovered_s is not None]
@@ -67,7 +68,9 @@ def report(place: Site, figures: Figures, arrivals: Collection[str], usable: Col
         "recovery, median (s)": percentile(times, 50),
         "recovery, longest (s)": round(max(times), 1) if times else None,
         "recovery under 5 min (%)": share(sum(time_s < RECOVERY_S for time_s in times), len(transient)),
-        "with caltables within 6 h (%)": share(sum((row[2] or 99) <= 6 for row in done.values()), len(done)),
+        "with caltables within 6 h (%)": share(
+            sum(row[2] is not None and row[2] <= 6 for row in done.values()), len(done)
+        ),
         **{f"{rule}: success, what was broken apart (%)": success(place, rule) for rule in RULES},
         "uptime (%)": round(100 * (1 - figures.down_s / whole_s), 2),
         **{f"arrival to image, p{p} (s)": percentile(latencies, p) for p in (50, 90, 95, 99)},

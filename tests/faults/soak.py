@@ -208,9 +208,12 @@ class Soak:
     # Measuring
 
     def _measure(self, now: float) -> None:
-        rows = self.place.rows("SELECT name, stage, state FROM groups WHERE state IN ('due', 'collecting')")
+        rows = self.place.rows(
+            "SELECT name, stage, state, error_class FROM groups WHERE state IN ('due', 'collecting')"
+        )
         figures = self.figures
-        figures.queue.append(sum(state == "due" for _, _, state in rows))
+        figures.queue.append(sum(state == "due" for _, _, state, _ in rows))
+        figures.waited |= {name for name, _, _, error_class in rows if error_class == "missing_calibration"}
         figures.cpu.append(psutil.cpu_percent())
         figures.memory.append(psutil.virtual_memory().percent)
         process = self.place.process
@@ -224,7 +227,7 @@ class Soak:
         for name, state in states.items():
             if state == "done":
                 figures.imaged.setdefault(name, now)
-        working = any(state == "due" and stage != "image" for _, stage, state in rows)
+        working = any(state == "due" and stage != "image" for _, stage, state, _ in rows)
         idle = alive and bool(states) and not calls and not working
         for fault in list(self.recovering):
             new = {unit for pid, units in calls if pid not in fault.calls for unit in json.loads(units)}
