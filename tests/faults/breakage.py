@@ -25,8 +25,11 @@ LASTS_S = (60.0, 180.0)
 """How long (simulated s) what does not pass by itself lasts."""
 CLOCK_STEP_S = -3600.0
 OUTPUTS = ("ms", "calibration", "images", "mosaics")
-FAILED = "SELECT name FROM groups WHERE state = 'due' AND error_class NOT IN ('', 'missing_calibration')"
-"""Groups that wait after a failure."""
+FAILED = (
+    "SELECT name FROM groups WHERE state = 'due' AND error_class NOT IN ('', 'missing_calibration')"
+    " AND NOT EXISTS (SELECT pid FROM calls WHERE units LIKE '%' || name || '%')"
+)
+"""Groups that wait after a failure, and are not in work again."""
 OR_COLLECTING = "UNION SELECT name FROM groups WHERE state = 'collecting'"
 
 

@@ -213,7 +213,8 @@ class Soak:
         )
         figures = self.figures
         figures.queue.append(sum(state == "due" for _, _, state, _ in rows))
-        figures.waited |= {name for name, _, _, error_class in rows if error_class == "missing_calibration"}
+        waits_for_set = {name for name, _, _, error_class in rows if error_class == "missing_calibration"}
+        figures.waited |= waits_for_set
         figures.cpu.append(psutil.cpu_percent())
         figures.memory.append(psutil.virtual_memory().percent)
         process = self.place.process
@@ -232,7 +233,9 @@ class Soak:
         for fault in list(self.recovering):
             new = {unit for pid, units in calls if pid not in fault.calls for unit in json.loads(units)}
             hit = bool(fault.groups)
-            fault.groups -= new | {name for name, state in states.items() if state in ("done", "quarantined")}
+            fault.groups -= (
+                new | waits_for_set | {name for name, state in states.items() if state in ("done", "quarantined")}
+            )
             if not fault.groups and (hit or new or idle) and fault.over():
                 fault.recovered_s = max(now - fault.until, 0.0)
                 print(f"          {fault.kind}: over after {fault.recovered_s:.0f} s", flush=True)
