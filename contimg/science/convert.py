@@ -1,10 +1,10 @@
 """Raw subbands of one group → one Measurement Set, in one pass.
 
 Every integration is a task of its own: its rows are read from all subbands, gathered into ascending frequency,
-judged, phased from the meridian to the group's one ICRS centre (`kernel`) and written. The tasks run in a few
-threads; while one waits for the disk another computes. What flagging needs of the whole group is gathered on the way
-(`flag`), and FLAG is written last. So the visibilities are touched once, and memory holds a few integrations, not the
-group.
+judged, and phased from the meridian to the group's one ICRS centre (`kernel`). The tasks run in a few threads; while
+one waits for the disk another computes, and what they made is written in order. What flagging needs of the whole
+group is gathered on the way (`flag`), and FLAG is written last. So the visibilities are touched once, and memory
+holds a few integrations, not the group.
 
 The phase of a baseline is the difference of two antenna-based ones, e_i·conj(e_j) with e = exp(−2πi·Δw·ν/c), Δw being
 by how much the antenna's w changes from the meridian point to the centre: a sine for each antenna, integration and
@@ -16,9 +16,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -85,9 +85,9 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
         with clock("create"):
             table = measurement_set.create(ms, geometry.observation)
             stack.callback(table.close)
-        worker = _Worker(raw, headers, geometry, table, clock=clock, clip_sigma=settings.flag.clip_sigma)
         pool = stack.enter_context(ThreadPoolExecutor(threads))
-        list(pool.map(worker, range(len(geometry.observation.times_mjd_s))))
+        worker = _Worker(raw, headers, geometry, ahead=threads + 1, clock=clock, clip_sigma=settings.flag.clip_sigma)
+        worker.convert(table, pool)
         zeroed = [number for number in sorted(headers) if worker.is_zero(number)]
         for number in zeroed:
             log.warning(
@@ -95,7 +95,7 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
             )
         _check_enough(group.name, len(headers) - len(zeroed), settings)
         with clock("flag"):
-            quality = worker.flag(zeroed, settings, pool)
+            quality = worker.flag(zeroed, settings, table, pool)
     zeroed += [number for number, subband in group.subbands.items() if subband.state == "zeroed"]
     return {
         "group": group.name,
@@ -175,29 +175,28 @@ def _geometry(name: str, headers: Mapping[int, Header]) -> Geometry:
 
 
 class _Worker:
-    """Converts one integration at a call, from any of a few threads, and remembers what flagging needs."""
+    """Converts integrations in a few threads, `ahead` of what is written, and remembers what flagging needs."""
 
     def __init__(
         self,
         raw: Mapping[int, RawVisibilities],
         headers: Mapping[int, Header],
         geometry: Geometry,
-        table: tables.table,
         *,
+        ahead: int,
         clock: _Clock,
         clip_sigma: float,
     ) -> None:
         self._raw = raw
         self._geometry = geometry
-        self._table = table
         self._clip_sigma = clip_sigma
         self._clock = clock
-        self._lock = threading.Lock()
         self._local = threading.local()
         observation = geometry.observation
         integrations, baselines = len(observation.times_mjd_s), len(observation.first)
         channels, polarizations = len(observation.frequencies_hz), len(observation.polarizations)
         self._shape = (baselines, channels, polarizations)
+        self._data = [np.empty(self._shape, np.complex64) for _ in range(ahead)]
         self._slots = {number: first_channel(number, header.channels) for number, header in headers.items()}
         self._subband_channels = next(iter(headers.values())).channels
         self._plans = [
@@ -213,17 +212,35 @@ class _Worker:
         self._clipped = np.zeros((integrations, channels), np.int64)
         self._zeros = np.zeros((integrations, channels), np.int64)
 
-    def __call__(self, integration: int) -> None:
-        """Read, convert and write one integration."""
-        if not hasattr(self._local, "data"):
+    def convert(self, table: tables.table, pool: ThreadPoolExecutor) -> None:
+        """Read, convert and write all integrations."""
+        for integration, data in enumerate(self._ahead(self._converted, pool)):
+            with self._clock("write"):
+                table.putcol("DATA", data, integration * self._shape[0], self._shape[0])
+
+    def _ahead(self, work: Callable[[int], np.ndarray], pool: ThreadPoolExecutor) -> Iterator[np.ndarray]:
+        """What is made of each integration, in order: casacore writes twice what it is given before its turn.
+
+        No more of them are under way or in use at once than there are buffers.
+        """
+        pending: deque[Future[np.ndarray]] = deque()
+        for integration in range(len(self._plans)):
+            if len(pending) == len(self._data):
+                yield pending.popleft().result()
+            pending.append(pool.submit(work, integration))
+        while pending:
+            yield pending.popleft().result()
+
+    def _converted(self, integration: int) -> np.ndarray:
+        """Read and convert one integration, into a buffer that is free again when it was written."""
+        if not hasattr(self._local, "buffer"):
             largest = max(sum(plan.size for plan in plans.values()) for plans in self._plans)
             self._local.buffer = np.empty(-(-largest // ITEM_BYTES), np.complex64)
-            self._local.data = np.empty(self._shape, np.complex64)
         with self._clock("read"):
             raw = self._read(integration, self._local.buffer)
         with self._clock("compute"):
             out = kernel.Converted(
-                self._local.data,
+                self._data[integration % len(self._data)],
                 self._bad[integration],
                 self._amplitude_sum[integration],
                 self._amplitude_count[integration],
@@ -234,8 +251,7 @@ class _Worker:
             )
             phasor = self._geometry.phasor(integration)
             kernel.convert_integration(raw, self._geometry.rows, phasor, self._clip_sigma, out)
-        with self._lock, self._clock("write"):
-            self._table.putcol("DATA", out.data, integration * self._shape[0], self._shape[0])
+        return out.data
 
     def _read(self, integration: int, buffer: np.ndarray) -> kernel.Raw:
         plans = self._plans[integration]
@@ -263,7 +279,9 @@ class _Worker:
         samples = self._bad.shape[0] * self._shape[0] * self._shape[2] * self._subband_channels
         return int(self._zeros[:, slot : slot + self._subband_channels].sum()) == samples
 
-    def flag(self, zeroed: Collection[int], settings: Settings, pool: ThreadPoolExecutor) -> dict[str, Any]:
+    def flag(
+        self, zeroed: Collection[int], settings: Settings, table: tables.table, pool: ThreadPoolExecutor
+    ) -> dict[str, Any]:
         """Decide what is bad, write FLAG, and return what was flagged.
 
         Raises
@@ -280,18 +298,19 @@ class _Worker:
         )
         decision = flagging.decide(statistics, settings.flag.rfi_sigma, settings.flag.clip_sigma)
 
-        def write(integration: int) -> np.ndarray:
-            flags, flagged = np.empty(self._shape, bool), np.zeros(self._shape[1], np.int64)
-            bits = self._bad[integration], decision.channels[integration], decision.rows[integration]
-            kernel.spread_flags(*bits, flags, flagged)
-            with self._lock:
-                self._table.putcol("FLAG", flags, integration * self._shape[0], self._shape[0])
-            return flagged
+        flagged = np.zeros((len(self._bad), self._shape[1]), np.int64)
 
-        flagged = np.sum(list(pool.map(write, range(len(self._bad)))), axis=0)
+        def spread(integration: int) -> np.ndarray:
+            flags = np.empty(self._shape, bool)
+            bits = self._bad[integration], decision.channels[integration], decision.rows[integration]
+            kernel.spread_flags(*bits, flags, flagged[integration])
+            return flags
+
+        for integration, flags in enumerate(self._ahead(spread, pool)):
+            table.putcol("FLAG", flags, integration * self._shape[0], self._shape[0])
         whole = (1 << self._shape[2]) - 1
-        self._table.putcol("FLAG_ROW", decision.rows.ravel() == whole)
-        return self._quality(decision, flagged, zeroed, settings)
+        table.putcol("FLAG_ROW", decision.rows.ravel() == whole)
+        return self._quality(decision, flagged.sum(axis=0), zeroed, settings)
 
     def _quality(
         self, decision: flagging.Decision, flagged: np.ndarray, zeroed: Collection[int], settings: Settings
