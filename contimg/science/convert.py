@@ -85,9 +85,10 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
         with clock("create"):
             table = measurement_set.create(ms, geometry.observation)
             stack.callback(table.close)
+            flush = stack.enter_context(measurement_set.flusher(table, ms))
         pool = stack.enter_context(ThreadPoolExecutor(threads))
         worker = _Worker(raw, headers, geometry, ahead=threads + 1, clock=clock, clip_sigma=settings.flag.clip_sigma)
-        worker.convert(table, pool)
+        worker.convert(table, flush, pool)
         zeroed = [number for number in sorted(headers) if worker.is_zero(number)]
         for number in zeroed:
             log.warning(
@@ -212,11 +213,12 @@ class _Worker:
         self._clipped = np.zeros((integrations, channels), np.int64)
         self._zeros = np.zeros((integrations, channels), np.int64)
 
-    def convert(self, table: tables.table, pool: ThreadPoolExecutor) -> None:
+    def convert(self, table: tables.table, flush: Callable[[], None], pool: ThreadPoolExecutor) -> None:
         """Read, convert and write all integrations."""
         for integration, data in enumerate(self._ahead(self._converted, pool)):
             with self._clock("write"):
                 table.putcol("DATA", data, integration * self._shape[0], self._shape[0])
+                flush()
 
     def _ahead(self, work: Callable[[int], np.ndarray], pool: ThreadPoolExecutor) -> Iterator[np.ndarray]:
         """What is made of each integration, in order: casacore writes twice what it is given before its turn.

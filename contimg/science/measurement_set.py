@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +113,30 @@ def create(path: Path, observation: Observation) -> tables.table:
     return main
 
 
+@contextmanager
+def flusher(main: tables.table, path: Path) -> Iterator[Callable[[], None]]:
+    """Yield what sends the visibilities that were written so far to the disk, in a thread, while others are computed.
+
+    A Measurement Set has to be on the disk before it gets its name; most of it then is.
+
+    Raises
+    ------
+    OSError
+        If the disk fails, at the next call or in the end.
+    """
+    with _tiles(main, path, "DATA").open("rb") as tiles, ThreadPoolExecutor(1) as thread:
+        under_way: Future[None] = thread.submit(os.fdatasync, tiles.fileno())
+
+        def flush() -> None:
+            nonlocal under_way
+            if under_way.done():
+                under_way.result()
+                under_way = thread.submit(os.fdatasync, tiles.fileno())
+
+        yield flush
+        under_way.result()
+
+
 def _full(path: Path) -> DiskFullError:
     return DiskFullError(f"{path}: the disk has no room for it; it is tried again when there is")
 
@@ -125,15 +152,17 @@ def _reserve(main: tables.table, path: Path, observation: Observation) -> None:
 
     Closing the table then would be such a meeting. The error is to reach whoever records it first.
     """
-    sizes = _tiled_bytes(observation)
-    for manager in main.getdminfo().values():
-        column = manager["COLUMNS"][0]
-        if column in sizes:
-            with (path / f"table.f{manager['SEQNR']}_TSM0").open("r+b") as tiles:
-                try:
-                    os.posix_fallocate(tiles.fileno(), 0, sizes[column])
-                except OSError as error:
-                    raise (_full(path) if is_full(error) else error) from error
+    for column, size in _tiled_bytes(observation).items():
+        with _tiles(main, path, column).open("r+b") as tiles:
+            try:
+                os.posix_fallocate(tiles.fileno(), 0, size)
+            except OSError as error:
+                raise (_full(path) if is_full(error) else error) from error
+
+
+def _tiles(main: tables.table, path: Path, column: str) -> Path:
+    """The file in which a tiled column is."""
+    return path / f"table.f{main.getdminfo(column)['SEQNR']}_TSM0"
 
 
 def _main_description(observation: Observation) -> tuple[dict[str, Any], dict[str, Any]]:
