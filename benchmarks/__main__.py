@@ -51,7 +51,8 @@ def main() -> int:
 
 def _measured(parts: tuple[str, ...], groups: Groups, work: Path, runs: int, *, small: bool) -> Iterator[Figure]:
     """Measure some parts, in the order of PARTS; later ones use what earlier ones have left."""
-    two = data.data_root(work / "data", groups, [groups.calibrator, groups.target])
+    shortened = {"calibration": {"field_iterations": 1}} if small else {}
+    two = data.data_root(work / "data", groups, [groups.calibrator, groups.target], **shortened)
     one = data.data_root(work / "one", groups, [groups.target])
     if {"conversion", "staging"} & {*parts}:
         pipeline.make(one, [one.ms(groups.target)], work)  # the manifest; and numba has compiled
