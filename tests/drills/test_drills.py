@@ -138,9 +138,11 @@ def test_recovery(
     after = site.images()
     assert after.keys() == images.keys()
     for name, before in images.items():
-        # The order of the imager's sums changes with its threads: far less than the noise, which the median tells.
-        least = 1e-2 * np.nanmedian(np.abs(before))
-        np.testing.assert_allclose(after[name], before, rtol=0, atol=least, err_msg=name)
+        # A rounding error, in gains or in an imager's sums, sends CLEAN another way: 0.06 to 0.11 of the noise (the
+        # median is 0.67 of it), more only beside the 7 Jy calibrator. One subband lost would make 0.26.
+        np.testing.assert_array_equal(np.isnan(after[name]), np.isnan(before), err_msg=name)
+        difference = np.nanstd(after[name] - before)
+        assert difference < 0.25 * np.nanmedian(np.abs(before)), name
     assert (site.folder / "systemctl.log").read_text().splitlines()[-2:] == ["stop contimg", "start contimg"]
     with capsys.disabled():
         print(f"\nrecovery from scenario {scenario} ({disaster.__name__}): {seconds:.1f} s")
