@@ -138,11 +138,11 @@ def test_recovery(
     after = site.images()
     assert after.keys() == images.keys()
     for name, before in images.items():
-        # A rounding error, in gains or in an imager's sums, sends CLEAN another way: 0.06 to 0.11 of the noise (the
-        # median is 0.67 of it), more only beside the 7 Jy calibrator. One subband lost would make 0.26.
+        # CLEAN amplifies rounding beside the 7 Jy calibrator. Measured on this group, in units of the image's median:
+        # gains changed by 3e-8 make 0.14 to 0.63 (solving again changes them as much), a lost subband makes 2.3.
         np.testing.assert_array_equal(np.isnan(after[name]), np.isnan(before), err_msg=name)
         difference = np.nanstd(after[name] - before)
-        assert difference < 0.25 * np.nanmedian(np.abs(before)), name
+        assert difference < 1.2 * np.nanmedian(np.abs(before)), name
     assert (site.folder / "systemctl.log").read_text().splitlines()[-2:] == ["stop contimg", "start contimg"]
     with capsys.disabled():
         print(f"\nrecovery from scenario {scenario} ({disaster.__name__}): {seconds:.1f} s")
