@@ -60,6 +60,7 @@ class Memory:
         ("group_retries", 4, "warning"),
         ("group_retries", 3, None),
         ("api_down", 1, "critical"),
+        ("folder_closed", 1, "critical"),
         ("workflow_held", 1, "critical"),
         ("passes_failing", 2, "critical"),
         ("passes_failing", 0.5, None),

@@ -153,6 +153,17 @@ def test_a_short_disk_slows_down_before_it_fails() -> None:
     assert found.calls == []
 
 
+@pytest.mark.parametrize(
+    ("closed", "lanes"), [("ms", {"detect", "mosaic"}), ("mosaics", {"detect", "convert"}), ("logs", set())]
+)
+def test_what_would_write_into_a_closed_folder_waits(closed: str, lanes: set[str]) -> None:
+    groups = [group(0, "detect"), group(1, "convert")]
+    found = plan(situation(groups, windows=[window(9)], closed=frozenset({closed})), SETTINGS)
+    assert {call.lane for call in found.calls} == lanes
+    assert all(why.endswith(f"{closed}/ cannot be written") for why in found.waiting.values())
+    assert len(found.waiting) == 3 - len(found.calls)
+
+
 def test_a_short_tmpfs_means_one_conversion() -> None:
     room = Room(memory_mb=100_000, disk_mb=1_000_000, tmpfs_short=True)
     assert len(plan(situation([group(n) for n in range(4)], room=room), SETTINGS).calls) == 1

@@ -71,6 +71,11 @@ CONDITIONS: tuple[Condition, ...] = (
         "{value:.0f} things could not be archived and removed; state/retention.json says why",
         levels=Levels(warning=0.5),
     ),
+    Condition(
+        "folder_closed",
+        "{subject}/ cannot be written: what would write there waits until it can",
+        levels=Levels(critical=0.5),
+    ),
     Condition("api_down", "the service does not answer", levels=Levels(critical=0.5)),
     Condition("workflow_held", "the workflow itself fails: everything is held", levels=Levels(critical=0.5)),
     Condition(

@@ -39,6 +39,8 @@ class Lane:
         Also the stage of a group that is next in this lane.
     rules
         Snakemake rules that may run in it, the one that it is for last.
+    folder
+        Folder of the data root for what it makes.
     slots
         How many calls it has at once, from the settings.
     targets
@@ -53,11 +55,17 @@ class Lane:
 
     name: str
     rules: tuple[str, ...]
+    folder: str
     slots: Callable[[Settings], int]
     targets: Callable[[DataRoot, str], tuple[Path, ...]]
     demand: Callable[[Settings, int], Demand]
     minutes: Callable[[Settings], float]
     batch: int = 1
+
+    @property
+    def folders(self) -> frozenset[str]:
+        """Folders of the data root that its jobs write to."""
+        return frozenset((self.folder, "logs"))
 
 
 def _convert_demand(_: Settings, raw_mb: int) -> Demand:
@@ -86,6 +94,7 @@ LANES: dict[str, Lane] = {
         Lane(
             "detect",
             ("detect",),
+            "calibration",
             slots=lambda _: 1,
             targets=lambda root, unit: (root.calibrator(unit),),
             demand=lambda _, __: Demand(_SMALL_MB, 1),
@@ -95,6 +104,7 @@ LANES: dict[str, Lane] = {
         Lane(
             "convert",
             ("convert",),
+            "ms",
             slots=lambda settings: settings.limits.conversions,
             targets=lambda root, unit: (root.ms_sidecar(unit), root.ms(unit)),
             demand=_convert_demand,
@@ -103,6 +113,7 @@ LANES: dict[str, Lane] = {
         Lane(
             "solve",
             ("solve",),
+            "calibration",
             slots=lambda _: 1,
             targets=lambda root, unit: (root.set(unit),),
             demand=_work_demand,
@@ -111,6 +122,7 @@ LANES: dict[str, Lane] = {
         Lane(
             "image",
             ("select", "image"),
+            "images",
             slots=lambda settings: settings.limits.image_jobs,
             targets=lambda root, unit: (root.image(unit, "json"), root.image(unit)),
             demand=_work_demand,
@@ -119,6 +131,7 @@ LANES: dict[str, Lane] = {
         Lane(
             "mosaic",
             ("mosaic",),
+            "mosaics",
             slots=lambda _: 1,
             targets=lambda root, unit: (root.mosaic(unit, "json"), root.mosaic(unit)),
             demand=_work_demand,
@@ -127,6 +140,7 @@ LANES: dict[str, Lane] = {
         Lane(
             SUMMARY,
             ("summary",),
+            "reports",
             slots=lambda _: 1,
             targets=lambda root, _: (root.reports / "summary.json",),
             demand=lambda _, __: Demand(_SMALL_MB, 10),
@@ -135,6 +149,7 @@ LANES: dict[str, Lane] = {
         Lane(
             RETAIN,
             ("retain",),
+            "archive",
             slots=lambda _: 1,
             targets=_by_name,
             demand=lambda _, __: Demand(_WORK_MB, 0),
@@ -143,6 +158,7 @@ LANES: dict[str, Lane] = {
         Lane(
             BACKUP,
             ("backup",),
+            "backups",
             slots=lambda _: 1,
             targets=_by_name,
             demand=lambda _, __: Demand(_WORK_MB, 0),

@@ -10,7 +10,7 @@ from contimg.errors import ErrorClass
 from contimg.ops import backup, retention
 from contimg.paths import DataRoot
 from contimg.runner.ledger import Ledger
-from contimg.runner.situation import tmpfs_free_percent
+from contimg.runner.situation import closed_folders, tmpfs_free_percent
 
 _HOUR_S = 3600.0
 _FEWEST_ATTEMPTS = 5
@@ -24,6 +24,7 @@ def measure(root: DataRoot, ledger: Ledger, settings: Settings, now: float) -> d
         "queue_groups": {"": float(queue(ledger))},
         "tmpfs_used_percent": {"": 100.0 - tmpfs_free_percent(settings)},
         "group_retries": retries(ledger),
+        "folder_closed": dict.fromkeys(closed_folders(root), 1.0),
         "failures_percent": failures_percent(ledger, now),
         "conversion_failures_percent": failures_percent(ledger, now, "convert"),
     }

@@ -56,6 +56,8 @@ class Situation:
     held: str = ""
     """Why nothing but a probe may start; empty: all is well."""
     probe_due: bool = False
+    closed: frozenset[str] = frozenset()
+    """Folders that cannot be written; what writes there does not start."""
 
 
 @dataclass
@@ -209,7 +211,10 @@ class _Filler:
         return working < max(1, self._situation.room.cores // self._settings.limits.threads)
 
     def _start(self, lane: str, units: tuple[str, ...], groups: tuple[str, ...], raw_bytes: int = 0) -> str:
-        """Add a call if there is room for it; returns why there is none."""
+        """Add a call if its folder is open and there is room for it; returns why not."""
+        closed = LANES[lane].folders & self._situation.closed
+        if closed:
+            return f"{'/ and '.join(sorted(closed))}/ cannot be written"
         demand: Demand = LANES[lane].demand(self._settings, raw_bytes // 1_000_000)
         if demand.disk_mb > max(self._disk_mb, 0):
             return f"disk: {max(self._disk_mb, 0) / 1000:.1f} GB to spare, {demand.disk_mb / 1000:.1f} GB needed"

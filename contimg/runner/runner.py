@@ -28,7 +28,7 @@ from contimg.runner.plan import plan
 from contimg.runner.pool import Pool
 from contimg.runner.recovery import lost, whole_ledger
 from contimg.runner.settle import Ending, Event, Settler
-from contimg.runner.situation import Hold, disk_short, look
+from contimg.runner.situation import Hold, closed_folders, disk_short, look
 from contimg.runner.snakemake import Snakemake, Started
 from contimg.science.registry import Registry
 
@@ -53,7 +53,7 @@ class Runner:
         self._asking = Asking(root)
         self._alerting = Alerting(root)
         self._well = True
-        self._disk_short = True  # as long as nobody has seen that there is room
+        self._short = True  # as long as nobody has seen that there is room
         self._served: set[str] = set()
         """Groups whose inputs were there when they were last looked for."""
         self._scanner = Scanner(root, self._manifests)
@@ -224,7 +224,8 @@ class Runner:
 
     def _start(self) -> None:
         now = self._clock.now()
-        hold = Hold(self._breaker.held, self._breaker.probe_due(self._clock.steady()))
+        probe_due = self._breaker.probe_due(self._clock.steady())
+        hold = Hold(self._breaker.held, probe_due, closed_folders(self._root))
         self._check_inputs(now)
         situation = look(
             self._root,
@@ -235,10 +236,10 @@ class Runner:
             hold=hold,
             now=now,
         )
-        short = disk_short(situation.room, self.settings)
-        if self._disk_short and not short:
+        short = situation.room.tmpfs_short or disk_short(situation.room, self.settings)
+        if self._short and not short:
             self._settler.wake_after_full_disk()
-        self._disk_short = short
+        self._short = short
         for call in plan(situation, self.settings).calls:
             self._pool.start(call, self.settings, self._ledger)
 

@@ -19,6 +19,7 @@ from contimg.runner.patterns import classify
 from contimg.runner.retry import Again, decide
 from contimg.runner.rows import trace_id
 from contimg.runner.sets import register, wake
+from contimg.runner.situation import closed_folders
 from contimg.runner.snakemake import Started, last_words
 from contimg.science import upgrade
 from contimg.science.registry import Registry
@@ -83,7 +84,8 @@ class Settler:
         """
         settled = Settled([], systemic="", worked=False)
         lane = LANES[started.call.lane]
-        counts = int(not started.call.probe and (ending is None or ending.counts))
+        closed = bool(lane.folders & closed_folders(self._root))  # then whatever failed is not to blame for it
+        counts = int(not (started.call.probe or closed) and (ending is None or ending.counts))
         with self._ledger.transaction():
             for unit in started.call.units:
                 if unit in CHORES:
@@ -113,7 +115,7 @@ class Settler:
                     self._ledger.add_attempts(failed)
                 last = failed[-1]
                 unexplained = last.rule == attempts.WORKFLOW or last.error_class == ErrorClass.CONFIGURATION
-                if unexplained and not ending:
+                if unexplained and not (ending or closed):
                     settled.systemic = last.message
                 settled.events += self.fail(unit, lane.name, last, now)
         if code == 0:

@@ -24,6 +24,8 @@ class Hold:
 
     why: str = ""
     probe_due: bool = False
+    closed: frozenset[str] = frozenset()
+    """Folders of the data root that cannot be written: what writes there is held."""
 
 
 def look(
@@ -53,6 +55,7 @@ def look(
         chores_due=tuple(due_chores(ledger, now)),
         held=hold.why,
         probe_due=hold.probe_due,
+        closed=hold.closed,
     )
 
 
@@ -78,6 +81,20 @@ def room(root: DataRoot, settings: Settings, running: Sequence[Call]) -> Room:
         disk_mb=int(free_mb) - sum(call.demand.disk_mb for call in running),
         cores=len(os.sched_getaffinity(0)),
         tmpfs_short=tmpfs_free_percent(settings) < settings.runner.tmpfs_min_free_percent,
+    )
+
+
+def closed_folders(root: DataRoot) -> frozenset[str]:
+    """Folders of the data root that are there and cannot be written: read-only, or another user's.
+
+    Raises
+    ------
+    OSError
+        If a disk cannot be asked.
+    """
+    folders = {name: root.root / name for lane in LANES.values() for name in lane.folders}
+    return frozenset(
+        name for name, path in folders.items() if path.exists() and not os.access(path, os.W_OK | os.X_OK)
     )
 
 

@@ -95,12 +95,14 @@ def _call(ledger: Ledger, settings: Settings, lane: str, units: tuple[str, ...])
 
 
 def _hold(ledger: Ledger, now: float) -> Hold:
-    """Whether the runner holds the workflow: its alert says so several times a minute."""
-    why = ledger.value(
-        "SELECT message FROM alerts WHERE condition = 'workflow_held' AND resolved IS NULL AND seen > ?",
+    """What the runner holds: its alerts say so several times a minute. The user who asks may be another than its."""
+    found = ledger.rows(
+        "SELECT condition, subject, message FROM alerts"
+        " WHERE condition IN ('workflow_held', 'folder_closed') AND resolved IS NULL AND seen > ?",
         now - _HELD_S,
     )
-    return Hold(why or "")
+    why = next((message for condition, _, message in found if condition == "workflow_held"), "")
+    return Hold(why, closed=frozenset(subject for condition, subject, _ in found if condition == "folder_closed"))
 
 
 def _runner(root: DataRoot) -> Mapping[str, Any]:

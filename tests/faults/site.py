@@ -22,8 +22,9 @@ import yaml
 from contimg.config import load
 from contimg.paths import DataRoot
 from contimg.runner.audit import Books, audit
-from contimg.runner.ledger import open_ledger
+from contimg.runner.ledger import Ledger, open_ledger
 from contimg.runner.processes import runs
+from contimg.runner.status import status
 from contimg.telescope.correlator import Preset
 from contimg.telescope.scenarios import transit_scenario
 from contimg.telescope.simulator import SMALL, simulate
@@ -176,12 +177,8 @@ class Site:
 
     def rows(self, sql: str) -> list[Any]:
         """Ask the ledger; nothing while there is none."""
-        with contextlib.suppress(Exception):
-            ledger = open_ledger(self.root.ledger, read_only=True)
-            try:
-                return [tuple(row) for row in ledger.rows(sql)]
-            finally:
-                ledger.close()
+        with contextlib.suppress(Exception), self._ledger() as ledger:
+            return [tuple(row) for row in ledger.rows(sql)]
         return []
 
     def states(self) -> dict[str, str]:
@@ -254,12 +251,17 @@ class Site:
 
     def books(self) -> Books:
         """The audit."""
-        settings = load(self.folder / "config.yaml", {})
-        ledger = open_ledger(self.root.ledger, read_only=True)
-        try:
-            return audit(self.root, settings, ledger, self.clock.now())
-        finally:
-            ledger.close()
+        with self._ledger() as ledger:
+            return audit(self.root, load(self.folder / "config.yaml", {}), ledger, self.clock.now())
+
+    def waiting(self) -> dict[str, str]:
+        """What waits, and why, as `contimg status` says it."""
+        with self._ledger() as ledger:
+            said = status(self.root, load(self.folder / "config.yaml", {}), ledger, self.clock.now())
+        return dict(said["waiting"])
+
+    def _ledger(self) -> contextlib.closing[Ledger]:
+        return contextlib.closing(open_ledger(self.root.ledger, read_only=True))
 
     def assert_ended(self, groups: int) -> None:
         """All groups are done, nothing was given up, and the books balance."""

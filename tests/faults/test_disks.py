@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
-from small_disks import fill, mounted, small_disk
+from small_disks import fill, read_only, small_disk
 
 from .breakage import Receiver
 from .site import site
 
 pytestmark = [pytest.mark.slow, pytest.mark.mounts]
 
-TARGET = 0
+TARGET, OTHER = 0, 2
 
 
 def test_staging_that_is_too_small(tmp_path: Path, raw: list[list[Path]]) -> None:
@@ -101,16 +101,42 @@ def test_a_disk_that_is_full_for_longer_than_a_lease_lasts(tmp_path: Path, raw: 
 
 
 def test_an_output_folder_that_is_read_only(tmp_path: Path, raw: list[list[Path]]) -> None:
-    """It is tried again and again, and goes on when it can."""
+    """What failed for it counts against no group, nothing more is tried, people are told, and then it goes on."""
+    failed = "SELECT unit, counts FROM attempts WHERE outcome = 'failed' AND rule = 'convert'"
+    alerts = "SELECT severity, message FROM alerts WHERE condition = 'folder_closed' AND resolved IS NULL"
     with site(tmp_path) as place:
-        folder = place.root.root / "ms"
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(mounted(folder, "ro"))
-            place.arrive(*raw[TARGET])
-            place.start()
-            failed = "SELECT count(*) FROM attempts WHERE outcome = 'failed'"
-            place.until(lambda: place.rows(failed) and place.rows(failed)[0][0] >= 2)
-            assert set(place.states().values()) == {"due"}
+        place.arrive(*raw[TARGET])
+        place.start()
+        caught = place.caught("convert")
+        with read_only(place.root.root / "ms"):
+            caught.resume()
+            place.until(lambda: place.rows(failed))
+            place.arrive(*raw[OTHER])
+            place.until(lambda: place.rows("SELECT stage FROM groups") == [("convert",)] * 2)
+            place.until(lambda: place.rows(alerts))
+            waited = place.clock.now() + 150  # what failed of itself would have been tried again
+            place.until(lambda: place.clock.now() > waited)
+            assert place.rows(failed) == [(caught.unit, 0)]
+            assert place.rows(alerts) == [
+                ("critical", "ms/ cannot be written: what would write there waits until it can")
+            ]
+            assert place.waiting() == dict.fromkeys(place.states(), "convert: ms/ cannot be written")
             assert place.books().problems == []
-        place.assert_resumes()
+        place.assert_resumes(caught.unit)
+        place.assert_converted(2)
+        assert place.rows(failed) == [(caught.unit, 0)]
+
+
+def test_a_tmpfs_that_fills_up_under_a_job(tmp_path: Path, raw: list[list[Path]]) -> None:
+    """What failed for it is taken up as soon as there is room again."""
+    shm = tmp_path / "shm"
+    with small_disk(shm, "64m"), site(tmp_path, staging={"directory": str(shm)}) as place:
+        place.arrive(*raw[TARGET])
+        place.start()
+        caught = place.caught("convert")
+        ballast = fill(shm)
+        caught.resume()
+        place.until(lambda: place.rows("SELECT due FROM groups WHERE error_class = 'disk_full'"))
+        ballast.unlink()
+        place.assert_resumes(caught.unit)
         place.assert_converted(1)
