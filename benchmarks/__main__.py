@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import caching, conversion, data, figures, growth, imaging, passes, pipeline, processes, stream
+from benchmarks import burst, caching, conversion, data, figures, growth, imaging, passes, pipeline, processes, stream
 from benchmarks.data import Groups
 from benchmarks.figures import Figure
 
@@ -68,10 +68,7 @@ def _measured(parts: tuple[str, ...], groups: Groups, work: Path, runs: int, *, 
     if not small:
         shutil.rmtree(two.root)
     if "burst" in parts:
-        every = data.data_root(work / "every", groups, sorted(groups.files))
-        pipeline.make(every, [every.set(groups.calibrator)], work)
-        yield from pipeline.burst(every, groups, work, runs)
-        shutil.rmtree(every.root)
+        yield from burst.measure(groups, work, runs)
     if "passes" in parts:
         few = data.groups(work.parent, "small")
         settled = two if small else data.data_root(work / "few", few, [min(few.files), few.calibrator])

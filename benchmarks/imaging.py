@@ -50,18 +50,36 @@ def measure(root: DataRoot, group: str, work: Path, runs: int, width_deg: float)
     pixel_rad = files.read_json(work / "image-0" / "image.json")["pixel_rad"]
     size = fits.getheader(work / "image-0" / "apparent.fits")["NAXIS1"]
     clean = field_image.clean_options(data.settings(root), 2, size, pixel_rad)
-    reference = processes.run(_on_all_data(applied, work / "all", clean, _DEFAULT_GRIDDING_ACCURACY), work / "log")
+    on_all = _wsclean(applied, work / "all", clean, column="CORRECTED_DATA", accuracy=_DEFAULT_GRIDDING_ACCURACY)
+    reference = processes.run(on_all, work / "log")
     yield _speed(f"calibrate, average, image {size}², against WSClean on all data", ours, reference, "≥ 4")
     theirs, wcs = field_image.read(work / "all-image.fits")
     yield _peaks(work / "image-0", theirs, wcs, "WSClean's on all data")
-    yield _noise(work / "image-0", _residual_noise_jy(work, "all"), "WSClean's on all data", "≤ 5")
+    all_jy = _residual_noise_jy(work, "all")
+    yield _noise(_our_noise_jy(work / "image-0"), all_jy, "WSClean's on all data", "≤ 5")
+
+    averaged = work / "averaged.ms"
+    command = [sys.executable, "-m", "benchmarks.steps", "averaged", data.settings_path(root), group, averaged]
+    averaging = processes.run(command, work / "log")
+    on_averages = _wsclean(averaged, work / "averages", clean, accuracy=_DEFAULT_GRIDDING_ACCURACY)
+    cleaning = processes.run(on_averages, work / "log")
+    what = "only calibrated and averaged by contimg, imaged by WSClean"
+    yield Figure(
+        f"{what}: speed, against all data",
+        reference.wall_s / (averaging.wall_s + cleaning.wall_s),
+        "times faster",
+        "≥ 4",
+    )
+    image, _ = field_image.read(work / "averages-image.fits")
+    yield _peaks(work / "image-0", theirs, wcs, "WSClean's on all data", what=what, image=image)
+    yield _noise(_residual_noise_jy(work, "averages"), all_jy, "WSClean's on all data", "≤ 5", what=what)
 
     command = [sys.executable, "-m", "benchmarks.steps", "subtract_bright", applied, work / "image-0" / "image.json"]
     processes.run(command, work / "log")
-    reference = processes.run(_on_all_data(applied, work / "rest", clean), work / "log")
+    reference = processes.run(_wsclean(applied, work / "rest", clean, column="CORRECTED_DATA"), work / "log")
     whose = "WSClean on all data less the bright sources"
     yield _speed(f"the same, against {whose}, gridded as coarsely", ours, reference)
-    yield _noise(work / "image-0", _residual_noise_jy(work, "rest"), whose)
+    yield _noise(_our_noise_jy(work / "image-0"), _residual_noise_jy(work, "rest"), whose)
     shutil.rmtree(applied)
 
     data.write_settings(root, imaging={**options, "smearing_limit": _NO_LOSS})
@@ -75,7 +93,7 @@ def measure(root: DataRoot, group: str, work: Path, runs: int, width_deg: float)
     image, header = fits.getdata(work / "plain" / "apparent.fits", header=True)
     noise_jy = files.read_json(work / "plain" / "image.json")["noise_jy"]
     yield _peaks(work / "image-0", image, WCS(header), "that without averaging")
-    yield _noise(work / "image-0", noise_jy, "that without averaging", "≤ 5")
+    yield _noise(_our_noise_jy(work / "image-0"), noise_jy, "that without averaging", "≤ 5")
 
 
 def _speed(name: str, ours: Sequence[Cost], reference: Cost, bound: str = "") -> Figure:
@@ -93,14 +111,16 @@ def _image(root: DataRoot, group: str, work: Path, name: str) -> Cost:
     return cost
 
 
-def _on_all_data(ms: Path, prefix: Path, clean: CleanOptions, accuracy: str | None = None) -> list[str]:
-    """WSClean's command line on the unaveraged data, with the settings that contimg's image has.
+def _wsclean(
+    ms: Path, prefix: Path, clean: CleanOptions, *, column: str = "DATA", accuracy: str | None = None
+) -> list[str]:
+    """WSClean's command line, with the settings that contimg's image has.
 
     contimg grids coarsely because it has taken out what is bright; where all is in the data, another accuracy is
     given.
     """
     command = wsclean.command(ms, prefix, clean)
-    command[command.index("DATA")] = "CORRECTED_DATA"
+    command[command.index("DATA")] = column
     if accuracy:
         command[command.index("-wgridder-accuracy") + 1] = accuracy
     return command
@@ -112,25 +132,32 @@ def _residual_noise_jy(work: Path, prefix: str) -> float:
     return robust_noise(residual[fits.getdata(work / "image-0" / "pb.fits") > _MIN_RESPONSE])
 
 
-def _noise(ours: Path, noise_jy: float, whose: str, bound: str = "") -> Figure:
-    """Compare our noise with another (Jy/beam)."""
-    ratio = float(files.read_json(ours / "image.json")["noise_jy"] / noise_jy)
-    return Figure(f"noise, difference to {whose}", abs(ratio - 1) * 100, "%", bound, notes={"ratio": ratio})
+def _our_noise_jy(ours: Path) -> float:
+    """Noise of an image of ours (Jy/beam)."""
+    return float(files.read_json(ours / "image.json")["noise_jy"])
 
 
-def _peaks(ours: Path, theirs: np.ndarray, wcs: WCS, whose: str) -> Figure:
-    """Compare peaks where our image has bright sources."""
-    image, header = fits.getdata(ours / "apparent.fits", header=True)
-    response = fits.getdata(ours / "pb.fits")
-    our_noise_jy = files.read_json(ours / "image.json")["noise_jy"]
-    bright = (image > _MIN_SNR * our_noise_jy) & (response > _MIN_RESPONSE)
-    rows, columns = np.nonzero((image == maximum_filter(image, 7)) & bright)
+def _noise(noise_jy: float, other_jy: float, whose: str, bound: str = "", *, what: str = "") -> Figure:
+    """Compare two noises (Jy/beam)."""
+    ratio = noise_jy / other_jy
+    name = f"{what}{': ' if what else ''}noise, difference to {whose}"
+    return Figure(name, abs(ratio - 1) * 100, "%", bound, notes={"ratio": ratio})
+
+
+def _peaks(
+    ours: Path, theirs: np.ndarray, wcs: WCS, whose: str, *, what: str = "", image: np.ndarray | None = None
+) -> Figure:
+    """Compare peaks where our image has bright sources: its own, or those of another image on the same pixels."""
+    apparent, header = fits.getdata(ours / "apparent.fits", header=True)
+    image = apparent if image is None else image
+    bright = (apparent > _MIN_SNR * _our_noise_jy(ours)) & (fits.getdata(ours / "pb.fits") > _MIN_RESPONSE)
+    rows, columns = np.nonzero((apparent == maximum_filter(apparent, 7)) & bright)
     across, up = wcs.world_to_pixel(WCS(header).pixel_to_world(columns, rows))
     there = zip(up.round().astype(int), across.round().astype(int), strict=True)
     pairs = zip(zip(rows, columns, strict=True), there, strict=True)
     ratios = np.array([_peak(image, *one) / _peak(theirs, *other) for one, other in pairs])
     return Figure(
-        f"peak fluxes, median difference to {whose}",
+        f"{what}{': ' if what else ''}peak fluxes, median difference to {whose}",
         float(abs(np.median(ratios) - 1) * 100),
         "%",
         "≤ 1",

@@ -1,4 +1,4 @@
-"""Whole groups through the workflow, as Snakemake runs it: a calibrator group, a target group, a burst of three."""
+"""Whole groups through the workflow, as Snakemake runs it: a calibrator group, a target group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from benchmarks.processes import Cost, notes
 from contimg import files
 from contimg.paths import GROUP_PATTERN, DataRoot
 
-_BURST = 3
 _GROUP = re.compile(GROUP_PATTERN)
 
 
@@ -39,28 +38,6 @@ def measure(root: DataRoot, groups: Groups, work: Path, runs: int) -> Iterator[F
         )
     peak = max(cost.peak_bytes for cost in sets + images)
     yield Figure("peak memory of any one job, its whole process tree", peak / 1e9, "GB", "≤ 6")
-
-
-def burst(root: DataRoot, groups: Groups, work: Path, runs: int) -> Iterator[Figure]:
-    """Three target groups in one call, and in one call after another; the set is there, the raw files were read."""
-    targets = [name for name in sorted(groups.files) if name != groups.calibrator][-_BURST:]
-    make(root, [root.ms(name) for name in targets], work)
-    took: dict[bool, list[float]] = {True: [], False: []}
-    for number in range(runs):
-        for at_once in (False, True) if number % 2 else (True, False):
-            for name in targets:
-                forget(root, name)
-            calls = [targets] if at_once else [[name] for name in targets]
-            costs = [make(root, [root.image(name) for name in names], work) for names in calls]
-            took[at_once].append(sum(cost.wall_s for cost in costs))
-    yield of_runs(
-        "three groups at once, against one after another",
-        [slow / fast for slow, fast in zip(took[False], took[True], strict=True)],
-        "times faster",
-        "≥ 1.3",
-        one_after_another_s=took[False],
-        at_once_s=took[True],
-    )
 
 
 def make(root: DataRoot, products: Sequence[Path], work: Path) -> Cost:

@@ -47,6 +47,20 @@ def image(settings_path: str, group: str, directory: str) -> None:
     imaging.keep(made, Path(directory))
 
 
+def averaged(settings_path: str, group: str, ms: str) -> None:
+    """Calibrate and average a group with contimg, and leave the bright sources in it."""
+    import math
+
+    from contimg.science import interpolate
+    from contimg.science.average import ImagePlan, average
+
+    settings = config.load(Path(settings_path))
+    root, options = DataRoot(settings.data_root), settings.imaging
+    gains = interpolate.load(files.read_json(root.image(group, "selection.json")), root.root)
+    plan = ImagePlan(math.radians(options.field_of_view_deg), options.robust, options.smearing_limit)
+    average(root.ms(group), Path(ms), gains, plan, THREADS)
+
+
 def applied(settings_path: str, group: str, ms: str) -> None:
     """Copy a group's Measurement Set and let CASA apply its set to the copy, as CORRECTED_DATA."""
     import shutil
@@ -119,7 +133,10 @@ def simulate(antennas: str, channels: str, folder: str) -> None:
     )
 
 
-STEPS = {step.__name__: step for step in (simulate, convert, by_pyuvdata, image, applied, subtract_bright, runner)}
+STEPS = {
+    step.__name__: step
+    for step in (simulate, convert, by_pyuvdata, image, averaged, applied, subtract_bright, runner)
+}
 
 if __name__ == "__main__":
     STEPS[sys.argv[1]](*sys.argv[2:])
