@@ -25,7 +25,7 @@ demo: setup  ## half an hour of simulated sky to a calibrated mosaic
 	@$(BIN)/contimg demo demo
 
 test: setup  ## every test: science, workflow, break tests and drills in their short form
-	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder tests
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests
 
 soak: setup  ## the long break tests, then a stream with faults at random (SOAK="--hours 24 --seed 1")
 	@$(BIN)/pytest --long tests/faults

@@ -69,12 +69,16 @@ SLOW = frozenset(
 """Test files that need CASA, WSClean, a whole workflow or many processes; `make check` leaves them to `make test`."""
 
 
+LONGEST = ("test_tclean", "test_workflow")
+"""What takes minutes begins, so that the workers end together."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the slow tests (the files named above, the break tests, the drills), and let them begin."""
     for item in items:
         if item.path.stem in SLOW or item.path.parent.name in ("faults", "drills"):
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    items.sort(key=lambda item: (item.path.stem not in LONGEST, item.get_closest_marker("slow") is None))
 
 
 @pytest.hookimpl(tryfirst=True)

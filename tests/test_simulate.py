@@ -116,3 +116,15 @@ def test_a_calibrator_that_nobody_knows(tmp_path: Path, capsys: pytest.CaptureFi
     arguments = ["--sky", str(listed(tmp_path)), "--calibrator", "C"]
     assert main(["simulate", str(tmp_path / "data/incoming"), *arguments]) == 1
     assert capsys.readouterr().err.startswith("contimg: C: no such calibrator")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("groups", "0"), ("before", "-1"), ("sefd", "-6500"), ("rfi", "-2"), ("name-spread", "nan")]
+)
+def test_an_impossible_number_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["simulate", str(tmp_path / "data/incoming"), f"--{option}={value}"])
+    assert f"argument --{option}: {value}: at least" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()

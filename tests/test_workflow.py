@@ -330,7 +330,8 @@ def test_without_a_calibrator_groups_wait_and_take_it_up_later(tmp_path):
     aside.mkdir()
     for name in truth["groups"][0]["files"]:
         shutil.move(tmp_path / "incoming" / name, aside / name)
-    waiting = snakemake(tmp_path)
+    light = {"calibration": {"field_iterations": 0}, "imaging": {"field_of_view_deg": 2.0}}
+    waiting = snakemake(tmp_path, settings=light)
     said = waiting.stdout + waiting.stderr
     assert waiting.returncode == 0, said
     root = DataRoot(tmp_path)
@@ -341,7 +342,7 @@ def test_without_a_calibrator_groups_wait_and_take_it_up_later(tmp_path):
     assert target in json.dumps(summary)
     for path in aside.iterdir():
         shutil.move(path, tmp_path / "incoming" / path.name)
-    done = snakemake(tmp_path, "images")
+    done = snakemake(tmp_path, "images", settings=light)
     assert done.returncode == 0, done.stdout + done.stderr
     assert root.image(target).exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     parser.add_argument("directory", type=Path, help="folder for the raw files; truth.json is written beside it")
     parser.add_argument("--preset", choices=["small", "full"], default="small", help="size of the array")
-    parser.add_argument("--groups", type=int, default=6, help="how many groups")
+    parser.add_argument("--groups", type=_number(int, 1), default=6, help="how many groups")
     parser.add_argument(
         "--sky",
         type=lambda text: text.split(","),
@@ -29,19 +30,37 @@ def add(parser: argparse.ArgumentParser) -> None:
         " if known, name and spectral_index",
     )
     parser.add_argument("--calibrator", default="J0834+5534", help="which source transits; may be one of the list's")
-    parser.add_argument("--before", type=int, default=2, help="groups before the one in which it transits")
+    parser.add_argument(
+        "--before", type=_number(int, 0), default=2, help="groups before the one in which it transits"
+    )
     parser.add_argument("--day", type=date.fromisoformat, default=DAY, help="UTC day of the transit")
     parser.add_argument("--declination", type=float, default=54.57, help="pointing (deg)")
     parser.add_argument("--min-flux", type=float, default=0.01, help="faintest random source (Jy)")
     parser.add_argument("--max-flux", type=float, default=1.0, help="brightest random source (Jy)")
-    parser.add_argument("--sefd", type=float, default=6500.0, help="noise of one antenna (Jy); 0: none")
-    parser.add_argument("--rfi", type=int, default=0, help="persistent narrow-band transmitters, and bursts a group")
+    parser.add_argument("--sefd", type=_number(float, 0), default=6500.0, help="noise of one antenna (Jy); 0: none")
+    parser.add_argument(
+        "--rfi", type=_number(int, 0), default=0, help="persistent narrow-band transmitters, and bursts a group"
+    )
     parser.add_argument("--dead", type=int, nargs="*", default=(), help="0-based numbers of dead antennas")
-    parser.add_argument("--name-spread", type=float, default=1.0, help="spread of a group's file names (s)")
+    parser.add_argument(
+        "--name-spread", type=_number(float, 0), default=1.0, help="spread of a group's file names (s)"
+    )
     parser.add_argument(
         "--fault", action="append", default=[], metavar="KIND:GROUP[:SUBBANDS]", help="e.g. zeroed:3:5,6 (repeatable)"
     )
     parser.add_argument("--seed", type=int, default=1, help="same seed, same files")
+
+
+def _number(kind: type[int] | type[float], least: int) -> Callable[[str], float]:
+    """Make what argparse takes for a number that is not less than another."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not value >= least:
+            raise argparse.ArgumentTypeError(f"{text}: at least {least} is needed")
+        return value
+
+    return number
 
 
 def run(options: argparse.Namespace) -> int:

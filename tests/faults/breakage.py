@@ -30,7 +30,7 @@ FAILED = (
     " AND NOT EXISTS (SELECT pid FROM calls WHERE units LIKE '%' || name || '%')"
 )
 """Groups that wait after a failure, and are not in work again."""
-OR_COLLECTING = "UNION SELECT name FROM groups WHERE state = 'collecting'"
+COLLECTING = "SELECT name FROM groups WHERE state = 'collecting'"
 
 
 @dataclass
@@ -50,6 +50,8 @@ class Fault:
     """Whether it is to be recovered from."""
     over: Callable[[], Any] = lambda: True
     """What has to hold, besides work that goes on, before it is over."""
+    collecting: set[str] = field(default_factory=set)
+    """Those of its groups that waited for subbands, as they may."""
     calls: set[int] = field(default_factory=set)
     """What ran when its cause was gone."""
     recovered_s: float | None = None
@@ -293,5 +295,5 @@ class Breakage:
         """Put the clock; what waits for a time must not wait longer for it."""
         self._clock_offset_s = offset_s
         self._place.clock.put(offset_s)
-        waiting = self._place.rows(f"{FAILED} {OR_COLLECTING}")
-        return Fault(kind, self.now, {name for (name,) in waiting})
+        failed, collecting = ({name for (name,) in self._place.rows(sql)} for sql in (FAILED, COLLECTING))
+        return Fault(kind, self.now, failed | collecting, collecting=collecting)

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import yaml
 
-from contimg.config import load
+from contimg.config import Settings, load
 from contimg.paths import DataRoot
 from contimg.runner.audit import Books, audit
 from contimg.runner.ledger import Ledger, open_ledger
@@ -116,6 +116,11 @@ class Site:
         for section, values in changes.items():
             self.content[section] = {**self.content.get(section, {}), **values}
         (self.folder / "config.yaml").write_text(yaml.safe_dump(self.content))
+
+    @property
+    def settings(self) -> Settings:
+        """What the settings file says."""
+        return load(self.folder / "config.yaml", {})
 
     # The runner
 
@@ -252,12 +257,12 @@ class Site:
     def books(self) -> Books:
         """The audit."""
         with self._ledger() as ledger:
-            return audit(self.root, load(self.folder / "config.yaml", {}), ledger, self.clock.now())
+            return audit(self.root, self.settings, ledger, self.clock.now())
 
     def waiting(self) -> dict[str, str]:
         """What waits, and why, as `contimg status` says it."""
         with self._ledger() as ledger:
-            said = status(self.root, load(self.folder / "config.yaml", {}), ledger, self.clock.now())
+            said = status(self.root, self.settings, ledger, self.clock.now())
         return dict(said["waiting"])
 
     def _ledger(self) -> contextlib.closing[Ledger]:

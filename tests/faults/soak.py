@@ -112,6 +112,8 @@ class Soak:
         self.fault_every_s = fault_every_s
         self.figures = Figures(json.loads((place.folder / "clock.json").read_text())[1])
         self.late: list[tuple[float, Path]] = []
+        self.came: dict[Path, float] = {}
+        """When each file came (simulated s)."""
         self.dead_since: float | None = None
         self.lasting: Fault | None = None
         self.recovering: list[Fault] = []
@@ -165,8 +167,16 @@ class Soak:
         """Let a file arrive; while the disk is full its sender tries again."""
         try:
             self.place.arrive(path)
+            self.came[path] = now
         except OSError:
             self.late.append((now + SENDER_WAITS_S, path))
+
+    def _closed(self, name: str) -> float:
+        """When a group had all of its subbands, or had waited for them as long as it may (simulated s)."""
+        (files,) = [arrival.files for arrival in self.arrivals if arrival.name == name]
+        came = [self.came[path] for path in files if path in self.came]
+        waited = max(came, default=0.0) + self.place.settings.ingest.complete_within_minutes * 60
+        return max(came) if len(came) == 16 else waited
 
     def _note(self, fault: Fault) -> None:
         """A fault has begun."""
@@ -237,7 +247,8 @@ class Soak:
                 new | waits_for_set | {name for name, state in states.items() if state in ("done", "quarantined")}
             )
             if not fault.groups and (hit or new or idle) and fault.over():
-                fault.recovered_s = max(now - fault.until, 0.0)
+                began = max([fault.until, *map(self._closed, fault.collecting)])
+                fault.recovered_s = max(now - began, 0.0)
                 print(f"          {fault.kind}: over after {fault.recovered_s:.0f} s", flush=True)
                 self.recovering.remove(fault)
 
