@@ -34,6 +34,7 @@ from .simulated import SimulatedClock
 TESTS = Path(__file__).parents[1]
 TINY = Preset(antennas=SMALL.antennas[::2], channels=2, integrations=6)
 """A quarter of the small preset: its jobs take seconds, most of which is starting."""
+DAY = date(2026, 1, 12)
 CADENCE_S = 309.24
 """From the start of a group to that of the next."""
 RATE = 10.0
@@ -54,7 +55,7 @@ def simulated(folder: Path, groups: int, before: int, **options: Any) -> list[li
     """Simulate groups at the telescope's cadence, a calibrator in number `before`; returns the files of each."""
     scenario = transit_scenario(
         "J0834+5534",
-        date(2026, 1, 12),
+        DAY,
         groups=1,
         groups_before=0,
         group_s=TINY.length_s,
@@ -110,6 +111,13 @@ class Site:
                 self.content[section] = {**self.content.get(section, {}), **values}
         self.write_settings()
         self.process: subprocess.Popen[bytes] | None = None
+
+    def put_in_the_way(self) -> Path:
+        """Put a file where the folder of the day's Measurement Sets should be: conversions fail until it is gone."""
+        blocked = self.root.ms(f"{DAY:%Y%m%d}T000000").parent
+        blocked.parent.mkdir(exist_ok=True)
+        blocked.write_text("in the way")
+        return blocked
 
     def write_settings(self, **changes: dict[str, Any]) -> None:
         """Write the settings file."""

@@ -87,8 +87,7 @@ def test_a_subband_that_comes_late_or_twice(tmp_path: Path, raw: list[list[Path]
 def test_the_ways_out_of_quarantine(tmp_path: Path, raw: list[list[Path]]) -> None:
     """The rest of a group arrives; a person releases it."""
     with site(tmp_path, retry={"max_attempts": 0}) as place:
-        blocked = place.root.root / "ms"
-        blocked.write_text("in the way")
+        blocked = place.put_in_the_way()
         place.arrive(*raw[0][:8])
         place.start()
         place.until(lambda: list(place.states().values()) == ["quarantined"])

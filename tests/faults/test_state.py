@@ -127,8 +127,7 @@ def test_a_dead_channel_holds_up_nothing_and_hears_later(tmp_path: Path, raw: li
 def test_the_clock_put_back_an_hour(tmp_path: Path, raw: list[list[Path]]) -> None:
     """What waits for its next try waits no longer for it than before."""
     with site(tmp_path, runner={"poll_seconds": 5}) as place:
-        blocked = place.root.root / "ms"
-        blocked.write_text("in the way")
+        blocked = place.put_in_the_way()
         place.arrive(*raw[0])
         place.start()
         place.until(lambda: place.rows("SELECT due FROM groups WHERE error_class != ''"))
