@@ -200,6 +200,9 @@ class Soak:
         self._watch(fault)
 
     def _watch(self, fault: Fault) -> None:
+        streamed = {arrival.name for arrival in self.arrivals}  # a foreign file waits for nothing
+        fault.groups &= streamed
+        fault.collecting &= streamed
         fault.until = fault.until or fault.at
         fault.calls = {pid for (pid,) in self.place.rows("SELECT pid FROM calls")}
         self.recovering.append(fault)
