@@ -226,10 +226,11 @@ def test_marked_processes_are_found_and_killed(root: DataRoot) -> None:
     environment = os.environ | {processes.MARK: lease.mark}
     shell = subprocess.Popen(["sh", "-c", "setsid sleep 60 & sleep 60"], env=environment)
     deadline = time.monotonic() + 5
-    while len(processes.marked(lease.mark)) < 3 and time.monotonic() < deadline:
+    found: list[psutil.Process] = []
+    while {process.name() for process in found} != {"sh", "sleep"} or len(found) < 3:
+        assert time.monotonic() < deadline, found
         time.sleep(0.05)
-    found = processes.marked(leases.mark_of(root))
-    assert {process.name() for process in found} == {"sh", "sleep"}
+        found = processes.marked(leases.mark_of(root))
     assert processes.kill(found) == 3
     shell.wait()
     assert processes.marked(lease.mark) == []

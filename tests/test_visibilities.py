@@ -44,6 +44,7 @@ def measurement_sets(*paths: Path) -> list[dict[str, np.ndarray]]:
     for path in paths:
         data = read(path)
         data.phase(lon=np.radians(128.0), lat=np.radians(54.6), epoch=None, phase_frame="icrs", cat_name="centre")
+        data.conjugate_bls("ant1<ant2")  # of mixed ones pyuvdata 3.2.4 writes the conjugate
         ms = str(path.with_suffix(".ms"))
         data.write_ms(ms)
         with table(ms, ack=False) as rows:
