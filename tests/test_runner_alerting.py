@@ -148,7 +148,8 @@ def test_a_storm_is_told_at_once_and_then_in_one_message(tmp_path: Path, web) ->
     watched = Watched(tmp_path, webhook=f"{url}/hook", thresholds={"disk_free_gb": {}})
     watched.tell("quarantined", *(f"group {number}" for number in range(300)))
     watched.tell("failed", "mosaic")
-    watched.until(lambda: len(got) == 2)
+    sent = "SELECT count(*) FROM messages WHERE sent IS NOT NULL"
+    watched.until(lambda: watched.rows(sent) == [(2,)])
     assert titles(got) == ["contimg warning: quarantined", "contimg warning: making_failed"]
     assert got[0]["message"].startswith("group 0\n(")
     watched.now += 600
