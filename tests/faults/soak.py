@@ -18,6 +18,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -172,11 +173,12 @@ class Soak:
             self.late.append((now + SENDER_WAITS_S, path))
 
     def _closed(self, name: str) -> float:
-        """When a group had all of its subbands, or had waited for them as long as it may (simulated s)."""
+        """When a group had all of its subbands, or first had waited for them as long as it may (simulated s)."""
         (files,) = [arrival.files for arrival in self.arrivals if arrival.name == name]
-        came = [self.came[path] for path in files if path in self.came]
-        waited = max(came, default=0.0) + self.place.settings.ingest.complete_within_minutes * 60
-        return max(came) if len(came) == 16 else waited
+        came = sorted(self.came[path] for path in files if path in self.came)
+        waits_s = self.place.settings.ingest.complete_within_minutes * 60
+        waited = (before + waits_s for before, after in pairwise(came) if after > before + waits_s)
+        return next(waited, came[-1] if len(came) == 16 else came[-1] + waits_s)
 
     def _note(self, fault: Fault) -> None:
         """A fault has begun."""
