@@ -41,12 +41,12 @@ def test_a_full_disk_changes_no_settings_and_stops_no_start(tmp_path: Path, capl
     with small_disk(tmp_path / "disk", "2m") as disk:
         played = Played(disk / "data")
         runner = runner_of(played)
-        runner.warm_up()
+        runner.set_up_calls()
         ballast = fill(disk)
         _reload(runner, lambda: other(played))
         assert "settings were not changed: [Errno 28]" in caplog.text
         assert runner.settings == played.settings
-        runner.warm_up()
+        runner.set_up_calls()
         ballast.unlink()
         caplog.set_level(logging.WARNING)
         _reload(runner, lambda: other(played))

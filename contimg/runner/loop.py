@@ -101,7 +101,9 @@ def run(
     def ready() -> Runner:
         ledger = recover(root, settings, lease.keep)
         runner = Runner(root, settings, checkout=checkout, lease=lease, clock=clock, ledger=ledger)
-        runner.warm_up()
+        runner.set_up_calls()
+        if not once:  # a runner that cron starts finds nothing to do most times
+            runner.warm_up()
         return runner
 
     try:

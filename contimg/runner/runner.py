@@ -68,9 +68,18 @@ class Runner:
         first_chores(ledger, now)
         self._intake = Intake(self._root, ledger, self._settler)
 
-    def warm_up(self) -> None:
-        """Give the calls their settings and import what they need."""
+    def set_up_calls(self) -> None:
+        """Give the calls their settings.
+
+        Raises
+        ------
+        OSError
+            If they cannot be written.
+        """
         self._snakemake.write_settings(self.settings)
+
+    def warm_up(self) -> None:
+        """Import now what calls need, rather than with the first of them."""
         self._snakemake.warm(self.settings)
 
     def change(self, settings: Settings) -> None:

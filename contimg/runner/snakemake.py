@@ -1,4 +1,4 @@
-"""Snakemake, called from forked children of this process, which has imported it once.
+"""Snakemake, called from forked children of this process, which imports it once, before the first call.
 
 A call costs 0.05 s beyond its jobs instead of 1.5 s, leaks nothing, and has a session of its own, so that it can be
 stopped whole. Calls at the same time work on different files; the lease stands for Snakemake's own lock.
@@ -62,14 +62,18 @@ class Snakemake:
         self._checkout = checkout
         self._root = root
         self._mark = mark
+        self._warm = False
 
     def warm(self, settings: Settings) -> None:
-        """Import what every call needs."""
+        """Import what every call needs, if that has not been done."""
+        if self._warm:
+            return
         from snakemake import cli  # noqa: PLC0415 — takes a second
 
         __import__("snakemake.report")
         __import__("contimg.science.groups")
         cli.parse_args(self._arguments(Call(SUMMARY, (SUMMARY,), (), LANES[SUMMARY].demand(settings, 0)), settings))
+        self._warm = True
 
     def write_settings(self, settings: Settings) -> None:
         """Give the calls that start from now on these settings; secrets stay here.
@@ -95,6 +99,7 @@ class Snakemake:
         OSError
             If its log cannot be written or no process can be made.
         """
+        self.warm(settings)
         log = self._root.state / "calls" / f"{call.lane}-{call.units[0]}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)

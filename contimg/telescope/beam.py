@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import j1
 
 from contimg.telescope import dsa110
 
@@ -27,6 +26,9 @@ def power_beam(separation_rad: np.ndarray, frequency_hz: np.ndarray | float) -> 
     ndarray
         Response between 0 and 1, of the broadcast shape.
     """
+    # SciPy's functions are slow to import, and the runner, which knows of beams, never looks through one.
+    from scipy.special import j1  # noqa: PLC0415
+
     half_width = np.radians(dsa110.BEAM_FWHM_DEG / 2) * dsa110.BEAM_FREQUENCY_HZ / np.asarray(frequency_hz)
     x = _HALF_POWER_ARGUMENT * np.sin(np.minimum(separation_rad, np.pi / 2)) / np.sin(half_width)
     x = np.maximum(x, 1e-9)
