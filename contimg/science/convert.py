@@ -17,10 +17,11 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +83,14 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
             headers = _headers(group, settings)
             geometry = _geometry(group.name, headers)
             raw = {number: stack.enter_context(RawVisibilities(header)) for number, header in headers.items()}
+        pool = stack.enter_context(ThreadPoolExecutor(threads))
+        worker = _Worker(raw, headers, geometry, ahead=threads + 1, clock=clock, clip_sigma=settings.flag.clip_sigma)
+        converted = worker.converted(pool)  # while the tables are made
         with clock("create"):
             table = measurement_set.create(ms, geometry.observation)
             stack.callback(table.close)
             flush = stack.enter_context(measurement_set.flusher(table, ms))
-        pool = stack.enter_context(ThreadPoolExecutor(threads))
-        worker = _Worker(raw, headers, geometry, ahead=threads + 1, clock=clock, clip_sigma=settings.flag.clip_sigma)
-        worker.convert(table, flush, pool)
+        worker.write(converted, table, flush)
         zeroed = [number for number in sorted(headers) if worker.is_zero(number)]
         for number in zeroed:
             log.warning(
@@ -213,25 +215,31 @@ class _Worker:
         self._clipped = np.zeros((integrations, channels), np.int64)
         self._zeros = np.zeros((integrations, channels), np.int64)
 
-    def convert(self, table: tables.table, flush: Callable[[], None], pool: ThreadPoolExecutor) -> None:
-        """Read, convert and write all integrations."""
-        for integration, data in enumerate(self._ahead(self._converted, pool)):
+    def converted(self, pool: ThreadPoolExecutor) -> Iterator[np.ndarray]:
+        """Begin to read and convert all integrations; they come in order, each until the next is asked for."""
+        return self._ahead(self._converted, pool)
+
+    def write(self, converted: Iterable[np.ndarray], table: tables.table, flush: Callable[[], None]) -> None:
+        """Write the converted integrations."""
+        for integration, data in enumerate(converted):
             with self._clock("write"):
                 table.putcol("DATA", data, integration * self._shape[0], self._shape[0])
                 flush()
 
     def _ahead(self, work: Callable[[int], np.ndarray], pool: ThreadPoolExecutor) -> Iterator[np.ndarray]:
-        """What is made of each integration, in order: casacore writes twice what it is given before its turn.
+        """Begin what is made of each integration; it comes in order, as casacore would write it twice otherwise.
 
         No more of them are under way or in use at once than there are buffers.
         """
-        pending: deque[Future[np.ndarray]] = deque()
-        for integration in range(len(self._plans)):
-            if len(pending) == len(self._data):
+        integrations = iter(range(len(self._plans)))
+        pending = deque(pool.submit(work, integration) for integration in islice(integrations, len(self._data)))
+
+        def in_order() -> Iterator[np.ndarray]:
+            while pending:
                 yield pending.popleft().result()
-            pending.append(pool.submit(work, integration))
-        while pending:
-            yield pending.popleft().result()
+                pending.extend(pool.submit(work, integration) for integration in islice(integrations, 1))
+
+        return in_order()
 
     def _converted(self, integration: int) -> np.ndarray:
         """Read and convert one integration, into a buffer that is free again when it was written."""
