@@ -21,8 +21,10 @@ from synthetic_root import Synthetic, on_a_full_disk
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option for the long form of the break tests."""
-    parser.addoption("--long", action="store_true", help="break tests: every fault, many times (minutes to an hour)")
+    """Add the option for the long forms."""
+    parser.addoption(
+        "--long", action="store_true", help="long forms: every fault many times, all benchmarks (minutes to an hour)"
+    )
 
 
 SLOW = frozenset(

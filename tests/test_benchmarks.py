@@ -7,17 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.figures import Figure
 
 CHECKOUT = Path(__file__).parents[1]
 
 
-def test_the_small_form_measures_and_writes(tmp_path: Path) -> None:
+def test_the_small_form_measures_and_writes(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """In the long form all its parts, two minutes; else conversion alone."""
+    parts = () if request.config.getoption("--long") else ("--only", "conversion")
     out = tmp_path / "bench.json"
     command = [sys.executable, "-m", "benchmarks", "--small", "--data", str(tmp_path / "data"), "--out", str(out)]
-    done = subprocess.run(
-        [*command, "--only", "conversion"], cwd=CHECKOUT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*command, *parts], cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     written = json.loads(out.read_text())
     assert written["machine"]["cores"] >= 1
