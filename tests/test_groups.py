@@ -16,6 +16,7 @@ import raw_groups as raw
 from contimg.files import read_json
 from contimg.paths import DataRoot
 from contimg.science import groups
+from contimg.science.manifest import names_in
 from contimg.telescope import faults, header
 from contimg.telescope.faults import Fault, FaultKind
 from contimg.telescope.simulator import Naming
@@ -290,3 +291,10 @@ def test_history_costs_little(folder: Folder, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(groups, "load", lambda path: opened.append(path) or load(path))
     groups.scan(folder.root, raw.settings(folder.root.root), folder.now)
     assert opened == [folder.root.manifest(FIRST)]
+
+
+def test_of_the_manifests_folder_only_manifests_are_groups(tmp_path: Path) -> None:
+    assert names_in(tmp_path / "groups") == []
+    for name in (f"{FIRST}.json", f".{FIRST}.json.part-7", f"{FIRST}.json~", "notes.json"):
+        (tmp_path / name).touch()
+    assert names_in(tmp_path) == [FIRST]

@@ -15,6 +15,7 @@ from contimg.errors import MisshapenFileError
 from contimg.paths import DataRoot, RawName, group_id, group_start
 from contimg.science import groups as grouping
 from contimg.science.groups import Group, Stretch
+from contimg.science.manifest import names_in
 
 _AGAIN_S = 15.0
 """Files that no group has yet, and groups that wait for subbands, are looked at again after this long (s)."""
@@ -172,8 +173,7 @@ class Scanner:
         bins = {group_id(ten + step)[:-3] for ten in tens for step in (-_TEN, timedelta(), _TEN)}
 
         def manifests(first: str, last: str) -> Iterable[str]:
-            stems = (path.stem for path in self._root.groups.glob("*.json"))
-            return (stem for stem in stems if stem[:-3] in bins and first <= stem <= last)
+            return (name for name in names_in(self._root.groups) if name[:-3] in bins and first <= name <= last)
 
         (low, _), (_, high) = (Stretch.around(RawName.parse(names[edge]).opened.timestamp()) for edge in (-1, 0))
         return self._scan(settings, moment, seen, (low, high), manifests)

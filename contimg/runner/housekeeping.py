@@ -22,12 +22,20 @@ _SUMMARY_RECORDS = 20
 
 
 class Housekeeping:
-    """Does its rounds when they are due; each is short."""
+    """Does its rounds when they are due; each is short.
 
-    def __init__(self, root: DataRoot) -> None:
+    Parameters
+    ----------
+    root
+        Whose traces are kept small.
+    opened
+        When the ledger was opened, and verified (Unix, s).
+    """
+
+    def __init__(self, root: DataRoot, opened: float) -> None:
         self._root = root
         self._often = 0.0
-        self._verified = 0.0
+        self._verified = opened
         self._seldom = 0.0
 
     def tick(self, ledger: Ledger, settings: Settings, now: float) -> None:

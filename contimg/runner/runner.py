@@ -49,7 +49,7 @@ class Runner:
         self._breaker = Breaker()
         self._snakemake = Snakemake(checkout, root, lease.mark)
         self._pool = Pool(self._snakemake, clock)
-        self._housekeeping = Housekeeping(root)
+        self._housekeeping = Housekeeping(root, clock.now())
         self._asking = Asking(root)
         self._alerting = Alerting(root)
         self._well = True

@@ -34,7 +34,7 @@ from contimg.errors import (
     ZeroedSubbandError,
 )
 from contimg.paths import DataRoot, RawName, group_id, group_start
-from contimg.science.manifest import MISSING, SUBBANDS, Frame, Group, Subband, load
+from contimg.science.manifest import MISSING, SUBBANDS, Frame, Group, Subband, load, names_in
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +216,7 @@ def _known(root: DataRoot, arrived: Iterable[_File], names: Collection[str]) -> 
         for step in (-_REACH_S, 0, _REACH_S)
     }
     root.groups.mkdir(parents=True, exist_ok=True)
-    there = [name.removesuffix(".json") for name in os.listdir(root.groups) if name.endswith(".json")]  # noqa: PTH208
+    there = names_in(root.groups)
     return {group.name: group for group in _readable(root, (n for n in there if n[:-3] in bins or n in names))}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -105,6 +106,18 @@ class Group:
             {int(number): Subband(**subband) for number, subband in content["subbands"].items()},
             tuple(Subband(**duplicate) for duplicate in content["duplicates"]),
         )
+
+
+def names_in(folder: Path) -> list[str]:
+    """Names of all groups that have a manifest in the folder, in no order; none if there is no folder.
+
+    There may be a hundred thousand: no path is made of each.
+    """
+    try:
+        listed = os.listdir(folder)  # noqa: PTH208
+    except FileNotFoundError:
+        return []
+    return [name.removesuffix(".json") for name in listed if name.endswith(".json") and name[0].isdigit()]
 
 
 def load(manifest: Path) -> Group:

@@ -21,6 +21,7 @@ from contimg.errors import ConfigError, NoUsableDataError
 from contimg.paths import DataRoot, group_start, window_of
 from contimg.science import picture, plane
 from contimg.science.coadd import Grid, ImageInputs, Member, Sums, add, make_grid, read_member, trimmed
+from contimg.science.manifest import names_in
 
 VERDICTS = ("fresh", "nearest", "stale")
 """From best to worst."""
@@ -118,7 +119,7 @@ def _refuse_if_too_large(grid: Grid, settings: Settings, window: str) -> None:
 
 def _groups_of_window(window: str, settings: Settings) -> list[str]:
     """Groups of the window that have a manifest."""
-    groups = (path.stem for path in DataRoot(settings.data_root).groups.glob("*.json"))
+    groups = names_in(DataRoot(settings.data_root).groups)
     return [group for group in groups if window_of(group, settings.mosaic.window_minutes) == window]
 
 

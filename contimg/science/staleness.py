@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left, bisect_right
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from contimg import files
 from contimg.config import Settings
 from contimg.paths import DataRoot, group_id, group_start
+from contimg.science.manifest import names_in
 from contimg.science.registry import Registry
 
 GOAL = 0.95
@@ -52,9 +52,7 @@ def coverage(root: DataRoot, settings: Settings, until: datetime) -> dict[str, A
 
 def _observed(root: DataRoot, until: datetime) -> list[str]:
     """Groups with enough good subbands that started in the last 24 h."""
-    if not root.groups.is_dir():
-        return []
-    names = sorted(name.removesuffix(".json") for name in os.listdir(root.groups) if name[:1].isdigit())  # noqa: PTH208
+    names = sorted(names_in(root.groups))
     first = bisect_left(names, group_id(until - timedelta(hours=SPAN_HOURS)))
     return [name for name in names[first : bisect_right(names, group_id(until))] if _usable(root, name)]
 

@@ -13,6 +13,7 @@ from contimg.config import Settings
 from contimg.errors import ErrorClass
 from contimg.files import read_json
 from contimg.paths import GROUP_PATTERN, DataRoot, group_of, group_start
+from contimg.science.manifest import names_in
 
 STAGES = ("convert", "detect", "solve", "select", "image", "mosaic")
 """Rules whose run times are told, in the order of the data."""
@@ -41,7 +42,7 @@ class Reader:
 
 def group_names(root: DataRoot, settings: Settings) -> list[str]:
     """Names of the groups that have a manifest or an image, in order of time."""
-    names = {path.stem for path in root.groups.glob("*.json") if re.fullmatch(GROUP_PATTERN, path.stem)}
+    names = {name for name in names_in(root.groups) if re.fullmatch(GROUP_PATTERN, name)}
     names |= {group_of(path) for path in (root.root / "images").glob("*/*.json")}
     return sorted(names & set(settings.groups) if settings.groups else names)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from contimg.paths import DataRoot
 from contimg.science.calibrator import Calibrator
 from contimg.science.detect import Candidate, judge
 from contimg.science.drift import Drift
+from contimg.science.manifest import names_in
 from contimg.science.passage import BAND_CENTRE_HZ, MAIN_LOBE_RAD, next_transit
 from contimg.telescope import dsa110, meridian
 
@@ -104,8 +104,7 @@ def elsewhere(
 
 def pointed_at(root: DataRoot) -> tuple[str, float] | None:
     """The newest group and the declination (deg) at which it was observed; None before the first."""
-    names = (name.removesuffix(".json") for name in os.listdir(root.groups)) if root.groups.is_dir() else ()  # noqa: PTH208
-    for group in nlargest(_LOOKED_AT, (name for name in names if name[:1].isdigit())):
+    for group in nlargest(_LOOKED_AT, names_in(root.groups)):
         try:
             declination = files.read_json(root.manifest(group))["declination_deg"]
         except (OSError, ValueError, KeyError):
