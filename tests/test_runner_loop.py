@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -76,6 +78,21 @@ def test_a_systemd_that_does_not_listen_ends_nothing(tmp_path: Path, monkeypatch
         assert system.recv(100) == b"WATCHDOG=1"
     address.unlink()
     notify("WATCHDOG=1")
+
+
+def test_once_with_nothing_to_do_imports_nothing_that_is_slow(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"data_root: {tmp_path / 'data'}\n")
+    command = [sys.executable, "-X", "importtime", "-m", "contimg", "run", "--once"]
+    done = subprocess.run(
+        [*command, "--config", str(tmp_path / "config.yaml")],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "contimg.runner.runner" in done.stderr
+    for slow in ("snakemake.", "scipy.", "astropy.", "h5py.", "numba."):
+        assert slow not in done.stderr
 
 
 def test_once_takes_up_a_whole_backlog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
