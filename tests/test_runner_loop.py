@@ -89,6 +89,7 @@ def test_once_with_nothing_to_do_imports_nothing_that_is_slow(tmp_path: Path) ->
         capture_output=True,
         text=True,
         check=True,
+        timeout=120,
     )
     assert "contimg.runner.runner" in done.stderr
     for slow in ("snakemake.", "scipy.", "astropy.", "h5py.", "numba."):
