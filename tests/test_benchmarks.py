@@ -19,9 +19,7 @@ def test_the_small_form_measures_and_writes(tmp_path: Path, request: pytest.Fixt
     parts = () if request.config.getoption("--long") else ("--only", "conversion")
     out = tmp_path / "bench.json"
     command = [sys.executable, "-m", "benchmarks", "--small", "--data", str(tmp_path / "data"), "--out", str(out)]
-    done = subprocess.run(
-        [*command, *parts], cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=1800
-    )
+    done = subprocess.run([*command, *parts], cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     written = json.loads(out.read_text())
     assert written["machine"]["cores"] >= 1
