@@ -18,7 +18,7 @@ from benchmarks.figures import Figure, of_runs
 from benchmarks.processes import Cost, notes
 from contimg import files
 from contimg.paths import DataRoot
-from contimg.science import field_image, wsclean
+from contimg.science import field_image, imager, wsclean
 from contimg.science.field_image import FieldImage
 from contimg.science.imager import CleanOptions
 from contimg.science.noise import robust_noise
@@ -53,10 +53,12 @@ def measure(root: DataRoot, group: str, work: Path, runs: int, width_deg: float)
     on_all = _wsclean(applied, work / "all", clean, column="CORRECTED_DATA", accuracy=_DEFAULT_GRIDDING_ACCURACY)
     reference = processes.run(on_all, work / "log")
     yield _speed(f"calibrate, average, image {size}², against WSClean on all data", ours, reference, "≥ 4")
-    theirs, wcs = field_image.read(work / "all-image.fits")
+    theirs, wcs = imager.read(work / "all-image.fits")
     yield _peaks(work / "image-0", theirs, wcs, "WSClean's on all data")
     all_jy = _residual_noise_jy(work, "all")
-    yield _noise(_our_noise_jy(work / "image-0"), all_jy, "WSClean's on all data", "≤ 5")
+    # WSClean keeps the sidelobes of sources that drift: ours is lower. What is to be equal is compared below.
+    ratio = _our_noise_jy(work / "image-0") / all_jy
+    yield Figure("noise, over WSClean's on all data", ratio, "", "≤ 1.05")
 
     averaged = work / "averaged.ms"
     command = [sys.executable, "-m", "benchmarks.steps", "averaged", data.settings_path(root), group, averaged]
@@ -69,7 +71,7 @@ def measure(root: DataRoot, group: str, work: Path, runs: int, width_deg: float)
         reference.wall_s / (averaging.wall_s + cleaning.wall_s),
         "times faster",
     )
-    image, _ = field_image.read(work / "averages-image.fits")
+    image, _ = imager.read(work / "averages-image.fits")
     yield _peaks(work / "image-0", theirs, wcs, "WSClean's on all data", what=what, image=image)
     yield _noise(_residual_noise_jy(work, "averages"), all_jy, "WSClean's on all data", "≤ 5", what=what)
 
@@ -127,7 +129,7 @@ def _wsclean(
 
 def _residual_noise_jy(work: Path, prefix: str) -> float:
     """Noise of WSClean's residual image in the half-power beam (Jy/beam)."""
-    residual, _ = field_image.read(work / f"{prefix}-residual.fits")
+    residual, _ = imager.read(work / f"{prefix}-residual.fits")
     return robust_noise(residual[fits.getdata(work / "image-0" / "pb.fits") > _MIN_RESPONSE])
 
 

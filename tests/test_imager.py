@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import imaging_group
@@ -29,7 +30,7 @@ from contimg.telescope.stations import EAST_WEST_ARM, NORTH_SOUTH_ARM
 
 OPTIONS = CleanOptions(
     size=128,
-    pixel_rad=float(np.radians(60 / 3600)),
+    pixel_rad=float(np.radians(10 / 3600)),
     robust=0.5,
     iterations=100,
     mask_sigma=5,
@@ -70,7 +71,7 @@ def test_the_command_says_what_the_options_say():
     assert words[-1] == "a.ms"
     for part in (
         "-size 128 128",
-        "-scale 0.0166666666667deg",
+        "-scale 0.00277777777778deg",
         "-weight briggs 0.5",
         "-niter 100",
         "-auto-mask 5 -auto-threshold 1",
@@ -108,7 +109,7 @@ def test_a_killed_wsclean_is_a_job_that_died(tmp_path, monkeypatch):
 
 def test_no_output_is_a_failure_whatever_the_exit_code(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", stand_in(tmp_path / "bin", "exit 0"))
-    with pytest.raises(ToolFailedError, match=r"field-image\.fits: WSClean left no whole image"):
+    with pytest.raises(ToolFailedError, match=r"field-residual\.fits: the imager left no whole image"):
         imager.clean(tmp_path / "a.ms", tmp_path / "field", OPTIONS, "wsclean")
 
 
@@ -133,6 +134,16 @@ def test_wsclean_talks_to_the_log(ms, tmp_path, caplog):
     assert 0 < made.beam.minor_rad <= made.beam.major_rad
     assert any("Gridded visibility count" in record.message for record in caplog.records)
     assert not list(tmp_path.glob("*.tmp"))
+
+
+@with_wsclean
+def test_the_beam_does_not_depend_on_the_pixels(ms, tmp_path):
+    beams = []
+    for size, arcsec in ((128, 10.0), (114, 11.23), (100, 12.8)):  # as wide, so that Briggs' weights stay the same
+        options = replace(OPTIONS, size=size, pixel_rad=np.radians(arcsec / 3600))
+        beams.append(imager.clean(ms, tmp_path / "field", options, "wsclean").beam)
+    for widths in ([one.major_rad for one in beams], [one.minor_rad for one in beams]):
+        assert max(widths) < 1.02 * min(widths)
 
 
 def test_without_wsclean_tclean_is_taken_and_said(monkeypatch, tmp_path, caplog):

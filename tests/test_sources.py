@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from astropy.wcs import WCS
 
-from contimg.science.imager import Beam
 from contimg.science.noise import noise_map, robust_noise
-from contimg.science.sources import find, restore
+from contimg.science.restoring import Beam, add_sources
+from contimg.science.sources import find
 
 ARCSEC = np.radians(1 / 3600)
 BEAM = Beam(40 * ARCSEC, 16 * ARCSEC, np.radians(35.0))
@@ -36,11 +36,11 @@ def put_in(xy: np.ndarray, flux: np.ndarray, noise: float = NOISE, seed: int = 1
     if noise:
         rng = np.random.default_rng(seed)
         kernel = np.zeros((SIZE, SIZE))
-        restore(kernel, [(*np.radians(wcs.wcs_pix2world([[300, 300]], 0)[0]), 1.0)], wcs, BEAM)
+        add_sources(kernel, [(*np.radians(wcs.wcs_pix2world([[300, 300]], 0)[0]), 1.0)], wcs, BEAM)
         white = np.fft.rfft2(rng.standard_normal((SIZE, SIZE)))
         image += np.fft.irfft2(white * np.fft.rfft2(np.fft.ifftshift(kernel)), (SIZE, SIZE)).astype(np.float32)
         image *= noise / image.std()
-    restore(image, [(*np.radians(position), one) for position, one in zip(sky, flux, strict=True)], wcs, BEAM)
+    add_sources(image, [(*np.radians(position), one) for position, one in zip(sky, flux, strict=True)], wcs, BEAM)
     return image, sky
 
 

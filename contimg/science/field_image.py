@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from astropy.io import fits
-from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs import WCS
 
 from contimg.config import Settings
 from contimg.science import bright, imager, sources
 from contimg.science.average import Averaged, ImagePlan, SupportsEvaluate, average
 from contimg.science.bright import BrightSource
-from contimg.science.imager import Beam, CleanOptions, CleanResult
+from contimg.science.imager import CleanOptions, CleanResult
 from contimg.science.noise import noise_map, robust_noise
 from contimg.science.primary_beam import primary_beam
+from contimg.science.restoring import Beam, add_sources
 from contimg.science.sources import PointSource
 
 _LOG = logging.getLogger(__name__)
@@ -119,10 +118,9 @@ def make(ms: Path, gains: SupportsEvaluate | None, directory: Path, settings: Se
         clean_options(settings, threads, imager.fft_size(field_rad / pixel_rad), pixel_rad),
         options.imager,
     )
-    apparent, wcs = read(cleaned.image)
-    residual, _ = read(cleaned.residual)
+    apparent, residual, wcs = cleaned.image, cleaned.residual, cleaned.wcs
     restored = [(one.ra_rad, one.dec_rad, one.apparent_jy) for one in taken_out]
-    sources.restore(apparent, restored, wcs, cleaned.beam)
+    add_sources(apparent, restored, wcs, cleaned.beam)
     response = primary_beam(wcs, apparent.shape, averaged.pointings_rad, averaged.frequencies_hz, averaged.weights)
     return FieldImage(
         apparent=apparent,
@@ -195,10 +193,8 @@ def _look_around(averaged: Averaged, prefix: Path, settings: Settings, threads: 
         longest_wavelengths=1 / resolution_rad,
     )
     cleaned = imager.clean(averaged.ms, prefix, options, settings.imaging.imager)
-    image, wcs = read(cleaned.image)
-    residual, _ = read(cleaned.residual)
-    noise = noise_map(residual, _beam_pixels(cleaned, pixel_rad))
-    found = sources.find(image, noise, wcs, cleaned.beam, min_snr=_BRIGHT_SNR)[:_MOST_BRIGHT]
+    noise = noise_map(cleaned.residual, _beam_pixels(cleaned, pixel_rad))
+    found = sources.find(cleaned.image, noise, cleaned.wcs, cleaned.beam, min_snr=_BRIGHT_SNR)[:_MOST_BRIGHT]
     if _dominates(found, averaged):
         found = [one for one in found if one.flux_jy > _DOMINATED_RATIO * found[0].flux_jy]
     _LOG.info("%d sources are bright enough to be fitted by themselves", len(found))
@@ -228,20 +224,3 @@ def clean_options(settings: Settings, threads: int, size: int, pixel_rad: float)
 def _beam_pixels(cleaned: CleanResult, pixel_rad: float) -> float:
     """Geometric mean width of the restoring beam in pixels."""
     return float(np.sqrt(cleaned.beam.major_rad * cleaned.beam.minor_rad) / pixel_rad)
-
-
-def read(path: Path) -> tuple[np.ndarray, WCS]:
-    """Read an imager's FITS file: values, float32, and celestial coordinates.
-
-    Those are of the phase centre, which is ICRS, whatever the imager calls them.
-    """
-    with fits.open(path, memmap=False) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        values = file[0].data.squeeze().astype(np.float32)
-        given = WCS(file[0].header).celestial.wcs
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---SIN", "DEC--SIN"]
-    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = given.crval, given.crpix, given.cdelt
-    wcs.wcs.radesys = "ICRS"
-    wcs.wcs.set()
-    return values, wcs

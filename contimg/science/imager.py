@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import logging
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS, FITSFixedWarning
 
-from contimg.errors import ConfigError
+from contimg.errors import ConfigError, NoUsableDataError, ToolFailedError
+from contimg.science.restoring import Beam, fitted_beam, with_components
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,38 +66,54 @@ class CleanOptions:
 
 
 @dataclass(frozen=True)
-class Beam:
-    """The restoring beam: full widths at half maximum (rad) and position angle, north through east (rad)."""
+class Products:
+    """What an imager leaves, FITS files of the same pixels.
 
-    major_rad: float
-    minor_rad: float
-    angle_rad: float
+    Attributes
+    ----------
+    residual
+        What was not cleaned (Jy/beam).
+    model
+        The components (Jy/pixel).
+    psf
+        The dirty beam.
+    """
+
+    residual: Path
+    model: Path
+    psf: Path
 
 
 @dataclass(frozen=True)
 class CleanResult:
-    """What came out: FITS files in Jy/beam (the model: Jy/pixel), with the celestial axes of the imager.
+    """What came out, on the celestial axes of the imager.
 
     Attributes
     ----------
-    image, residual, model, psf
-        The restored image, what was not cleaned, the components, and the dirty beam.
+    image
+        The restored image (Jy/beam), float32, shape (N, N).
+    residual
+        What was not cleaned (Jy/beam), of the same shape.
+    wcs
+        Celestial coordinates (ICRS).
     beam
         Of the restored image.
     imager
         The one that made them.
     """
 
-    image: Path
-    residual: Path
-    model: Path
-    psf: Path
+    image: np.ndarray
+    residual: np.ndarray
+    wcs: WCS
     beam: Beam
     imager: str
 
 
 def clean(ms: Path, prefix: Path, options: CleanOptions, imager: Imager = "auto") -> CleanResult:
-    """Image and clean a Measurement Set.
+    """Image and clean a Measurement Set, and restore what was cleaned with the beam of the dirty beam's core.
+
+    The imager's own restoring beam is not taken: WSClean's depends on the width of the pixels, by a fifth
+    (docs/decisions/0010-restoring-beam.md).
 
     Parameters
     ----------
@@ -111,16 +131,53 @@ def clean(ms: Path, prefix: Path, options: CleanOptions, imager: Imager = "auto"
     ConfigError
         If WSClean is asked for and is not on the PATH.
     DiskFullError, MemoryExhaustedError, NoUsableDataError, ToolFailedError
-        If the imager fails, by what it says; ToolFailedError also if an output is not there or not finite.
+        If the imager fails, by what it says; NoUsableDataError also if the dirty beam has no core, ToolFailedError
+        if an output is not there or not finite.
     """
     chosen = choose(imager)
     if chosen == "wsclean":
         from contimg.science import wsclean  # noqa: PLC0415 — it imports from here
 
-        return wsclean.clean(ms, prefix, options)
-    from contimg.science import tclean  # noqa: PLC0415 — it imports from here
+        products = wsclean.clean(ms, prefix, options)
+    else:
+        from contimg.science import tclean  # noqa: PLC0415 — it imports from here
 
-    return tclean.clean(ms, prefix, options)
+        products = tclean.clean(ms, prefix, options)
+    residual, wcs = read(products.residual)
+    model, _ = read(products.model)
+    psf, _ = read(products.psf)
+    try:
+        beam = fitted_beam(psf, wcs)
+    except ValueError as error:
+        raise NoUsableDataError(f"{ms}: {error}; the job fails") from error
+    return CleanResult(with_components(residual, model, wcs, beam), residual, wcs, beam, chosen)
+
+
+def read(path: Path) -> tuple[np.ndarray, WCS]:
+    """Read an imager's FITS file: values, float32, and celestial coordinates.
+
+    Those are of the phase centre, which is ICRS, whatever the imager calls them.
+
+    Raises
+    ------
+    ToolFailedError
+        If it is not there, not whole, or has values that are not finite.
+    """
+    try:
+        with fits.open(path, memmap=False) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore", FITSFixedWarning)
+            values = file[0].data.squeeze().astype(np.float32)
+            given = WCS(file[0].header).celestial.wcs
+    except OSError as error:
+        raise ToolFailedError(f"{path}: the imager left no whole image ({error}); the job fails") from error
+    if not np.isfinite(values).all():
+        raise ToolFailedError(f"{path}: the imager's image has values that are not finite; the job fails")
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---SIN", "DEC--SIN"]
+    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = given.crval, given.crpix, given.cdelt
+    wcs.wcs.radesys = "ICRS"
+    wcs.wcs.set()
+    return values, wcs
 
 
 def choose(imager: Imager) -> Literal["wsclean", "tclean"]:

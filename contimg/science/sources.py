@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from contimg.science.restoring import REACH, Beam, BeamShape
+
 if TYPE_CHECKING:
     from astropy.wcs import WCS
-
-    from contimg.science.imager import Beam
 
 _ROUNDS = 6
 """Times that every source is fitted with its neighbours subtracted."""
 _FIT_RADIUS = 0.6
 """Pixels within this distance of the peak are fitted, in units of the beam's full width."""
-_REACH = 2.0
-"""A source is seen this far away, in units of the beam's full width."""
 
 
 @dataclass(frozen=True)
@@ -34,39 +31,6 @@ class PointSource:
     flux_jy: float
     error_jy: float
     snr: float
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """The beam on the image's grid: exp(−4 ln2·(a·dx² + 2b·dx·dy + c·dy²)), in pixels."""
-
-    a: float
-    b: float
-    c: float
-
-    @classmethod
-    def of(cls, beam: Beam, wcs: WCS) -> _Shape:
-        """The beam in pixels; position angles go from north through east."""
-        to_pixels = np.linalg.inv(np.radians(wcs.pixel_scale_matrix))
-        sine, cosine = np.sin(beam.angle_rad), np.cos(beam.angle_rad)
-        axes = to_pixels @ np.array(
-            [[sine * beam.major_rad, cosine * beam.minor_rad], [cosine * beam.major_rad, -sine * beam.minor_rad]]
-        )
-        form = np.linalg.inv(axes @ axes.T)
-        return cls(float(form[0, 0]), float(form[0, 1]), float(form[1, 1]))
-
-    def distance2(self, dx: Any, dy: Any) -> Any:
-        """Squared distance in units of the full width at half maximum."""
-        return self.a * dx**2 + 2 * self.b * dx * dy + self.c * dy**2
-
-    def response(self, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
-        """The beam, 1 at its peak."""
-        return np.exp(-4 * np.log(2) * self.distance2(dx, dy))
-
-    def half_width(self, reach: float) -> int:
-        """Pixels to each side that hold everything within `reach` full widths."""
-        determinant = self.a * self.c - self.b**2
-        return int(np.ceil(reach * np.sqrt(max(self.a, self.c) / determinant)))
 
 
 def find(
@@ -98,7 +62,7 @@ def find(
     primary_beam
         Fluxes and errors are divided by it; shape (N, M), NaN where nothing is to be found. None: they are not.
     """
-    shape = _Shape.of(beam, wcs)
+    shape = BeamShape.of(beam, wcs)
     if primary_beam is not None:
         image = np.where(np.isfinite(primary_beam), image, np.nan)
     peaks = _peaks(image, noise, shape, min_snr)
@@ -114,33 +78,7 @@ def find(
     return sorted(found, key=lambda source: -source.flux_jy)
 
 
-def restore(image: np.ndarray, components: Iterable[tuple[float, float, float]], wcs: WCS, beam: Beam) -> None:
-    """Add point sources, as the restoring beam shows them, to an image (Jy/beam), in place.
-
-    Parameters
-    ----------
-    image
-        Shape (N, M).
-    components
-        ICRS right ascension and declination (rad) and flux as it appears in the image (Jy).
-    wcs
-        Celestial coordinates of the image.
-    beam
-        Its restoring beam.
-    """
-    shape = _Shape.of(beam, wcs)
-    half = shape.half_width(_REACH)
-    for ra, dec, flux in components:
-        x, y = wcs.wcs_world2pix([[np.degrees(ra), np.degrees(dec)]], 0)[0]
-        if not (np.isfinite(x) and np.isfinite(y)):
-            continue
-        rows = np.arange(max(int(np.ceil(y)) - half, 0), min(int(y) + half + 1, image.shape[0]))
-        columns = np.arange(max(int(np.ceil(x)) - half, 0), min(int(x) + half + 1, image.shape[1]))
-        if len(rows) and len(columns):
-            image[np.ix_(rows, columns)] += flux * shape.response(columns - x, rows[:, np.newaxis] - y)
-
-
-def _peaks(image: np.ndarray, noise: np.ndarray, shape: _Shape, min_snr: float) -> list[tuple[int, int]]:
+def _peaks(image: np.ndarray, noise: np.ndarray, shape: BeamShape, min_snr: float) -> list[tuple[int, int]]:
     """Rows and columns of the local maxima, the highest first; of two within half a beam only the higher one."""
     with np.errstate(invalid="ignore"):
         rows, columns = np.nonzero(image > 0.9 * min_snr * noise)
@@ -155,7 +93,7 @@ def _peaks(image: np.ndarray, noise: np.ndarray, shape: _Shape, min_snr: float) 
     order = np.argsort(-height[highest], kind="stable")
     rows, columns = rows[highest][order], columns[highest][order]
     kept: list[tuple[int, int]] = []
-    near = _Neighbours(shape.half_width(_REACH))
+    near = _Neighbours(shape.half_width(REACH))
     for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
         others = [kept[k] for k in near.around(row, column)]
         if all(shape.distance2(column - c, row - r) > 0.25 for r, c in others):
@@ -181,10 +119,10 @@ class _Neighbours:
         return [k for dr in (-1, 0, 1) for dc in (-1, 0, 1) for k in self._members.get((top + dr, left + dc), ())]
 
 
-def _fit(image: np.ndarray, peaks: list[tuple[int, int]], shape: _Shape) -> list[tuple[float, float, float]]:
+def _fit(image: np.ndarray, peaks: list[tuple[int, int]], shape: BeamShape) -> list[tuple[float, float, float]]:
     """Flux and offset from the peak's pixel (columns, rows) of every source: linearized least squares, repeated."""
     half = shape.half_width(_FIT_RADIUS)
-    near = _Neighbours(shape.half_width(_REACH) + half)
+    near = _Neighbours(shape.half_width(REACH) + half)
     for k, (row, column) in enumerate(peaks):
         near.add(row, column, k)
     stamps = [_Stamp.cut(image, row, column, half, shape) for row, column in peaks]
@@ -212,7 +150,7 @@ class _Stamp:
     dy: np.ndarray
 
     @classmethod
-    def cut(cls, image: np.ndarray, row: int, column: int, half: int, shape: _Shape) -> _Stamp:
+    def cut(cls, image: np.ndarray, row: int, column: int, half: int, shape: BeamShape) -> _Stamp:
         top, left = max(row - half, 0), max(column - half, 0)
         values = image[top : row + half + 1, left : column + half + 1].astype(float)
         dy, dx = np.mgrid[top - row : top - row + values.shape[0], left - column : left - column + values.shape[1]]
@@ -222,7 +160,7 @@ class _Stamp:
 
 
 def _step(
-    stamp: _Stamp, values: np.ndarray, start: tuple[float, float, float], shape: _Shape
+    stamp: _Stamp, values: np.ndarray, start: tuple[float, float, float], shape: BeamShape
 ) -> tuple[float, float, float]:
     """One step of Gauss and Newton for flux and offset; it goes no further than a quarter of a beam from the peak."""
     flux, dx, dy = start

@@ -13,12 +13,12 @@ from scipy.ndimage import binary_dilation
 
 from contimg.errors import ContimgError, DiskFullError, MemoryExhaustedError, NoUsableDataError, ToolFailedError
 from contimg.science import casa, isolated
-from contimg.science.imager import MAJOR_GAIN, Beam, CleanOptions, CleanResult
+from contimg.science.imager import MAJOR_GAIN, CleanOptions, Products
 from contimg.science.smearing import SPEED_OF_LIGHT
 
 _LOG = logging.getLogger(__name__)
 
-_PRODUCTS = ("image", "residual", "model", "psf")
+_PRODUCTS = ("residual", "model", "psf")
 _LEFT_OVER = (*_PRODUCTS, "pb", "sumwt", "mask", "components", "weight")
 _FAILURES: tuple[tuple[str, type[ContimgError], str], ...] = (
     (r"No space left on device|[Dd]isk (is )?full|quota exceeded|write error", DiskFullError, "the disk is full"),
@@ -32,12 +32,12 @@ _MASK_MARGIN = 3
 """Pixels around a component that are cleaned deeper."""
 
 
-def clean(ms: Path, prefix: Path, options: CleanOptions) -> CleanResult:
+def clean(ms: Path, prefix: Path, options: CleanOptions) -> Products:
     """Image and clean with tclean; see `imager.clean`."""
     return isolated.call(options.threads, _clean, ms, prefix, options)
 
 
-def _clean(ms: Path, prefix: Path, options: CleanOptions) -> CleanResult:
+def _clean(ms: Path, prefix: Path, options: CleanOptions) -> Products:
     """Clean all that is bright, then deeper where something was found.
 
     CASA's own automatic masks find nothing beside the high sidelobes of this array's dirty beam.
@@ -57,32 +57,18 @@ def _clean(ms: Path, prefix: Path, options: CleanOptions) -> CleanResult:
         tasks.tclean(
             **common,
             nsigma=options.threshold_sigma if found else options.mask_sigma,
-            restoration=True,
+            restoration=False,
             calcpsf=False,
             calcres=False,
             mask=f"{prefix}.cleaned" if found else "",
         )
         for product in _PRODUCTS:
             tasks.exportfits(imagename=name[product], fitsimage=f"{prefix}-{product}.fits", overwrite=True)
-        image.open(name["image"])
-        beam = image.restoringbeam()
-        values = image.getchunk()
-        image.close()
     except RuntimeError as error:
         raise _meaning(ms, str(error)) from error
-    if "major" not in beam or not np.isfinite(values).all():
-        raise ToolFailedError(f"{ms}: tclean's image has no beam or values that are not finite; the job fails")
     for product in (*_LEFT_OVER, "cleaned"):
         shutil.rmtree(f"{prefix}.{product}", ignore_errors=True)
-    return CleanResult(
-        **{product: prefix.with_name(f"{prefix.name}-{product}.fits") for product in _PRODUCTS},
-        beam=Beam(
-            np.radians(beam["major"]["value"] / 3600),
-            np.radians(beam["minor"]["value"] / 3600),
-            np.radians(beam["positionangle"]["value"]),
-        ),
-        imager="tclean",
-    )
+    return Products(*(prefix.with_name(f"{prefix.name}-{product}.fits") for product in _PRODUCTS))
 
 
 def _arguments(ms: Path, prefix: Path, options: CleanOptions, farthest_wavelengths: float) -> dict[str, Any]:
