@@ -12,6 +12,7 @@ from pathlib import Path
 import imaging_group
 import numpy as np
 import pytest
+from astropy.io import fits
 from conftest import call_in_process
 
 from contimg.errors import (
@@ -113,17 +114,32 @@ def test_no_output_is_a_failure_whatever_the_exit_code(tmp_path, monkeypatch):
         imager.clean(tmp_path / "a.ms", tmp_path / "field", OPTIONS, "wsclean")
 
 
+def test_half_an_output_is_a_failure(tmp_path, monkeypatch):
+    whole = tmp_path / "whole.fits"
+    fits.writeto(whole, np.zeros((100, 100), np.float32))
+    half = f"head -c 23040 {whole} > {tmp_path}/field-residual.fits"
+    monkeypatch.setenv("PATH", stand_in(tmp_path / "bin", half))
+    with pytest.raises(ToolFailedError, match=r"field-residual\.fits: the imager left no whole image"):
+        imager.clean(tmp_path / "a.ms", tmp_path / "field", OPTIONS, "wsclean")
+
+
+def test_tclean_finds_nothing_where_nothing_is(ms, tmp_path):
+    made = imager.clean(ms, tmp_path / "field", replace(OPTIONS, mask_sigma=20), "tclean")
+    assert np.array_equal(made.image, made.residual)
+    assert not list(tmp_path.glob("field.*"))
+
+
 @with_wsclean
 def test_wsclean_says_why_it_failed(tmp_path):
     with pytest.raises(ToolFailedError, match=r"WSClean failed \(Table .*no\.ms does not exist"):
         imager.clean(tmp_path / "no.ms", tmp_path / "field", OPTIONS, "wsclean")
 
 
-@with_wsclean
-def test_flagged_data_make_no_image(ms, tmp_path):
+@pytest.mark.parametrize("name", [pytest.param("wsclean", marks=with_wsclean), "tclean"])
+def test_flagged_data_make_no_image(ms, tmp_path, name):
     call_in_process(flagged_copy, ms, tmp_path / "flagged.ms")
     with pytest.raises(NoUsableDataError):
-        imager.clean(tmp_path / "flagged.ms", tmp_path / "field", OPTIONS, "wsclean")
+        imager.clean(tmp_path / "flagged.ms", tmp_path / "field", OPTIONS, name)
 
 
 @with_wsclean

@@ -168,7 +168,7 @@ def read(path: Path) -> tuple[np.ndarray, WCS]:
             warnings.simplefilter("ignore", FITSFixedWarning)
             values = file[0].data.squeeze().astype(np.float32)
             given = WCS(file[0].header).celestial.wcs
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ToolFailedError(f"{path}: the imager left no whole image ({error}); the job fails") from error
     if not np.isfinite(values).all():
         raise ToolFailedError(f"{path}: the imager's image has values that are not finite; the job fails")

@@ -19,7 +19,7 @@ from contimg.science.smearing import SPEED_OF_LIGHT
 _LOG = logging.getLogger(__name__)
 
 _PRODUCTS = ("residual", "model", "psf")
-_LEFT_OVER = (*_PRODUCTS, "pb", "sumwt", "mask", "components", "weight")
+_LEFT_OVER = (*_PRODUCTS, "image", "pb", "sumwt", "mask", "components", "weight")
 _FAILURES: tuple[tuple[str, type[ContimgError], str], ...] = (
     (r"No space left on device|[Dd]isk (is )?full|quota exceeded|write error", DiskFullError, "the disk is full"),
     (r"bad_alloc|[Cc]annot allocate memory|MemoryError", MemoryExhaustedError, "there is not enough memory"),
@@ -54,10 +54,11 @@ def _clean(ms: Path, prefix: Path, options: CleanOptions) -> Products:
         if found:
             _write_mask(image, name["model"], f"{prefix}.cleaned")
             shutil.rmtree(name["mask"], ignore_errors=True)
+        # Where nothing is found, only restoring makes the (empty) model.
         tasks.tclean(
             **common,
             nsigma=options.threshold_sigma if found else options.mask_sigma,
-            restoration=False,
+            restoration=True,
             calcpsf=False,
             calcres=False,
             mask=f"{prefix}.cleaned" if found else "",
