@@ -73,13 +73,23 @@ def test_the_arrays_beam_is_as_wide_as_its_core_whatever_the_pixels() -> None:
     angles = np.radians(np.arange(0, 180, 3))
     widths = np.array([2 * half_width(angle) for angle in angles])
     assert widths.max() > 1.2 * widths.min()
-    for pixel_arcsec in (2.0, 2.7, 3.1, 3.6, 4.0):
-        psf = array_beam(*offsets(pixel_arcsec, 60))
-        found = fitted_beam(psf, coordinates(pixel_arcsec, 60))
+    beams = [
+        fitted_beam(array_beam(*offsets(pixel_arcsec, 60)), coordinates(pixel_arcsec, 60))
+        for pixel_arcsec in (2.0, 2.7, 3.1, 3.6, 4.0)
+    ]
+    assert max(one.major_rad for one in beams) < 1.01 * min(one.major_rad for one in beams)
+    assert max(one.minor_rad for one in beams) < 1.01 * min(one.minor_rad for one in beams)
+    for found in beams:
         # The core is no Gaussian: its half-power contour and the fit differ by a few percent.
         assert found.major_rad == pytest.approx(widths.max(), rel=0.05)
         assert found.minor_rad == pytest.approx(widths.min(), rel=0.05)
         assert abs(np.sin(found.angle_rad - angles[widths.argmax()])) < np.sin(np.radians(5))
+
+
+def two_peaks() -> np.ndarray:
+    """A ridge whose middle is lower than what is to both sides of it."""
+    y, x = np.indices((60, 60)) - 30
+    return np.exp(-((y / 4) ** 2)) * sum(np.exp(-(((x - place) / 4) ** 2)) for place in (-5, 5))
 
 
 @pytest.mark.parametrize(
@@ -89,6 +99,7 @@ def test_the_arrays_beam_is_as_wide_as_its_core_whatever_the_pixels() -> None:
         pytest.param(np.full((60, 60), np.nan), id="not finite"),
         pytest.param(np.indices((60, 60))[0] == 30, id="a line"),
         pytest.param(np.ones((60, 60)), id="flat"),
+        pytest.param(two_peaks(), id="a saddle"),
     ],
 )
 def test_no_core_is_no_beam(psf: np.ndarray) -> None:

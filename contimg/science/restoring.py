@@ -21,6 +21,7 @@ _CORE_PIXELS = 40
 _FINER, _SPLINE_ORDER = 5, 5
 """The core is fitted on this many times finer pixels, between which it is a spline of this order. Otherwise the fit
 depends on which pixels happen to be in the core, by several percent."""
+_NO_CORE = "the dirty beam has no core to which a beam could be fitted"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def fitted_beam(psf: np.ndarray, wcs: WCS) -> Beam:
     Raises
     ------
     ValueError
-        If there is no core: no peak, or one without an end, as that of antennas along one line.
+        If there is no core: no peak in the middle, or one without an end, as that of antennas along one line.
     """
     row, column = psf.shape[0] // 2, psf.shape[1] // 2
     side = min(_CORE_PIXELS, row, column)
@@ -93,10 +94,12 @@ def fitted_beam(psf: np.ndarray, wcs: WCS) -> Beam:
     middle = side * _FINER
     rows, columns = np.nonzero((parts == parts[middle, middle]) & (parts > 0))
     if not len(rows) or min(rows.min(), columns.min()) == 0 or max(rows.max(), columns.max()) == len(steps) - 1:
-        raise ValueError("the dirty beam has no core to which a beam could be fitted")
+        raise ValueError(_NO_CORE)
     dy, dx, values = steps[rows], steps[columns], finer[rows, columns]
     terms = np.stack([dx**2, 2 * dx * dy, dy**2], axis=-1) * values[:, np.newaxis]
     (a, b, c), *_ = np.linalg.lstsq(terms, -np.log(values) / (4 * np.log(2)) * values, rcond=None)
+    if a <= 0 or a * c <= b**2:
+        raise ValueError(_NO_CORE)
     to_sky = np.radians(wcs.pixel_scale_matrix)
     squares, axes = np.linalg.eigh(to_sky @ np.linalg.inv([[a, b], [b, c]]) @ to_sky.T)
     minor_rad, major_rad = np.sqrt(squares)
