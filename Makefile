@@ -29,7 +29,7 @@ test: setup  ## every test: science, workflow, break tests and drills in their s
 
 soak: setup  ## the long break tests, then a stream with faults at random (SOAK="--hours 24 --seed 1")
 	@$(BIN)/pytest --long tests/faults
-	PYTHONPATH=tests $(BIN)/python -m faults.soak $(SOAK)
+	PYTHONPATH=tests:tests/support $(BIN)/python -m faults.soak $(SOAK)
 
 check: setup  ## the fast checks: format, lint, types, imports, workflow, unit tests
 	@$(BIN)/ruff format --check .

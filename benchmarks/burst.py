@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import data, live, pipeline
 from benchmarks.data import Groups
 from benchmarks.figures import GROUP_S, Figure, of_runs
-from contimg.paths import group_start
+from contimg.core.paths import group_start
 
 _GROUPS = 3
 _WITHIN_S = 1800.0

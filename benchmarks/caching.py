@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figures import Figure, of_runs
-from contimg import cache, config
-from contimg.science import sky_catalogue
+from contimg.catalogues import sky_catalogue
+from contimg.core import cache, config
 
 _SOURCES = 1_773_484
 _FAINTEST_JY = 0.0025

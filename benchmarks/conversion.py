@@ -10,8 +10,8 @@ from pathlib import Path
 from benchmarks import data, processes
 from benchmarks.figures import Figure, of_runs
 from benchmarks.processes import Cost, notes
-from contimg import files
-from contimg.paths import DataRoot
+from contimg.core import files
+from contimg.core.paths import DataRoot
 
 
 def measure(root: DataRoot, group: str, work: Path, runs: int) -> Iterator[Figure]:

@@ -13,8 +13,8 @@ from pathlib import Path
 import yaml
 
 from benchmarks.processes import CHECKOUT
-from contimg import config, files
-from contimg.paths import DataRoot, group_id
+from contimg.core import config, files
+from contimg.core.paths import DataRoot, group_id
 
 CALIBRATOR = "J0834+5534"
 GROUPS, GROUPS_BEFORE = 6, 2

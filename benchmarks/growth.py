@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks import data, pipeline, processes
 from benchmarks.figures import Figure
-from contimg import files
-from contimg.paths import DataRoot
+from contimg.core import files
+from contimg.core.paths import DataRoot
 
 _STAGES = ("convert", "solve", "image")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import data
 from benchmarks.processes import CHECKOUT, BenchmarkError
-from contimg.paths import DataRoot
+from contimg.core.paths import DataRoot
 
 _ENDS_WITHIN_S = 1800.0
 

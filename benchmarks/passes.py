@@ -14,10 +14,10 @@ from pathlib import Path
 from benchmarks import data, processes
 from benchmarks.data import Groups
 from benchmarks.figures import Figure, of_runs
-from contimg import files
-from contimg.paths import DataRoot, group_id
-from contimg.runner.ledger import open_ledger
-from contimg.runner.rows import new_group
+from contimg.core import files
+from contimg.core.paths import DataRoot, group_id
+from contimg.ledger.group_rows import new_group
+from contimg.ledger.ledger import open_ledger
 
 _LITTLE = 10
 _STEP_S = 309

@@ -11,8 +11,8 @@ from benchmarks import data, processes
 from benchmarks.data import Groups
 from benchmarks.figures import GROUP_S, Figure, of_runs
 from benchmarks.processes import Cost, notes
-from contimg import files
-from contimg.paths import GROUP_PATTERN, DataRoot
+from contimg.core import files
+from contimg.core.paths import GROUP_PATTERN, DataRoot
 
 _GROUP = re.compile(GROUP_PATTERN)
 

@@ -7,15 +7,15 @@ import sys
 import time
 from pathlib import Path
 
-from contimg import config, files
-from contimg.paths import DataRoot
+from contimg.core import config, files
+from contimg.core.paths import DataRoot
 
 THREADS = 2
 
 
 def convert(settings_path: str, group: str, ms: str) -> None:
     """Convert a group with contimg, and end as the child of a job ends, without the interpreter's own end (0.2 s)."""
-    from contimg.science import convert as step
+    from contimg.convert import convert as step
 
     settings = config.load(Path(settings_path))
     step.convert(DataRoot(settings.data_root).manifest(group), Path(ms), settings, THREADS)
@@ -26,7 +26,7 @@ def by_pyuvdata(settings_path: str, group: str, ms: str) -> None:
     """Convert a group with pyuvdata, to the phase centre that contimg would take."""
     from benchmarks import reference
     from contimg.telescope import meridian
-    from contimg.telescope.header import read_header
+    from contimg.telescope.raw_header import read_header
 
     settings = config.load(Path(settings_path))
     root = DataRoot(settings.data_root)
@@ -40,7 +40,8 @@ def by_pyuvdata(settings_path: str, group: str, ms: str) -> None:
 def image(settings_path: str, group: str, directory: str) -> None:
     """Calibrate, average, image and restore a group with contimg; writes what is to be compared."""
     from benchmarks import imaging
-    from contimg.science import field_image, interpolate
+    from contimg.image import field_image
+    from contimg.sets import interpolate
 
     settings = config.load(Path(settings_path))
     root = DataRoot(settings.data_root)
@@ -53,8 +54,8 @@ def averaged(settings_path: str, group: str, ms: str) -> None:
     """Calibrate and average a group with contimg, and leave the bright sources in it."""
     import math
 
-    from contimg.science import interpolate
-    from contimg.science.average import ImagePlan, average
+    from contimg.sets import interpolate
+    from contimg.visibilities.baseline_averaging import ImagePlan, average
 
     settings = config.load(Path(settings_path))
     root, options = DataRoot(settings.data_root), settings.imaging
@@ -71,7 +72,7 @@ def applied(settings_path: str, group: str, ms: str) -> None:
     """
     import shutil
 
-    from contimg.science import casa
+    from contimg.visibilities import casa
 
     settings = config.load(Path(settings_path))
     root = DataRoot(settings.data_root)
@@ -96,8 +97,8 @@ def runner(settings_path: str, clock_offset_s: str, *options: str) -> None:
     import logging
 
     from contimg.cli.settings import CHECKOUT
+    from contimg.ledger.clock_steps import SystemClock
     from contimg.runner import loop
-    from contimg.runner.clock import SystemClock
 
     class Shifted(SystemClock):
         def now(self) -> float:
@@ -114,8 +115,8 @@ def simulate(antennas: str, channels: str, folder: str) -> None:
     import numpy as np
 
     from benchmarks.data import CALIBRATOR, SEED
-    from contimg.telescope import simulator
-    from contimg.telescope.scenarios import transit_scenario
+    from contimg.simulator import simulator
+    from contimg.simulator.scenarios import transit_scenario
 
     every = simulator.FULL.antennas
     some = np.linspace(0, len(every) - 1, int(antennas)).round().astype(int)

@@ -14,8 +14,8 @@ from benchmarks import data, live, pipeline
 from benchmarks.data import Groups
 from benchmarks.figures import GROUP_S, Figure
 from benchmarks.processes import BenchmarkError
-from contimg import files
-from contimg.paths import DataRoot, group_id, group_start
+from contimg.core import files
+from contimg.core.paths import DataRoot, group_id, group_start
 
 _WRITING_S = 20.0
 """From the end of a group's data until its files are there."""

@@ -9,12 +9,12 @@ from snakemake.exceptions import WorkflowError
 from snakemake.io import IOFile
 from snakemake.logging import logger
 
-from contimg import config as configuration
-from contimg import files
-from contimg.errors import ConfigError, ContimgError
-from contimg.job import last_attempt, runs, set_back
-from contimg.ops.archive import is_removed
-from contimg.paths import (
+from contimg.core import config as configuration
+from contimg.core import files
+from contimg.core.errors import ConfigError, ContimgError
+from contimg.job.job import last_attempt, runs, set_back
+from contimg.storage.archive import is_removed
+from contimg.core.paths import (
     DATE_PATTERN,
     GROUP_PATTERN,
     DataRoot,
@@ -22,9 +22,10 @@ from contimg.paths import (
     group_start,
     window_of,
 )
-from contimg.science import groups as grouping
-from contimg.science import imager, upgrade
-from contimg.science.registry import CalibrationSet, Registry
+from contimg.ingest import groups as grouping
+from contimg.image import imager
+from contimg.sets import reimaging
+from contimg.sets.registry import CalibrationSet, Registry
 
 
 wildcard_constraints:
@@ -109,7 +110,7 @@ def usable():
 
 def detect_now(group):
     """Look for a group's calibrator here: of a run `--until` a rule, Snakemake drops whatever waits for a checkpoint."""
-    from contimg.science.detect import detect  # takes a second
+    from contimg.calibrators.detect import detect  # takes a second
 
     try:
         files.write_json(root.calibrator(group), detect(root.manifest(group), settings))
@@ -163,7 +164,7 @@ def sets_of(wildcards):
     if not imaged(wildcards.group):
         for name in sets_to_come(wildcards.group):
             checkpoints.solve.get(group=name, date=root.set(name).parent.parent.name)
-    sets = upgrade.serving(root, wildcards.group, registry(sets_made()), settings)
+    sets = reimaging.serving(root, wildcards.group, registry(sets_made()), settings)
     return [as_input(path) for path in sets]
 
 
@@ -211,7 +212,7 @@ def may_be_calibrated(group, made):
     return bool(
         imaged(group)
         or sets_to_come(group)
-        or upgrade.serving(root, group, registry(made), settings)
+        or reimaging.serving(root, group, registry(made), settings)
     )
 
 

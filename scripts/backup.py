@@ -1,15 +1,15 @@
 """Rule backup: a snapshot, made and sent."""
 
-from contimg import job
+from contimg.job import job
 
 
 def step(task: job.Task) -> None:
     from datetime import UTC, datetime
 
-    from contimg.errors import StoreError
-    from contimg.ops import backup
-    from contimg.ops.lock import only_one
-    from contimg.paths import DataRoot
+    from contimg.core.errors import StoreError
+    from contimg.core.paths import DataRoot
+    from contimg.storage import backup
+    from contimg.storage.lock import only_one
 
     root = DataRoot(task.settings.data_root)
     with only_one(root, "backup"):

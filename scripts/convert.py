@@ -1,11 +1,11 @@
 """Rule convert: one group's subbands → one Measurement Set."""
 
-from contimg import job
-from contimg.files import read_json
+from contimg.core.files import read_json
+from contimg.job import job
 
 
 def step(task: job.Task) -> dict:
-    from contimg.science.convert import convert
+    from contimg.convert.convert import convert
 
     return convert(task.input.manifest, task.output.ms, task.settings, task.threads)
 

@@ -1,10 +1,11 @@
 """Checkpoint detect: which calibrator transits in a group."""
 
-from contimg import files, job
+from contimg.core import files
+from contimg.job import job
 
 
 def step(task: job.Task) -> None:
-    from contimg.science.detect import detect
+    from contimg.calibrators.detect import detect
 
     files.write_json(task.output.calibrator, detect(task.input.manifest, task.settings))
 

@@ -1,11 +1,11 @@
 """Rule image: a group's Measurement Set and selected set → its image."""
 
-from contimg import job
+from contimg.job import job
 
 
 def step(task: job.Task) -> dict:
-    from contimg.science.image import ImageProducts, image
-    from contimg.science.upgrade import history
+    from contimg.image.image import ImageProducts, image
+    from contimg.sets.reimaging import history
 
     products = ImageProducts(task.output.image, task.output.noise, task.output.pb, task.output.png)
     with job.scratch(task) as directory:

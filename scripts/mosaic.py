@@ -1,11 +1,11 @@
 """Rule mosaic: the images of a window → its mosaic."""
 
-from contimg import job
+from contimg.job import job
 
 
 def step(task: job.Task) -> dict:
-    from contimg.science.coadd import ImageInputs
-    from contimg.science.mosaic import MosaicProducts, mosaic
+    from contimg.mosaic.coadd import ImageInputs
+    from contimg.mosaic.mosaic import MosaicProducts, mosaic
 
     names = ("images", "noise", "pb", "sidecars")
     images = [ImageInputs(*paths) for paths in zip(*(getattr(task.input, name) for name in names), strict=True)]

@@ -1,10 +1,11 @@
 """Rule select: the sets that calibrate a target."""
 
-from contimg import files, job
+from contimg.core import files
+from contimg.job import job
 
 
 def step(task: job.Task) -> None:
-    from contimg.science.select import select
+    from contimg.sets.select import select
 
     files.write_json(task.output.selection, select(task.input.manifest, task.input.sets, task.settings))
 

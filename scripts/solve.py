@@ -1,11 +1,11 @@
 """Rule solve: a calibrator group → its set of caltables."""
 
-from contimg import job
+from contimg.job import job
 
 
 def step(task: job.Task) -> dict:
-    from contimg.science.picture import calibration_png
-    from contimg.science.solve import solve
+    from contimg.figures.quicklook import calibration_png
+    from contimg.solve.solve import solve
 
     with job.scratch(task) as directory:
         description = solve(task.input.ms, task.input.calibrator, directory, task.settings, task.threads)

@@ -1,11 +1,12 @@
 """Rule summary: what came out, as HTML and JSON."""
 
-from contimg import files, job
-from contimg.paths import DataRoot
+from contimg.core import files
+from contimg.core.paths import DataRoot
+from contimg.job import job
 
 
 def step(task: job.Task) -> None:
-    from contimg.science.summary import summarise, summary_html
+    from contimg.report.summary import summarise, summary_html
 
     content = summarise(DataRoot(task.settings.data_root), task.settings)
     files.write_json(task.output.json, content)

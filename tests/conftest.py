@@ -19,6 +19,10 @@ from raw_groups import MEDIUM
 from servers import Server, free_port
 from synthetic_root import Synthetic, on_a_full_disk
 
+from contimg.runner import loop
+
+TESTS = Path(__file__).parent
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option for the long forms."""
@@ -28,44 +32,43 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 SLOW = frozenset(
-    f"test_{name}"
-    for name in [
-        "archive",
-        "average",
-        "backup",
-        "benchmarks",
-        "bright",
-        "bundle",
-        "calibration_chain",
-        "convert",
-        "detect",
-        "facts",
-        "flag",
-        "gains",
-        "image",
-        "imager",
-        "interpolate",
-        "job",
-        "measurement_set",
-        "model",
-        "mosaic",
-        "picture",
-        "refine",
-        "removal",
-        "restore",
-        "retention",
-        "runner_commands",
-        "runner_lease",
-        "runner_scale",
-        "sets",
-        "simulate",
-        "simulator",
-        "solve",
-        "store",
-        "tclean",
-        "visibilities",
-        "watch",
-        "workflow",
+    [
+        "unit/calibrators/test_detect",
+        "unit/convert/test_convert",
+        "unit/convert/test_flag",
+        "unit/convert/test_measurement_set",
+        "unit/figures/test_quicklook",
+        "unit/image/test_image",
+        "unit/image/test_imager",
+        "unit/image/test_self_calibration",
+        "unit/image/test_source_subtraction",
+        "workflow/test_tclean",
+        "unit/job/test_job",
+        "unit/mosaic/test_mosaic",
+        "unit/runner/test_commands",
+        "unit/runner/test_lease",
+        "unit/runner/test_scale",
+        "unit/runner/test_watch",
+        "unit/sets/test_gains",
+        "unit/sets/test_interpolate",
+        "unit/sets/test_listing",
+        "unit/simulator/test_command",
+        "unit/simulator/test_simulator",
+        "unit/simulator/test_visibilities",
+        "unit/solve/test_solve",
+        "unit/storage/test_archive",
+        "unit/storage/test_backup",
+        "unit/storage/test_bundle",
+        "unit/storage/test_removal",
+        "unit/storage/test_restore",
+        "unit/storage/test_retention",
+        "unit/storage/test_retention_candidates",
+        "unit/storage/test_store",
+        "unit/visibilities/test_baseline_averaging",
+        "unit/visibilities/test_model",
+        "workflow/test_benchmarks",
+        "workflow/test_calibration_chain",
+        "workflow/test_workflow",
     ]
 )
 """Test files that need CASA, WSClean, a whole workflow or many processes; `make check` leaves them to `make test`."""
@@ -78,7 +81,8 @@ LONGEST = ("test_tclean", "test_workflow")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the slow tests (the files named above, the break tests, the drills), and let them begin."""
     for item in items:
-        if item.path.stem in SLOW or item.path.parent.name in ("faults", "drills"):
+        named = item.path.relative_to(TESTS).with_suffix("").as_posix()
+        if named in SLOW or named.startswith(("faults/", "drills/")):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: (item.path.stem not in LONGEST, item.get_closest_marker("slow") is None))
 
@@ -96,7 +100,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own CONTIMG_* variables, or a test that called the runner, must not change what a test sees."""
-    logging.getLogger("contimg.science").setLevel(logging.NOTSET)
+    for name in loop.JOB_LOGGERS:
+        logging.getLogger(name).setLevel(logging.NOTSET)
     for name in list(os.environ):
         if name.startswith("CONTIMG_"):
             monkeypatch.delenv(name)

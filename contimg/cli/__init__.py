@@ -28,7 +28,7 @@ from contimg.cli import (
     status,
     transits,
 )
-from contimg.errors import ContimgError
+from contimg.core.errors import ContimgError
 
 COMMANDS = (
     simulate,

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.paths import DataRoot
-from contimg.sections import Alerts
+from contimg.core.paths import DataRoot
+from contimg.core.sections import Alerts
 
 if TYPE_CHECKING:
-    from contimg.runner.ledger import Ledger
+    from contimg.ledger.ledger import Ledger
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     settings = load_settings(options)
     if options.what == "test":
         return _test(settings.alerts)
-    from contimg.runner.ledger import open_ledger
+    from contimg.ledger.ledger import open_ledger
 
     root = DataRoot(settings.data_root)
     if options.what == "list":
@@ -92,7 +92,7 @@ def _list(ledger: Ledger, options: argparse.Namespace) -> int:
 
 
 def _test(settings: Alerts) -> int:
-    from contimg.ops import channels
+    from contimg.alerts import channels
 
     targets = channels.targets(settings)
     channels.check(targets)
@@ -103,7 +103,7 @@ def _test(settings: Alerts) -> int:
         print(f"{target.name} ({target.min_severity} and worse): {wrong or 'sent'}")
         failed += bool(wrong)
     if settings.heartbeat_url:
-        from contimg.runner.alerting import fetch
+        from contimg.alerts.alerting import fetch
 
         wrong = fetch(settings.heartbeat_url.get_secret_value(), settings.timeout_seconds)
         print(f"heartbeat: {wrong or 'sent'}")

@@ -8,8 +8,8 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.errors import ContimgError, StoreError
-from contimg.paths import DataRoot
+from contimg.core.errors import ContimgError, StoreError
+from contimg.core.paths import DataRoot
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +24,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """List, read back, or bring back what is in the archive."""
-    from contimg.ops import archive
-    from contimg.ops.lock import only_one
+    from contimg.storage import archive
+    from contimg.storage.lock import only_one
 
     settings = load_settings(options)
     root, store, now = DataRoot(settings.data_root), archive.configured(settings), datetime.now(UTC)

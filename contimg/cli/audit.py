@@ -7,7 +7,7 @@ import json
 import time
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.paths import DataRoot
+from contimg.core.paths import DataRoot
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -18,8 +18,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the books; the exit code is 1 if they do not balance."""
+    from contimg.ledger.ledger import open_ledger
     from contimg.runner.audit import checked
-    from contimg.runner.ledger import open_ledger
 
     settings = load_settings(options)
     root = DataRoot(settings.data_root)

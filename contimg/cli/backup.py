@@ -7,8 +7,8 @@ import sys
 from datetime import UTC, datetime
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.errors import ContimgError
-from contimg.paths import DataRoot
+from contimg.core.errors import ContimgError
+from contimg.core.paths import DataRoot
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +19,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make a snapshot, or look at those that there are."""
-    from contimg.ops import archive, backup
-    from contimg.ops.lock import only_one
-    from contimg.ops.store import open_store
+    from contimg.storage import archive, backup
+    from contimg.storage.lock import only_one
+    from contimg.storage.store import open_store
 
     settings = load_settings(options)
     root, now = DataRoot(settings.data_root), datetime.now(UTC)

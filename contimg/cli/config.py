@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.config import Settings, flat, sources
+from contimg.core.config import Settings, flat, sources
 
 
 def add(parser: argparse.ArgumentParser) -> None:

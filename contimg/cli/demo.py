@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from contimg.cli.settings import CHECKOUT
-from contimg.errors import ToolFailedError
+from contimg.core.errors import ToolFailedError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +25,11 @@ def run(options: argparse.Namespace) -> int:
     """Simulate, run the workflow, and show what came out."""
     from rich.console import Console
 
-    from contimg import config, demo
     from contimg.cli.count import Count
     from contimg.cli.watch import Watch
-    from contimg.paths import DataRoot
+    from contimg.core import config
+    from contimg.core.paths import DataRoot
+    from contimg.report import demo
 
     began = time.monotonic()
     console = Console(highlight=False)
@@ -82,8 +83,8 @@ def _table(root, groups, truths):
     """One row a group: its calibration, its image, and how the image compares with the truth."""
     from rich.table import Table
 
-    from contimg.files import read_json
-    from contimg.paths import group_of
+    from contimg.core.files import read_json
+    from contimg.core.paths import group_of
 
     heads = ("group", "set", "verdict", "noise\n(mJy)", "thermal\n(mJy)", "sources\nfound", "flux /\ntruth")
     table = Table(*heads, box=None)  # fits 80 columns

@@ -7,7 +7,7 @@ import contextlib
 import logging
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.paths import DataRoot
+from contimg.core.paths import DataRoot
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check or rebuild."""
-    from contimg.runner import ledger as ledgers
+    from contimg.ledger import ledger as ledgers
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     settings = load_settings(options)

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.paths import DataRoot
+from contimg.core.paths import DataRoot
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +19,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """List, show or release. A runner at work takes released groups up by itself; another does at its start."""
-    from contimg.errors import QuarantineError
-    from contimg.runner import quarantine
+    from contimg.core.errors import QuarantineError
+    from contimg.execute import quarantine
 
     root = DataRoot(load_settings(options).data_root)
     if options.what == "list":

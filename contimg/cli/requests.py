@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.paths import DataRoot
+from contimg.core.paths import DataRoot
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the open request."""
-    from contimg.ops import requests
+    from contimg.observing import requests
 
     settings = load_settings(options)
     root = DataRoot(settings.data_root)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.paths import DataRoot
+from contimg.core.paths import DataRoot
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -20,9 +20,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Restore while no runner, backup or retention is at work on the data root."""
-    from contimg.ops import restore
-    from contimg.ops.lock import only_one
     from contimg.runner import lease
+    from contimg.storage import restore
+    from contimg.storage.lock import only_one
 
     settings = load_settings(options)
     found = restore.find(options.snapshot, DataRoot(settings.data_root), settings)

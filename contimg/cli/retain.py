@@ -6,7 +6,7 @@ import argparse
 from datetime import UTC, datetime
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.paths import DataRoot
+from contimg.core.paths import DataRoot
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -17,8 +17,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Say what goes, then do it."""
-    from contimg.ops import removal, retention
-    from contimg.ops.lock import only_one
+    from contimg.storage import removal, retention
+    from contimg.storage.lock import only_one
 
     settings = load_settings(options)
     root, now = DataRoot(settings.data_root), datetime.now(UTC)

@@ -7,7 +7,7 @@ import logging
 import sys
 
 from contimg.cli.settings import CHECKOUT, add_settings, load_settings
-from contimg.errors import HeldError
+from contimg.core.errors import HeldError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,8 @@ def run(options: argparse.Namespace) -> int:
     from contimg.runner import loop
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("contimg.science").setLevel(logging.WARNING)  # its news belong into the logs of jobs
+    for name in loop.JOB_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         return loop.run(CHECKOUT, lambda: load_settings(options), once=options.once)
     except HeldError as error:

@@ -8,8 +8,8 @@ import sys
 from datetime import UTC, datetime
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.config import Settings
-from contimg.paths import DataRoot
+from contimg.core.config import Settings
+from contimg.core.paths import DataRoot
 
 
 def _moment(text: str) -> datetime:
@@ -28,12 +28,12 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the registry, or what is wrong with it."""
-    from contimg.ops import sets
+    from contimg.sets import listing
 
     settings = load_settings(options)
     root = DataRoot(settings.data_root)
     if options.what == "check":
-        faults = sets.check(root)
+        faults = listing.check(root)
         for group, wrong in faults.items():
             for line in wrong:
                 print(f"broken: {group}: {line}", file=sys.stderr)
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
             _register(root, settings, [group for group, wrong in faults.items() if not wrong])
         return 0 if good == len(faults) else 1
     moment = options.at or datetime.now(UTC)
-    lines, serving = sets.listed(root, settings, moment, options.days)
+    lines, serving = listing.listed(root, settings, moment, options.days)
     for one in lines:
         print(
             f"{one.set.group}  {one.set.calibrator:12} {one.set.observed:%Y-%m-%d %H:%M}  {one.age_hours:8.1f} h  "
@@ -55,8 +55,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _register(root: DataRoot, settings: Settings, groups: list[str]) -> None:
     """Tell the runner's ledger, too, what is there."""
-    from contimg.runner.ledger import open_ledger
-    from contimg.runner.sets import put_back
+    from contimg.execute.set_registration import put_back
+    from contimg.ledger.ledger import open_ledger
 
     with contextlib.closing(open_ledger(root.ledger)) as ledger:
         entered, struck = put_back(root, ledger, groups, settings)

@@ -7,7 +7,7 @@ import os
 from importlib.resources import files as package_files
 from pathlib import Path
 
-from contimg import config
+from contimg.core import config
 
 CHECKOUT = Path(str(package_files("contimg"))).parent
 """The project's root: the Snakefile, config/ and profiles/ are there."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-from contimg.errors import ConfigError
+from contimg.core.errors import ConfigError
 
 DAY = date(2026, 1, 12)
 _MADE = ("calibrator", "random")
@@ -65,7 +65,8 @@ def _number(kind: type[int] | type[float], least: int) -> Callable[[str], float]
 
 def run(options: argparse.Namespace) -> int:
     """Write the files."""
-    from contimg.telescope import scenarios, simulator, sky, source_list
+    from contimg.catalogues import source_list
+    from contimg.simulator import scenarios, simulator, sky
 
     preset = simulator.PRESETS[options.preset]
     listed = [source for part in options.sky if part not in _MADE for source in source_list.read(Path(part))]
@@ -104,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _fault(text: str):
     """Take `KIND:GROUP[:SUBBANDS]` apart."""
-    from contimg.telescope.simulator import Fault, FaultKind
+    from contimg.simulator.simulator import Fault, FaultKind
 
     try:
         kind, group, *rest = text.split(":")

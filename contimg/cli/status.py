@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.errors import LedgerError
-from contimg.paths import DataRoot
+from contimg.core.errors import LedgerError
+from contimg.core.paths import DataRoot
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the status, once or again and again."""
-    from contimg.runner.ledger import open_ledger
+    from contimg.ledger.ledger import open_ledger
     from contimg.runner.status import status
 
     settings = load_settings(options)
@@ -65,7 +65,7 @@ def _view(content: Mapping[str, Any]) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    from contimg.ops.requests import described
+    from contimg.observing.requests import described
 
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)

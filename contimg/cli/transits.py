@@ -7,8 +7,8 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.errors import ConfigError
-from contimg.paths import DataRoot, jd_to_datetime
+from contimg.core.errors import ConfigError
+from contimg.core.paths import DataRoot, jd_to_datetime
 
 _SHOWN = 0.1
 """Share of the least flux that serves from which on a source is in the table."""
@@ -24,8 +24,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the transits of a sidereal day, in order of time."""
-    from contimg.science import catalogue
-    from contimg.science.transits import pointed_at, upcoming
+    from contimg.calibrators.transits import pointed_at, upcoming
+    from contimg.catalogues import calibrator_catalogue
 
     settings = load_settings(options)
     declination_deg = options.declination
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError(f"{settings.data_root}: no group tells where the telescope points; give --declination")
         _, declination_deg = pointing
     after = options.after or datetime.now(UTC)
-    found = upcoming(declination_deg, after, catalogue.load(settings), settings)
+    found = upcoming(declination_deg, after, calibrator_catalogue.load(settings), settings)
     if options.json:
         content = {"declination_deg": declination_deg, "after_utc": after.isoformat(timespec="seconds")}
         print(json.dumps({**content, "transits": [one.to_json() for one in found]}, indent=1))

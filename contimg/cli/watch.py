@@ -10,8 +10,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from contimg import progress
-from contimg.paths import DataRoot, group_start, window_of
+from contimg.core.paths import DataRoot, group_start, window_of
+from contimg.job import progress
 
 _MARKS = {"ok": ("✔", "green"), "running": ("…", "yellow"), "failed": ("✘", "bold red")}
 _INTERVAL_S = 0.5

@@ -1,1 +1,4 @@
-"""The streaming runner: scan → plan → Snakemake → settle → alert → sleep."""
+"""The streaming runner: scan → plan → Snakemake → settle → alert → sleep.
+
+In: a data root and its lease. Out: everything that is due, made; status and audit.
+"""

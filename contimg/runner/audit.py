@@ -14,15 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contimg.config import Settings
-from contimg.errors import ContimgError, MisshapenFileError
-from contimg.ops.archive import is_removed
-from contimg.paths import GROUP_PATTERN, DataRoot, RawName, group_of
-from contimg.runner import leftovers, processes, quarantine
-from contimg.runner.intake import patience_s
+from contimg.arrivals.intake import patience_s
+from contimg.core.config import Settings
+from contimg.core.errors import ContimgError, MisshapenFileError
+from contimg.core.paths import GROUP_PATTERN, DataRoot, RawName, group_of
+from contimg.execute import processes, quarantine
+from contimg.ingest.groups import Group, load
+from contimg.ledger.ledger import GroupRow, Ledger
+from contimg.runner import cleanup
 from contimg.runner.lease import holder, mark_of
-from contimg.runner.ledger import GroupRow, Ledger
-from contimg.science.groups import Group, load
+from contimg.storage.archive import is_removed
 
 _IMAGE = ("image.fits", "noise.fits", "pb.fits", "png", "json")
 _MOSAIC = ("image.fits", "weight.fits", "coverage.fits", "png", "json")
@@ -184,9 +185,9 @@ class _Audit:
         """Nothing half-written, staged or running without an owner."""
         for kind in ("ms", "images", "mosaics", "calibration", "reports", "groups"):
             for path in (self._root.root / kind).rglob(".*"):
-                if leftovers.abandoned(path):
+                if cleanup.abandoned(path):
                     self._wrong(f"{path}: half-written, and its process is dead")
-        for path in leftovers.stale_staging(self._root, self._settings.staging.directory):
+        for path in cleanup.stale_staging(self._root, self._settings.staging.directory):
             self._wrong(f"{path}: staging of a dead process")
         now = holder(self._root)
         current = f"{mark_of(self._root)}{now.number}" if now and not now.released else None

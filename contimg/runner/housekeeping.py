@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from contimg.config import Settings
-from contimg.paths import DataRoot
-from contimg.runner import leftovers
-from contimg.runner.ledger import Ledger
-from contimg.runner.situation import tmpfs_free_percent
+from contimg.core.config import Settings
+from contimg.core.paths import DataRoot
+from contimg.ledger.ledger import Ledger
+from contimg.runner import cleanup
+from contimg.schedule.snapshot import tmpfs_free_percent
 
 CLOCK = "clock"
 """Note of what time it was, about a minute ago at most while a runner works (Unix, s)."""
@@ -51,7 +51,7 @@ class Housekeeping:
             ledger.set_note(CLOCK, now)
             ledger.prune(now - settings.runner.history_days * 86400)
             if tmpfs_free_percent(settings) < settings.runner.tmpfs_min_free_percent:
-                leftovers.sweep_staging(self._root, settings.staging.directory)
+                cleanup.sweep_staging(self._root, settings.staging.directory)
         if not 0 <= now - self._verified < _LEDGER_S:
             self._verified = now
             ledger.verify()

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from contimg import files
-from contimg.errors import HeldError, LeaseError, is_full
-from contimg.paths import DataRoot
-from contimg.runner.notify import notify
-from contimg.runner.processes import Identity
+from contimg.core import files
+from contimg.core.errors import HeldError, LeaseError, is_full
+from contimg.core.paths import DataRoot
+from contimg.execute.processes import Identity
+from contimg.runner.systemd import notify
 
 _KEEP = 0.1
 """A lease is renewed after this share of its time while something takes long."""

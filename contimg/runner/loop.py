@@ -14,20 +14,23 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from contimg.config import Settings
-from contimg.errors import ConfigError, LeaseError
-from contimg.ops import channels, retention
-from contimg.paths import DataRoot
-from contimg.runner.arrivals import Bell
-from contimg.runner.clock import Clock, SystemClock
+from contimg.alerts import channels
+from contimg.arrivals.arrivals import Bell
+from contimg.core.config import Settings
+from contimg.core.errors import ConfigError, LeaseError
+from contimg.core.paths import DataRoot
+from contimg.ledger.clock_steps import Clock, SystemClock
 from contimg.runner.lease import acquire
-from contimg.runner.notify import notify
 from contimg.runner.recovery import recover
-from contimg.runner.room import when_there_is_room
 from contimg.runner.runner import Runner
+from contimg.runner.systemd import notify
+from contimg.runner.wait_for_disk import when_there_is_room
+from contimg.storage import retention
 
 log = logging.getLogger(__name__)
 
+JOB_LOGGERS = ("contimg.calibrators", "contimg.ingest", "contimg.sets")
+"""Packages that run in jobs and in the runner: their news belong into the logs of the jobs."""
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _NOW = 2
 """So many requests to stop mean at once."""

@@ -10,12 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from contimg import files
-from contimg.config import Settings
-from contimg.errors import DiskFullError, ErrorClass
-from contimg.paths import DataRoot, group_of
-from contimg.runner import attempts, quarantine
-from contimg.runner.ledger import (
+from contimg.core import files
+from contimg.core.config import Settings
+from contimg.core.errors import DiskFullError, ErrorClass
+from contimg.core.paths import DataRoot, group_of
+from contimg.execute import attempts, quarantine
+from contimg.execute.retry import Again, decide
+from contimg.execute.set_registration import register
+from contimg.ingest.groups import Group, load
+from contimg.ledger.group_rows import new_group, trace_id
+from contimg.ledger.ledger import (
     AttemptRow,
     GroupRow,
     Ledger,
@@ -25,10 +29,6 @@ from contimg.runner.ledger import (
     set_aside,
     without_room,
 )
-from contimg.runner.retry import Again, decide
-from contimg.runner.rows import new_group, trace_id
-from contimg.runner.sets import register
-from contimg.science.groups import Group, load
 
 log = logging.getLogger(__name__)
 

@@ -8,13 +8,14 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 
-from contimg.config import Settings
-from contimg.errors import ErrorClass, LedgerError
-from contimg.paths import DataRoot
-from contimg.runner import attempts, leftovers, quarantine
-from contimg.runner.lanes import CHORES
-from contimg.runner.ledger import Ledger, open_ledger
+from contimg.core.config import Settings
+from contimg.core.errors import ErrorClass, LedgerError
+from contimg.core.paths import DataRoot
+from contimg.execute import attempts, quarantine
+from contimg.ledger.ledger import Ledger, open_ledger
+from contimg.runner import cleanup
 from contimg.runner.rebuild import build
+from contimg.schedule.lanes import CHORES
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ def recover(root: DataRoot, settings: Settings, keep: Callable[[], None]) -> Led
     DiskFullError
         If there is no room for the ledger; one that is whole stays as it is.
     """
-    leftovers.kill_orphans(root)
-    leftovers.sweep_staging(root, settings.staging.directory)
+    cleanup.kill_orphans(root)
+    cleanup.sweep_staging(root, settings.staging.directory)
     for group in quarantine.finish_interrupted(root):
         log.warning("%s: its interrupted way in or out of quarantine was finished", group)
     ledger = whole_ledger(root, settings, keep)
@@ -45,10 +46,10 @@ def recover(root: DataRoot, settings: Settings, keep: Callable[[], None]) -> Led
     _meet_quarantine(root, ledger)
     for row in ledger.open_groups():
         keep()
-        leftovers.sweep(root, row.name)
+        cleanup.sweep(root, row.name)
     for window in ledger.due_windows():
         keep()
-        leftovers.sweep(root, window.name)
+        cleanup.sweep(root, window.name)
     return ledger
 
 
@@ -79,7 +80,7 @@ def _close_calls(root: DataRoot, ledger: Ledger) -> None:
                     ledger.add_attempts([replace(attempts.row(ended, root), counts=int(not record.running))])
                 update = ledger.update_window if lane == "mosaic" else ledger.update_group
                 update(unit, due=0.0)
-                leftovers.sweep(root, unit)
+                cleanup.sweep(root, unit)
         ledger.drop_calls()
 
 

@@ -9,28 +9,28 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from contimg.config import Settings, differences
-from contimg.errors import ContimgError, LeaseError
-from contimg.paths import DataRoot
-from contimg.runner import leftovers
-from contimg.runner.alerting import Alerting, Moment
-from contimg.runner.arrivals import Scanner
-from contimg.runner.asking import Asking
-from contimg.runner.breaker import Breaker
-from contimg.runner.chores import first_chores
-from contimg.runner.clock import Clock, StepDetector
+from contimg.alerts.alerting import Alerting, Moment
+from contimg.arrivals.arrivals import Scanner
+from contimg.arrivals.intake import Intake
+from contimg.core.config import Settings, differences
+from contimg.core.errors import ContimgError, LeaseError
+from contimg.core.paths import DataRoot
+from contimg.execute.outcomes import Ending, Event, Settler
+from contimg.execute.pool import Pool
+from contimg.execute.snakemake import Snakemake, Started
+from contimg.ledger.clock_steps import Clock, StepDetector
+from contimg.ledger.ledger import GroupRow, Ledger
+from contimg.observing.request_poller import Asking
+from contimg.runner import cleanup
 from contimg.runner.housekeeping import CLOCK, Housekeeping
-from contimg.runner.intake import Intake
-from contimg.runner.lanes import CHORES, overlapping
 from contimg.runner.lease import Lease
-from contimg.runner.ledger import GroupRow, Ledger
-from contimg.runner.plan import plan
-from contimg.runner.pool import Pool
 from contimg.runner.recovery import lost, whole_ledger
-from contimg.runner.settle import Ending, Event, Settler
-from contimg.runner.situation import Hold, closed_folders, disk_short, look
-from contimg.runner.snakemake import Snakemake, Started
-from contimg.science.registry import Registry
+from contimg.schedule.circuit_breaker import Breaker
+from contimg.schedule.lanes import CHORES, overlapping
+from contimg.schedule.periodic_tasks import first_chores
+from contimg.schedule.plan import plan
+from contimg.schedule.snapshot import Hold, closed_folders, disk_short, look
+from contimg.sets.registry import Registry
 
 log = logging.getLogger(__name__)
 
@@ -222,8 +222,8 @@ class Runner:
             self._served.clear()
         if code and call.lane not in CHORES:
             for unit in call.units:
-                leftovers.sweep(self._root, unit)
-            leftovers.sweep_staging(self._root, self.settings.staging.directory)
+                cleanup.sweep(self._root, unit)
+            cleanup.sweep_staging(self._root, self.settings.staging.directory)
 
     def _scan(self) -> None:
         now = self._clock.now()

@@ -8,17 +8,18 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from contimg.config import Settings
-from contimg.errors import ContimgError
-from contimg.ops import backup, requests, retention
-from contimg.paths import DataRoot
-from contimg.runner.lanes import LANES, Call
+from contimg.alerts.indicators import calibration_age_hours, queue, retries
+from contimg.core.config import Settings
+from contimg.core.errors import ContimgError
+from contimg.core.paths import DataRoot
+from contimg.ledger.ledger import Ledger
+from contimg.observing import requests
 from contimg.runner.lease import holder
-from contimg.runner.ledger import Ledger
-from contimg.runner.measures import calibration_age_hours, queue, retries
-from contimg.runner.plan import plan
-from contimg.runner.situation import Hold, look, tmpfs_free_percent
-from contimg.science import staleness
+from contimg.schedule.lanes import LANES, Call
+from contimg.schedule.plan import plan
+from contimg.schedule.snapshot import Hold, look, tmpfs_free_percent
+from contimg.sets import coverage
+from contimg.storage import backup, retention
 
 _DAY_S = 86400.0
 _HELD_S = 60.0
@@ -70,7 +71,7 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
             )
         ],
         "calibration_age_hours": None if age is None else round(age, 2),
-        "calibration": staleness.coverage(root, settings, datetime.fromtimestamp(now, UTC)),
+        "calibration": coverage.coverage(root, settings, datetime.fromtimestamp(now, UTC)),
         "calibration_request": requests.open_request(root),
         "disk": {"free_gb": round(disk.free / 1e9, 1), "total_gb": round(disk.total / 1e9, 1)},
         "backup": backup.last_outcome(root),

@@ -1,1 +1,4 @@
-"""What is DSA-110: its stations, beam, raw files and meridian phase centre, and a simulator of them."""
+"""What is DSA-110: stations, primary beam, raw files, the meridian phase centre, clock and Earth orientation.
+
+In: raw files. Out: their headers and visibilities as arrays; constants with their sources.
+"""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from contimg.telescope.correlator import SMALL, Preset
-from contimg.telescope.scenarios import transit_scenario
-from contimg.telescope.simulator import simulate
+from contimg.simulator.correlator import SMALL, Preset
+from contimg.simulator.scenarios import transit_scenario
+from contimg.simulator.simulator import simulate
 
 _LONG_AGO = 1_700_000_000
 FEW = Preset(SMALL.antennas[::2], 6)

@@ -21,7 +21,7 @@ import pytest
 from astropy.io import fits
 from synthetic_root import tree
 
-from contimg.paths import DataRoot, group_of
+from contimg.core.paths import DataRoot, group_of
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from contimg.cli.settings import CHECKOUT
-from contimg.config import load
-from contimg.errors import ContimgError
+from contimg.core.config import load
+from contimg.core.errors import ContimgError
 from contimg.runner import loop
 
 
@@ -50,7 +50,8 @@ def main() -> int:
     """Run the runner of a folder."""
     folder, rate = Path(sys.argv[1]), float(sys.argv[2])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("contimg.science").setLevel(logging.WARNING)  # its news belong into the logs of jobs
+    for name in loop.JOB_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         return loop.run(
             CHECKOUT,

@@ -19,15 +19,15 @@ from typing import Any
 import psutil
 import yaml
 
-from contimg.config import Settings, load
-from contimg.paths import DataRoot
+from contimg.core.config import Settings, load
+from contimg.core.paths import DataRoot
+from contimg.execute.processes import runs
+from contimg.ledger.ledger import Ledger, open_ledger
 from contimg.runner.audit import Books, audit
-from contimg.runner.ledger import Ledger, open_ledger
-from contimg.runner.processes import runs
 from contimg.runner.status import status
-from contimg.telescope.correlator import Preset
-from contimg.telescope.scenarios import transit_scenario
-from contimg.telescope.simulator import SMALL, simulate
+from contimg.simulator.correlator import Preset
+from contimg.simulator.scenarios import transit_scenario
+from contimg.simulator.simulator import SMALL, simulate
 
 from .simulated import SimulatedClock
 
@@ -135,7 +135,7 @@ class Site:
     def start(self) -> None:
         """Start the runner."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CONTIMG_")}
-        environment["PYTHONPATH"] = os.pathsep.join((str(TESTS), str(TESTS.parent)))
+        environment["PYTHONPATH"] = os.pathsep.join(str(path) for path in (TESTS, TESTS / "support", TESTS.parent))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "faults.simulated", str(self.folder), str(self.rate)],

@@ -25,11 +25,11 @@ from typing import Any
 import psutil
 from small_disks import may_mount, small_disk, where_one_may_mount
 
-from contimg.paths import group_id
-from contimg.telescope.faults import Fault as FileFault
-from contimg.telescope.faults import FaultKind
-from contimg.telescope.scenarios import transit_scenario
-from contimg.telescope.simulator import Naming, simulate
+from contimg.core.paths import group_id
+from contimg.simulator.faults import Fault as FileFault
+from contimg.simulator.faults import FaultKind
+from contimg.simulator.scenarios import transit_scenario
+from contimg.simulator.simulator import Naming, simulate
 
 from .breakage import DISK_SIZE, FAILED, STAGING_SIZE, Breakage, Fault, Receiver
 from .figures import Figures, report

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from contimg.paths import RawName
-from contimg.runner import quarantine
-from contimg.telescope.faults import Fault, FaultKind
+from contimg.core.paths import RawName
+from contimg.execute import quarantine
+from contimg.simulator.faults import Fault, FaultKind
 
 from .site import simulated, site
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from contimg.runner.processes import runs
+from contimg.execute.processes import runs
 
 from .site import site
 

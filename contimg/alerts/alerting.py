@@ -1,0 +1,273 @@
+"""Alerting: measured, judged, stored, and sent by errands, so that a channel that is down holds up nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from contimg.alerts import channels, conditions
+from contimg.alerts.background_calls import Errands
+from contimg.alerts.conditions import Alert, Change
+from contimg.alerts.indicators import measure
+from contimg.core.config import Settings
+from contimg.core.paths import DataRoot
+from contimg.core.sections import Severity
+from contimg.execute.outcomes import Event
+from contimg.ledger.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+_JUDGED_S = 15.0
+_CALM_S = 300.0
+_API_S = 60.0
+_WELL_S = 60.0
+"""After this long without a failing pass they work again (s)."""
+_GATHERED_S = 900.0
+"""What happens again within this time (s) is told in one message."""
+_SHOWN = 5
+"""So many of what such a message tells of are told in full."""
+_AT_ONCE = 20
+"""Messages of one errand."""
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 30.0, 1800.0
+_PUT = "INSERT INTO messages (channel, severity, title, body, created, due) VALUES (?, ?, ?, ?, ?, ?)"
+_API, _HEARTBEAT = "api", "heartbeat"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What alerting works with at one moment (Unix time, s)."""
+
+    ledger: Ledger
+    settings: Settings
+    now: float
+
+
+class Alerting:
+    """Opens, repeats, raises and resolves alerts, and sees to it that people hear of them."""
+
+    def __init__(self, root: DataRoot) -> None:
+        self._root = root
+        self._errands = Errands()
+        self._next: dict[str, float] = {}
+        """When each periodic step is due (Unix, s)."""
+        self._api_down: float | None = None
+        self._failing: tuple[float, float] | None = None
+        """First and last of the passes that fail now (Unix, s)."""
+        self._queued = False
+
+    def tell(self, moment: Moment, events: Iterable[Event]) -> None:
+        """Store what happened once, and have it sent: the first of a kind at once, what follows it soon together."""
+        for event in events:
+            condition, severity = conditions.EVENTS[event.kind]
+            now = moment.now
+            moment.ledger.write(
+                "INSERT INTO alerts (condition, subject, severity, message, opened, told, seen, resolved)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                *(condition, event.subject, severity, event.text, now, now, now, now),
+            )
+            self._gather(moment, severity, f"{severity}: {condition}", event.text)
+
+    def tick(self, moment: Moment, *, held: bool, well: bool) -> None:
+        """Judge and send what is due.
+
+        Parameters
+        ----------
+        held
+            Whether the workflow is held because it fails by itself.
+        well
+            Whether every step of the last pass worked; only while passes do is there a heartbeat.
+        """
+        settings, now = moment.settings.alerts, moment.now
+        if not well:
+            self._failing = (self._failing[0] if self._failing else now, now)
+        elif self._failing and not 0 <= now - self._failing[1] < _WELL_S:
+            self._failing = None
+        self._take_answers(moment)
+        if self._due("judge", _JUDGED_S, now):
+            self._judge(moment, held=held)
+        self._send(moment)
+        well = not self._failing
+        if settings.heartbeat_url and well and self._free(_HEARTBEAT, settings.heartbeat_minutes * 60, now):
+            self._fetch(_HEARTBEAT, settings.heartbeat_url.get_secret_value(), settings.timeout_seconds)
+        if settings.api_url and self._free(_API, _API_S, now):
+            self._fetch(_API, settings.api_url, settings.timeout_seconds)
+
+    def finish(self, moment: Moment) -> None:
+        """Send what is waiting, and see what came of it; for as long as one message may take."""
+        self._send(moment)
+        deadline = time.monotonic() + moment.settings.alerts.timeout_seconds
+        while self._errands.busy and time.monotonic() < deadline:
+            time.sleep(0.05)
+            self._take_answers(moment)
+
+    def _due(self, step: str, every_s: float, now: float) -> bool:
+        if 0 <= self._next.get(step, 0.0) - now <= every_s:
+            return False
+        self._next[step] = now + every_s
+        return True
+
+    def _free(self, errand: str, every_s: float, now: float) -> bool:
+        """Whether an errand is due and not on its way still."""
+        return not self._errands.runs(errand) and self._due(errand, every_s, now)
+
+    # Judging
+
+    def _judge(self, moment: Moment, *, held: bool) -> None:
+        ledger, settings, now = moment.ledger, moment.settings, moment.now
+        measured = measure(self._root, ledger, settings, now)
+        measured["workflow_held"] = {"": float(held)}
+        measured["passes_failing"] = {"": (self._failing[1] - self._failing[0]) / 60 if self._failing else 0.0}
+        if not settings.alerts.api_url:
+            self._api_down = 0.0
+        if self._api_down is not None:
+            measured["api_down"] = {"": self._api_down}
+        queued = measured["queue_groups"][""] > 0
+        if self._queued and not queued:
+            self.tell(moment, [Event("queue_empty", "", "the queue is empty")])
+        self._queued = queued
+        rows = ledger.rows(
+            "SELECT id, condition, subject, severity, message, told, seen, acknowledged IS NOT NULL"
+            " FROM alerts WHERE resolved IS NULL"
+        )
+        changes = conditions.judge(
+            measured,
+            settings.alerts.thresholds,
+            [Alert(*row) for row in rows],
+            now,
+            repeat_s=settings.alerts.repeat_hours * 3600,
+            calm_s=_CALM_S,
+        )
+        with ledger.transaction():
+            for change in changes:
+                self._carry_out(moment, change)
+            self._drop_undeliverable(moment)
+
+    def _carry_out(self, moment: Moment, change: Change) -> None:
+        write, now = moment.ledger.write, moment.now
+        if change.alert is None:
+            write(
+                "INSERT INTO alerts (condition, subject, severity, message, value, opened, told, seen)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                *(change.condition, change.subject, change.severity, change.message, change.value, now, now, now),
+            )
+        elif change.kind == "resolved":
+            write("UPDATE alerts SET resolved = ?, value = ? WHERE id = ?", now, change.value, change.alert.id)
+        else:
+            write(
+                "UPDATE alerts SET severity = ?, message = ?, value = ?, seen = ?, told = ? WHERE id = ?",
+                *(change.severity, change.message, change.value, now),
+                now if change.told else change.alert.told,
+                change.alert.id,
+            )
+        if change.told:
+            log.warning("alert %s (%s): %s", change.kind, change.severity, change.message)
+            title = f"{'resolved' if change.kind == 'resolved' else change.severity}: {change.condition}"
+            self._queue(moment, change.severity, title, change.message)
+
+    # Sending
+
+    def _queue(self, moment: Moment, severity: Severity, title: str, body: str) -> None:
+        """Put a message on the way to every channel that wants it."""
+        for target in channels.targets(moment.settings.alerts):
+            if target.wants(severity):
+                moment.ledger.write(_PUT, target.name, severity, title, body, moment.now, moment.now)
+
+    def _gather(self, moment: Moment, severity: Severity, title: str, body: str) -> None:
+        """The same, together with what else waits there under that title, and not before its time."""
+        for target in channels.targets(moment.settings.alerts):
+            if not target.wants(severity):
+                continue
+            joined = moment.ledger.write(
+                "UPDATE messages SET gathered = gathered + 1,"
+                " body = CASE WHEN gathered < ? THEN body || char(10) || ? ELSE body END"
+                " WHERE channel = ? AND title = ? AND sent IS NULL AND due > ?",
+                *(_SHOWN, body, target.name, title, moment.now),
+            )
+            if not joined:
+                last = moment.ledger.value(
+                    "SELECT max(due) FROM messages WHERE channel = ? AND title = ? AND created > ?",
+                    *(target.name, title, moment.now - 2 * _GATHERED_S),
+                )
+                due = moment.now if last is None else max(moment.now, min(last, moment.now) + _GATHERED_S)
+                moment.ledger.write(_PUT, target.name, severity, title, body, moment.now, due)
+
+    def _drop_undeliverable(self, moment: Moment) -> None:
+        """Forget what waits for channels that the settings name no more."""
+        named = [target.name for target in channels.targets(moment.settings.alerts)]
+        dropped = moment.ledger.write(
+            "DELETE FROM messages WHERE sent IS NULL AND channel NOT IN (SELECT value FROM json_each(?))",
+            json.dumps(named),
+        )
+        if dropped:
+            log.warning("%d messages for channels that are no more were dropped", dropped)
+
+    def _send(self, moment: Moment) -> None:
+        limit_s = moment.settings.alerts.timeout_seconds
+        for target in channels.targets(moment.settings.alerts):
+            if self._errands.runs(target.name):
+                continue
+            rows = moment.ledger.rows(
+                "SELECT id, severity, title, body, gathered FROM messages WHERE channel = ? AND sent IS NULL"
+                " AND due <= ? ORDER BY severity = 'critical' DESC, id LIMIT ?",
+                *(target.name, moment.now, _AT_ONCE),
+            )
+            if rows:
+                work = partial(channels.send, target, [self._message(*row) for row in rows], limit_s)
+                self._errands.start(target.name, work, limit_s * (len(rows) + 1))
+
+    def _message(self, number: int, severity: Severity, title: str, body: str, gathered: int) -> channels.Message:
+        """A message as it is sent; `gathered` things are told with it."""
+        if gathered > _SHOWN:
+            body += f"\n… and {gathered - _SHOWN} more: contimg alerts list --all"
+        body += f"\n({socket.gethostname()}, {self._root.root})"
+        return channels.Message(
+            number, severity, f"contimg {title}" + (f" ({gathered})" if gathered > 1 else ""), body
+        )
+
+    def _take_answers(self, moment: Moment) -> None:
+        for name, answer in self._errands.done().items():
+            if name == _HEARTBEAT:
+                if answer != "":
+                    log.warning("the heartbeat could not be sent: %s", answer)
+                    self._next[_HEARTBEAT] = moment.now + _FIRST_DELAY_S
+            elif name == _API:
+                self._api_down = float(answer != "")
+            elif answer is None:
+                self._failed(moment, name, "it took too long or broke")
+            else:
+                for number, wrong in answer.items():
+                    if wrong:
+                        self._failed(moment, name, wrong, int(number))
+                    else:
+                        moment.ledger.write(
+                            "UPDATE messages SET sent = ?, error = '' WHERE id = ?", moment.now, int(number)
+                        )
+
+    def _failed(self, moment: Moment, channel: str, wrong: str, number: int | None = None) -> None:
+        """A message (or all) was not taken: later, and the later the more often it failed."""
+        log.warning("channel %s: %s; what it missed is sent later", channel, wrong)
+        moment.ledger.write(
+            "UPDATE messages SET tries = tries + 1, error = ?, due = ? + min(? * (1 << min(tries, 10)), ?)"
+            " WHERE channel = ? AND sent IS NULL AND due <= ? AND id = coalesce(?, id)",
+            *(wrong, moment.now, _FIRST_DELAY_S, _LONGEST_DELAY_S, channel, moment.now, number),
+        )
+
+    def _fetch(self, name: str, url: str, limit_s: float) -> None:
+        """Fetch an address; the answer is what went wrong, or nothing."""
+        self._errands.start(name, partial(fetch, url, limit_s), limit_s + 5)
+
+
+def fetch(url: str, timeout_s: float) -> str:
+    """Fetch an address; returns what went wrong, without the address, or nothing."""
+    import requests  # noqa: PLC0415 — in the errand's own process
+
+    try:
+        status = requests.get(url, timeout=timeout_s).status_code
+    except requests.RequestException as error:
+        return type(error).__name__
+    return "" if status < 400 else f"it answered {status}"

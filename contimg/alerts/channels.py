@@ -1,0 +1,123 @@
+"""Where alerts are sent to: Slack, e-mail, PagerDuty, a webhook, and whatever else the apprise library knows."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote
+
+from contimg.alerts.conditions import RANKS
+from contimg.core.errors import ConfigError
+from contimg.core.sections import Alerts, Severity
+
+
+@dataclass(frozen=True)
+class Target:
+    """One channel.
+
+    Attributes
+    ----------
+    url
+        In apprise's form; a secret.
+    """
+
+    name: str
+    url: str
+    min_severity: Severity
+
+    def wants(self, severity: Severity) -> bool:
+        """Whether it is told of that severity."""
+        return RANKS[severity] >= RANKS[self.min_severity]
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a channel is told."""
+
+    id: int
+    severity: Severity
+    title: str
+    body: str
+
+
+def targets(settings: Alerts) -> list[Target]:
+    """The channels that the settings name; none hears what is less severe than `level`."""
+    found: list[tuple[str, str, Severity]] = [
+        (channel.name, channel.url.get_secret_value(), channel.min_severity) for channel in settings.channels
+    ]
+    if settings.slack_webhook_url:
+        found.append(("slack", _plain(settings.slack_webhook_url.get_secret_value()), settings.level))
+    if settings.webhook:
+        found.append(("webhook", _plain(settings.webhook.get_secret_value()), settings.level))
+    if settings.critical_email:
+        server = settings.mail_server.get_secret_value() if settings.mail_server else "mailto://localhost:25"
+        mark = "&" if "?" in server else "?"
+        sender = "" if "from=" in server else f"&from=contimg@{socket.getfqdn()}"
+        found.append(("e-mail", f"{server}{mark}to={settings.critical_email}{sender}", "critical"))
+    return [Target(name, url, max(severity, settings.level, key=RANKS.__getitem__)) for name, url, severity in found]
+
+
+def _plain(url: str) -> str:
+    """An address of the web as apprise's JSON channel, unless it is one that apprise knows by its host.
+
+    apprise passes on only those parameters that are marked with a hyphen, and takes the quoting off twice.
+    """
+    if url.startswith("https://hooks.slack.com/") or not url.startswith(("https://", "http://")):
+        return url
+    address, _, query = url.partition("?")
+    parameters = [
+        f"-{quote(quote(name, safe=''), safe='')}={quote(quote(value, safe=''), safe='')}"
+        for name, value in parse_qsl(query, keep_blank_values=True)
+    ]
+    return "?".join(["json" + address.removeprefix("http"), *(["&".join(parameters)] if parameters else [])])
+
+
+def check(channels: Iterable[Target]) -> None:
+    """Refuse addresses that nothing can be sent to.
+
+    Raises
+    ------
+    ConfigError
+        Names the channel, not its address, which is a secret.
+    """
+    for channel in channels:
+        import apprise  # noqa: PLC0415 — takes a while, and is only needed where there are channels
+
+        if apprise.Apprise.instantiate(channel.url) is None:
+            raise ConfigError(f"alerts: the address of channel {channel.name} is none that apprise knows")
+
+
+def send(channel: Target, messages: Iterable[Message], timeout_s: float) -> dict[int, str]:
+    """Send messages, one after the other; returns what went wrong by the message's id, empty where nothing did.
+
+    It may take `timeout_s` (and a little) for each message: call it in a process of its own.
+    """
+    import apprise  # noqa: PLC0415
+
+    mark = "&" if "?" in channel.url else "?"
+    kinds = {
+        "info": apprise.NotifyType.INFO,
+        "warning": apprise.NotifyType.WARNING,
+        "critical": apprise.NotifyType.FAILURE,
+    }
+    results = {}
+    with apprise.LogCapture(level=apprise.logging.WARNING) as said:
+        for message in messages:
+            sender = apprise.Apprise()
+            sender.add(f"{channel.url}{mark}cto={timeout_s / 2:g}&rto={timeout_s / 2:g}")
+            said.truncate(0)
+            said.seek(0)
+            sent = sender.notify(title=message.title, body=message.body, notify_type=kinds[message.severity])
+            results[message.id] = "" if sent else _without_secrets(said.getvalue(), channel) or "it was not taken"
+    return results
+
+
+def _without_secrets(text: str, channel: Target) -> str:
+    """What apprise said went wrong, in one line and without the channel's address."""
+    line = " ".join(part.strip() for part in text.splitlines() if part.strip())[:300]
+    for part in re.split("[/@:?&=]", channel.url.split("//", 1)[-1]):
+        if len(part) > 6:
+            line = line.replace(part, "…")
+    return line

@@ -1,0 +1,210 @@
+"""When people have to be told (requirement A1): conditions as data, judged by a pure function.
+
+A condition looks at one measured quantity, which may have several subjects (a group, say). It opens an alert where a
+threshold is passed, raises its severity where the next one is, and resolves it only when the quantity has been back
+past the threshold by a margin for some time, so that a value that trembles on the line does not ring all day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from contimg.core.sections import Levels, Severity, Thresholds
+
+RANKS: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
+
+Kind = Literal["opened", "escalated", "eased", "repeated", "resolved", "seen"]
+
+Measured = Mapping[str, Mapping[str, float]]
+"""Quantity → subject → value. A quantity that could not be measured is left out, and changes nothing."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What opens an alert.
+
+    Attributes
+    ----------
+    name
+        Of the condition, of the quantity that it looks at, and (unless `levels` is given) of its thresholds in the
+        settings.
+    text
+        What is said, with {value}, {threshold} and {subject}.
+    side
+        On which side of the threshold it holds.
+    levels
+        Thresholds that are no setting.
+    margin
+        Share of the threshold by which the quantity has to come back.
+    """
+
+    name: str
+    text: str
+    side: Literal["above", "below"] = "above"
+    levels: Levels | None = None
+    margin: float = 0.1
+
+
+CONDITIONS: tuple[Condition, ...] = (
+    Condition("calibration_age_hours", "no new caltables for {value:.1f} h (limit {threshold:g} h)", margin=0.0),
+    Condition("failures_percent", "{value:.0f} % of the attempts of the last hour failed (limit {threshold:g} %)"),
+    Condition(
+        "conversion_failures_percent",
+        "{value:.0f} % of the conversions of the last hour failed (limit {threshold:g} %)",
+    ),
+    Condition("disk_free_gb", "{value:.0f} GB of the data disk are free (limit {threshold:g} GB)", side="below"),
+    Condition("queue_groups", "{value:.0f} groups are waiting (limit {threshold:g})"),
+    Condition(
+        "tmpfs_used_percent", "{value:.0f} % of the staging tmpfs is in use (limit {threshold:g} %)", margin=0.05
+    ),
+    Condition("group_retries", "{subject} was retried {value:.0f} times (limit {threshold:g})", margin=0.0),
+    Condition(
+        "backups_missed",
+        "nothing new is safe since {value:.1f} times backup.every_hours",
+        levels=Levels(warning=1.5, critical=3),
+        margin=0.0,
+    ),
+    Condition(
+        "retention_failures",
+        "{value:.0f} things could not be archived and removed; state/retention.json says why",
+        levels=Levels(warning=0.5),
+    ),
+    Condition(
+        "folder_closed",
+        "{subject}/ cannot be written: what would write there waits until it can",
+        levels=Levels(critical=0.5),
+    ),
+    Condition("api_down", "the service does not answer", levels=Levels(critical=0.5)),
+    Condition("workflow_held", "the workflow itself fails: everything is held", levels=Levels(critical=0.5)),
+    Condition(
+        "passes_failing",
+        "a step of the runner's passes has been failing for {value:.0f} min; its log says which and why",
+        levels=Levels(critical=1),
+    ),
+)
+
+EVENTS: dict[str, tuple[str, Severity]] = {
+    "set": ("new_caltables", "info"),
+    "mosaic": ("mosaic_completed", "info"),
+    "queue_empty": ("queue_empty", "info"),
+    "request": ("calibration_request", "warning"),
+    "request_closed": ("calibration_request_closed", "info"),
+    "quarantined": ("quarantined", "warning"),
+    "failed": ("making_failed", "warning"),
+}
+"""What is told once, as it happens: kind of event → condition and severity."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An alert that is open.
+
+    Attributes
+    ----------
+    told
+        When it was last sent (Unix, s).
+    seen
+        When the condition last held (Unix, s).
+    """
+
+    id: int
+    condition: str
+    subject: str
+    severity: Severity
+    message: str
+    told: float
+    seen: float
+    acknowledged: bool
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happens to an alert.
+
+    Attributes
+    ----------
+    kind
+        opened, escalated, eased, repeated, resolved, or seen (nothing new, the condition still holds).
+    alert
+        The alert that changes; None for one that opens.
+    """
+
+    kind: Kind
+    condition: str
+    subject: str
+    severity: Severity
+    message: str
+    value: float | None
+    alert: Alert | None
+
+    @property
+    def told(self) -> bool:
+        """Whether channels are told."""
+        return self.kind in ("opened", "escalated", "repeated", "resolved")
+
+
+def judge(
+    measured: Measured, thresholds: Thresholds, alerts: Iterable[Alert], now: float, *, repeat_s: float, calm_s: float
+) -> list[Change]:
+    """Say what has to happen to alerts.
+
+    Parameters
+    ----------
+    measured
+        What was measured now.
+    alerts
+        Those that are open.
+    repeat_s
+        An open alert that nobody acknowledged is sent again after this long (s).
+    calm_s
+        An alert is resolved when its condition has not held for this long (s).
+    """
+    known = {(alert.condition, alert.subject): alert for alert in alerts}
+    changes: list[Change] = []
+    for condition in CONDITIONS:
+        if condition.name not in measured:
+            continue
+        levels = condition.levels or getattr(thresholds, condition.name)
+        values = measured[condition.name]
+        for subject in sorted({*values, *(subject for name, subject in known if name == condition.name)}):
+            alert = known.get((condition.name, subject))
+            value = values.get(subject)
+            severity = _severity(condition, levels, value, alert.severity if alert else None)
+            if severity is not None:
+                kind = _kind(severity, alert, now, repeat_s)
+                message = condition.text.format(value=value, threshold=getattr(levels, severity), subject=subject)
+                changes.append(Change(kind, condition.name, subject, severity, message, value, alert))
+            elif alert and now - alert.seen >= calm_s:
+                changes.append(
+                    Change("resolved", condition.name, subject, alert.severity, alert.message, value, alert)
+                )
+    return changes
+
+
+def _kind(severity: Severity, alert: Alert | None, now: float, repeat_s: float) -> Kind:
+    """What it means that a condition holds with a severity."""
+    if alert is None:
+        return "opened"
+    if RANKS[severity] > RANKS[alert.severity]:
+        return "escalated"
+    if RANKS[severity] < RANKS[alert.severity]:
+        return "eased"
+    return "repeated" if not alert.acknowledged and now - alert.told >= repeat_s else "seen"
+
+
+def _severity(condition: Condition, levels: Levels, value: float | None, held: Severity | None) -> Severity | None:
+    """Highest severity whose threshold is passed; one that is held stays until the value is back by the margin."""
+    if value is None:
+        return None
+    sign = 1 if condition.side == "above" else -1
+    for severity in ("critical", "warning"):
+        threshold = getattr(levels, severity)
+        if threshold is None:
+            continue
+        holds = held is not None and RANKS[severity] <= RANKS[held]
+        limit = threshold * (1 - sign * condition.margin) if holds else threshold
+        if sign * (value - limit) > 0:
+            return severity
+    return None

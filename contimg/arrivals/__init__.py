@@ -1,0 +1,4 @@
+"""What arrives in `incoming/`, taken up by the runner.
+
+In: raw files as they come. Out: rows of the ledger.
+"""

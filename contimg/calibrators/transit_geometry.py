@@ -1,0 +1,83 @@
+"""The passage of sources over the meridian and through the beam: hour angles, transits, mean response.
+
+A transit is the upper culmination: hour angle 0 in the apparent frame of the moment, where the telescope points.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from contimg.ingest.pointing_track import Drift
+from contimg.telescope import beam, dsa110, meridian
+
+BAND_CENTRE_HZ = float((dsa110.subband_frequencies(0)[0] + dsa110.subband_frequencies(dsa110.SUBBANDS - 1)[-1]) / 2)
+"""Middle of the observed band (Hz), at which fluxes and the beam are compared."""
+
+SIDEREAL_DAY = 0.99726957
+"""Length of the sidereal day (days)."""
+
+_NULL_OVER_HALF_POWER = 3.83170597 / 1.61633995
+"""Airy pattern: argument of the first null over that of the half-power point."""
+MAIN_LOBE_RAD = float(
+    np.arcsin(
+        _NULL_OVER_HALF_POWER
+        * np.sin(np.radians(dsa110.BEAM_FWHM_DEG / 2) * dsa110.BEAM_FREQUENCY_HZ / BAND_CENTRE_HZ)
+    )
+)
+"""Radius of the beam's first null (rad) at the band's centre. Beyond it the dishes' side lobes are not known."""
+
+
+def hour_angle(times_jd: np.ndarray, ra_rad: np.ndarray, dec_rad: np.ndarray) -> np.ndarray:
+    """Apparent hour angle (rad, −π to π) of ICRS directions at UTC Julian dates, with which they broadcast."""
+    ra, _ = meridian.icrs_to_apparent(times_jd, ra_rad, dec_rad)
+    return _wrapped(meridian.sidereal_time(times_jd) - ra)
+
+
+def transits_during(drift: Drift, ra_rad: np.ndarray, dec_rad: np.ndarray) -> np.ndarray:
+    """Whether each direction (S,) transits during the group: from its first edge on, and before its last.
+
+    Decided by the signs of the hour angle at the two edges, so of two groups that share an edge exactly one has a
+    transit, however close to the edge it is.
+    """
+    first, last = hour_angle(drift.edges_jd, ra_rad[:, None], dec_rad[:, None]).T
+    return (first <= 0) & (last > 0) & (last - first < np.pi)
+
+
+def next_transit(after_jd: float, ra_rad: np.ndarray, dec_rad: np.ndarray) -> np.ndarray:
+    """UTC Julian date of the first transit of each ICRS direction at or after a time.
+
+    Parameters
+    ----------
+    after_jd
+        UTC Julian date.
+    ra_rad, dec_rad
+        ICRS directions (rad), shape (S,).
+
+    Returns
+    -------
+    ndarray, shape (S,)
+        Good to a millisecond; to a second within arcseconds of the pole.
+    """
+    days_per_rad = SIDEREAL_DAY / (2 * np.pi)
+    start = np.full(ra_rad.shape, after_jd, dtype=np.float64)
+    times = start + np.mod(-hour_angle(start, ra_rad, dec_rad), 2 * np.pi) * days_per_rad
+    for _ in range(3):
+        times = times - hour_angle(times, ra_rad, dec_rad) * days_per_rad
+    times = np.where(times < after_jd, times + SIDEREAL_DAY, times)
+    return times - hour_angle(times, ra_rad, dec_rad) * days_per_rad
+
+
+def separations(drift: Drift, ra_rad: np.ndarray, dec_rad: np.ndarray) -> np.ndarray:
+    """Angle (rad) of each ICRS direction (S,) from the beam's centre at each integration, shape (S, T)."""
+    centre_ra, centre_dec = meridian.pointing(drift.times_jd, drift.declination_rad)
+    return beam.separation(ra_rad[:, None], dec_rad[:, None], centre_ra, centre_dec)
+
+
+def mean_response(separation_rad: np.ndarray) -> np.ndarray:
+    """Power beam at the band's centre, averaged over the drift (last axis); nothing counts beyond the main lobe."""
+    response = beam.power_beam(separation_rad, BAND_CENTRE_HZ)
+    return np.where(separation_rad < MAIN_LOBE_RAD, response, 0.0).mean(axis=-1)
+
+
+def _wrapped(angle_rad: np.ndarray) -> np.ndarray:
+    return np.mod(angle_rad + np.pi, 2 * np.pi) - np.pi

@@ -1,0 +1,118 @@
+"""When calibrators transit next, where the telescope points or elsewhere, and whether they will serve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from heapq import nlargest
+from typing import Any
+
+import numpy as np
+
+from contimg.calibrators.detect import Candidate, judge
+from contimg.calibrators.transit_geometry import BAND_CENTRE_HZ, MAIN_LOBE_RAD, next_transit
+from contimg.catalogues.calibrator import Calibrator
+from contimg.core import files
+from contimg.core.config import Settings
+from contimg.core.paths import DataRoot
+from contimg.ingest.manifest import names_in
+from contimg.ingest.pointing_track import Drift
+from contimg.telescope import dsa110, meridian
+
+LOWEST_ELEVATION_DEG = 25.0
+"""Sources that culminate lower are not asked for."""
+_UNIX_EPOCH_JD = 2440587.5
+_LOOKED_AT = 50
+"""Newest manifests that are read to find one with a declination."""
+
+
+def upcoming(
+    declination_deg: float, after: datetime, sources: Sequence[Calibrator], settings: Settings
+) -> list[Candidate]:
+    """Next transit of each source that passes through the beam's main lobe, in the order of time.
+
+    Each is judged as `detect` would judge it in a full group whose middle is the transit. Where the groups will
+    begin is not known yet; the apparent flux in the real one is less, by a few per cent at most.
+
+    Parameters
+    ----------
+    declination_deg
+        Apparent declination of the pointing.
+    after
+        Transits at or after this moment.
+    sources
+        The catalogue (`catalogue.load`).
+    """
+    after_jd = _jd(after)
+    ra = np.radians([source.ra_deg for source in sources])
+    dec = np.radians([source.dec_deg for source in sources])
+    now = np.array([after_jd])
+    _, apparent_dec = meridian.icrs_to_apparent(now, ra[:, None], dec[:, None])
+    offset = np.abs(apparent_dec[:, 0] - np.radians(declination_deg))
+    near = np.flatnonzero(offset < MAIN_LOBE_RAD)
+    found = []
+    for i, time in zip(near, next_transit(after_jd, ra[near], dec[near]), strict=True):
+        _, candidates = judge(Drift.centred(float(time), declination_deg), sources, settings)
+        found += [candidate for candidate in candidates if candidate.seen.source is sources[i]]
+    return sorted(found, key=lambda candidate: (candidate.transit_jd, candidate.seen.source.name))
+
+
+@dataclass(frozen=True)
+class Opportunity:
+    """A transit that would serve if the telescope pointed at it."""
+
+    candidate: Candidate
+    declination_deg: float
+    """Apparent declination of the source: where to point."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain content for a JSON file."""
+        return {**self.candidate.to_json(), "declination_deg": self.declination_deg}
+
+
+def elsewhere(
+    declination_deg: float, after: datetime, until: datetime, sources: Sequence[Calibrator], settings: Settings
+) -> Iterator[Opportunity]:
+    """Transits between two moments that would serve at their own declinations, nearest to the pointing's first.
+
+    Parameters
+    ----------
+    declination_deg
+        Apparent declination of the pointing.
+    after, until
+        The first and last moment of a transit; less than a sidereal day apart, or each source's first one counts.
+    sources
+        The catalogue (`catalogue.load`).
+    """
+    after_jd, until_jd = _jd(after), _jd(until)
+    ra = np.radians([source.ra_deg for source in sources])
+    dec = np.radians([source.dec_deg for source in sources])
+    _, apparent = meridian.icrs_to_apparent(np.array([after_jd]), ra[:, None], dec[:, None])
+    apparent_deg = np.degrees(apparent[:, 0])
+    times = next_transit(after_jd, ra, dec)
+    high = np.abs(apparent_deg - dsa110.LATITUDE_DEG) <= 90 - LOWEST_ELEVATION_DEG
+    least_jy = settings.calibration.min_apparent_flux_jy
+    fit = np.array([source.compact and source.flux(BAND_CENTRE_HZ) >= least_jy for source in sources], bool)
+    within = np.flatnonzero(high & fit & (times <= until_jd))
+    for i in within[np.argsort(np.abs(apparent_deg[within] - declination_deg), kind="stable")]:
+        _, candidates = judge(Drift.centred(float(times[i]), float(apparent_deg[i])), sources, settings)
+        for candidate in candidates:
+            if candidate.seen.source is sources[i] and candidate.serves:
+                yield Opportunity(candidate, float(apparent_deg[i]))
+
+
+def pointed_at(root: DataRoot) -> tuple[str, float] | None:
+    """The newest group and the declination (deg) at which it was observed; None before the first."""
+    for group in nlargest(_LOOKED_AT, names_in(root.groups)):
+        try:
+            declination = files.read_json(root.manifest(group))["declination_deg"]
+        except (OSError, ValueError, KeyError):
+            continue
+        if declination is not None:
+            return group, float(declination)
+    return None
+
+
+def _jd(moment: datetime) -> float:
+    return _UNIX_EPOCH_JD + moment.astimezone(UTC).timestamp() / 86400

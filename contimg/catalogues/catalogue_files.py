@@ -1,0 +1,178 @@
+"""Readers of calibrator lists: CSV, and the text form of NRAO's VLA Calibrator Manual.
+
+Both keep the entries that have a flux at 20 cm and count those that have none: those are no calibrators here.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from pathlib import Path
+
+from contimg.catalogues.calibrator import CATALOGUE_FREQUENCY_HZ, Calibrator, FluxModel
+from contimg.catalogues.source import UNKNOWN_SPECTRAL_INDEX
+from contimg.catalogues.source_list import rows, text_of, wrong_line
+from contimg.core.errors import CatalogueError
+
+_LOG = logging.getLogger(__name__)
+
+MAX_COMPACT_EXTENT_ARCSEC = 3.0
+"""A Gaussian of this width loses a tenth of its flux on the longest baseline (2.6 km, 12 kilo-wavelengths)."""
+MIN_COMPACT_UVMAX_KL = 12.0
+"""UVMAX of the manual (kilo-wavelengths) from which on a source is a point for the longest baseline."""
+
+_CSV_COLUMNS = ("name", "ra_deg", "dec_deg", "flux_jy")
+_STANDARD_COLUMNS = ("name", "ra_deg", "dec_deg", "extent_arcsec", "coefficients")
+_YES_NO = {"yes": True, "no": False}
+
+_SOURCE = re.compile(r"\s*(\S+)\s+(J2000|B1950)\b\s*(.*)")
+_POSITION = re.compile(
+    r"(?:[A-Z?]\s+)?(\d\d?)h(\d\d?)m(\d\d?(?:\.\d*)?)s\s+([+-]?)\s*(\d\d?)d(\d\d?)'(\d\d?(?:\.\d*)?)(?:\"|'')"
+)
+_BAND = re.compile(r"\s*[\d.]+\s*cm\s+([A-Z])\b(.*)")
+_CODES = re.compile(r"(?:\s+([PSWXC?])){4}(?=\s|$)", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<!\S)(?:\d+\.?\d*|\.\d+)(?!\S)")
+_OTHER_BANDS_HZ = {"C": 4.86e9, "X": 8.4e9}
+_UVMAX_GAP = 17
+"""A lone number that ends its flux by more columns than this stands under UVMAX, not under UVMIN."""
+
+
+def read(path: Path) -> list[Calibrator]:
+    """Read a user's calibrator list: CSV if its name ends in `.csv`, else the manual's text form.
+
+    Raises
+    ------
+    CatalogueError
+        If the file cannot be read, or a line of it cannot be understood; names the line.
+    """
+    return read_csv(path) if path.suffix.lower() == ".csv" else read_manual(path)
+
+
+def read_csv(path: Path) -> list[Calibrator]:
+    """Read a CSV list: name, ra_deg, dec_deg, flux_jy and, if there, spectral_index, compact, reference.
+
+    Lines that begin with # are comments; other columns are ignored.
+    """
+    found, without = [], 0
+    for row in rows(path, _CSV_COLUMNS):
+        ra, dec = row.position()
+        flux = row.flux(default=0.0)
+        index = row.number("spectral_index", UNKNOWN_SPECTRAL_INDEX)
+        compact = row.text("compact").lower() or "yes"
+        if compact not in _YES_NO:
+            raise row.wrong(f"compact is {compact!r}, not yes or no")
+        if flux == 0:
+            without += 1
+            continue
+        model = FluxModel.power_law(flux, index, row.text("reference") or path.name)
+        found.append(Calibrator(row.text("name"), ra, dec, model, _YES_NO[compact]))
+    _report(path, len(found), without)
+    return found
+
+
+def read_standards(path: Path) -> list[Calibrator]:
+    """Read the flux standards' table: CSV with name, ra_deg, dec_deg, extent_arcsec, coefficients (of log10 GHz)."""
+    found = []
+    for row in rows(path, _STANDARD_COLUMNS):
+        ra, dec = row.position()
+        extent = row.number("extent_arcsec", 0.0)
+        model = FluxModel(tuple(float(c) for c in row.text("coefficients").split()), 1e9, "Perley & Butler 2017")
+        found.append(Calibrator(row.text("name"), ra, dec, model, extent <= MAX_COMPACT_EXTENT_ARCSEC, extent))
+    return found
+
+
+def read_manual(path: Path) -> list[Calibrator]:
+    """Read the text form of the VLA Calibrator Manual.
+
+    A record begins with a source's J2000 line; lines of bands follow it. The flux at 20 cm is taken as that at
+    1.4 GHz, the spectral index as that between it and 6 cm (else 3.7 cm). A source is compact if the manual's code
+    for the C array, as long as ours, is P, S or W and its UVMAX at 20 cm, if any, is at least 12 kilo-wavelengths.
+    B1950 lines, headings, rules and other text are passed over.
+    """
+    found: list[Calibrator] = []
+    without = 0
+    record: _Record | None = None
+    for number, line in enumerate(text_of(path).splitlines(), start=1):
+        if source := _SOURCE.match(line):
+            if source[2] == "J2000":
+                without += record is not None and not record.add_to(found, path)
+                record = _Record(source[1], *_sexagesimal(path, number, source[3]))
+        elif band := _BAND.match(line):
+            if record is None:
+                raise wrong_line(path, number, "fluxes before the first source")
+            record.read_band(path, number, band[1], band[2])
+    if record is None:
+        raise CatalogueError(
+            f"{path}: holds no record of the VLA Calibrator Manual's form (a CSV list is named .csv)"
+        )
+    without += not record.add_to(found, path)
+    _report(path, len(found), without)
+    return found
+
+
+class _Record:
+    """One source of the manual while its lines are read."""
+
+    def __init__(self, name: str, ra_deg: float, dec_deg: float) -> None:
+        self.name, self.ra_deg, self.dec_deg = name, ra_deg, dec_deg
+        self.fluxes: dict[str, float] = {}
+        self.compact = False
+
+    def read_band(self, path: Path, number: int, band: str, rest: str) -> None:
+        """Take the flux and, in L band, the structure from what follows a band's letter."""
+        if band != "L" and band not in _OTHER_BANDS_HZ:
+            return
+        codes = _CODES.match(rest)
+        if codes is None and band != "L":
+            return
+        if codes is None:
+            raise wrong_line(path, number, f"no codes (P, S, W, X, C or ?) of the four arrays in band {band}")
+        flux = _NUMBER.search(rest, codes.end())
+        if flux is None or rest[codes.end() : flux.start()].strip():
+            return
+        self.fluxes[band] = float(flux[0])
+        if band == "L":
+            c_array = rest[: codes.end()].split()[2].upper()
+            uvmax = _uvmax(rest, flux.end())
+            self.compact = c_array in "PSW" and (uvmax is None or uvmax >= MIN_COMPACT_UVMAX_KL)
+
+    def add_to(self, found: list[Calibrator], path: Path) -> bool:
+        """Append the source if it has a flux in L band; else say that it has none."""
+        flux = self.fluxes.get("L", 0.0)
+        if flux <= 0:
+            return False
+        index = UNKNOWN_SPECTRAL_INDEX
+        for band, frequency_hz in _OTHER_BANDS_HZ.items():
+            if self.fluxes.get(band, 0.0) > 0:
+                index = math.log(self.fluxes[band] / flux) / math.log(frequency_hz / CATALOGUE_FREQUENCY_HZ)
+                break
+        model = FluxModel.power_law(flux, index, path.name)
+        found.append(Calibrator(self.name, self.ra_deg, self.dec_deg, model, self.compact))
+        return True
+
+
+def _uvmax(rest: str, flux_end: int) -> float | None:
+    """Upper end of the range (kilo-wavelengths) in which the source is a point, if the manual gives one."""
+    limits = list(_NUMBER.finditer(rest, flux_end))
+    if len(limits) > 1:
+        return float(limits[1][0])
+    if limits and limits[0].end() - flux_end > _UVMAX_GAP:
+        return float(limits[0][0])
+    return None
+
+
+def _sexagesimal(path: Path, number: int, text: str) -> tuple[float, float]:
+    match = _POSITION.match(text)
+    if match is None:
+        raise wrong_line(path, number, "no position of the form 08h34m54.90s 55d34'21.1\"")
+    hours, minutes, seconds = float(match[1]), float(match[2]), float(match[3])
+    degrees, arcmin, arcsec = float(match[5]), float(match[6]), float(match[7])
+    if hours >= 24 or max(minutes, seconds, arcmin, arcsec) >= 60 or degrees + (arcmin + arcsec / 60) / 60 > 90:
+        raise wrong_line(path, number, "the position is not on the sky")
+    dec = degrees + arcmin / 60 + arcsec / 3600
+    return 15 * (hours + minutes / 60 + seconds / 3600), -dec if match[4] == "-" else dec
+
+
+def _report(path: Path, found: int, without: int) -> None:
+    _LOG.info("%s: %d sources with a flux at 20 cm; %d without one are left out", path, found, without)

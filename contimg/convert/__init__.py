@@ -1,0 +1,4 @@
+"""A group's raw files → one flagged Measurement Set.
+
+In: a manifest. Out: `ms/<date>/<group>.ms` and its sidecar.
+"""

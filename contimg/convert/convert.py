@@ -1,0 +1,384 @@
+"""Raw subbands of one group → one Measurement Set, in one pass.
+
+Every integration is a task of its own: its rows are read from all subbands, gathered into ascending frequency,
+judged, and phased from the meridian to the group's one ICRS centre (`kernel`). The tasks run in a few threads; while
+one waits for the disk another computes, and what they made is written in order. What flagging needs of the whole
+group is gathered on the way (`flag`), and FLAG is written last. So the visibilities are touched once, and memory
+holds a few integrations, not the group.
+
+The phase of a baseline is the difference of two antenna-based ones, e_i·conj(e_j) with e = exp(−2πi·Δw·ν/c), Δw being
+by how much the antenna's w changes from the meridian point to the centre: a sine for each antenna, integration and
+channel instead of one for each visibility.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from casacore import tables
+
+from contimg.convert import flag as flagging
+from contimg.convert import kernel, measurement_set
+from contimg.convert.geometry import Geometry, first_channel, lay_out
+from contimg.core.config import Settings
+from contimg.core.errors import InputError, MisshapenFileError, NoUsableDataError, TooFewSubbandsError
+from contimg.core.paths import jd_to_datetime
+from contimg.ingest.manifest import SUBBANDS, Group, load
+from contimg.telescope.raw_header import Header, read_antennas, read_header
+from contimg.telescope.raw_visibilities import ITEM_BYTES, RawVisibilities
+
+log = logging.getLogger(__name__)
+
+
+def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[str, Any]:
+    """Convert a group to a Measurement Set.
+
+    Parameters
+    ----------
+    manifest
+        The group's manifest; its paths are relative to `settings.data_root`.
+    ms
+        Where the Measurement Set is written; nothing may be there.
+    settings
+        `ingest.min_subbands` and `flag` are used.
+    threads
+        How many to use.
+
+    Returns
+    -------
+    dict
+        What came out, for the sidecar: subbands that are missing or zeroed, flagged fractions, dead antennas, phase
+        centre, frequencies, times, bytes read and written, seconds by phase (added over the threads).
+
+    Raises
+    ------
+    TooFewSubbandsError
+        If fewer than `ingest.min_subbands` subbands can be used.
+    NoUsableDataError
+        If more than `flag.max_fraction` of the data is flagged.
+    TruncatedFileError
+        If a file ends while it is read.
+    MisshapenFileError
+        If the files do not belong together.
+    DiskFullError
+        If there is no room for the Measurement Set.
+    OSError
+        If a disk fails.
+    """
+    clock = _Clock()
+    group = load(manifest)
+    with ExitStack() as stack:
+        with clock("open"):
+            headers = _headers(group, settings)
+            geometry = _geometry(group.name, headers)
+            raw = {number: stack.enter_context(RawVisibilities(header)) for number, header in headers.items()}
+        pool = stack.enter_context(ThreadPoolExecutor(threads))
+        worker = _Worker(raw, headers, geometry, ahead=threads + 1, clock=clock, clip_sigma=settings.flag.clip_sigma)
+        converted = worker.converted(pool)  # while the tables are made
+        with clock("create"):
+            table = measurement_set.create(ms, geometry.observation)
+            stack.callback(table.close)
+            flush = stack.enter_context(measurement_set.flusher(table, ms))
+        worker.write(converted, table, flush)
+        zeroed = [number for number in sorted(headers) if worker.is_zero(number)]
+        for number in zeroed:
+            log.warning(
+                "%s: all its visibilities are zero; the subband is taken as missing", headers[number].path.name
+            )
+        _check_enough(group.name, len(headers) - len(zeroed), settings)
+        with clock("flag"):
+            quality = worker.flag(zeroed, settings, table, pool)
+    zeroed += [number for number, subband in group.subbands.items() if subband.state == "zeroed"]
+    return {
+        "group": group.name,
+        "missing_subbands": [n for n in range(SUBBANDS) if n not in headers and n not in zeroed],
+        "zeroed_subbands": sorted(zeroed),
+        **quality,
+        **_described(geometry, headers),
+        "bytes_read": worker.bytes_read,
+        "bytes_written": sum(path.stat().st_size for path in ms.rglob("*") if path.is_file()),
+        "seconds": clock.seconds(),
+    }
+
+
+class _Clock:
+    """Seconds by phase; phases that run in several threads add up."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self._spent: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        with self._lock:
+            self._spent[phase] += time.perf_counter() - start  # type: ignore[assignment]
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds by phase, and `total`, by the clock on the wall."""
+        total = time.perf_counter() - self._start
+        return {phase: round(spent, 3) for phase, spent in [*self._spent.items(), ("total", total)]}
+
+
+def _headers(group: Group, settings: Settings) -> dict[int, Header]:
+    """Headers of the good subbands; one that turned bad since the scan is left out, with a line that says so."""
+    headers = {}
+    for number, subband in group.good.items():
+        try:
+            headers[number] = read_header(settings.data_root / str(subband.path))
+        except InputError as error:
+            log.warning("%s", error)
+    _check_enough(group.name, len(headers), settings)
+    return headers
+
+
+def _check_enough(name: str, usable: int, settings: Settings) -> None:
+    if usable < settings.ingest.min_subbands:
+        raise TooFewSubbandsError(
+            f"{name}: {usable} of {SUBBANDS} subbands can be used, {settings.ingest.min_subbands} are needed; "
+            "the group is set aside"
+        )
+
+
+def _geometry(name: str, headers: Mapping[int, Header]) -> Geometry:
+    """Geometry that all files agree on."""
+    reference = next(iter(headers.values()))
+    antennas = read_antennas(reference.path, reference)
+    for header in headers.values():
+        other = read_antennas(header.path, header)
+        agree = (
+            np.array_equal(header.times_jd, reference.times_jd)
+            and header.channels == reference.channels
+            and header.polarizations == reference.polarizations
+            and header.declination_rad == reference.declination_rad
+            and header.site == reference.site
+            and np.array_equal(other.first, antennas.first)
+            and np.array_equal(other.second, antennas.second)
+            and np.array_equal(other.positions_m, antennas.positions_m)
+        )
+        if not agree:
+            raise MisshapenFileError(
+                f"{header.path.name}: its times, shape, pointing or baselines are not those of "
+                f"{reference.path.name}; group {name} is set aside"
+            )
+    return lay_out(name, list(headers.values()), antennas)
+
+
+class _Worker:
+    """Converts integrations in a few threads, `ahead` of what is written, and remembers what flagging needs."""
+
+    def __init__(
+        self,
+        raw: Mapping[int, RawVisibilities],
+        headers: Mapping[int, Header],
+        geometry: Geometry,
+        *,
+        ahead: int,
+        clock: _Clock,
+        clip_sigma: float,
+    ) -> None:
+        self._raw = raw
+        self._geometry = geometry
+        self._clip_sigma = clip_sigma
+        self._clock = clock
+        self._local = threading.local()
+        observation = geometry.observation
+        integrations, baselines = len(observation.times_mjd_s), len(observation.first)
+        channels, polarizations = len(observation.frequencies_hz), len(observation.polarizations)
+        self._shape = (baselines, channels, polarizations)
+        self._data = [np.empty(self._shape, np.complex64) for _ in range(ahead)]
+        self._slots = {number: first_channel(number, header.channels) for number, header in headers.items()}
+        self._subband_channels = next(iter(headers.values())).channels
+        self._plans = [
+            {number: one.plan(t * baselines, (t + 1) * baselines) for number, one in raw.items()}
+            for t in range(integrations)
+        ]
+        self.bytes_read = sum(plan.size for plans in self._plans for plan in plans.values())
+        self._bad = np.empty((integrations, baselines, channels), np.uint8)
+        self._amplitude_sum = np.zeros((integrations, polarizations, channels))
+        self._amplitude_count = np.zeros((integrations, polarizations, channels))
+        self._row_median = np.zeros((integrations, baselines, polarizations), np.float32)
+        self._coherence = np.zeros((integrations, baselines, polarizations), np.complex64)
+        self._clipped = np.zeros((integrations, channels), np.int64)
+        self._zeros = np.zeros((integrations, channels), np.int64)
+
+    def converted(self, pool: ThreadPoolExecutor) -> Iterator[np.ndarray]:
+        """Begin to read and convert all integrations; they come in order, each until the next is asked for."""
+        return self._ahead(self._converted, pool)
+
+    def write(self, converted: Iterable[np.ndarray], table: tables.table, flush: Callable[[], None]) -> None:
+        """Write the converted integrations."""
+        for integration, data in enumerate(converted):
+            with self._clock("write"):
+                table.putcol("DATA", data, integration * self._shape[0], self._shape[0])
+                flush()
+
+    def _ahead(self, work: Callable[[int], np.ndarray], pool: ThreadPoolExecutor) -> Iterator[np.ndarray]:
+        """Begin what is made of each integration; it comes in order, as casacore would write it twice otherwise.
+
+        No more of them are under way or in use at once than there are buffers.
+        """
+        integrations = iter(range(len(self._plans)))
+        pending = deque(pool.submit(work, integration) for integration in islice(integrations, len(self._data)))
+
+        def in_order() -> Iterator[np.ndarray]:
+            while pending:
+                yield pending.popleft().result()
+                pending.extend(pool.submit(work, integration) for integration in islice(integrations, 1))
+
+        return in_order()
+
+    def _converted(self, integration: int) -> np.ndarray:
+        """Read and convert one integration, into a buffer that is free again when it was written."""
+        if not hasattr(self._local, "buffer"):
+            largest = max(sum(plan.size for plan in plans.values()) for plans in self._plans)
+            self._local.buffer = np.empty(-(-largest // ITEM_BYTES), np.complex64)
+        with self._clock("read"):
+            raw = self._read(integration, self._local.buffer)
+        with self._clock("compute"):
+            out = kernel.Converted(
+                self._data[integration % len(self._data)],
+                self._bad[integration],
+                self._amplitude_sum[integration],
+                self._amplitude_count[integration],
+                self._row_median[integration],
+                self._coherence[integration],
+                self._clipped[integration],
+                self._zeros[integration],
+            )
+            phasor = self._geometry.phasor(integration)
+            kernel.convert_integration(raw, self._geometry.rows, phasor, self._clip_sigma, out)
+        return out.data
+
+    def _read(self, integration: int, buffer: np.ndarray) -> kernel.Raw:
+        plans = self._plans[integration]
+        octets = buffer.view(np.uint8)
+        begin = grid = 0
+        positions, layout = [], []
+        for number, plan in plans.items():
+            self._raw[number].read(plan, octets[begin:])
+            positions.append(plan.positions.ravel() + begin // ITEM_BYTES)
+            layout.append([*self._raw[number].chunk, plan.first_chunk, *plan.positions.shape[1:], grid])
+            begin += plan.size
+            grid += plan.positions.size
+        return kernel.Raw(
+            buffer,
+            np.concatenate(positions),
+            np.array(layout),
+            np.array([self._slots[number] for number in plans]),
+            self._subband_channels,
+            integration * self._shape[0],
+        )
+
+    def is_zero(self, number: int) -> bool:
+        """Whether not one visibility of a subband is anything but zero."""
+        slot = self._slots[number]
+        samples = self._bad.shape[0] * self._shape[0] * self._shape[2] * self._subband_channels
+        return int(self._zeros[:, slot : slot + self._subband_channels].sum()) == samples
+
+    def flag(
+        self, zeroed: Collection[int], settings: Settings, table: tables.table, pool: ThreadPoolExecutor
+    ) -> dict[str, Any]:
+        """Decide what is bad, write FLAG, and return what was flagged.
+
+        Raises
+        ------
+        NoUsableDataError
+            If it is too much.
+        """
+        rows, observation = self._geometry.rows, self._geometry.observation
+        with np.errstate(invalid="ignore"):
+            mean = self._amplitude_sum / np.where(self._amplitude_count > 0, self._amplitude_count, np.nan)
+        order = np.argsort(rows.target)
+        statistics = flagging.Statistics(
+            mean, self._row_median, self._coherence, rows.first[order], rows.second[order], observation.polarizations
+        )
+        decision = flagging.decide(statistics, settings.flag.rfi_sigma, settings.flag.clip_sigma)
+
+        flagged = np.zeros((len(self._bad), self._shape[1]), np.int64)
+
+        def spread(integration: int) -> np.ndarray:
+            flags = np.empty(self._shape, bool)
+            bits = self._bad[integration], decision.channels[integration], decision.rows[integration]
+            kernel.spread_flags(*bits, flags, flagged[integration])
+            return flags
+
+        for integration, flags in enumerate(self._ahead(spread, pool)):
+            table.putcol("FLAG", flags, integration * self._shape[0], self._shape[0])
+        whole = (1 << self._shape[2]) - 1
+        table.putcol("FLAG_ROW", decision.rows.ravel() == whole)
+        return self._quality(decision, flagged.sum(axis=0), zeroed, settings)
+
+    def _quality(
+        self, decision: flagging.Decision, flagged: np.ndarray, zeroed: Collection[int], settings: Settings
+    ) -> dict[str, Any]:
+        """Flagged fractions of the data that are there; missing and zeroed subbands are not counted."""
+        observation = self._geometry.observation
+        used = {number: slot for number, slot in self._slots.items() if number not in zeroed}
+        present = np.zeros(self._shape[1], bool)
+        for slot in used.values():
+            present[slot : slot + self._subband_channels] = True
+        by_channel = self._bad.shape[0] * self._shape[0] * self._shape[2]
+        samples = by_channel * int(present.sum())
+        total = float(flagged[present].sum() / samples)
+        if total > settings.flag.max_fraction:
+            raise NoUsableDataError(
+                f"{observation.name}: {total:.0%} of the data is flagged, "
+                f"at most {settings.flag.max_fraction:.0%} may be; the group is set aside"
+            )
+        bits = [decision.rows >> pol & 1 for pol in range(self._shape[2])]
+        dead_bits = [decision.dead_rows >> pol & 1 for pol in range(self._shape[2])]
+        dead = float(np.mean(dead_bits))
+        with_data = np.union1d(observation.first, observation.second)
+        return {
+            "flagged_fraction": total,
+            "flagged_by_reason": {
+                "zero": float(self._zeros[:, present].sum() / samples),
+                "clip": float(self._clipped[:, present].sum() / samples + np.mean(bits) - dead),
+                "rfi": float(np.mean(decision.channels[:, present])),
+                "dead": dead,
+            },
+            "flagged_by_subband": {
+                f"{number:02d}": float(flagged[slot : slot + self._subband_channels].mean() / by_channel)
+                for number, slot in sorted(used.items())
+            },
+            "dead_antennas": with_data[decision.dead.all(axis=1)].tolist(),
+            "dead_receptors": {
+                receptor: with_data[decision.dead[:, column]].tolist() for column, receptor in enumerate("XY")
+            },
+            "degraded": total > settings.flag.degraded_fraction,
+        }
+
+
+def _described(geometry: Geometry, headers: Mapping[int, Header]) -> dict[str, Any]:
+    """Where, when and at which frequencies."""
+    header = next(iter(headers.values()))
+    ra_rad, dec_rad = geometry.observation.phase_centre_rad
+    half = timedelta(seconds=header.integration_s / 2)
+    frequencies = geometry.observation.frequencies_hz
+    return {
+        "phase_centre": {"ra_deg": float(np.degrees(ra_rad)), "dec_deg": float(np.degrees(dec_rad))},
+        "declination_deg": float(np.degrees(header.declination_rad)),
+        "frequency_hz": [float(frequencies[0]), float(frequencies[-1])],
+        "channel_width_hz": header.channel_width_hz,
+        "channels": len(frequencies),
+        "integrations": header.integrations,
+        "integration_s": header.integration_s,
+        "start_utc": jd_to_datetime(header.start_jd) - half,
+        "middle_utc": jd_to_datetime(float(np.mean(header.times_jd))),
+        "baselines": header.baselines,
+        "antennas": len(np.union1d(geometry.observation.first, geometry.observation.second)),
+    }

@@ -1,0 +1,118 @@
+"""From the headers of a group's files to the geometry of its Measurement Set: order of the rows, uvw, phases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import erfa
+import numpy as np
+
+from contimg.convert.kernel import Rows
+from contimg.convert.measurement_set import Observation
+from contimg.telescope import dsa110, meridian
+from contimg.telescope.raw_header import Antennas, Header
+
+_LIGHT_M_S = 299792458.0
+_MJD_ZERO_JD = 2400000.5
+_CROSSED = {-5: -5, -6: -6, -7: -8, -8: -7}
+"""What a polarization becomes when a baseline's antennas change places."""
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Everything about a group's data but the data."""
+
+    observation: Observation
+    rows: Rows
+    """How rows of the files become rows of the Measurement Set; its antennas are rows of `w_change_m`."""
+    w_change_m: np.ndarray
+    """Change of each antenna's w from the meridian to the phase centre (m), shape (T, A); antennas with data only."""
+    present: np.ndarray
+    """Channels of the subbands that are there, bool, shape (C,)."""
+
+    def phasor(self, integration: int) -> np.ndarray:
+        """exp(−2πi·Δw·ν/c) of each antenna and channel, computed in double precision.
+
+        Returns
+        -------
+        ndarray of float32, shape (A, 2, C)
+            Real and imaginary parts.
+        """
+        angle = -2 * np.pi * np.outer(self.w_change_m[integration], self.observation.frequencies_hz / _LIGHT_M_S)
+        return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+
+
+def first_channel(subband: int, channels: int) -> int:
+    """Place of a subband's lowest channel in the ascending band; sb00 is the highest subband."""
+    return (dsa110.SUBBANDS - 1 - subband) * channels
+
+
+def lay_out(group: str, headers: Sequence[Header], antennas: Antennas) -> Geometry:
+    """Work out a group's geometry.
+
+    The phase centre is the meridian point at the middle of the data. The band always has the channels of all 16
+    subbands, whichever of them are there.
+
+    Parameters
+    ----------
+    group
+        Its name.
+    headers
+        Of the subbands that are there; they agree in all but their frequencies.
+    antennas
+        The stations and baselines that they share.
+    """
+    header = headers[0]
+    with_data = np.union1d(antennas.first, antennas.second)
+    swapped = antennas.first > antennas.second
+    first = np.where(swapped, antennas.second, antennas.first)
+    second = np.where(swapped, antennas.first, antennas.second)
+    order = np.lexsort((second, first))
+    target = np.empty(len(order), np.int64)
+    target[order] = np.arange(len(order))
+
+    positions = np.zeros((antennas.numbers.max() + 1, 3))
+    positions[antennas.numbers] = antennas.positions_m
+    times = header.times_jd
+    centre = meridian.group_centre(times, header.declination_rad, header.site)
+    uvw = meridian.icrs_uvw(positions, times, *centre, header.site)
+    w_change = (
+        uvw[:, with_data, 2] - meridian.meridian_uvw(positions[with_data], header.declination_rad, header.site)[:, 2]
+    )
+
+    channels = header.channels
+    frequencies = np.concatenate(
+        [dsa110.subband_frequencies(number, channels)[::-1] for number in reversed(range(dsa110.SUBBANDS))]
+    )
+    present = np.zeros(len(frequencies), bool)
+    for one in headers:
+        slot = first_channel(one.subband, channels)
+        frequencies[slot : slot + channels] = one.frequencies_hz[::-1]
+        present[slot : slot + channels] = True
+    site = header.site
+    observation = Observation(
+        name=group,
+        times_mjd_s=(times - _MJD_ZERO_JD) * 86400,
+        integration_s=header.integration_s,
+        frequencies_hz=frequencies,
+        channel_width_hz=header.channel_width_hz,
+        polarizations=header.polarizations,
+        antennas=antennas,
+        centre_m=erfa.gd2gc(erfa.WGS84, site.longitude_rad, site.latitude_rad, site.height_m),
+        first=first[order],
+        second=second[order],
+        # The Measurement Set's baselines point the other way than pyuvdata's.
+        uvw_m=uvw[:, first[order]] - uvw[:, second[order]],
+        phase_centre_rad=centre,
+        pointing_rad=meridian.pointing(times, header.declination_rad, site),
+    )
+    crossed = [header.polarizations.index(_CROSSED[product]) for product in header.polarizations]
+    rows = Rows(
+        target,
+        np.searchsorted(with_data, first),
+        np.searchsorted(with_data, second),
+        swapped,
+        np.array(crossed),
+    )
+    return Geometry(observation, rows, w_change, present)

@@ -1,0 +1,191 @@
+"""One settings model: YAML (or Snakemake's `config`) plus `CONTIMG_*` environment variables, validated on load.
+
+`config/config.yaml` documents every key; `config/config.schema.json` is generated from the model for editors.
+Unknown keys, wrong types and impossible values are errors that name the key's path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from contimg.core.errors import ConfigError
+from contimg.core.sections import (
+    AbsolutePath,
+    Alerts,
+    Archive,
+    Backup,
+    Cache,
+    Calibration,
+    Flag,
+    GroupName,
+    Imaging,
+    Ingest,
+    Limits,
+    Mosaic,
+    Quality,
+    Retention,
+    Retry,
+    Runner,
+    Section,
+    SkyCatalogue,
+    Staging,
+)
+
+ENVIRONMENT_PREFIX = "CONTIMG_"
+
+
+class Settings(Section):
+    """All settings. Only `data_root` has no default."""
+
+    data_root: AbsolutePath = Field(json_schema_extra={"env": "DATA_ROOT"})
+    groups: tuple[GroupName, ...] = ()
+    """Work on these groups only (default: all that incoming/ and groups/ hold)."""
+    scan_incoming: bool = True
+    """False: the named groups are taken as their manifests have them. The runner, which has scanned, says so."""
+    ingest: Ingest = Ingest()
+    staging: Staging = Staging()
+    flag: Flag = Flag()
+    calibration: Calibration = Calibration()
+    imaging: Imaging = Imaging()
+    sky_catalogue: SkyCatalogue = SkyCatalogue()
+    quality: Quality = Quality()
+    mosaic: Mosaic = Mosaic()
+    cache: Cache = Cache()
+    limits: Limits = Limits()
+    retention: Retention = Retention()
+    archive: Archive = Archive()
+    backup: Backup = Backup()
+    runner: Runner = Runner()
+    retry: Retry = Retry()
+    alerts: Alerts = Alerts()
+
+    @model_validator(mode="after")
+    def _safe_to_delete(self) -> Settings:
+        """Refuse settings under which looking after the disks would lose data."""
+        root = self.data_root.resolve()
+        for section in ("archive", "backup"):
+            destination = getattr(self, section).destination
+            if destination and destination.startswith("/"):
+                folder = Path(destination).resolve()
+                if folder.is_relative_to(root) or root.is_relative_to(folder):
+                    raise ValueError(f"{section}.destination: must be outside the data root, and not hold it")
+        longest_wait_h = max(self.mosaic.window_minutes / 60, self.calibration.nearest_within_hours)
+        for key in ("ms_days", "image_days"):
+            if getattr(self.retention, key) * 24 < longest_wait_h:
+                limits = "mosaic.window_minutes and calibration.nearest_within_hours"
+                raise ValueError(f"retention.{key}: must not be shorter than {limits}")
+        return self
+
+
+def environment_names() -> dict[str, tuple[str, ...]]:
+    """Every environment variable that is a setting, with the key's path."""
+    names: dict[str, tuple[str, ...]] = {}
+
+    def collect(model: type[BaseModel], path: tuple[str, ...]) -> None:
+        for key, field in model.model_fields.items():
+            extra = field.json_schema_extra
+            if isinstance(extra, dict) and "env" in extra:
+                names[f"{ENVIRONMENT_PREFIX}{extra['env']}"] = (*path, key)
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                collect(field.annotation, (*path, key))
+
+    collect(Settings, ())
+    return names
+
+
+def _with_environment(content: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
+    known = environment_names()
+    for name, value in environment.items():
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        if name not in known:
+            raise ConfigError(f"{name}: no such setting; the environment may set {', '.join(sorted(known))}")
+        *sections, key = known[name]
+        target = merged
+        for section in sections:
+            if target.get(section) is None:
+                target[section] = {}
+            target = target[section]
+            if not isinstance(target, dict):
+                raise ConfigError(f"{'.'.join(sections)}: holds no settings")
+        target[key] = value
+    return merged
+
+
+def validated(content: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+    """Turn a mapping into settings; environment variables win over it.
+
+    Raises
+    ------
+    ConfigError
+        One line for each bad key, with the key's path.
+    """
+    merged = _with_environment(content, os.environ if environment is None else environment)
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            where = ".".join(str(step) for step in problem["loc"])
+            what = "no such setting" if problem["type"] == "extra_forbidden" else problem["msg"]
+            lines.append(f"{where}: {what}" if where else what.removeprefix("Value error, "))
+        raise ConfigError("; ".join(lines)) from None
+
+
+def load(path: Path, environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Read settings from a YAML file; `overrides` replace top-level keys, environment variables win over the file.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read as YAML or a setting is bad.
+    """
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:  # no text, a date that no calendar has
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: holds no mapping of settings")
+    return validated({**content, **overrides}, environment)
+
+
+def flat(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
+    """Every setting by its dotted key; secrets stay wrapped, so that printing one masks it."""
+    found: dict[str, Any] = {}
+    for key in type(settings).model_fields:
+        value = getattr(settings, key)
+        if isinstance(value, BaseModel):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def differences(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:
+    """Settings that differ, by their dotted keys."""
+    before, after = flat(old), flat(new)
+    return {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+
+
+def sources(content: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
+    """Where each setting that is not a default comes from, by its dotted key: `file`, or a variable's name."""
+    found: dict[str, str] = {}
+
+    def collect(part: Mapping[str, Any], prefix: str) -> None:
+        for key, value in part.items():
+            found[f"{prefix}{key}"] = "file"
+            if isinstance(value, Mapping):
+                collect(value, f"{prefix}{key}.")
+
+    collect(content, "")
+    for name, path in environment_names().items():
+        if name in environment:
+            found[".".join(path)] = name
+    return found

@@ -1,0 +1,184 @@
+"""Every path and name of the data root, both ways: name → path and path → name.
+
+A group's id is the UTC second in which its data start, `YYYYMMDDTHHMMSS`. A mosaic window is named by the UTC
+second in which it starts, in the same form. Dates in folder names are `YYYY-MM-DD`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from contimg.core.errors import MisshapenFileError
+
+GROUP_PATTERN = r"\d{8}T\d{6}"
+DATE_PATTERN = r"\d{4}-\d{2}-\d{2}"
+_ID_FORMAT = "%Y%m%dT%H%M%S"
+_RAW_NAME = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})_sb(\d{2})\.hdf5")
+_UNIX_EPOCH_JD = 2440587.5
+
+
+def group_id(start: datetime) -> str:
+    """Name of the group (or window) that starts at `start`, rounded to the nearest UTC second."""
+    return (start.astimezone(UTC) + timedelta(milliseconds=500)).strftime(_ID_FORMAT)
+
+
+def group_start(group: str) -> datetime:
+    """UTC start of a group or window, from its name.
+
+    Raises
+    ------
+    ValueError
+        If `group` is not a group's name.
+    """
+    return datetime.strptime(group, _ID_FORMAT).replace(tzinfo=UTC)
+
+
+def group_date(group: str) -> str:
+    """Folder name, `YYYY-MM-DD`, of a group's or window's products."""
+    return group_start(group).strftime("%Y-%m-%d")
+
+
+def jd_to_datetime(jd: float) -> datetime:
+    """UTC date and time of a Julian date in days (good to about 40 µs, as a double holds it)."""
+    return datetime.fromtimestamp((jd - _UNIX_EPOCH_JD) * 86400.0, tz=UTC)
+
+
+@dataclass(frozen=True)
+class RawName:
+    """What a raw file's name says: when it was opened (wall clock, not data time) and its subband."""
+
+    opened: datetime
+    subband: int
+
+    @classmethod
+    def parse(cls, name: str) -> RawName:
+        """Take a raw file's name apart.
+
+        Raises
+        ------
+        MisshapenFileError
+            If it is not the name of a finished raw file (`_incomplete` and `_spl` files are not).
+        """
+        match = _RAW_NAME.fullmatch(name)
+        if match is None or int(match[2]) > 15:
+            raise MisshapenFileError(f"{name}: not the name of a finished DSA-110 subband file; it is left alone")
+        return cls(datetime.fromisoformat(match[1]).replace(tzinfo=UTC), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.opened:%Y-%m-%dT%H:%M:%S}_sb{self.subband:02d}.hdf5"
+
+
+def window_of(group: str, window_minutes: int) -> str:
+    """Name of the mosaic window of a group; windows start at multiples of their length in the UTC day."""
+    start = group_start(group)
+    minutes = start.hour * 60 + start.minute
+    begin = minutes - minutes % window_minutes
+    return group_id(start.replace(hour=begin // 60, minute=begin % 60, second=0))
+
+
+@dataclass(frozen=True)
+class DataRoot:
+    """The data root and every path in it."""
+
+    root: Path
+
+    @property
+    def incoming(self) -> Path:
+        """The correlator's folder; never modified."""
+        return self.root / "incoming"
+
+    @property
+    def groups(self) -> Path:
+        """Folder of the manifests."""
+        return self.root / "groups"
+
+    def manifest(self, group: str) -> Path:
+        """The group's manifest."""
+        return self.groups / f"{group}.json"
+
+    def ms(self, group: str) -> Path:
+        """The group's Measurement Set."""
+        return self.root / "ms" / group_date(group) / f"{group}.ms"
+
+    def ms_sidecar(self, group: str) -> Path:
+        """The Measurement Set's sidecar."""
+        return self.ms(group).with_suffix(".json")
+
+    def calibration(self, group: str) -> Path:
+        """Folder of what a group says about calibration: its calibrator and, if it has one, its set."""
+        return self.root / "calibration" / group_date(group) / group
+
+    def calibrator(self, group: str) -> Path:
+        """What the checkpoint found: the calibrator that transits in this group, or none."""
+        return self.calibration(group) / "calibrator.json"
+
+    def set(self, group: str) -> Path:
+        """The set's own description; it is written last, so it stands for the whole set."""
+        return self.calibration(group) / "set.json"
+
+    def image(self, group: str, product: str = "image.fits") -> Path:
+        """A product of the group's image: image.fits, noise.fits, pb.fits, png, json or selection.json."""
+        return self.root / "images" / group_date(group) / f"{group}.{product}"
+
+    def mosaic(self, window: str, product: str = "image.fits") -> Path:
+        """A product of the window's mosaic: image.fits, weight.fits, coverage.fits, png or json."""
+        return self.root / "mosaics" / group_date(window) / f"{window}.{product}"
+
+    def log(self, group: str, rule: str) -> Path:
+        """Log file of one rule's last try for a group (or window)."""
+        return self.root / "logs" / group_date(group) / group / f"{rule}.log"
+
+    def attempt(self, group: str, rule: str, number: int) -> Path:
+        """Record of the rule's try with that number, from 1."""
+        return self.log(group, rule).with_name(f"{rule}.{number}.attempt.json")
+
+    def quarantine(self, group: str) -> Path:
+        """Folder of a group's files that cannot be used, with the reason."""
+        return self.root / "quarantine" / group
+
+    def archive_record(self, kind: str, group: str) -> Path:
+        """What is known of the archived copy of a group's Measurement Set (ms), images (image) or raw files (raw)."""
+        return self.root / "archive" / kind / group_date(group) / f"{group}.json"
+
+    @property
+    def requests(self) -> Path:
+        """Folder of the request for a calibrator observation; those that are closed are in `closed/` in it."""
+        return self.root / "requests"
+
+    @property
+    def backups(self) -> Path:
+        """Folder of the snapshots."""
+        return self.root / "backups"
+
+    @property
+    def state(self) -> Path:
+        """Folder of what the programs remember."""
+        return self.root / "state"
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger: an index, made again from the files if it is lost."""
+        return self.state / "ledger.sqlite3"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of the reports."""
+        return self.root / "reports"
+
+
+def group_of(path: Path) -> str:
+    """Name of the group or window that a product, table, log or manifest belongs to.
+
+    Raises
+    ------
+    ValueError
+        If the path holds no group's name.
+    """
+    for part in reversed(path.parts):
+        match = re.match(rf"({GROUP_PATTERN})(?:\.|$)", part)
+        if match:
+            return match[1]
+    raise ValueError(f"{path}: no group's name in this path")

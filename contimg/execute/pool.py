@@ -1,0 +1,119 @@
+"""The calls that run now: started, stopped, reaped."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import psutil
+
+from contimg.core.config import Settings
+from contimg.core.errors import ErrorClass
+from contimg.execute import processes
+from contimg.execute.outcomes import Ending
+from contimg.execute.snakemake import Snakemake, Started, ended
+from contimg.execute.watchdog import Watchdog
+from contimg.ledger.clock_steps import Clock
+from contimg.ledger.group_rows import trace_id
+from contimg.ledger.ledger import Ledger
+from contimg.schedule.lanes import SUMMARY, Call
+from contimg.schedule.periodic_tasks import SUMMARY_STALE
+
+log = logging.getLogger(__name__)
+
+_GRACE_S = 10.0
+"""Time that jobs have to put down their records when they are stopped (s)."""
+
+STOPPED = Ending(ErrorClass.DIED, "stopped with its runner; it is due again", counts=False)
+
+
+class Pool:
+    """Calls from their start until they are settled."""
+
+    def __init__(self, snakemake: Snakemake, clock: Clock) -> None:
+        self._snakemake = snakemake
+        self._clock = clock
+        self._running: list[Started] = []
+        self._endings: dict[int, Ending] = {}
+        self._codes: dict[int, int] = {}
+        self._watchdog = Watchdog()
+        self.turns: Counter[str] = Counter()
+        """Calls that each lane has had."""
+
+    @property
+    def calls(self) -> list[Call]:
+        """What runs."""
+        return [started.call for started in self._running]
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Each becomes readable when a call has ended."""
+        return [started.descriptor for started in self._running if started.pid not in self._codes]
+
+    def start(self, call: Call, settings: Settings, ledger: Ledger) -> None:
+        """Start a call and note it.
+
+        Raises
+        ------
+        OSError
+            If it cannot be started now.
+        """
+        started = self._snakemake.start(
+            call, settings, self._clock.now(), self._clock.steady(), trace_id(call.units[0])
+        )
+        self._running.append(started)
+        self.turns[call.lane] += 1
+        if call.lane == SUMMARY:
+            ledger.set_note(SUMMARY_STALE, 0)
+        log.info("%s: %s started", " ".join(call.units), call.lane)
+        self.note(ledger)
+
+    def note(self, ledger: Ledger) -> None:
+        """Write into the ledger what runs."""
+        with ledger.transaction():
+            ledger.drop_calls()
+            for started in self._running:
+                ledger.add_call(started.pid, started.call.lane, started.call.units, started.began)
+
+    def watch(self, settings: Settings) -> None:
+        """Kill what is stuck."""
+        running = [started for started in self._running if started.pid not in self._codes]
+        for started, why in self._watchdog.stuck(running, settings, self._clock.steady()):
+            log.error("%s: %s %s", " ".join(started.call.units), started.call.lane, why)
+            self._endings[started.pid] = Ending(ErrorClass.TIMEOUT_KILLED, f"{why}; it is due again", counts=True)
+            processes.kill(processes.session(started.pid))
+
+    def ended(self) -> Iterator[tuple[Started, int, Ending | None]]:
+        """Calls that have ended and are not settled, with their exit codes and how they were ended."""
+        for started in list(self._running):
+            if started.pid not in self._codes:
+                code = ended(started)
+                if code is None:
+                    continue
+                self._codes[started.pid] = code
+            yield started, self._codes[started.pid], self._endings.get(started.pid)
+
+    def forget(self, started: Started, ledger: Ledger) -> None:
+        """A call was settled."""
+        ledger.drop_calls(started.pid)
+        self._running.remove(started)
+        self._codes.pop(started.pid)
+        self._endings.pop(started.pid, None)
+
+    def stop(self) -> None:
+        """Stop everything now: jobs are asked to put down their records, then killed."""
+        members = []
+        for started in self._running:
+            if started.pid not in self._codes:
+                self._endings.setdefault(started.pid, STOPPED)
+                members += processes.session(started.pid)
+        for member in members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.terminate()
+        deadline = time.monotonic() + _GRACE_S
+        while time.monotonic() < deadline and any(processes.runs(member) for member in members):
+            time.sleep(0.05)
+        processes.kill(members)

@@ -1,0 +1,53 @@
+"""When a failed group is due again: requirement R1's policy, from the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from contimg.core.errors import ErrorClass
+from contimg.core.sections import Retry, RetryRule
+
+
+@dataclass(frozen=True)
+class Again:
+    """Try again after a delay."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """Do not try again; somebody has to look."""
+
+    reason: str
+
+
+def rule_of(policy: Retry, error_class: ErrorClass) -> RetryRule:
+    """The rule of a class; classes without one have the default's."""
+    return getattr(policy, error_class.value, policy.default)
+
+
+def decide(policy: Retry, error_class: ErrorClass, failures: int) -> Again | GiveUp:
+    """Say what follows after the latest failure.
+
+    Parameters
+    ----------
+    policy
+        The settings.
+    error_class
+        Of the latest failure.
+    failures
+        How often the group has failed in this class and stage, the latest failure included (≥ 1).
+    """
+    rule = rule_of(policy, error_class)
+    retries = policy.max_attempts if rule.retries is None else rule.retries
+    if failures > retries:
+        tried = f"after {retries} retries" if retries else "at once: trying again cannot help"
+        return GiveUp(f"{error_class}, given up {tried}")
+    return Again(delay_s(rule, failures))
+
+
+def delay_s(rule: RetryRule, failures: int) -> float:
+    """Time (s) between the failure with that number (from 1) and the next try."""
+    factor = {"constant": 1, "linear": failures, "exponential": 2 ** (failures - 1)}[rule.backoff]
+    return rule.delay_seconds * factor

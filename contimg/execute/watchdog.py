@@ -1,0 +1,94 @@
+"""The watchdog (requirement R2): calls that take too long or do nothing are killed with all their processes.
+
+Every job has its own time limit, kept by its supervisor. This one watches the supervisors too: it kills a call past
+twice its time, and one whose working processes have used neither processor nor disk for long (stopped, or asleep on
+I/O for ever).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from contimg.core.config import Settings
+from contimg.execute import processes
+from contimg.execute.snakemake import Started
+from contimg.schedule.lanes import LANES
+
+log = logging.getLogger(__name__)
+
+_OVERTIME = 2.0
+_SAMPLES_S = 10.0
+_BUSY = 0.01
+"""Share of one processor below which a process counts as doing nothing: waiting in a loop is no work."""
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What the working processes of a call had used at a moment."""
+
+    at: float
+    cpu_s: dict[int, float]
+    io_bytes: dict[int, int]
+
+
+class Watchdog:
+    """Watches calls; ask it now and then."""
+
+    def __init__(self) -> None:
+        self._samples: dict[int, _Sample] = {}
+        self._worked: dict[int, float] = {}
+        """When each call was last seen working (steady clock, s)."""
+
+    def stuck(self, calls: Sequence[Started], settings: Settings, steady: float) -> list[tuple[Started, str]]:
+        """Calls that have to be killed, with the reason."""
+        found = []
+        for pid in set(self._samples) - {call.pid for call in calls}:
+            del self._samples[pid], self._worked[pid]
+        for call in calls:
+            limit_s = _OVERTIME * 60 * LANES[call.call.lane].minutes(settings)
+            idle_s = steady - self._last_worked(call, steady)
+            if steady - call.began_steady > limit_s:
+                found.append((call, f"killed after {limit_s / 60:g} min, twice its time limit"))
+            elif idle_s > settings.runner.stuck_minutes * 60:
+                found.append((call, f"killed: its processes did nothing for {idle_s / 60:.0f} min"))
+        return found
+
+    def _last_worked(self, call: Started, steady: float) -> float:
+        before = self._samples.get(call.pid)
+        if before and steady - before.at < _SAMPLES_S:
+            return self._worked[call.pid]
+        sample = _sampled(processes.session(call.pid), steady)
+        self._samples[call.pid] = sample
+        if before is None or _worked(before, sample):
+            self._worked[call.pid] = steady
+        return self._worked[call.pid]
+
+
+def _sampled(members: Iterable[psutil.Process], steady: float) -> _Sample:
+    """What the processes without children have used: the others only wait for those."""
+    cpu, disk = {}, {}
+    for process in members:
+        with contextlib.suppress(psutil.Error):
+            if process.children():
+                continue
+            times, counters = process.cpu_times(), process.io_counters()
+            cpu[process.pid] = times.user + times.system
+            disk[process.pid] = counters.read_chars + counters.write_chars
+    return _Sample(steady, cpu, disk)
+
+
+def _worked(before: _Sample, after: _Sample) -> bool:
+    if after.cpu_s.keys() != before.cpu_s.keys():
+        return True
+    busy_s = sum(after.cpu_s.values()) - sum(before.cpu_s.values())
+    return busy_s > _BUSY * (after.at - before.at) or after.io_bytes != before.io_bytes
+
+
+def kill(call: Started) -> None:
+    """Kill all processes of a call."""
+    processes.kill(processes.session(call.pid))

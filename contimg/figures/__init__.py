@@ -1,0 +1,4 @@
+"""Pictures: quick-look PNGs of images, mosaics and calibration sets.
+
+In: arrays. Out: PNG files.
+"""

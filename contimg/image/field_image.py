@@ -1,0 +1,226 @@
+"""A group's field as an image: averaged, cleaned, with its noise and its primary beam."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from astropy.wcs import WCS
+
+from contimg.core.config import Settings
+from contimg.image import imager, source_subtraction, sources
+from contimg.image.imager import CleanOptions, CleanResult
+from contimg.image.noise import noise_map, robust_noise
+from contimg.image.primary_beam import primary_beam
+from contimg.image.restoring import Beam, add_sources
+from contimg.image.source_subtraction import BrightSource
+from contimg.image.sources import PointSource
+from contimg.visibilities.baseline_averaging import Averaged, ImagePlan, SupportsEvaluate, average
+
+_LOG = logging.getLogger(__name__)
+
+_WIDE_FIELD_RAD = np.radians(8.0)
+"""Width of the image in which bright sources are looked for: to the first null of the beam, wherever it drifts."""
+_WIDE_SIZE = 1536
+"""Most pixels across it; longer baselines than they resolve are left out."""
+_WIDE_PIXELS_PER_BEAM = 3.0
+_WIDE_MASK_SIGMA, _WIDE_THRESHOLD_SIGMA, _WIDE_MAJOR_ITERATIONS = 10.0, 5.0, 1
+_BRIGHT_SNR, _MOST_BRIGHT = 10.0, 250
+"""Sources above this many times the noise are fitted, but no more than so many."""
+_DOMINANT_SNR, _DOMINATED_RATIO = 2000.0, 0.02
+"""Beside a source this bright, what has less than this fraction of its flux may be its sidelobe; it waits until the
+bright one is taken out."""
+_MOST_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class FieldImage:
+    """An image as seen through the primary beam.
+
+    Attributes
+    ----------
+    apparent
+        Restored image, not corrected for the primary beam (Jy/beam), float32, shape (N, N).
+    noise
+        Its local noise (Jy/beam), of the same shape.
+    primary_beam
+        Response averaged over drift and band, of the same shape.
+    noise_jy
+        The noise where the primary beam is over a half (Jy/beam).
+    frequency_hz
+        Mean frequency, weighted as the data.
+    wcs
+        Celestial coordinates (ICRS).
+    beam
+        Restoring beam.
+    pixel_rad
+        Width of a pixel (rad).
+    imager
+        What made it.
+    bright
+        Sources that were fitted to the visibilities and restored by themselves, inside the image and around it.
+    averaged
+        The data that it was made of.
+    """
+
+    apparent: np.ndarray
+    noise: np.ndarray
+    primary_beam: np.ndarray
+    noise_jy: float
+    frequency_hz: float
+    wcs: WCS
+    beam: Beam
+    pixel_rad: float
+    imager: str
+    bright: Sequence[BrightSource]
+    averaged: Averaged
+
+    def find_sources(self, min_snr: float, min_response: float) -> list[PointSource]:
+        """Point sources where the primary beam is at least `min_response`; fluxes are corrected for it."""
+        usable = np.where(self.primary_beam >= min_response, self.primary_beam, np.nan)
+        return sources.find(self.apparent, self.noise, self.wcs, self.beam, min_snr=min_snr, primary_beam=usable)
+
+
+def make(ms: Path, gains: SupportsEvaluate | None, directory: Path, settings: Settings, threads: int) -> FieldImage:
+    """Calibrate, average, image and clean a group.
+
+    Parameters
+    ----------
+    ms
+        Its Measurement Set; it is not changed.
+    gains
+        What to divide out; None for calibrated data.
+    directory
+        For working files; it is the caller's to remove.
+    settings
+        `imaging` and `limits.mem_mb` are used.
+    threads
+        How many to use.
+
+    Raises
+    ------
+    NoUsableDataError, MisshapenFileError, DiskFullError, MemoryExhaustedError, ToolFailedError, ConfigError
+        As averaging and imaging do.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    options = settings.imaging
+    field_rad = float(np.radians(options.field_of_view_deg))
+    plan = _plan(settings)
+    averaged = average(ms, directory / "averaged.ms", gains, plan, threads)
+    taken_out = _take_out_bright(averaged, plan, directory, settings, threads)
+    pixel_rad = averaged.beam_rad / options.pixels_per_beam
+    cleaned = imager.clean(
+        averaged.ms,
+        directory / "field",
+        clean_options(settings, threads, imager.fft_size(field_rad / pixel_rad), pixel_rad),
+        options.imager,
+    )
+    apparent, residual, wcs = cleaned.image, cleaned.residual, cleaned.wcs
+    restored = [(one.ra_rad, one.dec_rad, one.apparent_jy) for one in taken_out]
+    add_sources(apparent, restored, wcs, cleaned.beam)
+    response = primary_beam(wcs, apparent.shape, averaged.pointings_rad, averaged.frequencies_hz, averaged.weights)
+    return FieldImage(
+        apparent=apparent,
+        noise=noise_map(residual, _beam_pixels(cleaned, pixel_rad)),
+        primary_beam=response,
+        noise_jy=robust_noise(residual[response > 0.5]),
+        frequency_hz=averaged.middle_hz,
+        wcs=wcs,
+        beam=cleaned.beam,
+        pixel_rad=pixel_rad,
+        imager=cleaned.imager,
+        bright=taken_out,
+        averaged=averaged,
+    )
+
+
+def bright_sources(
+    ms: Path,
+    gains: SupportsEvaluate,
+    directory: Path,
+    settings: Settings,
+    threads: int,
+    *,
+    known: Sequence[BrightSource] = (),
+) -> list[BrightSource]:
+    """List the bright sources in and around a group's field, fitted to its visibilities.
+
+    Parameters and errors are those of `make`; `known` are sources from an earlier look, with other gains, which are
+    fitted anew before others are looked for.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    plan = _plan(settings)
+    averaged = average(ms, directory / "averaged.ms", gains, plan, threads)
+    return _take_out_bright(averaged, plan, directory, settings, threads, known=known)
+
+
+def _plan(settings: Settings) -> ImagePlan:
+    options = settings.imaging
+    return ImagePlan(float(np.radians(options.field_of_view_deg)), options.robust, options.smearing_limit)
+
+
+def _take_out_bright(
+    averaged: Averaged,
+    plan: ImagePlan,
+    directory: Path,
+    settings: Settings,
+    threads: int,
+    *,
+    known: Sequence[BrightSource] = (),
+) -> list[BrightSource]:
+    """Find the bright sources and subtract them from the averaged visibilities, the dominant ones first."""
+    taken_out = source_subtraction.subtract(averaged, [], known, plan=plan, threads=threads)
+    for number in range(_MOST_ROUNDS):
+        found = _look_around(averaged, directory / f"wide-{number}", settings, threads)
+        taken_out = source_subtraction.subtract(averaged, taken_out, found, plan=plan, threads=threads)
+        if not _dominates(found, averaged):
+            break
+    return taken_out
+
+
+def _look_around(averaged: Averaged, prefix: Path, settings: Settings, threads: int) -> list[PointSource]:
+    """Bright sources in and around the field, from a wide image of lower resolution; fluxes as they appear."""
+    resolution_rad = max(averaged.beam_rad, _WIDE_PIXELS_PER_BEAM * _WIDE_FIELD_RAD / _WIDE_SIZE)
+    pixel_rad = resolution_rad / _WIDE_PIXELS_PER_BEAM
+    options = replace(
+        clean_options(settings, threads, imager.fft_size(_WIDE_FIELD_RAD / pixel_rad), pixel_rad),
+        major_iterations=_WIDE_MAJOR_ITERATIONS,
+        mask_sigma=_WIDE_MASK_SIGMA,
+        threshold_sigma=_WIDE_THRESHOLD_SIGMA,
+        longest_wavelengths=1 / resolution_rad,
+    )
+    cleaned = imager.clean(averaged.ms, prefix, options, settings.imaging.imager)
+    noise = noise_map(cleaned.residual, _beam_pixels(cleaned, pixel_rad))
+    found = sources.find(cleaned.image, noise, cleaned.wcs, cleaned.beam, min_snr=_BRIGHT_SNR)[:_MOST_BRIGHT]
+    if _dominates(found, averaged):
+        found = [one for one in found if one.flux_jy > _DOMINATED_RATIO * found[0].flux_jy]
+    _LOG.info("%d sources are bright enough to be fitted by themselves", len(found))
+    return found
+
+
+def _dominates(found: Sequence[PointSource], averaged: Averaged) -> bool:
+    """Whether the first, brightest source hides others."""
+    return len(found) > 0 and found[0].flux_jy > _DOMINANT_SNR * averaged.thermal_noise_jy
+
+
+def clean_options(settings: Settings, threads: int, size: int, pixel_rad: float) -> CleanOptions:
+    """What the settings ask for, of an image of that size and pixel width (rad)."""
+    options = settings.imaging
+    return CleanOptions(
+        size=size,
+        pixel_rad=pixel_rad,
+        robust=options.robust,
+        iterations=options.max_iterations,
+        mask_sigma=options.mask_sigma,
+        threshold_sigma=options.threshold_sigma,
+        threads=threads,
+        memory_gb=settings.limits.mem_mb / 1000,
+    )
+
+
+def _beam_pixels(cleaned: CleanResult, pixel_rad: float) -> float:
+    """Geometric mean width of the restoring beam in pixels."""
+    return float(np.sqrt(cleaned.beam.major_rad * cleaned.beam.minor_rad) / pixel_rad)

@@ -1,0 +1,213 @@
+"""A group's Measurement Set and its calibration set → image, noise, primary beam, picture, quality."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+import contimg
+from contimg.core import files
+from contimg.core.config import Settings
+from contimg.core.paths import DataRoot, group_start
+from contimg.figures import quicklook
+from contimg.image import qa, self_calibration
+from contimg.image.field_image import FieldImage
+from contimg.sets import coverage, interpolate
+from contimg.telescope import dsa110
+
+_LOG = logging.getLogger(__name__)
+
+_MIN_SNR = 7.0
+"""Sources above this are counted."""
+_MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
+_CALIBRATION = ("verdict", "interpolated", "age_hours", "set", "sets", "calibrator", "warning")
+"""What a sidecar has from the selection."""
+
+
+@dataclass(frozen=True)
+class ImageProducts:
+    """Where to write the image and its noise (both Jy/beam, flux-corrected), the primary beam and a picture."""
+
+    image: Path
+    noise: Path
+    pb: Path
+    png: Path
+
+
+def image(  # noqa: PLR0917 — the rule's inputs and outputs
+    ms: Path, selection: Path, products: ImageProducts, directory: Path, settings: Settings, threads: int
+) -> dict[str, Any]:
+    """Make a group's image.
+
+    Parameters
+    ----------
+    ms
+        The group's Measurement Set; its sidecar stands beside it.
+    selection
+        `<group>.selection.json`; the sets' paths in it are relative to `settings.data_root`.
+    products
+        Where to write.
+    directory
+        For working files; it is the caller's to remove.
+    settings
+        All settings.
+    threads
+        How many to use.
+
+    Returns
+    -------
+    dict
+        Content of the image's sidecar.
+
+    Raises
+    ------
+    ContimgError
+        By what failed: averaging, the imager, the calibration tables, the catalogue.
+    """
+    chosen = files.read_json(selection)
+    conversion = files.read_json(ms.with_suffix(".json"))
+    solved = interpolate.load(chosen, settings.data_root)
+    made, refinement = self_calibration.make(ms, solved, directory, settings, threads)
+    found = made.find_sources(_MIN_SNR, 0.5)
+    comparison = qa.compare(
+        found,
+        settings.sky_catalogue,
+        frequency_hz=made.frequency_hz,
+        beam_rad=float(np.sqrt(made.beam.major_rad * made.beam.minor_rad)),
+    )
+    usable = made.primary_beam >= settings.imaging.pb_cutoff
+    peak_jy = float(made.apparent[usable].max())
+    quality, reasons = qa.verdict(
+        noise_jy=made.noise_jy,
+        thermal_noise_jy=made.averaged.thermal_noise_jy,
+        dynamic_range=peak_jy / made.noise_jy,
+        comparison=comparison,
+        conversion=conversion,
+        gates=settings.quality,
+    )
+    content = {
+        "group": chosen["group"],
+        **{key: chosen[key] for key in _CALIBRATION},
+        "coverage": coverage.coverage(DataRoot(settings.data_root), settings, group_start(chosen["group"])),
+        "interpolation": interpolate.report(solved, made.averaged.times_mjd_s),
+        "refinement": refinement,
+        "quality": quality,
+        "reasons": reasons,
+        **_described(made),
+        "peak_jy": peak_jy,
+        "dynamic_range": peak_jy / made.noise_jy,
+        "sources": len(found),
+        "catalogue": qa.as_content(comparison),
+        "missing_subbands": sorted({*conversion["missing_subbands"], *conversion["zeroed_subbands"]}),
+    }
+    for reason in reasons:
+        _LOG.warning("%s: degraded: %s", content["group"], reason)
+    _write(made, usable, products, content)
+    quicklook.image_png(products.image, products.pb, products.png, content)
+    return content
+
+
+def _described(made: FieldImage) -> dict[str, Any]:
+    """What the image is, for the sidecar."""
+    averaged = made.averaged
+    ra, dec = averaged.phase_centre_rad
+    return {
+        "beam": {
+            "major_arcsec": float(np.degrees(made.beam.major_rad) * 3600),
+            "minor_arcsec": float(np.degrees(made.beam.minor_rad) * 3600),
+            "angle_deg": float(np.degrees(made.beam.angle_rad)),
+        },
+        "noise_jy": made.noise_jy,
+        "thermal_noise_jy": averaged.thermal_noise_jy,
+        "flagged_fraction": averaged.flagged_fraction,
+        "antennas": len(averaged.antennas),
+        "visibilities": averaged.visibilities,
+        "smearing": averaged.loss,
+        "frequency_hz": made.frequency_hz,
+        "pixel_arcsec": float(np.degrees(made.pixel_rad) * 3600),
+        "size": made.apparent.shape[0],
+        "imager": made.imager,
+        "centre": {"ra_deg": float(np.degrees(ra) % 360), "dec_deg": float(np.degrees(dec))},
+    }
+
+
+def _write(made: FieldImage, usable: np.ndarray, products: ImageProducts, content: Mapping[str, Any]) -> None:
+    """Write the three FITS files; what is not usable is NaN, but in the primary beam."""
+    response = np.where(usable, made.primary_beam, np.nan)
+    for path, values, unit, kind in (
+        (products.image, made.apparent / response, "Jy/beam", "Intensity"),
+        (products.noise, made.noise / response, "Jy/beam", "Noise"),
+        (products.pb, made.primary_beam, "", "Primary beam"),
+    ):
+        header = _header(made, content, unit, kind)
+        fits.PrimaryHDU(values[np.newaxis, np.newaxis].astype(">f4"), header).writeto(
+            path, overwrite=True, checksum=True
+        )
+
+
+def _header(made: FieldImage, content: Mapping[str, Any], unit: str, kind: str) -> fits.Header:
+    """Header of a product: the four axes that radio images have, ICRS, UTC."""
+    averaged, wcs, beam = made.averaged, made.wcs.wcs, content["beam"]
+    half = averaged.integration_s / 2
+    begin, end = (_utc(seconds) for seconds in (averaged.times_mjd_s[0] - half, averaged.times_mjd_s[-1] + half))
+    bandwidth = averaged.channel_hz * len(averaged.frequencies_hz)
+    header = fits.Header()
+    header["BUNIT"] = unit
+    header["BTYPE"] = kind
+    axes = (
+        (wcs.ctype[0], wcs.crval[0], wcs.cdelt[0], wcs.crpix[0], "deg"),
+        (wcs.ctype[1], wcs.crval[1], wcs.cdelt[1], wcs.crpix[1], "deg"),
+        ("FREQ", made.frequency_hz, bandwidth, 1.0, "Hz"),
+        ("STOKES", 1.0, 1.0, 1.0, ""),
+    )
+    for number, (ctype, value, step, pixel, axis_unit) in enumerate(axes, 1):
+        header[f"CTYPE{number}"] = ctype
+        header[f"CRVAL{number}"] = float(value)
+        header[f"CDELT{number}"] = float(step)
+        header[f"CRPIX{number}"] = float(pixel)
+        header[f"CUNIT{number}"] = axis_unit
+    header["RADESYS"] = "ICRS"
+    header["LONPOLE"] = 180.0
+    header["LATPOLE"] = float(wcs.crval[1])
+    header["SPECSYS"] = "TOPOCENT"
+    header["RESTFRQ"] = (made.frequency_hz, "[Hz] mean, weighted as the data")
+    header["BMAJ"] = (beam["major_arcsec"] / 3600, "[deg] synthesized beam, FWHM")
+    header["BMIN"] = (beam["minor_arcsec"] / 3600, "[deg]")
+    header["BPA"] = (beam["angle_deg"], "[deg] east of north")
+    header["OBJECT"] = (content["group"], "group: UTC start of its data")
+    header["TELESCOP"] = dsa110.NAME
+    header["INSTRUME"] = dsa110.INSTRUMENT
+    header["TIMESYS"] = "UTC"
+    moments = {"OBS": begin, "BEG": begin, "AVG": begin + (end - begin) / 2, "END": end}
+    for name, moment in moments.items():
+        header[f"DATE-{name}"] = _iso(moment)
+        header[f"MJD-{name}"] = (moment - _MJD_EPOCH) / timedelta(days=1)
+    header["EXPTIME"] = ((end - begin).total_seconds(), "[s]")
+    header["VERDICT"] = (content["verdict"], "calibration: fresh, nearest, stale")
+    header["CALAGE"] = (content["age_hours"], "[h] age of the calibration")
+    header["CALSET"] = (",".join(Path(path).parent.name for path in content["sets"]), "calibration set, or two")
+    header["QUALITY"] = (content["quality"], "clean or degraded")
+    header["NOISE"] = (content["noise_jy"], "[Jy/beam] before beam correction")
+    header["THERMAL"] = (content["thermal_noise_jy"], "[Jy/beam] that the SEFD predicts")
+    header["IMAGER"] = content["imager"]
+    header["ORIGIN"] = f"contimg {contimg.__version__}"
+    for reason in content["reasons"]:
+        plain = reason.replace("×", "x").encode("ascii", "replace").decode()  # FITS knows no other letters
+        header.add_history(f"degraded: {plain}")
+    return header
+
+
+def _utc(mjd_s: float) -> datetime:
+    return _MJD_EPOCH + timedelta(seconds=float(mjd_s))
+
+
+def _iso(time: datetime) -> str:
+    """Time as FITS has it: UTC, to a millisecond."""
+    return time.replace(tzinfo=None).isoformat(timespec="milliseconds")

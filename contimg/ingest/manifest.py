@@ -1,0 +1,125 @@
+"""The manifest of a group: its files by subband, what is wrong with them, and whether the group can be processed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from contimg.core import files
+from contimg.core.paths import group_id, jd_to_datetime
+
+SUBBANDS = 16
+
+
+@dataclass(frozen=True)
+class Subband:
+    """One subband of a group: its file and what is wrong with it, if anything is."""
+
+    path: str | None = None
+    """Relative to the data root."""
+    size: int | None = None
+    mtime_ns: int | None = None
+    state: str = "missing"
+    """good, missing, zeroed, truncated, misshapen, wrong_telescope or clockless."""
+    reason: str | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether it can be processed."""
+        return self.state == "good"
+
+
+MISSING = Subband()
+
+
+class Frame(NamedTuple):
+    """What the files of a group have in common."""
+
+    start_jd: float
+    """First `time_array` value (UTC Julian date), exact."""
+    declination_deg: float
+    integrations: int
+    integration_s: float
+    channels: int
+
+    @property
+    def group(self) -> str:
+        """Name of the group that starts with these data."""
+        return group_id(jd_to_datetime(self.start_jd) - timedelta(seconds=self.integration_s / 2))
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group, as its manifest has it."""
+
+    name: str
+    state: str
+    """collecting, complete, incomplete (but processed) or unusable."""
+    reason: str | None
+    frame: Frame | None
+    """None where no file gives a time."""
+    subbands: Mapping[int, Subband]
+    """All 16."""
+    duplicates: tuple[Subband, ...] = ()
+    """Further files of subbands that the group already has."""
+
+    @property
+    def good(self) -> dict[int, Subband]:
+        """The subbands that can be processed."""
+        return {number: subband for number, subband in self.subbands.items() if subband.good}
+
+    @property
+    def usable(self) -> bool:
+        """Whether the group is processed."""
+        return self.state in ("complete", "incomplete")
+
+    @property
+    def raw_bytes(self) -> int:
+        """Size of the good files."""
+        return sum(subband.size or 0 for subband in self.good.values())
+
+    def as_manifest(self) -> dict[str, Any]:
+        """The content of the manifest."""
+        frame = self.frame._asdict() if self.frame else dict.fromkeys(Frame._fields)
+        return {
+            "group": self.name,
+            "state": self.state,
+            "reason": self.reason,
+            **frame,
+            "subbands": {f"{number:02d}": asdict(self.subbands[number]) for number in range(SUBBANDS)},
+            "duplicates": [asdict(duplicate) for duplicate in self.duplicates],
+        }
+
+    @classmethod
+    def from_manifest(cls, content: Mapping[str, Any]) -> Group:
+        """Take a manifest's content."""
+        frame = Frame(*(content[name] for name in Frame._fields)) if content["start_jd"] is not None else None
+        return cls(
+            content["group"],
+            content["state"],
+            content["reason"],
+            frame,
+            {int(number): Subband(**subband) for number, subband in content["subbands"].items()},
+            tuple(Subband(**duplicate) for duplicate in content["duplicates"]),
+        )
+
+
+def names_in(folder: Path) -> list[str]:
+    """Names of all groups that have a manifest in the folder, in no order; none if there is no folder.
+
+    There may be a hundred thousand: no path is made of each.
+    """
+    try:
+        listed = os.listdir(folder)  # noqa: PTH208
+    except FileNotFoundError:
+        return []
+    return [name.removesuffix(".json") for name in listed if name.endswith(".json") and name[0].isdigit()]
+
+
+def load(manifest: Path) -> Group:
+    """Read a manifest."""
+    return Group.from_manifest(files.read_json(manifest))

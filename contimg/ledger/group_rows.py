@@ -1,0 +1,50 @@
+"""Rows of the ledger as they begin, and begin again."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Any
+
+from contimg.core.config import Settings
+from contimg.core.paths import window_of
+from contimg.ledger.ledger import GroupRow, Ledger
+
+log = logging.getLogger(__name__)
+
+
+def trace_id(name: str) -> str:
+    """Trace of a group's or window's whole way; the same after the ledger was built again."""
+    return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+
+
+def new_group(name: str, settings: Settings, **values: Any) -> GroupRow:
+    """A row for a group that the ledger does not have."""
+    return GroupRow(
+        **{
+            "name": name,
+            "state": "due",
+            "stage": "detect",
+            "due": 0.0,
+            "reason": "",
+            "error_class": "",
+            "arrived": 0.0,
+            "ended": None,
+            "window": window_of(name, settings.mosaic.window_minutes),
+            "raw_bytes": 0,
+            "manifest_ns": 0,
+            "calibrator": "",
+            "upgrade": 0,
+            "age_hours": None,
+            "counted_from": 0,
+            "trace_id": trace_id(name),
+            **values,
+        }
+    )
+
+
+def activate(ledger: Ledger, name: str, stage: str, **changes: Any) -> None:
+    """Put a group back in play, with all its tries before it."""
+    log.info("%s: due again, from %s", name, stage)
+    again = {"state": "due", "stage": stage, "due": 0.0, "reason": "", "error_class": "", "ended": None}
+    ledger.update_group(name, **again, counted_from=ledger.last_attempt_id(), **changes)

@@ -1,0 +1,239 @@
+"""Images of a window → mosaic: added up (`coadd`), described, written.
+
+Beams are not made equal. A point source's peak is its flux density in each image, whatever the beam, and so is
+a weighted mean of peaks. Only shapes mix: the beam in the header is the weighted mean of the beams' second moments,
+and `beam_spread` in the sidecar says how far the beams' areas differ, which bounds the error of integrated fluxes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from contimg.core.config import Settings
+from contimg.core.errors import ConfigError, NoUsableDataError
+from contimg.core.paths import DataRoot, group_start, window_of
+from contimg.figures import quicklook
+from contimg.fits import plane
+from contimg.ingest.manifest import names_in
+from contimg.mosaic.coadd import Grid, ImageInputs, Member, Sums, add, make_grid, read_member, trimmed
+
+VERDICTS = ("fresh", "nearest", "stale")
+"""From best to worst."""
+QUALITIES = ("clean", "degraded")
+
+_BYTES_PER_PIXEL = 4 + 4 + 2
+_WORKING_BYTES = 1_000_000_000
+"""What one image of 4096² pixels and the strips at work take beside the mosaic."""
+_SAMPLES = 4_000_000
+"""Pixels from which the noise is measured."""
+
+
+@dataclass(frozen=True)
+class MosaicProducts:
+    """Where the mosaic (Jy/beam), its weight (beam²/Jy²), its number of images and its picture are written."""
+
+    image: Path
+    weight: Path
+    coverage: Path
+    png: Path
+
+
+def mosaic(images: Sequence[ImageInputs], outputs: MosaicProducts, settings: Settings, window: str) -> dict[str, Any]:
+    """Combine the images of a window.
+
+    The value of a pixel is Σ w·I / Σ w over the images whose primary beam there is at least `mosaic.min_pb`, with
+    w = 1/noise²; as noise is that of the flux-corrected image, w is PB²/σ².
+
+    Parameters
+    ----------
+    images
+        The window's images; one is enough.
+    outputs
+        Where the products are written.
+    settings
+        `mosaic`, `limits` and `data_root` are used; the manifests there say which groups the window has.
+    window
+        The window's name.
+
+    Returns
+    -------
+    dict
+        The sidecar: groups used and missing, verdict and quality (the worst of the images'), noise, depth, area,
+        peak, beam, centre.
+
+    Raises
+    ------
+    NoUsableDataError
+        If no image has a usable pixel.
+    ConfigError
+        If the window's grid does not fit in `limits.mem_mb`.
+    ToolFailedError
+        If an image is not a whole FITS image.
+    """
+    members = sorted((read_member(paths) for paths in images), key=lambda member: member.group)
+    if not members:
+        raise NoUsableDataError(f"mosaic {window}: has no images; it is due again when one of its groups has one")
+    grid = make_grid(members)
+    _refuse_if_too_large(grid, settings, window)
+    sums = Sums(np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.int16))
+    shares = {member.group: add(member, grid, sums, settings) for member in members}
+    used = [member for member in members if shares[member.group] > 0]
+    if not used:
+        raise NoUsableDataError(
+            f"mosaic {window}: none of its {len(members)} images has a usable pixel; none is made"
+        )
+    grid, sums = trimmed(grid, sums)
+    covered = sums.weight > 0
+    np.divide(sums.image, sums.weight, out=sums.image, where=covered)
+    sums.image[~covered] = np.nan
+    blank = [member.group for member in members if member not in used]
+    content = _description(used, shares, grid, sums, settings=settings, window=window)
+    content["missing"] = sorted({*blank, *_groups_of_window(window, settings)} - {member.group for member in used})
+    content["reasons"] += [f"the image of {group} has no usable pixel" for group in blank]
+    header = _header(used, grid, content)
+    for path, values, unit in (
+        (outputs.image, sums.image, "Jy/beam"),
+        (outputs.weight, sums.weight, "beam2/Jy2"),
+        (outputs.coverage, sums.coverage, ""),
+    ):
+        header["BUNIT"] = unit
+        fits.PrimaryHDU(values, header).writeto(path, overwrite=True, checksum=True)
+    quicklook.mosaic_png(outputs.image, outputs.coverage, outputs.png, content)
+    return content
+
+
+def _refuse_if_too_large(grid: Grid, settings: Settings, window: str) -> None:
+    needed_mb = (math.prod(grid.shape) * _BYTES_PER_PIXEL + _WORKING_BYTES) / 1e6
+    if needed_mb > settings.limits.mem_mb:
+        raise ConfigError(
+            f"mosaic.window_minutes: the mosaic {window} of {grid.shape[1]} × {grid.shape[0]} pixels needs "
+            f"{needed_mb:.0f} MB and limits.mem_mb is {settings.limits.mem_mb}; none is made until one is changed"
+        )
+
+
+def _groups_of_window(window: str, settings: Settings) -> list[str]:
+    """Groups of the window that have a manifest."""
+    groups = names_in(DataRoot(settings.data_root).groups)
+    return [group for group in groups if window_of(group, settings.mosaic.window_minutes) == window]
+
+
+def _description(
+    used: Sequence[Member], shares: dict[str, float], grid: Grid, sums: Sums, *, settings: Settings, window: str
+) -> dict[str, Any]:
+    """The sidecar, but for the groups that are missing."""
+    depth = float(1 / np.sqrt(sums.weight.max()))
+    ratio = _noise_over_expected(sums)
+    worst = max(used, key=lambda member: (VERDICTS.index(member.sidecar["verdict"]), member.sidecar["age_hours"]))
+    reasons = [
+        f"{member.group}: {reason}"
+        for member in used
+        if member.sidecar["quality"] == "degraded"
+        for reason in member.sidecar["reasons"] or ["degraded"]
+    ]
+    limit = settings.mosaic.max_noise_over_expected
+    if ratio > limit:
+        reasons.append(f"its noise is {ratio:.2f} times what its images' noise makes of it (limit {limit:g})")
+    row, column = divmod(int(np.nanargmax(sums.image)), grid.shape[1])
+    ra, dec = grid.wcs.wcs_pix2world([[column, row]], 0)[0]
+    middle = grid.wcs.wcs_pix2world([[(grid.shape[1] - 1) / 2, (grid.shape[0] - 1) / 2]], 0)[0]
+    pixel = plane.pixel_deg(grid.wcs)
+    return {
+        "window": window,
+        "groups": [member.group for member in used],
+        "missing": [],
+        "sets": sorted({member.sidecar["set"] for member in used}),
+        "verdict": worst.sidecar["verdict"],
+        "age_hours": max(member.sidecar["age_hours"] for member in used),
+        "quality": "degraded" if reasons else "clean",
+        "reasons": reasons,
+        "noise_jy": depth * ratio,
+        "depth_jy": depth,
+        "noise_over_expected": ratio,
+        "peak_jy": float(sums.image[row, column]),
+        "peak_position": {"ra_deg": float(ra), "dec_deg": float(dec)},
+        "area_deg2": int(np.count_nonzero(sums.coverage)) * pixel**2,
+        "coverage_max": int(sums.coverage.max()),
+        **_beam(used, shares),
+        "centre": {"ra_deg": float(middle[0]), "dec_deg": float(middle[1])},
+        "size": [grid.shape[1], grid.shape[0]],
+        "pixel_arcsec": pixel * 3600,
+    }
+
+
+def _noise_over_expected(sums: Sums) -> float:
+    """Robust standard deviation of image × √weight, which is 1 where the noise is what the weights say.
+
+    Measured where the weight is at least half its maximum, on evenly spread pixels.
+    """
+    step = max(1, sums.image.size // _SAMPLES)
+    image, weight = sums.image.ravel()[::step], sums.weight.ravel()[::step]
+    deep = weight >= weight.max() / 2
+    values = image[deep] * np.sqrt(weight[deep])
+    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+
+
+def _beam(used: Sequence[Member], shares: dict[str, float]) -> dict[str, Any]:
+    """The beam of the weighted mean second moments, and how far the images' beam areas differ (fraction)."""
+    moments = np.zeros((2, 2))
+    areas = []
+    for member in used:
+        beam = member.sidecar["beam"]
+        angle = math.radians(beam["angle_deg"])
+        # Rows: major and minor axis; columns: east and north.
+        axes = np.array([[math.sin(angle), math.cos(angle)], [math.cos(angle), -math.sin(angle)]])
+        squares = np.diag([beam["major_arcsec"] ** 2, beam["minor_arcsec"] ** 2])
+        moments += shares[member.group] * axes.T @ squares @ axes
+        areas.append(beam["major_arcsec"] * beam["minor_arcsec"])
+    values, vectors = np.linalg.eigh(moments / sum(shares.values()))
+    east, north = vectors[:, 1]
+    return {
+        "beam": {
+            "major_arcsec": float(math.sqrt(values[1])),
+            "minor_arcsec": float(math.sqrt(values[0])),
+            "angle_deg": (math.degrees(math.atan2(east, north)) + 90) % 180 - 90,
+        },
+        "beam_spread": (max(areas) - min(areas)) / float(np.mean(areas)),
+    }
+
+
+def _header(used: Sequence[Member], grid: Grid, content: dict[str, Any]) -> fits.Header:
+    """A complete header, but for BUNIT."""
+    first, last = used[0].header, used[-1].header
+    header = grid.wcs.to_header()
+    header["BUNIT"] = ""
+    beam = content["beam"]
+    header["BMAJ"] = (beam["major_arcsec"] / 3600, "[deg] mean over the images")
+    header["BMIN"] = (beam["minor_arcsec"] / 3600, "[deg]")
+    header["BPA"] = (beam["angle_deg"], "[deg] east of north")
+    header["BTYPE"] = "Intensity"
+    header["OBJECT"] = content["window"]
+    for key in ("TELESCOP", "INSTRUME"):
+        if key in first:
+            header[key] = first[key]
+    frequencies = [member.header["RESTFRQ"] for member in used if "RESTFRQ" in member.header]
+    if frequencies:
+        header["RESTFRQ"] = (float(np.mean(frequencies)), "[Hz] centre of the band")
+    header["TIMESYS"] = "UTC"
+    start = f"{group_start(used[0].group):%Y-%m-%dT%H:%M:%S}"
+    header["DATE-OBS"] = (first.get("DATE-OBS", start), "start of the first group")
+    header["DATE-BEG"] = header["DATE-OBS"]
+    if "DATE-END" in last:
+        header["DATE-END"] = (last["DATE-END"], "end of the last group")
+    header["VERDICT"] = (content["verdict"], "worst of its images: fresh, nearest, stale")
+    header["CALAGE"] = (content["age_hours"], "[h] largest age of a calibration")
+    header["QUALITY"] = (content["quality"], "clean or degraded")
+    header["NOISE"] = (content["noise_jy"], "[Jy/beam] where it is deepest")
+    header["NGROUPS"] = (len(used), "images in this mosaic")
+    for number, member in enumerate(used, 1):
+        header[f"GROUP{number:03d}"] = (member.group, f"{member.sidecar['verdict']}, {member.sidecar['quality']}")
+    for group in content["missing"]:
+        header.add_history(f"missing: {group}")
+    header.add_history("Sum of weight x image over sum of weight; weight = PB^2 / sigma^2; cubic splines (reproject)")
+    return header

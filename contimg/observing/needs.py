@@ -1,0 +1,112 @@
+"""Whether a calibrator has to be observed out of turn, why, and which: nothing here moves the telescope."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from contimg.calibrators.transits import Opportunity, elsewhere, upcoming
+from contimg.catalogues import calibrator_catalogue
+from contimg.core import files
+from contimg.core.config import Settings
+from contimg.core.paths import DataRoot, group_id, jd_to_datetime
+from contimg.sets.registry import CalibrationSet, Registry
+from contimg.telescope import dsa110
+
+_GROUP = timedelta(seconds=dsa110.INTEGRATIONS * dsa110.INTEGRATION_S)
+_NOTICE = timedelta(minutes=15)
+"""From a request to the earliest transit that it asks for: somebody has to move the telescope."""
+_IN_WORK = timedelta(hours=2)
+"""For this long after it was observed, a calibrator group without a set is taken to give one yet."""
+_DAY = timedelta(hours=24)
+
+
+def why(root: DataRoot, registry: Registry, declination_deg: float, now: datetime, settings: Settings) -> list[str]:
+    """Why a calibrator has to be observed; nothing where calibration lacks nothing.
+
+    It has to be if the newest good set's validity ends before the next usable transit at the present declination, or
+    if the last calibrator that was observed failed its gate.
+
+    Raises
+    ------
+    CatalogueError
+        If a catalogue named in the settings cannot be read.
+    """
+    newest = registry.last_good(now)
+    if _in_work(root, newest, now):
+        return []
+    transits = upcoming(declination_deg, now, calibrator_catalogue.load(settings), settings)
+    following = next((one for one in transits if one.serves), None)
+    if following:
+        next_utc = jd_to_datetime(following.transit_jd)
+        when = f"the next usable transit at declination {declination_deg:+.2f}° is {following.seen.source.name} at "
+        when += f"{next_utc:%Y-%m-%d %H:%M} UTC"
+    else:
+        next_utc = None
+        when = f"no usable calibrator transits at declination {declination_deg:+.2f}°"
+    reasons = []
+    if newest is None:
+        reasons.append(f"there is no good set, and {when}")
+    elif next_utc is None or newest.valid_until < next_utc:
+        until = f"{newest.valid_until:%Y-%m-%d %H:%M} UTC"
+        reasons.append(
+            f"the newest good set, {newest.group} on {newest.calibrator}, is valid until {until}, and {when}"
+        )
+    if failed := _failed_since(registry, newest, now):
+        reasons.append(f"{failed.group} on {failed.calibrator} {failed.failures}")
+    return reasons
+
+
+def what(
+    newest: CalibrationSet | None, declination_deg: float, now: datetime, settings: Settings
+) -> dict[str, Any] | None:
+    """Which calibrator to observe, where to point and when.
+
+    Before the validity of the newest set ends, the one nearest in declination; where there is none, the first one.
+
+    Returns
+    -------
+    dict or None
+        `calibrator`, `apparent_flux_jy`, `declination_deg`, `transit_utc`, `from_utc` and `to_utc`; None where no
+        calibrator of the catalogue can be observed within a day.
+    """
+    sources = calibrator_catalogue.load(settings)
+    first = now + _NOTICE
+    found: Opportunity | None = None
+    if newest and newest.valid_until > first:
+        found = next(elsewhere(declination_deg, first, newest.valid_until, sources, settings), None)
+    if found is None:
+        in_a_day = elsewhere(declination_deg, first, first + _DAY, sources, settings)
+        found = min(in_a_day, key=lambda one: one.candidate.transit_jd, default=None)
+    if found is None:
+        return None
+    content = found.candidate.to_json()
+    transit = jd_to_datetime(found.candidate.transit_jd)
+    return {
+        "calibrator": {key: content[key] for key in ("name", "ra_deg", "dec_deg", "flux_jy", "flux_model")},
+        "apparent_flux_jy": content["apparent_flux_jy"],
+        "declination_deg": round(found.declination_deg, 4),
+        "transit_utc": content["transit_utc"],
+        # Groups follow each other: one of those that begin in this time has the transit in it.
+        "from_utc": (transit - _GROUP).isoformat(timespec="seconds"),
+        "to_utc": (transit + _GROUP).isoformat(timespec="seconds"),
+    }
+
+
+def _in_work(root: DataRoot, newest: CalibrationSet | None, now: datetime) -> bool:
+    """Whether a calibrator was observed just now whose set is not made yet."""
+    first = max(now - _IN_WORK, newest.observed) if newest else now - _IN_WORK
+    days = sorted({f"{first:%Y-%m-%d}", f"{now:%Y-%m-%d}"})
+    for path in (path for day in days for path in (root.root / "calibration" / day).glob("*/calibrator.json")):
+        group = path.parent.name
+        recent = group_id(first) <= group <= group_id(now)
+        if recent and not root.set(group).exists() and files.read_json(path)["calibrator"]:
+            return True
+    return False
+
+
+def _failed_since(registry: Registry, newest: CalibrationSet | None, now: datetime) -> CalibrationSet | None:
+    """The last set that failed its gate, if none has been good since; those of more than a day ago do not count."""
+    recent = [one for one in registry.near(now, _DAY) if one.observed <= now]
+    since = [one for one in recent if newest is None or one.observed > newest.observed]
+    return since[-1] if since else None

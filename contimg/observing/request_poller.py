@@ -1,0 +1,67 @@
+"""Keeps the request for a calibrator observation up to date, in a process of its own: it reads and posts."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from functools import partial
+
+from contimg.alerts.background_calls import Errands
+from contimg.core.config import Settings
+from contimg.core.paths import DataRoot
+from contimg.execute.outcomes import Event
+from contimg.observing import requests
+
+_LOG = logging.getLogger(__name__)
+
+_EVERY_S = 300.0
+_LIMIT_S = 120.0
+_NAME = "requests"
+
+
+class Asking:
+    """Looks every five minutes, and after each new set, whether a calibrator has to be observed out of turn."""
+
+    def __init__(self, root: DataRoot) -> None:
+        self._root = root
+        self._errands = Errands()
+        self._next = 0.0
+
+    def hurry(self) -> None:
+        """Look at the next tick: a set has come."""
+        self._next = 0.0
+
+    def tick(self, settings: Settings, now: float) -> list[Event]:
+        """What became of the request since the last tick; starts a look if it is due (Unix time, s)."""
+        events = []
+        for answer in self._errands.done().values():
+            if answer is None:
+                _LOG.warning("the request for a calibrator observation could not be looked at; tried again")
+            elif answer["text"]:
+                kind = "request_closed" if answer["kind"] == "closed" else "request"
+                events.append(Event(kind, answer["id"], answer["text"]))
+                if answer["wrong"]:
+                    _LOG.warning("calibration.request_webhook: %s; the request is in requests/", answer["wrong"])
+        if not 0 < self._next - now <= _EVERY_S and not self._errands.runs(_NAME):
+            self._next = now + _EVERY_S
+            self._errands.start(_NAME, partial(look, self._root, settings, now), _LIMIT_S)
+        return events
+
+
+def look(root: DataRoot, settings: Settings, now: float) -> dict[str, str]:
+    """Bring the request up to date and post what changed.
+
+    Returns
+    -------
+    dict
+        `kind`, `id` and `text` of the change, and what was `wrong` with posting it; all empty where nothing changed.
+    """
+    change = requests.update(root, settings, datetime.fromtimestamp(now, UTC))
+    if change is None:
+        return dict.fromkeys(("kind", "id", "text", "wrong"), "")
+    return {
+        "kind": change.kind,
+        "id": change.request["id"],
+        "text": change.text,
+        "wrong": requests.send(change.request, settings),
+    }

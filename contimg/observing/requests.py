@@ -1,0 +1,144 @@
+"""Requests for a calibrator observation: raised when calibration will run out, kept up to date, closed when met.
+
+A request is `requests/<moment it was raised>.json`; there is at most one open. It says which calibrator to point at,
+at which declination, from when to when, and why. When a good set has come, or nothing lacks any more, it is closed
+and goes to `requests/closed/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from contimg.calibrators.transits import pointed_at
+from contimg.core import files
+from contimg.core.config import Settings
+from contimg.core.paths import DataRoot, group_id
+from contimg.observing import needs
+from contimg.sets.registry import Registry
+
+_MISSED = timedelta(hours=1)
+"""So long after the end of the time asked for, without a set, another time is asked for."""
+_THERE_DEG = 1.0
+"""Pointed this near (deg) to the declination asked for, the telescope is on its way to meet the request."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happened to a request."""
+
+    kind: Literal["raised", "updated", "closed"]
+    request: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The change in one line."""
+        request = self.request
+        name = f"calibration request {request['id']}"
+        if self.kind == "closed":
+            return f"{name} is closed: {request['closed_because']}"
+        return f"{name} {self.kind}: {described(request)}"
+
+
+def described(request: dict[str, Any]) -> str:
+    """What is asked for, and why, in one line."""
+    begin, end = (datetime.fromisoformat(request[key]) for key in ("from_utc", "to_utc"))
+    return (
+        f"observe {request['calibrator']['name']} at declination {request['declination_deg']:+.2f}° from "
+        f"{begin:%Y-%m-%d %H:%M} to {end:%H:%M} UTC, because {'; '.join(request['reasons'])}"
+    )
+
+
+def update(root: DataRoot, settings: Settings, now: datetime) -> Change | None:
+    """Raise, update or close the request, whichever is due.
+
+    Returns
+    -------
+    Change or None
+        What happened to the request, if something did.
+
+    Raises
+    ------
+    CatalogueError
+        If a catalogue named in the settings cannot be read.
+    """
+    pointing = pointed_at(root)
+    if pointing is None:
+        return None
+    _, declination_deg = pointing
+    registry = Registry(root, settings)
+    request = open_request(root)
+    if request:
+        closing = _closing(root, registry, declination_deg, request, now, settings)
+        if closing:
+            return _close(root, request, now, **closing)
+        if not _missed(request, now):
+            return None  # it stays what people were told
+    reasons = needs.why(root, registry, declination_deg, now, settings)
+    wanted = needs.what(registry.last_good(now), declination_deg, now, settings) if reasons else None
+    if wanted is None:
+        return None
+    moment = _iso(now)
+    new = {"id": group_id(now), "state": "open", "raised_utc": moment}
+    request_now = {**new, **(request or {}), "updated_utc": moment, "reasons": reasons, **wanted}
+    files.write_json(_path(root, request_now), request_now)
+    return Change("updated" if request else "raised", request_now)
+
+
+def open_request(root: DataRoot) -> dict[str, Any] | None:
+    """The open request, if there is one."""
+    paths = sorted(root.requests.glob("[0-9]*.json"))
+    return dict(files.read_json(paths[0])) if paths else None
+
+
+def send(request: dict[str, Any], settings: Settings) -> str:
+    """Post a request to `calibration.request_webhook`; returns what went wrong, without the address, or nothing."""
+    import requests  # noqa: PLC0415 — only where there is something to send
+
+    address = settings.calibration.request_webhook
+    if address is None:
+        return ""
+    try:
+        answer = requests.post(address.get_secret_value(), json=request, timeout=settings.alerts.timeout_seconds)
+    except requests.RequestException as error:
+        return type(error).__name__
+    return "" if answer.status_code < 400 else f"it answered {answer.status_code}"
+
+
+def _closing(  # noqa: PLR0917 — what a request depends on
+    root: DataRoot,
+    registry: Registry,
+    declination_deg: float,
+    request: dict[str, Any],
+    now: datetime,
+    settings: Settings,
+) -> dict[str, Any] | None:
+    """Why a request is to be closed: a set has come since, or nothing lacks any more."""
+    newest = registry.last_good(now)
+    if newest and newest.observed > datetime.fromisoformat(request["raised_utc"]):
+        return {"closed_because": f"met by {newest.group} on {newest.calibrator}", "met_by": newest.path}
+    on_its_way = abs(declination_deg - request["declination_deg"]) < _THERE_DEG and not _missed(request, now)
+    if on_its_way or needs.why(root, registry, declination_deg, now, settings):
+        return None
+    return {"closed_because": "nothing lacks any more", "met_by": None}
+
+
+def _missed(request: dict[str, Any], now: datetime) -> bool:
+    return now > datetime.fromisoformat(request["to_utc"]) + _MISSED
+
+
+def _close(root: DataRoot, request: dict[str, Any], now: datetime, **how: Any) -> Change:
+    closed = {**request, "state": "closed", "closed_utc": _iso(now), **how}
+    files.write_json(root.requests / "closed" / _path(root, request).name, closed)
+    _path(root, request).unlink()
+    return Change("closed", closed)
+
+
+def _path(root: DataRoot, request: dict[str, Any]) -> Path:
+    return root.requests / f"{request['id']}.json"
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")

@@ -1,1 +1,0 @@
-"""What keeps the pipeline alive: alerts, retention, archive, backup and restore."""

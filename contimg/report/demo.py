@@ -1,0 +1,182 @@
+"""The demo: half an hour of simulated sky around a calibrator's transit, mosaicked and held against the truth."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import yaml
+from astropy.io import fits
+from astropy.wcs import WCS, FITSFixedWarning
+
+from contimg.core.config import ENVIRONMENT_PREFIX
+from contimg.core.files import read_json
+from contimg.core.paths import DataRoot
+from contimg.telescope.beam import separation
+from contimg.telescope.dsa110 import SUBBANDS
+
+CALIBRATOR = "J0834+5534"
+DAY = date(2026, 1, 12)
+GROUPS, GROUPS_BEFORE = 6, 2
+MIN_FLUX_JY, MAX_FLUX_JY = 0.02, 1.0
+SEED = 1
+
+MIN_SNR = 20.0
+"""Sources above this many times the noise, inside the half-power beam, must come out ..."""
+MAX_FLUX_ERROR = 0.03
+"""... with their flux within this fraction (or 3σ) ..."""
+MAX_OFFSET_BEAMS = 0.1
+"""... and their position within this part of the synthesized beam."""
+MIN_RECOVERED = 0.9
+"""Share of those sources that must come out for a group to pass."""
+_ISOLATION_BEAMS = 3.0
+"""A source is held against the truth if no other one of 3 % of its flux is as near as this."""
+
+TYPICAL_S = {"convert": 3.0, "detect": 1.0, "solve": 35.0, "select": 1.0, "image": 15.0, "mosaic": 5.0}
+"""What the stages took on two cores (s); the watch begins with these and goes on with what it measures."""
+SIMULATION_S, REPORT_S = 12.0, 3.0
+"""What all of the simulation and the report took."""
+
+
+def write_settings(root: DataRoot) -> None:
+    """Write the demo's settings: all defaults, but one mosaic for all groups."""
+    root.root.mkdir(parents=True, exist_ok=True)
+    settings = {"data_root": str(root.root), "mosaic": {"window_minutes": 120}}
+    (root.root / "config.yaml").write_text(yaml.safe_dump(settings))
+
+
+def start_simulation(root: DataRoot) -> subprocess.Popen[bytes]:
+    """Start to simulate the groups, in a process of its own; one thread is the fastest for arrays this small."""
+    command = [sys.executable, "-m", "contimg", "simulate", str(root.incoming), "--preset", "small"]
+    command += ["--calibrator", CALIBRATOR, "--day", str(DAY), "--seed", str(SEED)]
+    command += ["--groups", str(GROUPS), "--before", str(GROUPS_BEFORE)]
+    command += ["--min-flux", str(MIN_FLUX_JY), "--max-flux", str(MAX_FLUX_JY)]
+    return _start(command, root, Path.cwd(), OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+
+
+def simulated(root: DataRoot, since: float) -> float:
+    """How many groups the simulation has written since a time (Unix, s); part of one counts as such."""
+    written = sum(path.stat().st_mtime >= since for path in root.incoming.glob("*_sb??.hdf5"))
+    return written / SUBBANDS
+
+
+def pictures(root: DataRoot) -> int:
+    """How many pictures there are for the report."""
+    return sum(1 for folder in ("images", "calibration", "mosaics") for _ in (root.root / folder).rglob("*.png"))
+
+
+def start_snakemake(checkout: Path, root: DataRoot, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start Snakemake on the demo's data root, as a user would."""
+    command = [sys.executable, "-m", "snakemake", "--configfile", str(root.root / "config.yaml")]
+    command += ["--profile", "profiles/local", *arguments]
+    return _start(command, root, checkout)
+
+
+def _start(command: list[str], root: DataRoot, directory: Path, **variables: str) -> subprocess.Popen[bytes]:
+    """Start a command; output to demo.log, caches out of the home, no settings from the environment."""
+    cache = str(root.root / "state" / "cache")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
+    environment = {**kept, "XDG_CACHE_HOME": cache, "XDG_CONFIG_HOME": cache, **variables}
+    with log_path(root).open("ab") as log:
+        return subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+
+def reported(root: DataRoot, since: int) -> int:
+    """How many pictures Snakemake says to have put into the report, after that many bytes of the log."""
+    with log_path(root).open("rb") as log:
+        log.seek(since)
+        return len(re.findall(rb"^Adding .*\.png", log.read(), re.MULTILINE))
+
+
+def log_path(root: DataRoot) -> Path:
+    """Where the simulation and Snakemake write what they have to say."""
+    return root.root / "demo.log"
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """A group's image held against the sky that was simulated.
+
+    Attributes
+    ----------
+    expected, recovered
+        Isolated sources that must come out, and how many did.
+    flux_ratio
+        Median of measured over true flux.
+    """
+
+    expected: int
+    recovered: int
+    flux_ratio: float
+
+    @property
+    def enough(self) -> bool:
+        """Whether the image is what a working pipeline makes: there were sources to find, and it shows them."""
+        return self.expected > 0 and self.recovered >= MIN_RECOVERED * self.expected
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A peak: flux (Jy), noise there (Jy), and distance from where it should be (beams)."""
+
+    flux_jy: float
+    noise_jy: float
+    offset_beams: float
+
+
+def recovery(root: DataRoot, group: str) -> Recovery:
+    """Measure a group's image where the truth, which the pipeline has not seen, has its sources."""
+    sky = read_json(root.root / "truth.json")["sky"]
+    ra, dec, flux = (np.array([source[key] for source in sky]) for key in ("ra_deg", "dec_deg", "flux_jy"))
+    with fits.open(root.image(group)) as opened:
+        image, header = np.squeeze(opened[0].data), opened[0].header
+    noise, pb = (np.squeeze(fits.getdata(root.image(group, name))) for name in ("noise.fits", "pb.fits"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)  # it tells of every date that it understood
+        wcs = WCS(header).celestial
+    x, y = wcs.wcs_world2pix(ra, dec, 0)
+    beam_px = np.sqrt(header["BMAJ"] * header["BMIN"]) / abs(header["CDELT1"])
+    ratios, good = [], 0
+    for k in np.nonzero((np.abs(x - image.shape[1] / 2) < 0.49 * image.shape[1]) & np.isfinite(x))[0]:
+        row, column = round(float(y[k])), round(float(x[k]))
+        inside = 0 <= row < image.shape[0] and pb[row, column] > 0.5
+        if not inside or flux[k] < MIN_SNR * noise[row, column] or not _isolated(k, ra, dec, flux, header["BMAJ"]):
+            continue
+        peak = _measure(image, noise, x[k], y[k], beam_px)
+        ratios.append(peak.flux_jy / flux[k])
+        error = abs(peak.flux_jy - flux[k])
+        near = peak.offset_beams < MAX_OFFSET_BEAMS
+        good += bool(near and error < max(MAX_FLUX_ERROR * flux[k], 3 * peak.noise_jy))
+    return Recovery(len(ratios), good, float(np.median(ratios)) if ratios else float("nan"))
+
+
+def _isolated(k: int, ra: np.ndarray, dec: np.ndarray, flux: np.ndarray, beam_deg: float) -> bool:
+    """Whether no other source that matters is near source `k`."""
+    distance = separation(np.radians(ra[k]), np.radians(dec[k]), np.radians(ra), np.radians(dec))
+    near = (distance < np.radians(_ISOLATION_BEAMS * beam_deg)) & (flux > MAX_FLUX_ERROR * flux[k])
+    return int(near.sum()) == 1
+
+
+def _measure(image: np.ndarray, noise: np.ndarray, x: float, y: float, beam_px: float) -> _Measured:
+    """Find the top of the Gaussian through the highest pixel within half a beam of (x, y)."""
+    reach = max(2, round(beam_px / 2))
+    row, column = round(float(y)), round(float(x))
+    box = image[row - reach : row + reach + 1, column - reach : column + reach + 1]
+    step_row, step_column = np.unravel_index(np.nanargmax(box), box.shape)
+    row, column = row - reach + int(step_row), column - reach + int(step_column)
+    shift, gain = [0.0, 0.0], 1.0
+    for axis, (before, after) in enumerate(
+        ((image[row, column - 1], image[row, column + 1]), (image[row - 1, column], image[row + 1, column]))
+    ):
+        low, top, high = np.log(np.maximum([before, image[row, column], after], 1e-9))
+        shift[axis] = 0.5 * (low - high) / (low - 2 * top + high)
+        gain *= np.exp(-0.25 * (low - high) * shift[axis])
+    offset = np.hypot(column + shift[0] - x, row + shift[1] - y)
+    return _Measured(float(image[row, column] * gain), float(noise[row, column]), float(offset / beam_px))

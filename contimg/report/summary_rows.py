@@ -1,0 +1,196 @@
+"""The rows of a summary: what manifests, sidecars and attempt records say of each group, set, mosaic and stage."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from contimg.core.config import Settings
+from contimg.core.errors import ErrorClass
+from contimg.core.files import read_json
+from contimg.core.paths import GROUP_PATTERN, DataRoot, group_of, group_start
+from contimg.ingest.manifest import names_in
+
+STAGES = ("convert", "detect", "solve", "select", "image", "mosaic")
+"""Rules whose run times are told, in the order of the data."""
+
+
+class Reader:
+    """Reads sidecars; one that is missing or broken is empty, and a broken one is remembered."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.unreadable: set[str] = set()
+
+    def __call__(self, path: Path) -> dict[str, Any]:
+        """Content of a JSON file that holds a mapping."""
+        try:
+            content = read_json(path)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError):
+            content = None
+        if isinstance(content, dict):
+            return content
+        self.unreadable.add(str(path.relative_to(self._root)))
+        return {}
+
+
+def group_names(root: DataRoot, settings: Settings) -> list[str]:
+    """Names of the groups that have a manifest or an image, in order of time."""
+    names = {name for name in names_in(root.groups) if re.fullmatch(GROUP_PATTERN, name)}
+    names |= {group_of(path) for path in (root.root / "images").glob("*/*.json")}
+    return sorted(names & set(settings.groups) if settings.groups else names)
+
+
+def newest_attempts(root: DataRoot, unit: str, reader: Reader) -> dict[str, dict[str, Any]]:
+    """The newest attempt of every rule for a group or window."""
+    newest: dict[str, dict[str, Any]] = {}
+    for path in root.attempt(unit, "any", 1).parent.glob("*.attempt.json"):
+        record = reader(path)
+        rule, number = record.get("rule", ""), record.get("attempt", 0)
+        if number > newest.get(rule, {}).get("attempt", -1):
+            newest[rule] = record
+    return newest
+
+
+def group_row(root: DataRoot, group: str, attempts: Mapping[str, Any], reader: Reader) -> dict[str, Any]:
+    """What has become of a group, how it was calibrated and how good its image is."""
+    manifest, ms, image = (
+        reader(path) for path in (root.manifest(group), root.ms_sidecar(group), root.image(group, "json"))
+    )
+    calibrator = reader(root.calibrator(group)).get("calibrator") or {}
+    selection = reader(root.image(group, "selection.json"))
+    status, reason = _status(root, group, manifest, attempts, imaged=bool(image))
+    subbands = manifest.get("subbands", {}).values()
+    noise, thermal = image.get("noise_jy"), image.get("thermal_noise_jy")
+    return {
+        "group": group,
+        "start_utc": f"{group_start(group):%Y-%m-%dT%H:%M:%SZ}",
+        "status": status,
+        "reason": reason,
+        "state": manifest.get("state"),
+        "good_subbands": sum(subband["state"] == "good" for subband in subbands) if subbands else None,
+        "declination_deg": manifest.get("declination_deg"),
+        "flagged_fraction": ms.get("flagged_fraction"),
+        "calibrator": calibrator.get("name"),
+        "set": group_of(Path(selection["set"])) if "set" in selection else None,
+        "sets": [group_of(Path(path)) for path in selection.get("sets", ())],
+        "verdict": image.get("verdict", selection.get("verdict")),
+        "age_hours": image.get("age_hours", selection.get("age_hours")),
+        "warning": selection.get("warning"),
+        "quality": image.get("quality"),
+        "quality_reasons": image.get("reasons", []),
+        "noise_jy": noise,
+        "thermal_noise_jy": thermal,
+        "noise_over_thermal": noise / thermal if noise and thermal else None,
+        "dynamic_range": image.get("dynamic_range"),
+        "peak_jy": image.get("peak_jy"),
+        "sources": image.get("sources"),
+        "durations_s": _durations(attempts),
+    }
+
+
+def _status(
+    root: DataRoot, group: str, manifest: Mapping[str, Any], attempts: Mapping[str, Any], *, imaged: bool
+) -> tuple[str, str | None]:
+    """What has become of a group, and why if that is not an image.
+
+    One of imaged, collecting, unusable (waits for quarantine), running, failed and waiting.
+    """
+    failures = (record for record in attempts.values() if record.get("outcome") == "failed")
+    failed = max(failures, key=lambda record: record.get("finished", ""), default=None)
+    running = sorted(rule for rule, record in attempts.items() if record.get("outcome") == "running")
+    reason = None
+    if failed:
+        reason = f"{failed['rule']} failed: {failed.get('message', 'without a word')} (attempt {failed['attempt']})"
+    if imaged:
+        return "imaged", reason
+    if manifest.get("state") in ("collecting", "unusable"):
+        return manifest["state"], manifest.get("reason")
+    if running:
+        return "running", ", ".join(running)
+    if failed:
+        lacks_calibration = failed.get("error_class") == ErrorClass.MISSING_CALIBRATION
+        return ("waiting" if lacks_calibration else "failed"), reason
+    if not root.ms_sidecar(group).exists():
+        reason = "to be converted"
+    elif not root.image(group, "selection.json").exists():
+        reason = "for a usable calibration set"
+    else:
+        reason = "to be imaged"
+    return "waiting", reason
+
+
+def set_paths(root: DataRoot, days: Iterable[str], groups: Iterable[Mapping[str, Any]]) -> list[Path]:
+    """The sets of these days, and those that these groups use."""
+    paths = {path for day in days for path in (root.root / "calibration" / day).glob("*/set.json")}
+    paths |= {root.set(name) for row in groups for name in row["sets"]}
+    return sorted(path for path in paths if path.exists())
+
+
+def set_row(path: Path, groups: Iterable[Mapping[str, Any]], reader: Reader) -> dict[str, Any]:
+    """What a set is, how good, and how many of the groups use it."""
+    name = path.parent.name
+    content = reader(path)
+    quality = content.get("quality", {})
+    return {
+        "set": name,
+        "calibrator": content.get("calibrator"),
+        "observed_utc": content.get("observed_utc"),
+        "valid_from": content.get("valid_from"),
+        "valid_until": content.get("valid_until"),
+        "passed": quality.get("passed"),
+        "reasons": quality.get("reasons", []),
+        "reference_antenna": content.get("reference_antenna"),
+        "flagged_solutions": quality.get("flagged_solutions"),
+        "snr_median": quality.get("snr_median"),
+        "phase_scatter_deg": quality.get("phase_scatter_deg"),
+        "dead_antennas": quality.get("dead_antennas"),
+        "used_by": sum(name in row["sets"] for row in groups),
+    }
+
+
+def mosaic_row(root: DataRoot, window: str, attempts: Mapping[str, Any], reader: Reader) -> dict[str, Any]:
+    """What a mosaic has and how good it is."""
+    content = reader(root.mosaic(window, "json"))
+    keys = ("verdict", "age_hours", "quality", "reasons", "noise_jy", "depth_jy", "peak_jy", "area_deg2", "missing")
+    return {
+        "window": window,
+        "image": str(root.mosaic(window).relative_to(root.root)),
+        "images": len(content.get("groups", [])),
+        **{key: content.get(key) for key in keys},
+        "durations_s": _durations(attempts),
+    }
+
+
+def _durations(attempts: Mapping[str, Any]) -> dict[str, float]:
+    """Run time (s) of every stage that succeeded."""
+    done = {rule: attempts[rule] for rule in STAGES if attempts.get(rule, {}).get("outcome") == "ok"}
+    return {rule: record["duration_s"] for rule, record in done.items() if "duration_s" in record}
+
+
+def stage_rows(attempts: Iterable[Mapping[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """How often each stage ended well or badly at its newest attempt, and how long it took."""
+    outcomes: dict[str, Counter[str]] = defaultdict(Counter)
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for records in attempts:
+        for rule, record in records.items():
+            outcomes[rule][record.get("outcome", "")] += 1
+        for rule, duration in _durations(records).items():
+            seconds[rule].append(duration)
+    return [
+        {
+            "stage": stage,
+            "ok": outcomes[stage]["ok"],
+            "failed": outcomes[stage]["failed"],
+            "median_s": median(seconds[stage]) if seconds[stage] else None,
+            "longest_s": max(seconds[stage], default=None),
+        }
+        for stage in STAGES
+        if stage in outcomes
+    ]

@@ -1,0 +1,84 @@
+"""Starting where there is no room: a runner that cannot even take its lease waits, says so, and goes on by itself."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sqlite3
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from contimg.alerts import channels
+from contimg.alerts.background_calls import Errands
+from contimg.core.config import Settings
+from contimg.core.errors import DiskFullError, is_full
+from contimg.core.paths import DataRoot
+from contimg.ledger.ledger import without_room
+from contimg.runner.systemd import notify
+
+log = logging.getLogger(__name__)
+
+_LOOKS_S = 5.0
+"""Time between two tries (s)."""
+_Made = TypeVar("_Made")
+
+
+def when_there_is_room(
+    root: DataRoot, settings: Settings, work: Callable[[], _Made], *, wait: bool, keep: Callable[[], None]
+) -> _Made:
+    """Do some work on a data root; on a full disk, again and again until there is room for it.
+
+    Parameters
+    ----------
+    work
+        May be done any number of times.
+    wait
+        False: fail instead of waiting.
+    keep
+        Called while it waits.
+
+    Raises
+    ------
+    DiskFullError
+        If there is no room and it is not to wait.
+    """
+    told = False
+    while True:
+        try:
+            return work()
+        except (OSError, sqlite3.OperationalError, DiskFullError) as error:
+            if not _for_want_of_room(root, error):
+                raise
+            full = DiskFullError(f"{root.root}: there is no room for a runner ({error})")
+            if not wait:
+                raise full from error
+        if not told:
+            told = True
+            log.error("%s; it starts when there is some", full)
+            _tell(settings, f"{full}; it starts when there is some\n({socket.gethostname()})", keep)
+        notify("WATCHDOG=1")
+        keep()
+        time.sleep(_LOOKS_S)
+
+
+def _for_want_of_room(root: DataRoot, error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return is_full(error)
+    return isinstance(error, DiskFullError) or without_room(root.root, error)
+
+
+def _tell(settings: Settings, what: str, keep: Callable[[], None]) -> None:
+    """Tell the channels at once: there is no ledger in which a message could wait."""
+    errands, limit_s = Errands(), settings.alerts.timeout_seconds
+    for target in channels.targets(settings.alerts):
+        if target.wants("critical"):
+            message = channels.Message(0, "critical", "contimg critical: disk_full", what)
+            errands.start(target.name, partial(channels.send, target, [message], limit_s), limit_s + 5)
+    while errands.busy:
+        for name, answer in errands.done().items():
+            if answer is None or answer["0"]:
+                log.warning("channel %s: %s", name, "it took too long or broke" if answer is None else answer["0"])
+        keep()
+        time.sleep(0.1)

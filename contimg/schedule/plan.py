@@ -1,0 +1,227 @@
+"""What to start now: a pure function of what is due, what runs and what room there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from contimg.core.config import Settings
+from contimg.ledger.ledger import GroupRow, WindowRow
+from contimg.schedule.lanes import CHORES, LANES, Call, Demand, overlapping
+
+_OLDEST_EVERY = 4
+"""Every fourth call of a lane goes to what has waited longest, so that nothing waits for ever."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What jobs may still take, running ones taken off (MB), and how the staging folder is."""
+
+    memory_mb: int
+    disk_mb: int
+    cores: int = 1
+    """The machine's, those in use included."""
+    tmpfs_short: bool = False
+    """Less than `runner.tmpfs_min_free_percent` of it is free."""
+
+
+@dataclass(frozen=True)
+class DueWindow:
+    """A window with a new image, and its groups."""
+
+    row: WindowRow
+    imaged: tuple[str, ...]
+    """Groups that have an image."""
+    unended: int
+    """Groups that have not ended."""
+    closes: float
+    """When it may close at the earliest (Unix, s): the last of its groups is known by then."""
+    deadline: float
+    """When it is made with what there is (Unix, s)."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """All that a plan depends on."""
+
+    now: float
+    groups: Sequence[GroupRow]
+    """Those that have not ended."""
+    windows: Sequence[DueWindow]
+    running: Sequence[Call]
+    room: Room
+    turns: Mapping[str, int]
+    """Calls that each lane has had so far."""
+    chores_due: tuple[str, ...] = ()
+    held: str = ""
+    """Why nothing but a probe may start; empty: all is well."""
+    probe_due: bool = False
+    closed: frozenset[str] = frozenset()
+    """Folders that cannot be written; what writes there does not start."""
+
+
+@dataclass
+class Plan:
+    """What to start, and why the rest waits."""
+
+    calls: list[Call] = field(default_factory=list)
+    waiting: dict[str, str] = field(default_factory=dict)
+
+
+def plan(situation: Situation, settings: Settings) -> Plan:
+    """Decide what starts now, and on how many cores.
+
+    Each lane fills its free slots: groups in back-off are left out, calibrator groups come first, then the newest,
+    every fourth time the oldest; remakes of images come last, and on idle cores only. The lane that has had the
+    fewest turns is served first, so that none starves where memory or disk is short. What runs at the same time
+    shares the cores: two jobs side by side are done sooner than one after the other on both.
+    """
+    result = _chosen(situation, settings)
+    working = sum(call.lane not in CHORES for call in (*situation.running, *result.calls))
+    cores = max(1, min(settings.limits.threads, situation.room.cores // max(working, 1)))
+    result.calls = [replace(call, cores=cores) for call in result.calls]
+    return result
+
+
+def _chosen(situation: Situation, settings: Settings) -> Plan:
+    result = Plan()
+    for group in situation.groups:
+        why = _waits(group, situation.now)
+        if why:
+            result.waiting[group.name] = why
+    filler = _Filler(situation, settings, result)
+    if situation.held and not (situation.probe_due and not situation.running):
+        for group in situation.groups:
+            result.waiting.setdefault(group.name, situation.held)
+        filler.chores()  # they may be what helps
+        return result
+    work = (name for name in LANES if name not in CHORES)
+    for lane in sorted(work, key=lambda name: situation.turns.get(name, 0)):
+        if lane == "mosaic":
+            filler.mosaics()
+        else:
+            filler.groups(lane)
+        if situation.held and result.calls:
+            probe = result.calls[0]
+            result.calls = [Call(probe.lane, probe.units[:1], probe.groups[:1], probe.demand, probe=True)]
+            return result
+    filler.chores()
+    return result
+
+
+def _waits(group: GroupRow, now: float) -> str:
+    """Why a group cannot start yet; empty if it can."""
+    if group.state == "collecting":
+        return group.reason
+    if group.due > now:
+        return f"{group.reason or group.error_class}; next try in {(group.due - now) / 60:.0f} min"
+    return ""
+
+
+def in_order(candidates: Iterable[GroupRow], turn: int) -> list[GroupRow]:
+    """Groups in the order in which a lane takes them."""
+    newest_first = sorted(candidates, key=lambda group: group.name, reverse=True)
+    ranked = sorted(newest_first, key=lambda group: (bool(group.upgrade), not group.calibrator))
+    if turn % _OLDEST_EVERY == _OLDEST_EVERY - 1 and ranked:
+        oldest = min((group for group in ranked if group.upgrade == ranked[0].upgrade), key=lambda group: group.name)
+        ranked.remove(oldest)
+        ranked.insert(0, oldest)
+    return ranked
+
+
+class _Filler:
+    """Fills the lanes' free slots while there is room."""
+
+    def __init__(self, situation: Situation, settings: Settings, result: Plan) -> None:
+        self._situation = situation
+        self._settings = settings
+        self._result = result
+        self._memory_mb = situation.room.memory_mb
+        self._disk_mb = situation.room.disk_mb
+
+    @property
+    def _calls(self) -> list[Call]:
+        return [*self._situation.running, *self._result.calls]
+
+    def groups(self, lane: str) -> None:
+        candidates = [
+            group
+            for group in self._situation.groups
+            if group.stage == lane
+            and group.name not in self._result.waiting
+            and not overlapping(self._calls, group.name)
+        ]
+        free = self._free_slots(lane)
+        size = LANES[lane].batch
+        turn = self._situation.turns.get(lane, 0)
+        while candidates:
+            ranked = in_order(candidates, turn)
+            batch, candidates = ranked[:size], ranked[size:]
+            names = tuple(group.name for group in batch)
+            if free <= 0:
+                why = "waits for its turn"
+            elif batch[0].upgrade and not self._idle_cores():
+                why = "a better image waits for idle cores"
+            else:
+                why = self._start(lane, names, names, batch[0].raw_bytes)
+            if why:
+                for group in ranked:
+                    self._result.waiting[group.name] = f"{lane}: {why}"
+                return
+            free -= 1
+            turn += 1
+
+    def mosaics(self) -> None:
+        free = self._free_slots("mosaic")
+        for window in sorted(self._situation.windows, key=lambda window: window.row.name, reverse=True):
+            why = self._window_waits(window)
+            if not why:
+                why = "waits for its turn" if free <= 0 else self._start("mosaic", (window.row.name,), window.imaged)
+            if why:
+                self._result.waiting[window.row.name] = why
+            else:
+                free -= 1
+
+    def _window_waits(self, window: DueWindow) -> str:
+        now = self._situation.now
+        if window.row.due > now:
+            return f"{window.row.reason}; next try in {(window.row.due - now) / 60:.0f} min"
+        if now < window.closes:
+            return "its time is not over"
+        if window.unended and now < window.deadline:
+            return f"{window.unended} of its groups have not ended"
+        if overlapping(self._calls, window.row.name) or any(overlapping(self._calls, name) for name in window.imaged):
+            return "one of its images is being made"
+        return ""
+
+    def chores(self) -> None:
+        for chore in self._situation.chores_due:
+            if self._free_slots(chore) > 0:
+                self._start(chore, (chore,), ())
+
+    def _free_slots(self, lane: str) -> int:
+        slots = LANES[lane].slots(self._settings)
+        if lane == "convert" and self._situation.room.tmpfs_short:
+            slots = 1
+        return slots - sum(call.lane == lane for call in self._calls)
+
+    def _idle_cores(self) -> bool:
+        """Whether a job would not take cores from others."""
+        working = sum(call.lane not in CHORES for call in self._calls)
+        return working < max(1, self._situation.room.cores // self._settings.limits.threads)
+
+    def _start(self, lane: str, units: tuple[str, ...], groups: tuple[str, ...], raw_bytes: int = 0) -> str:
+        """Add a call if its folder is open and there is room for it; returns why not."""
+        closed = LANES[lane].folders & self._situation.closed
+        if closed:
+            return f"{'/ and '.join(sorted(closed))}/ cannot be written"
+        demand: Demand = LANES[lane].demand(self._settings, raw_bytes // 1_000_000)
+        if demand.disk_mb > max(self._disk_mb, 0):
+            return f"disk: {max(self._disk_mb, 0) / 1000:.1f} GB to spare, {demand.disk_mb / 1000:.1f} GB needed"
+        # A job that alone needs more than there is has to be tried all the same.
+        if demand.memory_mb > self._memory_mb and self._calls:
+            return f"memory: {max(self._memory_mb, 0)} MB to spare, {demand.memory_mb} MB needed"
+        self._memory_mb -= demand.memory_mb
+        self._disk_mb -= demand.disk_mb
+        self._result.calls.append(Call(lane, units, groups, demand))
+        return ""

@@ -1,0 +1,111 @@
+"""The situation: what the ledger, the disks and the running calls say at one moment, for the plan."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import psutil
+
+from contimg.core.config import Settings
+from contimg.core.paths import DataRoot, group_start
+from contimg.ledger.ledger import Ledger, WindowRow
+from contimg.schedule.lanes import LANES, Call
+from contimg.schedule.periodic_tasks import due_chores
+from contimg.schedule.plan import DueWindow, Room, Situation
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Whether work is held, and may be probed."""
+
+    why: str = ""
+    probe_due: bool = False
+    closed: frozenset[str] = frozenset()
+    """Folders of the data root that cannot be written: what writes there is held."""
+
+
+def look(
+    root: DataRoot,
+    ledger: Ledger,
+    settings: Settings,
+    *,
+    running: Sequence[Call],
+    turns: Mapping[str, int],
+    hold: Hold,
+    now: float,
+) -> Situation:
+    """Gather the situation; its cost grows with what is open, not with what has ended.
+
+    Raises
+    ------
+    OSError
+        If a disk cannot be asked.
+    """
+    return Situation(
+        now=now,
+        groups=ledger.open_groups(),
+        windows=[due_window(root, ledger, settings, row) for row in ledger.due_windows()],
+        running=running,
+        room=room(root, settings, running),
+        turns=turns,
+        chores_due=tuple(due_chores(ledger, now)),
+        held=hold.why,
+        probe_due=hold.probe_due,
+        closed=hold.closed,
+    )
+
+
+def due_window(root: DataRoot, ledger: Ledger, settings: Settings, row: WindowRow) -> DueWindow:
+    """A window's groups and times."""
+    groups = ledger.groups_in(row.name)
+    end = (group_start(row.name) + timedelta(minutes=settings.mosaic.window_minutes)).timestamp()
+    return DueWindow(
+        row,
+        imaged=tuple(group.name for group in groups if root.image(group.name).exists()),
+        unended=sum(group.state in ("collecting", "due") and not group.upgrade for group in groups),
+        closes=end + settings.ingest.complete_within_minutes * 60,
+        deadline=max(end, row.since) + settings.runner.mosaic_deadline_minutes * 60,
+    )
+
+
+def room(root: DataRoot, settings: Settings, running: Sequence[Call]) -> Room:
+    """What jobs may still take: running ones may not have taken all of theirs yet, so all of it is taken off."""
+    memory_mb = psutil.virtual_memory().total // 1_000_000 * settings.runner.memory_percent / 100
+    free_mb = shutil.disk_usage(root.root).free // 1_000_000 - settings.runner.reserve_gb * 1000
+    return Room(
+        memory_mb=int(memory_mb) - sum(call.demand.memory_mb for call in running),
+        disk_mb=int(free_mb) - sum(call.demand.disk_mb for call in running),
+        cores=len(os.sched_getaffinity(0)),
+        tmpfs_short=tmpfs_free_percent(settings) < settings.runner.tmpfs_min_free_percent,
+    )
+
+
+def closed_folders(root: DataRoot) -> frozenset[str]:
+    """Folders of the data root that are there and cannot be written: read-only, or another user's.
+
+    Raises
+    ------
+    OSError
+        If a disk cannot be asked.
+    """
+    folders = {name: root.root / name for lane in LANES.values() for name in lane.folders}
+    return frozenset(
+        name for name, path in folders.items() if path.exists() and not os.access(path, os.W_OK | os.X_OK)
+    )
+
+
+def disk_short(found: Room, settings: Settings) -> bool:
+    """Whether the data root has no room for another conversion of an ordinary group."""
+    return found.disk_mb < LANES["convert"].demand(settings, 0).disk_mb
+
+
+def tmpfs_free_percent(settings: Settings) -> float:
+    """Free share (%) of the staging folder's file system; 100 where there is none."""
+    if not (settings.staging.enabled and settings.staging.directory.is_dir()):
+        return 100.0
+    usage = shutil.disk_usage(settings.staging.directory)
+    return 100.0 * usage.free / usage.total if usage.total else 100.0

@@ -1,0 +1,75 @@
+"""How stale calibration is (requirement C3), and how much of what was observed has a set near enough (M1)."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from datetime import datetime, timedelta
+from typing import Any
+
+from contimg.core import files
+from contimg.core.config import Settings
+from contimg.core.paths import DataRoot, group_id, group_start
+from contimg.ingest.manifest import names_in
+from contimg.sets.registry import Registry
+
+GOAL = 0.95
+"""Share of the observations that shall have a good set within `calibration.nearest_within_hours`."""
+SPAN_HOURS = 24.0
+
+
+def coverage(root: DataRoot, settings: Settings, until: datetime) -> dict[str, Any]:
+    """Hold the observations of the last 24 h before a moment against the goal.
+
+    An observation is a group that can be processed. It is covered if a good set was observed near enough to it,
+    before or after, whether or not its image is made with that set yet.
+
+    Returns
+    -------
+    dict
+        `until_utc`, `hours` (24), `within_hours`, `goal`; `observations` and `covered`, their numbers; `share` (their
+        ratio) and `met`, both None without observations; `newest_age_hours`, from the newest good set to the moment,
+        and `worst_age_hours`, the longest from an observation to its nearest good set, both None without a set.
+    """
+    registry = Registry(root, settings)
+    within_hours = settings.calibration.nearest_within_hours
+    ages = [_age_hours(registry, group_start(group)) for group in _observed(root, until)]
+    known = [age for age in ages if age is not None]
+    covered = sum(age <= within_hours for age in known)
+    newest = registry.last_good(until)
+    return {
+        "until_utc": until.isoformat(timespec="seconds"),
+        "hours": SPAN_HOURS,
+        "within_hours": within_hours,
+        "goal": GOAL,
+        "observations": len(ages),
+        "covered": covered,
+        "share": covered / len(ages) if ages else None,
+        "met": covered >= GOAL * len(ages) if ages else None,
+        "newest_age_hours": _hours(until - newest.observed) if newest else None,
+        "worst_age_hours": max(known, default=None),
+    }
+
+
+def _observed(root: DataRoot, until: datetime) -> list[str]:
+    """Groups with enough good subbands that started in the last 24 h."""
+    names = sorted(names_in(root.groups))
+    first = bisect_left(names, group_id(until - timedelta(hours=SPAN_HOURS)))
+    return [name for name in names[first : bisect_right(names, group_id(until))] if _usable(root, name)]
+
+
+def _usable(root: DataRoot, group: str) -> bool:
+    try:
+        state = files.read_json(root.manifest(group)).get("state")
+    except (OSError, ValueError):  # gone, or made anew at the next scan
+        return False
+    return state in ("complete", "incomplete")
+
+
+def _age_hours(registry: Registry, moment: datetime) -> float | None:
+    """Time (h) from a moment to the nearest good set on either side."""
+    sets = [one for one in (registry.last_good(moment), registry.first_good(moment)) if one]
+    return min((_hours(abs(one.observed - moment)) for one in sets), default=None)
+
+
+def _hours(difference: timedelta) -> float:
+    return round(difference.total_seconds() / 3600, 3)

@@ -1,0 +1,215 @@
+"""A calibration set as numbers: the gain by which each antenna and polarization spoiled the sky's visibilities.
+
+V_observed = g_i · conj(g_j) · V_true with i = ANTENNA1, j = ANTENNA2, and g the product of the set's three tables:
+
+    g(t, ν) = exp(2πi τ (ν − ν_ref)) · B(ν) · G(t)
+
+τ from delay.cal (CASA keeps it in ns and counts its phase from the frequency of the table's only channel, the middle
+of the band), B from bandpass.cal, G from gain.cal. The parts are kept apart because sets are interpolated in time
+part by part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from contimg.core.errors import ToolFailedError
+from contimg.visibilities import casa
+
+DELAY_TABLE = "delay.cal"
+BANDPASS_TABLE = "bandpass.cal"
+GAIN_TABLE = "gain.cal"
+TABLES = (DELAY_TABLE, BANDPASS_TABLE, GAIN_TABLE)
+
+_HALF_BIN = 0.51
+_WIDEST_GAP = 2.5
+"""Between good bandpass solutions, in units of their spacing: one lost to RFI is bridged, a lost subband is not."""
+
+
+@dataclass(frozen=True)
+class Gains:
+    """The three parts of the corrupting gain; A antennas (rows of the ANTENNA table), P polarizations (XX, YY).
+
+    Attributes
+    ----------
+    reference_hz
+        Frequency at which the delays' phase is zero.
+    delay_s, delay_good
+        Delays (s) and whether they were solved, shape (A, P).
+    bandpass_hz
+        Ascending frequencies of the bandpass solutions, shape (C,).
+    bandpass, bandpass_good
+        Complex bandpass and whether it was solved, shape (A, C, P).
+    times_mjd_s
+        Ascending times of the gain solutions (MJD, s, UTC), shape (N,).
+    gain, gain_good
+        Complex gains and whether they were solved, shape (N, A, P).
+    """
+
+    reference_hz: float
+    delay_s: np.ndarray
+    delay_good: np.ndarray
+    bandpass_hz: np.ndarray
+    bandpass: np.ndarray
+    bandpass_good: np.ndarray
+    times_mjd_s: np.ndarray
+    gain: np.ndarray
+    gain_good: np.ndarray
+
+    def evaluate(self, times_mjd_s: np.ndarray, frequencies_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Total corrupting gain.
+
+        The nearest gain solution in time; the bandpass interpolated in frequency, amplitude and phase apart.
+
+        Parameters
+        ----------
+        times_mjd_s
+            MJD (s, UTC), shape (T,).
+        frequencies_hz
+            Shape (F,).
+
+        Returns
+        -------
+        gains : ndarray of complex64, shape (T, A, F, P)
+            1 where not good.
+        good : ndarray of bool, shape (T, A, F, P)
+            Whether delay, bandpass and gain all have a solution there.
+        """
+        spectrum, spectrum_good = self.spectrum(np.asarray(frequencies_hz, float))
+        nearest = np.abs(np.subtract.outer(np.asarray(times_mjd_s, float), self.times_mjd_s)).argmin(axis=1)
+        gains = self.gain[nearest][:, :, None, :].astype(np.complex64) * spectrum
+        good = self.gain_good[nearest][:, :, None, :] & spectrum_good
+        gains[~good] = 1
+        return gains, good
+
+    def spectrum(self, frequencies_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Delay times bandpass at frequencies (Hz; shape (F,)): complex64 and good, each of shape (A, F, P)."""
+        antennas, solutions, polarizations = self.bandpass.shape
+        spacing = float(np.median(np.diff(self.bandpass_hz))) if solutions > 1 else np.inf
+        shape = (antennas, len(frequencies_hz), polarizations)
+        amplitude, phase, good = np.ones(shape), np.zeros(shape), np.zeros(shape, bool)
+        for a in range(antennas):
+            for p in range(polarizations):
+                solved = self.bandpass_good[a, :, p]
+                if not self.delay_good[a, p] or not solved.any():
+                    continue
+                at, values = self.bandpass_hz[solved], self.bandpass[a, solved, p]
+                edges = at[[0, -1]] + np.array([-0.5, 0.5]) * spacing
+                amplitude[a, :, p] = _interpolate(frequencies_hz, at, np.abs(values), edges)
+                phase[a, :, p] = _interpolate(frequencies_hz, at, np.unwrap(np.angle(values)), edges)
+                phase[a, :, p] += 2 * np.pi * self.delay_s[a, p] * (frequencies_hz - self.reference_hz)
+                good[a, :, p] = _reached(frequencies_hz, at, spacing)
+        return (amplitude * np.exp(1j * phase)).astype(np.complex64), good
+
+
+def _interpolate(frequencies_hz: np.ndarray, at: np.ndarray, values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Linear between solutions, and from the outer ones on to the edges of their bins."""
+    if len(at) > 1 and np.isfinite(edges).all():
+        slopes = np.array([values[1] - values[0], values[-1] - values[-2]]) / [at[1] - at[0], at[-1] - at[-2]]
+        outer = values[[0, -1]] + slopes * (edges - at[[0, -1]])
+        at, values = np.r_[edges[0], at, edges[1]], np.r_[outer[0], values, outer[1]]
+    return np.interp(frequencies_hz, at, values)
+
+
+def _reached(frequencies_hz: np.ndarray, at: np.ndarray, spacing: float) -> np.ndarray:
+    """Which frequencies are in a solution's bin, or between two solutions with no more than one lost between them."""
+    bounds = np.r_[-np.inf, at, np.inf]
+    right = np.searchsorted(at, frequencies_hz) + 1
+    below, above = frequencies_hz - bounds[right - 1], bounds[right] - frequencies_hz
+    return (np.minimum(below, above) <= _HALF_BIN * spacing) | (below + above <= _WIDEST_GAP * spacing)
+
+
+@dataclass(frozen=True)
+class Caltable:
+    """Content of a CASA caltable with one spectral window.
+
+    Attributes
+    ----------
+    times_mjd_s
+        Ascending solution times (MJD, s, UTC), shape (N,).
+    frequencies_hz
+        Shape (C,).
+    values
+        Complex (CPARAM) or float (FPARAM) parameters, shape (N, A, C, P).
+    good
+        Whether a solution was found, of the same shape.
+    snr
+        CASA's signal-to-noise ratios, of the same shape.
+    """
+
+    times_mjd_s: np.ndarray
+    frequencies_hz: np.ndarray
+    values: np.ndarray
+    good: np.ndarray
+    snr: np.ndarray
+
+
+def read_caltable(path: Path) -> Caltable:
+    """Read a caltable; antennas without a row are not good.
+
+    Raises
+    ------
+    ToolFailedError
+        If CASA cannot read it as a caltable.
+    """
+    table = casa.tools().table()
+    try:
+        table.open(str(path / "ANTENNA"))
+        antennas = table.nrows()
+        table.close()
+        table.open(str(path / "SPECTRAL_WINDOW"))
+        frequencies = table.getcol("CHAN_FREQ")[:, 0]
+        table.close()
+        table.open(str(path))
+        column = "FPARAM" if "FPARAM" in table.colnames() else "CPARAM"
+        values, flags, snr = (table.getcol(name).T for name in (column, "FLAG", "SNR"))
+        times, antenna = table.getcol("TIME"), table.getcol("ANTENNA1")
+    except RuntimeError as error:
+        raise ToolFailedError(
+            f"{path}: CASA cannot read it as a caltable ({str(error).splitlines()[0]}); the set cannot be used"
+        ) from error
+    finally:
+        table.close()
+    moments, slot = np.unique(times, return_inverse=True)
+    shape = (len(moments), antennas, *values.shape[1:])
+    table_values, good, ratios = np.ones(shape, values.dtype), np.zeros(shape, bool), np.zeros(shape)
+    table_values[slot, antenna], good[slot, antenna], ratios[slot, antenna] = values, ~flags, snr
+    return Caltable(moments, frequencies, table_values, good, ratios)
+
+
+def load(set_directory: Path) -> Gains:
+    """Read a set's three tables.
+
+    Raises
+    ------
+    ToolFailedError
+        If one of them is not there or cannot be read.
+    """
+    return combine(*(read_caltable(set_directory / name) for name in TABLES))
+
+
+def combine(delay: Caltable, bandpass: Caltable | None = None, gain: Caltable | None = None) -> Gains:
+    """Gains of a delay table alone or with others; a table that is not given is 1 and good."""
+    antennas, polarizations = delay.values.shape[1], delay.values.shape[3]
+    unit = Caltable(
+        times_mjd_s=delay.times_mjd_s[:1],
+        frequencies_hz=delay.frequencies_hz[:1],
+        values=np.ones((1, antennas, 1, polarizations), np.complex64),
+        good=np.ones((1, antennas, 1, polarizations), bool),
+        snr=np.zeros((1, antennas, 1, polarizations)),
+    )
+    bandpass, gain = bandpass or unit, gain or unit
+    return Gains(
+        reference_hz=float(delay.frequencies_hz[0]),
+        delay_s=delay.values[0, :, 0] * 1e-9,
+        delay_good=delay.good[0, :, 0],
+        bandpass_hz=bandpass.frequencies_hz,
+        bandpass=bandpass.values[0].astype(np.complex64),
+        bandpass_good=bandpass.good[0],
+        times_mjd_s=gain.times_mjd_s,
+        gain=gain.values[:, :, 0].astype(np.complex64),
+        gain_good=gain.good[:, :, 0],
+    )

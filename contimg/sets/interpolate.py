@@ -1,0 +1,330 @@
+"""Gains between two calibration sets, one observed before a target and one after it.
+
+Every antenna and polarization by itself, against one reference antenna that both sets have. Linear in time are the
+amplitude, the delay, and the unwrapped phase: not the complex gain, whose mean is too small and of the wrong phase
+when the phase has turned.
+
+How often a phase has turned between the sets cannot be seen from its two ends alone. But within its five minutes
+each set shows how fast the phase drifts, and the mean of the two rates, times the hours between, tells the whole
+turns as long as it errs by less than half of one. The number of turns is taken if the next best one is five standard
+deviations less likely; otherwise that antenna uses the set nearest to the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contimg.sets import gains as gain_sets
+from contimg.sets.gains import Gains
+from contimg.telescope import stations
+
+_DECISIVE = 25.0
+"""Difference in χ² by which the number of turns must be better than the next best: five standard deviations."""
+_LEAST_ERROR_RAD = np.radians(10.0)
+"""However well the rates are known, a drift is not taken to be steadier than this from one set to the next."""
+_CURVATURE = 0.25
+"""Share of the change of rate, times the hours between, by which their mean may be wrong."""
+_LEAST_SCATTER_RAD = np.radians(0.1)
+"""Scatter of a phase solution that is assumed at least."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """How each antenna's phase and amplitude run through a set; arrays of shape (A, P).
+
+    Attributes
+    ----------
+    time_mjd_s
+        Middle of the set (MJD, s, UTC); phase and amplitude hold there.
+    phase_rad, amplitude
+        Of the gain; meaningless where it was not solved.
+    rate
+        Of the phase (rad/s); 0 where it is not known.
+    rate_error
+        Its standard deviation (rad/s); infinite where it is not known.
+    """
+
+    time_mjd_s: float
+    phase_rad: np.ndarray
+    amplitude: np.ndarray
+    rate: np.ndarray
+    rate_error: np.ndarray
+
+
+@dataclass(frozen=True)
+class Bracketed:
+    """Two sets with a target between them; in place of one set's `Gains` where gains are evaluated."""
+
+    before: Gains
+    after: Gains
+
+    def evaluate(self, times_mjd_s: np.ndarray, frequencies_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Total corrupting gain and whether it is good, as `Gains.evaluate` gives them."""
+        times = np.asarray(times_mjd_s, float)
+        return self.at(times)[0].evaluate(times, frequencies_hz)
+
+    def at(self, times_mjd_s: np.ndarray) -> tuple[Gains, dict[str, Any]]:
+        """Interpolate.
+
+        Parameters
+        ----------
+        times_mjd_s
+            Of a target (MJD, s, UTC), shape (T,).
+
+        Returns
+        -------
+        gains : Gains
+            With a gain solution at each of these times; delay and bandpass are those of their middle.
+        report : dict
+            `reference_antenna` (None where the sets have no antenna in common; then the nearer one serves alone);
+            `interpolated`, how many antennas are; `one_side`, names of those that only one set has; `nearest`, names
+            of those whose turns could not be counted; `most_turns`, the largest number of turns of a phase between
+            the sets.
+        """
+        times = np.asarray(times_mjd_s, float)
+        reference = _reference(self.before, self.after)
+        if reference is None:
+            return self._alone(times)
+        before = _referenced(self.before, reference)
+        after = _aligned(_referenced(self.after, reference), before)
+        first, last = _course(before), _course(after)
+        usable = [_usable(one) for one in (before, after)]
+        turned, decided = turned_rad(first, last)
+        both = usable[0] & usable[1] & decided
+        middle = float(times.mean())
+        first_is_near = abs(middle - first.time_mjd_s) <= abs(last.time_mjd_s - middle)
+        # Of those that are not interpolated: the near set where it has them, else the other one.
+        near, far = (0, 1) if first_is_near else (1, 0)
+        chosen = np.where(usable[near], near, far)
+        one = _one_side(before, after, chosen, times)
+        mixed = _between(before, after, (first, last), turned, times)
+        report = {
+            "reference_antenna": stations.NAMES[reference],
+            "interpolated": int(both.any(axis=1).sum()),
+            "one_side": _names((usable[0] ^ usable[1]).any(axis=1)),
+            "nearest": _names((usable[0] & usable[1] & ~decided).any(axis=1)),
+            "most_turns": round(float(np.abs(turned[both]).max(initial=0.0)) / (2 * np.pi), 2),
+        }
+        return _merged(mixed, one, both), report
+
+    def _alone(self, times_mjd_s: np.ndarray) -> tuple[Gains, dict[str, Any]]:
+        near = min((self.before, self.after), key=lambda one: abs(one.times_mjd_s.mean() - times_mjd_s.mean()))
+        return near, {
+            "reference_antenna": None,
+            "interpolated": 0,
+            "one_side": _names(np.any(_usable(near), axis=1)),
+            "nearest": [],
+            "most_turns": 0.0,
+        }
+
+
+def load(selection: Mapping[str, Any], data_root: Path) -> Gains | Bracketed:
+    """Read the set, or the two sets, of a selection.
+
+    Parameters
+    ----------
+    selection
+        Content of `<group>.selection.json`.
+    data_root
+        What its paths are relative to.
+
+    Raises
+    ------
+    ToolFailedError
+        If a table is not there or cannot be read.
+    """
+    sets = [gain_sets.load((data_root / path).parent) for path in selection["sets"]]
+    return Bracketed(*sets) if len(sets) == 2 else sets[0]
+
+
+def report(gains: Gains | Bracketed, times_mjd_s: np.ndarray) -> dict[str, Any] | None:
+    """What the sidecar of a target says of interpolation (see `Bracketed.at`); None with a single set."""
+    return gains.at(times_mjd_s)[1] if isinstance(gains, Bracketed) else None
+
+
+def turned_rad(first: Course, last: Course) -> tuple[np.ndarray, np.ndarray]:
+    """How far each phase has turned from one set to the next, whole turns included.
+
+    Returns
+    -------
+    turned : ndarray, shape (A, P)
+        In rad.
+    decided : ndarray of bool, shape (A, P)
+        Whether the number of turns is beyond doubt.
+    """
+    apart_s = last.time_mjd_s - first.time_mjd_s
+    known = np.isfinite([first.rate_error, last.rate_error])
+    number = known.sum(axis=0)
+    rate = np.where(known, [first.rate, last.rate], 0).sum(axis=0) / np.maximum(number, 1)
+    variance = np.where(known, np.square([first.rate_error, last.rate_error]), 0).sum(axis=0)
+    bend = np.where(number == 2, _CURVATURE * np.abs(last.rate - first.rate), 0)
+    error = np.sqrt((variance / np.maximum(number, 1) ** 2 + bend**2) * apart_s**2 + _LEAST_ERROR_RAD**2)
+    expected = rate * apart_s
+    seen = last.phase_rad - first.phase_rad
+    turned = seen + 2 * np.pi * np.round((expected - seen) / (2 * np.pi))
+    # χ² of the next best number, one turn further off, less that of the best: ((2π − r)² − r²)/σ².
+    margin = 4 * np.pi * (np.pi - np.abs(turned - expected)) / error**2
+    return turned, (number > 0) & (margin > _DECISIVE)
+
+
+def _usable(one: Gains) -> np.ndarray:
+    """Which antennas and polarizations have a solution of every kind, shape (A, P)."""
+    return one.delay_good & one.bandpass_good.any(axis=1) & one.gain_good.any(axis=0)
+
+
+def _reference(before: Gains, after: Gains) -> int | None:
+    """Index of the antenna with the most solutions in the set that has fewer of them; None where none is in both."""
+    complete = [
+        np.where(one.delay_good, one.bandpass_good.mean(axis=1) * one.gain_good.mean(axis=0), 0).min(axis=1)
+        for one in (before, after)
+    ]
+    common = np.minimum(*complete)
+    return int(common.argmax()) if common.any() else None
+
+
+def _referenced(one: Gains, antenna: int) -> Gains:
+    """The same gains with the phases of one antenna zero; nothing is good where that one is not."""
+    bandpass, gain = _phasor(one.bandpass[antenna]), _phasor(one.gain[:, antenna])
+    return replace(
+        one,
+        delay_s=one.delay_s - one.delay_s[antenna],
+        delay_good=one.delay_good & one.delay_good[antenna],
+        bandpass=one.bandpass * bandpass.conj(),
+        bandpass_good=one.bandpass_good & one.bandpass_good[antenna],
+        gain=one.gain * gain[:, None].conj(),
+        gain_good=one.gain_good & one.gain_good[:, None, antenna],
+    )
+
+
+def _aligned(after: Gains, before: Gains) -> Gains:
+    """The same gains, divided into delay, bandpass and gain as those of the other set are.
+
+    The delays' phase is zero at the same frequency, the bandpass is at the same frequencies and its phase is the same
+    in the mean; what that changes goes to the gain.
+    """
+    gain = after.gain * np.exp(2j * np.pi * after.delay_s * (before.reference_hz - after.reference_hz))
+    if np.array_equal(after.bandpass_hz, before.bandpass_hz):
+        bandpass, good = after.bandpass, after.bandpass_good
+    else:
+        bandpass, good = replace(after, delay_s=np.zeros_like(after.delay_s)).spectrum(before.bandpass_hz)
+    product = np.where(good & before.bandpass_good, bandpass * before.bandpass.conj(), 0)
+    offset = _phasor(product.sum(axis=1))
+    return replace(
+        after,
+        reference_hz=before.reference_hz,
+        bandpass_hz=before.bandpass_hz,
+        bandpass=bandpass * offset[:, None].conj(),
+        bandpass_good=good,
+        gain=gain * offset,
+    )
+
+
+def _phasor(values: np.ndarray) -> np.ndarray:
+    """The phases alone, as complex numbers of modulus 1."""
+    return np.exp(1j * np.angle(values))
+
+
+def _course(one: Gains) -> Course:
+    """Fit a line to each antenna's phase over the set's gain solutions; its amplitude is their mean."""
+    middle = float(one.times_mjd_s.mean())
+    _, antennas, polarizations = one.gain.shape
+    shape = (antennas, polarizations)
+    phase, amplitude, rate, spread = np.zeros(shape), np.ones(shape), np.zeros(shape), np.full(shape, np.inf)
+    residuals = np.full(shape, np.nan)
+    for a, p in np.argwhere(one.gain_good.any(axis=0)):
+        good = one.gain_good[:, a, p]
+        times, values = one.times_mjd_s[good] - middle, one.gain[good, a, p]
+        unwrapped = np.unwrap(np.angle(values))
+        amplitude[a, p] = np.abs(values).mean()
+        off = times - times.mean()
+        if len(times) > 1:
+            rate[a, p] = off @ unwrapped / (off @ off)
+            spread[a, p] = 1 / np.sqrt(off @ off)
+        residual = unwrapped - unwrapped.mean() - rate[a, p] * off
+        if len(times) > 2:
+            residuals[a, p] = np.sqrt(residual @ residual / (len(times) - 2))
+        phase[a, p] = unwrapped.mean() - rate[a, p] * times.mean()
+    # A few solutions may happen to lie on a line: no antenna's scatter is taken to be less than the usual one.
+    usual = np.nanmedian(residuals) if np.isfinite(residuals).any() else 0.0
+    scatter = np.fmax(np.fmax(residuals, usual), _LEAST_SCATTER_RAD)
+    return Course(middle, phase, amplitude, rate, scatter * spread)
+
+
+def _between(
+    before: Gains, after: Gains, courses: tuple[Course, Course], turned: np.ndarray, times_mjd_s: np.ndarray
+) -> Gains:
+    """Gains at times between two sets."""
+    first, last = courses
+    weight = (times_mjd_s - first.time_mjd_s) / (last.time_mjd_s - first.time_mjd_s)
+    w, middle = weight[:, None, None], weight.mean()
+    amplitude = (1 - w) * first.amplitude + w * last.amplitude
+    gain = amplitude * np.exp(1j * (first.phase_rad + w * turned))
+    good = [one.bandpass_good for one in (before, after)]
+    bend = np.where(good[0] & good[1], np.angle(after.bandpass * before.bandpass.conj()), 0)
+    level = (1 - middle) * np.abs(before.bandpass) + middle * np.abs(after.bandpass)
+    bandpass = level * np.exp(1j * (np.angle(before.bandpass) + middle * bend))
+    return Gains(
+        reference_hz=before.reference_hz,
+        delay_s=(1 - middle) * before.delay_s + middle * after.delay_s,
+        delay_good=before.delay_good & after.delay_good,
+        bandpass_hz=before.bandpass_hz,
+        # A channel that only one set has is that set's.
+        bandpass=np.where(good[0] & good[1], bandpass, np.where(good[0], before.bandpass, after.bandpass)),
+        bandpass_good=good[0] | good[1],
+        times_mjd_s=times_mjd_s,
+        gain=gain.astype(np.complex64),
+        gain_good=np.ones(gain.shape, bool),
+    )
+
+
+def _one_side(before: Gains, after: Gains, chosen: np.ndarray, times_mjd_s: np.ndarray) -> Gains:
+    """Gains at times from one set for each antenna and polarization: 0 the one before, 1 the one after."""
+    sides = [before, after]
+    at_times = [_nearest_gain(one, times_mjd_s) for one in sides]
+
+    def pick(arrays: list[np.ndarray], which: np.ndarray) -> np.ndarray:
+        return np.where(which == 0, arrays[0], arrays[1])
+
+    return Gains(
+        reference_hz=before.reference_hz,
+        delay_s=pick([one.delay_s for one in sides], chosen),
+        delay_good=pick([one.delay_good for one in sides], chosen),
+        bandpass_hz=before.bandpass_hz,
+        bandpass=pick([one.bandpass for one in sides], chosen[:, None]),
+        bandpass_good=pick([one.bandpass_good for one in sides], chosen[:, None]),
+        times_mjd_s=times_mjd_s,
+        gain=pick([gain for gain, _ in at_times], chosen),
+        gain_good=pick([good for _, good in at_times], chosen),
+    )
+
+
+def _nearest_gain(one: Gains, times_mjd_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each time and antenna the gain solution nearest in time that is good; shapes (T, A, P)."""
+    distance = np.abs(np.subtract.outer(times_mjd_s, one.times_mjd_s))
+    distance = np.where(one.gain_good, distance[:, :, None, None], np.inf)
+    nearest = distance.argmin(axis=1)
+    gain = np.take_along_axis(one.gain, nearest, axis=0)
+    return gain, np.isfinite(distance.min(axis=1))
+
+
+def _merged(mixed: Gains, one: Gains, both: np.ndarray) -> Gains:
+    """Interpolated gains where `both`, shape (A, P), else those of one side."""
+    channels = both[:, None]
+    return replace(
+        mixed,
+        delay_s=np.where(both, mixed.delay_s, one.delay_s),
+        delay_good=np.where(both, mixed.delay_good, one.delay_good),
+        bandpass=np.where(channels, mixed.bandpass, one.bandpass).astype(np.complex64),
+        bandpass_good=np.where(channels, mixed.bandpass_good, one.bandpass_good),
+        gain=np.where(both, mixed.gain, one.gain).astype(np.complex64),
+        gain_good=np.where(both, mixed.gain_good, one.gain_good),
+    )
+
+
+def _names(which: np.ndarray) -> list[str]:
+    return [stations.NAMES[a] for a in np.flatnonzero(which)]

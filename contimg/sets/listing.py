@@ -1,0 +1,123 @@
+"""The registry of calibration sets for people: what is there, what serves at a time, and whether it can be read.
+
+The registry is the `set.json` files, so a set that was restored to its place is registered again by that alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from contimg.core import files
+from contimg.core.config import Settings
+from contimg.core.errors import ContimgError
+from contimg.core.paths import DataRoot
+from contimg.sets.policy import choose
+from contimg.sets.registry import CalibrationSet, Registry
+from contimg.visibilities import subprocess_call
+
+_MEASURED = {
+    "snr_median": "SNR {:.0f}",
+    "phase_scatter_deg": "scatter {:.1f}°",
+    "flagged_solutions": "{:.0%} flagged",
+}
+_SAME = 0.02
+"""Delays (ns) and median amplitudes (relative) nearer than this are those of `set.json`; others differ by more."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A set as seen from a moment."""
+
+    set: CalibrationSet
+    age_hours: float
+    """From the set's observation to the moment; negative if it was observed later."""
+    state: str
+    """serves, active, failed, or empty for a good set that is not active."""
+    quality: str
+    """What was measured of it, and why it failed."""
+
+
+def listed(root: DataRoot, settings: Settings, moment: datetime, days: float | None) -> tuple[list[Line], str]:
+    """Sets observed within some days of a moment (None: all), in order of time, and what a target then would get."""
+    registry = Registry(root, settings)
+    found = registry.near(moment, timedelta(days=days if days is not None else 36500))
+    choice, _ = choose(moment, registry.for_target(moment), settings)
+    serving = {one.path for one in choice.sets} if choice else set()
+
+    def state(one: CalibrationSet) -> str:
+        if not one.passed:
+            return "failed"
+        return "serves" if one.path in serving else "active" if one.active(moment) else ""
+
+    lines = [
+        Line(one, (moment - one.observed) / timedelta(hours=1), state(one), _quality(root, one)) for one in found
+    ]
+    if choice is None:
+        return lines, "nothing: it would wait for a calibrator"
+    names = " and ".join(one.group for one in choice.sets)
+    return lines, f"{choice.standing.verdict} from {names}, {choice.standing.age_hours:.1f} h away"
+
+
+def _quality(root: DataRoot, one: CalibrationSet) -> str:
+    try:
+        measured = files.read_json(root.root / one.path)["quality"]
+        said = [form.format(measured[key]) for key, form in _MEASURED.items() if key in measured]
+    except (OSError, ValueError, KeyError, TypeError):
+        said = []
+    return "; ".join([", ".join(said), *([] if one.passed else [one.failures])]).removeprefix("; ")
+
+
+def check(root: DataRoot) -> dict[str, list[str]]:
+    """Open every table of every set and hold it against its `set.json`; what is wrong, by the set's group.
+
+    Folders with tables but without a `set.json` are sets that were not finished, and are named too.
+    """
+    folders = {path.parent.parent if path.name == "table.dat" else path.parent for path in _traces(root)}
+    return subprocess_call.call(1, _faults, sorted(folders))
+
+
+def _traces(root: DataRoot) -> Iterable[Path]:
+    yield from root.root.glob("calibration/*/*/set.json")
+    yield from root.root.glob("calibration/*/*/*.cal/table.dat")
+
+
+def _faults(folders: list[Path]) -> dict[str, list[str]]:
+    return {folder.name: list(_faults_of(folder)) for folder in folders}
+
+
+def _faults_of(folder: Path) -> Iterable[str]:
+    """What is wrong with a set. Uses casatools."""
+    from contimg.sets.gains import load  # noqa: PLC0415 — in a process of its own
+
+    try:
+        content = files.read_json(folder / "set.json")
+        named = {one["name"]: one for one in content.get("antennas", ())}
+        tables = [folder / name for name in content["tables"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield f"set.json cannot be read ({error})"
+        return
+    missing = [table.name for table in tables if not (table / "table.dat").is_file()]
+    if missing:
+        yield f"{', '.join(missing)} missing"
+        return
+    try:
+        gains = load(folder)
+        values, good = gains.evaluate(gains.times_mjd_s, gains.bandpass_hz)
+    except (ContimgError, RuntimeError, ValueError) as error:
+        yield str(error)
+        return
+    for name, said in named.items():
+        a = int(name) - 1  # antennas are named by their number, from 1
+        delay_ns = gains.delay_s[a] * 1e9
+        if not np.allclose(delay_ns, said["delay_ns"], rtol=0, atol=_SAME):
+            yield f"antenna {name}: delays of {delay_ns.round(3).tolist()} ns, set.json has {said['delay_ns']}"
+        for p, amplitude in enumerate(said["amplitude"]):
+            solved = np.abs(values[:, a, :, p][good[:, a, :, p]])
+            median = float(np.median(solved)) if solved.size else None
+            if (median is None) != (amplitude is None) or (median and abs(median / amplitude - 1) > _SAME):
+                yield f"antenna {name}: amplitude {median}, set.json has {amplitude}"

@@ -1,0 +1,197 @@
+"""The chain of calibration (requirement C1): which sets serve a target, what that is worth, and what is worth more.
+
+1. fresh: an active set, one in whose validity window the target is. With active sets on both sides of it in time,
+   the one before and the one after, to be interpolated.
+2. nearest: the nearest set within `calibration.nearest_within_hours`.
+3. stale: the nearest good set there is, within `calibration.stale_within_hours` if that is set.
+
+A set that failed its quality gate is never used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from contimg.core.config import Settings
+from contimg.sets.registry import CalibrationSet
+from contimg.telescope import dsa110
+
+_OVERLAP_HOURS = dsa110.INTEGRATIONS * dsa110.INTEGRATION_S / 3600 / 2
+"""A set nearer in time than this is from the target's own group (or half of it): nothing is between."""
+_WORTHWHILE_RATIO = 0.5
+"""With no better a verdict, an image is made again when the expected error falls to this share."""
+
+
+class Verdict(StrEnum):
+    """How an image got its calibration, from the worst to the best."""
+
+    STALE = "stale"
+    NEAREST = "nearest"
+    FRESH = "fresh"
+
+
+_RANKS = {verdict: rank for rank, verdict in enumerate(Verdict)}
+_BRACKETED = len(_RANKS)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a calibration is worth, to be held against another."""
+
+    verdict: Verdict
+    offsets_hours: tuple[float, ...]
+    """When its sets were observed, relative to the target (h): one, or one before and one after."""
+
+    @classmethod
+    def of_selection(cls, content: Mapping[str, Any]) -> Standing:
+        """Standing of the calibration that a selection file names."""
+        return cls(Verdict(content["verdict"]), tuple(content["offsets_hours"]))
+
+    @property
+    def interpolated(self) -> bool:
+        """Whether there is a set on both sides."""
+        return len(self.offsets_hours) == 2
+
+    @property
+    def age_hours(self) -> float:
+        """Time (h) from the target to the nearest of its sets."""
+        return min(abs(offset) for offset in self.offsets_hours)
+
+    @property
+    def rank(self) -> int:
+        """0 stale, 1 nearest, 2 fresh, 3 fresh on both sides."""
+        return _BRACKETED if self.interpolated else _RANKS[self.verdict]
+
+    @property
+    def effective_age_hours(self) -> float:
+        """Age (h) of the single set that would be as good.
+
+        The error of gains that wander at random grows with the square root of time; between two known values a and b
+        away (a Brownian bridge) its variance is that of the single age ab/(a + b).
+        """
+        if not self.interpolated:
+            return self.age_hours
+        before, after = (abs(offset) for offset in self.offsets_hours)
+        return before * after / (before + after)
+
+    def worth_remaking(self, old: Standing, min_hours: float) -> bool:
+        """Whether an image made with `old` is to be made again with this.
+
+        It is if the verdict is better, or no worse (and not stale) with half the effective age or less; and only if
+        that age falls by `min_hours`. So a set of the target's own time is worth more than one on either side of it.
+        The age falls with each remake, by a fixed amount at least, and never rises again: it settles.
+        """
+        gain = old.effective_age_hours - self.effective_age_hours
+        better = self.rank > old.rank
+        halved = (
+            _RANKS[self.verdict] >= _RANKS[old.verdict] > _RANKS[Verdict.STALE]
+            and self.effective_age_hours <= _WORTHWHILE_RATIO * old.effective_age_hours
+        )
+        return gain >= min_hours and (better or halved)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The sets that calibrate a target."""
+
+    standing: Standing
+    sets: tuple[CalibrationSet, ...]
+    """In order of time: one, or the one before and the one after."""
+
+    @property
+    def nearest(self) -> CalibrationSet:
+        """The set nearest in time; of two equally far the later one."""
+        offsets = self.standing.offsets_hours
+        return self.sets[min(range(len(offsets)), key=lambda i: (abs(offsets[i]), -i))]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A set that stood before the chosen ones, and why it was not taken."""
+
+    set: CalibrationSet
+    offset_hours: float
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain content for a JSON file."""
+        return {"set": self.set.path, "offset_hours": self.offset_hours, "reason": self.reason}
+
+
+def offset_hours(one: CalibrationSet, moment: datetime) -> float:
+    """Time (h) from a moment to a set's observation, negative before."""
+    return round((one.observed - moment).total_seconds() / 3600, 4)
+
+
+def choose(
+    moment: datetime, sets: Iterable[CalibrationSet], settings: Settings
+) -> tuple[Choice | None, list[Refusal]]:
+    """Choose the sets that calibrate a target.
+
+    Parameters
+    ----------
+    moment
+        Middle of the target's integrations.
+    sets
+        To choose from, in any order.
+
+    Returns
+    -------
+    choice : Choice or None
+    refused : list of Refusal
+        Sets that would have stood before the chosen ones, or beside the only one, or all when there is none.
+    """
+    # Active sets first, each kind by distance in time; of two equally far the later one, then by name.
+    ranked = sorted(
+        sets,
+        key=lambda one: (not one.active(moment), abs(one.observed - moment), moment > one.observed, one.path),
+    )
+    refused = []
+    for number, one in enumerate(ranked):
+        offset = offset_hours(one, moment)
+        verdict, reason = _verdict(one, offset, moment, settings)
+        if verdict is None:
+            refused.append(Refusal(one, offset, reason))
+            continue
+        chosen = [one]
+        if verdict is Verdict.FRESH and abs(offset) > _OVERLAP_HOURS:
+            other, failed = _other_side(one, ranked[number + 1 :], moment)
+            chosen += other
+            refused += failed
+        chosen.sort(key=lambda one: one.observed)
+        offsets = tuple(offset_hours(one, moment) for one in chosen)
+        return Choice(Standing(verdict, offsets), tuple(chosen)), refused
+    return None, refused
+
+
+def _verdict(one: CalibrationSet, offset: float, moment: datetime, settings: Settings) -> tuple[Verdict | None, str]:
+    """The verdict with which a set serves; None, with the reason, if it does not."""
+    limits = settings.calibration
+    if not one.passed:
+        return None, one.failures
+    if one.active(moment):
+        return Verdict.FRESH, ""
+    if not limits.auto_fallback:
+        return None, "not active, and calibration.auto_fallback is off"
+    if abs(offset) <= limits.nearest_within_hours:
+        return Verdict.NEAREST, ""
+    if limits.stale_within_hours is None or abs(offset) <= limits.stale_within_hours:
+        return Verdict.STALE, ""
+    return None, f"not active, and observed more than {limits.stale_within_hours:g} h away"
+
+
+def _other_side(
+    nearest: CalibrationSet, others: list[CalibrationSet], moment: datetime
+) -> tuple[list[CalibrationSet], list[Refusal]]:
+    """The nearest good active set on the other side of the target in time, if any, and the bad ones before it."""
+    failed: list[Refusal] = []
+    for one in others:
+        if one.active(moment) and (one.observed > moment) != (nearest.observed > moment):
+            if one.passed:
+                return [one], failed
+            failed.append(Refusal(one, offset_hours(one, moment), one.failures))
+    return [], failed

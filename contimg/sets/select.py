@@ -1,0 +1,116 @@
+"""Which calibration sets serve a target, as a file: `<group>.selection.json`.
+
+Equal inputs give equal content, so that an image is only made again when its calibration changed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from contimg.core.config import Settings
+from contimg.core.errors import MissingCalibrationError
+from contimg.core.paths import DataRoot, group_of, jd_to_datetime
+from contimg.ingest.pointing_track import Drift
+from contimg.sets.policy import Choice, Refusal, Verdict, choose
+from contimg.sets.registry import CalibrationSet, Registry
+
+_LOG = logging.getLogger(__name__)
+
+_SAME_DECLINATION_DEG = 0.5
+"""Declinations nearer to each other than this are one pointing."""
+_LISTED = 6
+"""How many refused sets an error names."""
+
+
+def select(manifest: Path, sets: Iterable[Path], settings: Settings) -> dict[str, Any]:
+    """Choose the sets that calibrate a group.
+
+    The registry is asked only for failed sets in reach, to say why they were not taken.
+
+    Parameters
+    ----------
+    manifest
+        The target's manifest.
+    sets
+        The `set.json` files to choose from, in any order.
+
+    Returns
+    -------
+    dict
+        Content of `<group>.selection.json`: `group`; `verdict` ("fresh" for an active set, "nearest" for one within
+        `calibration.nearest_within_hours`, "stale" for another); `interpolated`, whether it is between two sets;
+        `age_hours`, to the nearest set; `set` (path of that one's `set.json` relative to the data root); `sets` and
+        `offsets_hours` (all that are used, in order of time, and their times relative to the target); `calibrator`;
+        `considered` (the sets that stood before it and why they were refused); `warning` and `note` (text or None).
+
+    Raises
+    ------
+    MissingCalibrationError
+        If no set can be used; names the group and each set's reason.
+    """
+    group = group_of(manifest)
+    drift = Drift.of_group(manifest)
+    middle = jd_to_datetime(drift.middle_jd)
+    registry = Registry(DataRoot(settings.data_root), settings)
+    failed = {one.path: one for one in registry.for_target(middle) if not one.passed}
+    given = {one.path: one for one in (CalibrationSet.read(path, settings) for path in sorted(set(sets)))}
+    choice, refused = choose(middle, {**failed, **given}.values(), settings)
+    if choice is None:
+        raise MissingCalibrationError(_nothing(group, middle, refused))
+    return {
+        "group": group,
+        "verdict": choice.standing.verdict,
+        "interpolated": choice.standing.interpolated,
+        "age_hours": choice.standing.age_hours,
+        "set": choice.nearest.path,
+        "sets": [one.path for one in choice.sets],
+        "offsets_hours": list(choice.standing.offsets_hours),
+        "calibrator": choice.nearest.calibrator,
+        "considered": [refusal.to_json() for refusal in refused],
+        "warning": _warning(group, choice),
+        "note": _note(drift, choice.sets),
+    }
+
+
+def _warning(group: str, choice: Choice) -> str | None:
+    """What is said, and logged, of a set that is not active; a stale one is an error."""
+    verdict = choice.standing.verdict
+    if verdict is Verdict.FRESH:
+        return None
+    side = "before" if choice.standing.offsets_hours[0] < 0 else "after"
+    which = "the nearest" if verdict is Verdict.NEAREST else "stale: the last known good"
+    warning = (
+        f"no active set; {which}, {choice.nearest.group} on {choice.nearest.calibrator}, was observed "
+        f"{choice.standing.age_hours:.1f} h {side}"
+    )
+    _LOG.log(logging.WARNING if verdict is Verdict.NEAREST else logging.ERROR, "%s: %s", group, warning)
+    return warning
+
+
+def _note(drift: Drift, sets: Sequence[CalibrationSet]) -> str | None:
+    elsewhere = [
+        one.declination_deg
+        for one in sets
+        if one.declination_deg is not None
+        and abs(one.declination_deg - drift.declination_deg) > _SAME_DECLINATION_DEG
+    ]
+    if not elsewhere:
+        return None
+    return (
+        f"observed at declination {', '.join(f'{declination:+.2f}°' for declination in elsewhere)}, the target at "
+        f"{drift.declination_deg:+.2f}°; gains are per antenna, so it serves"
+    )
+
+
+def _nothing(group: str, middle: datetime, refused: Sequence[Refusal]) -> str:
+    """Say in one line what was considered and why nothing of it serves."""
+    start = f"{group}: no calibration set can be used for {middle:%Y-%m-%d %H:%M:%S} UTC"
+    if not refused:
+        return f"{start}: there is none; the group waits for a calibrator"
+    listed = [f"{one.set.path} ({one.offset_hours:+.1f} h, {one.reason})" for one in refused[:_LISTED]]
+    more = f" and {len(refused) - _LISTED} more" if len(refused) > _LISTED else ""
+    return f"{start}: considered {', '.join(listed)}{more}; the group waits for a calibrator"

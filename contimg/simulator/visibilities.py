@@ -1,0 +1,106 @@
+"""What the correlator would measure: a drifting sky of point sources, fringe-stopped on the meridian.
+
+All in pyuvdata's convention, in which the files are: uvw = position(antenna 2) − position(antenna 1) and
+V = Σ S·exp(+2πi(ul + vm + w(n−1))/λ), with u, v, w towards the meridian at the pointing declination and l, m, n on
+the same axes, all in the apparent frame of the moment. The exponent is a difference of two antennas' terms, so a
+source's fringe is a product of one factor an antenna. Loss of coherence inside an integration or a channel is left
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.constants import c as speed_of_light
+
+from contimg.catalogues.source import Source
+from contimg.telescope import stations
+from contimg.telescope.beam import power_beam
+from contimg.telescope.meridian import icrs_to_apparent, meridian_uvw, sidereal_time
+
+
+def meridian_offsets(sources: Sequence[Source], times_jd: np.ndarray, declination_rad: float) -> np.ndarray:
+    """Place of each source against the meridian point: l, m and n − 1.
+
+    Apparent places (precession, nutation, aberration, light bending, polar motion, UT1), without refraction.
+
+    Parameters
+    ----------
+    sources
+        S of them.
+    times_jd
+        UTC Julian dates, shape (T,).
+    declination_rad
+        Apparent declination of the pointing (rad).
+
+    Returns
+    -------
+    ndarray, shape (T, S, 3)
+        Direction cosines towards east, north and, minus one, the meridian point.
+    """
+    directions = np.radians([(source.ra_deg, source.dec_deg) for source in sources]).reshape(-1, 2)
+    ra, dec = icrs_to_apparent(times_jd, directions[:, :1], directions[:, 1:])
+    hour_angle, dec = (sidereal_time(times_jd) - ra).T, dec.T
+    sin0, cos0 = np.sin(declination_rad), np.cos(declination_rad)
+    east = -np.cos(dec) * np.sin(hour_angle)
+    north = np.sin(dec) * cos0 - np.cos(dec) * sin0 * np.cos(hour_angle)
+    towards = np.sin(dec) * sin0 + np.cos(dec) * cos0 * np.cos(hour_angle)
+    return np.stack([east, north, towards - 1], axis=-1)
+
+
+@dataclass(frozen=True)
+class DriftingSky:
+    """Where every source stands at every integration of a group.
+
+    Attributes
+    ----------
+    sources
+        The sky, S sources.
+    delay_s
+        Geometric delay of each antenna and source against the meridian point (s), shape (T, A, S).
+    separation_rad
+        Angle of each source from the meridian point, the beam's centre; shape (T, S).
+    """
+
+    sources: tuple[Source, ...]
+    delay_s: np.ndarray
+    separation_rad: np.ndarray
+
+    @classmethod
+    def over(
+        cls, sources: Sequence[Source], antennas: Sequence[int], times_jd: np.ndarray, declination_rad: float
+    ) -> DriftingSky:
+        """Follow `sources` for `antennas` (zero-based numbers) over `times_jd` (UTC), pointed at a declination."""
+        offsets = meridian_offsets(sources, times_jd, declination_rad)
+        uvw_m = meridian_uvw(stations.positions(), declination_rad)[list(antennas)]
+        return cls(
+            tuple(sources),
+            np.einsum("ax,tsx->tas", uvw_m, offsets) / speed_of_light,
+            2 * np.arcsin(np.linalg.norm(offsets, axis=-1) / 2),
+        )
+
+    def correlate(self, frequencies_hz: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the visibilities (Jy) of all pairs of antennas, integration by integration.
+
+        Parameters
+        ----------
+        frequencies_hz
+            Shape (F,).
+
+        Yields
+        ------
+        ndarray of complex64, shape (F, A, A)
+            [f, i, j] is antenna i with antenna j, antenna 1 with antenna 2; it is Hermitian, the autos included.
+        """
+        spectra = np.array([source.flux(frequencies_hz) for source in self.sources]).reshape(-1, frequencies_hz.size)
+        for delay, separation in zip(self.delay_s, self.separation_rad, strict=True):
+            apparent = spectra.T * power_beam(separation, frequencies_hz[:, np.newaxis])
+            turns = frequencies_hz[:, np.newaxis, np.newaxis] * delay
+            angle = (2 * np.pi * (turns - np.rint(turns))).astype(np.float32)
+            fringe = np.empty(angle.shape, np.complex64)
+            fringe.real = np.cos(angle)
+            fringe.imag = np.sin(angle)
+            weighted = fringe * apparent[:, np.newaxis].astype(np.float32)
+            yield weighted.conj() @ fringe.swapaxes(1, 2)

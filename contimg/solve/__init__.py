@@ -1,0 +1,4 @@
+"""A calibrator group → its set of caltables.
+
+In: a Measurement Set and its calibrator. Out: delays, bandpass, gains, a picture, the set's quality.
+"""

@@ -1,0 +1,173 @@
+"""The sky that a calibrator group is solved on: the calibrator and the other bright sources of its field."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from contimg.catalogues import sky_catalogue
+from contimg.catalogues.calibrator import CATALOGUE_FREQUENCY_HZ, FluxModel
+from contimg.core.config import Settings
+from contimg.image.source_subtraction import BrightSource
+from contimg.sets.gains import Gains
+from contimg.telescope import beam
+from contimg.visibilities.model import Sky
+from contimg.visibilities.visibility_cube import Geometry
+
+_LOG = logging.getLogger(__name__)
+
+_MAX_SOURCES = 300
+"""Most sources beside the calibrator in a model; the brightest through the beam are taken."""
+_FAINTEST = 0.001
+"""Least apparent flux of a source in the model, as a fraction of the calibrator's: less does not bias a gain."""
+_FAINTER_A_ROUND = 3.0
+"""Errors of the gains leave ghosts of the calibrator in the image of its field, and a ghost in the model stays in the
+gains. Each round's ghosts are fainter than the last one's, so each round's model goes deeper by this factor."""
+_LEAST_RESPONSE = 0.003
+"""Of the beam, below which its pattern is not known well enough to correct for."""
+_SAMPLES = 9
+"""Integrations and channels over which the apparent flux is averaged; it is smooth in both."""
+_SAME_SOURCE_RAD = np.radians(20 / 3600)
+"""What is nearer than this to the calibrator is the calibrator: about the array's finest resolution."""
+_LOST_RAD = np.radians(60 / 3600)
+"""What is fitted further than this from the calibrator's place is not the calibrator."""
+_CORE_RADIUS_M = 500.0
+"""From the middle antenna: both arms lie within, the outriggers do not."""
+_CORE_ANTENNAS = 48
+"""With all antennas a full-size group takes 2.3 times as much processor time, and the gains get no better."""
+_CATALOGUE_RADIUS_RAD = np.radians(6.0)
+"""From the phase centre; beyond is nothing but far sidelobes of the beam."""
+
+
+def calibrator_sky(found: Mapping[str, Any], frequencies_hz: np.ndarray) -> Sky:
+    """The calibrator of a `calibrator.json`, with its flux at each channel."""
+    return _sky([found["calibrator"]], frequencies_hz)
+
+
+def start(alone: Sky, found: Mapping[str, Any], geometry: Geometry, settings: Settings) -> tuple[Sky, int]:
+    """The sky to begin with, and how many times it is to be made anew from the field's image.
+
+    With a sky catalogue it is complete. Without one it is the calibrator with the other point sources that the
+    calibrator catalogue has in the same beam.
+
+    Parameters
+    ----------
+    alone
+        The calibrator.
+    found
+        Content of `calibrator.json`.
+    geometry
+        Of the measurement.
+    settings
+        All settings.
+
+    Raises
+    ------
+    CatalogueError
+        If the sky catalogue cannot be read.
+    """
+    if settings.sky_catalogue.path is None:
+        companions = [one for one in found.get("companions", ()) if one["compact"]]
+        field = _sky(companions, geometry.frequencies_hz)
+        return join(alone, field, geometry), settings.calibration.field_iterations
+    listed = sky_catalogue.read(settings.sky_catalogue.path, settings.sky_catalogue.min_flux_jy)
+    ra, dec = np.radians(listed.ra_deg), np.radians(listed.dec_deg)
+    centre = np.array(geometry.phase_centre_rad)
+    near = beam.separation(centre[:1], centre[1:], ra, dec) < _CATALOGUE_RADIUS_RAD
+    field = power_law(ra[near], dec[near], listed.flux_jy[near], listed.spectral_index[near], geometry)
+    return join(alone, field, geometry), 0
+
+
+def from_bright(listed: Sequence[BrightSource], alone: Sky, geometry: Geometry, rounds_left: int) -> Sky:
+    """The calibrator and the sources that were fitted in its field, in units of its known flux.
+
+    An error of the gains' scale is in the calibrator as in the others, and so cancels.
+
+    Parameters
+    ----------
+    listed
+        The fitted sources.
+    alone
+        The calibrator.
+    geometry
+        Of the measurement.
+    rounds_left
+        How often the model will be made anew after this.
+    """
+    ra, dec, apparent, index = (
+        np.array([(one.ra_rad, one.dec_rad, one.apparent_jy, one.spectral_index) for one in listed]).reshape(-1, 4).T
+    )
+    distance = beam.separation(alone.ra_rad[0], alone.dec_rad[0], ra, dec)
+    if not len(distance) or distance.min() > _LOST_RAD:
+        _LOG.warning("the calibrator is not in the image of its field; the field's sources are left out")
+        return alone
+    others = np.arange(len(distance)) != distance.argmin()
+    scale = apparent_jy(alone, geometry)[0] / apparent[~others][0]
+    ra, dec, apparent, index = ra[others], dec[others], apparent[others], index[others]
+    unit = power_law(ra, dec, np.ones(len(ra)), index, geometry)
+    response = apparent_jy(unit, geometry)
+    seen = response > _LEAST_RESPONSE
+    flux = apparent[seen] * scale / response[seen]
+    field = Sky(unit.ra_rad[seen], unit.dec_rad[seen], unit.flux_jy[seen] * flux[:, None])
+    return join(alone, field, geometry, _FAINTEST * _FAINTER_A_ROUND**rounds_left)
+
+
+def _sky(entries: Sequence[Mapping[str, Any]], frequencies_hz: np.ndarray) -> Sky:
+    flux = [FluxModel.from_json(entry["flux_model"]).flux(frequencies_hz) for entry in entries]
+    return Sky(
+        np.radians([entry["ra_deg"] for entry in entries]),
+        np.radians([entry["dec_deg"] for entry in entries]),
+        np.array(flux).reshape(len(entries), len(frequencies_hz)),
+    )
+
+
+def of_the_core(gains: Gains, geometry: Geometry) -> Gains:
+    """The same gains for some antennas of the array's core, and none for the others.
+
+    Other sources bias gains through the short baselines: on long ones their fringes average out over the band and a
+    solution's time. So the field is measured with a part of the core; the time that takes goes as the number of
+    antennas squared, and noise is no concern.
+    """
+    solved = np.flatnonzero((gains.delay_good & gains.gain_good.any(axis=0)).any(axis=1))
+    middle = np.median(geometry.positions_m[solved], axis=0)
+    core = solved[np.linalg.norm(geometry.positions_m[solved] - middle, axis=1) < _CORE_RADIUS_M]
+    chosen = np.zeros(geometry.antennas, bool)
+    chosen[core[np.linspace(0, len(core) - 1, min(_CORE_ANTENNAS, len(core))).round().astype(int)]] = True
+    return replace(gains, gain_good=gains.gain_good & chosen[None, :, None])
+
+
+def power_law(
+    ra_rad: np.ndarray, dec_rad: np.ndarray, flux_jy: np.ndarray, index: np.ndarray | float, geometry: Geometry
+) -> Sky:
+    """Sources with a flux (Jy) at 1.4 GHz and S ∝ ν^index; arrays of shape (S,)."""
+    ratio = geometry.frequencies_hz / CATALOGUE_FREQUENCY_HZ
+    return Sky(ra_rad, dec_rad, flux_jy[:, None] * ratio ** np.broadcast_to(index, flux_jy.shape)[:, None])
+
+
+def join(calibrator: Sky, field: Sky, geometry: Geometry, faintest: float = _FAINTEST) -> Sky:
+    """The calibrator, first, and the field's sources that matter beside it, brightest first.
+
+    Left out are what lies on the calibrator (the catalogue and the image have it, too) and sources too faint through
+    the beam to bias a gain.
+    """
+    apparent = apparent_jy(field, geometry)
+    least_jy = faintest * apparent_jy(calibrator, geometry)[0]
+    distance = beam.separation(calibrator.ra_rad[0], calibrator.dec_rad[0], field.ra_rad, field.dec_rad)
+    matters = np.flatnonzero((apparent > least_jy) & (distance > _SAME_SOURCE_RAD))
+    brightest = matters[np.argsort(-apparent[matters])][:_MAX_SOURCES]
+    return calibrator.with_sources(Sky(field.ra_rad[brightest], field.dec_rad[brightest], field.flux_jy[brightest]))
+
+
+def apparent_jy(sky: Sky, geometry: Geometry) -> np.ndarray:
+    """Flux through the beam (Jy), mean over the band and the integrations, shape (S,)."""
+    some = np.linspace(0, len(geometry.frequencies_hz) - 1, _SAMPLES).round().astype(int)
+    times = np.linspace(0, len(geometry.pointings_rad) - 1, _SAMPLES).round().astype(int)
+    thinned = Sky(sky.ra_rad, sky.dec_rad, sky.flux_jy[:, some])
+    seen = [
+        thinned.apparent_jy((ra, dec), geometry.frequencies_hz[some]) for ra, dec in geometry.pointings_rad[times]
+    ]
+    return np.mean(seen, axis=(0, 2))

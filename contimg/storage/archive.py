@@ -1,0 +1,318 @@
+"""Cold storage: what is removed from the data root is kept there, as one bundle each, and can be fetched.
+
+A bundle's name carries kind, group and a checksum of what it holds, so equal data have one bundle and different data
+never overwrite each other. The bundles are the truth; the record in `archive/` of the data root says which of them
+stands for the group's files, and when it was last read back whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from contimg import __version__
+from contimg.core import files
+from contimg.core.config import Settings
+from contimg.core.errors import BundleError, ChangedError, ConfigError, StoreError, UnsafePathError
+from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, DataRoot, group_date
+from contimg.storage import bundle
+from contimg.storage.inventory import Contents, checksummed, guarded, holds, listing, unchanged
+from contimg.storage.lock import only_one
+from contimg.storage.store import Store, open_store, write_synced
+
+KINDS = ("ms", "image", "raw")
+"""What is archived: a group's Measurement Set, its images, its raw files."""
+_NAME = re.compile(
+    rf"(?P<kind>{'|'.join(KINDS)})/{DATE_PATTERN}/(?P<group>{GROUP_PATTERN})\.[0-9a-f]+{re.escape(bundle.SUFFIX)}"
+)
+_FETCHING = ".fetching"
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Files and folders of the data root that are archived, removed and fetched together."""
+
+    kind: str
+    group: str
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the data root knows of an archived copy. Times are UTC, in ISO form."""
+
+    kind: str
+    group: str
+    destination: str
+    """The store, as the settings named it."""
+    name: str
+    """Of the bundle in the store."""
+    paths: tuple[str, ...]
+    """The files and folders that it holds, relative to the data root."""
+    size: int
+    """Of the originals (bytes)."""
+    digest: str
+    verified: str
+    """When the copy was last read back whole."""
+    removed: str | None = None
+    """When the originals were removed; None while they are there."""
+    fetched: str | None = None
+    """When they were last fetched; their age counts from then."""
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Record:
+        """Read it back from a file's content."""
+        return cls(**{**content, "paths": tuple(content["paths"])})
+
+
+def configured(settings: Settings) -> Store:
+    """Return the store that the settings name.
+
+    Raises
+    ------
+    ConfigError
+        If they name none.
+    """
+    if settings.archive.destination is None:
+        raise ConfigError("archive.destination: names no folder or remote; nothing can be archived or fetched")
+    return open_store(settings.archive.destination, settings.archive.timeout_minutes)
+
+
+def record_of(root: DataRoot, kind: str, group: str) -> Record | None:
+    """Record of a group's archived copy, if there is one.
+
+    Raises
+    ------
+    BundleError
+        If it cannot be read.
+    """
+    path = root.archive_record(kind, group)
+    try:
+        return Record.from_json(files.read_json(path))
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(
+            f"{path}: cannot be read ({error!r}); `contimg archive verify {group}` makes it again"
+        ) from None
+
+
+def is_removed(root: DataRoot, kind: str, group: str) -> bool:
+    """Whether a group's files of that kind were archived and then removed (and not fetched since)."""
+    try:
+        record = record_of(root, kind, group)
+    except BundleError as error:
+        _LOG.warning("%s", error)
+        return False
+    return record is not None and record.removed is not None
+
+
+def save(root: DataRoot, record: Record) -> None:
+    """Write a record so that it survives a power failure."""
+    write_synced(root.archive_record(record.kind, record.group), asdict(record))
+
+
+def put(store: Store, root: DataRoot, unit: Unit, now: datetime) -> tuple[Record, Contents]:
+    """Checksum, archive, read the copy back, record: in that order; the originals are not touched.
+
+    Returns
+    -------
+    Record, Contents
+        The record, and what was archived, for a last look before the originals are removed.
+
+    Raises
+    ------
+    UnsafePathError
+        If a path leads out of the data root.
+    ChangedError
+        If the originals changed meanwhile.
+    StoreError, BundleError
+        If the copy cannot be made or does not verify.
+    """
+    entries = checksummed(root.root, listing(root.root, unit.paths))
+    about = {"kind": unit.kind, "group": unit.group, "paths": [guarded(root.root, path) for path in unit.paths]}
+    contents = Contents({**about, "version": __version__}, entries)
+    name = f"{unit.kind}/{group_date(unit.group)}/{unit.group}.{contents.digest[:12]}{bundle.SUFFIX}"
+    before = record_of(root, unit.kind, unit.group)
+    known = before is not None and (before.name, before.destination) == (name, store.destination)
+    if not (known and _is_whole(store, name, contents)):
+        with store.write(name) as stream:
+            bundle.write(stream, root.root, contents)
+        if not unchanged(entries, listing(root.root, unit.paths)):
+            raise ChangedError(f"{unit.kind} of {unit.group}: changed while it was archived; it stays")
+        if verify(store, name).digest != contents.digest:
+            raise BundleError(f"{store.destination}: {name} is not what was written; the original stays")
+    record = replace(_new_record(store, name, contents, now), fetched=before.fetched if before else None)
+    save(root, record)
+    return record, contents
+
+
+def _is_whole(store: Store, name: str, contents: Contents) -> bool:
+    try:
+        return verify(store, name).digest == contents.digest
+    except (BundleError, StoreError):
+        return False
+
+
+def verify(store: Store, name: str) -> Contents:
+    """Read a bundle back whole.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be read.
+    BundleError
+        If the bundle does not verify.
+    """
+    try:
+        with store.read(name) as stream:
+            return bundle.verify(stream)
+    except BundleError as error:
+        raise BundleError(f"{store.destination}: {name}: {error}") from None
+
+
+def check(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
+    """Read a bundle back whole, and record that; where the record is lost, it is made again.
+
+    Raises
+    ------
+    StoreError, BundleError
+        As `verify`.
+    """
+    contents = verify(store, name)
+    with only_one(root, "retention", wait=True):
+        try:
+            record = record_of(root, contents.about["kind"], contents.about["group"])
+        except BundleError:
+            record = None
+        if record is None:
+            there = all((root.root / path).exists() for path in contents.about["paths"])
+            record = replace(_new_record(store, name, contents, now), removed=None if there else _iso(now))
+        if record.name == name:
+            save(root, replace(record, verified=_iso(now), destination=store.destination))
+    return contents
+
+
+def _new_record(store: Store, name: str, contents: Contents, now: datetime) -> Record:
+    kind, group, paths = (contents.about[key] for key in ("kind", "group", "paths"))
+    return Record(
+        kind, group, store.destination, name, tuple(paths), contents.size, contents.digest, verified=_iso(now)
+    )
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A bundle in the store."""
+
+    name: str
+    kind: str
+    group: str
+    size: int
+    """Of the bundle (bytes)."""
+    record: Record | None
+    """The group's record, if it stands for this bundle."""
+
+    @property
+    def state(self) -> str:
+        """What the data root knows of it."""
+        if self.record is None:
+            return "not on record"
+        where = f"removed {self.record.removed[:16]}" if self.record.removed else "original there"
+        return f"verified {self.record.verified[:16]}, {where}"
+
+
+def copies(store: Store, root: DataRoot, kind: str | None = None, wanted: Sequence[str] = ()) -> list[Copy]:
+    """List the bundles in the store: all, or those of a kind, of groups, or with names.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be reached, or nothing wanted is there.
+    """
+    found = []
+    for name, size in sorted(store.names(kind or "").items()):
+        match = _NAME.fullmatch(name)  # other files are another's
+        if match and (not wanted or match["group"] in wanted or name in wanted):
+            try:
+                record = record_of(root, match["kind"], match["group"])
+            except BundleError:
+                record = None
+            own = record if record and (record.name, record.destination) == (name, store.destination) else None
+            found.append(Copy(name, match["kind"], match["group"], size, own))
+    if wanted and not found:
+        raise StoreError(f"{store.destination}: holds nothing of {', '.join(wanted)}")
+    return found
+
+
+def one_each(found: Sequence[Copy], wanted: Sequence[str]) -> list[Copy]:
+    """Keep one bundle of each group and kind: the named one, the one on record, or the only one.
+
+    Raises
+    ------
+    StoreError
+        If there are several and none of them is meant.
+    """
+    chosen = []
+    for kind, group in dict.fromkeys((copy.kind, copy.group) for copy in found):
+        own = [copy for copy in found if (copy.kind, copy.group) == (kind, group)]
+        best = [copy for copy in own if copy.name in wanted] or [copy for copy in own if copy.record] or own
+        if len(best) > 1:
+            raise StoreError(f"{kind} of {group}: name one of {', '.join(copy.name for copy in best)}")
+        chosen += best
+    return chosen
+
+
+def fetch(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
+    """Bring back what a bundle holds, with its times, to where it was. Nothing that is there is replaced.
+
+    Raises
+    ------
+    StoreError, BundleError
+        If it cannot be read whole; nothing has then appeared.
+    UnsafePathError
+        If something else is in its place, or a symbolic link leads there.
+    OSError
+        If there is no room for it.
+    """
+    try:
+        with store.read(name) as stream:
+            contents = bundle.read_contents(stream)
+        paths = [root.root / path for path in contents.about["paths"]]
+        for path in paths:
+            guarded(root.root, path)
+            own = [entry for entry in contents.entries if (root.root / entry.path).is_relative_to(path)]
+            if path.exists() and not holds(root.root, own):
+                raise UnsafePathError(f"{path}: is there and differs from the archived one; move it away first")
+        part = paths[0].with_name(f".{paths[0].name}{_FETCHING}")
+        files.remove(part)  # of a fetch that was killed
+        missing = [path for path in paths if not path.exists()]
+        try:
+            if missing:
+                part.mkdir(parents=True)
+                with store.read(name) as stream:
+                    bundle.extract(stream, part)
+            for path in missing:
+                (part / path.relative_to(root.root)).rename(path)
+        finally:
+            files.remove(part)
+    except BundleError as error:
+        raise BundleError(f"{store.destination}: {name}: {error}") from None
+    save(root, replace(_new_record(store, name, contents, now), fetched=_iso(now)))
+    return contents
+
+
+def sweep(root: DataRoot) -> None:
+    """Remove what fetches left that were killed. Call it with retention's lock, which a fetch holds."""
+    for pattern in ("ms/*", "images/*", "incoming"):
+        for part in root.root.glob(f"{pattern}/.*{_FETCHING}"):
+            files.remove(part)
+
+
+def _iso(now: datetime) -> str:
+    return now.isoformat(timespec="seconds")

@@ -1,0 +1,321 @@
+"""Snapshots of what cannot be made again from raw data: the ledger, the sets, manifests, sidecars, settings.
+
+A snapshot is a bundle in `backups/`. It appears whole, was read back, and is then sent to the backup's destination,
+where it is read back too. What could not be sent is sent by a later run. The outcome stands in `state/backup.json`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from contimg import __version__
+from contimg.core import files
+from contimg.core.config import Settings
+from contimg.core.errors import BundleError, ChangedError, ContimgError, StoreError
+from contimg.core.paths import DataRoot, group_of, group_start
+from contimg.storage import bundle, last_run
+from contimg.storage.inventory import Contents, Entry, checksummed, guarded, listing, unchanged
+from contimg.storage.lock import present
+from contimg.storage.store import Store, open_store, sync_folder
+
+_STAMP = "%Y%m%dT%H%M%SZ"
+_NAME = re.compile(r"snapshot-(\d{8}T\d{6}Z)\.tar\.zst")
+_SIDECARS = (
+    ("groups", "*.json"),
+    ("ms/*", "*.json"),
+    ("calibration/*/*", "calibrator.json"),
+    ("images/*", "*.json"),
+    ("mosaics/*", "*.json"),
+    ("archive/*/*", "*.json"),
+    ("requests/closed", "*.json"),
+    ("quarantine/*", "reason.json"),
+)
+"""Folders, and the small files in them that go into a snapshot while they are recent."""
+_UNFINISHED = (f".*{files.PART_MARK}*", ".*.old-*")
+_TRIES = 3
+"""So often a file or set that changes while it is copied is copied anew."""
+_SET_OF = re.compile(r"calibration/[\d-]+/(\d{8}T\d{6})/")
+SETTINGS = "state/settings-of-snapshot.yaml"
+"""Where a snapshot keeps the settings; secrets are masked."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot somewhere."""
+
+    name: str
+    made: datetime
+
+    @classmethod
+    def parse(cls, name: str) -> Snapshot | None:
+        """Snapshot of that name; None if it is none's."""
+        match = _NAME.fullmatch(name)
+        return cls(name, datetime.strptime(match[1], _STAMP).replace(tzinfo=UTC)) if match else None
+
+
+def snapshots(names: Iterator[str] | list[str] | dict[str, int]) -> list[Snapshot]:
+    """Those of the names that are snapshots', newest first."""
+    found = (Snapshot.parse(name) for name in names)
+    return sorted((one for one in found if one), key=lambda one: one.made, reverse=True)
+
+
+def local_snapshots(root: DataRoot) -> list[Snapshot]:
+    """Snapshots in the data root, newest first."""
+    return snapshots([path.name for path in root.backups.glob("snapshot-*")])
+
+
+def destination(settings: Settings) -> Store | None:
+    """Return the store that snapshots are sent to, if the settings name one."""
+    if settings.backup.destination is None:
+        return None
+    return open_store(settings.backup.destination, settings.backup.timeout_minutes)
+
+
+def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], None]) -> bool:
+    """One backup: snapshot, send, drop what is too old, and leave the outcome for `status` and the alerts.
+
+    Returns
+    -------
+    bool
+        Whether everything that there is to save is now in a snapshot, and sent if the settings name a destination.
+
+    Raises
+    ------
+    ConfigError
+        If the data root is not there.
+    """
+    present(root)
+    came_to = {"last_success": None, "since": _iso(now), **(last_outcome(root) or {})}
+    destination_now = settings.backup.destination
+    sent = came_to.get("sent", []) if came_to.get("destination") == destination_now else []
+    came_to |= {"last_attempt": _iso(now), "outcome": "failed", "message": "it broke off"}
+    came_to |= {"destination": destination_now, "sent": sent}
+    try:
+        made, missed = make(root, settings, now)
+        came_to |= {"snapshot": made.name, "size": made.stat().st_size, "missed": missed}
+        say(f"snapshot: {made}, {made.stat().st_size / 1e6:.1f} MB")
+        for line in missed:
+            say(f"not in it: {line}")
+        came_to["outcome"] = "not_sent"
+        for name in send(root, settings, sent):
+            say(f"sent: {name}")
+        complete = not missed
+        came_to |= {"outcome": "ok" if complete else "incomplete", "message": "; ".join(missed)}
+        if complete:
+            came_to |= {"last_success": _iso(now), "since": _iso(now)}
+        for name in drop_old(root, settings, now, came_to["last_success"]):
+            say(f"dropped: {name}")
+        return complete
+    except (ContimgError, OSError) as error:
+        came_to["message"] = str(error)
+        say(f"{came_to['outcome']}: {error}")
+        return False
+    finally:
+        last_run.write(root, "backup", came_to)
+
+
+def last_outcome(root: DataRoot) -> dict[str, Any] | None:
+    """What `run` left: `outcome` (ok, incomplete, not_sent, failed), `message`, `since` when nothing new is safe."""
+    return last_run.read(root, "backup")
+
+
+def make(root: DataRoot, settings: Settings, now: datetime) -> tuple[Path, list[str]]:
+    """Make a snapshot, and read it back.
+
+    Returns
+    -------
+    Path, list of str
+        The snapshot, and what should be in it but could not be read, with the reason.
+
+    Raises
+    ------
+    BundleError
+        If it does not read back.
+    OSError
+        If it cannot be written.
+    """
+    target = root.backups / f"snapshot-{now.astimezone(UTC).strftime(_STAMP)}{bundle.SUFFIX}"
+    root.backups.mkdir(parents=True, exist_ok=True)
+    for leftover in root.backups.glob(".*"):  # of a backup that was killed
+        files.remove(leftover)
+    workspace = root.backups / ".making"
+    workspace.mkdir()
+    try:
+        missed = _collect(root, settings, now, workspace)
+        entries = checksummed(workspace, listing(workspace, sorted(workspace.iterdir())))
+        about = {"kind": "snapshot", "made": _iso(now), "version": __version__, "root": str(root.root)}
+        contents = Contents({**about, "missed": missed}, entries)
+        with files.whole(target) as part, part.open("w+b") as file:
+            bundle.write(file, workspace, contents)
+            file.seek(0)
+            if bundle.verify(file).digest != contents.digest:
+                raise BundleError(f"{target}: is not what was written; the one before stays")
+        sync_folder(root.backups)
+    finally:
+        files.remove(workspace)
+    return target, missed
+
+
+def _collect(root: DataRoot, settings: Settings, now: datetime, workspace: Path) -> list[str]:
+    """Copy what belongs into a snapshot; returns what could not be copied."""
+    (workspace / "state").mkdir()
+    plain = settings.model_dump(mode="json")  # secrets come out masked
+    (workspace / SETTINGS).write_text(yaml.safe_dump(plain, sort_keys=False))
+    missed = []
+    try:
+        _copy_ledger(root.ledger, workspace / "state" / root.ledger.name)
+    except sqlite3.Error as error:
+        files.remove(workspace / "state" / root.ledger.name)
+        missed.append(f"{root.ledger}: {error}")
+    since = now - timedelta(days=settings.backup.recent_days)
+    sidecars = (path for folders, names in _SIDECARS for path in _changed(root, folders, names, since))
+    for path in (*sets(root, since), *sidecars, *root.requests.glob("[0-9]*.json")):
+        try:
+            target = workspace / guarded(root.root, path)
+            if not target.exists():
+                _copy(root, path, target)
+        except (ContimgError, OSError) as error:
+            files.remove(workspace / path.relative_to(root.root))
+            missed.append(str(error))
+    return missed
+
+
+def _copy(root: DataRoot, path: Path, target: Path) -> None:
+    """Copy a file, or a set's folder, as of one moment.
+
+    Raises
+    ------
+    UnsafePathError
+        If there is a link in it.
+    ChangedError
+        If it changes all the time.
+    OSError
+        If it cannot be read.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(_TRIES):
+        before = _finished(listing(root.root, [path]))
+        if path.is_dir():
+            shutil.copytree(path, target, ignore=shutil.ignore_patterns(*_UNFINISHED))
+        else:
+            shutil.copy2(path, target)
+        if unchanged(before, _finished(listing(root.root, [path]))):
+            return
+        files.remove(target)
+    raise ChangedError(f"{path}: changed while it was copied, {_TRIES} times")
+
+
+def _finished(entries: Iterable[Entry]) -> list[Entry]:
+    """Without what a job that is at work has written aside."""
+    parts = ((entry, Path(entry.path).parts) for entry in entries)
+    return [entry for entry, names in parts if not any(fnmatch(name, mark) for name in names for mark in _UNFINISHED)]
+
+
+def _copy_ledger(ledger: Path, copy: Path) -> None:
+    """Copy a database that others write to, as of one moment."""
+    if not ledger.exists():
+        return
+    with (
+        contextlib.closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as source,
+        contextlib.closing(sqlite3.connect(copy)) as target,
+    ):
+        source.backup(target)
+        target.execute("PRAGMA journal_mode = DELETE")  # one file, not three
+        if (found := target.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(f"damaged: {found}")
+
+
+def sets(root: DataRoot, since: datetime) -> list[Path]:
+    """Folders of the recent sets, the newest good one, and those that images still on disk or still to come use."""
+    all_sets = {group_of(path.parent): path.parent for path in root.root.glob("calibration/*/*/set.json")}
+    images = (root.image(group_of(path), "selection.json") for path in root.root.glob("images/*/*.image.fits"))
+    selections = {*images, *_changed(root, "images/*", "*.selection.json", since)}
+    wanted = {group for group in all_sets if group_start(group) >= since}
+    wanted |= {name for path in selections if path.exists() for name in _SET_OF.findall(path.read_text())}
+    wanted |= {next((group for group in sorted(all_sets, reverse=True) if _passed(all_sets[group])), "")}
+    return [all_sets[group] for group in sorted(wanted & all_sets.keys())]
+
+
+def _passed(folder: Path) -> bool:
+    try:
+        return bool(files.read_json(folder / "set.json")["quality"]["passed"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _changed(root: DataRoot, folders: str, names: str, since: datetime) -> Iterator[Path]:
+    """Files that were written since a moment; a folder's own time tells whether there can be any in it."""
+    for folder in root.root.glob(folders):
+        if folder.stat().st_mtime < since.timestamp():
+            continue
+        for path in folder.glob(names):
+            with contextlib.suppress(FileNotFoundError):  # it has just gone
+                if not path.name.startswith(".") and path.stat().st_mtime >= since.timestamp():
+                    yield path
+
+
+def send(root: DataRoot, settings: Settings, sent: list[str]) -> Iterator[str]:
+    """Send the snapshots that are not at the destination yet, newest first, and read each back.
+
+    Parameters
+    ----------
+    sent
+        Names of those that were read back there, kept up to date.
+
+    Raises
+    ------
+    StoreError
+        If the destination cannot be reached or does not give back what it was given.
+    """
+    store = destination(settings)
+    if store is None:
+        return
+    there = store.names()
+    here = [one.name for one in local_snapshots(root)]
+    sent[:] = [name for name in sent if name in here and name in there]
+    for name in here:
+        if name in sent:
+            continue
+        if name not in there or _unreadable(store, name):  # else an earlier run sent it and was stopped
+            with (root.backups / name).open("rb") as source, store.write(name) as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+            if wrong := _unreadable(store, name):
+                raise StoreError(f"{store.destination}: {name} does not read back: {wrong}")
+        sent.append(name)
+        yield name
+
+
+def _unreadable(store: Store, name: str) -> str:
+    """What is wrong with a snapshot in a store; empty if nothing is."""
+    with store.read(name) as stream:
+        try:
+            bundle.verify(stream)
+        except BundleError as error:
+            return str(error)
+    return ""
+
+
+def drop_old(root: DataRoot, settings: Settings, now: datetime, complete: str | None) -> Iterator[str]:
+    """Remove the snapshots in the data root that are too old.
+
+    The newest always stays, and so does the last `complete` one (made at that time, ISO).
+    """
+    for one in local_snapshots(root)[1:]:
+        if now - one.made > timedelta(days=settings.backup.keep_days) and _iso(one.made) != complete:
+            (root.backups / one.name).unlink()
+            yield one.name
+
+
+def _iso(now: datetime) -> str:
+    return now.isoformat(timespec="seconds")

@@ -1,0 +1,30 @@
+"""What the last run of retention or backup came to, kept for `status` and the alerts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from contimg.core import files
+from contimg.core.paths import DataRoot
+from contimg.storage.store import write_synced
+
+_LOG = logging.getLogger(__name__)
+
+
+def write(root: DataRoot, chore: str, content: Mapping[str, Any]) -> None:
+    """Keep the outcome of a run."""
+    write_synced(root.state / f"{chore}.json", content)
+
+
+def read(root: DataRoot, chore: str) -> dict[str, Any] | None:
+    """Outcome of the last run; None before the first, or if it cannot be read."""
+    path = root.state / f"{chore}.json"
+    try:
+        return dict(files.read_json(path))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        _LOG.warning("%s: cannot be read (%r); the next run writes it anew", path, error)
+        return None

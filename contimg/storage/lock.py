@@ -1,0 +1,49 @@
+"""Before anything is touched: the data root is there, and nobody else is at the same work on it."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from contimg.core.errors import BusyError, ConfigError
+from contimg.core.paths import DataRoot
+
+
+def present(root: DataRoot) -> None:
+    """See that there is a data root: a disk that is not mounted must not pass for an empty one.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    if not root.incoming.is_dir():
+        raise ConfigError(f"data_root: {root.root} has no incoming/ (is it mounted?); nothing was done")
+
+
+@contextmanager
+def only_one(root: DataRoot, work: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of this kind of work on a data root; it dies with its process.
+
+    Raises
+    ------
+    BusyError
+        If another process holds it and this one is not to wait.
+    ConfigError
+        If there is no data root, or it belongs to another user.
+    """
+    path = root.state / f"{work}.lock"
+    try:
+        root.state.mkdir(exist_ok=True)
+        file = path.open("a")
+    except FileNotFoundError:
+        raise ConfigError(f"data_root: there is no {root.root} (is it mounted?); nothing was done") from None
+    except OSError as error:
+        raise ConfigError(f"data_root: {path} cannot be written ({error.strerror}); nothing was done") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise BusyError(f"{path}: another process holds it: {work} is at work on this data root") from None
+        yield

@@ -1,0 +1,151 @@
+"""Removing what was archived, so that an interruption anywhere, or a writer who comes in between, loses nothing.
+
+What is about to go is noted, renamed aside, where nobody finds it by name any more, looked at a last time there, and
+removed. Stopped anywhere, the note tells the next run what to finish. What is not as it was archived is put back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from contimg.core import files
+from contimg.core.errors import ChangedError, ContimgError, UnsafePathError
+from contimg.core.paths import DataRoot
+from contimg.storage import archive
+from contimg.storage.archive import Record, Unit
+from contimg.storage.inventory import Entry, covers, listing, unchanged
+from contimg.storage.store import sync_folder, write_synced
+
+
+def remove(root: DataRoot, unit: Unit, entries: Sequence[Entry], record: Record | None, now: datetime) -> None:
+    """Remove a unit whose files are these entries; its archived copy is on record (logs have none).
+
+    Raises
+    ------
+    ChangedError
+        If something is not as it is listed; it stays.
+    UnsafePathError
+        If a path leads out of the data root; it stays.
+    OSError
+        If something cannot be removed; the next run tries again.
+    """
+    if record:
+        record = replace(record, removed=now.isoformat(timespec="seconds"), fetched=None)
+    note = {
+        "kind": unit.kind,
+        "group": unit.group,
+        "paths": [str(path.relative_to(root.root)) for path in unit.paths],
+        "entries": [asdict(entry) for entry in entries],
+        "record": asdict(record) if record else None,
+    }
+    path = _notes(root) / f"{unit.kind}.{unit.group}.json"
+    write_synced(path, note)
+    _Removal.read(root, path).finish()
+
+
+def pending(root: DataRoot) -> list[Path]:
+    """The notes of removals that were interrupted."""
+    return sorted(path for path in _notes(root).glob("*.json") if not path.name.startswith("."))
+
+
+def finish(root: DataRoot) -> Iterator[tuple[str, str | None]]:
+    """Finish what was interrupted: it was archived, and looked at again just before it was noted.
+
+    Yields
+    ------
+    str, str or None
+        What it was, and why it could not be finished, if so.
+    """
+    for path in pending(root):
+        name = path.name.removesuffix(".json").replace(".", " ", 1)
+        try:
+            _Removal.read(root, path).finish()
+            yield name, None
+        except (ContimgError, OSError) as error:
+            yield name, str(error)
+
+
+@dataclass(frozen=True)
+class _Removal:
+    root: DataRoot
+    note: Path
+    paths: tuple[Path, ...]
+    entries: tuple[Entry, ...]
+    record: Record | None
+
+    @classmethod
+    def read(cls, root: DataRoot, note: Path) -> _Removal:
+        try:
+            content = files.read_json(note)
+            return cls(
+                root,
+                note,
+                tuple(root.root / path for path in content["paths"]),
+                tuple(Entry(**entry) for entry in content["entries"]),
+                Record.from_json(content["record"]) if content["record"] else None,
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnsafePathError(
+                f"{note}: cannot be read ({error!r}); what it was about is named `.*.removing`, and stays"
+            ) from None
+
+    def finish(self) -> None:
+        if self.record:  # first: what is recorded as removed is not made again
+            archive.save(self.root, self.record)
+        self._set_aside()
+        stays = self._clear_away()
+        if self.record and stays:
+            archive.save(self.root, replace(self.record, removed=None))
+        self.note.unlink()
+        sync_folder(self.note.parent)
+        if stays:
+            raise ChangedError(f"{stays[0]}: is not as it was archived; it stays")
+
+    def _set_aside(self) -> None:
+        """Rename what is as it was archived; from then on nobody finds it by its name."""
+        for path in self.paths:
+            there = path.exists() and not _aside(path).exists()
+            if there and unchanged(self._own(path), listing(self.root.root, [path])):
+                path.rename(_aside(path))
+
+    def _clear_away(self) -> list[Path]:
+        """Remove what was set aside, or put it back if part of the unit is not as it was archived.
+
+        Returns
+        -------
+        list of Path
+            What stays.
+        """
+        aside = {path: self._listed_aside(path) for path in self.paths if os.path.lexists(_aside(path))}
+        foreign = [path for path, entries in aside.items() if not covers(self._own(path), entries)]
+        stays = [path for path in self.paths if path in foreign or os.path.lexists(path)]
+        for path, entries in aside.items():
+            taken = os.path.lexists(path)  # made anew meanwhile
+            if not stays or (taken and path not in foreign):
+                files.remove(_aside(path))
+            elif not taken and covers(entries, self._own(path), by_name=True):
+                _aside(path).rename(path)
+        return stays
+
+    def _own(self, path: Path) -> list[Entry]:
+        name = path.relative_to(self.root.root)
+        return [entry for entry in self.entries if Path(entry.path).is_relative_to(name)]
+
+    def _listed_aside(self, path: Path) -> list[Entry]:
+        """What is aside, under the names that it had."""
+        now, before = (str(each.relative_to(self.root.root)) for each in (_aside(path), path))
+        found = listing(self.root.root, [_aside(path)])
+        return [replace(entry, path=before + entry.path.removeprefix(now)) for entry in found]
+
+
+def _notes(root: DataRoot) -> Path:
+    """Folder of what is about to go."""
+    return root.state / "removing"
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.removing")

@@ -1,0 +1,208 @@
+"""Bring back what a snapshot holds: verified before anything is touched, and nothing is overwritten.
+
+What has to make way is moved to `set-aside/<time>/`. What is on disk whole and newer than the snapshot's stays. A
+sidecar comes back only where its product is, on disk or in the archive: otherwise it would claim what is not so, and
+the product would not be made again; a request or a quarantine's reason comes back only if it still holds. Stopped
+anywhere, a second run completes: what is in place already is recognised.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from contimg.core import files
+from contimg.core.config import Settings
+from contimg.core.errors import BundleError, StoreError
+from contimg.core.paths import DataRoot, group_of
+from contimg.storage import backup, bundle
+from contimg.storage.archive import is_removed
+from contimg.storage.inventory import Contents, Entry, guarded, holds, listing
+from contimg.storage.store import Store, open_store
+
+ONLY = ("all", "ledger", "sets")
+
+
+class Found(NamedTuple):
+    """A snapshot and where it is."""
+
+    store: Store
+    name: str
+
+
+def find(spec: str, root: DataRoot, settings: Settings) -> Found:
+    """Where a snapshot is: a path, `NAME:PATH` of a remote, a snapshot's name, or `latest`.
+
+    Names and `latest` are looked for in the data root first, then at the backup's destination.
+
+    Raises
+    ------
+    StoreError
+        If there is none.
+    """
+    path = Path(spec)
+    if path.is_file():
+        return Found(open_store(str(path.absolute().parent), settings.backup.timeout_minutes), path.name)
+    if ":" in spec:
+        folder, _, name = spec.rpartition("/" if "/" in spec else ":")
+        remote = folder if "/" in spec else f"{folder}:"
+        return Found(open_store(remote, settings.backup.timeout_minutes), name)
+    for store in (open_store(str(root.backups), 0) if root.backups.is_dir() else None, backup.destination(settings)):
+        if store:
+            for one in backup.snapshots(store.names()):
+                if spec in ("latest", one.name):
+                    return Found(store, one.name)
+    raise StoreError(f"{spec}: no such snapshot in {root.backups} or at {settings.backup.destination}")
+
+
+def restore(found: Found, root: DataRoot, only: str, now: datetime, say: Callable[[str], None]) -> None:
+    """Put the contents of a snapshot in their places.
+
+    Parameters
+    ----------
+    root
+        The data root to restore into; it need not be the one that was saved.
+    only
+        One of `ONLY`.
+    say
+        Told what came back, what stayed, and where to find what made way.
+
+    Raises
+    ------
+    StoreError, BundleError
+        If it is no snapshot, cannot be read or unpacked whole, or holds nothing of what is wanted; nothing has then
+        been touched.
+    """
+    workspace = root.root / ".restoring"
+    files.remove(workspace)  # of a restore that was killed
+    workspace.mkdir(parents=True)
+    try:
+        contents = _unpacked(found, workspace, only)
+        _check_ledger(workspace / "state" / root.ledger.name)
+        aside = root.root / "set-aside" / now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+        units = _units(contents, only)
+        for line in contents.about["missed"]:
+            say(f"could not be saved then: {line}")
+        if not units:
+            raise BundleError(f"{found.store.destination}: {found.name}: holds no {only}; nothing was changed")
+        for unit in units:
+            guarded(root.root, root.root / unit)
+        work = _Restore(contents, workspace, root, aside)
+        outcomes: Counter[str] = Counter()
+        for unit in units:
+            outcome = work.place(unit)
+            outcomes[outcome] += 1
+            if not unit.endswith(".json"):
+                say(f"{outcome}: {unit}")
+    finally:
+        files.remove(workspace)
+    say("in all: " + ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())))
+    if aside.exists():
+        say(f"what made way is in {aside}")
+
+
+def _unpacked(found: Found, workspace: Path, only: str) -> Contents:
+    try:
+        with found.store.read(found.name) as stream:
+            contents = bundle.extract(stream, workspace, lambda entry: _wanted(entry, only))
+        if contents.about.get("kind") != "snapshot":
+            raise BundleError("it is no snapshot; nothing was changed")
+        return contents
+    except BundleError as error:
+        raise BundleError(f"{found.store.destination}: {found.name}: {error}") from None
+    except OSError as error:
+        raise StoreError(f"{workspace}: {found.name} cannot be unpacked ({error}); nothing was changed") from None
+
+
+def _wanted(entry: Entry, only: str) -> bool:
+    if only == "ledger":
+        return entry.path == "state/ledger.sqlite3"
+    return only == "all" or entry.path.startswith("calibration/")
+
+
+def _check_ledger(copy: Path) -> None:
+    if not copy.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{copy.as_uri()}?mode=ro", uri=True)) as connection:
+            found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    except sqlite3.Error as error:
+        found = str(error)
+    if found != "ok":
+        raise BundleError(f"the snapshot's ledger is damaged ({found}); nothing was changed")
+
+
+def _units(contents: Contents, only: str) -> list[str]:
+    """What is put in place in one step: each set's folder, and each other file."""
+    files_of = [entry.path for entry in contents.entries if not entry.directory and _wanted(entry, only)]
+    folders = [name.removesuffix("/set.json") for name in files_of if name.endswith("/set.json")]
+    others = [name for name in files_of if not any(name.startswith(f"{folder}/") for folder in folders)]
+    others.sort(key=lambda name: not name.startswith("archive/"))  # its records say which sidecars have a product
+    return folders if only == "sets" else folders + others
+
+
+@dataclass(frozen=True)
+class _Restore:
+    contents: Contents
+    workspace: Path
+    root: DataRoot
+    aside: Path
+
+    def place(self, unit: str) -> str:
+        """Put one unit in its place; returns what became of it."""
+        target = self.root.root / unit
+        if why := _superseded(self.root, Path(unit), self.workspace):
+            return f"left out, {why}"
+        rivals = [target]
+        if target == self.root.ledger:
+            rivals += [target.with_name(target.name + side) for side in ("-wal", "-shm")]
+        rivals = [path for path in rivals if path.exists()]
+        if rivals == [target]:
+            own = [entry for entry in self.contents.entries if Path(entry.path).is_relative_to(unit)]
+            if holds(self.root.root, own) and len(listing(self.root.root, [target])) == len(own):
+                return "there already"
+            if target != self.root.ledger and _whole(target) and _mtime(target) > _mtime(self.workspace / unit):
+                return "newer on disk, stays"
+        for path in rivals:
+            place = self.aside / path.relative_to(self.root.root)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(place)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (self.workspace / unit).rename(target)
+        return "restored"
+
+
+def _superseded(root: DataRoot, unit: Path, workspace: Path) -> str | None:
+    """Why a small file must not come back: what it says is no longer so; None if it may."""
+    products: dict[str, Callable[[str], Path]] = {"ms": root.ms, "images": root.image, "mosaics": root.mosaic}
+    folder = unit.parts[0]
+    if folder in products:
+        group = group_of(unit)
+        there = products[folder](group).exists() or is_removed(root, folder.replace("images", "image"), group)
+        return None if there else "to be made again"
+    if folder == "requests" and (root.requests / "closed" / unit.name).exists():
+        return "closed since"
+    if folder == "quarantine":
+        raw = (root.root / file["from"] for file in files.read_json(workspace / unit)["files"])
+        if root.image(unit.parts[1], "json").exists() or any(path.exists() for path in raw):
+            return "released since"
+    return None
+
+
+def _whole(path: Path) -> bool:
+    """Whether a set or a sidecar can be read and has all its parts."""
+    try:
+        content = files.read_json(path / "set.json" if path.is_dir() else path)
+        return path.is_file() or all(any((path / table).iterdir()) for table in content["tables"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _mtime(path: Path) -> int:
+    return (path / "set.json" if path.is_dir() else path).stat().st_mtime_ns

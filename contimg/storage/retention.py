@@ -1,0 +1,238 @@
+"""What leaves the disks: decided from facts alone, then done so that an interruption anywhere loses nothing.
+
+Deleting is the most dangerous thing that this software does. A unit goes in this order: checksum, archive, read the
+copy back, record, look again whether anything changed or needs it, note what is about to go, rename it aside, look a
+last time, remove it. Stopped anywhere, the next run finishes what was noted and plans the rest anew. Raw data that
+are not archived, sets, quarantine and what lies outside the data root are never among the facts.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from contimg.core.config import Settings
+from contimg.core.errors import ChangedError, ConfigError, ContimgError, StoreError
+from contimg.core.paths import DataRoot
+from contimg.storage import archive, last_run, removal
+from contimg.storage.archive import Unit
+from contimg.storage.inventory import listing, unchanged
+from contimg.storage.lock import present
+from contimg.storage.retention_candidates import Aged, Facts, gather, look_again
+
+_GB = 1e9
+_ROOM = 4 * 2**20
+"""Bytes that retention keeps in reserve for itself."""
+_SHOWN = 100
+"""So many things that stay are listed."""
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Something that goes, and why."""
+
+    unit: Unit
+    size: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What goes, in order, and what is old enough but stays, with the reason."""
+
+    removals: tuple[Removal, ...]
+    kept: tuple[tuple[Unit, str], ...]
+    note: str = ""
+    """What keeps all of a kind."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that it frees on the data root's disk."""
+        return sum(one.size for one in self.removals)
+
+
+def check(settings: Settings) -> None:
+    """Refuse settings under which all that is old enough would go at once. Without an archive only logs ever do.
+
+    Raises
+    ------
+    ConfigError
+        If the free space to keep is more than the disk holds.
+    """
+    if settings.archive.destination is None:
+        return
+    try:
+        total = shutil.disk_usage(settings.data_root).total
+    except OSError as error:
+        raise ConfigError(f"data_root: {settings.data_root} cannot be looked at ({error.strerror})") from None
+    if settings.retention.min_free_gb * _GB >= total:
+        raise ConfigError(
+            f"retention.min_free_gb: {settings.retention.min_free_gb:g} GB cannot be kept free: "
+            f"the disk of {settings.data_root} holds {total / _GB:.0f} GB"
+        )
+
+
+def plan(facts: Facts, settings: Settings) -> Plan:
+    """Decide what goes: logs and images by age; Measurement Sets, then raw groups, by age until there is room."""
+    removals: list[Removal] = []
+    kept: list[tuple[Unit, str]] = []
+    free = facts.free
+
+    def take(aged: Iterable[Aged], limit_days: float, mark: float | None = None) -> None:
+        nonlocal free
+        if mark is not None and free >= mark:
+            return
+        for one in aged:
+            if one.needed:
+                kept.append((one.unit, one.needed))
+                continue
+            age = (facts.now - one.made) / timedelta(days=1)
+            why = f"{age:.1f} of {limit_days:g} days old"
+            if mark is not None:
+                why += f"; {free / _GB:.1f} of {mark / _GB:g} GB free"
+            removals.append(Removal(one.unit, one.size, why))
+            free += one.size
+            if mark is not None and free >= mark:
+                return
+
+    limits = settings.retention
+    take(facts.logs, limits.log_days)
+    if settings.archive.destination is None:
+        return Plan(tuple(removals), tuple(kept), "without an archive (archive.destination) only logs go")
+    take(facts.images, limits.image_days)
+    take(facts.measurement_sets, limits.ms_days, limits.min_free_gb * _GB)
+    if limits.raw_mark:
+        take(facts.raw, limits.ms_days, limits.min_free_gb * limits.raw_mark * _GB)
+    return Plan(tuple(removals), tuple(kept))
+
+
+def plan_now(root: DataRoot, settings: Settings, now: datetime) -> Plan:
+    """Look at the disks and decide.
+
+    Raises
+    ------
+    ConfigError
+        If the settings are unsafe, or the data root is not there.
+    """
+    present(root)
+    check(settings)
+    return plan(gather(root, settings, now), settings)
+
+
+def described(plan: Plan) -> str:
+    """The plan in words, the same for a rehearsal and for the real thing."""
+    lines = [f"{len(plan.removals)} to go, {plan.size / _GB:.2f} GB"]
+    lines += [f"  {one.unit.kind:5} {one.unit.group}  {one.size / _GB:8.3f} GB  {one.why}" for one in plan.removals]
+    if plan.kept:
+        lines.append(f"{len(plan.kept)} old enough, but needed")
+        lines += [f"  {unit.kind:5} {unit.group}  {reason}" for unit, reason in plan.kept[:_SHOWN]]
+    if plan.note:
+        lines.append(plan.note)
+    return "\n".join(lines)
+
+
+def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], None]) -> int:
+    """One run of retention: finish what was interrupted, plan, say it, do it, and leave the outcome for `status`.
+
+    Returns
+    -------
+    int
+        How many things could not be removed.
+
+    Raises
+    ------
+    ConfigError
+        If the settings are unsafe, or the data root is not there.
+    """
+    present(root)
+    with _room_to_work(root):
+        return _run(root, settings, now, say)
+
+
+@contextmanager
+def _room_to_work(root: DataRoot) -> Iterator[None]:
+    """Give up a small reserve: on a disk that is full to the last byte no record and no note could be written."""
+    path = root.state / "room"
+    path.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        try:
+            with path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, _ROOM)
+        except OSError:  # made by the next run
+            path.unlink(missing_ok=True)
+
+
+def _run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], None]) -> int:
+    decided = Plan((), ())
+    removed: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    try:
+        archive.sweep(root)
+        for what, failure in removal.finish(root):
+            say(f"an interrupted removal, {what}: {failure or 'finished'}")
+            if failure:
+                failed.append({"what": what, "why": failure})
+        decided = plan_now(root, settings, now)
+        say(described(decided))
+        for one, failure in perform(decided, root, settings, now):
+            what = f"{one.unit.kind} {one.unit.group}"
+            say(f"stays: {failure}" if failure else f"removed: {what}")
+            if failure:
+                failed.append({"what": what, "why": failure})
+            else:
+                removed.append({"what": what, "why": one.why, "size": one.size})
+    except Exception as error:
+        failed.append({"what": "retention", "why": str(error)})
+        raise
+    finally:
+        content = {
+            "when": now.isoformat(timespec="seconds"),
+            "removed": removed,
+            "failed": failed,
+            "kept": [{"what": f"{unit.kind} {unit.group}", "why": reason} for unit, reason in decided.kept[:_SHOWN]],
+            "free": shutil.disk_usage(root.root).free,
+        }
+        last_run.write(root, "retention", content)
+    return len(failed)
+
+
+def last_outcome(root: DataRoot) -> dict[str, Any] | None:
+    """What `run` left: `when`, what was `removed`, what `failed` and why, and what was `kept`."""
+    return last_run.read(root, "retention")
+
+
+def perform(plan: Plan, root: DataRoot, settings: Settings, now: datetime) -> Iterator[tuple[Removal, str | None]]:
+    """Do what was planned, and yield each removal with the reason why it did not happen, or None.
+
+    When the archive fails, the rest of the plan is left for the next run.
+    """
+    for one in plan.removals:
+        try:
+            _let_go(one.unit, root, settings, now)
+            yield one, None
+        except StoreError as error:
+            yield one, str(error)
+            return
+        except (ContimgError, OSError) as error:
+            yield one, str(error)
+
+
+def _let_go(unit: Unit, root: DataRoot, settings: Settings, now: datetime) -> None:
+    record = None
+    if unit.kind == "log":
+        entries = listing(root.root, unit.paths)
+    else:
+        record, contents = archive.put(archive.configured(settings), root, unit, now)
+        entries = contents.entries
+    if reason := look_again(root, settings, unit, now):
+        raise ChangedError(f"{unit.kind} of {unit.group}: {reason}; it stays")
+    if not unchanged(entries, listing(root.root, unit.paths)):
+        raise ChangedError(f"{unit.kind} of {unit.group}: changed since it was archived; it stays")
+    removal.remove(root, unit, entries, record, now)

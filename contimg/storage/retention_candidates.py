@@ -1,0 +1,294 @@
+"""What is on the disks: everything that is old enough to go, and what each of it is still needed for."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import shutil
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from contimg.core import files, pids
+from contimg.core.config import Settings
+from contimg.core.errors import ContimgError, MisshapenFileError
+from contimg.core.paths import DataRoot, RawName, group_of, group_start, window_of
+from contimg.fits import integrity
+from contimg.ingest import groups as grouping
+from contimg.sets import reimaging
+from contimg.storage.archive import Unit, is_removed, record_of
+from contimg.storage.inventory import listing
+
+_LOG = logging.getLogger(__name__)
+_IMAGES = ("image.fits", "noise.fits", "pb.fits", "png")
+
+
+@dataclass(frozen=True)
+class Aged:
+    """Something that is old enough to go.
+
+    Attributes
+    ----------
+    size
+        In bytes.
+    made
+        When it was made, or last fetched from the archive.
+    needed
+        Why it must stay all the same; None if nothing needs it.
+    """
+
+    unit: Unit
+    size: int
+    made: datetime
+    needed: str | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One look at the disks.
+
+    Attributes
+    ----------
+    free
+        Free bytes on the data root's file system.
+    logs, images, measurement_sets, raw
+        What is older than its limit, oldest first. Where there is much, it is looked at only as far as it is read.
+    """
+
+    now: datetime
+    free: int
+    logs: Iterable[Aged]
+    images: Iterable[Aged]
+    measurement_sets: Iterable[Aged]
+    raw: Iterable[Aged]
+
+
+def gather(root: DataRoot, settings: Settings, now: datetime) -> Facts:
+    """Look at the disks."""
+    look = _Look(root, settings, now)
+    free = shutil.disk_usage(root.root).free
+    return Facts(now, free, look.logs(), look.images(), look.measurement_sets(), look.raw())
+
+
+def look_again(root: DataRoot, settings: Settings, unit: Unit, now: datetime) -> str | None:
+    """Why a unit must stay, as things are at this moment; None if nothing needs it."""
+    return _Look(root, settings, now).needed(unit)
+
+
+_NOT_UNDERSTOOD = (ContimgError, OSError, ValueError, KeyError, TypeError)
+
+
+@dataclass(frozen=True)
+class _Look:
+    root: DataRoot
+    settings: Settings
+    now: datetime
+
+    # What there is
+
+    def logs(self) -> Iterator[Aged]:
+        """Folders of logs and attempt records, and Snakemake's own logs."""
+        patterns = ("logs/*/*/", "logs/*.attempt.json", ".snakemake/log/*.log")
+        paths = (path for pattern in patterns for path in self.root.root.glob(pattern))
+        found = (self._dated(Unit("log", path.stem, (path,)), path, *path.glob("**/*")) for path in paths)
+        return self._aged(filter(None, found), self.settings.retention.log_days)
+
+    def images(self) -> Iterator[Aged]:
+        """The images of each group; those of one mosaic window have one age."""
+        groups = (group_of(path) for path in self.root.root.glob("images/*/*.image.fits"))
+        found = list(filter(None, (self._dated(self._image_unit(name), self.root.image(name)) for name in groups)))
+        newest: dict[str, datetime] = {}
+        for made, unit in found:
+            window = self._window(unit.group)
+            newest[window] = max(made, newest.get(window, made))
+        return self._aged(
+            ((newest[self._window(unit.group)], unit) for _, unit in found), self.settings.retention.image_days
+        )
+
+    def measurement_sets(self) -> Iterator[Aged]:
+        """Every Measurement Set."""
+        found = []
+        for path in self.root.root.glob("ms/*/*.ms"):
+            sidecar = path.with_suffix(".json")
+            found.append(self._dated(Unit("ms", group_of(path), (path,)), sidecar if sidecar.exists() else path))
+        return self._aged(filter(None, found), self.settings.retention.ms_days)
+
+    def raw(self) -> Iterator[Aged]:
+        """The raw files of every group that has some."""
+        days = set()
+        for path in self.root.incoming.glob("*.hdf5"):
+            with contextlib.suppress(MisshapenFileError):  # another's file; it is left alone
+                opened = RawName.parse(path.name).opened
+                days |= {(opened + timedelta(days=step)).strftime("%Y%m%d") for step in (-1, 0, 1)}
+        manifests = (path for day in days for path in self.root.groups.glob(f"{day}T*.json"))
+        return self._aged(filter(None, map(self._raw_group, manifests)), self.settings.retention.ms_days)
+
+    def _raw_group(self, manifest: Path) -> tuple[datetime, Unit] | None:
+        try:
+            group = grouping.load(manifest)
+        except _NOT_UNDERSTOOD as error:
+            _LOG.warning("%s: cannot be read (%r); the group's raw files stay", manifest, error)
+            return None
+        names = [each.path for each in (*group.subbands.values(), *group.duplicates) if each.path]
+        there = tuple(path for path in (self.root.root / name for name in names) if path.exists())
+        return self._dated(Unit("raw", group.name, there), *there) if there else None
+
+    def _dated(self, unit: Unit, *paths: Path) -> tuple[datetime, Unit] | None:
+        """A unit with the time when it was made or last fetched; None if that cannot be told, so it stays."""
+        try:
+            made = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
+            record = None if unit.kind == "log" else record_of(self.root, unit.kind, unit.group)
+            return (max(made, datetime.fromisoformat(record.fetched)) if record and record.fetched else made), unit
+        except _NOT_UNDERSTOOD as error:
+            _LOG.warning("%s of %s: its age cannot be told (%r); it stays", unit.kind, unit.group, error)
+            return None
+
+    def _aged(self, found: Iterable[tuple[datetime, Unit]], days: float) -> Iterator[Aged]:
+        for made, unit in sorted(found, key=lambda one: (one[0], one[1].group)):
+            if self.now - made < timedelta(days=days):
+                return
+            try:
+                size = sum(entry.size for entry in listing(self.root.root, unit.paths))
+                here = all(path.stat().st_dev == self.root.root.stat().st_dev for path in unit.paths)
+            except _NOT_UNDERSTOOD as error:
+                yield Aged(unit, 0, made, f"it cannot be judged: {error}")
+            else:
+                elsewhere = None if here else "it is on another disk than the data root: nothing would be freed here"
+                yield Aged(unit, size, made, elsewhere or self.needed(unit))
+
+    def _image_unit(self, group: str) -> Unit:
+        paths = (self.root.image(group, product) for product in _IMAGES)
+        return Unit("image", group, tuple(path for path in paths if path.exists()))
+
+    # What it is needed for
+
+    def needed(self, unit: Unit) -> str | None:
+        """Why a unit must stay; None if nothing needs it. What is not understood stays."""
+        try:
+            return self._needed(unit)
+        except _NOT_UNDERSTOOD as error:
+            return f"it cannot be judged: {error!r}"
+
+    def _needed(self, unit: Unit) -> str | None:
+        if unit.kind == "log":
+            with contextlib.suppress(*_NOT_UNDERSTOOD):
+                if job := self._running(unit.paths[0]):
+                    return f"a job of its own runs ({job})"
+            return None
+        if unit.kind == "image":
+            window = self._window(unit.group)
+            for path in self.root.image(unit.group).parent.glob("*.image.fits"):
+                if self._window(group_of(path)) == window and (reason := self._group_needs(group_of(path))):
+                    other = "" if group_of(path) == unit.group else f"its mosaic's image {group_of(path)} stays: "
+                    return other + reason
+            return None
+        if unit.kind == "raw" and (reason := self._raw_differs(unit.group)):
+            return reason
+        return self._group_needs(unit.group)
+
+    def _group_needs(self, group: str) -> str | None:
+        """Why a group's files must stay: it is not through, or something may yet be made from them."""
+        if self.root.quarantine(group).exists():
+            return "the group is in quarantine"
+        for unit in (group, self._window(group)):
+            if job := self._running(self.root.log(unit, "any").parent):
+                return f"a job of its own runs ({job})"
+        archived = is_removed(self.root, "image", group) and not self.root.image(group).exists()
+        return (None if archived else self._image_lacks(group)) or self._mosaic_lacks(group)
+
+    def _image_lacks(self, group: str) -> str | None:
+        """Why a group's image is not there whole and for good."""
+        if not self.root.image(group, "json").exists():
+            return "its image is not made"
+        made = self.root.image(group, "json").stat().st_mtime_ns
+        for source in (self.root.manifest(group), self.root.ms_sidecar(group)):
+            if source.exists() and source.stat().st_mtime_ns > made:
+                return f"its image is older than {source.relative_to(self.root.root)}"
+        for product in ("image.fits", "noise.fits", "pb.fits"):
+            if not integrity.whole(self.root.image(group, product)):
+                return f"its {product} is missing or broken"
+        return self._upgrade(group)
+
+    def _running(self, logs: Path) -> str | None:
+        """The rule of a job that runs, by the attempt records in a folder, or by a record."""
+        for path in logs.glob("*.attempt.json") if logs.is_dir() else [logs] if logs.suffix == ".json" else []:
+            attempt = files.read_json(path)
+            if attempt["outcome"] == "running" and self._lives(attempt):
+                return str(attempt["rule"])
+        return None
+
+    def _lives(self, attempt: Mapping[str, Any]) -> bool:
+        """Whether a job's process is there; on another host it is, until a day has passed."""
+        if attempt["host"] != socket.gethostname():
+            return self.now - datetime.fromisoformat(attempt["started"]) < timedelta(days=1)
+        return pids.started(attempt["pid"]) == attempt["pid_started"]
+
+    def _upgrade(self, group: str) -> str | None:
+        """Why the image may be made again: its selection, the sets in reach, and those that are still to come."""
+        sidecar = files.read_json(self.root.image(group, "json"))
+        selection = files.read_json(self.root.image(group, "selection.json"))
+        if any(sidecar[key] != selection[key] for key in ("set", "verdict")):
+            return "its image is about to be made with another set"
+        if reimaging.due(self.root, [group], self.settings):
+            return "a better set is there; its image is due again"
+        reach = timedelta(hours=self.settings.calibration.nearest_within_hours)
+        start = group_start(group)
+        near = (other for other in self._groups_around(start) if abs(group_start(other) - start) <= reach)
+        return next(filter(None, map(self._set_to_come, near)), None)
+
+    def _groups_around(self, start: datetime) -> set[str]:
+        days = math.ceil(self.settings.calibration.nearest_within_hours / 24)
+        dates = {(start + timedelta(days=step)).strftime("%Y-%m-%d") for step in range(-days, days + 1)}
+        return {name for date in dates for name in self._groups_of(date)}
+
+    def _groups_of(self, day: str) -> set[str]:
+        manifests = self.root.groups.glob(f"{day.replace('-', '')}T*.json")
+        folders = self.root.root.glob(f"calibration/{day}/*/")
+        return {path.name.removesuffix(".json") for path in (*manifests, *folders)}
+
+    def _set_to_come(self, group: str) -> str | None:
+        """Why a group may still give a set."""
+        if self.root.set(group).exists() or self.root.quarantine(group).exists():
+            return None
+        calibrator, manifest = self.root.calibrator(group), self.root.manifest(group)
+        if (calibrator.exists() and not files.read_json(calibrator)["calibrator"]) or not manifest.exists():
+            return None
+        found = grouping.load(manifest)
+        if found.state == "unusable" or not (self.root.ms(group).exists() or grouping.raw_present(self.root, found)):
+            return None
+        if not calibrator.exists():
+            return f"group {group}, in reach of it, may give a set: nobody has looked for its calibrator yet"
+        return f"group {group}, in reach of it, will give a set"
+
+    def _mosaic_lacks(self, group: str) -> str | None:
+        window = self._window(group)
+        mosaic, image = self.root.mosaic(window), self.root.image(group)
+        if not integrity.whole(mosaic) or not self.root.mosaic(window, "json").exists():
+            return "its mosaic is not made"
+        made = files.read_json(self.root.mosaic(window, "json"))
+        if group not in {group_of(Path(path)) for path in made["made"]["inputs"]["images"]}:
+            return "its mosaic is without it"
+        if image.exists() and image.stat().st_mtime_ns > mosaic.stat().st_mtime_ns:
+            return "its mosaic is older than its image"
+        return None
+
+    def _raw_differs(self, group: str) -> str | None:
+        manifest = grouping.load(self.root.manifest(group))
+        if not manifest.usable:
+            return f"the group is {manifest.state}"
+        for subband in (*manifest.subbands.values(), *manifest.duplicates):
+            path = self.root.root / str(subband.path)
+            if subband.good and not path.exists():
+                return f"{subband.path} is not there"
+            if subband.path and path.exists():
+                status = path.stat()
+                if (status.st_size, status.st_mtime_ns) != (subband.size, subband.mtime_ns):
+                    return f"{subband.path} is not the file that was processed"
+        return None
+
+    def _window(self, group: str) -> str:
+        return window_of(group, self.settings.mosaic.window_minutes)

@@ -1,0 +1,285 @@
+"""The header of one raw subband file (UVH5 as DSA-110's correlator writes it), read in milliseconds.
+
+Everything that can be known without touching the visibilities is checked here, and each way in which a file can be
+wrong has its own error. A header that passes can be relied on: its times, frequencies and shapes are those of a
+DSA-110 file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from contimg.core.errors import (
+    ClocklessFileError,
+    MisshapenFileError,
+    TruncatedFileError,
+    WrongTelescopeError,
+    ZeroedSubbandError,
+)
+from contimg.core.paths import RawName
+from contimg.telescope import dsa110
+from contimg.telescope.site import Site
+
+_MJD_ZERO_JD = 2400000.5
+_CLOCKLESS_DAYS = 3.0
+"""How far from the fallback time the clock may have run on without having been set (days)."""
+_POLARIZATIONS = (dsa110.POLARIZATIONS, (-5, -7, -8, -6))
+_FREQUENCY_TOLERANCE = 0.01
+"""Largest deviation of a frequency from the subband's own, in channel widths."""
+_PAIRS = ("ant_1_array", "ant_2_array")
+_NEXT = "it is left out"
+_NONSENSE = (ArithmeticError, AttributeError, IndexError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What reading and checking a damaged header raises."""
+_MJD_RANGE = (40000.0, 100000.0)
+"""Times (MJD, days) that are possible at all: 1968 to 2132."""
+_LONGEST_INTEGRATION_S = 3600.0
+"""An integration time that is this long (s) is none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """What one raw file says about its data."""
+
+    path: Path
+    subband: int
+    times_jd: np.ndarray
+    """Centres of the integrations (UTC Julian dates), exact, shape (integrations,)."""
+    integration_s: float
+    declination_rad: float
+    """Apparent declination of the pointing."""
+    frequencies_hz: np.ndarray
+    """Channel centres as stored, descending, shape (channels,)."""
+    channel_width_hz: float
+    polarizations: tuple[int, ...]
+    baselines: int
+    """Rows of one integration, autocorrelations included."""
+    site: Site
+    """The array's centre."""
+
+    @property
+    def start_jd(self) -> float:
+        """First `time_array` value: what a group's files have in common."""
+        return float(self.times_jd[0])
+
+    @property
+    def integrations(self) -> int:
+        """Number of integrations."""
+        return len(self.times_jd)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return len(self.frequencies_hz)
+
+    @property
+    def rows(self) -> int:
+        """Number of baselines times integrations."""
+        return self.baselines * self.integrations
+
+
+@dataclass(frozen=True, eq=False)
+class Antennas:
+    """The stations and the baselines between them, as a raw file's header has them."""
+
+    names: tuple[str, ...]
+    numbers: np.ndarray
+    """Zero-based antenna numbers, shape (A,)."""
+    positions_m: np.ndarray
+    """ITRF positions minus the array's centre (m), shape (A, 3)."""
+    diameters_m: np.ndarray
+    """Dish diameters (m), shape (A,)."""
+    first: np.ndarray
+    """Number of each baseline's first antenna, in file order, shape (B,)."""
+    second: np.ndarray
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Open a raw file to read from.
+
+    Raises
+    ------
+    TruncatedFileError
+        If it is not whole HDF5.
+    MisshapenFileError
+        If something that is asked of it is not there, or makes no sense (a flipped bit may turn it into anything).
+    OSError
+        If the file cannot be reached (gone, not permitted).
+    """
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+    except KeyError as error:
+        raise MisshapenFileError(f"{path.name}: {error.args[0]}; {_NEXT}") from error
+    except _NONSENSE as error:
+        raise MisshapenFileError(f"{path.name}: its header makes no sense ({error!r}); {_NEXT}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise TruncatedFileError(f"{path.name}: cannot be read whole as HDF5 ({error}); {_NEXT}") from error
+
+
+def read_header(path: Path) -> Header:
+    """Read and check one raw file's header.
+
+    Raises
+    ------
+    TruncatedFileError, MisshapenFileError, WrongTelescopeError, ClocklessFileError
+        What is wrong with the file.
+    OSError
+        If the file cannot be reached (gone, not permitted).
+    """
+    named = RawName.parse(path.name)
+    with opened(path) as file:
+        head = file["Header"]
+        telescope = _text(head, "telescope_name")
+        if telescope != dsa110.NAME:
+            raise WrongTelescopeError(f"{path.name}: written by {telescope}, not {dsa110.NAME}; {_NEXT}")
+        rows, integrations, baselines = (int(_number(head, name)) for name in ("Nblts", "Ntimes", "Nbls"))
+        frequencies = np.ravel(head["freq_array"][()]).astype(np.float64)
+        polarizations = tuple(int(product) for product in head["polarization_array"][()])
+        _check(path, rows == integrations * baselines > 0, f"{rows} rows are not {integrations} × {baselines}")
+        _check(path, polarizations in _POLARIZATIONS, f"polarizations {polarizations} are not XX, YY")
+        shape = file["Data/visdata"].shape
+        expected = (rows, 1, len(frequencies), len(polarizations))
+        _check(path, shape == expected, f"its visibilities have the shape {shape}, not {expected}")
+        _check(path, head["time_array"].shape == (rows,), "its times do not match its rows")
+        times_jd = head["time_array"][::baselines]
+        start_jd = float(times_jd[0])
+        if abs(start_jd - _MJD_ZERO_JD - dsa110.FALLBACK_MJD) < _CLOCKLESS_DAYS:
+            raise ClocklessFileError(
+                f"{path.name}: the correlator had no clock (MJD {start_jd - _MJD_ZERO_JD:.3f}); {_NEXT}"
+            )
+        header = Header(
+            path=path,
+            subband=named.subband,
+            times_jd=times_jd,
+            integration_s=float(np.ravel(head["integration_time"][:1])[0]),
+            declination_rad=_number(head, "phase_center_app_dec"),
+            frequencies_hz=frequencies,
+            channel_width_hz=_number(head, "channel_width"),
+            polarizations=polarizations,
+            baselines=baselines,
+            site=Site(
+                float(np.radians(_number(head, "longitude"))),
+                float(np.radians(_number(head, "latitude"))),
+                _number(head, "altitude"),
+            ),
+        )
+        _check_values(header)
+    return header
+
+
+def read_antennas(path: Path, header: Header) -> Antennas:
+    """Read the stations and the baselines of one integration from a raw file whose header is known.
+
+    Raises
+    ------
+    TruncatedFileError, MisshapenFileError
+        What is wrong with the file.
+    """
+    with opened(path) as file:
+        head = file["Header"]
+        numbers = head["antenna_numbers"][()].astype(np.int32)
+        diameters = (
+            np.broadcast_to(head["antenna_diameters"][()].astype(np.float64), numbers.shape)
+            if "antenna_diameters" in head
+            else np.full(numbers.shape, dsa110.DISH_DIAMETER_M)
+        )
+        pairs = [head[name][()].astype(np.int32).reshape(header.integrations, -1) for name in _PAIRS]
+        antennas = Antennas(
+            names=tuple(_decoded(name) for name in head["antenna_names"][()]),
+            numbers=numbers,
+            positions_m=head["antenna_positions"][()].astype(np.float64),
+            diameters_m=diameters,
+            first=pairs[0][0],
+            second=pairs[1][0],
+        )
+        _check(
+            path,
+            all(bool((pair == pair[0]).all()) for pair in pairs),
+            "its baselines are not in the same order in every integration",
+        )
+        count = len(numbers)
+        _check(
+            path,
+            antennas.positions_m.shape == (count, 3) and len(antennas.names) == count,
+            "its antenna names, numbers and positions do not match",
+        )
+        _check(
+            path,
+            bool(np.isin(antennas.first, numbers).all() and np.isin(antennas.second, numbers).all()),
+            "its baselines name antennas that its header does not list",
+        )
+    return antennas
+
+
+def check_not_zeroed(path: Path, header: Header) -> None:
+    """Look at one row of each integration, a different baseline each time, and at more of them if all are zero.
+
+    Raises
+    ------
+    ZeroedSubbandError
+        If every row looked at is zero.
+    TruncatedFileError
+        If a row cannot be read.
+    """
+    with opened(path) as file:
+        visibilities = file["Data/visdata"]
+        for steps in (1, 16):
+            for look in range(header.integrations * steps):
+                row = look // steps * header.baselines + look * 101 % header.baselines
+                if np.any(visibilities[row]):
+                    return
+    raise ZeroedSubbandError(f"{path.name}: all its visibilities are zero; the subband is taken as missing")
+
+
+def _check_values(header: Header) -> None:
+    path = header.path
+    mjd = header.start_jd - _MJD_ZERO_JD
+    _check(path, _MJD_RANGE[0] < mjd < _MJD_RANGE[1], f"its first time is MJD {mjd}")
+    _check(
+        path, 0 < header.integration_s < _LONGEST_INTEGRATION_S, f"its integration time is {header.integration_s} s"
+    )
+    steps_s = np.diff(header.times_jd) * 86400
+    _check(path, bool(np.all(np.abs(steps_s / header.integration_s - 1) < 0.01)), "its times are not evenly spaced")
+    _check(path, abs(header.declination_rad) <= np.pi / 2, f"its declination is {header.declination_rad} rad")
+    _check(path, 384 % header.channels == 0, f"{header.channels} channels are not a subband's")
+    width = dsa110.RAW_CHANNEL_WIDTH_HZ * 384 / header.channels
+    _check(
+        path,
+        abs(header.channel_width_hz / width - 1) < _FREQUENCY_TOLERANCE,
+        f"its channels are {header.channel_width_hz} Hz wide, not {width} Hz",
+    )
+    expected = dsa110.subband_frequencies(header.subband, header.channels)
+    if np.abs(header.frequencies_hz - expected).max() > _FREQUENCY_TOLERANCE * width:
+        raise MisshapenFileError(
+            f"{path.name}: its channels ({header.frequencies_hz[0] / 1e6:.3f} to "
+            f"{header.frequencies_hz[-1] / 1e6:.3f} MHz) are not those of subband {header.subband:02d} "
+            f"({expected[0] / 1e6:.3f} to {expected[-1] / 1e6:.3f} MHz); {_NEXT}"
+        )
+
+
+def _check(path: Path, good: bool, what: str) -> None:
+    if not good:
+        raise MisshapenFileError(f"{path.name}: {what}; {_NEXT}")
+
+
+def _number(head: h5py.Group, name: str) -> float:
+    """A header item that is one number, stored as a scalar or as an array of one or of equal values."""
+    return float(np.ravel(head[name][()])[0])
+
+
+def _decoded(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _text(head: h5py.Group, name: str) -> str:
+    return _decoded(head[name][()])

@@ -1,0 +1,153 @@
+"""The visibilities of one raw file, read as the bytes that they are.
+
+The correlator's writer leaves them in small chunks that split channels and polarizations. HDF5 would take them apart
+element by element; here the chunks of a stretch of rows are read in as few and long reads as their places in the file
+allow, and whoever uses them finds each value through its chunk's position in the buffer.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import h5py
+import numpy as np
+
+from contimg.core.errors import MisshapenFileError, TruncatedFileError
+from contimg.telescope.raw_header import Header, opened
+
+ITEM_BYTES = np.dtype(np.complex64).itemsize
+_LARGEST_GAP = 64 * 1024
+"""Bytes between two chunks up to which reading them too is quicker than a second read."""
+
+
+class Span(NamedTuple):
+    """One read: bytes of the file and where in the buffer they go."""
+
+    offset: int
+    size: int
+    position: int
+
+
+@dataclass(frozen=True, eq=False)
+class ReadPlan:
+    """How a stretch of rows is read."""
+
+    spans: tuple[Span, ...]
+    positions: np.ndarray
+    """Where in the buffer each chunk begins (complex items), as a grid along rows, channels and polarizations."""
+    first_chunk: int
+    """Number, along the rows, of the first chunk of the grid."""
+    size: int
+    """Bytes of buffer needed."""
+
+
+class RawVisibilities:
+    """A raw file, open for reading its visibilities; a context manager.
+
+    Raises
+    ------
+    TruncatedFileError
+        If chunks are missing or the file ends before the last of them.
+    MisshapenFileError
+        If the visibilities are not plain complex64.
+    """
+
+    def __init__(self, header: Header) -> None:
+        self._name = header.path.name
+        with opened(header.path) as file:
+            self.chunk, self._offsets = _layout(self._name, file["Data/visdata"])
+        self._chunk_bytes = int(np.prod(self.chunk)) * ITEM_BYTES
+        self._descriptor = os.open(header.path, os.O_RDONLY | os.O_CLOEXEC)
+        if os.fstat(self._descriptor).st_size < self._offsets.max() + self._chunk_bytes:
+            self.close()
+            raise self._truncated()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def plan(self, start: int, stop: int) -> ReadPlan:
+        """Plan the reading of the rows `start` to `stop` (not included)."""
+        first, last = start // self.chunk[0], (stop - 1) // self.chunk[0]
+        grid = self._offsets[first : last + 1]
+        order = np.argsort(grid, axis=None)
+        offsets = grid.ravel()[order]
+        gaps = np.diff(offsets) - self._chunk_bytes
+        # A span keeps its items aligned, so chunks that lie differently do not share one.
+        breaks = np.flatnonzero((gaps > _LARGEST_GAP) | (gaps % ITEM_BYTES != 0)) + 1
+        begins = np.concatenate([[0], breaks])
+        ends = np.concatenate([breaks, [len(offsets)]])
+        sizes = offsets[ends - 1] + self._chunk_bytes - offsets[begins]
+        span_positions = np.concatenate([[0], np.cumsum(sizes)])
+        span_of_chunk = np.repeat(np.arange(len(begins)), ends - begins)
+        positions = np.empty(grid.size, np.int64)
+        positions[order] = (span_positions[span_of_chunk] + offsets - offsets[begins][span_of_chunk]) // ITEM_BYTES
+        spans = zip(offsets[begins].tolist(), sizes.tolist(), span_positions.tolist(), strict=False)
+        return ReadPlan(tuple(Span(*span) for span in spans), positions.reshape(grid.shape), first, int(sizes.sum()))
+
+    def read(self, plan: ReadPlan, buffer: np.ndarray) -> None:
+        """Read what was planned.
+
+        Parameters
+        ----------
+        plan
+            From `plan`.
+        buffer
+            At least `plan.size` bytes, uint8.
+
+        Raises
+        ------
+        TruncatedFileError
+            If the file ends early.
+        OSError
+            If the disk fails.
+        """
+        for span in plan.spans:
+            view = memoryview(buffer)[span.position : span.position + span.size]
+            done = 0
+            while done < span.size:
+                count = os.preadv(self._descriptor, [view[done:]], span.offset + done)
+                if count == 0:
+                    raise self._truncated()
+                done += count
+
+    def _truncated(self) -> TruncatedFileError:
+        return TruncatedFileError(f"{self._name}: ends before its last visibility; it is left out")
+
+
+def _layout(name: str, visibilities: h5py.Dataset) -> tuple[tuple[int, int, int], np.ndarray]:
+    """Shape of a chunk (rows, channels, polarizations), and the chunks' places in the file (bytes) as a grid."""
+    if visibilities.dtype != np.complex64:
+        raise MisshapenFileError(f"{name}: its visibilities are {visibilities.dtype}, not complex64; it is left out")
+    rows, _, channels, polarizations = visibilities.shape
+    if visibilities.chunks is None:
+        begin = visibilities.id.get_offset()
+        if begin is None:
+            raise TruncatedFileError(f"{name}: its visibilities were never written; it is left out")
+        row_bytes = channels * polarizations * ITEM_BYTES
+        return (1, channels, polarizations), begin + row_bytes * np.arange(rows, dtype=np.int64)[:, None, None]
+    if visibilities.id.get_create_plist().get_nfilters():
+        raise MisshapenFileError(f"{name}: its visibilities are compressed; it is left out")
+    chunk_rows, _, chunk_channels, chunk_polarizations = visibilities.chunks
+    grid = (-(-rows // chunk_rows), -(-channels // chunk_channels), -(-polarizations // chunk_polarizations))
+    offsets = np.full(grid, -1, np.int64)
+
+    def place(chunk: h5py.h5d.StoreInfo) -> None:
+        row, _, channel, polarization = chunk.chunk_offset
+        offsets[row // chunk_rows, channel // chunk_channels, polarization // chunk_polarizations] = chunk.byte_offset
+
+    visibilities.id.chunk_iter(place)
+    if offsets.min() < 0:
+        raise TruncatedFileError(f"{name}: parts of its visibilities were never written; it is left out")
+    return (chunk_rows, chunk_channels, chunk_polarizations), offsets

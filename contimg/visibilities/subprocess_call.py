@@ -1,0 +1,76 @@
+"""Runs a function in a fresh Python process of its own.
+
+casatools and python-casacore must never meet in one process, and python-casacore moves visibilities ten times faster
+(casatools turns them into complex128 on the way). So what works with one of them runs here, whatever the caller has
+already imported; and the memory is given back when it is done.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from contimg.core.errors import ContimgError, JobDiedError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def call(threads: int, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a module-level function in a fresh process and return what it returns, or raise what it raises.
+
+    Parameters
+    ----------
+    threads
+        Numba, OpenMP and BLAS in the process use this many.
+    function
+        What to call; it, its arguments and its result go through `pickle`.
+
+    Raises
+    ------
+    JobDiedError
+        If the process ended without an answer, for example by a signal.
+    """
+    environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
+    question = pickle.dumps((logging.getLogger().getEffectiveLevel(), function, args, kwargs), protocol=5)
+    # The caller's search path, so that the function's module is found where the caller found it.
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    process = subprocess.run(
+        [sys.executable, "-c", f"from {__name__} import serve; serve()"],
+        input=question,
+        stdout=subprocess.PIPE,
+        env=environment,
+        check=False,
+    )
+    if not process.stdout:
+        how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
+        raise JobDiedError(f"{function.__qualname__}: its process ended by {how}, without an answer; the job fails")
+    answer, error = pickle.loads(process.stdout)  # noqa: S301 — from our own child
+    if error is not None:
+        raise error
+    return answer
+
+
+def serve() -> None:
+    """Answer one call: read it from standard input, write the answer to standard output."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not get into the answer
+    level, function, args, kwargs = pickle.load(sys.stdin.buffer)  # noqa: S301 — from our own parent
+    logging.basicConfig(level=level, format="%(message)s")
+    try:
+        answer = pickle.dumps((function(*args, **kwargs), None), protocol=5)
+    except ContimgError as error:
+        answer = pickle.dumps((None, error))
+    except Exception as error:
+        answers.write(pickle.dumps((None, error)))
+        answers.close()
+        raise
+    answers.write(answer)
+    answers.close()

@@ -1,0 +1,36 @@
+"""Small raw groups for tests of header, groups, convert and flag."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from contimg.catalogues.source import Source
+from contimg.core import config
+from contimg.core.paths import DataRoot
+from contimg.simulator import simulator
+from contimg.telescope.stations import EAST_WEST_ARM, NORTH_SOUTH_ARM
+
+START = datetime(2026, 1, 12, 8, 0, 0, tzinfo=UTC)
+DECLINATION_DEG = 54.57
+TINY = simulator.Preset(EAST_WEST_ARM[:2] + NORTH_SOUTH_ARM[:2], 3, 4)
+"""Ten baselines, three channels a subband, four integrations: 16 files in a tenth of a second."""
+MEDIUM = simulator.Preset(EAST_WEST_ARM[::4] + NORTH_SOUTH_ARM[::4], 12)
+"""21 antennas, 192 channels, 24 integrations."""
+SKY = (Source("A", 113.9, 54.9, 8.8), Source("B", 113.0, 54.2, 1.0))
+"""Two sources in the beam of a group that starts at `START`."""
+
+
+def settings(root: Path, **sections: Any) -> config.Settings:
+    """Settings of a data root, from nowhere else."""
+    return config.validated({"data_root": str(root), **sections}, {})
+
+
+def make(root: Path, preset: simulator.Preset = TINY, groups: int = 1, **options: Any) -> dict[str, Any]:
+    """Simulate groups into the data root's incoming folder; returns the truth."""
+    sky: Sequence[Source] = options.pop("sky", SKY)
+    options.setdefault("declination_deg", DECLINATION_DEG)
+    start = options.pop("start", START)
+    return simulator.simulate(DataRoot(root).incoming, start, groups, preset=preset, sky=sky, **options)

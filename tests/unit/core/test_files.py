@@ -1,0 +1,88 @@
+"""Outputs appear whole or not at all."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contimg.core import files
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    target = tmp_path / "deep" / "image.json"
+    files.write_json(target, {"peak": 1})
+    with pytest.raises(RuntimeError), files.whole(target) as part:
+        part.write_text("half")
+        raise RuntimeError
+    assert files.read_json(target) == {"peak": 1}
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_directory_is_replaced_whole(tmp_path):
+    target = tmp_path / "group.ms"
+    for generation in ("first", "second"):
+        with files.whole(target) as part:
+            part.mkdir()
+            (part / generation).touch()
+    assert [path.name for path in target.iterdir()] == ["second"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_json_takes_what_science_returns(tmp_path):
+    path = tmp_path / "sidecar.json"
+    files.write_json(
+        path,
+        {"noise": np.float32(0.5), "gains": np.arange(3), "ms": Path("a.ms"), "at": datetime(2026, 1, 1, tzinfo=UTC)},
+    )
+    assert json.loads(path.read_text()) == {
+        "noise": 0.5,
+        "gains": [0, 1, 2],
+        "ms": "a.ms",
+        "at": "2026-01-01T00:00:00+00:00",
+    }
+    with pytest.raises(TypeError, match="object has no JSON form"):
+        files.write_json(path, {"bad": object()})
+    assert json.loads(path.read_text())["noise"] == 0.5
+
+
+@contextmanager
+def disk_of(image: Path, folder: Path) -> Iterator[Path]:
+    """Mount a disk's image at a folder."""
+    folder.mkdir()
+    done = subprocess.run(["mount", "-o", "loop", str(image), str(folder)], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a disk's image cannot be mounted here: {done.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(shutil.which("mkfs.ext4") is None, reason="ext4 cannot be made here")
+def test_what_appeared_is_whole_after_a_power_cut(tmp_path):
+    content = os.urandom(3_000_000)
+    image, cut = tmp_path / "disk.img", tmp_path / "cut.img"
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    with disk_of(image, tmp_path / "disk") as disk:
+        with files.whole(disk / "image.fits") as part:
+            part.write_bytes(content)
+        with files.whole(disk / "group.ms") as part:
+            (part / "ANTENNA").mkdir(parents=True)
+            (part / "table.f1").write_bytes(content)
+            (part / "ANTENNA" / "table.dat").write_bytes(content)
+        # The names reach the disk with the journal, which is written every few seconds or when anybody asks for it.
+        with (disk / "other").open("wb") as other:
+            os.fsync(other.fileno())
+        shutil.copyfile(image, cut)  # what the disk has, not what the memory has
+    with disk_of(cut, tmp_path / "after") as after:
+        for name in ("image.fits", "group.ms/table.f1", "group.ms/ANTENNA/table.dat"):
+            assert (after / name).read_bytes() == content

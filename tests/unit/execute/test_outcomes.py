@@ -1,0 +1,348 @@
+"""Settling: a failure is a failure, a success a success, and each has the right consequence."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from bookkeeping import NOW, Played, name
+
+from contimg.core import files
+from contimg.core.errors import ErrorClass
+from contimg.execute import quarantine
+from contimg.execute.outcomes import Ending
+from contimg.execute.set_registration import put_back
+from contimg.ledger.ledger import GroupRow, create_ledger
+from contimg.runner.rebuild import rebuild
+from contimg.sets.registry import Registry
+
+
+@pytest.fixture
+def played(tmp_path: Path) -> Played:
+    return Played(tmp_path)
+
+
+def row(played: Played, unit: str) -> GroupRow:
+    found = played.ledger.group(unit)
+    assert found is not None
+    return found
+
+
+def test_the_way_of_a_group(played: Played) -> None:
+    unit = played.arrive(0)
+    assert (row(played, unit).state, row(played, unit).stage) == ("due", "detect")
+    for lane, follows in (("detect", "convert"), ("convert", "image"), ("image", "")):
+        assert played.done(lane, unit).worked
+        assert row(played, unit).stage == follows
+    assert row(played, unit).state == "done"
+    assert row(played, unit).ended == NOW
+    (window,) = played.ledger.due_windows()
+    assert window.name == "20260112T080000"
+    played.done("mosaic", window.name)
+    assert played.ledger.due_windows() == []
+
+
+def test_a_calibrators_way_leads_over_its_set(played: Played) -> None:
+    unit = played.arrive(0)
+    played.done("detect", unit, "3C48")
+    played.done("convert", unit)
+    assert row(played, unit).stage == "solve"
+    (event,) = played.done("solve", unit, "3C48").events
+    assert "new caltables" in event.text
+    assert row(played, unit).stage == "image"
+
+
+def test_a_failure_waits_as_its_class_says_and_is_then_given_up(played: Played) -> None:
+    unit = played.arrive(0)
+    played.done("detect", unit)
+    for delay in (300, 600, 1200):
+        assert played.failed("convert", unit, error_class="disk_full").events == []
+        assert row(played, unit).due == NOW + delay
+        assert row(played, unit).error_class == "disk_full"
+    (event,) = played.failed("convert", unit, error_class="disk_full").events
+    assert event.kind == "quarantined"
+    assert row(played, unit).state == "quarantined"
+    entry = quarantine.entry(played.root, unit)
+    assert len(entry.names) == 16
+    assert "3 retries" in entry.reason
+    assert len(entry.content["attempts"]) == 4
+    assert list(played.root.incoming.iterdir()) == []
+
+
+def test_corrupt_input_is_quarantined_at_once(played: Played) -> None:
+    unit = played.arrive(0)
+    played.failed("detect", unit, error_class="corrupt_input", message="sb03 is truncated")
+    assert row(played, unit).state == "quarantined"
+    assert "sb03" in row(played, unit).reason
+
+
+def test_classes_count_apart_and_a_success_forgives(played: Played) -> None:
+    unit = played.arrive(0)
+    for _ in range(2):
+        played.failed("detect", unit, error_class="memory_error")
+        played.failed("detect", unit, error_class="died")
+    assert row(played, unit).state == "due"
+    played.done("detect", unit)
+    played.failed("convert", unit, error_class="memory_error")
+    assert row(played, unit).due == NOW + 600
+
+
+def test_success_without_a_product_is_a_failure(played: Played) -> None:
+    unit = played.arrive(0)
+    settled = played.settler.settle(played.started("detect", unit), 0, NOW)
+    assert not settled.worked
+    assert "reported success" in settled.systemic
+    assert row(played, unit).stage == "detect"
+
+
+def test_an_old_product_does_not_hide_a_failure(played: Played) -> None:
+    unit = played.arrive(0)
+    played.product("detect", unit)
+    played.failed("detect", unit)
+    assert row(played, unit).stage == "detect"
+    assert row(played, unit).error_class == "other"
+    settled = played.settler.settle(played.started("detect", unit), 1, NOW)
+    assert "Error in the workflow" in settled.systemic
+    assert row(played, unit).stage == "detect"
+
+
+def test_an_old_image_does_not_hide_that_only_its_set_was_chosen_anew(played: Played) -> None:
+    """A late subband brought an imaged group back; Snakemake was killed between `select` and `image`."""
+    unit = played.whole_way(0)
+    played.arrive(0)
+    played.done("detect", unit)
+    played.done("convert", unit)
+    started = played.started("image", unit)
+    played.record("select", unit, "ok")
+    assert not played.settler.settle(started, -9, NOW).worked
+    assert (row(played, unit).state, row(played, unit).stage) == ("due", "image")
+    assert played.done("image", unit).worked
+    assert row(played, unit).state == "done"
+
+
+def test_what_a_job_says_nothing_about_is_recorded_all_the_same(played: Played) -> None:
+    unit = played.arrive(0)
+    started = played.started("detect", unit)
+    started.log.write_text("OSError: [Errno 28] No space left on device\n")
+    played.settler.settle(started, 1, NOW)
+    assert row(played, unit).error_class == "disk_full"
+    record = files.read_json(played.root.attempt(unit, "snakemake", 1))
+    assert "No space left" in record["message"]
+    assert (played.root.root / record["log"]).read_text().startswith("OSError")
+
+
+def test_a_job_that_died_without_a_word_is_closed(played: Played) -> None:
+    unit = played.arrive(0)
+    played.record("detect", unit, "running")
+    played.settler.settle(played.started("detect", unit), -9, NOW)
+    assert row(played, unit).error_class == "died"
+    assert files.read_json(played.root.attempt(unit, "detect", 1))["outcome"] == "failed"
+
+
+def test_a_job_that_was_killed_for_its_time_is_called_so(played: Played) -> None:
+    unit = played.arrive(0)
+    played.record("detect", unit, "running")
+    ending = Ending(ErrorClass.TIMEOUT_KILLED, "too long", counts=True)
+    played.settler.settle(played.started("detect", unit), -9, NOW, ending)
+    assert row(played, unit).error_class == "timeout_killed"
+    assert row(played, unit).due == NOW + 60
+
+
+def test_what_was_stopped_or_probed_does_not_count(played: Played) -> None:
+    unit = played.arrive(0)
+    stop = Ending(ErrorClass.DIED, "stopped", counts=False)
+    for _ in range(20):
+        played.record("detect", unit, "failed", error_class="died")
+        played.settler.settle(played.started("detect", unit), 1, NOW, stop)
+        played.settler.settle(played.started("detect", unit, probe=True), 1, NOW)
+    assert row(played, unit).state == "due"
+    assert row(played, unit).due == 0
+
+
+def test_one_of_many_fails_alone(played: Played) -> None:
+    good, bad, unreached = (played.arrive(number) for number in range(3))
+    started = played.started("detect", good, bad, unreached)
+    played.product("detect", good)
+    played.record("detect", good, "ok")
+    played.record("detect", bad, "failed")
+    played.settler.settle(started, 1, NOW)
+    assert row(played, good).stage == "convert"
+    assert row(played, bad).due > NOW
+    assert (row(played, unreached).stage, row(played, unreached).due) == ("detect", 0)
+
+
+def test_a_group_that_changed_while_it_was_processed_starts_again(played: Played) -> None:
+    unit = played.arrive(0)
+    played.done("detect", unit)
+    started = played.started("convert", unit)
+    played.arrive(0)
+    played.product("convert", unit)
+    played.record("convert", unit, "ok")
+    played.settler.settle(started, 0, NOW)
+    assert row(played, unit).stage == "detect"
+
+
+def test_an_unreadable_product_is_a_failure(played: Played) -> None:
+    unit = played.arrive(0)
+    started = played.started("detect", unit)
+    played.product("detect", unit)
+    played.root.calibrator(unit).write_text("{")
+    played.record("detect", unit, "ok")
+    assert not played.settler.settle(started, 0, NOW).worked
+    assert "cannot be used" in row(played, unit).reason
+
+
+def test_unusable_groups_are_quarantined_and_come_back_when_released(played: Played) -> None:
+    unit = played.arrive(0, "unusable")
+    assert row(played, unit).state == "quarantined"
+    assert row(played, unit).error_class == "corrupt_input"
+    quarantine.release(played.root, unit)
+    played.arrive(0)
+    assert (row(played, unit).state, row(played, unit).stage) == ("due", "detect")
+
+
+def test_a_further_file_releases_its_group(played: Played) -> None:
+    unit = played.arrive(0)
+    played.failed("detect", unit, error_class="corrupt_input")
+    assert row(played, unit).state == "quarantined"
+    late = played.root.quarantine(unit) / "reason.json"
+    assert late.exists()
+    group = played.root.manifest(unit)
+    files.write_json(group, files.read_json(group))
+    from contimg.ingest.groups import load
+
+    played.intake.admit([load(group)], NOW)
+    assert row(played, unit).state == "due"
+    assert len(list(played.root.incoming.iterdir())) == 16
+
+
+def test_without_a_set_a_group_waits_and_a_set_wakes_it(played: Played) -> None:
+    waiting, exhausted = played.arrive(0), played.arrive(1)
+    for unit in (waiting, exhausted):
+        played.done("detect", unit)
+        played.done("convert", unit)
+    sets = Registry(played.root, played.settings)
+    assert played.settler.lacks_set(row(played, waiting), sets, NOW) == []
+    assert row(played, waiting).due == NOW + 1800
+    for _ in range(11):
+        played.settler.lacks_set(row(played, exhausted), sets, NOW)
+    assert row(played, exhausted).state == "quarantined"
+    assert row(played, exhausted).error_class == "missing_calibration"
+    calibrator = played.arrive(2)
+    played.done("detect", calibrator, "3C48")
+    played.done("convert", calibrator)
+    played.done("solve", calibrator, "3C48")
+    for unit in (waiting, exhausted):
+        assert (row(played, unit).state, row(played, unit).stage, row(played, unit).due) == ("due", "image", 0)
+    assert not played.root.quarantine(exhausted).exists()
+    assert played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings), NOW) is None
+
+
+def test_sets_that_were_restored_or_lost_are_so_in_the_ledger(played: Played) -> None:
+    waiting, restored, lost = played.arrive(0), name(1), played.whole_way(2, "3C48")
+    played.done("detect", waiting)
+    played.done("convert", waiting)
+    shutil.rmtree(played.root.calibration(lost))
+    assert played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings), NOW) == []
+    played.product("solve", restored, "3C147")
+    assert put_back(played.root, played.ledger, [restored], played.settings) == ([restored], [lost])
+    assert played.ledger.rows("SELECT name, calibrator FROM sets") == [(restored, "3C147")]
+    assert row(played, waiting).due == 0
+    assert put_back(played.root, played.ledger, [restored], played.settings) == ([], [])
+
+
+def test_a_group_that_lies_in_ruins_holds_up_no_set(played: Played) -> None:
+    image, waiting = played.whole_way(1), played.arrive(2)
+    played.root.image(image, "selection.json").write_text("noise")
+    played.done("detect", waiting)
+    played.done("convert", waiting)
+    for _ in range(11):
+        played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings), NOW)
+    blocking = played.root.incoming / quarantine.entry(played.root, waiting).names[0]
+    blocking.write_text("it is there again")
+    calibrator = played.arrive(3)
+    played.done("detect", calibrator, "3C48")
+    played.done("convert", calibrator)
+    assert played.done("solve", calibrator, "3C48").worked
+    assert row(played, calibrator).stage == "image"
+    assert row(played, waiting).state == "quarantined"
+
+
+def test_a_set_that_failed_its_gate_wakes_nobody_for_long(played: Played) -> None:
+    waiting = played.arrive(0)
+    played.done("detect", waiting)
+    played.done("convert", waiting)
+    calibrator = played.arrive(2)
+    played.done("detect", calibrator, "3C48")
+    played.done("convert", calibrator)
+    (event,) = played.done("solve", calibrator, "3C48", passed=False).events
+    assert "it is bad" in event.text
+    assert played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings), NOW) == []
+
+
+def test_a_group_whose_products_are_gone_goes_back(played: Played) -> None:
+    unit = played.arrive(0)
+    played.done("detect", unit, "3C48")
+    played.done("convert", unit)
+    played.done("solve", unit, "3C48")
+    assert not played.settler.goes_back(row(played, unit))
+    played.root.set(unit).unlink()
+    assert played.settler.goes_back(row(played, unit))
+    assert row(played, unit).stage == "solve"
+    played.root.ms(unit).unlink()
+    assert played.settler.goes_back(row(played, unit))
+    assert row(played, unit).stage == "convert"
+
+
+def test_an_upgrade_that_fails_leaves_the_image_it_was_to_better(played: Played) -> None:
+    unit = played.whole_way(0)
+    played.ledger.update_group(unit, state="due", stage="image", upgrade=1)
+    events = [event for _ in range(6) for event in played.failed("image", unit).events]
+    assert [event.kind for event in events] == ["failed"]
+    assert (row(played, unit).state, row(played, unit).upgrade) == ("done", 0)
+    assert len(list(played.root.incoming.iterdir())) == 16
+
+
+def test_a_mosaic_that_fails_for_good_is_told(played: Played) -> None:
+    played.whole_way(0, "3C48")
+    (window,) = played.ledger.due_windows()
+    events = [event for _ in range(6) for event in played.failed("mosaic", window.name).events]
+    assert [event.kind for event in events] == ["failed"]
+    assert played.ledger.window(window.name).state == "failed"  # type: ignore[union-attr]
+    played.whole_way(1)
+    assert played.ledger.window(window.name).state == "due"  # type: ignore[union-attr]
+
+
+def test_a_ledger_built_from_the_files_is_the_same(played: Played) -> None:
+    played.whole_way(0, "3C48")
+    for number in range(1, 4):
+        played.whole_way(number)
+    played.done("mosaic", "20260112T080000")
+    played.arrive(13, "collecting")
+    played.arrive(14)
+    played.done("detect", played.arrive(15), "3C48")
+    converted = played.arrive(16)
+    played.done("detect", converted)
+    played.done("convert", converted)
+    failing = played.arrive(17)
+    played.done("detect", failing)
+    now = NOW
+    for _ in range(2):
+        played.failed("convert", failing, now=now, error_class="disk_full")
+    lost = played.arrive(18)
+    played.failed("detect", lost, error_class="corrupt_input")
+    played.whole_way(30)
+    told = ("name", "state", "stage", "error_class", "reason", "window", "raw_bytes", "manifest_ns", "calibrator")
+    again = create_ledger(played.root.state / "again.sqlite3")
+    counts = rebuild(played.root, again, played.settings, lambda: None)
+    assert counts == {table: played.ledger.value(f"SELECT count(*) FROM {table}") for table in counts}  # noqa: S608
+    for unit in [name(number) for number in (*range(4), *range(13, 19), 30)]:
+        before, after = row(played, unit), again.group(unit)
+        assert {key: getattr(after, key) for key in told} == {key: getattr(before, key) for key in told}
+    assert [window.name for window in again.due_windows()] == [window.name for window in played.ledger.due_windows()]
+    assert again.window("20260112T080000").state == "done"  # type: ignore[union-attr]
+    assert again.rows("SELECT name, observed, passed FROM sets") == played.ledger.rows(
+        "SELECT name, observed, passed FROM sets"
+    )
+    assert again.failures(failing, again.group(failing).counted_from) == {"disk_full": 2}  # type: ignore[union-attr]

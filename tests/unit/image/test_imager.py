@@ -1,0 +1,229 @@
+"""The imagers' doors: command lines, what a failure becomes, and which imager is taken."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import imaging_group
+import numpy as np
+import pytest
+from astropy.io import fits
+from conftest import call_in_process
+
+from contimg.core.errors import (
+    ConfigError,
+    ContimgError,
+    DiskFullError,
+    JobDiedError,
+    MemoryExhaustedError,
+    NoUsableDataError,
+    ToolFailedError,
+)
+from contimg.image import imager, tclean, wsclean
+from contimg.image.imager import CleanOptions
+from contimg.simulator import simulator
+from contimg.telescope.stations import EAST_WEST_ARM, NORTH_SOUTH_ARM
+from contimg.visibilities import subprocess_call
+
+OPTIONS = CleanOptions(
+    size=128,
+    pixel_rad=float(np.radians(10 / 3600)),
+    robust=0.5,
+    iterations=100,
+    mask_sigma=5,
+    threshold_sigma=1,
+    threads=1,
+    memory_gb=1,
+)
+TINY = simulator.Preset(EAST_WEST_ARM[::10] + NORTH_SOUTH_ARM[::10], 1, 2)
+with_wsclean = pytest.mark.skipif(shutil.which("wsclean") is None, reason="WSClean is not installed")
+
+
+@pytest.fixture(scope="module")
+def ms(tmp_path_factory) -> Path:
+    return call_in_process(imaging_group.make, tmp_path_factory.mktemp("tiny"), TINY, [])
+
+
+def flagged_copy(ms: Path, copy: Path) -> None:
+    from casacore import tables
+
+    tables.tablecopy(str(ms), str(copy))
+    with tables.table(str(copy), readonly=False, ack=False) as table:
+        table.putcol("FLAG", np.ones_like(table.getcol("FLAG")))
+
+
+def stand_in(folder: Path, script: str) -> str:
+    """A `wsclean` that does as told, and the PATH on which it is."""
+    folder.mkdir()
+    program = folder / "wsclean"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_the_command_says_what_the_options_say():
+    words = wsclean.command(Path("a.ms"), Path("work/field"), OPTIONS)
+    line = " ".join(words)
+    assert words[0] == "wsclean"
+    assert words[-1] == "a.ms"
+    for part in (
+        "-size 128 128",
+        "-scale 0.00277777777778deg",
+        "-weight briggs 0.5",
+        "-niter 100",
+        "-auto-mask 5 -auto-threshold 1",
+        "-j 1",
+        "-abs-mem 1",
+        "-name work/field",
+        "-temp-dir work",
+        "-use-wgridder",
+        "-no-update-model-required",
+    ):
+        assert part in line
+    assert "-maxuv-l" not in line
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("+ >>> Error writing to temporary data file", DiskFullError),
+        ("error writing to FITS file: No space left on device", DiskFullError),
+        ("error writing to FITS file: Disk quota exceeded", DiskFullError),
+        ("+ >>> std::bad_alloc", MemoryExhaustedError),
+    ],
+)
+def test_known_failures_become_typed_errors(tmp_path, monkeypatch, said, error):
+    monkeypatch.setenv("PATH", stand_in(tmp_path / "bin", f"echo '{said}'; exit 255"))
+    with pytest.raises(error, match=r"a\.ms: WSClean says"):
+        imager.clean(tmp_path / "a.ms", tmp_path / "field", OPTIONS, "wsclean")
+
+
+def test_a_killed_wsclean_is_a_job_that_died(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", stand_in(tmp_path / "bin", "kill -9 $$"))
+    with pytest.raises(JobDiedError, match="signal 9"):
+        imager.clean(tmp_path / "a.ms", tmp_path / "field", OPTIONS, "wsclean")
+
+
+def test_no_output_is_a_failure_whatever_the_exit_code(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", stand_in(tmp_path / "bin", "exit 0"))
+    with pytest.raises(ToolFailedError, match=r"field-residual\.fits: the imager left no whole image"):
+        imager.clean(tmp_path / "a.ms", tmp_path / "field", OPTIONS, "wsclean")
+
+
+def test_half_an_output_is_a_failure(tmp_path, monkeypatch):
+    whole = tmp_path / "whole.fits"
+    fits.writeto(whole, np.zeros((100, 100), np.float32))
+    half = f"head -c 23040 {whole} > {tmp_path}/field-residual.fits"
+    monkeypatch.setenv("PATH", stand_in(tmp_path / "bin", half))
+    with pytest.raises(ToolFailedError, match=r"field-residual\.fits: the imager left no whole image"):
+        imager.clean(tmp_path / "a.ms", tmp_path / "field", OPTIONS, "wsclean")
+
+
+def test_tclean_finds_nothing_where_nothing_is(ms, tmp_path):
+    made = imager.clean(ms, tmp_path / "field", replace(OPTIONS, mask_sigma=20), "tclean")
+    assert np.array_equal(made.image, made.residual)
+    assert not list(tmp_path.glob("field.*"))
+
+
+@with_wsclean
+def test_wsclean_says_why_it_failed(tmp_path):
+    with pytest.raises(ToolFailedError, match=r"WSClean failed \(Table .*no\.ms does not exist"):
+        imager.clean(tmp_path / "no.ms", tmp_path / "field", OPTIONS, "wsclean")
+
+
+@pytest.mark.parametrize("name", [pytest.param("wsclean", marks=with_wsclean), "tclean"])
+def test_flagged_data_make_no_image(ms, tmp_path, name):
+    call_in_process(flagged_copy, ms, tmp_path / "flagged.ms")
+    with pytest.raises(NoUsableDataError):
+        imager.clean(tmp_path / "flagged.ms", tmp_path / "field", OPTIONS, name)
+
+
+@with_wsclean
+def test_wsclean_talks_to_the_log(ms, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        made = imager.clean(ms, tmp_path / "field", OPTIONS, "wsclean")
+    assert made.imager == "wsclean"
+    assert 0 < made.beam.minor_rad <= made.beam.major_rad
+    assert any("Gridded visibility count" in record.message for record in caplog.records)
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@with_wsclean
+def test_the_beam_does_not_depend_on_the_pixels(ms, tmp_path):
+    beams = []
+    for size, arcsec in ((128, 10.0), (114, 11.23), (100, 12.8)):  # as wide, so that Briggs' weights stay the same
+        options = replace(OPTIONS, size=size, pixel_rad=np.radians(arcsec / 3600))
+        beams.append(imager.clean(ms, tmp_path / "field", options, "wsclean").beam)
+    for widths in ([one.major_rad for one in beams], [one.minor_rad for one in beams]):
+        assert max(widths) < 1.02 * min(widths)
+
+
+def test_without_wsclean_tclean_is_taken_and_said(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert imager.choose("auto") == "tclean"
+    assert "wsclean is not on the PATH" in caplog.text
+    assert imager.choose("tclean") == "tclean"
+    with pytest.raises(ConfigError, match=r"imaging\.imager: wsclean is not on the PATH"):
+        imager.choose("wsclean")
+
+
+@with_wsclean
+def test_with_wsclean_it_is_taken():
+    assert imager.choose("auto") == "wsclean"
+
+
+def test_tclean_says_why_it_failed(tmp_path):
+    with pytest.raises(ToolFailedError, match=r"no\.ms: tclean"):
+        imager.clean(tmp_path / "no.ms", tmp_path / "field", OPTIONS, "tclean")
+
+
+@pytest.mark.parametrize("size", [1, 15, 882, 1001, 3178, 4097])
+def test_image_sizes_suit_the_fourier_transform(size):
+    chosen = imager.fft_size(size)
+    assert size <= chosen <= 1.1 * size + 2
+    assert chosen % 2 == 0
+    for factor in (2, 3, 5):
+        while chosen % factor == 0:
+            chosen //= factor
+    assert chosen == 1
+
+
+def answer(value):
+    print("this must not get into the answer")
+    return value, os.environ["OMP_NUM_THREADS"]
+
+
+def fail(kind):
+    raise kind("as asked")
+
+
+def die():
+    os.kill(os.getpid(), 11)
+
+
+def test_isolated_calls_answer_raise_and_die(capfd):
+    assert subprocess_call.call(3, answer, {"a": np.arange(3)})[1] == "3"
+    for kind in (DiskFullError, ValueError):
+        with pytest.raises(kind, match="as asked"):
+            subprocess_call.call(1, fail, kind)
+    with pytest.raises(JobDiedError, match="die: its process ended by signal 11"):
+        subprocess_call.call(1, die)
+
+
+def test_casa_messages_become_typed_errors():
+    table = {
+        "Error in writing: No space left on device": DiskFullError,
+        "Error in writing: Disk quota exceeded": DiskFullError,
+        "std::bad_alloc": MemoryExhaustedError,
+        "Data selection ended with 0 rows": NoUsableDataError,
+        "something else": ToolFailedError,
+    }
+    for said, error in table.items():
+        meant = tclean._meaning(Path("a.ms"), said)
+        assert type(meant) is error
+        assert isinstance(meant, ContimgError)

@@ -1,0 +1,113 @@
+"""Quality: the comparison with a catalogue, and the gates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contimg.core.errors import CatalogueError
+from contimg.core.sections import Quality, SkyCatalogue
+from contimg.image import qa
+from contimg.image.sources import PointSource
+
+BEAM_RAD = float(np.radians(20 / 3600))
+GATES = Quality()
+GOOD = {
+    "noise_jy": 2e-4,
+    "thermal_noise_jy": 1.8e-4,
+    "dynamic_range": 900.0,
+    "comparison": None,
+    "conversion": {"degraded": False, "flagged_fraction": 0.02},
+    "gates": GATES,
+}
+
+
+def catalogue(folder: Path, rows: list[tuple[float, float, float]]) -> SkyCatalogue:
+    path = folder / "sky.csv"
+    lines = ["ra_deg,dec_deg,flux_jy,spectral_index", *(f"{ra!r},{dec!r},{flux!r},-1.0" for ra, dec, flux in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return SkyCatalogue(path=path)
+
+
+def field() -> list[tuple[float, float, float]]:
+    """Sources around RA 0."""
+    rng = np.random.default_rng(4)
+    return [(float(ra % 360), float(dec), 0.1 + 0.01 * k) for k, (ra, dec) in enumerate(rng.uniform(-1, 1, (20, 2)))]
+
+
+def found(rows, scale: float = 1.0, north_arcsec: float = 0.0) -> list[PointSource]:
+    return [PointSource(ra, dec + north_arcsec / 3600, flux * scale, 1e-3, 100.0) for ra, dec, flux in rows]
+
+
+def test_comparison_measures_scale_and_offset(tmp_path):
+    rows = field()
+    listed = catalogue(tmp_path, [*rows, (10.0, 10.0, 5.0)])
+    # At 2.8 GHz a source of spectral index −1 has half its flux at 1.4 GHz.
+    made = qa.compare(found(rows, 0.55, 2.0), listed, frequency_hz=2.8e9, beam_rad=BEAM_RAD)
+    assert made.matches == len(rows)
+    assert made.flux_ratio == pytest.approx(1.1)
+    assert made.flux_scatter == pytest.approx(0.1)
+    assert made.offset_dec_arcsec == pytest.approx(2.0, abs=1e-6)
+    assert made.offset_ra_arcsec == pytest.approx(0.0, abs=1e-6)
+    assert made.offset_beams == pytest.approx(0.1)
+
+
+def test_crowded_and_faint_sources_are_not_compared(tmp_path):
+    rows = field()
+    neighbour = (rows[0][0], rows[0][1] + 30 / 3600, 0.3)
+    listed = catalogue(tmp_path, [*rows, neighbour])
+    mine = found(rows)
+    mine[1] = PointSource(rows[1][0], rows[1][1], 1.0, 1e-3, 6.0)
+    made = qa.compare(mine, listed, frequency_hz=1.4e9, beam_rad=BEAM_RAD)
+    assert made.matches == len(rows) - 2
+    assert made.flux_scatter == pytest.approx(0.0, abs=1e-9)
+
+
+def test_no_catalogue_no_comparison_and_no_match_no_numbers(tmp_path):
+    assert qa.compare(found(field()), SkyCatalogue(), frequency_hz=1.4e9, beam_rad=BEAM_RAD) is None
+    assert qa.as_content(None) is None
+    elsewhere = catalogue(tmp_path, [(100.0, 50.0, 1.0)])
+    made = qa.compare(found(field()), elsewhere, frequency_hz=1.4e9, beam_rad=BEAM_RAD)
+    assert qa.as_content(made) == {
+        "matches": 0,
+        "flux_ratio": None,
+        "flux_scatter": None,
+        "offset_ra_arcsec": None,
+        "offset_dec_arcsec": None,
+        "offset_beams": None,
+    }
+    assert qa.compare([], elsewhere, frequency_hz=1.4e9, beam_rad=BEAM_RAD).matches == 0
+
+
+def test_a_catalogue_that_cannot_be_read_is_said(tmp_path):
+    with pytest.raises(CatalogueError, match=r"none\.csv"):
+        qa.compare([], SkyCatalogue(path=tmp_path / "none.csv"), frequency_hz=1.4e9, beam_rad=BEAM_RAD)
+
+
+def test_a_good_image_is_clean():
+    assert qa.verdict(**GOOD) == ("clean", [])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"noise_jy": 4e-4}, "noise is 2.22 × thermal, over 2"),
+        ({"noise_jy": float("nan")}, "noise is nan × thermal"),
+        ({"dynamic_range": 12.0}, "dynamic range is 12, under 50"),
+        ({"conversion": {"degraded": True, "flagged_fraction": 0.41}}, "41% of the data is flagged"),
+        ({"comparison": qa.Comparison(9, 1.3, 0.3, 0.1, 0.1, 0.05)}, "fluxes differ from the catalogue by 30%"),
+        ({"comparison": qa.Comparison(9, 1.0, 0.02, 9.0, 0.1, 0.5)}, "positions differ from the catalogue by 0.50"),
+    ],
+)
+def test_each_gate_degrades_and_says_so(change, said):
+    quality, reasons = qa.verdict(**{**GOOD, **change})
+    assert quality == "degraded"
+    assert len(reasons) == 1
+    assert said in reasons[0]
+
+
+def test_too_few_matches_are_no_gate():
+    few = qa.Comparison(2, 2.0, 1.0, 9.0, 9.0, 2.0)
+    assert qa.verdict(**{**GOOD, "comparison": few}) == ("clean", [])

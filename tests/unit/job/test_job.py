@@ -1,0 +1,228 @@
+"""The supervised job: whole outputs or none, a time limit, a record whatever happens."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from contimg.job import job
+
+HARNESS = """
+import os, sys, time, signal, subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from contimg.core import errors
+from contimg.job import job
+
+class Named(list):
+    def __init__(self, **items):
+        super().__init__(items.values())
+        self._items = items
+        self.__dict__.update(items)
+    def items(self): return self._items.items()
+    def get(self, name, default=None): return self._items.get(name, default)
+
+root = Path(sys.argv[1])
+group = "20260112T080000"
+snakemake = SimpleNamespace(
+    rule="image", config={"data_root": str(root), "staging": {"directory": str(root / "tmpfs")}},
+    wildcards=Named(group=group), input=Named(ms="in.ms"), params=Named(), threads=2,
+    output=Named(image="images/a.fits", table="images/a.tab", sidecar="images/a.json"),
+    resources=Named(runtime=RUNTIME), log=["logs/image.log"])
+
+def step(task):
+BODY
+
+job.run(snakemake, step, staged=STAGED)
+"""
+GROUP = "20260112T080000"
+WRITE = "task.output.image.write_text('fits'); task.output.table.mkdir(); (task.output.table / 'f').touch()"
+
+
+def start(root: Path, body: str, *, runtime: float = 1, staged: dict | None = None) -> subprocess.Popen:
+    (root / "tmpfs").mkdir(exist_ok=True)
+    code = HARNESS.replace("BODY", textwrap.indent(textwrap.dedent(body), "    "))
+    code = code.replace("RUNTIME", str(runtime)).replace("STAGED", repr(staged or {}))
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(root)], cwd=root, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str]:
+    _, said = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+def record(root: Path, number: int = 1) -> dict:
+    return json.loads((root / f"logs/2026-01-12/{GROUP}/image.{number}.attempt.json").read_text())
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ends (or waits only for its parent's notice) within some seconds."""
+    for _ in range(100):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def products(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / "images").rglob("*"))
+
+
+def test_a_finished_step_leaves_whole_outputs_and_a_record(tmp_path):
+    code, said = finish(start(tmp_path, f"{WRITE}; print('working'); return {{'noise_jy': 1.0}}"))
+    assert (code, said) == (0, "")
+    assert products(tmp_path) == ["a.fits", "a.json", "a.tab", "f"]
+    sidecar = json.loads((tmp_path / "images/a.json").read_text())
+    assert sidecar["noise_jy"] == 1.0
+    assert sidecar["made"]["rule"] == "image"
+    assert sidecar["made"]["inputs"] == {"ms": "in.ms"}
+    assert record(tmp_path)["outcome"] == "ok"
+    assert record(tmp_path)["cache"] == {"hits": 0, "misses": 0}
+    assert record(tmp_path)["duration_s"] > 0
+    assert "working" in (tmp_path / "logs/image.log").read_text()
+
+
+def test_a_failed_step_leaves_nothing_and_says_one_line(tmp_path):
+    code, said = finish(
+        start(tmp_path, f"{WRITE}; raise errors.TruncatedFileError('x_sb03.hdf5: truncated; set aside')")
+    )
+    assert code == 1
+    assert said.count("\n") == 1
+    assert "x_sb03.hdf5: truncated; set aside" in said
+    assert products(tmp_path) == []
+    assert {"outcome": "failed", "error_class": "corrupt_input", "permanent": True}.items() <= record(
+        tmp_path
+    ).items()
+    assert record(tmp_path)["error_type"] == "TruncatedFileError"
+
+
+def test_a_step_that_forgets_an_output_is_not_done(tmp_path):
+    code, said = finish(start(tmp_path, "task.output.image.touch(); return {}"))
+    assert code == 1
+    assert "a.tab: the step ended without writing it" in said
+    assert products(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "error_class"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "died"),
+        ("os._exit(3)", "died"),
+        ("raise MemoryError('4 GiB')", "memory_error"),
+        ("raise OSError(28, 'No space left on device', 'a.fits')", "disk_full"),
+        ("raise OSError(122, 'Disk quota exceeded', 'a.fits')", "disk_full"),
+        ("raise KeyError('gain')", "other"),
+    ],
+)
+def test_every_way_of_failing_has_its_class(tmp_path, body, error_class):
+    code, said = finish(start(tmp_path, body))
+    assert code == 1
+    assert record(tmp_path)["error_class"] == error_class
+    assert f"[{error_class};" in said
+
+
+def test_past_its_time_limit_the_whole_process_tree_is_killed(tmp_path):
+    body = (
+        "Path('pid').write_text(str(subprocess.Popen(['sleep', '60'], start_new_session=True).pid)); time.sleep(60)"
+    )
+    began = time.monotonic()
+    code, said = finish(start(tmp_path, body, runtime=3 / 60))
+    assert code == 1
+    assert time.monotonic() - began < 20
+    assert record(tmp_path)["error_class"] == "timeout_killed"
+    assert "time limit" in said
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_stopped_from_outside_it_cleans_up_and_says_so(tmp_path):
+    process = start(tmp_path, f"{WRITE}; Path('ready').touch(); time.sleep(60)", staged={"table": 10})
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    code, _ = finish(process)
+    assert code == 1
+    assert "SIGTERM" in record(tmp_path)["message"]
+    assert products(tmp_path) == []
+    assert list((tmp_path / "tmpfs").iterdir()) == []
+
+
+def test_a_killed_supervisor_leaves_no_orphan(tmp_path):
+    process = start(tmp_path, "Path('pid').write_text(str(os.getpid())); Path('ready').touch(); time.sleep(60)")
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.05)
+    process.kill()
+    finish(process)
+    child = int((tmp_path / "pid").read_text())
+    assert gone(child)
+    assert record(tmp_path)["outcome"] == "running"  # which the runner's watchdog reads as died
+
+
+def test_attempts_are_numbered_on(tmp_path):
+    finish(start(tmp_path, "raise KeyError('gain')"))
+    finish(start(tmp_path, f"{WRITE}; return {{}}"))
+    assert record(tmp_path, 1)["outcome"] == "failed"
+    assert record(tmp_path, 2)["outcome"] == "ok"
+
+
+def test_staging_is_used_where_it_fits_and_left_empty(tmp_path):
+    where = f"{WRITE}; Path('where').write_text(str(task.output.table)); return {{}}"
+    assert finish(start(tmp_path, where, staged={"table": 1000}))[0] == 0
+    assert (tmp_path / "where").read_text().startswith(f"{tmp_path}/tmpfs/contimg-")
+    assert (tmp_path / "images/a.tab/f").exists()
+    assert list((tmp_path / "tmpfs").iterdir()) == []
+
+
+def test_staging_falls_back_to_disk_and_says_so(tmp_path):
+    where = f"{WRITE}; Path('where').write_text(str(task.output.table)); return {{}}"
+    code, said = finish(start(tmp_path, where, staged={"table": 10**15}))
+    assert code == 0
+    assert "using disk" in said
+    assert "/tmpfs/" not in (tmp_path / "where").read_text()
+
+
+def test_threads_are_what_the_workflow_gave(tmp_path):
+    finish(start(tmp_path, f"{WRITE}; return {{'threads': os.environ['OMP_NUM_THREADS']}}"))
+    assert json.loads((tmp_path / "images/a.json").read_text())["threads"] == "2"
+
+
+def test_a_step_sees_the_sidecar_that_it_replaces(tmp_path):
+    step = f"{WRITE}; return {{'before': task.replaced and task.replaced['before']}}"
+    finish(start(tmp_path, step))
+    assert json.loads((tmp_path / "images/a.json").read_text())["before"] is None
+    (tmp_path / "images/a.json").write_text('{"before": 7}')
+    finish(start(tmp_path, step))
+    assert json.loads((tmp_path / "images/a.json").read_text())["before"] == 7
+    (tmp_path / "images/a.json").write_text("{")
+    finish(start(tmp_path, step))
+    assert json.loads((tmp_path / "images/a.json").read_text())["before"] is None
+
+
+def test_a_product_that_a_failed_job_did_not_replace_is_as_old_as_it_is(tmp_path):
+    sidecar, product = tmp_path / "images/a.json", tmp_path / "images/a.fits"
+    attempts = tmp_path / f"logs/2026-01-12/{GROUP}"
+    finish(start(tmp_path, "raise KeyError('gain')"))
+    finish(start(tmp_path, f"{WRITE}; return {{}}"))
+    written = sidecar.stat().st_mtime
+    later = written + 1000
+    os.utime(product, (later, later))
+    assert not job.set_back(attempts, "image", sidecar, [product])
+    assert product.stat().st_mtime == later
+    shutil.rmtree(attempts)  # old logs go, and attempts are counted from 1 again
+    finish(start(tmp_path, "raise KeyError('gain')"))
+    os.utime(sidecar, (later, later))
+    assert job.set_back(attempts, "image", sidecar, [product, tmp_path / "images/gone"])
+    assert sidecar.stat().st_mtime == product.stat().st_mtime
+    assert abs(product.stat().st_mtime - written) < 1
+    finish(start(tmp_path, f"{WRITE}; return {{}}"))
+    assert not job.set_back(attempts, "image", sidecar, [product])
+    assert not job.set_back(attempts, "image", tmp_path / "images/none.json", [])

@@ -1,0 +1,274 @@
+"""The ledger: what is written is read back, damage is seen, history costs nothing."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from contimg.core.errors import LedgerError
+from contimg.ledger import schema
+from contimg.ledger.ledger import AttemptRow, GroupRow, Ledger, WindowRow, create_ledger, open_ledger, set_aside
+
+
+def row(name: str, **changes: object) -> GroupRow:
+    values: dict[str, object] = {
+        "name": name,
+        "state": "due",
+        "stage": "detect",
+        "due": 0.0,
+        "reason": "",
+        "error_class": "",
+        "arrived": 1.0,
+        "ended": None,
+        "window": name[:11] + "0000",
+        "raw_bytes": 0,
+        "manifest_ns": 1,
+        "calibrator": "",
+        "upgrade": 0,
+        "age_hours": None,
+        "counted_from": 0,
+        "trace_id": "0",
+    }
+    return GroupRow(**(values | changes))  # type: ignore[arg-type]
+
+
+def failed(unit: str, number: int, error_class: str = "other", finished: float = 10.0) -> AttemptRow:
+    return AttemptRow(unit, "convert", number, finished - 1, finished, 1.0, "failed", error_class)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return create_ledger(tmp_path / "state" / "ledger.sqlite3")
+
+
+def test_what_is_written_is_read_back(ledger: Ledger) -> None:
+    one, two = row("20260112T080000"), row("20260112T090000", state="done", ended=5.0)
+    for each in (one, two):
+        ledger.put_group(each)
+    window = WindowRow("20260112T080000", "due", 0.0, 1.0, "", "", 0, None, "0")
+    ledger.put_window(window)
+    ledger.close()
+    again = open_ledger(ledger.path)
+    assert again.group(one.name) == one
+    assert again.open_groups() == [one]
+    assert again.groups_in("20260112T090000") == [two]
+    assert again.groups_between("20260112T0801", "20260112T10") == [two]
+    assert again.due_windows() == [window]
+    again.update_group(one.name, state="done", ended=7.0)
+    assert again.open_groups() == []
+    assert again.group("20260113T000000") is None
+
+
+def test_failures_count_by_class_from_a_mark(ledger: Ledger) -> None:
+    unit = "20260112T080000"
+    ledger.add_attempts([failed(unit, 1), failed(unit, 2, "disk_full")])
+    mark = ledger.last_attempt_id()
+    new = ledger.add_attempts([failed(unit, 2, "disk_full"), failed(unit, 3), failed(unit, 4)])
+    assert [attempt.number for attempt in new] == [3, 4]
+    assert ledger.failures(unit, 0) == {"other": 3, "disk_full": 1}
+    assert ledger.failures(unit, mark) == {"other": 2}
+
+
+def test_attempts_that_are_counted_from_1_again_are_new(ledger: Ledger) -> None:
+    unit = "20260112T080000"
+    ledger.add_attempts([failed(unit, 1), failed(unit, 2)])
+    mark = ledger.last_attempt_id()
+    again = failed(unit, 1, "disk_full", finished=2_000_000.0)  # its logs have gone meanwhile
+    assert ledger.add_attempts([again]) == [again]
+    assert ledger.add_attempts([again]) == []
+    assert ledger.failures(unit, mark) == {"disk_full": 1}
+
+
+def test_a_transaction_is_all_or_nothing(ledger: Ledger) -> None:
+    with pytest.raises(ZeroDivisionError), ledger.transaction():
+        ledger.put_group(row("20260112T080000"))
+        raise ZeroDivisionError
+    assert ledger.open_groups() == []
+
+
+def test_the_clock_put_back_moves_what_is_due(ledger: Ledger) -> None:
+    ledger.put_group(row("20260112T080000", due=1000.0))
+    ledger.put_group(row("20260112T090000", due=0.0))
+    ledger.shift(-3600.0)
+    assert [one.due for one in ledger.open_groups()] == [-2600.0, 0.0]
+
+
+def test_pruning_keeps_what_is_young_and_is_bounded(ledger: Ledger) -> None:
+    ledger.add_attempts(failed("20260112T080000", number, finished=float(number)) for number in range(1, 21))
+    ledger.prune(before=15.5, at_most=10)
+    assert ledger.value("SELECT count(*) FROM attempts") == 10
+    ledger.prune(before=15.5, at_most=10)
+    assert ledger.value("SELECT min(number) FROM attempts") == 16
+
+
+def _noise(path: Path) -> None:
+    path.write_bytes(os.urandom(path.stat().st_size))
+
+
+def _torn(path: Path) -> None:
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size // 2)
+        file.write(os.urandom(size // 2))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda path: path.unlink(), id="deleted"),
+        pytest.param(lambda path: os.truncate(path, path.stat().st_size // 2), id="truncated"),
+        pytest.param(_noise, id="noise"),
+        pytest.param(_torn, id="half noise"),
+        pytest.param(lambda path: os.truncate(path, 0) or path.write_text("no database"), id="text"),
+    ],
+)
+def test_damage_is_seen_and_set_aside(ledger: Ledger, damage) -> None:
+    for hour in range(24):
+        for minute in range(60):
+            ledger.put_group(row(f"20260112T{hour:02d}{minute:02d}00"))
+    ledger.close()
+    damage(ledger.path)
+    with pytest.raises(LedgerError, match="ledger"):
+        open_ledger(ledger.path)
+    aside = set_aside(ledger.path)
+    assert not ledger.path.exists()
+    assert aside is None or aside.exists()
+    assert create_ledger(ledger.path).open_groups() == []
+
+
+@pytest.mark.parametrize("how", ["truncated", "noise"])
+def test_damage_is_seen_while_it_is_open(ledger: Ledger, how: str) -> None:
+    for hour in range(24):
+        for minute in range(60):
+            ledger.put_group(row(f"20260112T{hour:02d}{minute:02d}00"))
+    ledger.verify()
+    ledger.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+    size = ledger.path.stat().st_size
+    if how == "truncated":
+        os.truncate(ledger.path, size // 2)
+    else:
+        with ledger.path.open("r+b") as file:
+            file.write(os.urandom(size))
+    with pytest.raises(sqlite3.DatabaseError):
+        ledger.verify()
+
+
+def test_a_newer_ledger_is_refused(ledger: Ledger) -> None:
+    ledger.write(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
+    ledger.close()
+    with pytest.raises(LedgerError, match="newer"):
+        open_ledger(ledger.path)
+
+
+def test_an_older_ledger_is_migrated_step_by_step(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger.put_group(row("20260112T080000"))
+    ledger.close()
+    monkeypatch.setattr(
+        "contimg.ledger.ledger.MIGRATIONS",
+        (*schema.MIGRATIONS, "CREATE TABLE further (x); INSERT INTO further VALUES (7);"),
+    )
+    again = open_ledger(ledger.path)
+    assert again.value("SELECT x FROM further") == 7
+    assert len(again.open_groups()) == 1
+
+
+def test_a_failed_migration_leaves_the_ledger_as_it_was(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger.close()
+    monkeypatch.setattr(
+        "contimg.ledger.ledger.MIGRATIONS", (*schema.MIGRATIONS, "CREATE TABLE further (x); NONSENSE;")
+    )
+    with pytest.raises(LedgerError):
+        open_ledger(ledger.path)
+    monkeypatch.undo()
+    assert open_ledger(ledger.path).value("SELECT count(*) FROM sqlite_master WHERE name = 'further'") == 0
+
+
+def test_a_file_that_was_replaced_is_noticed(ledger: Ledger) -> None:
+    assert ledger.in_place()
+    set_aside(ledger.path)
+    assert not ledger.in_place()
+    create_ledger(ledger.path)
+    assert not ledger.in_place()
+
+
+def _write_for_ever(path: Path) -> None:
+    ledger = open_ledger(path)
+    number = int(ledger.note("written"))
+    while True:
+        number += 1
+        with ledger.transaction():
+            ledger.add_attempts([failed("20260112T080000", number)])
+            ledger.set_note("written", number)
+
+
+def test_a_kill_while_writing_leaves_whole_transactions(ledger: Ledger) -> None:
+    ledger.close()
+    for _ in range(3):
+        writer = multiprocessing.get_context("fork").Process(target=_write_for_ever, args=(ledger.path,))
+        writer.start()
+        time.sleep(0.15)
+        os.kill(writer.pid or 0, signal.SIGKILL)
+        writer.join()
+        again = open_ledger(ledger.path)
+        assert again.value("SELECT max(number) FROM attempts") == again.note("written") > 0
+        again.close()
+
+
+def test_readers_do_not_wait_for_the_writer(ledger: Ledger) -> None:
+    ledger.put_group(row("20260112T080000"))
+    reader = open_ledger(ledger.path, read_only=True)
+    with ledger.transaction():
+        ledger.put_group(row("20260112T090000"))
+        assert len(reader.open_groups()) == 1
+    assert len(reader.open_groups()) == 2
+    with pytest.raises(sqlite3.OperationalError):
+        reader.put_group(row("20260112T100000"))
+
+
+def test_a_pass_costs_the_same_after_ten_years(ledger: Ledger) -> None:
+    """No query of the runner reads history: SQLite's own plan uses an index everywhere."""
+    queries = [
+        "SELECT * FROM open_groups",
+        "SELECT count(*) FROM open_groups WHERE state = 'due' AND NOT upgrade",
+        "SELECT min(arrived) FROM open_groups",
+        "SELECT name FROM open_groups WHERE error_class = 'x'",
+        "SELECT name FROM groups WHERE state = 'quarantined' AND error_class = 'x'",
+        "SELECT observed FROM sets WHERE passed ORDER BY observed DESC LIMIT 1",
+        "SELECT count(*) FROM attempts WHERE finished > 1 AND counts AND error_class != 'x' AND rule LIKE '%'",
+        "SELECT name, count(*) FROM open_groups JOIN attempts ON unit = name AND id > counted_from"
+        " WHERE state = 'due' AND outcome = 'failed' AND counts GROUP BY name",
+        "SELECT * FROM alerts WHERE resolved IS NULL",
+        "SELECT * FROM messages WHERE channel = 'x' AND sent IS NULL AND due <= 1 ORDER BY id LIMIT 20",
+        "SELECT * FROM groups WHERE window = 'x'",
+        "SELECT * FROM groups WHERE name BETWEEN 'a' AND 'b'",
+        "SELECT * FROM windows WHERE state = 'due'",
+        "SELECT error_class, count(*) FROM attempts WHERE unit = 'x' AND id > 1 AND outcome = 'failed' GROUP BY 1",
+    ]
+    for query in queries:
+        plan = " ".join(step[3] for step in ledger.rows(f"EXPLAIN QUERY PLAN {query}"))
+        assert "SCAN" not in plan or "USING INDEX" in plan, f"{query}: {plan}"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user who may not")
+@pytest.mark.parametrize(("folder_mode", "file_mode"), [(0o755, 0o644), (0o755, 0o600), (0o700, 0o644)])
+def test_a_reader_who_may_not_is_told_so(folder_mode: int, file_mode: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        path = Path(folder) / "state" / "ledger.sqlite3"
+        create_ledger(path).close()
+        path.chmod(file_mode)
+        path.parent.chmod(folder_mode)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(LedgerError, match="call it as the runner's") as refused:
+                open_ledger(path, read_only=True)
+        finally:
+            os.seteuid(0)
+    assert "set aside" not in str(refused.value)

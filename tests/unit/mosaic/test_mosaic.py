@@ -1,0 +1,231 @@
+"""Known images in, the mosaic of them out: fluxes, positions, noise, names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+from scipy.optimize import least_squares
+from synthetic_images import Sky, centre, grid_sky, groups, write_image
+
+from contimg.core.config import Settings, validated
+from contimg.core.errors import ConfigError, NoUsableDataError, ToolFailedError
+from contimg.core.files import write_json
+from contimg.core.paths import DataRoot
+from contimg.mosaic.coadd import ImageInputs
+from contimg.mosaic.mosaic import MosaicProducts, mosaic
+
+WINDOW = "20260112T080000"
+FIRST = "20260112T080200"
+DEC_DEG = 54.57
+NO_SKY = Sky(np.array([]), np.array([]), np.array([]))
+
+
+def made(root: Path, images: list[ImageInputs], **settings: object) -> tuple[dict, MosaicProducts]:
+    outputs = MosaicProducts(*(root / name for name in ("m.fits", "w.fits", "c.fits", "m.png")))
+    return mosaic(images, outputs, configured(root, **settings), WINDOW), outputs
+
+
+def configured(root: Path, **settings: object) -> Settings:
+    return validated({"data_root": str(root), **settings})
+
+
+def drift(root: Path, number: int, ra_deg: float, sky: Sky, dec_deg: float = DEC_DEG, **options) -> list[ImageInputs]:
+    return [
+        write_image(DataRoot(root), group, centre(FIRST, group, ra_deg), dec_deg, sky, seed=seed, **options)
+        for seed, group in enumerate(groups(FIRST, number))
+    ]
+
+
+def fitted(path: Path, sky: Sky) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fitted peaks (Jy/beam), offsets from truth and widths (both in pixels) of the sources well inside."""
+    values, wcs = fits.getdata(path), WCS(fits.getheader(path))
+    found = []
+    for x, y in zip(*wcs.wcs_world2pix(sky.ra_deg, sky.dec_deg, 0), strict=True):
+        row, column = round(float(y)), round(float(x))
+        if not (12 <= row < values.shape[0] - 12 and 12 <= column < values.shape[1] - 12):
+            continue
+        box = values[row - 4 : row + 5, column - 4 : column + 5].astype(float)
+        if not np.isfinite(values[row - 12 : row + 13, column - 12 : column + 13]).all():
+            continue
+        up, across = np.mgrid[row - 4 : row + 5, column - 4 : column + 5]
+
+        def residual(p: np.ndarray, box=box, up=up, across=across) -> np.ndarray:
+            return (p[0] * np.exp(-((across - p[1]) ** 2 + (up - p[2]) ** 2) / 2 / p[3] ** 2) - box).ravel()
+
+        peak, at_x, at_y, width = least_squares(residual, [box.max(), x, y, 1.7]).x
+        found.append((peak, np.hypot(at_x - x, at_y - y), width))
+    return tuple(np.array(found).T)
+
+
+@pytest.mark.parametrize(("ra_deg", "dec_deg"), [(128.7, 54.57), (358.9, 16.27), (359.5, 65.7)])
+def test_point_sources_keep_their_flux_and_place(tmp_path: Path, ra_deg: float, dec_deg: float) -> None:
+    sky = grid_sky(ra_deg + 2, dec_deg, 6, 0.37, 1.0)
+    content, outputs = made(tmp_path, drift(tmp_path, 4, ra_deg, sky, dec_deg, noise_jy=1e-5))
+    peaks, offsets, _ = fitted(outputs.image, sky)
+    assert peaks.size > 40
+    assert peaks == pytest.approx(1.0, abs=0.01)
+    assert np.median(peaks) == pytest.approx(1.0, abs=0.003)
+    assert offsets.max() < 0.04  # a hundredth of the beam
+    # Four images, 1.29°·cos(dec) apart, are not much wider than one, wherever right ascension 0 h is.
+    width_deg = content["size"][0] * content["pixel_arcsec"] / 3600
+    assert width_deg == pytest.approx(3.5 + 3 * 1.292 * np.cos(np.radians(dec_deg)), abs=0.35)
+    assert abs((content["centre"]["ra_deg"] - ra_deg - 1.5 * 1.292 + 180) % 360 - 180) < 0.1
+
+
+def test_it_is_as_deep_as_the_weights_say(tmp_path: Path) -> None:
+    images = drift(tmp_path, 5, 128.7, NO_SKY, noise_jy=1e-3)
+    content, outputs = made(tmp_path, images)
+    values, weight = fits.getdata(outputs.image), fits.getdata(outputs.weight)
+    wcs = WCS(fits.getheader(outputs.image))
+    # What Σ PB²/σ² is at the centre of the third image, from the images' own beams.
+    ra_deg = centre(FIRST, groups(FIRST, 5)[2], 128.7)
+    expected = 0.0
+    for inputs in images:
+        x, y = WCS(fits.getheader(inputs.pb)).celestial.wcs_world2pix([[ra_deg, DEC_DEG]], 0)[0]
+        if max(abs(x - 180), abs(y - 180)) < 180:
+            expected += float(fits.getdata(inputs.pb)[0, 0, round(y), round(x)]) ** 2 / 1e-3**2
+    x, y = np.round(wcs.wcs_world2pix([[ra_deg, DEC_DEG]], 0)[0]).astype(int)
+    assert weight[y, x] == pytest.approx(expected, rel=0.02)
+    # And the noise around it, over many beams, is what that weight says; so it is deeper than any image.
+    around = values[y - 50 : y + 51, x - 50 : x + 51]
+    assert np.std(around * np.sqrt(weight[y - 50 : y + 51, x - 50 : x + 51])) == pytest.approx(1, abs=0.1)
+    assert np.std(around) < 0.75e-3
+    assert content["noise_over_expected"] == pytest.approx(1, abs=0.1)
+    assert content["depth_jy"] == pytest.approx(expected**-0.5, rel=0.1)
+    assert content["quality"] == "clean"
+
+
+def test_noise_above_the_weights_degrades_it(tmp_path: Path) -> None:
+    images = drift(tmp_path, 2, 128.7, NO_SKY, noise_jy=1e-3)
+    for inputs in images:  # the noise maps say half of what there is
+        with fits.open(inputs.noise, mode="update") as file:
+            file[0].data /= 2
+    content, _ = made(tmp_path, images)
+    assert content["noise_over_expected"] == pytest.approx(2, rel=0.1)
+    assert content["quality"] == "degraded"
+    assert "limit 1.5" in content["reasons"][0]
+
+
+def test_one_image_makes_a_mosaic(tmp_path: Path) -> None:
+    sky = grid_sky(128.7, DEC_DEG, 2.4, 0.5, 0.3)
+    content, outputs = made(tmp_path, drift(tmp_path, 1, 128.7, sky, noise_jy=1e-5))
+    assert content["coverage_max"] == 1
+    assert content["groups"] == [FIRST]
+    assert fitted(outputs.image, sky)[0] == pytest.approx(0.3, rel=0.01)
+    assert content["peak_jy"] == pytest.approx(0.3, rel=0.02)
+    values, weight, coverage = (fits.getdata(path) for path in (outputs.image, outputs.weight, outputs.coverage))
+    assert np.array_equal(np.isfinite(values), coverage > 0)
+    assert np.array_equal(weight > 0, coverage > 0)
+    assert content["area_deg2"] == pytest.approx(3.5**2, rel=0.03)
+    assert outputs.png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_beam_is_cut_at_the_least_response(tmp_path: Path) -> None:
+    _, outputs = made(tmp_path, drift(tmp_path, 1, 128.7, NO_SKY), mosaic={"min_pb": 0.7})
+    pb_edge = 1e-3 * np.sqrt(fits.getdata(outputs.weight))  # PB, as σ is 1 mJy
+    assert np.min(pb_edge[pb_edge > 0]) == pytest.approx(0.7, abs=0.01)
+
+
+def test_missing_groups_are_named_and_the_worst_verdict_stands(tmp_path: Path) -> None:
+    names = groups(FIRST, 4)
+    root = DataRoot(tmp_path)
+    for group in [*names, "20260112T090530"]:
+        write_json(root.manifest(group), {"group": group})
+    images = drift(tmp_path, 3, 128.7, NO_SKY)
+    write_image(
+        root, names[1], centre(FIRST, names[1], 128.7), DEC_DEG, NO_SKY, verdict="nearest", quality="degraded"
+    )
+    content, outputs = made(tmp_path, images)
+    assert content["missing"] == [names[3]]
+    assert (content["verdict"], content["quality"], content["age_hours"]) == ("nearest", "degraded", 4.2)
+    assert content["reasons"] == [f"{names[1]}: noise 2.4 times thermal"]
+    header = fits.getheader(outputs.image)
+    assert header["VERDICT"] == "nearest"
+    assert f"missing: {names[3]}" in str(header["HISTORY"])
+
+
+def test_the_header_is_complete(tmp_path: Path) -> None:
+    _, outputs = made(tmp_path, drift(tmp_path, 2, 359.9, NO_SKY))
+    header = fits.getheader(outputs.image)
+    assert header["BUNIT"] == "Jy/beam"
+    assert header["BMAJ"] == pytest.approx(140 / 3600)
+    assert header["TELESCOP"] == "OVRO_MMA"
+    assert header["RESTFRQ"] == 1.405e9
+    assert (header["DATE-OBS"], header["DATE-END"]) == ("2026-01-12T08:02:00", "2026-01-12T08:12:18")
+    assert [header["GROUP001"], header["GROUP002"]] == groups(FIRST, 2)
+    assert header["RADESYS"] == "ICRS"
+    assert fits.getheader(outputs.weight)["BUNIT"] == "beam2/Jy2"
+
+
+def test_unequal_beams_keep_peaks(tmp_path: Path) -> None:
+    # A quarter of the band missing makes a beam at most 4 % wider.
+    sky = grid_sky(129.3, DEC_DEG, 2.6, 0.45, 1.0)
+    names = groups(FIRST, 2)
+    images = [
+        write_image(
+            DataRoot(tmp_path), group, centre(FIRST, group, 128.7), DEC_DEG, sky, beam_arcsec=beam, noise_jy=1e-5
+        )
+        for group, beam in zip(names, (140.0, 145.6), strict=True)
+    ]
+    content, outputs = made(tmp_path, images)
+    assert fitted(outputs.image, sky)[0] == pytest.approx(1.0, abs=0.01)
+    assert content["beam"]["major_arcsec"] == pytest.approx(142.8, abs=0.3)
+    assert content["beam_spread"] == pytest.approx(2 * 0.04, abs=0.005)
+
+
+def test_the_mean_of_beams_keeps_their_angle(tmp_path: Path) -> None:
+    images = drift(tmp_path, 2, 128.7, NO_SKY)
+    for number, inputs in enumerate(images):
+        _change(inputs, {"beam": {"major_arcsec": 150.0, "minor_arcsec": 120.0, "angle_deg": (-88.0, 88.0)[number]}})
+    beam = made(tmp_path, images)[0]["beam"]
+    assert beam["major_arcsec"] == pytest.approx(150, abs=0.2)
+    assert beam["minor_arcsec"] == pytest.approx(120, abs=0.2)
+    assert abs(beam["angle_deg"]) == pytest.approx(90, abs=0.5)
+
+
+def test_a_blank_part_does_not_spread(tmp_path: Path) -> None:
+    sky = grid_sky(128.7, DEC_DEG, 2.4, 0.5, 1.0)
+    images = drift(tmp_path, 1, 128.7, sky, noise_jy=1e-5)
+    with fits.open(images[0].image, mode="update") as file:
+        file[0].data[..., 150:170, 150:170] = np.nan
+    _, outputs = made(tmp_path, images)
+    blank = np.count_nonzero(np.isnan(fits.getdata(outputs.image)[60:-60, 60:-60]))
+    assert blank == pytest.approx((20 + 2 * 12) ** 2, rel=0.05)
+    assert fitted(outputs.image, sky)[0] == pytest.approx(1.0, abs=0.01)
+
+
+def test_an_empty_image_is_missing_and_only_empty_ones_make_none(tmp_path: Path) -> None:
+    images = drift(tmp_path, 2, 128.7, NO_SKY)
+    with fits.open(images[1].image, mode="update") as file:
+        file[0].data[:] = np.nan
+    content, _ = made(tmp_path, images)
+    assert content["missing"] == [groups(FIRST, 2)[1]]
+    assert "no usable pixel" in content["reasons"][0]
+    with pytest.raises(NoUsableDataError, match=WINDOW):
+        made(tmp_path, images[1:])
+    with pytest.raises(NoUsableDataError, match="has no images"):
+        made(tmp_path, [])
+
+
+def test_a_grid_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    images = drift(tmp_path, 2, 128.7, NO_SKY)
+    with pytest.raises(ConfigError, match=r"mosaic\.window_minutes.*limits\.mem_mb is 500"):
+        made(tmp_path, images, limits={"mem_mb": 500})
+
+
+@pytest.mark.filterwarnings("ignore:File may have been truncated")
+def test_a_broken_image_is_named(tmp_path: Path) -> None:
+    images = drift(tmp_path, 1, 128.7, NO_SKY)
+    images[0].noise.write_bytes(images[0].noise.read_bytes()[:100_000])
+    with pytest.raises(ToolFailedError, match=r"noise\.fits: not a whole FITS image"):
+        made(tmp_path, images)
+
+
+def _change(inputs: ImageInputs, content: dict) -> None:
+    from contimg.core.files import read_json
+
+    write_json(inputs.sidecar, {**read_json(inputs.sidecar), **content})

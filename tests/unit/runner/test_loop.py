@@ -1,0 +1,113 @@
+"""The loop: what comes from outside while it runs does not end it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from bookkeeping import Played
+from small_disks import fill, small_disk
+
+from contimg.cli.settings import CHECKOUT
+from contimg.core import config
+from contimg.core.config import Settings
+from contimg.core.errors import DiskFullError
+from contimg.core.paths import DataRoot
+from contimg.ledger.clock_steps import SystemClock
+from contimg.runner.lease import acquire
+from contimg.runner.loop import _reload, run
+from contimg.runner.runner import Runner
+from contimg.runner.systemd import notify
+
+
+def runner_of(played: Played) -> Runner:
+    """A runner of a played data root."""
+    lease = acquire(played.root, 10, print)
+    clock = SystemClock()
+    return Runner(played.root, played.settings, checkout=CHECKOUT, lease=lease, clock=clock, ledger=played.ledger)
+
+
+def other(played: Played) -> Settings:
+    """Settings that differ from a data root's."""
+    return config.validated({"data_root": str(played.root.root), "limits": {"conversions": 1}}, {})
+
+
+@pytest.mark.mounts
+def test_a_full_disk_changes_no_settings_and_stops_no_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        played = Played(disk / "data")
+        runner = runner_of(played)
+        runner.set_up_calls()
+        ballast = fill(disk)
+        _reload(runner, lambda: other(played))
+        assert "settings were not changed: [Errno 28]" in caplog.text
+        assert runner.settings == played.settings
+        runner.set_up_calls()
+        ballast.unlink()
+        caplog.set_level(logging.WARNING)
+        _reload(runner, lambda: other(played))
+        assert "setting limits.conversions: 2 → 1" in caplog.text
+        assert runner.settings == other(played)
+        assert "conversions: 1" in (played.root.state / "settings.yaml").read_text()
+        played.ledger.close()
+
+
+@pytest.mark.mounts
+def test_once_on_a_full_disk_does_not_wait(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        (disk / "data" / "incoming").mkdir(parents=True)
+        settings = config.validated({"data_root": str(disk / "data")}, {})
+        fill(disk)
+        with pytest.raises(DiskFullError, match="no room for a runner"):
+            run(CHECKOUT, lambda: settings, once=True)
+
+
+def test_a_systemd_that_does_not_listen_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = tmp_path / "notify"
+    monkeypatch.setenv("NOTIFY_SOCKET", str(address))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as system:
+        system.bind(str(address))
+        for _ in range(1000):  # more than the kernel keeps for a reader
+            notify("WATCHDOG=1")
+        assert system.recv(100) == b"WATCHDOG=1"
+    address.unlink()
+    notify("WATCHDOG=1")
+
+
+def test_once_with_nothing_to_do_imports_nothing_that_is_slow(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"data_root: {tmp_path / 'data'}\n")
+    command = [sys.executable, "-X", "importtime", "-m", "contimg", "run", "--once"]
+    done = subprocess.run(
+        [*command, "--config", str(tmp_path / "config.yaml")],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert "contimg.runner.runner" in done.stderr
+    for slow in ("snakemake.", "scipy.", "astropy.", "h5py.", "numba."):
+        assert slow not in done.stderr
+
+
+def test_once_takes_up_a_whole_backlog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of three hours that were cut off: nothing can be made of them, but every one is taken up."""
+    monkeypatch.setattr("contimg.arrivals.arrivals._MOST", 10)
+    root = DataRoot(tmp_path / "data")
+    root.incoming.mkdir(parents=True)
+    names = [f"2026-01-12T{hour:02}:00:00_sb{subband:02}.hdf5" for hour in range(3) for subband in range(16)]
+    for name in names:
+        (root.incoming / name).touch()
+        os.utime(root.incoming / name, (1e9, 1e9))
+    settings = config.validated({"data_root": str(root.root), "runner": {"poll_seconds": 60}}, {})
+    began = time.monotonic()
+    assert run(CHECKOUT, lambda: settings, once=True) == 0
+    assert time.monotonic() - began < 60
+    assert list(root.incoming.iterdir()) == []
+    assert sorted(path.name for path in root.root.glob("quarantine/*/*.hdf5")) == names

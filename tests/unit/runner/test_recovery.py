@@ -1,0 +1,297 @@
+"""What a starting runner finds after its predecessor was killed, and what it makes of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from bookkeeping import Played
+from small_disks import fill, small_disk
+
+from contimg.cli.settings import CHECKOUT
+from contimg.core import config, files, pids
+from contimg.core.errors import DiskFullError, LeaseError
+from contimg.execute import quarantine
+from contimg.execute.processes import MARK
+from contimg.execute.watchdog import Watchdog
+from contimg.ledger.clock_steps import SystemClock
+from contimg.ledger.ledger import open_ledger
+from contimg.runner import cleanup
+from contimg.runner.lease import acquire, holder, mark_of
+from contimg.runner.recovery import recover, whole_ledger
+from contimg.runner.runner import Runner
+from contimg.schedule.circuit_breaker import Breaker
+
+DEAD = 999_999
+
+
+@pytest.fixture
+def played(tmp_path: Path) -> Played:
+    return Played(tmp_path / "data", staging={"directory": str(tmp_path / "shm")})
+
+
+def recovered(played: Played):
+    played.ledger.close()
+    return recover(played.root, played.settings, lambda: None)
+
+
+def test_calls_of_a_dead_runner_end_and_count_for_nothing(played: Played) -> None:
+    unit = played.arrive(0)
+    played.record("detect", unit, "running", pid=DEAD)
+    played.ledger.add_call(DEAD, "detect", [unit], 1.0)
+    played.ledger.update_group(unit, due=5e9)
+    ledger = recovered(played)
+    assert ledger.rows("SELECT * FROM calls") == []
+    assert ledger.group(unit).due == 0
+    assert ledger.failures(unit, 0) == {}
+    assert files.read_json(played.root.attempt(unit, "detect", 1))["error_class"] == "died"
+
+
+def test_what_was_half_done_goes_and_what_is_at_work_stays(played: Played, tmp_path: Path) -> None:
+    unit, shm = played.arrive(0), tmp_path / "shm"
+    inode, own = played.root.root.stat().st_ino, psutil.Process()
+    shm.mkdir()
+    stale, live, foreign = (
+        shm / f"contimg-{inode}-{DEAD}-1",
+        shm / f"contimg-{inode}-{own.pid}-{pids.started(own.pid)}",
+        shm / f"contimg-{inode + 1}-{DEAD}-1",
+    )
+    for folder in (stale, live, foreign):
+        folder.mkdir()
+    images, sets = played.root.image(unit).parent, played.root.calibration(unit)
+    images.mkdir(parents=True)
+    sets.mkdir(parents=True)
+    gone = [
+        images / f".{unit}.image.fits.part-{DEAD}",
+        images / f".{unit}.image.fits.part-{DEAD}-a1b2c3",
+        sets / f".gain.cal.part-{DEAD}",
+        sets / f".gain.cal.old-{DEAD}",
+    ]
+    kept = [
+        images / f".{unit}.noise.fits.part-{own.pid}",
+        images / ".20200101T000000.image.fits.part-x",
+        sets / "gain.cal",
+    ]
+    for path in (*gone, *kept):
+        path.mkdir()
+    recovered(played)
+    assert not any(path.exists() for path in (*gone, stale))
+    assert all(path.exists() for path in (*kept, live, foreign))
+
+
+def test_processes_that_were_left_are_killed(played: Played) -> None:
+    orphan = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], env=os.environ | {MARK: f"{mark_of(played.root)}1"}
+    )
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=os.environ | {MARK: "1-1:1"})
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and cleanup.kill_orphans(played.root) == 0:
+        time.sleep(0.05)
+    assert orphan.wait(5) == -9
+    assert other.poll() is None
+    other.kill()
+    other.wait()
+
+
+def test_a_way_into_quarantine_that_was_cut_short(played: Played) -> None:
+    """The files were on their way, the row was not written."""
+    unit = played.arrive(0)
+    raw = quarantine.raw_files(played.root, unit)
+    quarantine.put(played.root, unit, raw[:8], reason="it failed", error_class="other", stage="convert")
+    content = files.read_json(played.root.quarantine(unit) / quarantine.REASON)
+    content["files"] += [{"name": path.name, "from": f"incoming/{path.name}"} for path in raw[8:]]
+    files.write_json(played.root.quarantine(unit) / quarantine.REASON, content)
+    row = recovered(played).group(unit)
+    assert (row.state, row.stage, row.reason) == ("quarantined", "convert", "it failed")
+    assert list(played.root.incoming.iterdir()) == []
+
+
+def test_a_reason_that_was_lost_is_written_again(played: Played) -> None:
+    unit = played.arrive(0)
+    played.failed("detect", unit, error_class="corrupt_input", message="it is bad")
+    before = quarantine.entry(played.root, unit)
+    (played.root.quarantine(unit) / quarantine.REASON).write_text("")
+    recovered(played)
+    after = quarantine.entry(played.root, unit)
+    assert (after.reason, after.error_class, set(after.names)) == (
+        before.reason,
+        before.error_class,
+        set(before.names),
+    )
+
+
+@pytest.mark.parametrize("ledger", ["there", "lost"])
+@pytest.mark.parametrize("said", [b"", b"\x00" * 300, b"[]", b"{}"])
+def test_it_starts_whatever_a_power_cut_made_of_the_files(played: Played, said: bytes, ledger: str) -> None:
+    played.whole_way(0, "3C48")
+    played.arrive(1, "collecting")
+    played.failed("detect", played.arrive(2), error_class="corrupt_input")
+    failing = played.arrive(3)
+    played.failed("detect", failing, error_class="disk_full")
+    played.ledger.add_call(DEAD, "detect", [failing], 1.0)
+    for path in played.root.root.rglob("*.json"):
+        path.write_bytes(said)
+    if ledger == "lost":
+        played.root.ledger.unlink()
+    states = {state for (state,) in recovered(played).rows("SELECT state FROM groups")}
+    assert states == ({"done", "collecting", "quarantined", "due"} if ledger == "there" else set())
+
+
+def test_a_damaged_ledger_is_kept_aside(played: Played) -> None:
+    unit = played.whole_way(0)
+    played.ledger.close()
+    for suffix in ("-wal", "-shm"):
+        played.root.ledger.with_name(played.root.ledger.name + suffix).unlink(missing_ok=True)
+    played.root.ledger.write_bytes(b"noise" * 1000)
+    ledger = whole_ledger(played.root, played.settings, lambda: None)
+    assert ledger.group(unit).state == "done"
+    (aside,) = played.root.state.glob("ledger.sqlite3.aside-*")
+    assert aside.read_bytes().startswith(b"noise")
+    assert open_ledger(played.root.ledger).group(unit) == ledger.group(unit)
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_ledger_on_a_full_disk_is_neither_set_aside_nor_half_built(tmp_path: Path, *, damaged: bool) -> None:
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        played = Played(disk / "data")
+        unit = played.whole_way(0)
+        played.ledger.set_note("history", 7)
+        played.ledger.close()
+        if damaged:
+            played.root.ledger.write_bytes(b"noise" * 1000)
+        before = played.root.ledger.read_bytes()
+        ballast = fill(disk)
+        with pytest.raises(DiskFullError):
+            whole_ledger(played.root, played.settings, lambda: None)
+        assert list(played.root.state.glob("*aside*")) + list(played.root.state.glob("*new*")) == []
+        assert played.root.ledger.read_bytes() == before
+        ballast.unlink()
+        ledger = whole_ledger(played.root, played.settings, lambda: None)
+        assert ledger.group(unit).state == "done"
+        assert ledger.note("history") == (0 if damaged else 7)
+        ledger.close()
+
+
+def runner_of(played: Played) -> Runner:
+    lease = acquire(played.root, 60, print)
+    clock = SystemClock()
+    return Runner(played.root, played.settings, checkout=CHECKOUT, lease=lease, clock=clock, ledger=played.ledger)
+
+
+def test_a_clock_put_back_while_no_runner_ran_delays_nothing(played: Played) -> None:
+    unit, now = played.arrive(0), time.time()
+    runner_of(played).take_stock()
+    shutil.rmtree(played.root.state / "lease")
+    assert played.ledger.note("clock") == pytest.approx(now, abs=60)
+    played.ledger.set_note("clock", now + 3600)
+    played.ledger.update_group(unit, due=now + 3700)
+    runner_of(played)
+    assert played.ledger.group(unit).due == pytest.approx(now + 100, abs=60)
+
+
+def test_what_failed_for_want_of_room_is_due_when_a_runner_starts_and_there_is_some(played: Played) -> None:
+    unit = played.arrive(0)
+    played.failed("detect", unit, now=time.time(), error_class="disk_full")
+    assert played.ledger.group(unit).due > time.time() + 200
+    played.settings = config.validated({"data_root": str(played.root.root), "runner": {"reserve_gb": 0}}, {})
+    runner_of(played)._start()
+    assert played.ledger.group(unit).due == 0
+
+
+def test_an_empty_ledger_is_none(played: Played) -> None:
+    """As after a power cut."""
+    unit = played.whole_way(0)
+    played.ledger.close()
+    played.root.ledger.write_bytes(b"")
+    assert whole_ledger(played.root, played.settings, lambda: None).group(unit).state == "done"
+
+
+def test_a_runner_that_loses_the_data_root_while_it_builds_a_ledger_stops(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contimg.runner.lease._KEEP", 0.0)
+    played.arrive(0)
+    runner = runner_of(played)
+    (played.root.state / "lease" / "00000002.json").write_text("somebody else's")
+    played.root.ledger.unlink()
+    with pytest.raises(LeaseError, match="taken over"):
+        runner._mend("it was lost")
+
+
+def test_the_lease_is_kept_while_a_ledger_is_built(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start, and when it is lost while the runner runs; then systemd's watchdog is fed, too."""
+    for number in range(20):
+        played.arrive(number)
+    lease = acquire(played.root, 0.001, print)
+    address = str(played.root.root / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    clock = SystemClock()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as system:
+        system.bind(address)
+        system.settimeout(1)
+        lost = played.root.ledger
+        played.ledger.close()
+        lost.unlink()
+        ledger = recover(played.root, played.settings, lease.keep)
+        renewed = holder(played.root).renewed
+        assert renewed > 1
+        assert system.recv(100) == b"WATCHDOG=1"
+        runner = Runner(played.root, played.settings, checkout=CHECKOUT, lease=lease, clock=clock, ledger=ledger)
+        lost.unlink()
+        runner.take_stock()
+        assert holder(played.root).renewed > renewed + 2  # take_stock itself renews it once
+
+
+def test_the_breaker() -> None:
+    breaker = Breaker()
+    for unit in ("a", "a", "b"):
+        breaker.failure(unit, "it is broken", 100.0)
+    assert breaker.held == ""
+    breaker.failure("c", "it is broken still", 100.0)
+    assert "3 groups in a row: it is broken still" in breaker.held
+    assert not breaker.probe_due(150.0)
+    assert breaker.probe_due(160.0)
+    breaker.failure("c", "no better", 160.0)
+    assert not breaker.probe_due(200.0)
+    breaker.success()
+    assert breaker.held == ""
+
+
+def test_the_watchdog_tells_waiting_from_working(played: Played) -> None:
+    code = "import time; end = time.time() + 60\nwhile time.time() < end: {}"
+    settings = played.settings.model_copy(
+        update={"runner": played.settings.runner.model_copy(update={"stuck_minutes": 0.5})}
+    )
+    busy, idle = (
+        subprocess.Popen([sys.executable, "-c", code.format(work)], start_new_session=True)
+        for work in ("pass", "time.sleep(0.2)")
+    )
+    try:
+        calls = [
+            type(played.started("convert", str(process.pid)))(
+                played.started("convert", str(process.pid)).call, process.pid, 0, 0.0, 0.0, Path()
+            )
+            for process in (busy, idle)
+        ]
+        watchdog = Watchdog()
+        for steady in (0.0, 11.0, 22.0):
+            time.sleep(0.4)
+            assert watchdog.stuck(calls, settings, steady) == []
+        time.sleep(0.4)
+        ((stuck, why),) = watchdog.stuck(calls, settings, 33.5)
+        assert stuck.pid == idle.pid
+        assert "did nothing" in why
+        overdue = watchdog.stuck(calls[:1], settings, 41 * 60.0)
+        assert "twice its time limit" in overdue[0][1]
+    finally:
+        for process in (busy, idle):
+            process.kill()
+            process.wait()

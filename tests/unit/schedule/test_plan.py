@@ -1,0 +1,230 @@
+"""The plan: a pure function, so every rule of it is a line of a table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contimg.core import config
+from contimg.core.paths import group_id
+from contimg.ledger.group_rows import new_group
+from contimg.ledger.ledger import GroupRow, WindowRow
+from contimg.schedule.lanes import LANES, Call, Demand
+from contimg.schedule.plan import DueWindow, Room, Situation, in_order, plan
+
+SETTINGS = config.validated({"data_root": "/data"}, {})
+NOW = 1e9
+START = datetime(2026, 1, 12, tzinfo=UTC)
+PLENTY = Room(memory_mb=100_000, disk_mb=1_000_000, cores=8)
+
+
+def name(number: int) -> str:
+    return group_id(START + number * timedelta(seconds=309))
+
+
+def group(number: int, stage: str = "convert", **values: object) -> GroupRow:
+    return new_group(name(number), SETTINGS, **{"stage": stage, "raw_bytes": 2_330_000_000, **values})
+
+
+def window(number: int, **values: object) -> DueWindow:
+    row = WindowRow(name(number), "due", 0.0, 0.0, "", "", 0, None, "")
+    return DueWindow(row, **{"imaged": (name(number),), "unended": 0, "closes": 0.0, "deadline": NOW + 10, **values})  # type: ignore[arg-type]
+
+
+def situation(groups: list[GroupRow], **values: object) -> Situation:
+    given = {"now": NOW, "groups": groups, "windows": [], "running": [], "room": PLENTY, "turns": {}, **values}
+    return Situation(**given)  # type: ignore[arg-type]
+
+
+def units(found) -> list[tuple[str, ...]]:
+    return [call.units for call in found.calls]
+
+
+def test_the_limits_hold() -> None:
+    groups = [group(n) for n in range(10)] + [group(n, "image") for n in range(10, 20)]
+    found = plan(situation(groups), SETTINGS)
+    lanes = [call.lane for call in found.calls]
+    assert lanes.count("convert") == 2
+    assert lanes.count("image") == 4
+    assert len(found.waiting) == 14
+
+
+@pytest.mark.parametrize(
+    ("cores", "groups", "running", "each"),
+    [(2, 1, 0, 2), (2, 2, 0, 1), (2, 1, 1, 1), (8, 2, 0, 2), (2, 2, 3, 1), (1, 1, 0, 1)],
+)
+def test_what_runs_together_shares_the_cores(cores: int, groups: int, running: int, each: int) -> None:
+    room = Room(memory_mb=100_000, disk_mb=1_000_000, cores=cores)
+    others = [Call("image", (name(90 + n),), (), Demand(1, 1)) for n in range(running)]
+    chore = Call("backup", ("backup",), (), Demand(1, 1))
+    found = plan(situation([group(n) for n in range(groups)], room=room, running=[*others, chore]), SETTINGS)
+    assert [call.cores for call in found.calls] == [each] * groups
+
+
+def test_better_images_take_no_cores_from_new_groups() -> None:
+    two = Room(memory_mb=100_000, disk_mb=1_000_000, cores=2)
+    better = [group(n, "image", upgrade=1) for n in range(3)]
+    found = plan(situation([*better, group(9)], room=two), SETTINGS)
+    assert units(found) == [(name(9),)]
+    assert "idle cores" in found.waiting[name(0)]
+    found = plan(situation(better, room=two, running=found.calls), SETTINGS)
+    assert found.calls == []
+    found = plan(situation(better, room=two), SETTINGS)
+    assert (units(found), found.calls[0].cores) == ([(name(2),)], 2)
+
+
+def test_chores_run_even_when_all_else_is_held_or_the_disk_is_full() -> None:
+    full = Room(memory_mb=100_000, disk_mb=-5)
+    for values in ({"held": "the workflow is broken"}, {"room": full}):
+        found = plan(situation([group(1)], chores_due=("retain", "backup"), **values), SETTINGS)
+        assert units(found) == [("retain",), ("backup",)]
+        running = plan(situation([], chores_due=("retain",), running=found.calls, **values), SETTINGS)
+        assert not running.calls
+
+
+def test_running_calls_count() -> None:
+    running = [Call("convert", (name(9),), (name(9),), Demand(1, 1))]
+    found = plan(situation([group(n) for n in range(4)], running=running), SETTINGS)
+    assert len(found.calls) == 1
+
+
+def test_new_arrivals_do_not_wait_for_other_kinds_of_work() -> None:
+    running = [
+        Call("mosaic", (name(1),), (name(1),), Demand(6000, 1000)),
+        Call("solve", (name(2),), (name(2),), Demand(6000, 1000)),
+    ]
+    found = plan(situation([group(5, "detect")], running=running), SETTINGS)
+    assert units(found) == [(name(5),)]
+
+
+def test_calibrators_come_first_then_the_newest() -> None:
+    groups = [group(0), group(1, calibrator="3C48"), group(2), group(3)]
+    assert [row.name for row in in_order(groups, 0)] == [name(1), name(3), name(2), name(0)]
+
+
+def test_every_fourth_turn_is_the_oldests() -> None:
+    groups = [group(n) for n in range(5)]
+    firsts = [in_order(groups, turn)[0].name for turn in range(8)]
+    assert firsts == [name(4)] * 3 + [name(0)] + [name(4)] * 3 + [name(0)]
+
+
+def test_remakes_come_last() -> None:
+    groups = [group(5, "image", upgrade=1), group(0, "image")]
+    for turn in range(4):
+        assert in_order(groups, turn)[0].name == name(0)
+
+
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=30, unique=True), st.integers(0, 50))
+def test_nothing_waits_for_ever(numbers: list[int], turn: int) -> None:
+    """However many newer groups keep coming, the oldest gets its turn within four."""
+    oldest = min(numbers)
+    for step in range(4):
+        newer = [group(n) for n in numbers] + [group(1000 + step)]
+        if in_order(newer, turn + step)[0].name == name(oldest):
+            return
+    raise AssertionError("the oldest was starved")
+
+
+def test_back_off_and_collecting_wait_with_a_reason() -> None:
+    groups = [
+        group(0, due=NOW + 600, reason="it failed"),
+        group(1, state="collecting", reason="waits for subbands 03 missing"),
+        group(2),
+    ]
+    found = plan(situation(groups), SETTINGS)
+    assert units(found) == [(name(2),)]
+    assert "10 min" in found.waiting[name(0)]
+    assert "subbands" in found.waiting[name(1)]
+
+
+def test_detection_takes_many_at_once() -> None:
+    found = plan(situation([group(n, "detect") for n in range(50)]), SETTINGS)
+    assert [len(call.units) for call in found.calls] == [LANES["detect"].batch]
+
+
+def test_a_short_disk_slows_down_before_it_fails() -> None:
+    found = plan(situation([group(0), group(1)], room=Room(memory_mb=100_000, disk_mb=3000)), SETTINGS)
+    assert len(found.calls) == 1
+    assert "disk" in found.waiting[name(0)]
+    found = plan(situation([group(0)], room=Room(memory_mb=100_000, disk_mb=-5)), SETTINGS)
+    assert found.calls == []
+
+
+@pytest.mark.parametrize(
+    ("closed", "lanes"), [("ms", {"detect", "mosaic"}), ("mosaics", {"detect", "convert"}), ("logs", set())]
+)
+def test_what_would_write_into_a_closed_folder_waits(closed: str, lanes: set[str]) -> None:
+    groups = [group(0, "detect"), group(1, "convert")]
+    found = plan(situation(groups, windows=[window(9)], closed=frozenset({closed})), SETTINGS)
+    assert {call.lane for call in found.calls} == lanes
+    assert all(why.endswith(f"{closed}/ cannot be written") for why in found.waiting.values())
+    assert len(found.waiting) == 3 - len(found.calls)
+
+
+def test_a_short_tmpfs_means_one_conversion() -> None:
+    room = Room(memory_mb=100_000, disk_mb=1_000_000, tmpfs_short=True)
+    assert len(plan(situation([group(n) for n in range(4)], room=room), SETTINGS).calls) == 1
+
+
+def test_memory_is_shared_and_no_lane_starves() -> None:
+    groups = [group(0), group(1), group(2, "image"), group(3, "solve")]
+    turns = dict.fromkeys(LANES, 0)
+    for _ in range(6):
+        found = plan(situation(groups, room=Room(memory_mb=6500, disk_mb=10**6), turns=turns), SETTINGS)
+        assert len(found.calls) == 1
+        turns[found.calls[0].lane] += 1
+    assert turns["convert"] == turns["image"] == turns["solve"] == 2
+
+
+def test_a_job_larger_than_the_machine_is_tried_alone() -> None:
+    room = Room(memory_mb=100, disk_mb=10**6)
+    assert len(plan(situation([group(0), group(1)], room=room), SETTINGS).calls) == 1
+    running = [Call("detect", (name(9),), (), Demand(1, 1))]
+    assert plan(situation([group(0)], room=room, running=running), SETTINGS).calls == []
+
+
+@pytest.mark.parametrize(
+    ("values", "starts"),
+    [
+        ({}, True),
+        ({"unended": 1}, False),
+        ({"unended": 1, "deadline": NOW - 1}, True),
+        ({"closes": NOW + 1}, False),
+        ({"closes": NOW + 1, "deadline": NOW - 1}, False),
+    ],
+)
+def test_when_a_window_closes(values: dict, starts: bool) -> None:
+    found = plan(situation([], windows=[window(0, **values)]), SETTINGS)
+    assert bool(found.calls) == starts
+    assert bool(found.waiting) != starts
+
+
+def test_a_mosaic_and_its_images_keep_out_of_each_others_way() -> None:
+    making = [Call("image", (name(0),), (name(0),), Demand(1, 1))]
+    found = plan(situation([], windows=[window(0)], running=making), SETTINGS)
+    assert found.calls == []
+    combining = [Call("mosaic", (name(100),), (name(0),), Demand(1, 1))]
+    found = plan(situation([group(0, "image")], running=combining), SETTINGS)
+    assert found.calls == []
+
+
+def test_a_held_workflow_is_only_probed() -> None:
+    groups = [group(n) for n in range(5)]
+    assert plan(situation(groups, held="it is broken"), SETTINGS).calls == []
+    (probe,) = plan(situation(groups, held="it is broken", probe_due=True), SETTINGS).calls
+    assert probe.probe
+    assert len(probe.units) == 1
+    running = [probe]
+    assert plan(situation(groups, held="it is broken", probe_due=True, running=running), SETTINGS).calls == []
+
+
+def test_a_plan_for_a_thousand_groups_is_quick() -> None:
+    import time
+
+    groups = [group(n, stage) for n, stage in enumerate(["detect", "convert", "solve", "image"] * 250)]
+    began = time.perf_counter()
+    plan(situation(groups), SETTINGS)
+    assert time.perf_counter() - began < 1

@@ -1,0 +1,121 @@
+"""The worth of a calibration, and that making images again for a better one settles."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contimg.core.config import Settings
+from contimg.sets.policy import Standing, Verdict, choose
+from contimg.sets.registry import CalibrationSet
+
+MOMENT = datetime(2026, 1, 25, 12, tzinfo=UTC)
+DEFAULTS = Settings(data_root=Path("/nowhere"))
+MIN_HOURS = DEFAULTS.calibration.upgrade_min_hours
+
+
+def set_at(hours: float, *, passed: bool = True) -> CalibrationSet:
+    observed = MOMENT + timedelta(hours=hours)
+    reach = timedelta(hours=3)
+    return CalibrationSet(
+        f"{hours:+.3f}", "group", "J0834+5534", observed, observed - reach, observed + reach, 54.57, passed, ""
+    )
+
+
+def standing(verdict: Verdict, *offsets: float) -> Standing:
+    return Standing(verdict, offsets)
+
+
+STALE, NEAREST = standing(Verdict.STALE, -30), standing(Verdict.NEAREST, -5)
+FRESH, BRACKETED = standing(Verdict.FRESH, -2.5), standing(Verdict.FRESH, -2.5, 2.5)
+
+
+def test_each_verdict_is_worth_more_than_the_one_before() -> None:
+    ranked = [STALE, NEAREST, FRESH, BRACKETED]
+    assert [one.rank for one in ranked] == [0, 1, 2, 3]
+    for number, worse in enumerate(ranked):
+        for better in ranked[number + 1 :]:
+            assert better.worth_remaking(worse, MIN_HOURS)
+            assert not worse.worth_remaking(better, MIN_HOURS)
+
+
+def test_effective_age_is_the_variance_of_a_brownian_bridge() -> None:
+    assert FRESH.effective_age_hours == 2.5
+    assert BRACKETED.effective_age_hours == pytest.approx(1.25)
+    rng = np.random.default_rng(1)
+    steps = rng.normal(size=(20_000, 40))
+    walk = np.cumsum(steps, axis=1)
+    middle, end = walk[:, 9], walk[:, 39]
+    interpolated = end * 10 / 40
+    assert np.var(middle - interpolated) == pytest.approx(10 * 30 / 40, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "worth"),
+    [
+        (standing(Verdict.NEAREST, -3.1), standing(Verdict.FRESH, 2.9), False),  # hardly nearer
+        (standing(Verdict.NEAREST, -3.6), standing(Verdict.FRESH, 2.9), True),
+        (standing(Verdict.FRESH, -0.1), standing(Verdict.FRESH, -0.1, 2.0), False),  # nothing left to gain
+        (standing(Verdict.FRESH, -2.0), standing(Verdict.FRESH, 1.4), False),  # same verdict, not half the age
+        (standing(Verdict.FRESH, -2.0), standing(Verdict.FRESH, 0.9), True),
+        (standing(Verdict.FRESH, -1.0, 2.0), standing(Verdict.FRESH, 0.0), True),  # its own time
+        (standing(Verdict.STALE, -100), standing(Verdict.STALE, 7), False),  # stale it stays
+        (standing(Verdict.STALE, -6.2), standing(Verdict.NEAREST, 5.9), False),
+    ],
+)
+def test_a_remake_needs_a_gain(old: Standing, new: Standing, *, worth: bool) -> None:
+    assert new.worth_remaking(old, MIN_HOURS) is worth
+    assert not old.worth_remaking(new, MIN_HOURS)
+
+
+TIMES = st.lists(st.floats(-200, 200), min_size=1, max_size=60)
+
+
+@settings(max_examples=300, deadline=None)
+@given(times=TIMES, passed=st.data())
+def test_it_settles_whatever_comes_in_whatever_order(times: list[float], passed: st.DataObject) -> None:
+    """Sets come one by one; each time the image is made again if it is worth it."""
+    there: list[CalibrationSet] = []
+    used: Standing | None = None
+    remakes = 0
+    for time in times:
+        there.append(set_at(time, passed=passed.draw(st.booleans())))
+        choice, _ = choose(MOMENT, there, DEFAULTS)
+        if choice and (used is None or choice.standing.worth_remaking(used, MIN_HOURS)):
+            remakes += used is not None
+            assert used is None or min(choice.standing.rank, FRESH.rank) >= min(used.rank, FRESH.rank)
+            assert used is None or choice.standing.effective_age_hours <= used.effective_age_hours - MIN_HOURS
+            used = choice.standing
+            assert not choice.standing.worth_remaking(used, MIN_HOURS)
+    # Three better verdicts, and halvings from 6 h down to half an hour.
+    assert remakes <= 3 + 4
+    good = [one for one in there if one.passed]
+    assert (used is None) == (not good)
+    if used:
+        best = choose(MOMENT, there, DEFAULTS)[0]
+        assert best
+        # What it was left with is no more than the threshold, or a factor of two, from the best; or as stale.
+        lost = used.effective_age_hours - best.standing.effective_age_hours
+        halved = best.standing.effective_age_hours <= used.effective_age_hours / 2
+        assert lost <= MIN_HOURS or (best.standing.rank <= used.rank and not (halved and used.rank))
+
+
+@settings(max_examples=200, deadline=None)
+@given(times=TIMES, passed=st.data())
+def test_a_failed_set_is_never_chosen_and_a_good_one_never_missed(times: list[float], passed: st.DataObject) -> None:
+    sets = [set_at(time, passed=passed.draw(st.booleans())) for time in times]
+    choice, refused = choose(MOMENT, sets, DEFAULTS)
+    assert (choice is None) == (not any(one.passed for one in sets))
+    if choice:
+        assert all(one.passed for one in choice.sets)
+        assert all(not refusal.set.passed for refusal in refused)
+        assert choice.nearest in choice.sets
+        assert (
+            choice.standing.age_hours
+            <= min(abs(one.observed - MOMENT) for one in sets if one.passed) / timedelta(hours=1) + 1e-3
+        )

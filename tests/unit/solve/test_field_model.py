@@ -1,0 +1,242 @@
+"""The field's model and the averages that are solved on: nothing is lost, and nothing comes in that is not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contimg.catalogues import sky_catalogue
+from contimg.catalogues.calibrator import FluxModel
+from contimg.core import config
+from contimg.core.errors import CatalogueError, NoUsableDataError
+from contimg.image.source_subtraction import BrightSource
+from contimg.sets.gains import Caltable, combine
+from contimg.solve import field_model, reference_antenna
+from contimg.solve.averaging import Compact
+from contimg.solve.solve_data import Reduced, Target, channels_within, turned
+from contimg.visibilities import model
+from contimg.visibilities.visibility_cube import Geometry, Measurement
+
+CENTRE = (2.2467, 0.954)
+CHANNELS, INTEGRATIONS = 32, 6
+
+
+def geometry(antennas: int = 8) -> Geometry:
+    """A small array whose beam drifts, with the calibrator's channels 0.5 MHz apart."""
+    rng = np.random.default_rng(3)
+    antenna1, antenna2 = np.triu_indices(antennas, 1)
+    times = 5.2e9 + 12.88 * np.arange(INTEGRATIONS)
+    coordinates = rng.normal(size=(INTEGRATIONS, antennas, 3)) * 0.01 + rng.normal(size=(antennas, 3)) * 500
+    return Geometry(
+        times_mjd_s=times,
+        interval_s=12.88,
+        frequencies_hz=1.4e9 + 0.5e6 * np.arange(CHANNELS),
+        channel_width_hz=0.5e6,
+        antenna1=antenna1,
+        antenna2=antenna2,
+        antenna_uvw_m=coordinates,
+        positions_m=coordinates[0],
+        names=tuple(str(number + 1) for number in range(antennas)),
+        phase_centre_rad=CENTRE,
+        pointings_rad=np.column_stack(
+            [CENTRE[0] + 0.001 * np.arange(INTEGRATIONS), np.full(INTEGRATIONS, CENTRE[1])]
+        ),
+    )
+
+
+def sky(where: Geometry) -> model.Sky:
+    """A calibrator a degree off, and two sources."""
+    flux = np.array([8.0, 1.5, 0.6])[:, None] * (where.frequencies_hz / 1.4e9) ** -0.7
+    return model.Sky(CENTRE[0] + np.array([0.004, -0.03, 0.02]), CENTRE[1] + np.array([0.017, -0.01, -0.02]), flux)
+
+
+def first(source: model.Sky) -> model.Sky:
+    return model.Sky(source.ra_rad[:1], source.dec_rad[:1], source.flux_jy[:1])
+
+
+def delays(where: Geometry, delay_ns: np.ndarray) -> Caltable:
+    values = delay_ns[None, :, None, :]
+    good = np.ones(values.shape, bool)
+    return Caltable(where.times_mjd_s[:1], where.frequencies_hz[:1], values, good, np.zeros(values.shape))
+
+
+def observed(where: Geometry, source: model.Sky, delay_ns: np.ndarray) -> Measurement:
+    """What an array with these delays sees, some of it flagged and wrong."""
+    directions = model.direction_cosines(source.ra_rad, source.dec_rad, where.phase_centre_rad)
+    phase = 2 * np.pi * 1e-9 * delay_ns[:, None, :] * (where.frequencies_hz - where.frequencies_hz[0])[None, :, None]
+    gain = np.exp(1j * phase)
+    data = np.stack(
+        [
+            model.predict(
+                source.apparent_jy((ra, dec), where.frequencies_hz),
+                directions,
+                where.antenna_uvw_m[t],
+                where.antenna1,
+                where.antenna2,
+                frequencies_hz=where.frequencies_hz,
+            )[..., None]
+            * (gain[where.antenna1] * gain[where.antenna2].conj())
+            for t, (ra, dec) in enumerate(where.pointings_rad)
+        ]
+    ).astype(np.complex64)
+    flags = np.zeros(data.shape, bool)
+    flags[2, 5, 8:16] = True
+    data[flags] = 1e6
+    return Measurement(where, data, flags, np.ones((*data.shape[:2], 2), np.float32))
+
+
+def test_averages_of_data_and_model_agree() -> None:
+    where = geometry()
+    source = sky(where)
+    delay_ns = np.random.default_rng(1).uniform(-20, 20, (8, 2))
+    data = observed(where, source, delay_ns)
+    reduced = Reduced.of(data, first(source), delays(where, delay_ns), 2e6)
+    assert reduced.averaged == (4, 0.5e6)
+    assert reduced.bins.data.shape == (INTEGRATIONS, 28, 8, 2)
+    target = Target(reduced, sky(reduced.geometry))
+    no_gains = combine(delays(where, np.zeros((8, 2))))
+    for averaged in (target.in_gain_intervals(no_gains), target.over_group(no_gains, 2e6)):
+        assert averaged.weights.min() > 0
+        # The flux changes a little within a bin, which the model at its centre leaves out.
+        np.testing.assert_allclose(averaged.data, averaged.model, atol=2e-4 * 8)
+
+
+def test_the_calibrator_alone_is_its_flux_when_turned_to_it() -> None:
+    where = geometry()
+    source = first(sky(where))
+    data = observed(where, source, np.zeros((8, 2)))
+    averaged = turned(data, source, integrations=INTEGRATIONS, channels=1)
+    np.testing.assert_allclose(averaged.data.imag, 0, atol=2e-5)
+    np.testing.assert_allclose(averaged.data, averaged.model, rtol=2e-5, atol=2e-5)
+    assert averaged.weights[0, 5, 10, 0] == INTEGRATIONS - 1
+
+
+def test_bins_divide_the_band() -> None:
+    where = geometry()
+    assert [channels_within(width, where) for width in (0.1e6, 0.5e6, 1.6e6, 2e6, 1e9)] == [1, 1, 2, 4, 32]
+
+
+def averaged_with(where: Geometry, noisy: int, flagged: int) -> Compact:
+    """A calibrator of 5 Jy; one antenna has noise alone, half of another is flagged."""
+    rng = np.random.default_rng(2)
+    shape = (1, len(where.antenna1), CHANNELS, 2)
+    noise = (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(np.complex64)
+    delay = np.exp(2j * np.pi * np.outer(rng.uniform(-1, 1, shape[1]), np.arange(CHANNELS) / CHANNELS))
+    data = noise + 5 * delay[None, :, :, None]
+    touched = (where.antenna1 == noisy) | (where.antenna2 == noisy)
+    data[:, touched] = noise[:, touched]
+    weights = np.ones(shape, np.float32)
+    weights[:, (where.antenna1 == flagged) | (where.antenna2 == flagged), : CHANNELS // 2] = 0
+    return Compact(where.times_mjd_s[:1], 60.0, where.frequencies_hz, 0.5e6, data, data, weights)
+
+
+def test_the_reference_is_central_and_good() -> None:
+    where = geometry(9)
+    distance = np.linalg.norm(where.positions_m - np.median(where.positions_m, axis=0), axis=1)
+    central, second, third = np.argsort(distance)[:3]
+    assert reference_antenna.choose(averaged_with(where, noisy=-1, flagged=-1), where) == central
+    averaged = averaged_with(where, noisy=int(central), flagged=int(second))
+    # Without the bad antenna the middle is another one, but neither bad antenna is chosen.
+    assert reference_antenna.choose(averaged, where) not in (central, second)
+    coherence = reference_antenna.coherence(averaged, where)
+    assert coherence[central].max() < 0.3
+    assert coherence[third].min() > 0.7
+    assert reference_antenna.flagged_fraction(averaged, where)[second] == pytest.approx(0.5)
+
+
+def test_without_data_there_is_no_reference() -> None:
+    where = geometry()
+    empty = averaged_with(where, noisy=-1, flagged=-1)
+    empty.weights[:] = 0
+    with pytest.raises(NoUsableDataError, match="no antenna"):
+        reference_antenna.choose(empty, where)
+
+
+def fitted(source: model.Sky, where, scale: float) -> list[BrightSource]:
+    """The sky's sources as they are fitted in an image whose gains are off by a scale."""
+    apparent = scale * field_model.apparent_jy(source, where)
+    index = np.log(source.flux_jy[:, -1] / source.flux_jy[:, 0])
+    index /= np.log(where.frequencies_hz[-1] / where.frequencies_hz[0])
+    columns = (source.ra_rad, source.dec_rad, apparent, source.flux_jy.mean(axis=1), index)
+    return [BrightSource(*(float(value) for value in row)) for row in zip(*columns, strict=True)]
+
+
+def test_fitted_fluxes_are_corrected_for_the_beam_and_the_gains_scale() -> None:
+    where = geometry()
+    source = sky(where)
+    modelled = field_model.from_bright(fitted(source, where, 0.9), first(source), where, 0)
+    np.testing.assert_allclose(modelled.flux_jy, source.flux_jy, rtol=1e-3)
+
+
+def test_without_the_calibrator_in_the_image_nothing_is_believed() -> None:
+    where = geometry()
+    source = sky(where)
+    others = [one for one in fitted(source, where, 1.0) if one.ra_rad != source.ra_rad[0]]
+    assert len(field_model.from_bright(others, first(source), where, 0)) == 1
+    assert len(field_model.from_bright([], first(source), where, 0)) == 1
+
+
+def test_what_does_not_matter_is_left_out() -> None:
+    where = geometry()
+    source = sky(where)
+    calibrator = first(source)
+    at = calibrator.ra_rad[0], calibrator.dec_rad[0] + 1e-5  # 2″ away: the calibrator itself
+    extra = model.Sky(
+        np.array([at[0], CENTRE[0]]),
+        np.array([at[1], CENTRE[1] + 0.01]),
+        np.array([[8.0], [0.004]]) + np.zeros(CHANNELS),
+    )
+    joined = field_model.join(calibrator, extra.with_sources(source), where)
+    assert len(joined) == 3
+    np.testing.assert_allclose(joined.flux_jy, source.flux_jy)
+
+
+def calibrator_json(where: Geometry) -> dict[str, object]:
+    def entry(name: str, dec_rad: float, flux: float, compact: bool) -> dict[str, object]:
+        flux_model = FluxModel.power_law(flux, -0.5, "test").to_json()
+        place = {"ra_deg": np.degrees(CENTRE[0]), "dec_deg": np.degrees(dec_rad)}
+        return {"name": name, **place, "flux_model": flux_model, "compact": compact}
+
+    return {
+        "calibrator": entry("cal", CENTRE[1], 8.0, True),
+        "companions": [entry("point", CENTRE[1] + 0.01, 2.0, True), entry("wide", CENTRE[1] - 0.01, 2.0, False)],
+    }
+
+
+def test_the_model_starts_with_the_catalogued_point_sources() -> None:
+    where = geometry()
+    found = calibrator_json(where)
+    alone = field_model.calibrator_sky(found, where.frequencies_hz)
+    start, rounds = field_model.start(alone, found, where, config.validated({"data_root": "/data"}, {}))
+    assert (len(start), rounds) == (2, 3)
+    np.testing.assert_allclose(start.flux_jy[1], 2.0 * (where.frequencies_hz / 1.4e9) ** -0.5)
+
+
+def test_a_sky_catalogue_is_the_model(tmp_path: Path) -> None:
+    path = tmp_path / "sky.csv"
+    ra, dec = np.degrees(CENTRE)
+    path.write_text(
+        "name,ra_deg,dec_deg,flux_jy\n"
+        f"itself,{ra},{dec},7.5\nnear,{ra + 1},{dec},1.0\nfaint,{ra - 1},{dec},0.005\nfar,{ra + 90},{dec},9\n"
+    )
+    where = geometry()
+    found = calibrator_json(where)
+    alone = field_model.calibrator_sky(found, where.frequencies_hz)
+    settings = config.validated({"data_root": "/data", "sky_catalogue": {"path": str(path)}}, {})
+    start, rounds = field_model.start(alone, found, where, settings)
+    assert (len(start), rounds) == (2, 0)
+    np.testing.assert_allclose(start.flux_jy[1], (where.frequencies_hz / 1.4e9) ** -0.7)
+
+
+@pytest.mark.parametrize(
+    "text", ["ra_deg,flux_jy\n1,2\n", "ra_deg,dec_deg,flux_jy\n1,x,2\n", "ra_deg,dec_deg,flux_jy\n1,95,2\n"]
+)
+def test_a_bad_sky_catalogue_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "sky.csv"
+    path.write_text(text)
+    with pytest.raises(CatalogueError, match=r"sky\.csv"):
+        sky_catalogue.read(path, 0.01)
+    with pytest.raises(CatalogueError, match=r"none\.csv"):
+        sky_catalogue.read(tmp_path / "none.csv", 0.01)

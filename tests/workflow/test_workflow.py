@@ -1,0 +1,380 @@
+"""The whole workflow with real Snakemake, CASA and WSClean: what must come out of three groups around a transit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from truth import Sky, peaks, plane
+
+from contimg.core.paths import DataRoot, group_of
+from contimg.simulator.faults import Fault, FaultKind
+from contimg.simulator.scenarios import transit_scenario
+from contimg.simulator.simulator import SMALL, simulate
+
+CHECKOUT = Path(__file__).parents[2]
+SEED = 5
+OLD = 1_700_000_000
+"""A time long past: files of that age have arrived for good."""
+
+
+def sky_and_start(groups: int, before: int, min_flux_jy: float = 0.05):
+    """Sources far enough apart (3′) that none is measured with its neighbour."""
+    scenario = transit_scenario(
+        "J0834+5534",
+        date(2026, 1, 12),
+        groups=groups,
+        groups_before=before,
+        group_s=SMALL.length_s,
+        min_flux_jy=min_flux_jy,
+        max_flux_jy=1.0,
+        seed=SEED,
+    )
+    kept = []
+    for source in scenario.sky:
+        near = (
+            np.hypot(
+                (source.ra_deg - other.ra_deg) * np.cos(np.radians(source.dec_deg)), source.dec_deg - other.dec_deg
+            )
+            for other in kept
+        )
+        if all(distance > 0.05 for distance in near):
+            kept.append(source)
+    return scenario, kept
+
+
+def raw_groups(folder: Path, groups: int, before: int, **options) -> dict:
+    """Simulate groups into `folder/incoming`, as files that arrived long ago."""
+    scenario, sky = sky_and_start(groups, before)
+    truth = simulate(
+        folder / "incoming",
+        scenario.start,
+        groups,
+        preset=SMALL,
+        sky=sky,
+        declination_deg=scenario.declination_deg,
+        seed=SEED,
+        **options,
+    )
+    for path in (folder / "incoming").iterdir():
+        os.utime(path, (OLD, OLD))
+    return truth
+
+
+def snakemake(root: Path, *arguments: str, settings: dict | None = None) -> subprocess.CompletedProcess[str]:
+    """Call Snakemake as a user does."""
+    (root / "test.yaml").write_text(
+        yaml.safe_dump({"data_root": str(root), "limits": {"threads": 1}, **(settings or {})})
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--configfile",
+        str(root / "test.yaml"),
+        "--profile",
+        "profiles/local",
+    ]
+    return subprocess.run(
+        [*command, *arguments],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        env=environment(root),
+    )
+
+
+def environment(root: Path) -> dict[str, str]:
+    """An empty home, so that nothing depends on it, and nothing goes into it unseen."""
+    (root / "home").mkdir(exist_ok=True)
+    cache = str(root / "cache")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "MPL", "CONTIMG_"))}
+    return kept | {"HOME": str(root / "home"), "XDG_CACHE_HOME": cache, "XDG_CONFIG_HOME": cache}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its data root, groups with an image, the calibrator's, the truth, what Snakemake printed."""
+
+    root: DataRoot
+    groups: list[str]
+    calibrator: str
+    sky: Sky
+    said: str
+
+
+def finished_run(folder: Path, *targets: str, faults: Sequence[Fault] = (), **settings: dict) -> Run:
+    """Take three groups, the calibrator in the second, through the workflow, or as far as some targets need."""
+    raw_groups(folder, 3, before=1, fault_list=faults)
+    before = {path.name: path.stat().st_size for path in (folder / "incoming").iterdir()}
+    done = snakemake(folder, *targets, settings=settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name: path.stat().st_size for path in (folder / "incoming").iterdir()} == before
+    assert not any(path for path in (folder / "home").rglob("*") if path.is_file()), (
+        "something was written to the home"
+    )
+    root = DataRoot(folder)
+    names = sorted(path.stem for path in root.groups.iterdir())
+    imaged = [name for name in names if root.image(name).exists()]
+    return Run(root, imaged, names[1], Sky.read(folder / "truth.json"), done.stdout + done.stderr)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    """Three groups; the third has a zeroed and a truncated subband."""
+    faults = [
+        Fault(FaultKind.ZEROED, 2, (4,)),
+        Fault(FaultKind.TRUNCATED, 2, (11,)),
+        Fault(FaultKind.SPLIT, 0, (3,)),
+    ]
+    return finished_run(tmp_path_factory.mktemp("workflow"), faults=faults)
+
+
+def products(run: Run, group: str) -> tuple[Path, Path, Path]:
+    return tuple(run.root.image(group, f"{kind}.fits") for kind in ("image", "noise", "pb"))
+
+
+def test_sources_come_out_with_their_fluxes_and_places(run):
+    for group in run.groups:
+        image, noise, pb = products(run, group)
+        found = peaks(image, noise, pb, min_snr=15)
+        beam_deg = plane(image)[2]["BMIN"]
+        expected = np.nonzero(run.sky.inside(pb, 0.52))[0]
+        assert expected.size >= 5
+        for source in expected:
+            distance = found.position.separation(run.sky.position[source]).deg
+            nearest = int(np.argmin(distance))
+            name = f"{group} {run.sky.names[source]}"
+            assert distance[nearest] < beam_deg / 10, f"{name} is {distance[nearest] * 3600:.1f} arcsec off"
+            true = run.sky.flux_jy[source]
+            error = abs(found.flux_jy[nearest] - true)
+            limit = (
+                0.02 * true if run.sky.names[source].startswith("J0834") and group == run.calibrator else 0.03 * true
+            )
+            assert error < max(limit, 3 * true / found.snr[nearest]), (
+                f"{name}: {found.flux_jy[nearest]} Jy, true {true}"
+            )
+
+
+def test_nothing_is_invented(run):
+    for group in run.groups:
+        image, noise, pb = products(run, group)
+        found = peaks(image, noise, pb, min_snr=7)
+        beam_deg = plane(image)[2]["BMAJ"]
+        for position, snr in zip(found.position, found.snr, strict=True):
+            nearest = position.separation(run.sky.position).deg.min()
+            assert nearest < beam_deg, f"{group}: {snr:.1f} sigma at {position.to_string('hmsdms')}, where nothing is"
+
+
+def test_the_noise_is_what_the_sefd_predicts(run):
+    for group in run.groups:
+        sidecar = json.loads(run.root.image(group, "json").read_text())
+        assert 0.8 < sidecar["noise_jy"] / sidecar["thermal_noise_jy"] < 1.2
+
+
+def test_the_images_say_how_they_were_calibrated(run):
+    for group in run.groups:
+        sidecar = json.loads(run.root.image(group, "json").read_text())
+        selection = json.loads(run.root.image(group, "selection.json").read_text())
+        header = plane(run.root.image(group))[2]
+        assert selection["verdict"] == sidecar["verdict"] == "fresh"
+        assert selection["calibrator"] == "J0834+5534"
+        assert run.calibrator in selection["set"]
+        assert header["BUNIT"] == "Jy/beam"
+        assert header["TELESCOP"] == "OVRO_MMA"
+        for key in ("BMAJ", "BMIN", "BPA", "RESTFRQ", "DATE-OBS", "CRVAL1", "CTYPE1"):
+            assert key in header
+
+
+def test_bad_subbands_are_named_and_the_group_goes_on(run):
+    manifest = json.loads(run.root.manifest(run.groups[2]).read_text())
+    assert manifest["state"] == "incomplete"
+    assert manifest["subbands"]["04"]["state"] == "zeroed"
+    assert manifest["subbands"]["11"]["state"] == "truncated"
+    sidecar = json.loads(run.root.ms_sidecar(run.groups[2]).read_text())
+    assert sidecar["zeroed_subbands"] == [4]
+    assert sidecar["missing_subbands"] == [11]
+
+
+def test_the_mosaic_is_as_deep_as_its_weights_say(run):
+    mosaics = sorted((run.root.root / "mosaics").glob("*/*.image.fits"))
+    assert mosaics
+    for path in mosaics:
+        window = group_of(path)
+        sidecar = json.loads(run.root.mosaic(window, "json").read_text())
+        image, _, _ = plane(path)
+        weight = plane(run.root.mosaic(window, "weight.fits"))[0]
+        coverage = plane(run.root.mosaic(window, "coverage.fits"))[0]
+        several = (coverage >= min(3, len(sidecar["groups"]))) & np.isfinite(image)
+        scaled = image[several] * np.sqrt(weight[several])  # of unit noise where there is no source
+        spread = 1.4826 * np.median(np.abs(scaled - np.median(scaled)))
+        assert 0.9 < spread < 1.1
+
+
+def test_a_mosaic_of_several_images_is_deeper_than_each(run):
+    sidecars = [json.loads(path.read_text()) for path in (run.root.root / "mosaics").glob("*/*.json")]
+    several = [sidecar for sidecar in sidecars if len(sidecar["groups"]) > 1]
+    assert several
+    for sidecar in several:
+        noises = [json.loads(run.root.image(group, "json").read_text())["noise_jy"] for group in sidecar["groups"]]
+        assert sidecar["depth_jy"] < min(noises)
+
+
+def test_a_second_call_finds_nothing_to_do(run):
+    again = snakemake(run.root.root, "-n")
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def counted(said: str) -> dict[str, int]:
+    """The job table of a dry run."""
+    rows = [line.split() for line in said.splitlines()]
+    return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit() and row[0].isalpha()}
+
+
+def test_groups_that_are_due_together_share_the_cores(run, tmp_path):
+    """Three groups on two cores: two side by side on one core each, the one that is left over on both."""
+    shutil.copytree(run.root.incoming, tmp_path / "incoming", copy_function=os.link)
+    wanted = [str(run.root.ms_sidecar(group).relative_to(run.root.root)) for group in run.groups]
+    planned = snakemake(tmp_path, "-n", "--cores", "2", "--", *wanted, settings={"limits": {"threads": 2}}).stdout
+    jobs = [block for block in planned.split("\n[") if "rule convert:" in block]
+    assert sorted("threads: 2" in job for job in jobs) == [False, False, True]
+
+
+def test_going_back(run):
+    forced = counted(snakemake(run.root.root, "-n", "--forcerun", "image").stdout)
+    assert forced["image"] == 3
+    assert forced["mosaic"] >= 1
+    assert "convert" not in forced
+    assert "solve" not in forced
+    until = counted(snakemake(run.root.root, "-n", "--forcerun", "image", "--until", "image").stdout)
+    assert until["image"] == 3
+    assert "mosaic" not in until
+    image = run.root.image(run.groups[0])
+    single = snakemake(run.root.root, "-n", "--forcerun", "image", "--", str(image.relative_to(run.root.root)))
+    assert counted(single.stdout) == {"image": 1, "total": 1}
+
+
+@pytest.mark.parametrize(("rule", "jobs"), [("convert", 3), ("solve", 1), ("image", 3)])
+def test_until_a_rule_on_new_data(run, tmp_path, rule, jobs):
+    """Nobody has looked for calibrators yet: what waits for that is planned all the same."""
+    shutil.copytree(run.root.incoming, tmp_path / "incoming", copy_function=os.link)
+    planned = counted(snakemake(tmp_path, "-n", "--until", rule).stdout)
+    assert planned[rule] == jobs
+    assert "mosaic" not in planned
+
+
+def test_relative_paths_are_seen_from_where_snakemake_was_called(run, tmp_path):
+    shutil.copytree(run.root.incoming, tmp_path / "incoming", copy_function=os.link)
+    (tmp_path / "memory").mkdir()
+    settings = {
+        "data_root": os.path.relpath(tmp_path, CHECKOUT),
+        "staging": {"directory": os.path.relpath(tmp_path / "memory", CHECKOUT)},
+        "groups": run.groups[:1],
+    }
+    made = snakemake(tmp_path, "--until", "convert", settings=settings)
+    assert made.returncode == 0, made.stdout + made.stderr
+    root = DataRoot(tmp_path)
+    assert root.ms(run.groups[0]).is_dir()
+    assert json.loads(root.attempt(run.groups[0], "convert", 1).read_text())["outcome"] == "ok"
+    assert not (tmp_path / tmp_path.name).exists()
+
+
+def test_the_report_holds_the_pictures_and_the_table(run):
+    report = run.root.reports / "report.html"
+    made = snakemake(run.root.root, "--report", str(report))
+    assert made.returncode == 0, made.stderr
+    text = report.read_text()
+    for word in ("Mosaics", "Images", "Calibration", "Summary", *run.groups):
+        assert word in text
+
+
+def test_the_report_of_a_partial_run_holds_what_there_is(run, tmp_path):
+    copied = tmp_path / "root"
+    shutil.copytree(run.root.root, copied, copy_function=os.link, ignore=shutil.ignore_patterns("test.yaml", "home"))
+    root = DataRoot(copied)
+    shutil.rmtree(copied / "mosaics")
+    for path in (*root.reports.iterdir(), *root.image(run.groups[0]).parent.glob(f"{run.groups[0]}.*")):
+        path.unlink()
+    report = tmp_path / "report.html"
+    made = snakemake(copied, "--report", str(report))
+    assert made.returncode == 0, made.stderr
+    text = report.read_text()
+    assert f"{run.groups[1]}.png" in text
+    assert f"{run.groups[0]}.png" not in text
+
+
+def test_every_job_left_its_record(run):
+    for group in run.groups:
+        for rule in ("convert", "detect", "select", "image"):
+            record = json.loads(run.root.attempt(group, rule, 1).read_text())
+            assert record["outcome"] == "ok"
+            assert record["duration_s"] > 0
+
+
+def test_without_a_calibrator_groups_wait_and_take_it_up_later(tmp_path):
+    truth = raw_groups(tmp_path, groups=2, before=0)
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    for name in truth["groups"][0]["files"]:
+        shutil.move(tmp_path / "incoming" / name, aside / name)
+    light = {"calibration": {"field_iterations": 0}, "imaging": {"field_of_view_deg": 2.0}}
+    waiting = snakemake(tmp_path, settings=light)
+    said = waiting.stdout + waiting.stderr
+    assert waiting.returncode == 0, said
+    root = DataRoot(tmp_path)
+    (target,) = [path.stem for path in root.groups.iterdir()]
+    assert f"{target} waits: no usable calibration set" in said
+    assert not root.image(target).exists()
+    summary = json.loads((root.reports / "summary.json").read_text())
+    assert target in json.dumps(summary)
+    for path in aside.iterdir():
+        shutil.move(path, tmp_path / "incoming" / path.name)
+    done = snakemake(tmp_path, "images", settings=light)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert root.image(target).exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"imaging": {"robut": 0}}, "imaging.robut: no such setting"),
+        ({"ingest": {"min_subbands": 99}}, "ingest.min_subbands"),
+        ({"sky_catalogue": {"path": "/no/sky.csv"}}, "/no/sky.csv: there is no such catalogue"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_runs(tmp_path, settings, said):
+    (tmp_path / "incoming").mkdir()
+    refused = snakemake(tmp_path, "-n", settings=settings)
+    assert refused.returncode != 0
+    assert said in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(("chosen", "times"), [("auto", 1), ("tclean", 0)])
+def test_without_wsclean_snakemake_says_so_in_one_line(tmp_path, monkeypatch, chosen, times):
+    (tmp_path / "incoming").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    planned = snakemake(tmp_path, "-n", settings={"imaging": {"imager": chosen}})
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    missing = "wsclean is not on the PATH; CASA's tclean makes the images, several times slower\n"
+    assert (planned.stdout + planned.stderr).count(missing) == times
+
+
+def test_a_data_root_without_raw_files_is_refused_in_one_line(tmp_path):
+    refused = snakemake(tmp_path, "-n")
+    assert refused.returncode != 0
+    assert f"data_root: {tmp_path / 'incoming'} is not a folder" in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stderr
