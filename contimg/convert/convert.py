@@ -178,7 +178,7 @@ def _geometry(name: str, headers: Mapping[int, Header]) -> Geometry:
 
 
 class _Worker:
-    """Converts integrations in a few threads, `ahead` of what is written, and remembers what flagging needs."""
+    """Conversion of integrations in threads, `ahead` of the writer, with the statistics for flagging."""
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ class _Worker:
                 flush()
 
     def _ahead(self, work: Callable[[int], np.ndarray], pool: ThreadPoolExecutor) -> Iterator[np.ndarray]:
-        """Begin what is made of each integration; it comes in order, as casacore would write it twice otherwise.
+        """Integrations in order of time: casacore writes unordered rows twice.
 
         No more of them are under way or in use at once than there are buffers.
         """
@@ -292,7 +292,7 @@ class _Worker:
     def flag(
         self, zeroed: Collection[int], settings: Settings, table: tables.table, pool: ThreadPoolExecutor
     ) -> dict[str, Any]:
-        """Decide what is bad, write FLAG, and return what was flagged.
+        """Flag bad data, write FLAG, and return the flagged fractions.
 
         Raises
         ------
@@ -364,7 +364,7 @@ class _Worker:
 
 
 def _described(geometry: Geometry, headers: Mapping[int, Header]) -> dict[str, Any]:
-    """Where, when and at which frequencies."""
+    """Directions, times and frequencies for the Measurement Set."""
     header = next(iter(headers.values()))
     ra_rad, dec_rad = geometry.observation.phase_centre_rad
     half = timedelta(seconds=header.integration_s / 2)

@@ -27,24 +27,24 @@ _ROUNDS = 3
 _POWER_RANGE = 10.0
 """Factor in power by which a living antenna's autocorrelation may differ from the median antenna's."""
 _LEAST_COHERENCE = 0.1
-"""Fraction of the median antenna's coherence below which an antenna sees nothing of the sky ..."""
+"""Fraction of the median antenna's coherence below which an antenna counts as dead."""
 _SIGNIFICANT = 10.0
-"""... where the median antenna's stands out this many times over its uncertainty."""
+"""Signal-to-noise ratio of the median antenna's coherence from which `_LEAST_COHERENCE` is applied."""
 _NOTHING = 3.0
-"""An antenna on noise alone has its coherences, averaged in time, under so many times what noise makes."""
+"""Upper limit of a noise-only antenna's time-averaged coherence, in units of its expectation."""
 _FEWEST_INTEGRATIONS = 6
 """With fewer, a baseline's amplitudes in time are not clipped."""
 _NARROWEST_WINDOW = 7
-"""Values over which a running median is taken, at least; with fewer integrations there is none in time."""
+"""Shortest window (values) of a running median; groups with fewer integrations have none in time."""
 _BURST_PARTS = 16
-"""Into how many parts the band is divided to look for bursts."""
+"""Number of sub-bands in which bursts are searched for."""
 _RECEPTORS = {-5: (0, 0), -6: (1, 1), -7: (0, 1), -8: (1, 0)}
 """Receptors (X, Y) of the two antennas, by AIPS number of the polarization."""
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What conversion gathers. T integrations, B baselines, A antennas, C channels, P polarizations."""
+    """Statistics of a group. T integrations, B baselines, A antennas, C channels, P polarizations."""
 
     mean_amplitude: np.ndarray
     """Mean over the baselines of amplitudes relative to their row's median; nan where there are none. (T, P, C)"""
@@ -61,7 +61,7 @@ class Statistics:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """What is flagged besides single samples."""
+    """Flags of channels, rows and antennas, besides those of single samples."""
 
     channels: np.ndarray
     """Channels with RFI, by integration: bool (T, C)."""
@@ -74,7 +74,7 @@ class Decision:
 
 
 def decide(statistics: Statistics, rfi_sigma: float, clip_sigma: float) -> Decision:
-    """Decide which channels, rows and antennas are bad.
+    """Bad channels, rows and antennas.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From the headers of a group's files to the geometry of its Measurement Set: order of the rows, uvw, phases."""
+"""Geometry of a group's Measurement Set, from the headers of its files: order of the rows, uvw, phases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contimg.telescope.raw_header import Antennas, Header
 _LIGHT_M_S = 299792458.0
 _MJD_ZERO_JD = 2400000.5
 _CROSSED = {-5: -5, -6: -6, -7: -8, -8: -7}
-"""What a polarization becomes when a baseline's antennas change places."""
+"""Polarization of a baseline after its antennas change places."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Geometry:
 
     observation: Observation
     rows: Rows
-    """How rows of the files become rows of the Measurement Set; its antennas are rows of `w_change_m`."""
+    """Order of the Measurement Set's rows; its antennas are rows of `w_change_m`."""
     w_change_m: np.ndarray
     """Change of each antenna's w from the meridian to the phase centre (m), shape (T, A); antennas with data only."""
     present: np.ndarray

@@ -44,12 +44,12 @@ def _median(values: np.ndarray, count: int) -> np.float32:
 
 
 class Raw(NamedTuple):
-    """What was read of one integration, and how it lies in the buffer."""
+    """Raw data of one integration and their layout in the buffer."""
 
     buffer: np.ndarray
     """Items of the chunks, complex64."""
     positions: np.ndarray
-    """Where in the buffer each chunk begins (items): the chunk grids of the subbands, one after the other."""
+    """Start of each chunk in the buffer (items): the chunk grids of the subbands, one after the other."""
     layout: np.ndarray
     """For each subband that is there: rows, channels and polarizations of a chunk, number of the grid's first chunk
     along the rows, chunks along the channels and polarizations, and where in `positions` its grid begins. (S, 7)"""
@@ -62,7 +62,7 @@ class Raw(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """How file rows become rows of the Measurement Set; arrays by baseline, in file order."""
+    """Order of the Measurement Set's rows; arrays by baseline, in file order."""
 
     target: np.ndarray
     """Place in the integration."""
@@ -77,7 +77,7 @@ class Rows(NamedTuple):
 
 
 class Converted(NamedTuple):
-    """What is made of one integration: B baselines, C channels of the band, P polarizations."""
+    """Converted integration: B baselines, C channels of the band, P polarizations."""
 
     data: np.ndarray
     """Visibilities, complex64 (B, C, P)."""
@@ -86,16 +86,16 @@ class Converted(NamedTuple):
     amplitude_sum: np.ndarray
     """Amplitudes of cross-correlations, relative to their row's median, summed over the baselines. float64 (P, C)"""
     amplitude_count: np.ndarray
-    """How many were summed. float64 (P, C)"""
+    """Number of amplitudes in `amplitude_sum`. float64 (P, C)"""
     row_median: np.ndarray
     """Median amplitude of each row, 0 where it has none. float32 (B, P)"""
     coherence: np.ndarray
     """How much of each row's power neighbouring channels have in common: 0 for noise, of modulus 1 for one source
     without noise; its phase is by how much that source turns from one channel to the next. complex64 (B, P)"""
     clipped: np.ndarray
-    """How many samples were clipped. int64 (C,)"""
+    """Number of clipped samples. int64 (C,)"""
     zeros: np.ndarray
-    """How many are missing, zero or not finite. int64 (C,)"""
+    """Number of samples that are missing, zero or not finite. int64 (C,)"""
 
 
 _Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -199,7 +199,7 @@ def _amplitudes(parts: _Parts) -> int:
 
 @njit(nogil=True, cache=True)
 def _mark_zeros(parts: _Parts, bad: np.ndarray, bit: int, zeros: np.ndarray) -> None:
-    """Mark what is zero or not finite, and make it zero."""
+    """Mark zero and non-finite samples, and set them to zero."""
     real, imag, amplitude = parts
     for c in range(len(amplitude)):
         if not (0 < amplitude[c] < np.inf):

@@ -38,7 +38,7 @@ _FIXED_DIRECT = 5
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What a Measurement Set says besides its visibilities; its rows are in order of time, then of baseline."""
+    """Content of a Measurement Set besides its visibilities; rows in order of time, then of baseline."""
 
     name: str
     """The group: name of the field."""

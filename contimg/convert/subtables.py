@@ -1,4 +1,4 @@
-"""What the subtables of a Measurement Set say: their columns, made from its observation."""
+"""Subtables of a Measurement Set: their columns, made from its observation."""
 
 from __future__ import annotations
 

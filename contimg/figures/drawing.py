@@ -1,4 +1,4 @@
-"""What pictures of the sky are made of: values reduced for display, axes with sky coordinates, small PNG files.
+"""Parts of sky pictures: values reduced for display, axes with sky coordinates, small PNG files.
 
 Drawn with Matplotlib's objects, without pyplot: no global state, no display.
 """
@@ -25,14 +25,14 @@ from contimg.fits import plane
 
 DPI = 110
 MARK = "#7fd4ff"
-"""Colour of what is drawn over the sky."""
+"""Colour of marks over the sky."""
 ALARM = "#c22f1f"
-"""Colour of words that warn."""
+"""Colour of warnings."""
 
 _COLOURS = "inferno"
 _LEAST_INCHES = 6.0
 _SOURCE_SIGMA = 5.0
-"""Where the brightest pixel of a block is above this many times the noise around it, it stands for the block."""
+"""Signal-to-noise ratio above which a block shows its brightest pixel instead of its mean."""
 _TILES = 24
 """Tiles across the longer side, in each of which the noise is measured."""
 _FLOOR_SIGMA, _KNEE_SIGMA, _CEILING_SIGMA = -3.0, 3.0, 150.0
@@ -40,7 +40,7 @@ _FLOOR_SIGMA, _KNEE_SIGMA, _CEILING_SIGMA = -3.0, 3.0, 150.0
 
 
 def block_factor(shape: tuple[int, ...], largest: int) -> int:
-    """How many pixels to a block, so that no side is shown with more than `largest` blocks."""
+    """Block size (pixels) at which no side has more than `largest` blocks."""
     return math.ceil(max(shape) / largest)
 
 

@@ -15,7 +15,7 @@ from contimg.telescope import dsa110
 
 _GROUP = timedelta(seconds=dsa110.INTEGRATIONS * dsa110.INTEGRATION_S)
 _NOTICE = timedelta(minutes=15)
-"""From a request to the earliest transit that it asks for: somebody has to move the telescope."""
+"""Lead time of a request before the earliest transit that it asks for: the telescope has to be moved."""
 _IN_WORK = timedelta(hours=2)
 """For this long after it was observed, a calibrator group without a set is taken to give one yet."""
 _DAY = timedelta(hours=24)

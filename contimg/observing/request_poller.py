@@ -32,7 +32,7 @@ class Asking:
         self._next = 0.0
 
     def tick(self, settings: Settings, now: float) -> list[Event]:
-        """What became of the request since the last tick; starts a look if it is due (Unix time, s)."""
+        """Changes of the request since the last tick; starts a look if it is due (Unix time, s)."""
         events = []
         for answer in self._errands.done().values():
             if answer is None:

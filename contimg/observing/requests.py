@@ -20,14 +20,14 @@ from contimg.observing import needs
 from contimg.sets.registry import Registry
 
 _MISSED = timedelta(hours=1)
-"""So long after the end of the time asked for, without a set, another time is asked for."""
+"""Wait after the end of an unused requested time before another is requested."""
 _THERE_DEG = 1.0
 """Pointed this near (deg) to the declination asked for, the telescope is on its way to meet the request."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What happened to a request."""
+    """Change of a request's state."""
 
     kind: Literal["raised", "updated", "closed"]
     request: dict[str, Any]
@@ -43,7 +43,7 @@ class Change:
 
 
 def described(request: dict[str, Any]) -> str:
-    """What is asked for, and why, in one line."""
+    """The request with its reason, in one line."""
     begin, end = (datetime.fromisoformat(request[key]) for key in ("from_utc", "to_utc"))
     return (
         f"observe {request['calibrator']['name']} at declination {request['declination_deg']:+.2f}° from "

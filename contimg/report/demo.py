@@ -31,16 +31,16 @@ SEED = 1
 MIN_SNR = 20.0
 """Sources above this many times the noise, inside the half-power beam, must come out ..."""
 MAX_FLUX_ERROR = 0.03
-"""... with their flux within this fraction (or 3σ) ..."""
+"""Largest error of a found source's flux, as a fraction (or 3σ)."""
 MAX_OFFSET_BEAMS = 0.1
-"""... and their position within this part of the synthesized beam."""
+"""Largest error of a found source's position, in synthesized beams."""
 MIN_RECOVERED = 0.9
 """Share of those sources that must come out for a group to pass."""
 _ISOLATION_BEAMS = 3.0
 """A source is held against the truth if no other one of 3 % of its flux is as near as this."""
 
 TYPICAL_S = {"convert": 3.0, "detect": 1.0, "solve": 35.0, "select": 1.0, "image": 15.0, "mosaic": 5.0}
-"""What the stages took on two cores (s); the watch begins with these and goes on with what it measures."""
+"""Typical times of the stages on two cores (s), with which the estimate of the time left begins."""
 SIMULATION_S, REPORT_S = 12.0, 3.0
 """What all of the simulation and the report took."""
 
@@ -62,13 +62,13 @@ def start_simulation(root: DataRoot) -> subprocess.Popen[bytes]:
 
 
 def simulated(root: DataRoot, since: float) -> float:
-    """How many groups the simulation has written since a time (Unix, s); part of one counts as such."""
+    """Number of groups (and parts of groups) simulated since a time (Unix, s)."""
     written = sum(path.stat().st_mtime >= since for path in root.incoming.glob("*_sb??.hdf5"))
     return written / SUBBANDS
 
 
 def pictures(root: DataRoot) -> int:
-    """How many pictures there are for the report."""
+    """Number of pictures for the report."""
     return sum(1 for folder in ("images", "calibration", "mosaics") for _ in (root.root / folder).rglob("*.png"))
 
 
@@ -89,14 +89,14 @@ def _start(command: list[str], root: DataRoot, directory: Path, **variables: str
 
 
 def reported(root: DataRoot, since: int) -> int:
-    """How many pictures Snakemake says to have put into the report, after that many bytes of the log."""
+    """Number of pictures that Snakemake has put into the report, read from the log after that many bytes."""
     with log_path(root).open("rb") as log:
         log.seek(since)
         return len(re.findall(rb"^Adding .*\.png", log.read(), re.MULTILINE))
 
 
 def log_path(root: DataRoot) -> Path:
-    """Where the simulation and Snakemake write what they have to say."""
+    """Log of the simulation and of Snakemake."""
     return root.root / "demo.log"
 
 

@@ -1,4 +1,4 @@
-"""What came out of a data root, in one place: a row for each group, set, mosaic and stage; as data, text and HTML.
+"""Summary of a data root: a row for each group, set, mosaic and stage; as data, text and HTML.
 
 Everything is read from manifests, sidecars and attempt records. Whatever is not there yet is left empty, so that a
 summary can be made at any moment of a run.

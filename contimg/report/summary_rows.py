@@ -59,7 +59,7 @@ def newest_attempts(root: DataRoot, unit: str, reader: Reader) -> dict[str, dict
 
 
 def group_row(root: DataRoot, group: str, attempts: Mapping[str, Any], reader: Reader) -> dict[str, Any]:
-    """What has become of a group, how it was calibrated and how good its image is."""
+    """Row of a group: state, calibration, quality of its image."""
     manifest, ms, image = (
         reader(path) for path in (root.manifest(group), root.ms_sidecar(group), root.image(group, "json"))
     )
@@ -98,7 +98,7 @@ def group_row(root: DataRoot, group: str, attempts: Mapping[str, Any], reader: R
 def _status(
     root: DataRoot, group: str, manifest: Mapping[str, Any], attempts: Mapping[str, Any], *, imaged: bool
 ) -> tuple[str, str | None]:
-    """What has become of a group, and why if that is not an image.
+    """State of a group, with the reason if it has no image.
 
     One of imaged, collecting, unusable (waits for quarantine), running, failed and waiting.
     """
@@ -134,7 +134,7 @@ def set_paths(root: DataRoot, days: Iterable[str], groups: Iterable[Mapping[str,
 
 
 def set_row(path: Path, groups: Iterable[Mapping[str, Any]], reader: Reader) -> dict[str, Any]:
-    """What a set is, how good, and how many of the groups use it."""
+    """Row of a set: calibrator, quality, number of groups that use it."""
     name = path.parent.name
     content = reader(path)
     quality = content.get("quality", {})
@@ -156,7 +156,7 @@ def set_row(path: Path, groups: Iterable[Mapping[str, Any]], reader: Reader) -> 
 
 
 def mosaic_row(root: DataRoot, window: str, attempts: Mapping[str, Any], reader: Reader) -> dict[str, Any]:
-    """What a mosaic has and how good it is."""
+    """Row of a mosaic: its images and quality."""
     content = reader(root.mosaic(window, "json"))
     keys = ("verdict", "age_hours", "quality", "reasons", "noise_jy", "depth_jy", "peak_jy", "area_deg2", "missing")
     return {
@@ -175,7 +175,7 @@ def _durations(attempts: Mapping[str, Any]) -> dict[str, float]:
 
 
 def stage_rows(attempts: Iterable[Mapping[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """How often each stage ended well or badly at its newest attempt, and how long it took."""
+    """Rows of the stages: outcomes of the newest attempts, and their times."""
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     seconds: dict[str, list[float]] = defaultdict(list)
     for records in attempts:

@@ -1,4 +1,4 @@
-"""What goes wrong with raw files, put in on request."""
+"""Faults of raw files, injected on request."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from contimg.telescope import dsa110
 
 ALL_SUBBANDS = tuple(range(dsa110.SUBBANDS))
 _KEPT_FRACTION = 0.6
-"""How much of a truncated file is there."""
+"""Fraction of its bytes that a truncated file keeps."""
 
 
 class FaultKind(StrEnum):
-    """What is wrong with a subband's file."""
+    """Kind of fault of a subband's file."""
 
     MISSING = "missing"
     """There is no file."""
     LATE = "late"
-    """The file is whole, but still has its `_incomplete` name, until `deliver` is called: never, if nobody does."""
+    """The file is whole under its `_incomplete` name until `deliver` is called."""
     TRUNCATED = "truncated"
     """The transfer broke: the file ends early."""
     ZEROED = "zeroed"

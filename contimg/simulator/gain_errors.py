@@ -1,4 +1,4 @@
-"""What the instrument does to visibilities, drawn from a seed: gains, delays, bandpasses, drifts.
+"""Instrumental errors of visibilities, drawn from a seed: gains, delays, bandpasses, drifts.
 
 The convention is that of the Measurement Set: V_observed = g_i · conj(g_j) · V_true with i = ANTENNA1, j = ANTENNA2.
 pyuvdata's `write_ms` conjugates visibilities, so that a raw file holds conj(g_i) · g_j · V. Both hold for either
@@ -32,7 +32,7 @@ _TERMS = 5
 
 @dataclass(frozen=True)
 class Corruptions:
-    """How much the instrument spoils.
+    """Size of the instrumental errors.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Corruptions:
 
 
 PERFECT = Corruptions(0.0, 0.0, 0.0, 0.0, 0.0)
-"""An instrument that spoils nothing."""
+"""A perfect instrument."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from contimg.telescope import dsa110, stations
 
 @dataclass(frozen=True)
 class Interference:
-    """How much RFI there is.
+    """Amount of RFI.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class RfiEvent:
     phase_rad: np.ndarray
 
     def as_dict(self) -> dict[str, int | float]:
-        """What the truth file says of it."""
+        """The event as the truth file holds it."""
         return {
             "subband": self.subband,
             "first_channel": self.first_channel,

@@ -24,7 +24,7 @@ _SIDEREAL_DAY = timedelta(seconds=86164.0905)
 
 @dataclass(frozen=True)
 class Scenario:
-    """What to hand to `simulate`: when, how many groups, where the telescope points (deg) and at what."""
+    """Observation to simulate: start, number of groups, pointing (deg) and sources."""
 
     start: datetime
     groups: int

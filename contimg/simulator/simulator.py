@@ -243,7 +243,7 @@ def _write(
 def _describe(
     start: datetime, times_jd: np.ndarray, names: list[str], faulty: Sequence[Fault], rfi: Sequence[RfiEvent]
 ) -> dict[str, Any]:
-    """What the truth says of one group."""
+    """Truth of one group."""
     late = {subband for fault in faulty if fault.kind is FaultKind.LATE for subband in fault.subbands}
     return {
         "start_utc": start.astimezone(UTC),

@@ -20,7 +20,7 @@ SAMPLES = 96
 
 @dataclass(frozen=True)
 class RawHeader:
-    """What differs from file to file.
+    """Header items that differ from file to file.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What the correlator would measure: a drifting sky of point sources, fringe-stopped on the meridian.
+"""Noise-free visibilities of a drifting sky of point sources, fringe-stopped on the meridian.
 
 All in pyuvdata's convention, in which the files are: uvw = position(antenna 2) − position(antenna 1) and
 V = Σ S·exp(+2πi(ul + vm + w(n−1))/λ), with u, v, w towards the meridian at the pointing declination and l, m, n on
@@ -52,7 +52,7 @@ def meridian_offsets(sources: Sequence[Source], times_jd: np.ndarray, declinatio
 
 @dataclass(frozen=True)
 class DriftingSky:
-    """Where every source stands at every integration of a group.
+    """Direction of every source at every integration of a group.
 
     Attributes
     ----------

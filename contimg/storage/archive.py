@@ -1,4 +1,4 @@
-"""Cold storage: what is removed from the data root is kept there, as one bundle each, and can be fetched.
+"""Archive in cold storage: one bundle for each product that leaves the data root, which can be fetched again.
 
 A bundle's name carries kind, group and a checksum of what it holds, so equal data have one bundle and different data
 never overwrite each other. The bundles are the truth; the record in `archive/` of the data root says which of them
@@ -45,7 +45,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Record:
-    """What the data root knows of an archived copy. Times are UTC, in ISO form."""
+    """Record of an archived copy in the data root. Times are UTC, in ISO form."""
 
     kind: str
     group: str
@@ -59,11 +59,11 @@ class Record:
     """Of the originals (bytes)."""
     digest: str
     verified: str
-    """When the copy was last read back whole."""
+    """Time at which the copy was last read back whole."""
     removed: str | None = None
-    """When the originals were removed; None while they are there."""
+    """Time at which the originals were removed; None while they are there."""
     fetched: str | None = None
-    """When they were last fetched; their age counts from then."""
+    """Time of the last fetch, from which their age counts."""
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Record:
@@ -220,7 +220,7 @@ class Copy:
 
     @property
     def state(self) -> str:
-        """What the data root knows of it."""
+        """State of the copy for a person."""
         if self.record is None:
             return "not on record"
         where = f"removed {self.record.removed[:16]}" if self.record.removed else "original there"
@@ -308,7 +308,7 @@ def fetch(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
 
 
 def sweep(root: DataRoot) -> None:
-    """Remove what fetches left that were killed. Call it with retention's lock, which a fetch holds."""
+    """Remove leftovers of killed fetches. Call it with retention's lock, which a fetch holds."""
     for pattern in ("ms/*", "images/*", "incoming"):
         for part in root.root.glob(f"{pattern}/.*{_FETCHING}"):
             files.remove(part)

@@ -1,4 +1,4 @@
-"""Snapshots of what cannot be made again from raw data: the ledger, the sets, manifests, sidecars, settings.
+"""Snapshots of everything that raw data cannot give again: ledger, sets, manifests, sidecars, settings.
 
 A snapshot is a bundle in `backups/`. It appears whole, was read back, and is then sent to the backup's destination,
 where it is read back too. What could not be sent is sent by a later run. The outcome stands in `state/backup.json`.
@@ -44,10 +44,10 @@ _SIDECARS = (
 """Folders, and the small files in them that go into a snapshot while they are recent."""
 _UNFINISHED = (f".*{files.PART_MARK}*", ".*.old-*")
 _TRIES = 3
-"""So often a file or set that changes while it is copied is copied anew."""
+"""Tries to copy a file or set that changes meanwhile."""
 _SET_OF = re.compile(r"calibration/[\d-]+/(\d{8}T\d{6})/")
 SETTINGS = "state/settings-of-snapshot.yaml"
-"""Where a snapshot keeps the settings; secrets are masked."""
+"""Place of the settings in a snapshot; secrets are masked."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,13 @@ class Snapshot:
 
     @classmethod
     def parse(cls, name: str) -> Snapshot | None:
-        """Snapshot of that name; None if it is none's."""
+        """Snapshot of that name; None for other names."""
         match = _NAME.fullmatch(name)
         return cls(name, datetime.strptime(match[1], _STAMP).replace(tzinfo=UTC)) if match else None
 
 
 def snapshots(names: Iterator[str] | list[str] | dict[str, int]) -> list[Snapshot]:
-    """Those of the names that are snapshots', newest first."""
+    """Snapshots among the names, newest first."""
     found = (Snapshot.parse(name) for name in names)
     return sorted((one for one in found if one), key=lambda one: one.made, reverse=True)
 
@@ -83,7 +83,7 @@ def destination(settings: Settings) -> Store | None:
 
 
 def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], None]) -> bool:
-    """One backup: snapshot, send, drop what is too old, and leave the outcome for `status` and the alerts.
+    """Backup: make a snapshot, send it, drop old ones, and leave the outcome for `status` and the alerts.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], 
 
 
 def last_outcome(root: DataRoot) -> dict[str, Any] | None:
-    """What `run` left: `outcome` (ok, incomplete, not_sent, failed), `message`, `since` when nothing new is safe."""
+    """Outcome of the last backup: `outcome` (ok, incomplete, not_sent, failed), `message`, `since` (last safe)."""
     return last_run.read(root, "backup")
 
 
@@ -297,7 +297,7 @@ def send(root: DataRoot, settings: Settings, sent: list[str]) -> Iterator[str]:
 
 
 def _unreadable(store: Store, name: str) -> str:
-    """What is wrong with a snapshot in a store; empty if nothing is."""
+    """Fault of a snapshot in a store; empty for a whole one."""
     with store.read(name) as stream:
         try:
             bundle.verify(stream)

@@ -1,4 +1,4 @@
-"""One file that holds many and describes itself: a zstd-compressed tar whose first member lists the others.
+"""Bundles: a zstd-compressed tar whose first member lists the others with their checksums.
 
 Archives and snapshots are bundles. `contents.json` comes first, with every file's size, time and checksum; the files
 follow under `data/`. A bundle can be unpacked by hand: `zstd -dc FILE | tar -x --strip-components=1 data`.
@@ -90,7 +90,7 @@ def verify(source: BinaryIO) -> Contents:
 
 
 def extract(source: BinaryIO, directory: Path, wanted: Callable[[Entry], bool] = lambda entry: True) -> Contents:
-    """Unpack what is wanted of a bundle into an empty folder, with its times; all of it is verified.
+    """Unpack the wanted members of a bundle into an empty folder, with their times; the whole bundle is verified.
 
     Raises
     ------

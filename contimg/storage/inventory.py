@@ -1,4 +1,4 @@
-"""What a set of files and folders holds: a listing with checksums, by which copies are judged and changes seen.
+"""Inventory of files and folders: a listing with checksums, against which copies and changes are held.
 
 Only plain files and folders inside one root are listed. A symbolic link anywhere, on the way to a path or inside it,
 makes the path unsafe: nothing that is reached through one is ever copied away or removed.

@@ -1,4 +1,4 @@
-"""What the last run of retention or backup came to, kept for `status` and the alerts."""
+"""Outcome of the last run of retention or backup, kept for `status` and the alerts."""
 
 from __future__ import annotations
 

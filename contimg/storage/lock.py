@@ -1,4 +1,4 @@
-"""Before anything is touched: the data root is there, and nobody else is at the same work on it."""
+"""Lock of retention and backup: the data root is there, and one process at a time works on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Removing what was archived, so that an interruption anywhere, or a writer who comes in between, loses nothing.
+"""Removal of archived products; an interruption anywhere, or a writer in between, loses nothing.
 
 What is about to go is noted, renamed aside, where nobody finds it by name any more, looked at a last time there, and
 removed. Stopped anywhere, the note tells the next run what to finish. What is not as it was archived is put back.
@@ -53,7 +53,7 @@ def pending(root: DataRoot) -> list[Path]:
 
 
 def finish(root: DataRoot) -> Iterator[tuple[str, str | None]]:
-    """Finish what was interrupted: it was archived, and looked at again just before it was noted.
+    """Finish interrupted removals: archived, and compared again just before they were noted.
 
     Yields
     ------
@@ -106,14 +106,14 @@ class _Removal:
             raise ChangedError(f"{stays[0]}: is not as it was archived; it stays")
 
     def _set_aside(self) -> None:
-        """Rename what is as it was archived; from then on nobody finds it by its name."""
+        """Rename the files that are as archived, so that they are no longer found by their names."""
         for path in self.paths:
             there = path.exists() and not _aside(path).exists()
             if there and unchanged(self._own(path), listing(self.root.root, [path])):
                 path.rename(_aside(path))
 
     def _clear_away(self) -> list[Path]:
-        """Remove what was set aside, or put it back if part of the unit is not as it was archived.
+        """Remove the files set aside, or put them back if part of the unit differs from its archived copy.
 
         Returns
         -------
@@ -136,14 +136,14 @@ class _Removal:
         return [entry for entry in self.entries if Path(entry.path).is_relative_to(name)]
 
     def _listed_aside(self, path: Path) -> list[Entry]:
-        """What is aside, under the names that it had."""
+        """Files set aside, under their former names."""
         now, before = (str(each.relative_to(self.root.root)) for each in (_aside(path), path))
         found = listing(self.root.root, [_aside(path)])
         return [replace(entry, path=before + entry.path.removeprefix(now)) for entry in found]
 
 
 def _notes(root: DataRoot) -> Path:
-    """Folder of what is about to go."""
+    """Folder of the notes of removals under way."""
     return root.state / "removing"
 
 

@@ -1,4 +1,4 @@
-"""Bring back what a snapshot holds: verified before anything is touched, and nothing is overwritten.
+"""Restore from a snapshot: verified before anything is touched, and nothing is overwritten.
 
 What has to make way is moved to `set-aside/<time>/`. What is on disk whole and newer than the snapshot's stays. A
 sidecar comes back only where its product is, on disk or in the archive: otherwise it would claim what is not so, and
@@ -37,7 +37,7 @@ class Found(NamedTuple):
 
 
 def find(spec: str, root: DataRoot, settings: Settings) -> Found:
-    """Where a snapshot is: a path, `NAME:PATH` of a remote, a snapshot's name, or `latest`.
+    """Place of a snapshot given as a path, `NAME:PATH` of a remote, a snapshot's name, or `latest`.
 
     Names and `latest` are looked for in the data root first, then at the backup's destination.
 
@@ -139,7 +139,7 @@ def _check_ledger(copy: Path) -> None:
 
 
 def _units(contents: Contents, only: str) -> list[str]:
-    """What is put in place in one step: each set's folder, and each other file."""
+    """Units put in place in one step: each set's folder, and each other file."""
     files_of = [entry.path for entry in contents.entries if not entry.directory and _wanted(entry, only)]
     folders = [name.removesuffix("/set.json") for name in files_of if name.endswith("/set.json")]
     others = [name for name in files_of if not any(name.startswith(f"{folder}/") for folder in folders)]

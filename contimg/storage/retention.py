@@ -1,4 +1,4 @@
-"""What leaves the disks: decided from facts alone, then done so that an interruption anywhere loses nothing.
+"""Retention: products that leave the disks, decided from facts alone, removed so that no interruption loses anything.
 
 Deleting is the most dangerous thing that this software does. A unit goes in this order: checksum, archive, read the
 copy back, record, look again whether anything changed or needs it, note what is about to go, rename it aside, look a
@@ -29,7 +29,7 @@ _GB = 1e9
 _ROOM = 4 * 2**20
 """Bytes that retention keeps in reserve for itself."""
 _SHOWN = 100
-"""So many things that stay are listed."""
+"""Number of products listed among those that stay."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Removal:
 
 @dataclass(frozen=True)
 class Plan:
-    """What goes, in order, and what is old enough but stays, with the reason."""
+    """Products that go, in order, and those old enough that stay, with the reason."""
 
     removals: tuple[Removal, ...]
     kept: tuple[tuple[Unit, str], ...]
     note: str = ""
-    """What keeps all of a kind."""
+    """Reason that keeps all products of a kind."""
 
     @property
     def size(self) -> int:
@@ -137,7 +137,7 @@ def described(plan: Plan) -> str:
 
 
 def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], None]) -> int:
-    """One run of retention: finish what was interrupted, plan, say it, do it, and leave the outcome for `status`.
+    """Retention run: finish interrupted removals, plan, print the plan, perform it, leave the outcome for `status`.
 
     Returns
     -------
@@ -204,12 +204,12 @@ def _run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str],
 
 
 def last_outcome(root: DataRoot) -> dict[str, Any] | None:
-    """What `run` left: `when`, what was `removed`, what `failed` and why, and what was `kept`."""
+    """Outcome of the last run: `when`, `removed`, `failed` with reasons, `kept`."""
     return last_run.read(root, "retention")
 
 
 def perform(plan: Plan, root: DataRoot, settings: Settings, now: datetime) -> Iterator[tuple[Removal, str | None]]:
-    """Do what was planned, and yield each removal with the reason why it did not happen, or None.
+    """Perform the plan; yields each removal with the reason for its failure, or None.
 
     When the archive fails, the rest of the plan is left for the next run.
     """

@@ -1,4 +1,4 @@
-"""What is on the disks: everything that is old enough to go, and what each of it is still needed for."""
+"""Retention candidates: products old enough to go, and the reasons for which each is still needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where copies are kept: a folder, or a remote that rclone reaches. One interface for both.
+"""Stores of copies, with one interface: a folder, or a remote that rclone reaches.
 
 A file in a store appears whole or not at all. A folder that is not there is never made: an unmounted disk must not
 turn into a folder on another one. Every transfer to or from a remote ends within its time limit.

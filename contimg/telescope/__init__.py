@@ -1,4 +1,4 @@
-"""What is DSA-110: stations, primary beam, raw files, the meridian phase centre, clock and Earth orientation.
+"""The DSA-110 telescope: stations, primary beam, raw files, the meridian phase centre, clock and Earth orientation.
 
 In: raw files. Out: their headers and visibilities as arrays; constants with their sources.
 """

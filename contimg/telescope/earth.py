@@ -24,7 +24,7 @@ _RAD_PER_ARCSEC = np.pi / 180 / 3600
 
 
 class Orientation(NamedTuple):
-    """Where the Earth's surface is in the celestial frame; each of shape (T,)."""
+    """Orientation of the Earth's surface in the celestial frame; each array of shape (T,)."""
 
     ut1_utc_s: np.ndarray
     pole_x_rad: np.ndarray
@@ -51,7 +51,7 @@ def orientation(mjd: np.ndarray) -> Orientation:
 
 @cache
 def _warn(last: int) -> None:
-    """Say it once."""
+    """Log a warning the first time only."""
     log.warning("the Earth's orientation is known until MJD %d only; renew astropy-iers-data", last)
 
 

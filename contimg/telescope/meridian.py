@@ -22,7 +22,7 @@ from contimg.telescope.site import SITE, Site
 _NORTH_OFFSET_RAD = np.pi / 360.0
 """Half the arc over which the angle between apparent and ICRS north is taken (pyuvdata's choice)."""
 _STEP = np.radians(1.0)
-"""How far around a direction its plane is compared with that of its apparent place (rad)."""
+"""Step (rad) around a direction over which its tangent plane is compared with the apparent one."""
 _MJD_ZERO_JD = 2400000.5
 
 

@@ -1,4 +1,4 @@
-"""Where the array is."""
+"""Position of the array."""
 
 from __future__ import annotations
 
