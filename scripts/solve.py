@@ -11,7 +11,9 @@ def step(task: job.Task) -> dict:
         description = solve(task.input.ms, task.input.calibrator, directory, task.settings, task.threads)
         calibration_png(directory, task.output.plot, description)
         for name in ("delay", "bandpass", "gain"):
-            (directory / f"{name}.cal").rename(getattr(task.output, name))
+            table = directory / f"{name}.cal"
+            table.mkdir(exist_ok=True)  # empty where the group gave no solution
+            table.rename(getattr(task.output, name))
     return description
 
 

@@ -110,28 +110,32 @@ def calibration_png(set_directory: Path, png: Path, content: Mapping[str, Any] |
     png
         Where the picture is written, whatever its suffix.
     content
-        What `set.json` says or will say, for the title; none while it does not exist.
+        What `set.json` says or will say, for the title; none while it does not exist. A set without tables, of a
+        group that gave no solution, has a title with its reasons and nothing else.
 
     Raises
     ------
     ToolFailedError
         If a table cannot be read.
     """
-    draw_gains(gains.load(set_directory), png, content or {})
+    content = content or {}
+    draw_gains(gains.load(set_directory) if content.get("tables", True) else None, png, content)
 
 
-def draw_gains(solved: Gains, png: Path, content: Mapping[str, Any]) -> None:
+def draw_gains(solved: Gains | None, png: Path, content: Mapping[str, Any]) -> None:
     """Draw gains as `calibration_png` does; antennas without any solution are left out.
 
     What varies with frequency and time is drawn relative to the mean of its antenna and polarization; the means of
     bandpass × gain have panels of their own, and so have the delays.
     """
-    solved_for = solved.delay_good & solved.gain_good.any(axis=0) & solved.bandpass_good.any(axis=1)
-    antennas = np.flatnonzero(solved_for.any(axis=1))
+    antennas = np.array([], int)
+    if solved is not None:
+        solved_for = solved.delay_good & solved.gain_good.any(axis=0) & solved.bandpass_good.any(axis=1)
+        antennas = np.flatnonzero(solved_for.any(axis=1))
     height = max(3.0, _ROW_INCHES * antennas.size) + 2 * _MARGIN_INCHES
     figure = Figure(figsize=(_WIDTH_INCHES, height), dpi=drawing.DPI, facecolor="white")
     _title_of_set(figure, content, antennas.size)
-    if antennas.size:
+    if solved is not None and antennas.size:
         _draw_panels(figure, solved, antennas)
     figure.savefig(png, format="png", dpi=drawing.DPI)
 

@@ -101,6 +101,8 @@ def _faults_of(folder: Path) -> Iterable[str]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         yield f"set.json cannot be read ({error})"
         return
+    if not tables:
+        return  # a group that gave no solution
     missing = [table.name for table in tables if not (table / "table.dat").is_file()]
     if missing:
         yield f"{', '.join(missing)} missing"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -31,7 +32,7 @@ from contimg.solve import calibration_quality, field_model, reference_antenna, s
 from contimg.solve.averaging import Compact
 from contimg.solve.solve_data import Reduced, Target, turned
 from contimg.visibilities import visibility_cube
-from contimg.visibilities.visibility_cube import Geometry
+from contimg.visibilities.visibility_cube import Geometry, Measurement
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,12 +65,13 @@ def solve(
     Returns
     -------
     dict
-        Content of `set.json`. Its `quality.passed` is False, with `quality.reasons`, when a gate failed.
+        Content of `set.json`. Its `quality.passed` is False, with `quality.reasons`, when a gate failed; also, with
+        no `tables`, when the group has no data to solve on or gives not one solution.
 
     Raises
     ------
     NoUsableDataError
-        If there is no calibrator, no data to solve on, or not one solution.
+        If there is no calibrator.
     MisshapenFileError
         If the MS is not one group as `convert` writes it.
     DiskFullError, MemoryExhaustedError, ToolFailedError
@@ -80,51 +82,77 @@ def solve(
     if found["calibrator"] is None:
         raise NoUsableDataError(f"{calibrator}: no calibrator in this group; there is nothing to solve on")
     directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".solve-", dir=directory) as name:
-        work = Path(name)
-        log = log or work / "casa.log"
-        sink = solver.keep_log(log)
-        data = visibility_cube.read(ms)
-        geometry = data.geometry
-        alone = field_model.calibrator_sky(found, geometry.frequencies_hz)
-        whole_group = turned(data, alone, integrations=len(geometry.times_mjd_s), channels=1)
-        chosen = reference_antenna.choose(whole_group, geometry)
-        flagged = reference_antenna.flagged_fraction(whole_group, geometry)
-        band = _frequency_range(whole_group)
-        caller = solver.Solver(ms, geometry, work, log, chosen, settings.calibration.min_snr)
-        delay = caller.solve(solver.DELAY, whole_group, DELAY_TABLE)
-        reduced = Reduced.of(data, alone, delay, _BANDPASS_WIDTH_HZ)
-        geometry = reduced.geometry
-        del data, whole_group  # most of the memory
-        alone = field_model.calibrator_sky(found, geometry.frequencies_hz)
-        sky, rounds = field_model.start(alone, found, geometry, settings)
-        target = Target(reduced, sky)
-        solution = _solve(target, caller, None, _COARSE_WIDTH_HZ if rounds else _BANDPASS_WIDTH_HZ)
-        listed: list[BrightSource] = []
-        for left in reversed(range(rounds)):
-            field = work / "field"
-            core = field_model.of_the_core(solution.gains, geometry)
-            listed = field_image.bright_sources(ms, core, field, settings, threads, known=listed)
-            sky = field_model.from_bright(listed, alone, geometry, left)
-            files.remove(field)
-            _LOG.info("the field's model has %d sources beside the calibrator", len(sky) - 1)
-            target = Target(reduced, sky)
-            solution = _solve(target, caller, solution, _COARSE_WIDTH_HZ if left else _BANDPASS_WIDTH_HZ)
-        quality = _quality(target, solution, settings)
-        for table in TABLES:
-            files.remove(directory / table)
-            (work / table).rename(directory / table)
-        del sink
-    return {
+    data = visibility_cube.read(ms)
+    description = {
         "group": found["group"],
         "calibrator": found["calibrator"]["name"],
-        **_times(geometry, settings),
+        **_times(data.geometry, settings),
+        "inputs": {"ms": ms.name, "calibrator": calibrator.name, "sky_catalogue": settings.sky_catalogue.path},
+        "declination_deg": _declination_deg(data.geometry),
+    }
+    try:
+        with tempfile.TemporaryDirectory(prefix=".solve-", dir=directory) as name:
+            return description | _solved(data, ms, found, directory, Path(name), settings, threads, log)
+    except NoUsableDataError as error:
+        _LOG.warning("%s: no calibration: %s", found["group"], error)
+        return description | {
+            "tables": [],
+            "reference_antenna": None,
+            "quality": {"passed": False, "reasons": [str(error)]},
+            "antennas": [],
+        }
+
+
+def _solved(  # noqa: PLR0917
+    data: Measurement,
+    ms: Path,
+    found: Mapping[str, Any],
+    directory: Path,
+    work: Path,
+    settings: Settings,
+    threads: int,
+    log: Path | None,
+) -> dict[str, Any]:
+    """Solve, put the tables into `directory`, and return the set's own part of `set.json`."""
+    if data.flags.all():
+        raise NoUsableDataError(f"{ms}: every cross-correlation is flagged; the group cannot be calibrated")
+    log = log or work / "casa.log"
+    sink = solver.keep_log(log)
+    geometry = data.geometry
+    alone = field_model.calibrator_sky(found, geometry.frequencies_hz)
+    whole_group = turned(data, alone, integrations=len(geometry.times_mjd_s), channels=1)
+    chosen = reference_antenna.choose(whole_group, geometry)
+    flagged = reference_antenna.flagged_fraction(whole_group, geometry)
+    band = _frequency_range(whole_group)
+    caller = solver.Solver(ms, geometry, work, log, chosen, settings.calibration.min_snr)
+    delay = caller.solve(solver.DELAY, whole_group, DELAY_TABLE)
+    reduced = Reduced.of(data, alone, delay, _BANDPASS_WIDTH_HZ)
+    geometry = reduced.geometry
+    del data, whole_group  # most of the memory
+    alone = field_model.calibrator_sky(found, geometry.frequencies_hz)
+    sky, rounds = field_model.start(alone, found, geometry, settings)
+    target = Target(reduced, sky)
+    solution = _solve(target, caller, None, _COARSE_WIDTH_HZ if rounds else _BANDPASS_WIDTH_HZ)
+    listed: list[BrightSource] = []
+    for left in reversed(range(rounds)):
+        field = work / "field"
+        core = field_model.of_the_core(solution.gains, geometry)
+        listed = field_image.bright_sources(ms, core, field, settings, threads, known=listed)
+        sky = field_model.from_bright(listed, alone, geometry, left)
+        files.remove(field)
+        _LOG.info("the field's model has %d sources beside the calibrator", len(sky) - 1)
+        target = Target(reduced, sky)
+        solution = _solve(target, caller, solution, _COARSE_WIDTH_HZ if left else _BANDPASS_WIDTH_HZ)
+    quality = _quality(target, solution, settings)
+    for table in TABLES:
+        files.remove(directory / table)
+        (work / table).rename(directory / table)
+    del sink
+    return {
         "tables": list(TABLES),
         "reference_antenna": geometry.names[chosen],
         "quality": quality,
-        "inputs": {"ms": ms.name, "calibrator": calibrator.name, "sky_catalogue": settings.sky_catalogue.path},
         "frequency_hz": band,
-        "declination_deg": _declination_deg(geometry),
         "model": {
             "source": "catalogue" if settings.sky_catalogue.path else "image" if rounds else "calibrators",
             "sources": len(sky),

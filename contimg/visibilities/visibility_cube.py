@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from contimg.core.errors import MisshapenFileError, NoUsableDataError
+from contimg.core.errors import MisshapenFileError
 from contimg.telescope.meridian import for_icrs_directions
 from contimg.visibilities import subprocess_call
 
@@ -107,8 +107,6 @@ def read(ms: Path) -> Measurement:
     MisshapenFileError
         If it has not one spectral window, the same baselines in every integration, XX and YY, and
         a pointing for every integration; or if its uvw are wrong.
-    NoUsableDataError
-        If every cross-correlation is flagged.
     """
     shared = os.memfd_create("visibilities")
     try:
@@ -117,8 +115,6 @@ def read(ms: Path) -> Measurement:
     finally:
         os.close(shared)
     data, flags = _cubes(memory, shape)
-    if flags.all():
-        raise NoUsableDataError(f"{ms}: every cross-correlation is flagged; the group cannot be calibrated")
     return Measurement(geometry, data, flags, weights)
 
 

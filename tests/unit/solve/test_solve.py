@@ -17,6 +17,7 @@ from contimg.catalogues.source import Source
 from contimg.core import config, files
 from contimg.core.errors import ContimgError, DiskFullError, MemoryExhaustedError, NoUsableDataError, ToolFailedError
 from contimg.core.sections import Calibration
+from contimg.figures import quicklook
 from contimg.sets.gains import TABLES
 from contimg.simulator.simulator import DeadAntennas, Noise
 from contimg.solve import calibration_quality, solver
@@ -209,7 +210,7 @@ def test_no_calibrator_is_nothing_to_solve_on(quiet_group: CalibrationGroup, tmp
 
 
 def solve_without(group: CalibrationGroup, directory: Path, what: str) -> str:
-    """Solve on a copy of which nothing but noise, or nothing at all, is left; return what the error says."""
+    """Solve on a copy of which nothing but noise, or nothing at all, is left; return why there is no solution."""
     from contimg.solve.solve import solve
     from contimg.visibilities import casa
 
@@ -225,13 +226,17 @@ def solve_without(group: CalibrationGroup, directory: Path, what: str) -> str:
         table.putcol("DATA", rng.normal(size=shape) + 1j * rng.normal(size=shape))
     table.close()
     settings = config.validated({"data_root": str(directory), "calibration": {"field_iterations": 0}}, {})
-    with pytest.raises(NoUsableDataError) as caught:
-        solve(ms, group.calibrator, directory / "set", settings, 2)
-    assert list((directory / "set").iterdir()) == []
-    return str(caught.value)
+    described = solve(ms, group.calibrator, directory / "set", settings, 2)
+    assert described["tables"] == list((directory / "set").iterdir()) == []
+    assert described["quality"]["passed"] is False
+    assert datetime.fromisoformat(described["valid_from"]) < datetime.fromisoformat(described["valid_until"])
+    quicklook.calibration_png(directory / "set", directory / "set.png", described)
+    assert (directory / "set.png").stat().st_size > 1000
+    (reason,) = described["quality"]["reasons"]
+    return str(reason)
 
 
-def test_without_data_or_signal_there_is_no_set(
+def test_a_group_without_data_or_signal_gives_a_set_that_failed(
     quiet_group: CalibrationGroup, in_process: InProcess, tmp_path: Path
 ) -> None:
     (tmp_path / "data").mkdir()
