@@ -1,7 +1,7 @@
-"""One exception tree; each error knows its class, and the class says whether trying again can help.
+"""One exception tree; each error knows its class, whether trying again can help, and whose fault it is.
 
 The classes are the ones of requirement R1. How often and when a class is tried again is policy, kept in the
-settings; an error only says what it is.
+settings; an error only says what it is. Only what is the fault of a file or a group may put a group in quarantine.
 """
 
 from __future__ import annotations
@@ -10,10 +10,30 @@ import errno
 from enum import StrEnum
 
 
+class Blame(StrEnum):
+    """Whose fault a failure is; stored in attempt records."""
+
+    FILE = "file"
+    GROUP = "group"
+    SET = "set"
+    """The calibration: there is no set yet, or it gives nothing for the target."""
+    MACHINE = "machine"
+    """Disk, memory, locks, network, or a signal from outside."""
+    WORKFLOW = "workflow"
+    """Snakemake, the rules, or an imager that cannot run at all."""
+    SETTINGS = "settings"
+
+    @property
+    def quarantines(self) -> bool:
+        """Whether a group may be given up for it; the others hold work until they pass."""
+        return self in (Blame.FILE, Blame.GROUP)
+
+
 class ErrorClass(StrEnum):
-    """What kind of failure it was; stored in attempt records and counted in metrics."""
+    """Kind of a failure; stored in attempt records and counted in metrics."""
 
     DISK_FULL = "disk_full"
+    IO_ERROR = "io_error"
     CASA_TIMEOUT = "casa_timeout"
     MEMORY_ERROR = "memory_error"
     CORRUPT_INPUT = "corrupt_input"
@@ -29,11 +49,34 @@ class ErrorClass(StrEnum):
         """Whether the same inputs and settings must fail again."""
         return self in (ErrorClass.CORRUPT_INPUT, ErrorClass.CONFIGURATION)
 
+    @property
+    def blame(self) -> Blame:
+        """Whose fault a failure of this class is, unless the error says more."""
+        return _BLAMES.get(self, Blame.GROUP)
+
+
+_BLAMES = {
+    ErrorClass.DISK_FULL: Blame.MACHINE,
+    ErrorClass.IO_ERROR: Blame.MACHINE,
+    ErrorClass.CASA_TIMEOUT: Blame.MACHINE,
+    ErrorClass.MEMORY_ERROR: Blame.MACHINE,
+    ErrorClass.DIED: Blame.MACHINE,
+    ErrorClass.MISSING_CALIBRATION: Blame.SET,
+    ErrorClass.CONFIGURATION: Blame.SETTINGS,
+}
+
 
 class ContimgError(Exception):
     """Base of every error raised on purpose. Its text is one line: which file, what is wrong, what happens next."""
 
     error_class = ErrorClass.OTHER
+    at_fault: Blame | None = None
+    """Whose fault it is, where that is not usual for its class."""
+
+    @property
+    def blame(self) -> Blame:
+        """Whose fault it is."""
+        return self.at_fault or self.error_class.blame
 
 
 class ConfigError(ContimgError):
@@ -51,21 +94,31 @@ class InputError(ContimgError):
 class TruncatedFileError(InputError):
     """The file cannot be opened or read whole as HDF5: a transfer broke."""
 
+    at_fault = Blame.FILE
+
 
 class MisshapenFileError(InputError):
     """The file is HDF5 but its header or shapes are not those of a DSA-110 UVH5 file."""
+
+    at_fault = Blame.FILE
 
 
 class WrongTelescopeError(InputError):
     """The file was written by another telescope."""
 
+    at_fault = Blame.FILE
+
 
 class ClocklessFileError(InputError):
     """The correlator could not read its clock and wrote its fallback time, MJD 55000."""
 
+    at_fault = Blame.FILE
+
 
 class ZeroedSubbandError(InputError):
     """Every visibility of the subband is zero."""
+
+    at_fault = Blame.FILE
 
 
 class TooFewSubbandsError(InputError):
@@ -86,10 +139,26 @@ class MissingCalibrationError(ContimgError):
     error_class = ErrorClass.MISSING_CALIBRATION
 
 
+class UnusableSetError(MissingCalibrationError):
+    """A calibration set cannot be read, or gives nothing for the target; the target waits for another."""
+
+
 class DiskFullError(ContimgError):
     """A file system has no room for an output or for staging."""
 
     error_class = ErrorClass.DISK_FULL
+
+
+class InputOutputError(ContimgError):
+    """A file system answers with an error that may pass: EIO, ESTALE, ENOTCONN, read-only."""
+
+    error_class = ErrorClass.IO_ERROR
+
+
+class LockedTableError(ContimgError):
+    """CASA waited too long for the lock of a table."""
+
+    error_class = ErrorClass.CASA_TIMEOUT
 
 
 class MemoryExhaustedError(ContimgError):
@@ -104,6 +173,18 @@ class ToolFailedError(ContimgError):
     error_class = ErrorClass.TOOL_FAILED
 
 
+class ToolBrokenError(ToolFailedError):
+    """A program or library that a job needs cannot run: an unknown option, a missing library, a crash."""
+
+    at_fault = Blame.WORKFLOW
+
+
+class WorkflowError(ContimgError):
+    """Snakemake failed as a whole, and no job recorded why."""
+
+    at_fault = Blame.WORKFLOW
+
+
 class JobTimeoutError(ContimgError):
     """A job passed its time limit and was killed with its process tree."""
 
@@ -111,37 +192,61 @@ class JobTimeoutError(ContimgError):
 
 
 class JobDiedError(ContimgError):
-    """A job's process ended without a word: a signal or a crash."""
+    """A job's process ended without a word, by a signal from outside."""
 
     error_class = ErrorClass.DIED
+
+
+class JobCrashedError(JobDiedError):
+    """A job's process ended without a word, by a crash of its own."""
+
+    at_fault = Blame.GROUP
+
+
+class MissingOutputError(JobCrashedError):
+    """A job ended well but without one of its outputs."""
 
 
 class UnsafePathError(ContimgError):
     """A path leads out of the data root, or is not a plain file or folder; it is left alone."""
 
+    at_fault = Blame.FILE
+
 
 class BundleError(ContimgError):
     """An archive or a snapshot cannot be read whole or does not hold what it says; nothing was changed."""
+
+    at_fault = Blame.FILE
 
 
 class StoreError(ContimgError):
     """Cold storage or a backup's remote could not be reached, read or written; what was to be copied stays."""
 
+    at_fault = Blame.MACHINE
+
 
 class ChangedError(ContimgError):
     """A file changed while it was being archived; it stays, and its turn comes again."""
+
+    at_fault = Blame.FILE
 
 
 class BusyError(ContimgError):
     """Another process is doing the same on this data root."""
 
+    at_fault = Blame.MACHINE
+
 
 class LedgerError(ContimgError):
     """The ledger is absent, damaged or of another version; it is an index, built again from the files."""
 
+    at_fault = Blame.MACHINE
+
 
 class LeaseError(ContimgError):
     """Another runner holds the data root, or this one no longer does, or nobody knows."""
+
+    at_fault = Blame.MACHINE
 
 
 class HeldError(LeaseError):
@@ -152,6 +257,31 @@ class QuarantineError(ContimgError):
     """A group is not in quarantine, or cannot leave it."""
 
 
+_PASSING = frozenset(
+    (
+        errno.EIO,
+        errno.ESTALE,
+        errno.ENOTCONN,
+        errno.ETIMEDOUT,
+        errno.EHOSTDOWN,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.EAGAIN,
+    )
+)
+"""Errors of the operating system that are the machine's, not the file's."""
+
+
 def is_full(error: OSError) -> bool:
-    """Whether an operating system's error says that a disk is full, or the part of it that one may use."""
+    """Whether an operating system's error says that a disk, its inodes or a quota on it are used up."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_passing(error: OSError) -> bool:
+    """Whether an operating system's error is the machine's and may pass."""
+    return error.errno in _PASSING

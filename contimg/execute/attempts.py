@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from contimg.core import files
-from contimg.core.errors import ErrorClass
+from contimg.core.error_patterns import UNTOLD, recognized
+from contimg.core.errors import Blame, ContimgError, ErrorClass
 from contimg.core.paths import DataRoot
-from contimg.execute.error_patterns import classify
 from contimg.execute.processes import alive
+from contimg.job.supervisor import described
 from contimg.ledger.ledger import AttemptRow
 
 log = logging.getLogger(__name__)
@@ -69,13 +70,8 @@ def row(record: Record, root: DataRoot) -> AttemptRow:
 def _columns(content: dict[str, Any], root: DataRoot) -> dict[str, Any]:
     started = datetime.fromisoformat(content["started"]).timestamp()
     finished = datetime.fromisoformat(content["finished"]).timestamp() if "finished" in content else started
-    error_class = content.get("error_class", "")
     message = content.get("message", "")[:_MESSAGE_LENGTH]
-    if error_class:
-        known = ErrorClass(error_class)
-        error_class = classify(known, message)
-        if error_class == known:
-            error_class = classify(known, _tail(root.root / content["log"]))
+    failure = _failure(content, message, root) if content.get("error_class") else {}
     return {
         "unit": content["group"],
         "rule": content["rule"],
@@ -84,8 +80,7 @@ def _columns(content: dict[str, Any], root: DataRoot) -> dict[str, Any]:
         "finished": finished,
         "duration_s": content.get("duration_s", 0.0),
         "outcome": content["outcome"],
-        "error_class": str(error_class),
-        "permanent": int(bool(error_class) and ErrorClass(error_class).permanent),
+        **failure,
         "error_type": content.get("error_type", ""),
         "message": message,
         "log": content["log"],
@@ -95,16 +90,26 @@ def _columns(content: dict[str, Any], root: DataRoot) -> dict[str, Any]:
     }
 
 
-def close(record: Record, error_class: ErrorClass, message: str) -> Record:
+def _failure(content: dict[str, Any], message: str, root: DataRoot) -> dict[str, Any]:
+    """Class and blame of a failed attempt: the record's, unless they say nothing and the tool's words say more."""
+    error_class = ErrorClass(content["error_class"])
+    blame = content.get("blame") or error_class.blame
+    if error_class in UNTOLD and blame != Blame.WORKFLOW:
+        found = recognized(message) or recognized(_tail(root.root / content["log"]), passing=True)
+        if found:
+            error = found.pattern.error()
+            error_class, blame = error.error_class, error.blame
+    return {"error_class": str(error_class), "blame": str(blame), "permanent": int(error_class.permanent)}
+
+
+def close(record: Record, error: ContimgError) -> Record:
     """Write the end that a job could not write itself."""
     finished = datetime.now(UTC)
     started = datetime.fromisoformat(record.content["started"])
     content = record.content | {
         "outcome": "failed",
-        "error_class": error_class,
-        "permanent": error_class.permanent,
+        **described(error),
         "error_type": "Unrecorded",
-        "message": message,
         "finished": finished.isoformat(timespec="milliseconds"),
         "duration_s": round((finished - started).total_seconds(), 2),
     }
@@ -113,7 +118,7 @@ def close(record: Record, error_class: ErrorClass, message: str) -> Record:
 
 
 def workflow_failure(
-    root: DataRoot, unit: str, *, message: str, error_class: ErrorClass, began: float, trace_id: str, output: Path
+    root: DataRoot, unit: str, error: ContimgError, *, began: float, trace_id: str, output: Path
 ) -> AttemptRow:
     """Record a failure that no job has recorded, with what Snakemake printed beside it."""
     numbers = [record.content["attempt"] for record in records(root, unit, (WORKFLOW,))]
@@ -126,9 +131,7 @@ def workflow_failure(
         "group": unit,
         "attempt": number,
         "outcome": "failed",
-        "error_class": error_class,
-        "error_type": "WorkflowError",
-        "message": message,
+        **described(error),
         "started": datetime.fromtimestamp(began, UTC).isoformat(timespec="milliseconds"),
         "finished": now.isoformat(timespec="milliseconds"),
         "duration_s": round(now.timestamp() - began, 2),
@@ -141,8 +144,8 @@ def workflow_failure(
         path.parent.mkdir(parents=True, exist_ok=True)
         printed.write_bytes(output.read_bytes())
         files.write_json(path, content)
-    except OSError as error:  # a disk that is full or read-only must not hide the failure itself
-        log.warning("%s: the failure could not be recorded (%s)", path, error)
+    except OSError as refused:  # a disk that is full or read-only must not hide the failure itself
+        log.warning("%s: the failure could not be recorded (%s)", path, refused)
     return row(Record(path, content), root)
 
 

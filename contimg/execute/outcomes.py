@@ -9,10 +9,10 @@ from typing import Any
 
 from contimg.core import files
 from contimg.core.config import Settings
-from contimg.core.errors import ContimgError, ErrorClass
+from contimg.core.error_patterns import recognized
+from contimg.core.errors import Blame, ContimgError, ErrorClass, JobDiedError, WorkflowError
 from contimg.core.paths import DataRoot
 from contimg.execute import attempts, quarantine
-from contimg.execute.error_patterns import classify
 from contimg.execute.retry import Again, decide
 from contimg.execute.set_registration import register, wake
 from contimg.execute.snakemake import Started, last_words
@@ -44,13 +44,12 @@ class Event:
 class Ending:
     """How a call was ended from outside."""
 
-    error_class: ErrorClass
-    message: str
+    error: ContimgError
     counts: bool
     """Whether it counts as a try of its groups."""
 
 
-_DIED = Ending(ErrorClass.DIED, "its processes are gone without a word; it is due again", counts=True)
+_DIED = Ending(JobDiedError("its processes are gone without a word; it is due again"), counts=True)
 
 
 @dataclass
@@ -114,7 +113,7 @@ class Settler:
                     failed = [replace(self._unrecorded(started, unit, code, ending), counts=counts)]
                     self._ledger.add_attempts(failed)
                 last = failed[-1]
-                unexplained = last.rule == attempts.WORKFLOW or last.error_class == ErrorClass.CONFIGURATION
+                unexplained = last.rule == attempts.WORKFLOW or last.blame in (Blame.WORKFLOW, Blame.SETTINGS)
                 if unexplained and not (ending or closed):
                     settled.systemic = last.message
                 settled.events += self.fail(unit, lane.name, last, now)
@@ -129,27 +128,21 @@ class Settler:
                 continue  # a job on another host
             ended = record
             if record.running:
-                ended = attempts.close(record, ending.error_class, ending.message)
+                ended = attempts.close(record, ending.error)
             yield attempts.row(ended, self._root)
 
     def _unrecorded(
         self, started: Started, unit: str, code: int, ending: Ending | None, message: str = ""
     ) -> AttemptRow:
-        if ending:
-            message = ending.message
-        elif code:
+        if code:
             message = f"Snakemake ended with code {code}, no job recorded a failure: {last_words(started.log)}"
         elif not message:
             missing = LANES[started.call.lane].targets(self._root, unit)[0]
             message = f"Snakemake reported success, but {missing} is not there"
+        found = recognized(message)
+        error = ending.error if ending else found.pattern.error(message) if found else WorkflowError(message)
         return attempts.workflow_failure(
-            self._root,
-            unit,
-            message=message,
-            error_class=ending.error_class if ending else classify(ErrorClass.OTHER, message),
-            began=started.began,
-            trace_id=trace_id(unit),
-            output=started.log,
+            self._root, unit, error, began=started.began, trace_id=trace_id(unit), output=started.log
         )
 
     # What follows
@@ -289,6 +282,7 @@ class Settler:
             ErrorClass.MISSING_CALIBRATION,
             message="no calibration set can serve it yet; it is taken up when one can",
             trace_id=row.trace_id,
+            blame=Blame.SET,
         )
         with self._ledger.transaction():
             self._ledger.add_attempts([waited])

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import psutil
 
 from contimg.core.config import Settings
-from contimg.core.errors import ErrorClass
+from contimg.core.errors import JobDiedError, JobTimeoutError
 from contimg.execute import processes
 from contimg.execute.outcomes import Ending
 from contimg.execute.snakemake import Snakemake, Started, ended
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _GRACE_S = 10.0
 """Time that jobs have to put down their records when they are stopped (s)."""
 
-STOPPED = Ending(ErrorClass.DIED, "stopped with its runner; it is due again", counts=False)
+STOPPED = Ending(JobDiedError("stopped with its runner; it is due again"), counts=False)
 
 
 class Pool:
@@ -83,7 +83,7 @@ class Pool:
         running = [started for started in self._running if started.pid not in self._codes]
         for started, why in self._watchdog.stuck(running, settings, self._clock.steady()):
             log.error("%s: %s %s", " ".join(started.call.units), started.call.lane, why)
-            self._endings[started.pid] = Ending(ErrorClass.TIMEOUT_KILLED, f"{why}; it is due again", counts=True)
+            self._endings[started.pid] = Ending(JobTimeoutError(f"{why}; it is due again"), counts=True)
             processes.kill(processes.session(started.pid))
 
     def ended(self) -> Iterator[tuple[Started, int, Ending | None]]:

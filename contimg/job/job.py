@@ -24,7 +24,7 @@ from typing import Any
 
 from contimg import __version__
 from contimg.core import config, files
-from contimg.core.errors import JobDiedError
+from contimg.core.errors import MissingOutputError
 from contimg.core.paths import DataRoot
 from contimg.core.pids import started
 from contimg.job import staging, supervisor
@@ -217,13 +217,7 @@ class _Job:
                 record |= {"outcome": "ok", "cache": content["cache"]}
             except Exception as error:  # noqa: BLE001 — whatever it was, it is recorded and the job fails
                 known = supervisor.as_contimg_error(error)
-                record |= {
-                    "outcome": "failed",
-                    "error_class": known.error_class,
-                    "permanent": known.error_class.permanent,
-                    "error_type": type(known).__name__,
-                    "message": str(known),
-                }
+                record |= {"outcome": "failed", **supervisor.described(known)}
                 print(f"{self.rule} {self.unit}: {known} [{known.error_class}; log: {task.log}]", file=sys.stderr)
         record |= {
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -248,7 +242,9 @@ class _Job:
             files.write_json(parts[SIDECAR], {**result, "made": provenance})
         for name in sorted(final, key=lambda name: name == SIDECAR):
             if not parts[name].exists():
-                raise JobDiedError(f"{final[name]}: the step ended without writing it; nothing was recorded as done")
+                raise MissingOutputError(
+                    f"{final[name]}: the step ended without writing it; nothing was recorded as done"
+                )
         for name in sorted(final, key=lambda name: name == SIDECAR):
             if parts[name].stat().st_dev == final[name].parent.stat().st_dev:
                 files.put(parts[name], final[name])

@@ -25,17 +25,24 @@ import psutil
 from contimg.core import cache, files
 from contimg.core.config import Settings
 from contimg.core.errors import (
+    Blame,
     ContimgError,
     DiskFullError,
     ErrorClass,
+    InputOutputError,
+    JobCrashedError,
     JobDiedError,
     JobTimeoutError,
     MemoryExhaustedError,
+    ToolBrokenError,
     is_full,
+    is_passing,
 )
 
 _PR_SET_PDEATHSIG = 1
 _STOPS = (signal.SIGTERM, signal.SIGINT)
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
+"""Signals by which a process ends through a fault of its own; the others come from outside."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ def _work(step: Step, task: Task, answer: BinaryIO) -> NoReturn:
     except BaseException as error:  # noqa: BLE001 — the parent tells it; nothing may leave this process otherwise
         traceback.print_exc()
         known = as_contimg_error(error)
-        content = {"error_type": type(known).__name__, "error_class": known.error_class, "message": str(known)}
+        content = described(known)
     try:
         answer.write(json.dumps(content, default=files.plain).encode())
         answer.flush()
@@ -192,15 +199,29 @@ def result(status: int, answer: BinaryIO) -> Mapping[str, Any]:
     answer.seek(0)
     said = answer.read()
     if os.WIFSIGNALED(status):
-        raise JobDiedError(f"its process was killed by {signal.Signals(os.WTERMSIG(status)).name}; it is due again")
+        number = signal.Signals(os.WTERMSIG(status))
+        died = JobCrashedError if number in _CRASHES else JobDiedError
+        raise died(f"its process was killed by {number.name}; it is due again")
     if not said:
-        raise JobDiedError(f"its process ended with code {os.waitstatus_to_exitcode(status)} and without a word")
+        raise JobCrashedError(f"its process ended with code {os.waitstatus_to_exitcode(status)} and without a word")
     content = json.loads(said)
     if "result" in content:
         return dict(content)
     error = type(content["error_type"], (_RecordedError,), {})(content["message"])
     error.error_class = ErrorClass(content["error_class"])
+    error.at_fault = Blame(content["blame"])
     raise error
+
+
+def described(error: ContimgError) -> dict[str, Any]:
+    """An error as attempt records have it."""
+    return {
+        "error_type": type(error).__name__,
+        "error_class": error.error_class,
+        "blame": error.blame,
+        "permanent": error.error_class.permanent,
+        "message": str(error),
+    }
 
 
 def as_contimg_error(error: BaseException) -> ContimgError:
@@ -209,6 +230,10 @@ def as_contimg_error(error: BaseException) -> ContimgError:
         return error
     if isinstance(error, OSError) and is_full(error):
         return DiskFullError(f"{error.filename or 'an output'}: no space left; it is tried again when there is room")
+    if isinstance(error, OSError) and is_passing(error):
+        return InputOutputError(f"{error.filename or 'a file'}: {error.strerror}; it is tried again later")
+    if isinstance(error, ImportError):
+        return ToolBrokenError(f"{error.name or 'a library'}: cannot be imported ({error}); install it")
     if isinstance(error, MemoryError):
         return MemoryExhaustedError(f"out of memory ({error}); it is tried again later")
     return ContimgError(f"{type(error).__name__}: {error}")

@@ -83,6 +83,7 @@ class AttemptRow:
     pid: int = 0
     trace_id: str = ""
     counts: int = 1
+    blame: str = ""
 
 
 class Ledger:

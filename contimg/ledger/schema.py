@@ -124,4 +124,8 @@ MIGRATIONS: tuple[str, ...] = (
     -- Of how many things of one kind a message tells.
     ALTER TABLE messages ADD COLUMN gathered INTEGER NOT NULL DEFAULT 1;
     """,
+    """
+    -- Whose fault a failure was: file, group, set, machine, workflow or settings; '' where it succeeded.
+    ALTER TABLE attempts ADD COLUMN blame TEXT NOT NULL DEFAULT '';
+    """,
 )

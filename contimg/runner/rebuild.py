@@ -12,7 +12,7 @@ from typing import Any
 
 from contimg.core import files
 from contimg.core.config import Settings
-from contimg.core.errors import DiskFullError, ErrorClass
+from contimg.core.errors import DiskFullError, ErrorClass, JobDiedError
 from contimg.core.paths import DataRoot, group_of
 from contimg.execute import attempts, quarantine
 from contimg.execute.retry import Again, decide
@@ -112,7 +112,7 @@ def _tried(root: DataRoot) -> Iterator[str]:
 
 def _closed(record: attempts.Record, root: DataRoot) -> AttemptRow:
     if record.running:
-        record = attempts.close(record, ErrorClass.DIED, "it ran when its runner died; it is due again")
+        record = attempts.close(record, JobDiedError("it ran when its runner died; it is due again"))
     return attempts.row(record, root)
 
 

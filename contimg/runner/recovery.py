@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from contimg.core.config import Settings
-from contimg.core.errors import ErrorClass, LedgerError
+from contimg.core.errors import JobDiedError, LedgerError
 from contimg.core.paths import DataRoot
 from contimg.execute import attempts, quarantine
 from contimg.ledger.ledger import Ledger, open_ledger
@@ -76,7 +76,7 @@ def _close_calls(root: DataRoot, ledger: Ledger) -> None:
                 for record in attempts.records(root, unit):
                     if record.lives:
                         continue  # a job on another host
-                    ended = attempts.close(record, ErrorClass.DIED, INTERRUPTED) if record.running else record
+                    ended = attempts.close(record, JobDiedError(INTERRUPTED)) if record.running else record
                     ledger.add_attempts([replace(attempts.row(ended, root), counts=int(not record.running))])
                 update = ledger.update_window if lane == "mosaic" else ledger.update_group
                 update(unit, due=0.0)

@@ -9,7 +9,7 @@ import pytest
 from bookkeeping import NOW, Played, name
 
 from contimg.core import files
-from contimg.core.errors import ErrorClass
+from contimg.core.errors import JobDiedError, JobTimeoutError
 from contimg.execute import quarantine
 from contimg.execute.outcomes import Ending
 from contimg.execute.set_registration import put_back
@@ -143,7 +143,7 @@ def test_a_job_that_died_without_a_word_is_closed(played: Played) -> None:
 def test_a_job_that_was_killed_for_its_time_is_called_so(played: Played) -> None:
     unit = played.arrive(0)
     played.record("detect", unit, "running")
-    ending = Ending(ErrorClass.TIMEOUT_KILLED, "too long", counts=True)
+    ending = Ending(JobTimeoutError("too long"), counts=True)
     played.settler.settle(played.started("detect", unit), -9, NOW, ending)
     assert row(played, unit).error_class == "timeout_killed"
     assert row(played, unit).due == NOW + 60
@@ -151,7 +151,7 @@ def test_a_job_that_was_killed_for_its_time_is_called_so(played: Played) -> None
 
 def test_what_was_stopped_or_probed_does_not_count(played: Played) -> None:
     unit = played.arrive(0)
-    stop = Ending(ErrorClass.DIED, "stopped", counts=False)
+    stop = Ending(JobDiedError("stopped"), counts=False)
     for _ in range(20):
         played.record("detect", unit, "failed", error_class="died")
         played.settler.settle(played.started("detect", unit), 1, NOW, stop)

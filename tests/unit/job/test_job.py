@@ -114,20 +114,26 @@ def test_a_step_that_forgets_an_output_is_not_done(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("body", "error_class"),
+    ("body", "error_class", "blame"),
     [
-        ("os.kill(os.getpid(), signal.SIGSEGV)", "died"),
-        ("os._exit(3)", "died"),
-        ("raise MemoryError('4 GiB')", "memory_error"),
-        ("raise OSError(28, 'No space left on device', 'a.fits')", "disk_full"),
-        ("raise OSError(122, 'Disk quota exceeded', 'a.fits')", "disk_full"),
-        ("raise KeyError('gain')", "other"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "died", "group"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "died", "machine"),
+        ("os._exit(3)", "died", "group"),
+        ("raise MemoryError('4 GiB')", "memory_error", "machine"),
+        ("raise OSError(28, 'No space left on device', 'a.fits')", "disk_full", "machine"),
+        ("raise OSError(122, 'Disk quota exceeded', 'a.fits')", "disk_full", "machine"),
+        ("raise OSError(116, 'Stale file handle', 'a.hdf5')", "io_error", "machine"),
+        ("import a_library_that_is_not_there", "tool_failed", "workflow"),
+        ("raise errors.TruncatedFileError('x_sb03.hdf5: truncated')", "corrupt_input", "file"),
+        ("raise errors.UnusableSetError('set.json: gives nothing')", "missing_calibration", "set"),
+        ("raise errors.CatalogueError('list.csv: no such column')", "configuration", "settings"),
+        ("raise KeyError('gain')", "other", "group"),
     ],
 )
-def test_every_way_of_failing_has_its_class(tmp_path, body, error_class):
+def test_every_way_of_failing_has_its_class_and_blame(tmp_path, body, error_class, blame):
     code, said = finish(start(tmp_path, body))
     assert code == 1
-    assert record(tmp_path)["error_class"] == error_class
+    assert (record(tmp_path)["error_class"], record(tmp_path)["blame"]) == (error_class, blame)
     assert f"[{error_class};" in said
 
 
