@@ -16,7 +16,9 @@ from contimg.core.errors import MisshapenFileError
 GROUP_PATTERN = r"\d{8}T\d{6}"
 DATE_PATTERN = r"\d{4}-\d{2}-\d{2}"
 _ID_FORMAT = "%Y%m%dT%H%M%S"
-_RAW_NAME = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})_sb(\d{2})\.hdf5")
+_RAW_NAME = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})_sb(\d{2})\.hdf5", re.ASCII)
+_YEARS = range(1970, 2132)
+"""Years of a raw file's name that are possible: a host that has lost its clock begins in 1970."""
 _UNIX_EPOCH_JD = 2440587.5
 
 
@@ -60,12 +62,18 @@ class RawName:
         Raises
         ------
         MisshapenFileError
-            If it is not the name of a finished raw file (`_incomplete` and `_spl` files are not).
+            If it is no finished raw file's name (`_incomplete` and `_spl` are not), or its time is none.
         """
         match = _RAW_NAME.fullmatch(name)
         if match is None or int(match[2]) > 15:
             raise MisshapenFileError(f"{name}: not the name of a finished DSA-110 subband file; it is left alone")
-        return cls(datetime.fromisoformat(match[1]).replace(tzinfo=UTC), int(match[2]))
+        try:
+            opened = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
+        except ValueError as error:
+            raise MisshapenFileError(f"{name}: its time is none ({error}); it is left alone") from error
+        if opened.year not in _YEARS:
+            raise MisshapenFileError(f"{name}: its year is impossible; it is left alone")
+        return cls(opened, int(match[2]))
 
     def __str__(self) -> str:
         return f"{self.opened:%Y-%m-%dT%H:%M:%S}_sb{self.subband:02d}.hdf5"

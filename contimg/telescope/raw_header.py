@@ -7,10 +7,14 @@ DSA-110 file.
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import h5py
@@ -41,6 +45,12 @@ _MJD_RANGE = (40000.0, 100000.0)
 """Times (MJD, days) that are possible at all: 1968 to 2132."""
 _LONGEST_INTEGRATION_S = 3600.0
 """An integration time that is this long (s) is none."""
+_SHORTEST_SHARE = 0.5
+"""An integration time that is a smaller share of the step between times than this is that of a raw sample."""
+_ERRNO = re.compile(r"\berrno = (\d+)")
+"""How HDF5 tells, in any of its exceptions, of an operating system's error under it."""
+_FILE_AT_FAULT = (0, errno.EINVAL, errno.EOVERFLOW, errno.EFBIG)
+"""Errors of the operating system to which a nonsensical address in a damaged file leads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,21 +119,39 @@ def opened(path: Path) -> Iterator[h5py.File]:
     TruncatedFileError
         If it is not whole HDF5.
     MisshapenFileError
-        If something that is asked of it is not there, or makes no sense (a flipped bit may turn it into anything).
+        If it is no plain file, or something that is asked of it is not there or makes no sense (a flipped bit may
+        turn it into anything).
     OSError
-        If the file cannot be reached (gone, not permitted).
+        If the file cannot be reached or read now (gone, not permitted, a disk or a mount that fails), which says
+        nothing of the file.
     """
+    if not S_ISREG(path.stat().st_mode):  # to open a pipe would wait for ever
+        raise MisshapenFileError(f"{path.name}: is no plain file; {_NEXT}")
     try:
         with h5py.File(path, "r", locking=False) as file:
             yield file
-    except KeyError as error:
-        raise MisshapenFileError(f"{path.name}: {error.args[0]}; {_NEXT}") from error
-    except _NONSENSE as error:
+    except (KeyError, OSError, *_NONSENSE) as error:
+        _raise_if_passing(path, error)
+        if isinstance(error, KeyError):
+            raise MisshapenFileError(f"{path.name}: {_one_line(error.args[0])}; {_NEXT}") from error
+        if isinstance(error, OSError):
+            raise TruncatedFileError(
+                f"{path.name}: cannot be read whole as HDF5 ({_one_line(error)}); {_NEXT}"
+            ) from error
         raise MisshapenFileError(f"{path.name}: its header makes no sense ({error!r}); {_NEXT}") from error
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise TruncatedFileError(f"{path.name}: cannot be read whole as HDF5 ({error}); {_NEXT}") from error
+
+
+def _raise_if_passing(path: Path, error: Exception) -> None:
+    """Raise OSError where an exception tells of the disk or the mount, and not of the file."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno not in _FILE_AT_FAULT:
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+    said = _ERRNO.search(str(error))
+    if said and int(said[1]) not in _FILE_AT_FAULT:
+        raise OSError(int(said[1]), os.strerror(int(said[1])), str(path)) from error
+
+
+def _one_line(said: object) -> str:
+    return " ".join(str(said).split())
 
 
 def read_header(path: Path) -> Header:
@@ -134,7 +162,7 @@ def read_header(path: Path) -> Header:
     TruncatedFileError, MisshapenFileError, WrongTelescopeError, ClocklessFileError
         What is wrong with the file.
     OSError
-        If the file cannot be reached (gone, not permitted).
+        If the file cannot be reached or read now.
     """
     named = RawName.parse(path.name)
     with opened(path) as file:
@@ -151,7 +179,7 @@ def read_header(path: Path) -> Header:
         expected = (rows, 1, len(frequencies), len(polarizations))
         _check(path, shape == expected, f"its visibilities have the shape {shape}, not {expected}")
         _check(path, head["time_array"].shape == (rows,), "its times do not match its rows")
-        times_jd = head["time_array"][::baselines]
+        times_jd = _written(head["time_array"][::baselines])
         start_jd = float(times_jd[0])
         if abs(start_jd - _MJD_ZERO_JD - dsa110.FALLBACK_MJD) < _CLOCKLESS_DAYS:
             raise ClocklessFileError(
@@ -161,8 +189,8 @@ def read_header(path: Path) -> Header:
             path=path,
             subband=named.subband,
             times_jd=times_jd,
-            integration_s=float(np.ravel(head["integration_time"][:1])[0]),
-            declination_rad=_number(head, "phase_center_app_dec"),
+            integration_s=_integration_s(float(np.ravel(head["integration_time"][:1])[0]), times_jd),
+            declination_rad=_declination_rad(head),
             frequencies_hz=frequencies,
             channel_width_hz=_number(head, "channel_width"),
             polarizations=polarizations,
@@ -193,7 +221,7 @@ def read_antennas(path: Path, header: Header) -> Antennas:
             if "antenna_diameters" in head
             else np.full(numbers.shape, dsa110.DISH_DIAMETER_M)
         )
-        pairs = [head[name][()].astype(np.int32).reshape(header.integrations, -1) for name in _PAIRS]
+        pairs = [head[name][: header.rows].astype(np.int32).reshape(header.integrations, -1) for name in _PAIRS]
         antennas = Antennas(
             names=tuple(_decoded(name) for name in head["antenna_names"][()]),
             numbers=numbers,
@@ -227,18 +255,21 @@ def check_not_zeroed(path: Path, header: Header) -> None:
     Raises
     ------
     ZeroedSubbandError
-        If every row looked at is zero.
+        If every row looked at is zero or not finite.
     TruncatedFileError
         If a row cannot be read.
+    OSError
+        If the file cannot be read now.
     """
     with opened(path) as file:
         visibilities = file["Data/visdata"]
         for steps in (1, 16):
             for look in range(header.integrations * steps):
                 row = look // steps * header.baselines + look * 101 % header.baselines
-                if np.any(visibilities[row]):
+                values = visibilities[row]
+                if np.any(np.isfinite(values) & (values != 0)):
                     return
-    raise ZeroedSubbandError(f"{path.name}: all its visibilities are zero; the subband is taken as missing")
+    raise ZeroedSubbandError(f"{path.name}: all its visibilities are zero or NaN; the subband is taken as missing")
 
 
 def _check_values(header: Header) -> None:
@@ -270,6 +301,27 @@ def _check_values(header: Header) -> None:
 def _check(path: Path, good: bool, what: str) -> None:
     if not good:
         raise MisshapenFileError(f"{path.name}: {what}; {_NEXT}")
+
+
+def _written(times_jd: np.ndarray) -> np.ndarray:
+    """The times up to the first that is none: the last block of a file that was closed early may be padded."""
+    none = np.flatnonzero(~np.isfinite(times_jd) | (times_jd == 0))
+    return times_jd[: none[0]] if len(none) and none[0] else times_jd
+
+
+def _integration_s(stored: float, times_jd: np.ndarray) -> float:
+    """Length of an integration (s): as stored, or the step between times, where an older writer stored less.
+
+    It stored the length of one raw sample. The step is exact to a few tens of µs, which is what a Julian date holds.
+    """
+    step = round(float(np.median(np.diff(times_jd))) * 86400, 3) if len(times_jd) > 1 else dsa110.INTEGRATION_S
+    return step if 0 < stored < _SHORTEST_SHARE * step else stored
+
+
+def _declination_rad(head: h5py.Group) -> float:
+    """Apparent declination of the pointing; an older writer has it among the extra keywords only."""
+    name = "phase_center_app_dec"
+    return _number(head, name if name in head else "extra_keywords/phase_center_dec")
 
 
 def _number(head: h5py.Group, name: str) -> float:

@@ -58,6 +58,15 @@ def test_raw_names_round_trip(opened, subband):
         "2026-01-12T08:00:00_sb16.hdf5",
         "2026-01-12T08:00:00_sb1.hdf5",
         "truth.json",
+        "2016-12-31T23:59:60_sb00.hdf5",
+        "2026-02-30T08:45:12_sb00.hdf5",
+        "2026-01-12T24:00:00_sb00.hdf5",
+        "0000-00-00T00:00:00_sb00.hdf5",
+        "0001-01-01T00:00:00_sb00.hdf5",
+        "9999-12-31T23:59:59_sb00.hdf5",
+        "٢٠٢٦-٠١-١٢T٠٩:٠٠:١٥_sb00.hdf5",
+        "2026-01-12T08:00:00_sb٠٠.hdf5",
+        "2026-01-12T08:00:00_sb00.hdf5\n",
     ],
 )
 def test_other_names_are_not_raw_files(name):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from pathlib import Path
 
@@ -213,3 +215,80 @@ def test_whatever_bits_rot_the_file_is_at_fault(good: tuple[Path, dict], tmp_pat
             said.append(str(error))
     assert 0 < len(said) < 500
     assert not any("\n" in line for line in said)
+
+
+PASSING = "file read failed: time = Thu, filename = 'x', file descriptor = 4, errno = {}, error message = '…'"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENOMEM])
+@pytest.mark.parametrize("kind", [KeyError, RuntimeError, OSError, ValueError])
+def test_a_disk_that_fails_says_nothing_of_the_file(
+    good: tuple[Path, dict], monkeypatch: pytest.MonkeyPatch, kind: type[Exception], number: int
+) -> None:
+    """HDF5 tells of it in whatever exception belongs to what it was doing."""
+
+    def failing(*_: object) -> None:
+        raise kind(f"Unable to synchronously open object ({PASSING.format(number)})")
+
+    path = good[0] / good[1]["files"][7]
+    header = read_header(path)
+    monkeypatch.setattr(h5py.Group, "__getitem__", failing)
+    for reading in (
+        read_header,
+        lambda path: check_not_zeroed(path, header),
+        lambda path: read_antennas(path, header),
+    ):
+        with pytest.raises(OSError, match=path.name) as raised:
+            reading(path)
+        assert raised.value.errno == number
+
+
+def test_an_address_that_no_file_has_is_the_file_s_fault(
+    good: tuple[Path, dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise KeyError(f"Unable to open object ({PASSING.format(errno.EINVAL)})")
+
+    monkeypatch.setattr(h5py.Group, "__getitem__", failing)
+    with pytest.raises(MisshapenFileError):
+        read_header(good[0] / good[1]["files"][7])
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_plain_file_is_not_opened(tmp_path: Path, make) -> None:
+    path = tmp_path / "2026-01-12T08:00:00_sb00.hdf5"
+    make(path)
+    with pytest.raises(MisshapenFileError, match="no plain file"):
+        read_header(path)
+
+
+def test_an_older_writer_s_file(good: tuple[Path, dict], tmp_path: Path) -> None:
+    """No apparent declination among the standard items, and the length of one raw sample for an integration's."""
+
+    def older(file: h5py.File) -> None:
+        del file["Header/phase_center_app_dec"]
+        file["Header/integration_time"][...] = dsa110.INTEGRATION_S / 96
+
+    header = read_header(edited(good, tmp_path, older))
+    assert header.integration_s == pytest.approx(dsa110.INTEGRATION_S, abs=1e-3)
+    assert np.degrees(header.declination_rad) == pytest.approx(raw.DECLINATION_DEG)
+
+
+@pytest.mark.parametrize("pad", [np.nan, 0.0])
+def test_a_padded_last_block_is_no_integration(good: tuple[Path, dict], tmp_path: Path, pad: float) -> None:
+    def padded(file: h5py.File) -> None:
+        file["Header/time_array"][30:] = pad
+        file["Header/ant_1_array"][30:] = 0
+        file["Data/visdata"][30:] = pad
+
+    path = edited(good, tmp_path, padded)
+    header = read_header(path)
+    assert (header.integrations, header.rows) == (3, 30)
+    check_not_zeroed(path, header)
+    np.testing.assert_array_equal(read_antennas(path, header).first, raw.TINY.baselines()[0])
+
+
+def test_nothing_but_nan_is_a_zeroed_subband(good: tuple[Path, dict], tmp_path: Path) -> None:
+    path = edited(good, tmp_path, lambda file: file["Data/visdata"].__setitem__(..., np.nan))
+    with pytest.raises(ZeroedSubbandError, match="NaN"):
+        check_not_zeroed(path, read_header(path))
