@@ -98,7 +98,7 @@ def detect(manifest: Path, settings: Settings) -> dict[str, Any]:
         If the manifest does not say when and where the group was observed.
     """
     drift = Drift.of_group(manifest)
-    in_beam, candidates = judge(drift, calibrator_catalogue.load(settings), settings)
+    in_beam, candidates = judge(drift, calibrator_catalogue.load(settings.calibration), settings)
     chosen = next((candidate for candidate in candidates if candidate.serves), None)
     companions = [seen for seen in in_beam if chosen and seen is not chosen.seen and seen.share >= _COMPANION_SHARE]
     return {

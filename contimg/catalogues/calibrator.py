@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-CATALOGUE_FREQUENCY_HZ = 1.4e9
-"""Frequency at which catalogues state their L-band (20 cm) flux."""
+from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class FluxModel:
     @classmethod
     def power_law(cls, flux_jy: float, spectral_index: float, source: str) -> FluxModel:
         """Model with a flux (Jy) at 1.4 GHz and S ∝ ν^spectral_index."""
-        return cls((float(np.log10(flux_jy)), spectral_index), CATALOGUE_FREQUENCY_HZ, source)
+        return cls((float(np.log10(flux_jy)), spectral_index), REFERENCE_FREQUENCY_HZ, source)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> FluxModel:
@@ -68,4 +67,4 @@ class Calibrator:
     @property
     def flux_jy(self) -> float:
         """Flux density (Jy) at 1.4 GHz."""
-        return float(self.flux(CATALOGUE_FREQUENCY_HZ))
+        return float(self.flux(REFERENCE_FREQUENCY_HZ))

@@ -11,22 +11,28 @@ import logging
 from collections.abc import Iterable
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
+from pathlib import Path
 
 import numpy as np
 
-from contimg.catalogues import catalogue_files
+from contimg.catalogues import source_table, vla_manual
 from contimg.catalogues.calibrator import Calibrator, FluxModel
-from contimg.core.config import Settings
-
-__all__ = ["Calibrator", "FluxModel", "load", "load_standards", "load_table", "merge"]
+from contimg.core.sections import Calibration
 
 _LOG = logging.getLogger(__name__)
 
 SAME_SOURCE_ARCSEC = 5.0
 """Entries nearer to each other than this are one source; so are those within half of an extended one's extent."""
+MAX_COMPACT_EXTENT_ARCSEC = 3.0
+"""A Gaussian of this width loses a tenth of its flux on the longest baseline (2.6 km, 12 kilo-wavelengths)."""
+
+_TEXTS = ("name", "compact", "reference")
+_COLUMNS = ("name", *source_table.POSITION, "flux_jy")
+_STANDARD_COLUMNS = ("name", *source_table.POSITION, "extent_arcsec", "coefficients")
+_YES_NO = {"yes": True, "no": False}
 
 
-def load(settings: Settings) -> list[Calibrator]:
+def load(options: Calibration) -> list[Calibrator]:
     """Read and merge all lists.
 
     Returns
@@ -41,21 +47,59 @@ def load(settings: Settings) -> list[Calibrator]:
     """
     csv_lists: list[list[Calibrator]] = []
     manual_lists: list[list[Calibrator]] = []
-    for path in settings.calibration.catalogues:
-        (csv_lists if path.suffix.lower() == ".csv" else manual_lists).append(catalogue_files.read(path))
+    for path in options.catalogues:
+        (csv_lists if is_csv(path) else manual_lists).append(read(path))
     return merge([*csv_lists, load_standards(), *manual_lists, load_table()])
 
 
+def read(path: Path) -> list[Calibrator]:
+    """Read a calibrator list: CSV if its name ends in `.csv`, else the VLA Calibrator Manual's text.
+
+    CSV has the columns name, ra_deg, dec_deg, flux_jy and, if there, spectral_index, compact, reference. A source of
+    flux 0, or without one, is no calibrator and is left out.
+
+    Raises
+    ------
+    CatalogueError
+        If the list cannot be read; for a line that cannot be understood, names it.
+    """
+    if not is_csv(path):
+        return vla_manual.read(path)
+    table = source_table.read(path, _COLUMNS, ("spectral_index", *_TEXTS[1:]), _TEXTS)
+    found = []
+    for row in table[table["flux_jy"] > 0]:
+        compact = str(row["compact"]).strip().lower() or "yes"
+        if compact not in _YES_NO:
+            raise source_table.wrong_line(path, row["line"], f"compact is {compact!r}, not yes or no")
+        reference = str(row["reference"]) or path.name
+        model = FluxModel.power_law(float(row["flux_jy"]), float(row["spectral_index"]), reference)
+        position = float(row["ra_deg"]), float(row["dec_deg"])
+        found.append(Calibrator(str(row["name"]), *position, model, _YES_NO[compact]))
+    return found
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a list is CSV, by its name."""
+    return path.suffix.lower() == ".csv"
+
+
 def load_standards() -> list[Calibrator]:
-    """Flux standards with their Perley & Butler (2017) polynomials."""
+    """Flux standards with their Perley & Butler (2017) polynomials of log10(frequency/GHz)."""
     with as_file(_data("flux_standards.csv")) as path:
-        return catalogue_files.read_standards(path)
+        table = source_table.read(path, _STANDARD_COLUMNS, (), ("name", "coefficients"))
+    found = []
+    for row in table:
+        coefficients = tuple(float(number) for number in str(row["coefficients"]).split())
+        model = FluxModel(coefficients, 1e9, "Perley & Butler 2017")
+        position, extent = (float(row["ra_deg"]), float(row["dec_deg"])), float(row["extent_arcsec"])
+        found.append(Calibrator(str(row["name"]), *position, model, extent <= MAX_COMPACT_EXTENT_ARCSEC, extent))
+    return found
 
 
 def load_table() -> list[Calibrator]:
     """The sources of the VLA Calibrator Manual around the declinations that the telescope has used."""
     with as_file(_data("calibrators.csv")) as path:
-        return catalogue_files.read_csv(path)
+        return read(path)
 
 
 def merge(lists: Iterable[Iterable[Calibrator]]) -> list[Calibrator]:

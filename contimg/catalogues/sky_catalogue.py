@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from contimg.catalogues.source import UNKNOWN_SPECTRAL_INDEX
+from contimg.catalogues import source_table
 from contimg.core import cache
 from contimg.core.errors import CatalogueError
 
-_COLUMNS = ("ra_deg", "dec_deg", "flux_jy")
-_OPTIONAL = "spectral_index"
+_COLUMNS = (*source_table.POSITION, "flux_jy")
 
 
 @dataclass(frozen=True)
@@ -26,37 +25,20 @@ class SkyCatalogue:
 
 
 def read(path: Path, min_flux_jy: float) -> SkyCatalogue:
-    """Read the sources of at least that flux from a CSV file.
-
-    Its first line names the columns: ra_deg, dec_deg, flux_jy and, if known, spectral_index; others are ignored.
+    """Read the sources of at least that flux from a list with ra_deg, dec_deg, flux_jy and, if there, spectral_index.
 
     Raises
     ------
     CatalogueError
-        If the file cannot be read, a column is missing or a value is not a number.
+        As `source_table.read`.
     """
+
+    def parsed() -> dict[str, np.ndarray]:
+        table = source_table.read(path, _COLUMNS, ("spectral_index",))
+        table = table[table["flux_jy"] >= min_flux_jy]
+        return {name: np.asarray(table[name]) for name in (*_COLUMNS, "spectral_index")}
+
     try:
-        return SkyCatalogue(
-            **cache.arrays(path, f"sky catalogue over {min_flux_jy!r} Jy", lambda: _parsed(path, min_flux_jy))
-        )
+        return SkyCatalogue(**cache.arrays(path, f"sky catalogue over {min_flux_jy!r} Jy", parsed))
     except OSError as error:
-        raise CatalogueError(f"{path}: cannot be read as a sky catalogue: {error}") from error
-
-
-def _parsed(path: Path, min_flux_jy: float) -> dict[str, np.ndarray]:
-    try:
-        with path.open(encoding="utf-8") as stream:
-            header = [name.strip() for name in stream.readline().split(",")]
-            missing = [name for name in _COLUMNS if name not in header]
-            if missing:
-                raise CatalogueError(f"{path}: no column {missing[0]}; correct it or unset sky_catalogue.path")
-            names = [*_COLUMNS, _OPTIONAL] if _OPTIONAL in header else [*_COLUMNS]
-            places = [header.index(name) for name in names]
-            values = np.loadtxt(stream, delimiter=",", usecols=places, ndmin=2).reshape(-1, len(names))
-    except (ValueError, IndexError) as error:
-        raise CatalogueError(f"{path}: cannot be read as a sky catalogue: {error}") from error
-    if not np.isfinite(values).all() or (np.abs(values[:, 1]) > 90).any():
-        raise CatalogueError(f"{path}: a position or flux is impossible; correct it or unset sky_catalogue.path")
-    values = values[values[:, 2] >= min_flux_jy]
-    index = values[:, 3] if len(names) > len(_COLUMNS) else np.full(len(values), UNKNOWN_SPECTRAL_INDEX)
-    return dict(zip((*_COLUMNS, _OPTIONAL), (*values[:, :3].T, index), strict=True))
+        raise CatalogueError(f"{path}: cannot be read ({error.strerror}); name another file or none") from error

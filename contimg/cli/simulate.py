@@ -65,11 +65,11 @@ def _number(kind: type[int] | type[float], least: int) -> Callable[[str], float]
 
 def run(options: argparse.Namespace) -> int:
     """Write the files."""
-    from contimg.catalogues import source_list
+    from contimg.catalogues import source_table
     from contimg.simulator import scenarios, simulator, sky
 
     preset = simulator.PRESETS[options.preset]
-    listed = [source for part in options.sky if part not in _MADE for source in source_list.read(Path(part))]
+    listed = [source for part in options.sky if part not in _MADE for source in source_table.read_sources(Path(part))]
     named = (source for source in listed if source.name == options.calibrator)
     calibrator = next(named, None) or sky.calibrator(options.calibrator)
     start = scenarios.start_for_transit(calibrator, options.day, options.before, preset.length_s)

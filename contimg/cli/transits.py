@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError(f"{settings.data_root}: no group tells where the telescope points; give --declination")
         _, declination_deg = pointing
     after = options.after or datetime.now(UTC)
-    found = upcoming(declination_deg, after, calibrator_catalogue.load(settings), settings)
+    found = upcoming(declination_deg, after, calibrator_catalogue.load(settings.calibration), settings)
     if options.json:
         content = {"declination_deg": declination_deg, "after_utc": after.isoformat(timespec="seconds")}
         print(json.dumps({**content, "transits": [one.to_json() for one in found]}, indent=1))

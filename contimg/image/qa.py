@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 
 from contimg.catalogues import sky_catalogue
+from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
 from contimg.core.sections import Quality, SkyCatalogue
 from contimg.image.sources import PointSource
 from contimg.telescope.beam import separation
 
-_CATALOGUE_HZ = 1.4e9
-"""Frequency of the catalogue's fluxes."""
 _MATCH_BEAMS = 1.0
 """Farther than this, in beams, a source and a catalogue entry are not the same."""
 _LONELY_BEAMS = 3.0
@@ -77,7 +76,7 @@ def compare(
     ra, dec = (np.radians([getattr(source, name) for source in bright]) for name in ("ra_deg", "dec_deg"))
     flux = np.array([source.flux_jy for source in bright])
     listed_ra, listed_dec = np.radians(listed.ra_deg), np.radians(listed.dec_deg)
-    listed_flux = listed.flux_jy * (frequency_hz / _CATALOGUE_HZ) ** listed.spectral_index
+    listed_flux = listed.flux_jy * (frequency_hz / REFERENCE_FREQUENCY_HZ) ** listed.spectral_index
     pairs = _pairs((ra, dec), (listed_ra, listed_dec), beam_rad)
     if not len(pairs):
         return Comparison(0, *(float("nan"),) * 5)

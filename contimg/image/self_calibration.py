@@ -19,6 +19,7 @@ import numpy as np
 
 from contimg.catalogues import sky_catalogue
 from contimg.catalogues.sky_catalogue import SkyCatalogue
+from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
 from contimg.core.config import Settings
 from contimg.image import field_image
 from contimg.image.field_image import FieldImage
@@ -33,7 +34,6 @@ _RADIUS_RAD = float(np.radians(4.5))
 """Catalogue sources nearer than this to the phase centre are in the model: to the beam's first null."""
 _MOST_SOURCES = 300
 """The brightest through the beam."""
-_CATALOGUE_HZ = 1.4e9
 _ITERATIONS, _SETTLED_RAD = 200, 1e-5
 _LEAST_RAD = float(np.radians(1.0))
 """Phases that are off by less (rms) cost no image anything."""
@@ -242,7 +242,7 @@ def _products(
 
     rows = averaged_ms.read(averaged.ms)
     frequencies = averaged_ms.binned(averaged.frequencies_hz, averaged.channels)
-    flux = flux_jy[:, None] * (frequencies / _CATALOGUE_HZ) ** index[:, None]
+    flux = flux_jy[:, None] * (frequencies / REFERENCE_FREQUENCY_HZ) ** index[:, None]
     pointing_ra, pointing_dec = averaged.pointings_rad.T[:, :, None]
     angle = beam.separation(pointing_ra, pointing_dec, ra_rad, dec_rad)
     apparent = flux * beam.power_beam(angle[:, :, None], frequencies)

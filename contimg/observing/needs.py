@@ -35,7 +35,7 @@ def why(root: DataRoot, registry: Registry, declination_deg: float, now: datetim
     newest = registry.last_good(now)
     if _in_work(root, newest, now):
         return []
-    transits = upcoming(declination_deg, now, calibrator_catalogue.load(settings), settings)
+    transits = upcoming(declination_deg, now, calibrator_catalogue.load(settings.calibration), settings)
     following = next((one for one in transits if one.serves), None)
     if following:
         next_utc = jd_to_datetime(following.transit_jd)
@@ -70,7 +70,7 @@ def what(
         `calibrator`, `apparent_flux_jy`, `declination_deg`, `transit_utc`, `from_utc` and `to_utc`; None where no
         calibrator of the catalogue can be observed within a day.
     """
-    sources = calibrator_catalogue.load(settings)
+    sources = calibrator_catalogue.load(settings.calibration)
     first = now + _NOTICE
     found: Opportunity | None = None
     if newest and newest.valid_until > first:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from contimg.alerts import channels
 from contimg.arrivals.arrivals import Bell
+from contimg.catalogues import calibrator_catalogue, sky_catalogue
 from contimg.core.config import Settings
 from contimg.core.errors import ConfigError, LeaseError
 from contimg.core.paths import DataRoot
@@ -185,10 +186,14 @@ def _runnable(settings: Settings) -> Settings:
     Raises
     ------
     ConfigError
-        If a run under them would not do what it says.
+        If a run under them would not do what it says, or a catalogue cannot be read.
     """
     if settings.groups or not settings.scan_incoming:
         raise ConfigError("groups, scan_incoming: the runner works on all groups; leave them as they are")
     channels.check(channels.targets(settings.alerts))
     retention.check(settings)
+    for path in settings.calibration.catalogues:
+        calibrator_catalogue.read(path)
+    if settings.sky_catalogue.path:
+        sky_catalogue.read(settings.sky_catalogue.path, settings.sky_catalogue.min_flux_jy)
     return settings

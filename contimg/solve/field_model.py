@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from contimg.catalogues import sky_catalogue
-from contimg.catalogues.calibrator import CATALOGUE_FREQUENCY_HZ, FluxModel
+from contimg.catalogues.calibrator import FluxModel
+from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
 from contimg.core.config import Settings
 from contimg.image.source_subtraction import BrightSource
 from contimg.sets.gains import Gains
@@ -144,7 +145,7 @@ def power_law(
     ra_rad: np.ndarray, dec_rad: np.ndarray, flux_jy: np.ndarray, index: np.ndarray | float, geometry: Geometry
 ) -> Sky:
     """Sources with a flux (Jy) at 1.4 GHz and S ∝ ν^index; arrays of shape (S,)."""
-    ratio = geometry.frequencies_hz / CATALOGUE_FREQUENCY_HZ
+    ratio = geometry.frequencies_hz / REFERENCE_FREQUENCY_HZ
     return Sky(ra_rad, dec_rad, flux_jy[:, None] * ratio ** np.broadcast_to(index, flux_jy.shape)[:, None])
 
 

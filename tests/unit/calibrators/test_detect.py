@@ -20,7 +20,7 @@ from contimg.calibrators.detect import detect, judge
 from contimg.calibrators.transit_geometry import BAND_CENTRE_HZ, SIDEREAL_DAY, next_transit
 from contimg.catalogues.calibrator import Calibrator, FluxModel
 from contimg.catalogues.calibrator_catalogue import load_table
-from contimg.catalogues.catalogue_files import read_manual
+from contimg.catalogues.vla_manual import read as read_manual
 from contimg.core.config import Settings
 from contimg.core.paths import group_id, jd_to_datetime
 from contimg.core.sections import Calibration, SkyCatalogue

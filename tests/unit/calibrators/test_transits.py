@@ -128,7 +128,7 @@ def test_lower_culmination_is_no_transit() -> None:
 
 def test_upcoming_is_in_time_order_and_says_what_serves(tmp_path: Path) -> None:
     everything = Settings(data_root=tmp_path)
-    found = upcoming(54.57, AFTER, calibrator_catalogue.load(everything), everything)
+    found = upcoming(54.57, AFTER, calibrator_catalogue.load(everything.calibration), everything)
     times = [jd_to_datetime(transit.transit_jd) for transit in found]
     assert times == sorted(times)
     assert times[0] >= AFTER

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contimg.catalogues import calibrator_catalogue
+from contimg.catalogues import calibrator_catalogue, vla_manual
 from contimg.catalogues.calibrator import Calibrator, FluxModel
-from contimg.catalogues.catalogue_files import read, read_csv, read_manual
-from contimg.core.config import Settings
+from contimg.catalogues.calibrator_catalogue import read
 from contimg.core.errors import CatalogueError
 from contimg.core.sections import Calibration
 
@@ -78,8 +77,8 @@ def _csv(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def _settings(tmp_path: Path, *lists: Path) -> Settings:
-    return Settings(data_root=tmp_path, calibration=Calibration(catalogues=lists))
+def _options(*lists: Path) -> Calibration:
+    return Calibration(catalogues=lists)
 
 
 def _by_name(sources: list[Calibrator]) -> dict[str, Calibrator]:
@@ -88,7 +87,7 @@ def _by_name(sources: list[Calibrator]) -> dict[str, Calibrator]:
 
 def test_manual_keeps_what_has_an_l_band_flux(manual: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        found = _by_name(read_manual(manual))
+        found = _by_name(vla_manual.read(manual))
     assert list(found) == ["0834+555", "0001-060", "0002+100", "0017+815"]
     assert "4 sources with a flux at 20 cm; 3 without" in caplog.text
     bright = found["0834+555"]
@@ -102,7 +101,7 @@ def test_manual_keeps_what_has_an_l_band_flux(manual: Path, caplog: pytest.LogCa
 
 
 def test_manual_tells_compact_from_extended(manual: Path) -> None:
-    compact = {name: source.compact for name, source in _by_name(read_manual(manual)).items()}
+    compact = {name: source.compact for name, source in _by_name(vla_manual.read(manual)).items()}
     # UVMAX 100; UVMAX 7, under the array's 12 kilo-wavelengths; a lone 6 under UVMIN is no UVMAX; the code C occurs.
     assert compact == {"0834+555": True, "0001-060": False, "0002+100": True, "0017+815": True}
 
@@ -133,7 +132,7 @@ def test_text_without_a_record_is_refused(tmp_path: Path) -> None:
 
 def test_missing_file_is_a_catalogue_error(tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match=r"gone\.csv: cannot be read"):
-        calibrator_catalogue.load(_settings(tmp_path, tmp_path / "gone.csv"))
+        calibrator_catalogue.load(_options(tmp_path / "gone.csv"))
 
 
 def test_csv_defaults_and_skips(tmp_path: Path) -> None:
@@ -142,7 +141,7 @@ def test_csv_defaults_and_skips(tmp_path: Path) -> None:
         "# mine\nname, ra_deg, dec_deg, flux_jy, spectral_index, compact, note\n"
         "A,10,20,2.5,-0.3,,x\n\nB,11,-20,1.5,,no,\nno flux,12,20,,,,\nzero,13,20,0,,,\n",
     )
-    first, second = read_csv(path)
+    first, second = read(path)
     assert (first.name, first.flux_jy, first.compact) == ("A", pytest.approx(2.5), True)
     assert first.flux(2.8e9) == pytest.approx(2.5 * 2**-0.3)
     assert (second.dec_deg, second.compact) == (-20, False)
@@ -154,8 +153,8 @@ def test_csv_defaults_and_skips(tmp_path: Path) -> None:
     [
         ("name,ra_deg,dec_deg\nA,1,2\n", r"line 1: no column flux_jy"),
         ("name,ra_deg,dec_deg,flux_jy\nA,1,2,bright\n", r"line 2: flux_jy is 'bright', not a number"),
-        ("name,ra_deg,dec_deg,flux_jy\nA,1,2,nan\n", r"line 2: flux_jy is 'nan', not a number"),
-        ("name,ra_deg,dec_deg,flux_jy\n#\nA,,2,1\n", r"line 3: ra_deg is '', not a number"),
+        ("name,ra_deg,dec_deg,flux_jy\nA,1,2,inf\n", r"line 2: flux_jy is infinite"),
+        ("name,ra_deg,dec_deg,flux_jy\n#\nA,,2,1\n", r"line 3: the position is not on the sky"),
         ("name,ra_deg,dec_deg,flux_jy\nA,360,2,1\n", r"line 2: the position is not on the sky"),
         ("name,ra_deg,dec_deg,flux_jy\nA,1,2,-1\n", r"line 2: flux_jy is negative"),
         ("name,ra_deg,dec_deg,flux_jy\nA,1,2\n", r"line 2: 3 cells under 4 columns"),
@@ -175,7 +174,7 @@ def test_flux_model_survives_json() -> None:
 
 
 def test_standards_and_table_are_there(tmp_path: Path) -> None:
-    found = _by_name(calibrator_catalogue.load(_settings(tmp_path)))
+    found = _by_name(calibrator_catalogue.load(_options()))
     assert found["J0834+5534"].flux_jy == pytest.approx(8.8)
     # Perley & Butler (2017) at 1.4 GHz, in Jy.
     assert found["3C286"].flux_jy == pytest.approx(15.0, rel=0.01)
@@ -222,14 +221,14 @@ def test_which_of_two_entries_stays(tmp_path: Path, manual: Path) -> None:
         " 20cm    L  X X X X       99.0\n"
     )
     manual.write_text(MANUAL.replace("8.80", "8.00") + standard_again)
-    both = calibrator_catalogue.load(_settings(tmp_path, manual))
+    both = calibrator_catalogue.load(_options(manual))
     found = _by_name(both)
     # The manual's text wins over our table, not over a flux standard, an extended one (Cygnus A) included.
     assert found["0834+555"].flux_jy == pytest.approx(8.0)
     assert not {"J0834+5534", "0542+498", "1958+407"} & set(found)
     assert found["3C147"].flux_jy < 25
     own = _csv(tmp_path, "name,ra_deg,dec_deg,flux_jy\nmine,85.65057,49.85201,21.0\n")
-    found = _by_name(calibrator_catalogue.load(_settings(tmp_path, manual, own)))
+    found = _by_name(calibrator_catalogue.load(_options(manual, own)))
     assert "3C147" not in found
     assert found["mine"].flux_jy == pytest.approx(21.0)
 

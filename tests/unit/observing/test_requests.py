@@ -53,7 +53,7 @@ class Scene:
 
     def usable(self) -> list[datetime]:
         """The usable transits of the day that begins at noon."""
-        found = upcoming(DECLINATION_DEG, NOON, calibrator_catalogue.load(self.settings), self.settings)
+        found = upcoming(DECLINATION_DEG, NOON, calibrator_catalogue.load(self.settings.calibration), self.settings)
         return [datetime.fromisoformat(one.to_json()["transit_utc"]) for one in found if one.serves]
 
 
@@ -96,7 +96,7 @@ def test_before_validity_ends_the_nearest_calibrator_is_asked_for_once(scene: Sc
     assert group in request["reasons"][0]
     assert "next usable transit" in request["reasons"][0]
     # Pointed there, it is found as any transit is.
-    sources = calibrator_catalogue.load(scene.settings)
+    sources = calibrator_catalogue.load(scene.settings.calibration)
     there = upcoming(request["declination_deg"], now, sources, scene.settings)
     mine = next(one for one in there if one.seen.source.name == request["calibrator"]["name"])
     assert mine.serves

@@ -17,7 +17,7 @@ from small_disks import fill, small_disk
 from contimg.cli.settings import CHECKOUT
 from contimg.core import config
 from contimg.core.config import Settings
-from contimg.core.errors import DiskFullError
+from contimg.core.errors import CatalogueError, DiskFullError
 from contimg.core.paths import DataRoot
 from contimg.ledger.clock_steps import SystemClock
 from contimg.runner.lease import acquire
@@ -111,3 +111,20 @@ def test_once_takes_up_a_whole_backlog(tmp_path: Path, monkeypatch: pytest.Monke
     assert time.monotonic() - began < 60
     assert list(root.incoming.iterdir()) == []
     assert sorted(path.name for path in root.root.glob("quarantine/*/*.hdf5")) == names
+
+
+def test_a_catalogue_that_cannot_be_read_is_refused_at_start_and_at_reload(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    listed = tmp_path / "own.csv"
+    listed.write_text("# mine\nname,ra_deg,dec_deg,flux_jy\nA,10,20,1\nB,10,20,bright\n")
+    played = Played(tmp_path / "data")
+    runner = runner_of(played)
+    for section in ({"sky_catalogue": {"path": str(listed)}}, {"calibration": {"catalogues": [str(listed)]}}):
+        settings = config.validated({"data_root": str(played.root.root), **section}, {})
+        with pytest.raises(CatalogueError, match=r"own\.csv, line 4: flux_jy is 'bright', not a number"):
+            run(CHECKOUT, lambda: settings, once=True)  # noqa: B023 — called before the next round
+        _reload(runner, lambda: settings)  # noqa: B023
+        assert runner.settings == played.settings
+    assert caplog.text.count("line 4: flux_jy is 'bright'") == 2
+    played.ledger.close()

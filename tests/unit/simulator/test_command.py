@@ -93,7 +93,7 @@ def test_the_list_of_a_simulation_serves_as_sky_catalogue(tmp_path: Path) -> Non
         (HEAD, ": holds no source"),
         ("name,ra_deg,flux_jy\nA,1,2\n", ", line 1: no column dec_deg"),
         (HEAD + "A,1,2,3,0\nB,1,2,bright,0\n", ", line 3: flux_jy is 'bright', not a number"),
-        (HEAD + "A,1,2,,0\n", ", line 2: flux_jy is '', not a number"),
+        (HEAD + "A,1,2,,0\n", ": holds no source"),
         (HEAD + "A,1,2,3,steep\n", ", line 2: spectral_index is 'steep', not a number"),
         (HEAD + "A,360,2,3,0\n", ", line 2: the position is not on the sky"),
         (HEAD + "A,-0.1,2,3,0\n", ", line 2: the position is not on the sky"),

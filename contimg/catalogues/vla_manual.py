@@ -1,6 +1,6 @@
-"""Readers of calibrator lists: CSV, and the text form of NRAO's VLA Calibrator Manual.
+"""Reader of the text form of NRAO's VLA Calibrator Manual.
 
-Both keep the entries that have a flux at 20 cm and count those that have none: those are no calibrators here.
+Sources without a flux at 20 cm are counted and left out: they are no calibrators here.
 """
 
 from __future__ import annotations
@@ -10,21 +10,15 @@ import math
 import re
 from pathlib import Path
 
-from contimg.catalogues.calibrator import CATALOGUE_FREQUENCY_HZ, Calibrator, FluxModel
-from contimg.catalogues.source import UNKNOWN_SPECTRAL_INDEX
-from contimg.catalogues.source_list import rows, text_of, wrong_line
+from contimg.catalogues.calibrator import Calibrator, FluxModel
+from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ, UNKNOWN_SPECTRAL_INDEX
+from contimg.catalogues.source_table import text_of, wrong_line
 from contimg.core.errors import CatalogueError
 
 _LOG = logging.getLogger(__name__)
 
-MAX_COMPACT_EXTENT_ARCSEC = 3.0
-"""A Gaussian of this width loses a tenth of its flux on the longest baseline (2.6 km, 12 kilo-wavelengths)."""
 MIN_COMPACT_UVMAX_KL = 12.0
 """UVMAX of the manual (kilo-wavelengths) from which on a source is a point for the longest baseline."""
-
-_CSV_COLUMNS = ("name", "ra_deg", "dec_deg", "flux_jy")
-_STANDARD_COLUMNS = ("name", "ra_deg", "dec_deg", "extent_arcsec", "coefficients")
-_YES_NO = {"yes": True, "no": False}
 
 _SOURCE = re.compile(r"\s*(\S+)\s+(J2000|B1950)\b\s*(.*)")
 _POSITION = re.compile(
@@ -39,56 +33,17 @@ _UVMAX_GAP = 17
 
 
 def read(path: Path) -> list[Calibrator]:
-    """Read a user's calibrator list: CSV if its name ends in `.csv`, else the manual's text form.
-
-    Raises
-    ------
-    CatalogueError
-        If the file cannot be read, or a line of it cannot be understood; names the line.
-    """
-    return read_csv(path) if path.suffix.lower() == ".csv" else read_manual(path)
-
-
-def read_csv(path: Path) -> list[Calibrator]:
-    """Read a CSV list: name, ra_deg, dec_deg, flux_jy and, if there, spectral_index, compact, reference.
-
-    Lines that begin with # are comments; other columns are ignored.
-    """
-    found, without = [], 0
-    for row in rows(path, _CSV_COLUMNS):
-        ra, dec = row.position()
-        flux = row.flux(default=0.0)
-        index = row.number("spectral_index", UNKNOWN_SPECTRAL_INDEX)
-        compact = row.text("compact").lower() or "yes"
-        if compact not in _YES_NO:
-            raise row.wrong(f"compact is {compact!r}, not yes or no")
-        if flux == 0:
-            without += 1
-            continue
-        model = FluxModel.power_law(flux, index, row.text("reference") or path.name)
-        found.append(Calibrator(row.text("name"), ra, dec, model, _YES_NO[compact]))
-    _report(path, len(found), without)
-    return found
-
-
-def read_standards(path: Path) -> list[Calibrator]:
-    """Read the flux standards' table: CSV with name, ra_deg, dec_deg, extent_arcsec, coefficients (of log10 GHz)."""
-    found = []
-    for row in rows(path, _STANDARD_COLUMNS):
-        ra, dec = row.position()
-        extent = row.number("extent_arcsec", 0.0)
-        model = FluxModel(tuple(float(c) for c in row.text("coefficients").split()), 1e9, "Perley & Butler 2017")
-        found.append(Calibrator(row.text("name"), ra, dec, model, extent <= MAX_COMPACT_EXTENT_ARCSEC, extent))
-    return found
-
-
-def read_manual(path: Path) -> list[Calibrator]:
     """Read the text form of the VLA Calibrator Manual.
 
     A record begins with a source's J2000 line; lines of bands follow it. The flux at 20 cm is taken as that at
     1.4 GHz, the spectral index as that between it and 6 cm (else 3.7 cm). A source is compact if the manual's code
     for the C array, as long as ours, is P, S or W and its UVMAX at 20 cm, if any, is at least 12 kilo-wavelengths.
     B1950 lines, headings, rules and other text are passed over.
+
+    Raises
+    ------
+    CatalogueError
+        If the file cannot be read or holds no source; for a line that cannot be understood, names it.
     """
     found: list[Calibrator] = []
     without = 0
@@ -107,7 +62,7 @@ def read_manual(path: Path) -> list[Calibrator]:
             f"{path}: holds no record of the VLA Calibrator Manual's form (a CSV list is named .csv)"
         )
     without += not record.add_to(found, path)
-    _report(path, len(found), without)
+    _LOG.info("%s: %d sources with a flux at 20 cm; %d without one are left out", path, len(found), without)
     return found
 
 
@@ -145,7 +100,7 @@ class _Record:
         index = UNKNOWN_SPECTRAL_INDEX
         for band, frequency_hz in _OTHER_BANDS_HZ.items():
             if self.fluxes.get(band, 0.0) > 0:
-                index = math.log(self.fluxes[band] / flux) / math.log(frequency_hz / CATALOGUE_FREQUENCY_HZ)
+                index = math.log(self.fluxes[band] / flux) / math.log(frequency_hz / REFERENCE_FREQUENCY_HZ)
                 break
         model = FluxModel.power_law(flux, index, path.name)
         found.append(Calibrator(self.name, self.ra_deg, self.dec_deg, model, self.compact))
@@ -172,7 +127,3 @@ def _sexagesimal(path: Path, number: int, text: str) -> tuple[float, float]:
         raise wrong_line(path, number, "the position is not on the sky")
     dec = degrees + arcmin / 60 + arcsec / 3600
     return 15 * (hours + minutes / 60 + seconds / 3600), -dec if match[4] == "-" else dec
-
-
-def _report(path: Path, found: int, without: int) -> None:
-    _LOG.info("%s: %d sources with a flux at 20 cm; %d without one are left out", path, found, without)

@@ -1,0 +1,178 @@
+"""Reader of source lists as CSV: the users' calibrators, sky catalogues and simulated skies.
+
+The first line that is not a comment names the columns. Spreadsheets' byte order marks, quoted cells, Latin-1 and
+lines that begin with # are understood; a blank cell, or nan, is unknown.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from contimg.catalogues.source import UNKNOWN_SPECTRAL_INDEX, Source
+from contimg.core.errors import CatalogueError
+
+if TYPE_CHECKING:
+    from astropy.table import MaskedColumn, Table
+
+_LOG = logging.getLogger(__name__)
+
+POSITION = ("ra_deg", "dec_deg")
+_FLUX = "flux_jy"
+
+
+def read_sources(path: Path) -> list[Source]:
+    """Read a list of sources: ra_deg, dec_deg, flux_jy at 1.4 GHz and, if there, name and spectral_index.
+
+    A source without a name is named by its line.
+
+    Raises
+    ------
+    CatalogueError
+        As `read`, or if the list holds no source.
+    """
+    table = read(path, (*POSITION, _FLUX), ("spectral_index", "name"))
+    if not len(table):
+        raise CatalogueError(f"{path}: holds no source; name another file or none")
+    columns = [table[name].tolist() for name in ("name", "line", *POSITION, _FLUX, "spectral_index")]
+    return [Source(name or f"L{line}", *values) for name, line, *values in zip(*columns, strict=True)]
+
+
+def read(path: Path, needed: Sequence[str], optional: Sequence[str] = (), texts: Sequence[str] = ("name",)) -> Table:
+    """Read columns of a list.
+
+    Parameters
+    ----------
+    path
+        CSV file.
+    needed, optional
+        Columns to read, ra_deg and dec_deg (ICRS, degrees) among them; others of the file are ignored.
+    texts
+        Those that hold text; all others hold numbers.
+
+    Returns
+    -------
+    astropy.table.Table
+        The columns, and `line`, each row's line in the file. An unknown number is nan, an unknown text is empty; an
+        unknown spectral_index is -0.7. Rows without a flux_jy, if that is read, are left out and counted.
+
+    Raises
+    ------
+    CatalogueError
+        If the file cannot be read or lacks a column, or if a line has an open quotation mark, another number of
+        cells than there are columns, a cell that is not a number, an impossible position or flux; names the line.
+    """
+    from astropy.table import Table  # noqa: PLC0415 — the runner starts without it
+
+    lines = [(n, line) for n, line in enumerate(text_of(path).splitlines(), 1) if line.strip()]
+    lines = [(n, line) for n, line in lines if not line.lstrip().startswith("#")]
+    if not lines:
+        raise CatalogueError(f"{path}: is empty; it needs the columns {', '.join(needed)}")
+    header = [name.strip() for name in _cells(lines[0][1])]
+    if missing := [name for name in needed if name not in header]:
+        raise wrong_line(path, lines[0][0], f"no column {', '.join(missing)} among {', '.join(header)}")
+    for number, line in lines[1:]:
+        if line.count('"') % 2:
+            raise wrong_line(path, number, "a quotation mark is not closed")
+        cells = len(_cells(line)) if '"' in line else line.count(",") + 1
+        if cells != len(header):
+            raise wrong_line(path, number, f"{cells} cells under {len(header)} columns")
+    asked = [*needed, *optional]
+    parsed = _parsed(path, [line for _, line in lines], header, asked, texts)
+    table = Table({"line": np.array([number for number, _ in lines[1:]], int)})
+    for name in asked:
+        text = name in texts
+        if name not in parsed.colnames:
+            table[name] = np.full(len(table), "" if text else np.nan)
+        else:
+            table[name] = parsed[name].filled("") if text else _numbers(path, parsed[name], table["line"])
+    return _checked(path, table)
+
+
+def _parsed(path: Path, lines: list[str], header: list[str], asked: Sequence[str], texts: Sequence[str]) -> Table:
+    """Columns that are asked for and there, masked where they are blank."""
+    from astropy.io import ascii as csv_reader  # noqa: PLC0415
+    from astropy.table import Table  # noqa: PLC0415
+
+    present = [name for name in asked if name in header]
+    if len(lines) == 1:
+        return Table()
+    options = {"format": "csv", "guess": False, "names": header, "include_names": present}
+    try:
+        table = csv_reader.read(lines, **options)
+        digits = [name for name in present if name in texts and table[name].dtype.kind != "U"]
+        if digits:  # as text they keep their zeros
+            as_text = {name: [csv_reader.convert_numpy(str)] for name in digits}
+            table = csv_reader.read(lines, converters=as_text, **options)
+    except (ValueError, csv_reader.InconsistentTableError) as error:
+        raise CatalogueError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from error
+    return Table(table, masked=True)
+
+
+def _numbers(path: Path, column: MaskedColumn, lines: Sequence[int]) -> np.ndarray:
+    """Numbers of a column, nan where it is blank."""
+    if column.dtype.kind != "U":
+        values = column.astype(float).filled(np.nan)
+    else:
+        values = np.full(len(column), np.nan)
+        for row, cell in enumerate(column.filled("")):
+            try:
+                values[row] = float(cell or "nan")
+            except ValueError:
+                raise wrong_line(path, lines[row], f"{column.name} is {str(cell)!r}, not a number") from None
+    if np.isinf(values).any():
+        raise wrong_line(path, lines[int(np.isinf(values).argmax())], f"{column.name} is infinite")
+    return values
+
+
+def _checked(path: Path, table: Table) -> Table:
+    """Rows with a flux; a position or a flux that cannot be is refused."""
+    ra, dec = table["ra_deg"], table["dec_deg"]
+    off = ~((ra >= 0) & (ra < 360) & (np.abs(dec) <= 90))
+    if off.any():
+        problem = "the position is not on the sky (ra_deg 0 to 360, dec_deg -90 to 90)"
+        raise wrong_line(path, table["line"][off][0], problem)
+    if "spectral_index" in table.colnames:
+        table["spectral_index"][np.isnan(table["spectral_index"])] = UNKNOWN_SPECTRAL_INDEX
+    if _FLUX not in table.colnames:
+        return table
+    negative = table[_FLUX] < 0
+    if negative.any():
+        raise wrong_line(path, table["line"][negative][0], f"{_FLUX} is negative")
+    unknown = np.isnan(table[_FLUX])
+    if unknown.any():
+        first = table["line"][unknown][0]
+        _LOG.warning("%s: %d rows without a %s are left out, line %d first", path, unknown.sum(), _FLUX, first)
+    return table[~unknown]
+
+
+def text_of(path: Path) -> str:
+    """Text of a list, in UTF-8 or Latin-1.
+
+    Raises
+    ------
+    CatalogueError
+        If it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CatalogueError(f"{path}: cannot be read ({error.strerror}); name another file or none") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def wrong_line(path: Path, number: int, problem: str) -> CatalogueError:
+    """Error that names a line and its problem."""
+    return CatalogueError(f"{path}, line {number}: {problem}; correct the line, or name another file or none")
+
+
+def _cells(line: str) -> list[str]:
+    return next(csv.reader([line], skipinitialspace=True))
