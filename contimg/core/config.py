@@ -33,6 +33,7 @@ from contimg.core.sections import (
     Retry,
     Runner,
     Section,
+    Service,
     SkyCatalogue,
     Staging,
 )
@@ -64,6 +65,7 @@ class Settings(Section):
     runner: Runner = Runner()
     retry: Retry = Retry()
     alerts: Alerts = Alerts()
+    service: Service = Service()
 
     @model_validator(mode="after")
     def _safe_to_delete(self) -> Settings:

@@ -374,3 +374,13 @@ class Cache(Section):
     ttl_seconds: Positive = Field(default=3600, json_schema_extra={"env": "CACHE_TTL_SECONDS"})
     """Entries that were not used for so long (s) go."""
     max_mb: Positive = 500
+
+
+class Service(Section):
+    """The HTTP service: `contimg serve`."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; anything but loopback opens what can be read to the network."""
+    port: int = Field(8410, ge=1, le=65535)
+    token: Annotated[SecretStr, Field(min_length=16)] | None = Field(None, json_schema_extra={"env": "API_TOKEN"})
+    """Bearer token that every change over HTTP needs (16 characters or more); none: changes are refused."""

@@ -84,7 +84,7 @@ class Snakemake:
             If they cannot be written; those that were there stay. Nothing is written where they are the same, so that
             a runner can start on a full disk.
         """
-        content = settings.model_dump(mode="json", exclude={"alerts", "groups", "scan_incoming"})
+        content = settings.model_dump(mode="json", exclude={"alerts", "service", "groups", "scan_incoming"})
         said = yaml.safe_dump(content, sort_keys=False).encode()
         if self._settings_path.exists() and self._settings_path.read_bytes() == said:
             return

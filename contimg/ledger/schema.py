@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+DURATIONS_S = (1, 2, 3, 5, 10, 15, 30, 60, 75, 120, 150, 300, 600, 1200, 1800, 3600, 7200, 21600, 86400)
+"""Bounds (s) of the durations that are counted together; the last step's triggers have them."""
+_BEYOND_S = 1e9
+
+
+def _at_most(duration: str) -> str:
+    """SQL: least bound that a duration does not pass."""
+    steps = " ".join(f"WHEN {duration} <= {bound} THEN {bound}" for bound in DURATIONS_S)
+    return f"CASE {steps} ELSE {_BEYOND_S} END"
+
+
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE groups (
@@ -128,4 +139,65 @@ MIGRATIONS: tuple[str, ...] = (
     -- Whose fault a failure was: file, group, set, machine, workflow or settings; '' where it succeeded.
     ALTER TABLE attempts ADD COLUMN blame TEXT NOT NULL DEFAULT '';
     """,
+    f"""
+    -- Counts for metrics: they only grow, so that old attempts can be dropped.
+    CREATE TABLE tallies (
+        what TEXT NOT NULL,                    -- a rule, or arrival_to_image
+        outcome TEXT NOT NULL,
+        error_class TEXT NOT NULL,
+        at_most_s REAL NOT NULL,               -- upper bound of the durations counted here; see DURATIONS_S
+        count INTEGER NOT NULL,
+        seconds REAL NOT NULL,                 -- their sum
+        last_s REAL NOT NULL,                  -- the newest of them, its trace and its end
+        last_trace_id TEXT NOT NULL,
+        last_at REAL NOT NULL,
+        PRIMARY KEY (what, outcome, error_class, at_most_s)
+    ) WITHOUT ROWID;
+    CREATE TRIGGER attempt_tallied AFTER INSERT ON attempts WHEN NEW.counts BEGIN
+        INSERT INTO tallies VALUES (
+            NEW.rule, NEW.outcome, NEW.error_class, {_at_most("NEW.duration_s")},
+            1, NEW.duration_s, NEW.duration_s, NEW.trace_id, NEW.finished
+        )
+        ON CONFLICT DO UPDATE SET count = count + 1, seconds = seconds + excluded.seconds,
+            last_s = excluded.last_s, last_trace_id = excluded.last_trace_id, last_at = excluded.last_at;
+    END;
+    CREATE TRIGGER first_image_tallied AFTER INSERT ON attempts
+        WHEN NEW.rule = 'image' AND NEW.outcome = 'ok' AND NOT EXISTS (
+            SELECT 1 FROM attempts
+            WHERE unit = NEW.unit AND rule = 'image' AND outcome = 'ok' AND number != NEW.number
+        )
+    BEGIN
+        INSERT INTO tallies
+        SELECT 'arrival_to_image', 'ok', '', {_at_most("(NEW.finished - arrived)")},
+            1, NEW.finished - arrived, NEW.finished - arrived, NEW.trace_id, NEW.finished
+        FROM groups WHERE name = NEW.unit AND arrived > 0
+        ON CONFLICT DO UPDATE SET count = count + 1, seconds = seconds + excluded.seconds,
+            last_s = excluded.last_s, last_trace_id = excluded.last_trace_id, last_at = excluded.last_at;
+    END;
+    INSERT INTO tallies
+        SELECT rule, outcome, error_class, {_at_most("duration_s")}, count(*), sum(duration_s),
+            duration_s, trace_id, max(finished)
+        FROM attempts WHERE counts GROUP BY 1, 2, 3, 4;
+
+    -- Load of the machine, each minute while a runner works: its heartbeat, too.
+    CREATE TABLE samples (
+        at REAL PRIMARY KEY,
+        cpu_percent REAL NOT NULL,
+        memory_percent REAL NOT NULL,
+        io_percent REAL NOT NULL,              -- of the time in which the data root's disk was busy
+        disk_free_bytes INTEGER NOT NULL,
+        tmpfs_used_bytes INTEGER NOT NULL,
+        queue INTEGER NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE silences (                    -- alerts that are not sent for a while
+        id TEXT PRIMARY KEY,
+        matchers TEXT NOT NULL,                -- JSON: name, value, isRegex, isEqual of each
+        starts REAL NOT NULL,
+        ends REAL NOT NULL,
+        created_by TEXT NOT NULL,
+        comment TEXT NOT NULL,
+        updated REAL NOT NULL
+    ) WITHOUT ROWID;
+    """,  # noqa: S608
 )

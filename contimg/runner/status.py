@@ -41,7 +41,7 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
     age = calibration_age_hours(ledger, now)
     return {
         "at": _utc(now),
-        "runner": _runner(root),
+        "runner": runner_state(root),
         "queue": queue(ledger),
         "groups": _counts(ledger, "SELECT state || ' ' || stage, count(*) FROM open_groups GROUP BY 1"),
         "quarantined": ledger.value("SELECT count(*) FROM groups WHERE state = 'quarantined'"),
@@ -106,7 +106,8 @@ def _hold(ledger: Ledger, now: float) -> Hold:
     return Hold(why, closed=frozenset(subject for condition, subject, _ in found if condition == "folder_closed"))
 
 
-def _runner(root: DataRoot) -> Mapping[str, Any]:
+def runner_state(root: DataRoot) -> Mapping[str, Any]:
+    """State of the newest lease: running, on another host, stopped, dead, or unknown; and its holder."""
     try:
         now = holder(root)
     except ContimgError as error:

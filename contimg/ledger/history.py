@@ -1,0 +1,252 @@
+"""Queries of history, for metrics, reports and the dashboard: bounded by a time, or counted by triggers.
+
+They read only, but for acknowledgements and silences.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from contimg.core.errors import ErrorClass
+from contimg.ledger.ledger import Ledger
+
+_ATTEMPT = (
+    *("id", "unit", "rule", "number", "started", "finished", "duration_s", "outcome"),
+    *("error_class", "message", "log", "host", "trace_id"),
+)
+_GROUP = ("name", "state", "stage", "reason", "error_class", "arrived", "ended", "calibrator", "age_hours")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Count of attempts (or arrivals) of one kind whose duration lies in one bucket; columns as in the schema."""
+
+    what: str
+    outcome: str
+    error_class: str
+    at_most_s: float
+    count: int
+    seconds: float
+    last_s: float
+    last_trace_id: str
+    last_at: float
+
+
+@dataclass(frozen=True)
+class AlertRow:
+    """One alert, open or resolved; times are Unix (s)."""
+
+    id: int
+    condition: str
+    subject: str
+    severity: str
+    message: str
+    value: float | None
+    opened: float
+    told: float
+    seen: float
+    resolved: float | None
+    acknowledged: float | None
+    acknowledged_by: str
+    false_alarm: int
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Alerts that match are not sent between two times (Unix, s)."""
+
+    id: str
+    matchers: tuple[Mapping[str, Any], ...]
+    starts: float
+    ends: float
+    created_by: str
+    comment: str
+    updated: float
+
+
+def tallies(ledger: Ledger) -> list[Tally]:
+    """All counts since the ledger was made."""
+    return [Tally(*row) for row in ledger.rows("SELECT * FROM tallies")]
+
+
+def groups_by_state(ledger: Ledger) -> dict[tuple[str, str], int]:
+    """Number of open groups by state and stage."""
+    rows = ledger.rows("SELECT state, stage, count(*) FROM open_groups GROUP BY 1, 2")
+    return {(state, stage): count for state, stage, count in rows}
+
+
+def ended_since(ledger: Ledger, since: float) -> dict[str, int]:
+    """Number of groups that ended after a time, by state."""
+    return dict(
+        tuple(row) for row in ledger.rows("SELECT state, count(*) FROM groups WHERE ended > ? GROUP BY 1", since)
+    )
+
+
+def quarantined(ledger: Ledger) -> int:
+    """Groups in quarantine."""
+    return int(ledger.value("SELECT count(*) FROM groups WHERE state = 'quarantined'"))
+
+
+def newest_arrival(ledger: Ledger) -> float | None:
+    """When the newest group arrived (Unix, s)."""
+    arrived = ledger.value("SELECT max(arrived) FROM (SELECT arrived FROM groups ORDER BY name DESC LIMIT 200)")
+    return None if arrived is None else float(arrived)
+
+
+def newest_product(ledger: Ledger) -> float | None:
+    """When the newest image was made (Unix, s)."""
+    made = ledger.value("SELECT max(last_at) FROM tallies WHERE what = 'image' AND outcome = 'ok'")
+    return None if made is None else float(made)
+
+
+def oldest_waiting(ledger: Ledger) -> float | None:
+    """When the group arrived that waits longest for its first image (Unix, s)."""
+    arrived = ledger.value("SELECT min(arrived) FROM open_groups WHERE state = 'due' AND NOT upgrade")
+    return None if arrived is None else float(arrived)
+
+
+def running_calls(ledger: Ledger) -> list[tuple[str, list[str], float]]:
+    """Lane, groups and start (Unix, s) of the calls that run."""
+    rows = ledger.rows("SELECT lane, units, started FROM calls ORDER BY started")
+    return [(lane, json.loads(units), started) for lane, units, started in rows]
+
+
+def sets_since(ledger: Ledger, since: float) -> list[tuple[str, str, float, bool]]:
+    """Name, calibrator, observation (Unix, s) and gate of the sets observed after a time, oldest first."""
+    rows = ledger.rows(
+        "SELECT name, calibrator, observed, passed FROM sets WHERE observed > ? ORDER BY observed", since
+    )
+    return [(name, calibrator, observed, bool(passed)) for name, calibrator, observed, passed in rows]
+
+
+def newest_good_set(ledger: Ledger) -> tuple[str, float] | None:
+    """Name and observation (Unix, s) of the newest set that passed."""
+    rows = ledger.rows("SELECT name, observed FROM sets WHERE passed ORDER BY observed DESC LIMIT 1")
+    return tuple(rows[0]) if rows else None
+
+
+def first_images(ledger: Ledger, since: float) -> list[tuple[str, float, float]]:
+    """Groups that arrived after a time and have an image: name, arrival, first image (Unix, s)."""
+    rows = ledger.rows(
+        "SELECT name, arrived, min(finished) FROM attempts JOIN groups ON name = unit"
+        " WHERE finished > ?1 AND rule = 'image' AND outcome = 'ok' AND arrived > ?1 GROUP BY name ORDER BY 3",
+        since,
+    )
+    return [tuple(row) for row in rows]
+
+
+def arrivals(ledger: Ledger, since: float, first_name: str) -> list[tuple[float, float | None, int]]:
+    """Groups that arrived after a time: arrival, end (Unix, s) and bytes.
+
+    Parameters
+    ----------
+    first_name
+        Name of a group that old; names and arrivals keep the same order but for a day.
+    """
+    rows = ledger.rows(
+        "SELECT arrived, ended, raw_bytes FROM groups WHERE name >= ? AND arrived > ? AND state != 'collecting'",
+        first_name,
+        since,
+    )
+    return [tuple(row) for row in rows]
+
+
+def attempts_since(ledger: Ledger, since: float) -> list[tuple[str, str, str, str, float, float]]:
+    """Attempts finished after a time, oldest first: unit, rule, outcome, class, finish (Unix, s), duration (s)."""
+    rows = ledger.rows(
+        "SELECT unit, rule, outcome, error_class, finished, duration_s FROM attempts"
+        " WHERE finished > ? AND counts ORDER BY finished",
+        since,
+    )
+    return [tuple(row) for row in rows]
+
+
+def ages_since(ledger: Ledger, since: float, first_name: str) -> list[tuple[str, str, float | None]]:
+    """Groups that arrived after a time: state, error class and age (h) of their calibration."""
+    rows = ledger.rows(
+        "SELECT state, error_class, age_hours FROM groups WHERE name >= ? AND arrived > ? AND state != 'collecting'",
+        first_name,
+        since,
+    )
+    return [tuple(row) for row in rows]
+
+
+def unit_attempts(ledger: Ledger, unit: str) -> list[dict[str, Any]]:
+    """All attempts of a group or window, oldest first, as mappings of the columns."""
+    return _named(ledger, _ATTEMPT, "FROM attempts WHERE unit = ? ORDER BY started", unit)
+
+
+def attempts_after(ledger: Ledger, attempt_id: int, at_most: int) -> list[dict[str, Any]]:
+    """Attempts stored after an attempt, in that order."""
+    return _named(ledger, _ATTEMPT, "FROM attempts WHERE id > ? ORDER BY id LIMIT ?", attempt_id, at_most)
+
+
+def newest_groups(ledger: Ledger, before: str, at_most: int) -> list[dict[str, Any]]:
+    """Groups whose names come before a name, newest first, as mappings of the columns."""
+    return _named(ledger, _GROUP, "FROM groups WHERE name < ? ORDER BY name DESC LIMIT ?", before, at_most)
+
+
+def samples_since(ledger: Ledger, since: float) -> list[tuple[float, float, float, float, int, int, int]]:
+    """Load of the machine after a time: columns as in the schema, oldest first."""
+    return [tuple(row) for row in ledger.rows("SELECT * FROM samples WHERE at > ? ORDER BY at", since)]
+
+
+def alerts(ledger: Ledger, since: float) -> list[AlertRow]:
+    """Alerts that are open or were opened after a time, newest first."""
+    rows = ledger.rows(
+        "SELECT id, condition, subject, severity, message, value, opened, told, seen, resolved, acknowledged,"
+        " acknowledged_by, false_alarm FROM alerts WHERE resolved IS NULL OR opened > ? ORDER BY id DESC",
+        since,
+    )
+    return [AlertRow(*row) for row in rows]
+
+
+def acknowledge(ledger: Ledger, alert_id: int, by: str, at: float, *, false_alarm: bool) -> bool:
+    """Acknowledge an alert, or label it a false alarm; whether there is such an alert."""
+    return bool(
+        ledger.write(
+            "UPDATE alerts SET acknowledged = coalesce(acknowledged, ?), acknowledged_by = ?, false_alarm = ?"
+            " WHERE id = ?",
+            *(at, by, int(false_alarm), alert_id),
+        )
+    )
+
+
+def silences(ledger: Ledger, ended_after: float = 0.0) -> list[Silence]:
+    """Silences that end after a time, those that end last first."""
+    rows = ledger.rows("SELECT * FROM silences WHERE ends > ? ORDER BY ends DESC", ended_after)
+    return [Silence(row[0], tuple(json.loads(row[1])), *row[2:]) for row in rows]
+
+
+def put_silence(ledger: Ledger, silence: Silence) -> None:
+    """Add a silence, or replace the one of its id."""
+    ledger.write(
+        "INSERT OR REPLACE INTO silences VALUES (?, ?, ?, ?, ?, ?, ?)",
+        *(silence.id, json.dumps(list(silence.matchers)), silence.starts, silence.ends),
+        *(silence.created_by, silence.comment, silence.updated),
+    )
+
+
+def expire_silence(ledger: Ledger, silence_id: str, at: float) -> bool:
+    """End a silence now; whether there is one of that id."""
+    return bool(ledger.write("UPDATE silences SET ends = min(ends, ?), updated = ? WHERE id = ?", at, at, silence_id))
+
+
+def failures_since(ledger: Ledger, since: float) -> dict[tuple[str, str], int]:
+    """Failed attempts after a time by rule and class; waiting for calibration is none."""
+    rows = ledger.rows(
+        "SELECT rule, error_class, count(*) FROM attempts"
+        " WHERE finished > ? AND outcome = 'failed' AND counts AND error_class != ? GROUP BY 1, 2",
+        since,
+        ErrorClass.MISSING_CALIBRATION,
+    )
+    return {(rule, error_class): count for rule, error_class, count in rows}
+
+
+def _named(ledger: Ledger, columns: tuple[str, ...], rest: str, *values: Any) -> list[dict[str, Any]]:
+    """Rows of a query as mappings."""
+    rows = ledger.rows(f"SELECT {', '.join(columns)} {rest}", *values)
+    return [dict(zip(columns, row, strict=True)) for row in rows]

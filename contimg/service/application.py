@@ -1,0 +1,42 @@
+"""The HTTP application: its routes behind its guards, for one data root."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from contimg import __version__
+from contimg.core.errors import ContimgError
+from contimg.service import probes
+from contimg.service.security import Guard
+from contimg.service.source import DataSource
+
+log = logging.getLogger(__name__)
+
+
+def create(source: DataSource) -> FastAPI:
+    """Application over a data root."""
+    app = FastAPI(
+        title="contimg",
+        version=__version__,
+        description="Lights-out continuum imaging: metrics, probes, alerts, dashboard.",
+        docs_url=None,  # these pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.source = source
+    app.add_middleware(Guard)
+    for module in (probes,):
+        app.include_router(module.router)
+    app.add_exception_handler(ContimgError, _unavailable)
+    app.add_exception_handler(sqlite3.Error, _unavailable)
+    app.add_exception_handler(OSError, _unavailable)
+    return app
+
+
+def _unavailable(_: Request, error: Exception) -> JSONResponse:
+    """Answer that the data root cannot be read now, and why."""
+    log.warning("%s", error)
+    return JSONResponse({"detail": str(error)}, 503)

@@ -1,0 +1,109 @@
+"""Probes: whether the service lives, and whether products still come out.
+
+A runner whose heartbeat is fresh while groups wait for hours and no image is made is not ready: the probe looks at
+the end of the chain, not at its processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from contimg.core.errors import ContimgError
+from contimg.ledger import history
+from contimg.ledger.ledger import Ledger
+from contimg.runner.housekeeping import CLOCK
+from contimg.runner.status import runner_state
+from contimg.schedule.snapshot import closed_folders
+from contimg.service.source import DataSource, Source
+
+router = APIRouter(tags=["probes"])
+
+HEARTBEAT_S = 600.0
+"""Age (s) of the runner's last note of the time at which it counts as silent; cron starts one every five minutes."""
+NO_PRODUCTS_HOURS = 3.0
+"""So long (h) may groups wait while no image is made."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that has to be well."""
+
+    name: str
+    well: bool
+    text: str
+
+
+def parts(source: DataSource) -> list[Part]:
+    """The parts of readiness, now."""
+    try:
+        with source.ledger() as ledger:
+            return [
+                Part("ledger", True, "readable"),
+                _runner(source, ledger),
+                _products(source, ledger),
+                _folders(source),
+            ]
+    except (ContimgError, OSError) as error:
+        return [Part("ledger", False, str(error))]
+
+
+def waiting_hours(ledger: Ledger, now: float) -> float:
+    """Time (h) for which groups have waited while no image was made; 0 where none waits."""
+    oldest = history.oldest_waiting(ledger)
+    if oldest is None:
+        return 0.0
+    return max(0.0, now - max(oldest, history.newest_product(ledger) or 0.0)) / 3600
+
+
+def _runner(source: DataSource, ledger: Ledger) -> Part:
+    state = runner_state(source.root)["state"]
+    age_s = source.now() - ledger.note(CLOCK)
+    fresh = age_s < HEARTBEAT_S
+    said = f"{state}, heartbeat {age_s:.0f} s ago" if ledger.note(CLOCK) else f"{state}, no heartbeat yet"
+    return Part("runner", fresh and state not in ("dead", "unknown"), said)
+
+
+def _products(source: DataSource, ledger: Ledger) -> Part:
+    hours = waiting_hours(ledger, source.now())
+    if hours < NO_PRODUCTS_HOURS:
+        return Part("products", True, "images come out" if hours == 0 else f"none for {60 * hours:.0f} min")
+    return Part("products", False, f"groups have waited for {hours:.1f} h and no image was made")
+
+
+def _folders(source: DataSource) -> Part:
+    closed = sorted(closed_folders(source.root))
+    return Part("disk", not closed, f"cannot be written: {', '.join(closed)}" if closed else "writable")
+
+
+@router.get("/livez", response_class=PlainTextResponse)
+def livez() -> str:
+    """Whether the service answers."""
+    return "ok"
+
+
+@router.get("/readyz", response_class=PlainTextResponse, responses={503: {"description": "not ready"}})
+def readyz(source: Source, verbose: str | None = None) -> PlainTextResponse:
+    """Whether the runner works and products come out; `?verbose` lists the parts."""
+    found: list[Part] = source.shared("parts", lambda: parts(source))
+    well = all(part.well for part in found)
+    lines = [f"[{'+' if part.well else '-'}]{part.name} {part.text}" for part in found]
+    summary = (
+        "ok" if well else "not ready: " + "; ".join(f"{part.name} {part.text}" for part in found if not part.well)
+    )
+    text = "\n".join([*lines, summary]) if verbose is not None else summary
+    return PlainTextResponse(text + "\n", 200 if well else 503)
+
+
+@router.get("/api/health", responses={503: {"description": "not ready"}})
+def health(source: Source) -> JSONResponse:
+    """Return the parts of readiness as JSON."""
+    found: list[Part] = source.shared("parts", lambda: parts(source))
+    content: dict[str, Any] = {
+        "ready": all(part.well for part in found),
+        "parts": {part.name: {"well": part.well, "text": part.text} for part in found},
+    }
+    return JSONResponse(content, 200 if content["ready"] else 503)

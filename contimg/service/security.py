@@ -1,0 +1,144 @@
+"""Guards of every request: bearer token for changes, rate and body limits, headers for browsers.
+
+Reading is open; the service listens on loopback unless told otherwise. There are no cookies, so another site's page
+can change nothing in a visitor's name.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import time
+from collections import OrderedDict
+from typing import Annotated
+
+from fastapi import Depends, HTTPException, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from contimg.service.source import Source
+
+MOST_BYTES = 65_536
+"""Largest body of a request (bytes)."""
+_READS = (200.0, 600.0)
+"""Requests a second of one address, and at once."""
+_CHANGES = (0.5, 20.0)
+_ADDRESSES = 10_000
+
+_HEADERS = {
+    b"content-security-policy": (
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+        b" base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+}
+
+_bearer = HTTPBearer(auto_error=False, description="CONTIMG_API_TOKEN")
+
+
+def authorised(source: Source, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
+    """Refuse a change without the token.
+
+    Raises
+    ------
+    HTTPException
+        403 where the service has no token, 401 where the request's is absent or another.
+    """
+    token = source.settings.service.token
+    if token is None:
+        raise HTTPException(403, "changes are refused: the service was started without CONTIMG_API_TOKEN")
+    sent = given.credentials if given else ""
+    if not hmac.compare_digest(sent.encode(), token.get_secret_value().encode()):
+        raise HTTPException(401, "the bearer token is absent or wrong", headers={"WWW-Authenticate": "Bearer"})
+
+
+Authorised = Depends(authorised)
+
+
+def address(request: Request) -> str:
+    """Address that a request came from."""
+    return request.client.host if request.client else "unknown"
+
+
+class RateLimit:
+    """Token buckets, one an address; the addresses seen longest ago are forgotten first."""
+
+    def __init__(self, a_second: float, at_once: float) -> None:
+        self._a_second, self._at_once = a_second, at_once
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def allows(self, who: str) -> bool:
+        """Whether an address may make one more request now."""
+        now = time.monotonic()
+        left, seen = self._left.pop(who, (self._at_once, now))
+        left = min(self._at_once, left + (now - seen) * self._a_second)
+        allowed = left >= 1
+        self._left[who] = (left - allowed, now)
+        while len(self._left) > _ADDRESSES:
+            self._left.popitem(last=False)
+        return allowed
+
+
+class Guard:
+    """ASGI middleware: limits before the application, headers on its way out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._reads, self._changes = RateLimit(*_READS), RateLimit(*_CHANGES)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        who = scope["client"][0] if scope.get("client") else "unknown"
+        limit = self._reads if scope["method"] in ("GET", "HEAD", "OPTIONS") else self._changes
+        if not limit.allows(who):
+            await _refuse(send, 429, "too many requests; wait a moment", (b"retry-after", b"2"))
+            return
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > MOST_BYTES:
+            await _refuse(send, 413, f"the body is larger than {MOST_BYTES} bytes")
+            return
+        await self._app(scope, _limited(receive), _with_headers(scope, send))
+
+
+def _limited(receive: Receive) -> Receive:
+    """Pass a body on up to its limit, whatever its length was said to be."""
+    got = 0
+
+    async def limited() -> Message:
+        nonlocal got
+        message = await receive()
+        got += len(message.get("body", b""))
+        if got > MOST_BYTES:
+            raise HTTPException(413, f"the body is larger than {MOST_BYTES} bytes")
+        return message
+
+    return limited
+
+
+def _with_headers(scope: Scope, send: Send) -> Send:
+    kept = b"max-age=86400" if scope["path"].startswith("/static/") else b"no-store"
+
+    async def with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            given = {name for name, _ in message["headers"]}
+            added = [(name, value) for name, value in _HEADERS.items() if name not in given]
+            if b"cache-control" not in given:
+                added.append((b"cache-control", kept))
+            message["headers"] = [*message["headers"], *added]
+        await send(message)
+
+    return with_headers
+
+
+async def _refuse(send: Send, status: int, why: str, *headers: tuple[bytes, bytes]) -> None:
+    body = json.dumps({"detail": why}).encode()
+    start = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": [*start, *_HEADERS.items()]})
+    await send({"type": "http.response.body", "body": body})
