@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from contimg.core.errors import MisshapenFileError
+from contimg.core.products import PRODUCTS
 
 GROUP_PATTERN = r"\d{8}T\d{6}"
 DATE_PATTERN = r"\d{4}-\d{2}-\d{2}"
@@ -101,7 +102,12 @@ class DataRoot:
     @property
     def groups(self) -> Path:
         """Folder of the manifests."""
-        return self.root / "groups"
+        return self.root / PRODUCTS["manifest"].folder
+
+    def path(self, product: str, unit: str = "") -> Path:
+        """A product of a group or window, or of the data root, by its name in `contimg.core.products`."""
+        date = group_date(unit) if "{date}" in PRODUCTS[product].path else ""
+        return self.root / PRODUCTS[product].path.format(date=date, group=unit, window=unit)
 
     def manifest(self, group: str) -> Path:
         """The group's manifest."""
@@ -109,31 +115,31 @@ class DataRoot:
 
     def ms(self, group: str) -> Path:
         """The group's Measurement Set."""
-        return self.root / "ms" / group_date(group) / f"{group}.ms"
+        return self.path("ms", group)
 
     def ms_sidecar(self, group: str) -> Path:
         """The Measurement Set's sidecar."""
-        return self.ms(group).with_suffix(".json")
+        return self.path("ms_sidecar", group)
 
     def calibration(self, group: str) -> Path:
         """Folder of what a group says about calibration: its calibrator and, if it has one, its set."""
-        return self.root / "calibration" / group_date(group) / group
+        return self.set(group).parent
 
     def calibrator(self, group: str) -> Path:
         """What the checkpoint found: the calibrator that transits in this group, or none."""
-        return self.calibration(group) / "calibrator.json"
+        return self.path("calibrator", group)
 
     def set(self, group: str) -> Path:
         """The set's own description; it is written last, so it stands for the whole set."""
-        return self.calibration(group) / "set.json"
+        return self.path("set", group)
 
     def image(self, group: str, product: str = "image.fits") -> Path:
         """A product of the group's image: image.fits, noise.fits, pb.fits, png, json or selection.json."""
-        return self.root / "images" / group_date(group) / f"{group}.{product}"
+        return self.path("image", group).with_name(f"{group}.{product}")
 
     def mosaic(self, window: str, product: str = "image.fits") -> Path:
         """A product of the window's mosaic: image.fits, weight.fits, coverage.fits, png or json."""
-        return self.root / "mosaics" / group_date(window) / f"{window}.{product}"
+        return self.path("mosaic", window).with_name(f"{window}.{product}")
 
     def log(self, group: str, rule: str) -> Path:
         """Log file of one rule's last try for a group (or window)."""

@@ -12,14 +12,14 @@ from contimg.core.config import Settings
 from contimg.core.error_patterns import recognized
 from contimg.core.errors import Blame, ContimgError, ErrorClass, JobDiedError, WorkflowError
 from contimg.core.paths import DataRoot
+from contimg.core.stages import STAGES, is_periodic
 from contimg.execute import attempts, quarantine
 from contimg.execute.retry import Again, decide
 from contimg.execute.set_registration import register, wake
 from contimg.execute.snakemake import Started, last_words
 from contimg.ledger.group_rows import trace_id
 from contimg.ledger.ledger import AttemptRow, GroupRow, Ledger, WindowRow
-from contimg.schedule.lanes import CHORES, LANES
-from contimg.schedule.periodic_tasks import SUMMARY_STALE, settle_chore
+from contimg.schedule.periodic_tasks import SUMMARY_STALE, settle_task
 from contimg.schedule.snapshot import closed_folders
 from contimg.sets import reimaging
 from contimg.sets.registry import Registry
@@ -82,15 +82,13 @@ class Settler:
             How it was ended, if it did not end by itself.
         """
         settled = Settled([], systemic="", worked=False)
-        lane = LANES[started.call.lane]
-        closed = bool(lane.folders & closed_folders(self._root))  # then whatever failed is not to blame for it
+        lane = STAGES[started.call.lane]
+        closed = bool(lane.writes & closed_folders(self._root))  # then whatever failed is not to blame for it
         counts = int(not (started.call.probe or closed) and (ending is None or ending.counts))
         with self._ledger.transaction():
             for unit in started.call.units:
-                if unit in CHORES:
-                    settle_chore(
-                        self._ledger, unit, self.settings, now, wrong=last_words(started.log) if code else ""
-                    )
+                if is_periodic(unit):
+                    settle_task(self._ledger, unit, self.settings, now, wrong=last_words(started.log) if code else "")
                     continue
                 new = self._ledger.add_attempts(
                     replace(attempt, counts=counts) for attempt in self._finished(unit, lane.rules, ending or _DIED)
@@ -137,7 +135,7 @@ class Settler:
         if code:
             message = f"Snakemake ended with code {code}, no job recorded a failure: {last_words(started.log)}"
         elif not message:
-            missing = LANES[started.call.lane].targets(self._root, unit)[0]
+            missing = STAGES[started.call.lane].targets(self._root, unit)[0]
             message = f"Snakemake reported success, but {missing} is not there"
         found = recognized(message)
         error = ending.error if ending else found.pattern.error(message) if found else WorkflowError(message)

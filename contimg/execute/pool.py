@@ -19,8 +19,8 @@ from contimg.execute.watchdog import Watchdog
 from contimg.ledger.clock_steps import Clock
 from contimg.ledger.group_rows import trace_id
 from contimg.ledger.ledger import Ledger
-from contimg.schedule.lanes import SUMMARY, Call
-from contimg.schedule.periodic_tasks import SUMMARY_STALE
+from contimg.schedule.lanes import Call
+from contimg.schedule.periodic_tasks import SUMMARY, SUMMARY_STALE
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,10 @@ import yaml
 from contimg.core import files
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
+from contimg.core.stages import STAGES
 from contimg.execute import processes
-from contimg.schedule.lanes import LANES, SUMMARY, Call
+from contimg.schedule.lanes import Call, demand
+from contimg.schedule.periodic_tasks import SUMMARY
 
 _PR_SET_PDEATHSIG = 1
 _FIRST_FREE_DESCRIPTOR = 3
@@ -72,7 +74,7 @@ class Snakemake:
 
         __import__("snakemake.report")
         __import__("contimg.ingest.groups")
-        cli.parse_args(self._arguments(Call(SUMMARY, (SUMMARY,), (), LANES[SUMMARY].demand(settings, 0)), settings))
+        cli.parse_args(self._arguments(Call(SUMMARY, (SUMMARY,), (), demand(SUMMARY, settings, 0)), settings))
         self._warm = True
 
     def write_settings(self, settings: Settings) -> None:
@@ -119,7 +121,7 @@ class Snakemake:
         return self._root.state / "settings.yaml"
 
     def _arguments(self, call: Call, settings: Settings) -> list[str]:
-        lane = LANES[call.lane]
+        lane = STAGES[call.lane]
         targets = [
             str(path.relative_to(self._root.root)) for unit in call.units for path in lane.targets(self._root, unit)
         ]

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import psutil
 
 from contimg.core.config import Settings
+from contimg.core.stages import STAGES
 from contimg.execute import processes
 from contimg.execute.snakemake import Started
-from contimg.schedule.lanes import LANES
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Watchdog:
         for pid in set(self._samples) - {call.pid for call in calls}:
             del self._samples[pid], self._worked[pid]
         for call in calls:
-            limit_s = _OVERTIME * 60 * LANES[call.call.lane].minutes(settings)
+            limit_s = _OVERTIME * 60 * STAGES[call.call.lane].minutes_in(settings)
             idle_s = steady - self._last_worked(call, steady)
             if steady - call.began_steady > limit_s:
                 found.append((call, f"killed after {limit_s / 60:g} min, twice its time limit"))

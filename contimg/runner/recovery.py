@@ -11,11 +11,11 @@ from dataclasses import replace
 from contimg.core.config import Settings
 from contimg.core.errors import JobDiedError, LedgerError
 from contimg.core.paths import DataRoot
+from contimg.core.stages import STAGES, Per, is_periodic
 from contimg.execute import attempts, quarantine
 from contimg.ledger.ledger import Ledger, open_ledger
 from contimg.runner import cleanup
 from contimg.runner.rebuild import build
-from contimg.schedule.lanes import CHORES
 
 log = logging.getLogger(__name__)
 
@@ -71,14 +71,14 @@ def _close_calls(root: DataRoot, ledger: Ledger) -> None:
     with ledger.transaction():
         for lane, units in ledger.rows("SELECT lane, units FROM calls"):
             for unit in json.loads(units):
-                if unit in CHORES:
+                if is_periodic(unit):
                     continue
                 for record in attempts.records(root, unit):
                     if record.lives:
                         continue  # a job on another host
                     ended = attempts.close(record, JobDiedError(INTERRUPTED)) if record.running else record
                     ledger.add_attempts([replace(attempts.row(ended, root), counts=int(not record.running))])
-                update = ledger.update_window if lane == "mosaic" else ledger.update_group
+                update = ledger.update_window if STAGES[lane].per is Per.WINDOW else ledger.update_group
                 update(unit, due=0.0)
                 cleanup.sweep(root, unit)
         ledger.drop_calls()

@@ -15,6 +15,7 @@ from contimg.arrivals.intake import Intake
 from contimg.core.config import Settings, differences
 from contimg.core.errors import ContimgError, LeaseError
 from contimg.core.paths import DataRoot
+from contimg.core.stages import is_periodic
 from contimg.execute.outcomes import Ending, Event, Settler
 from contimg.execute.pool import Pool
 from contimg.execute.snakemake import Snakemake, Started
@@ -26,8 +27,8 @@ from contimg.runner.housekeeping import CLOCK, Housekeeping
 from contimg.runner.lease import Lease
 from contimg.runner.recovery import lost, whole_ledger
 from contimg.schedule.circuit_breaker import Breaker
-from contimg.schedule.lanes import CHORES, overlapping
-from contimg.schedule.periodic_tasks import first_chores
+from contimg.schedule.lanes import overlapping
+from contimg.schedule.periodic_tasks import first_tasks
 from contimg.schedule.plan import plan
 from contimg.schedule.snapshot import Hold, closed_folders, disk_short, look
 from contimg.sets.registry import Registry
@@ -65,7 +66,7 @@ class Runner:
         now = self._clock.now()
         if now < ledger.note(CLOCK):  # it was put back while no runner saw it
             ledger.shift(now - ledger.note(CLOCK))
-        first_chores(ledger, now)
+        first_tasks(ledger, now)
         self._intake = Intake(self._root, ledger, self._settler)
 
     def set_up_calls(self) -> None:
@@ -220,7 +221,7 @@ class Runner:
         if any(event.kind == "set" for event in settled.events):
             self._asking.hurry()
             self._served.clear()
-        if code and call.lane not in CHORES:
+        if code and not is_periodic(call.lane):
             for unit in call.units:
                 cleanup.sweep(self._root, unit)
             cleanup.sweep_staging(self._root, self.settings.staging.directory)

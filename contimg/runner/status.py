@@ -12,10 +12,11 @@ from contimg.alerts.indicators import calibration_age_hours, queue, retries
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError
 from contimg.core.paths import DataRoot
+from contimg.core.stages import STAGES, Per
 from contimg.ledger.ledger import Ledger
 from contimg.observing import requests
 from contimg.runner.lease import holder
-from contimg.schedule.lanes import LANES, Call
+from contimg.schedule.lanes import Call, demand
 from contimg.schedule.plan import plan
 from contimg.schedule.snapshot import Hold, look, tmpfs_free_percent
 from contimg.sets import coverage
@@ -91,8 +92,8 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
 def _call(ledger: Ledger, settings: Settings, lane: str, units: tuple[str, ...]) -> Call:
     """A call that runs, with what it may take."""
     group = ledger.group(units[0])
-    raw_mb = group.raw_bytes // 1_000_000 if group and lane != "mosaic" else 0
-    return Call(lane, units, (), LANES[lane].demand(settings, raw_mb))
+    raw_mb = group.raw_bytes // 1_000_000 if group and STAGES[lane].per is Per.GROUP else 0
+    return Call(lane, units, (), demand(lane, settings, raw_mb))
 
 
 def _hold(ledger: Ledger, now: float) -> Hold:

@@ -1,4 +1,4 @@
-"""Chores: summary, retention and backup, each when it is due again."""
+"""Periodic tasks (summary, retention, backup): each when it is due again."""
 
 from __future__ import annotations
 
@@ -6,43 +6,45 @@ import logging
 from collections.abc import Iterator
 
 from contimg.core.config import Settings
+from contimg.core.stages import STAGES, Per, lanes
 from contimg.ledger.ledger import Ledger
-from contimg.schedule.lanes import CHORES, SUMMARY, chore_minutes
 
 log = logging.getLogger(__name__)
 
+SUMMARY = "summary"
+"""Task that is done only when something has changed."""
 SUMMARY_STALE = "summary_stale"
 """Note of the ledger: whether anything has changed since the summary was made."""
 _FIRST_S = 600.0
 _AGAIN_S = 3600.0
-"""A chore that failed is tried again so soon."""
+"""Pause (s) after which a task that failed is tried again, at the latest."""
 
 
-def next_note(chore: str) -> str:
-    """Note of the ledger: when a chore is due again (Unix, s)."""
-    return f"next_{chore}"
+def next_note(task: str) -> str:
+    """Note of the ledger: when a task is due again (Unix, s)."""
+    return f"next_{task}"
 
 
-def due_chores(ledger: Ledger, now: float) -> Iterator[str]:
-    """The chores that are due at a moment (Unix, s)."""
-    for chore in CHORES:
-        if now >= ledger.note(next_note(chore)) and (chore != SUMMARY or ledger.note(SUMMARY_STALE)):
-            yield chore
+def due_tasks(ledger: Ledger, now: float) -> Iterator[str]:
+    """Tasks that are due at a moment (Unix, s)."""
+    for stage in lanes(Per.ROOT):
+        if now >= ledger.note(next_note(stage.name)) and (stage.name != SUMMARY or ledger.note(SUMMARY_STALE)):
+            yield stage.name
 
 
-def settle_chore(ledger: Ledger, chore: str, settings: Settings, now: float, wrong: str) -> None:
-    """Note when a chore that has ended is due again; `wrong` says why it failed, empty if it did not."""
-    pause = 60 * chore_minutes(chore, settings)
+def settle_task(ledger: Ledger, task: str, settings: Settings, now: float, wrong: str) -> None:
+    """Note when a task that has ended is due again; `wrong` says why it failed, empty if it did not."""
+    pause = 60 * STAGES[task].every_minutes(settings)
     if wrong:
-        log.warning("%s failed: %s", chore, wrong)
+        log.warning("%s failed: %s", task, wrong)
         pause = min(pause, _AGAIN_S)
-        if chore == SUMMARY:
+        if task == SUMMARY:
             ledger.set_note(SUMMARY_STALE, 1)
-    ledger.set_note(next_note(chore), now + pause)
+    ledger.set_note(next_note(task), now + pause)
 
 
-def first_chores(ledger: Ledger, now: float) -> None:
-    """Let a new ledger's first retention and backup wait a little: there is more urgent work."""
-    for chore in CHORES:
-        if chore != SUMMARY and not ledger.note(next_note(chore)):
-            ledger.set_note(next_note(chore), now + _FIRST_S)
+def first_tasks(ledger: Ledger, now: float) -> None:
+    """Let the first tasks of a new ledger wait a little: there is more urgent work."""
+    for stage in lanes(Per.ROOT):
+        if stage.name != SUMMARY and not ledger.note(next_note(stage.name)):
+            ledger.set_note(next_note(stage.name), now + _FIRST_S)

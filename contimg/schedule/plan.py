@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from contimg.core.config import Settings
+from contimg.core.stages import STAGES, Per, is_periodic, lanes
 from contimg.ledger.ledger import GroupRow, WindowRow
-from contimg.schedule.lanes import CHORES, LANES, Call, Demand, overlapping
+from contimg.schedule.lanes import Call, demand, overlapping
 
 _OLDEST_EVERY = 4
 """Every fourth call of a lane goes to what has waited longest, so that nothing waits for ever."""
@@ -52,7 +53,7 @@ class Situation:
     room: Room
     turns: Mapping[str, int]
     """Calls that each lane has had so far."""
-    chores_due: tuple[str, ...] = ()
+    tasks_due: tuple[str, ...] = ()
     held: str = ""
     """Why nothing but a probe may start; empty: all is well."""
     probe_due: bool = False
@@ -77,7 +78,7 @@ def plan(situation: Situation, settings: Settings) -> Plan:
     shares the cores: two jobs side by side are done sooner than one after the other on both.
     """
     result = _chosen(situation, settings)
-    working = sum(call.lane not in CHORES for call in (*situation.running, *result.calls))
+    working = sum(not is_periodic(call.lane) for call in (*situation.running, *result.calls))
     cores = max(1, min(settings.limits.threads, situation.room.cores // max(working, 1)))
     result.calls = [replace(call, cores=cores) for call in result.calls]
     return result
@@ -93,19 +94,18 @@ def _chosen(situation: Situation, settings: Settings) -> Plan:
     if situation.held and not (situation.probe_due and not situation.running):
         for group in situation.groups:
             result.waiting.setdefault(group.name, situation.held)
-        filler.chores()  # they may be what helps
+        filler.tasks()  # they may be what helps
         return result
-    work = (name for name in LANES if name not in CHORES)
-    for lane in sorted(work, key=lambda name: situation.turns.get(name, 0)):
-        if lane == "mosaic":
-            filler.mosaics()
+    for stage in sorted(lanes(Per.GROUP, Per.WINDOW), key=lambda stage: situation.turns.get(stage.name, 0)):
+        if stage.per is Per.WINDOW:
+            filler.windows(stage.name)
         else:
-            filler.groups(lane)
+            filler.groups(stage.name)
         if situation.held and result.calls:
             probe = result.calls[0]
             result.calls = [Call(probe.lane, probe.units[:1], probe.groups[:1], probe.demand, probe=True)]
             return result
-    filler.chores()
+    filler.tasks()
     return result
 
 
@@ -152,7 +152,7 @@ class _Filler:
             and not overlapping(self._calls, group.name)
         ]
         free = self._free_slots(lane)
-        size = LANES[lane].batch
+        size = STAGES[lane].batch
         turn = self._situation.turns.get(lane, 0)
         while candidates:
             ranked = in_order(candidates, turn)
@@ -171,12 +171,12 @@ class _Filler:
             free -= 1
             turn += 1
 
-    def mosaics(self) -> None:
-        free = self._free_slots("mosaic")
+    def windows(self, lane: str) -> None:
+        free = self._free_slots(lane)
         for window in sorted(self._situation.windows, key=lambda window: window.row.name, reverse=True):
             why = self._window_waits(window)
             if not why:
-                why = "waits for its turn" if free <= 0 else self._start("mosaic", (window.row.name,), window.imaged)
+                why = "waits for its turn" if free <= 0 else self._start(lane, (window.row.name,), window.imaged)
             if why:
                 self._result.waiting[window.row.name] = why
             else:
@@ -194,34 +194,34 @@ class _Filler:
             return "one of its images is being made"
         return ""
 
-    def chores(self) -> None:
-        for chore in self._situation.chores_due:
-            if self._free_slots(chore) > 0:
-                self._start(chore, (chore,), ())
+    def tasks(self) -> None:
+        for task in self._situation.tasks_due:
+            if self._free_slots(task) > 0:
+                self._start(task, (task,), ())
 
     def _free_slots(self, lane: str) -> int:
-        slots = LANES[lane].slots(self._settings)
-        if lane == "convert" and self._situation.room.tmpfs_short:
+        slots = STAGES[lane].slots_in(self._settings)
+        if STAGES[lane].raw_in_memory and self._situation.room.tmpfs_short:
             slots = 1
         return slots - sum(call.lane == lane for call in self._calls)
 
     def _idle_cores(self) -> bool:
         """Whether a job would not take cores from others."""
-        working = sum(call.lane not in CHORES for call in self._calls)
+        working = sum(not is_periodic(call.lane) for call in self._calls)
         return working < max(1, self._situation.room.cores // self._settings.limits.threads)
 
     def _start(self, lane: str, units: tuple[str, ...], groups: tuple[str, ...], raw_bytes: int = 0) -> str:
         """Add a call if its folder is open and there is room for it; returns why not."""
-        closed = LANES[lane].folders & self._situation.closed
+        closed = STAGES[lane].writes & self._situation.closed
         if closed:
             return f"{'/ and '.join(sorted(closed))}/ cannot be written"
-        demand: Demand = LANES[lane].demand(self._settings, raw_bytes // 1_000_000)
-        if demand.disk_mb > max(self._disk_mb, 0):
-            return f"disk: {max(self._disk_mb, 0) / 1000:.1f} GB to spare, {demand.disk_mb / 1000:.1f} GB needed"
+        needed = demand(lane, self._settings, raw_bytes // 1_000_000)
+        if needed.disk_mb > max(self._disk_mb, 0):
+            return f"disk: {max(self._disk_mb, 0) / 1000:.1f} GB to spare, {needed.disk_mb / 1000:.1f} GB needed"
         # A job that alone needs more than there is has to be tried all the same.
-        if demand.memory_mb > self._memory_mb and self._calls:
-            return f"memory: {max(self._memory_mb, 0)} MB to spare, {demand.memory_mb} MB needed"
-        self._memory_mb -= demand.memory_mb
-        self._disk_mb -= demand.disk_mb
-        self._result.calls.append(Call(lane, units, groups, demand))
+        if needed.memory_mb > self._memory_mb and self._calls:
+            return f"memory: {max(self._memory_mb, 0)} MB to spare, {needed.memory_mb} MB needed"
+        self._memory_mb -= needed.memory_mb
+        self._disk_mb -= needed.disk_mb
+        self._result.calls.append(Call(lane, units, groups, needed))
         return ""

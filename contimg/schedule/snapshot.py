@@ -12,9 +12,10 @@ import psutil
 
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_start
+from contimg.core.stages import lanes
 from contimg.ledger.ledger import Ledger, WindowRow
-from contimg.schedule.lanes import LANES, Call
-from contimg.schedule.periodic_tasks import due_chores
+from contimg.schedule.lanes import Call, demand
+from contimg.schedule.periodic_tasks import due_tasks
 from contimg.schedule.plan import DueWindow, Room, Situation
 
 
@@ -52,7 +53,7 @@ def look(
         running=running,
         room=room(root, settings, running),
         turns=turns,
-        chores_due=tuple(due_chores(ledger, now)),
+        tasks_due=tuple(due_tasks(ledger, now)),
         held=hold.why,
         probe_due=hold.probe_due,
         closed=hold.closed,
@@ -92,7 +93,7 @@ def closed_folders(root: DataRoot) -> frozenset[str]:
     OSError
         If a disk cannot be asked.
     """
-    folders = {name: root.root / name for lane in LANES.values() for name in lane.folders}
+    folders = {name: root.root / name for stage in lanes() for name in stage.writes}
     return frozenset(
         name for name, path in folders.items() if path.exists() and not os.access(path, os.W_OK | os.X_OK)
     )
@@ -100,7 +101,7 @@ def closed_folders(root: DataRoot) -> frozenset[str]:
 
 def disk_short(found: Room, settings: Settings) -> bool:
     """Whether the data root has no room for another conversion of an ordinary group."""
-    return found.disk_mb < LANES["convert"].demand(settings, 0).disk_mb
+    return found.disk_mb < demand("convert", settings, 0).disk_mb
 
 
 def tmpfs_free_percent(settings: Settings) -> float:

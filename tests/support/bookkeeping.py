@@ -11,11 +11,12 @@ from pathlib import Path
 from contimg.arrivals.intake import Intake
 from contimg.core import config, files
 from contimg.core.paths import DataRoot, RawName, group_id
+from contimg.core.stages import STAGES
 from contimg.execute.outcomes import Settled, Settler
 from contimg.execute.snakemake import Started
 from contimg.ingest.groups import Frame, Group, Subband
 from contimg.ledger.ledger import create_ledger
-from contimg.schedule.lanes import LANES, Call, Demand
+from contimg.schedule.lanes import Call, Demand
 
 START = datetime(2026, 1, 12, 8, 0, tzinfo=UTC)
 NOW = 1_800_000_000.0
@@ -71,7 +72,7 @@ class Played:
             }
         if lane == "image":
             content["age_hours"] = 1.0
-        for path in LANES[lane].targets(self.root, unit):
+        for path in STAGES[lane].targets(self.root, unit):
             files.write_json(path, content)
             self.tick(path)
 
@@ -105,13 +106,13 @@ class Played:
         """A call that worked."""
         started = self.started(lane, unit)
         self.product(lane, unit, calibrator, **values)
-        self.record(LANES[lane].rules[-1], unit, "ok")
+        self.record(STAGES[lane].rules[-1], unit, "ok")
         return self.settler.settle(started, 0, NOW)
 
     def failed(self, lane: str, unit: str, now: float = NOW, **values: object) -> Settled:
         """A call whose job failed."""
         started = self.started(lane, unit)
-        self.record(LANES[lane].rules[-1], unit, "failed", **values)
+        self.record(STAGES[lane].rules[-1], unit, "failed", **values)
         return self.settler.settle(started, 1, now)
 
     def whole_way(self, number: int, calibrator: str | None = None) -> str:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from contimg.core import config
 from contimg.core.paths import group_id
+from contimg.core.stages import STAGES, lanes
 from contimg.ledger.group_rows import new_group
 from contimg.ledger.ledger import GroupRow, WindowRow
-from contimg.schedule.lanes import LANES, Call, Demand
+from contimg.schedule.lanes import Call, Demand
 from contimg.schedule.plan import DueWindow, Room, Situation, in_order, plan
 
 SETTINGS = config.validated({"data_root": "/data"}, {})
@@ -59,8 +60,8 @@ def test_the_limits_hold() -> None:
 def test_what_runs_together_shares_the_cores(cores: int, groups: int, running: int, each: int) -> None:
     room = Room(memory_mb=100_000, disk_mb=1_000_000, cores=cores)
     others = [Call("image", (name(90 + n),), (), Demand(1, 1)) for n in range(running)]
-    chore = Call("backup", ("backup",), (), Demand(1, 1))
-    found = plan(situation([group(n) for n in range(groups)], room=room, running=[*others, chore]), SETTINGS)
+    task = Call("backup", ("backup",), (), Demand(1, 1))
+    found = plan(situation([group(n) for n in range(groups)], room=room, running=[*others, task]), SETTINGS)
     assert [call.cores for call in found.calls] == [each] * groups
 
 
@@ -76,12 +77,12 @@ def test_better_images_take_no_cores_from_new_groups() -> None:
     assert (units(found), found.calls[0].cores) == ([(name(2),)], 2)
 
 
-def test_chores_run_even_when_all_else_is_held_or_the_disk_is_full() -> None:
+def test_periodic_tasks_run_even_when_all_else_is_held_or_the_disk_is_full() -> None:
     full = Room(memory_mb=100_000, disk_mb=-5)
     for values in ({"held": "the workflow is broken"}, {"room": full}):
-        found = plan(situation([group(1)], chores_due=("retain", "backup"), **values), SETTINGS)
+        found = plan(situation([group(1)], tasks_due=("retain", "backup"), **values), SETTINGS)
         assert units(found) == [("retain",), ("backup",)]
-        running = plan(situation([], chores_due=("retain",), running=found.calls, **values), SETTINGS)
+        running = plan(situation([], tasks_due=("retain",), running=found.calls, **values), SETTINGS)
         assert not running.calls
 
 
@@ -142,7 +143,7 @@ def test_back_off_and_collecting_wait_with_a_reason() -> None:
 
 def test_detection_takes_many_at_once() -> None:
     found = plan(situation([group(n, "detect") for n in range(50)]), SETTINGS)
-    assert [len(call.units) for call in found.calls] == [LANES["detect"].batch]
+    assert [len(call.units) for call in found.calls] == [STAGES["detect"].batch]
 
 
 def test_a_short_disk_slows_down_before_it_fails() -> None:
@@ -171,7 +172,7 @@ def test_a_short_tmpfs_means_one_conversion() -> None:
 
 def test_memory_is_shared_and_no_lane_starves() -> None:
     groups = [group(0), group(1), group(2, "image"), group(3, "solve")]
-    turns = dict.fromkeys(LANES, 0)
+    turns = dict.fromkeys((stage.name for stage in lanes()), 0)
     for _ in range(6):
         found = plan(situation(groups, room=Room(memory_mb=6500, disk_mb=10**6), turns=turns), SETTINGS)
         assert len(found.calls) == 1

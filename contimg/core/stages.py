@@ -1,0 +1,267 @@
+"""Stages: the chain from raw files to mosaics, and the periodic tasks, declared once.
+
+A stage is a rule of the workflow, a lane of the runner and a log by the same name. The order of the table is the
+order in which a group passes them. A new stage touches its package, its rule, and one entry here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from contimg.core.config import Settings
+from contimg.core.paths import DataRoot
+from contimg.core.products import PRODUCTS, Product, Role
+
+
+class Per(StrEnum):
+    """Unit of a stage's work."""
+
+    GROUP = "group"
+    WINDOW = "window"
+    ROOT = "data root"
+    """Periodic task on everything."""
+
+
+class Unusable(StrEnum):
+    """Meaning of an input from which a stage can make nothing."""
+
+    QUARANTINE = "quarantine"
+    """The group is given up: its raw files go to quarantine."""
+    FAILED_RESULT = "failed result"
+    """The product says so (a set with `passed: false`); the chain goes on without it."""
+    WAITS = "waits"
+    """The group waits for another input."""
+    FAILS = "fails"
+    """The window or the task has failed until something changes."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage. Numbers that users may set are keys of the settings.
+
+    Attributes
+    ----------
+    needs, makes
+        Names of products; the first one made stands for the whole.
+    slots
+        Calls at the same time.
+    minutes
+        Time limit (min).
+    memory_mb, raw_in_memory
+        Memory (MB) that a job may take, and what the group's raw files add to it, as a share of their size.
+    disk_mb, raw_on_disk
+        The same for the data root's disk.
+    batch
+        Most units of a call.
+    within
+        Stage in whose calls this one runs, as a preparation; empty: it has a lane of its own.
+    calibrators_only
+        Whether only groups in which a calibrator transits pass it.
+    every
+        Pause (min, or h where the key ends with hours) between two runs of a periodic task.
+    folders
+        Folders of the data root that it writes beside those of its products.
+    """
+
+    name: str
+    per: Per
+    needs: tuple[str, ...]
+    makes: tuple[str, ...]
+    unusable: Unusable
+    slots: str | int = 1
+    minutes: str | float = 5.0
+    memory_mb: str | int = 500
+    raw_in_memory: float = 0.0
+    disk_mb: int = 1
+    raw_on_disk: float = 0.0
+    batch: int = 1
+    within: str = ""
+    calibrators_only: bool = False
+    every: str = ""
+    folders: tuple[str, ...] = ()
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Rules that may run in its calls, its own last."""
+        return (*(stage.name for stage in STAGES.values() if stage.within == self.name), self.name)
+
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """Products that it makes."""
+        return tuple(PRODUCTS[name] for name in self.makes)
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """Folders of the data root that its calls write."""
+        made = (product.folder for rule in self.rules for product in STAGES[rule].products)
+        return frozenset((*made, *self.folders, "logs"))
+
+    def targets(self, root: DataRoot, unit: str) -> tuple[Path, ...]:
+        """Files and folders that it makes of a unit; of a task without any, its name, as Snakemake takes it."""
+        wanted = tuple(root.path(product.name, unit) for product in self.products if not product.optional)
+        return wanted or (root.root / self.name,)
+
+    def slots_in(self, settings: Settings) -> int:
+        """Calls at the same time."""
+        return int(value(settings, self.slots))
+
+    def minutes_in(self, settings: Settings) -> float:
+        """Time limit (min) of a call: those of its rules, one after the other."""
+        return float(sum(value(settings, STAGES[rule].minutes) for rule in self.rules))
+
+    def every_minutes(self, settings: Settings) -> float:
+        """Pause (min) between two runs of a periodic task."""
+        return float(value(settings, self.every)) * (60 if self.every.endswith("hours") else 1)
+
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage("detect", Per.GROUP, ("manifest",), ("calibrator",), Unusable.QUARANTINE, batch=20),
+        Stage(
+            "convert",
+            Per.GROUP,
+            ("manifest",),
+            ("ms_sidecar", "ms"),
+            Unusable.QUARANTINE,
+            slots="limits.conversions",
+            minutes="limits.convert_minutes",
+            memory_mb=1000,
+            raw_in_memory=1.0,  # staged there
+            disk_mb=200,
+            raw_on_disk=1.0,
+        ),
+        Stage(
+            "solve",
+            Per.GROUP,
+            ("ms", "calibrator"),
+            ("set", "set_png", "delay", "bandpass", "gain"),
+            Unusable.FAILED_RESULT,
+            minutes="limits.solve_minutes",
+            memory_mb="limits.mem_mb",
+            disk_mb=200,
+            raw_on_disk=0.5,
+            calibrators_only=True,
+        ),
+        Stage("select", Per.GROUP, ("manifest", "set"), ("selection",), Unusable.WAITS, within="image"),
+        Stage(
+            "image",
+            Per.GROUP,
+            ("ms", "ms_sidecar", "selection"),
+            ("image_sidecar", "image", "image_noise", "image_pb", "image_png"),
+            Unusable.QUARANTINE,
+            slots="limits.image_jobs",
+            minutes="limits.image_minutes",
+            memory_mb="limits.mem_mb",
+            disk_mb=200,
+            raw_on_disk=0.5,
+        ),
+        Stage(
+            "mosaic",
+            Per.WINDOW,
+            ("image", "image_noise", "image_pb", "image_sidecar"),
+            ("mosaic_sidecar", "mosaic", "mosaic_weight", "mosaic_coverage", "mosaic_png"),
+            Unusable.FAILS,
+            minutes="limits.mosaic_minutes",
+            memory_mb="limits.mem_mb",
+            disk_mb=200,
+        ),
+        Stage(
+            "summary",
+            Per.ROOT,
+            ("manifest", "image", "mosaic"),
+            ("summary", "summary_html"),
+            Unusable.FAILS,
+            minutes=10.0,
+            disk_mb=10,
+            every="runner.summary_minutes",
+        ),
+        Stage(
+            "retain",
+            Per.ROOT,
+            (),
+            (),
+            Unusable.FAILS,
+            minutes="limits.retain_minutes",
+            memory_mb=200,
+            disk_mb=0,
+            every="retention.every_minutes",
+            folders=("archive",),
+        ),
+        Stage(
+            "backup",
+            Per.ROOT,
+            (),
+            (),
+            Unusable.FAILS,
+            minutes="limits.backup_minutes",
+            memory_mb=200,
+            disk_mb=0,
+            every="backup.every_hours",
+            folders=("backups",),
+        ),
+    )
+}
+
+
+def value(settings: Settings, number: str | float) -> Any:
+    """A number, or the one that stands in the settings under a key."""
+    return attrgetter(number)(settings) if isinstance(number, str) else number
+
+
+def lanes(*units: Per) -> list[Stage]:
+    """Stages with a lane of their own, in order: all, or those per some units."""
+    return [stage for stage in STAGES.values() if not stage.within and (not units or stage.per in units)]
+
+
+def is_periodic(name: str) -> bool:
+    """Whether that is the name of a periodic task, which is its own unit."""
+    return name in STAGES and STAGES[name].per is Per.ROOT
+
+
+def first_stage() -> str:
+    """Stage with which a group begins."""
+    return lanes(Per.GROUP)[0].name
+
+
+def next_stage(stage: str, *, calibrator: bool) -> str:
+    """Stage of a group that follows on another; empty: the group has passed them all.
+
+    Parameters
+    ----------
+    calibrator
+        Whether a calibrator transits in the group.
+    """
+    passed = [each.name for each in lanes(Per.GROUP) if calibrator or not each.calibrators_only]
+    following = passed[passed.index(stage) + 1 :]
+    return following[0] if following else ""
+
+
+def feeds_windows(stage: str) -> bool:
+    """Whether a mosaic is made of what a stage of a group makes."""
+    needed = {name for each in lanes(Per.WINDOW) for name in each.needs}
+    return bool(needed.intersection(STAGES[stage].makes))
+
+
+def maker(product: str) -> Stage | None:
+    """Stage that makes a product; None for what the scan makes."""
+    return next((stage for stage in STAGES.values() if product in stage.makes), None)
+
+
+def units_of(product: Product) -> Per:
+    """Whether a product is a group's, a window's or the data root's."""
+    return Per.GROUP if "{group}" in product.path else Per.WINDOW if "{window}" in product.path else Per.ROOT
+
+
+def product_folders() -> tuple[str, ...]:
+    """Folders of the data root that hold products of groups and windows, sidecars included."""
+    return tuple(dict.fromkeys(product.folder for product in PRODUCTS.values() if units_of(product) is not Per.ROOT))
+
+
+def sidecar(stage: str) -> Product | None:
+    """Sidecar that stands for what a stage makes, if there is one."""
+    return next((product for product in STAGES[stage].products if product.role is Role.SIDECAR), None)
