@@ -11,7 +11,7 @@ export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
 $(shell mkdir -p $(XDG_CONFIG_HOME))
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 
-.PHONY: help setup demo test soak check drill bench format lock clean
+.PHONY: help setup demo test soak check drill bench format lock release clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -46,6 +46,9 @@ drill: setup  ## break a data root for real and recover it by the commands of th
 bench: setup  ## what it costs, against other ways, full size (BENCH=--small: to see that it works; BENCH="--only imaging")
 	@$(BIN)/python -m benchmarks $(BENCH)
 
+release: setup  ## build the sdist and the wheel of HEAD into dist/, reproducibly
+	@tools/release
+
 format:  ## format the code
 	@$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -55,4 +58,4 @@ lock: setup  ## resolve the dependencies anew
 	@tools/lock
 
 clean:  ## remove what the demo and the tests leave behind
-	@rm -rf demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -96,7 +96,7 @@ def runner(settings_path: str, clock_offset_s: str, *options: str) -> None:
     """Run the runner with its clock put forward or back."""
     import logging
 
-    from contimg.cli.settings import CHECKOUT
+    from contimg.core.release import CHECKOUT
     from contimg.ledger.clock_steps import SystemClock
     from contimg.runner import loop
 

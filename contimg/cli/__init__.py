@@ -9,7 +9,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from contimg import __version__
 from contimg.cli import (
     alerts,
     archive,
@@ -30,6 +29,7 @@ from contimg.cli import (
     transits,
 )
 from contimg.core.errors import ContimgError
+from contimg.core.release import version_line
 
 COMMANDS = (
     simulate,
@@ -55,7 +55,7 @@ COMMANDS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; errors of ours are one line and exit code 1."""
     parser = argparse.ArgumentParser(prog="contimg", description="Lights-out continuum imaging for DSA-110.")
-    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--version", action="version", version=version_line())
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         name = command.__name__.rpartition(".")[2]

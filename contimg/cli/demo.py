@@ -10,8 +10,8 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from contimg.cli.settings import CHECKOUT
 from contimg.core.errors import ToolFailedError
+from contimg.core.release import CHECKOUT
 
 
 def add(parser: argparse.ArgumentParser) -> None:

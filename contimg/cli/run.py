@@ -6,8 +6,9 @@ import argparse
 import logging
 import sys
 
-from contimg.cli.settings import CHECKOUT, add_settings, load_settings
+from contimg.cli.settings import add_settings, load_settings
 from contimg.core.errors import HeldError
+from contimg.core.release import CHECKOUT
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-from importlib.resources import files as package_files
 from pathlib import Path
 
 from contimg.core import config
+from contimg.core.release import CHECKOUT
 
-CHECKOUT = Path(str(package_files("contimg"))).parent
-"""The project's root: the Snakefile, config/ and profiles/ are there."""
 DEFAULT_CONFIG = CHECKOUT / "config" / "config.yaml"
 
 

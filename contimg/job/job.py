@@ -27,6 +27,7 @@ from contimg.core import config, files
 from contimg.core.errors import MissingOutputError
 from contimg.core.paths import DataRoot
 from contimg.core.pids import started
+from contimg.core.release import commit
 from contimg.job import staging, supervisor
 from contimg.job.supervisor import Step, Task
 
@@ -234,6 +235,7 @@ class _Job:
             provenance = {
                 "rule": self.rule,
                 "version": __version__,
+                "commit": commit(),
                 "attempt": record["attempt"],
                 "host": record["host"],
             }

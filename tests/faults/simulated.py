@@ -12,9 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from contimg.cli.settings import CHECKOUT
 from contimg.core.config import load
 from contimg.core.errors import ContimgError
+from contimg.core.release import CHECKOUT
 from contimg.runner import loop
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from contimg.cli.settings import CHECKOUT
 from contimg.core.config import environment_names
+from contimg.core.release import CHECKOUT
 from contimg.runner.systemd import notify
 
 DEPLOY = CHECKOUT / "deploy"

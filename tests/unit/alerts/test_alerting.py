@@ -17,9 +17,9 @@ from bookkeeping import NOW, Played
 from contimg.alerts import channels
 from contimg.alerts.alerting import Alerting, Moment
 from contimg.cli import main
-from contimg.cli.settings import CHECKOUT
 from contimg.core import config
 from contimg.core.errors import ConfigError
+from contimg.core.release import CHECKOUT
 from contimg.execute.outcomes import Event
 from contimg.ledger.clock_steps import SystemClock
 from contimg.runner.lease import acquire

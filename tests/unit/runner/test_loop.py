@@ -14,11 +14,11 @@ import pytest
 from bookkeeping import Played
 from small_disks import fill, small_disk
 
-from contimg.cli.settings import CHECKOUT
 from contimg.core import config
 from contimg.core.config import Settings
 from contimg.core.errors import CatalogueError, DiskFullError
 from contimg.core.paths import DataRoot
+from contimg.core.release import CHECKOUT
 from contimg.ledger.clock_steps import SystemClock
 from contimg.runner.lease import acquire
 from contimg.runner.loop import _reload, run

@@ -15,9 +15,9 @@ import pytest
 from bookkeeping import Played
 from small_disks import fill, small_disk
 
-from contimg.cli.settings import CHECKOUT
 from contimg.core import config, files, pids
 from contimg.core.errors import DiskFullError, LeaseError
+from contimg.core.release import CHECKOUT
 from contimg.execute import quarantine
 from contimg.execute.processes import MARK
 from contimg.execute.watchdog import Watchdog
