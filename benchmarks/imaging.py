@@ -16,12 +16,13 @@ from scipy.ndimage import maximum_filter
 from benchmarks import data, processes
 from benchmarks.figures import Figure, of_runs
 from benchmarks.processes import Cost, notes
+from contimg.clean import imager, wsclean
+from contimg.clean.noise import robust_noise
+from contimg.clean.options import CleanOptions
 from contimg.core import files
 from contimg.core.paths import DataRoot
-from contimg.image import field_image, imager, wsclean
+from contimg.image import field_image
 from contimg.image.field_image import FieldImage
-from contimg.image.imager import CleanOptions
-from contimg.image.noise import robust_noise
 
 _MIN_SNR, _MIN_RESPONSE = 50.0, 0.5
 """Sources that are compared, in the half-power beam."""

@@ -54,6 +54,7 @@ def averaged(settings_path: str, group: str, ms: str) -> None:
     """Calibrate and average a group with contimg, and leave the bright sources in it."""
     import math
 
+    from contimg.clean import imager
     from contimg.sets import interpolate
     from contimg.visibilities.baseline_averaging import ImagePlan, average
 
@@ -61,7 +62,7 @@ def averaged(settings_path: str, group: str, ms: str) -> None:
     root, options = DataRoot(settings.data_root), settings.imaging
     gains = interpolate.load(files.read_json(root.image(group, "selection.json")), root.root)
     plan = ImagePlan(math.radians(options.field_of_view_deg), options.robust, options.smearing_limit)
-    average(root.ms(group), Path(ms), gains, plan, THREADS)
+    imager.write_ms(Path(ms), average(root.ms(group), gains, plan, THREADS))
 
 
 def applied(settings_path: str, group: str, ms: str) -> None:

@@ -23,7 +23,7 @@ from contimg.core.paths import (
     window_of,
 )
 from contimg.ingest import groups as grouping
-from contimg.image import imager
+from contimg.clean import imager
 from contimg.sets import reimaging
 from contimg.sets.registry import CalibrationSet, Registry
 

@@ -39,7 +39,7 @@ SLOW = frozenset(
         "unit/convert/test_measurement_set",
         "unit/figures/test_quicklook",
         "unit/image/test_image",
-        "unit/image/test_imager",
+        "unit/clean/test_imager",
         "unit/image/test_self_calibration",
         "unit/image/test_source_subtraction",
         "workflow/test_tclean",

@@ -10,15 +10,18 @@ from pathlib import Path
 import numpy as np
 from astropy.wcs import WCS
 
+from contimg.clean import imager
+from contimg.clean.imager import CleanResult
+from contimg.clean.noise import noise_map, robust_noise
+from contimg.clean.options import CleanOptions, fft_size
+from contimg.clean.restoring import Beam, add_sources
 from contimg.core.config import Settings
-from contimg.image import imager, source_subtraction, sources
-from contimg.image.imager import CleanOptions, CleanResult
-from contimg.image.noise import noise_map, robust_noise
+from contimg.image import source_subtraction, sources
 from contimg.image.primary_beam import primary_beam
-from contimg.image.restoring import Beam, add_sources
 from contimg.image.source_subtraction import BrightSource
 from contimg.image.sources import PointSource
-from contimg.visibilities.baseline_averaging import Averaged, ImagePlan, SupportsEvaluate, average
+from contimg.visibilities.averaged import Averaged
+from contimg.visibilities.baseline_averaging import ImagePlan, SupportsEvaluate, average
 
 _LOG = logging.getLogger(__name__)
 
@@ -109,13 +112,13 @@ def make(ms: Path, gains: SupportsEvaluate | None, directory: Path, settings: Se
     options = settings.imaging
     field_rad = float(np.radians(options.field_of_view_deg))
     plan = _plan(settings)
-    averaged = average(ms, directory / "averaged.ms", gains, plan, threads)
+    averaged = average(ms, gains, plan, threads)
     taken_out = _take_out_bright(averaged, plan, directory, settings, threads)
     pixel_rad = averaged.beam_rad / options.pixels_per_beam
     cleaned = imager.clean(
-        averaged.ms,
+        averaged,
         directory / "field",
-        clean_options(settings, threads, imager.fft_size(field_rad / pixel_rad), pixel_rad),
+        clean_options(settings, threads, fft_size(field_rad / pixel_rad), pixel_rad),
         options.imager,
     )
     apparent, residual, wcs = cleaned.image, cleaned.residual, cleaned.wcs
@@ -153,7 +156,7 @@ def bright_sources(
     """
     directory.mkdir(parents=True, exist_ok=True)
     plan = _plan(settings)
-    averaged = average(ms, directory / "averaged.ms", gains, plan, threads)
+    averaged = average(ms, gains, plan, threads)
     return _take_out_bright(averaged, plan, directory, settings, threads, known=known)
 
 
@@ -186,13 +189,13 @@ def _look_around(averaged: Averaged, prefix: Path, settings: Settings, threads: 
     resolution_rad = max(averaged.beam_rad, _WIDE_PIXELS_PER_BEAM * _WIDE_FIELD_RAD / _WIDE_SIZE)
     pixel_rad = resolution_rad / _WIDE_PIXELS_PER_BEAM
     options = replace(
-        clean_options(settings, threads, imager.fft_size(_WIDE_FIELD_RAD / pixel_rad), pixel_rad),
+        clean_options(settings, threads, fft_size(_WIDE_FIELD_RAD / pixel_rad), pixel_rad),
         major_iterations=_WIDE_MAJOR_ITERATIONS,
         mask_sigma=_WIDE_MASK_SIGMA,
         threshold_sigma=_WIDE_THRESHOLD_SIGMA,
         longest_wavelengths=1 / resolution_rad,
     )
-    cleaned = imager.clean(averaged.ms, prefix, options, settings.imaging.imager)
+    cleaned = imager.clean(averaged, prefix, options, settings.imaging.imager)
     noise = noise_map(cleaned.residual, _beam_pixels(cleaned, pixel_rad))
     found = sources.find(cleaned.image, noise, cleaned.wcs, cleaned.beam, min_snr=_BRIGHT_SNR)[:_MOST_BRIGHT]
     if _dominates(found, averaged):

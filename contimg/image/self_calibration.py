@@ -3,8 +3,6 @@
 One phase for each antenna and group. With V = g_p·conj(g_q)·M and |g| = 1 the sum Σ w|V − g_p·conj(g_q)·M|² is
 least where Re Σ conj(g_p)·g_q·X_pq is greatest, X_pq = Σ w·V·conj(M) over a baseline's visibilities; so these are
 gone through once, and each antenna's phase is that of Σ_q X_pq·g_q, until nothing changes.
-
-python-casacore: in a process of its own (`isolated`).
 """
 
 from __future__ import annotations
@@ -24,8 +22,8 @@ from contimg.core.config import Settings
 from contimg.image import field_image
 from contimg.image.field_image import FieldImage
 from contimg.telescope import beam
-from contimg.visibilities import subprocess_call
-from contimg.visibilities.baseline_averaging import Averaged, ImagePlan, SupportsEvaluate, average
+from contimg.visibilities.averaged import Averaged
+from contimg.visibilities.baseline_averaging import ImagePlan, SupportsEvaluate, average
 from contimg.visibilities.model import SPEED_OF_LIGHT, direction_cosines
 
 _LOG = logging.getLogger(__name__)
@@ -109,9 +107,7 @@ def make(
         As `field_image.make` and `solve` do.
     """
     plain = field_image.make(ms, gains, directory / "plain", settings, threads)
-    phases = (
-        solve(ms, gains, directory / "refine", settings, threads) if settings.calibration.refine_in_field else None
-    )
+    phases = solve(ms, gains, settings, threads) if settings.calibration.refine_in_field else None
     if phases is None:
         return plain, None
     report: dict[str, Any] = {
@@ -139,7 +135,7 @@ def _peak_jy(image: FieldImage, pb_cutoff: float) -> float:
     return float(image.apparent[image.primary_beam >= pb_cutoff].max())
 
 
-def solve(ms: Path, gains: SupportsEvaluate, directory: Path, settings: Settings, threads: int) -> Phases | None:
+def solve(ms: Path, gains: SupportsEvaluate, settings: Settings, threads: int) -> Phases | None:
     """Solve for what the phases of a group's gains lack.
 
     Parameters
@@ -148,8 +144,6 @@ def solve(ms: Path, gains: SupportsEvaluate, directory: Path, settings: Settings
         The group's Measurement Set; it is not changed.
     gains
         What is known already.
-    directory
-        For working files; it is the caller's to remove.
     settings
         `sky_catalogue` and `imaging` are used.
     threads
@@ -170,14 +164,14 @@ def solve(ms: Path, gains: SupportsEvaluate, directory: Path, settings: Settings
     catalogue = settings.sky_catalogue
     if catalogue.path is None:
         return None
-    directory.mkdir(parents=True, exist_ok=True)
     options = settings.imaging
     plan = ImagePlan(float(np.radians(options.field_of_view_deg)), options.robust, options.smearing_limit)
-    averaged = average(ms, directory / "averaged.ms", gains, plan, threads)
+    averaged = average(ms, gains, plan, threads)
     field = _field(averaged, sky_catalogue.read(catalogue.path, catalogue.min_flux_jy))
     if not len(field[0]):
         return None
-    products, powers = subprocess_call.call(threads, _products, averaged, *field)
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    products, powers = _products(averaged, *field)
     phase, error = phases_of(products, powers)
     alive = np.isfinite(error)
     return Phases(
@@ -238,10 +232,7 @@ def _products(
     averaged: Averaged, ra_rad: np.ndarray, dec_rad: np.ndarray, flux_jy: np.ndarray, index: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Σ w·V·conj(M) and Σ w·|M|² of every baseline, both of shape (A, A)."""
-    from contimg.visibilities import averaged_ms  # noqa: PLC0415 — python-casacore, only ever in this process
-
-    rows = averaged_ms.read(averaged.ms)
-    frequencies = averaged_ms.binned(averaged.frequencies_hz, averaged.channels)
+    rows, frequencies = averaged.rows, averaged.bin_frequencies_hz
     flux = flux_jy[:, None] * (frequencies / REFERENCE_FREQUENCY_HZ) ** index[:, None]
     pointing_ra, pointing_dec = averaged.pointings_rad.T[:, :, None]
     angle = beam.separation(pointing_ra, pointing_dec, ra_rad, dec_rad)

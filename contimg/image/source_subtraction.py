@@ -9,29 +9,23 @@ bright sources, those outside the image too, are found in a coarse wide image, f
 for flux a, spectral index α and position, and subtracted. A is the beam, Ā its average, D what averaging in time and
 channels took (`smearing`). All sources take a Gauss–Newton step at once, as if their fits did not depend on each
 other, a few times; with the imaging weights the dependence, a sidelobe of the dirty beam, is weak.
-
-python-casacore: in a process of its own (`isolated`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
 
 from contimg.image.sources import PointSource
 from contimg.telescope import beam
-from contimg.visibilities import subprocess_call
-from contimg.visibilities.baseline_averaging import Averaged, ImagePlan
+from contimg.visibilities.averaged import Averaged
+from contimg.visibilities.baseline_averaging import ImagePlan
 from contimg.visibilities.model import direction_cosines
 from contimg.visibilities.smearing import SPEED_OF_LIGHT, coordinate_rates
 from contimg.visibilities.weighting import each_weight
-
-if TYPE_CHECKING:
-    from contimg.visibilities.averaged_ms import Rows
 
 _STEPS = (8, 8, 4, 2, 1)
 """Steps of the fit: each takes one row in so many."""
@@ -70,7 +64,7 @@ def subtract(
     Parameters
     ----------
     averaged
-        The visibilities, in which DATA is what was left by an earlier call, or all.
+        The visibilities: those that an earlier call left, or all.
     known
         What that call returned, or nothing.
     candidates
@@ -88,21 +82,12 @@ def subtract(
     """
     if not candidates:
         return list(known)
-    return subprocess_call.call(threads, _subtract, averaged, known, candidates, plan)
-
-
-def _subtract(
-    averaged: Averaged,
-    known: Sequence[BrightSource],
-    candidates: Sequence[PointSource] | Sequence[BrightSource],
-    plan: ImagePlan,
-) -> list[BrightSource]:
-    from contimg.visibilities import averaged_ms  # noqa: PLC0415 — python-casacore, only ever in this process
-
-    rows = averaged_ms.read(averaged.ms)
-    frequencies = averaged_ms.binned(averaged.frequencies_hz, averaged.channels)
-    weights = each_weight(rows.uvw_m, frequencies, rows.weights, field_rad=plan.field_rad, robust=plan.robust)
-    fit = _Fit.make(averaged, rows, frequencies, weights)
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    rows = averaged.rows
+    weights = each_weight(
+        rows.uvw_m, averaged.bin_frequencies_hz, rows.weights, field_rad=plan.field_rad, robust=plan.robust
+    )
+    fit = _Fit.make(averaged, weights)
     parameters = _Parameters.of_sources(known, averaged.phase_centre_rad)
     if known:
         fit = replace(fit, visibilities=fit.residual(replace(parameters, flux=-parameters.flux)))
@@ -112,7 +97,7 @@ def _subtract(
             fit.thinned(every).look(parameters), averaged.thermal_noise_jy, fit.longest_step
         )
     parameters = parameters.chosen(parameters.flux > _MIN_SNR * averaged.thermal_noise_jy)
-    averaged_ms.replace(averaged.ms, fit.residual(parameters))
+    rows.visibilities[:] = fit.residual(parameters)
     response = fit.mean_response(parameters)
     ra, dec = parameters.directions(averaged.phase_centre_rad)
     return [
@@ -214,7 +199,8 @@ class _Fit:
     middle_hz: float
 
     @classmethod
-    def make(cls, averaged: Averaged, rows: Rows, frequencies: np.ndarray, weights: np.ndarray) -> _Fit:
+    def make(cls, averaged: Averaged, weights: np.ndarray) -> _Fit:
+        rows = averaged.rows
         slots = np.arange(len(averaged.times_mjd_s), dtype=float)
         return cls(
             averaged=averaged,
@@ -224,7 +210,7 @@ class _Fit:
             rates=coordinate_rates(rows.uvw_m, averaged.phase_centre_rad[1]),
             slot=np.interp(rows.times_mjd_s, averaged.times_mjd_s, slots),
             samples=np.rint(rows.duration_s / averaged.integration_s),
-            frequencies_hz=frequencies,
+            frequencies_hz=averaged.bin_frequencies_hz,
             middle_hz=averaged.middle_hz,
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from contimg.image.restoring import REACH, Beam, BeamShape
+from contimg.clean.restoring import REACH, Beam, BeamShape
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS

@@ -1,6 +1,6 @@
-"""Reads a group's Measurement Set and writes the small one that is imaged.
+"""Reads a group's Measurement Set, and writes averaged visibilities as another for imagers that read files.
 
-python-casacore: in a process of its own (`isolated`).
+python-casacore: in a process of its own (`subprocess_call`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from casacore import tables
 
 from contimg.core.errors import MisshapenFileError
 from contimg.telescope.meridian import for_icrs_directions
+from contimg.visibilities.averaged import Averaged
 
 _XX_YY = (9, 12)
 _STOKES_I = 1
@@ -173,47 +174,12 @@ def _subtable(ms: Path, name: str, *columns: str) -> list[Any]:
         return [table.getcol(column) for column in columns]
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Content of the small Measurement Set, R rows of C channels in order of time.
+def write(path: Path, averaged: Averaged) -> None:
+    """Write averaged visibilities as a Measurement Set of Stokes I; nothing may be at `path`.
 
-    Attributes
-    ----------
-    times_mjd_s, duration_s
-        Mean time of what is in the row, and how long that is, shape (R,).
-    antenna1, antenna2
-        Shape (R,).
-    uvw_m
-        Shape (R, 3).
-    visibilities
-        Stokes I (Jy), complex64, shape (R, C).
-    weights
-        Inverse variances (Jy⁻²), 0 where flagged, float32, shape (R, C).
+    Its subtables are those of the group's Measurement Set.
     """
-
-    times_mjd_s: np.ndarray
-    duration_s: np.ndarray
-    antenna1: np.ndarray
-    antenna2: np.ndarray
-    uvw_m: np.ndarray
-    visibilities: np.ndarray
-    weights: np.ndarray
-
-
-def write(path: Path, group: Group, rows: Rows, channels: int) -> None:
-    """Write a Measurement Set of Stokes I whose channels are means of `channels` of the group's.
-
-    Parameters
-    ----------
-    path
-        Where; nothing may be there.
-    group
-        Where the subtables come from.
-    rows
-        The main table.
-    channels
-        How many of the group's channels make one.
-    """
+    rows = averaged.rows
     shape = [rows.visibilities.shape[1], 1]
     description = tables.required_ms_desc("MAIN")
     for name, zero, kind in (("DATA", 0j, "complex"), ("FLAG", False, "boolean"), ("WEIGHT_SPECTRUM", 0.0, "float")):
@@ -248,43 +214,17 @@ def write(path: Path, group: Group, rows: Rows, channels: int) -> None:
             table.putcol(name, values)
     for name in _TAKEN_OVER:
         shutil.rmtree(path / name)
-        shutil.copytree(group.ms / name, path / name)
+        shutil.copytree(averaged.ms / name, path / name)
     with tables.table(str(path / "POLARIZATION"), readonly=False, ack=False) as table:
         table.addrows(1)
         table.putcell("NUM_CORR", 0, 1)
         table.putcell("CORR_TYPE", 0, np.array([_STOKES_I], np.int32))
         table.putcell("CORR_PRODUCT", 0, np.zeros((1, 2), np.int32))
-    frequencies = binned(group.frequencies_hz, channels)
-    widths = np.full(len(frequencies), group.channel_hz * channels)
+    frequencies = averaged.bin_frequencies_hz
+    widths = np.full(len(frequencies), averaged.channel_hz * averaged.channels)
     with tables.table(str(path / "SPECTRAL_WINDOW"), readonly=False, ack=False) as table:
         table.putcell("NUM_CHAN", 0, len(frequencies))
         table.putcell("CHAN_FREQ", 0, frequencies)
         table.putcell("REF_FREQUENCY", 0, frequencies[0])
         for name in ("CHAN_WIDTH", "EFFECTIVE_BW", "RESOLUTION"):
             table.putcell(name, 0, widths)
-
-
-def read(path: Path) -> Rows:
-    """Read back what `write` wrote."""
-    with tables.table(str(path), ack=False) as table:
-        weights = table.getcol("WEIGHT_SPECTRUM")[..., 0]
-        return Rows(
-            times_mjd_s=table.getcol("TIME"),
-            duration_s=table.getcol("INTERVAL"),
-            antenna1=table.getcol("ANTENNA1"),
-            antenna2=table.getcol("ANTENNA2"),
-            uvw_m=table.getcol("UVW"),
-            visibilities=table.getcol("DATA")[..., 0],
-            weights=weights,
-        )
-
-
-def replace(path: Path, visibilities: np.ndarray) -> None:
-    """Write other visibilities, shape (R, C), to a small Measurement Set."""
-    with tables.table(str(path), readonly=False, ack=False) as table:
-        table.putcol("DATA", visibilities[..., np.newaxis])
-
-
-def binned(frequencies_hz: np.ndarray, channels: int) -> np.ndarray:
-    """Centres of bins of channels (Hz)."""
-    return frequencies_hz.reshape(-1, channels).mean(axis=1)

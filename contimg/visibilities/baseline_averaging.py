@@ -1,15 +1,19 @@
 """Calibrates a Measurement Set and averages it as far as smearing allows, for imaging.
 
 One pass: V_true = V_observed/(g_i·conj(g_j)), weighted by inverse variance, XX and YY to Stokes I, in bins of
-channels, and of time, as long as the baseline allows. What comes out is a small Measurement Set, a tenth of the
-original, which any imager reads. Its weights are inverse variances (Jy⁻²).
+channels, and of time, as long as the baseline allows. What comes out is a tenth of the original and stays in memory.
+Its weights are inverse variances (Jy⁻²).
 
-The work is done in a process of its own, where python-casacore can be used (`isolated`).
+The work is done in a process of its own, where python-casacore can be used (`subprocess_call`); the averages come
+back in shared memory.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import mmap
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,11 +23,12 @@ import numpy as np
 from contimg.core.errors import NoUsableDataError
 from contimg.telescope import dsa110
 from contimg.visibilities import subprocess_call
+from contimg.visibilities.averaged import Averaged, AveragedRows, binned
 from contimg.visibilities.smearing import Bins, Sampling, choose_bins
 from contimg.visibilities.weighting import SPEED_OF_LIGHT, ImagingWeights, imaging_weights
 
 if TYPE_CHECKING:
-    from contimg.visibilities.averaged_ms import Group, Rows
+    from contimg.visibilities.averaged_ms import Group
 
 _CHUNK_BYTES = 200_000_000
 """Visibilities held in memory at once."""
@@ -63,65 +68,8 @@ class ImagePlan:
     smearing_limit: float
 
 
-@dataclass(frozen=True)
-class Averaged:
-    """An averaged Measurement Set and what was learned while making it.
-
-    Attributes
-    ----------
-    ms
-        Its path: Stokes I in DATA, FLAG, WEIGHT_SPECTRUM (Jy⁻²).
-    phase_centre_rad
-        ICRS (ra, dec).
-    times_mjd_s, frequencies_hz
-        Integrations and channels before averaging, shapes (T,) and (F,).
-    integration_s, channel_hz
-        Lengths and widths before averaging.
-    weights
-        Sum of the weights by integration and channel before averaging (Jy⁻²), shape (T, F).
-    pointings_rad
-        ICRS (ra, dec) of the beam's centre in each integration, shape (T, 2).
-    flagged_fraction
-        Of the cross-correlations before averaging: flagged or without a good gain.
-    antennas
-        Numbers of the antennas that contribute.
-    loss
-        Loss of peak flux by averaging, at the half-power radius of the beam, as a fraction.
-    channels
-        How many channels were averaged to one.
-    visibilities
-        How many there are after averaging.
-    thermal_noise_jy
-        Noise of the image to come, with the nominal SEFD.
-    beam_rad
-        Expected width (FWHM) of the narrow side of its synthesized beam.
-    """
-
-    ms: Path
-    phase_centre_rad: tuple[float, float]
-    times_mjd_s: np.ndarray
-    frequencies_hz: np.ndarray
-    integration_s: float
-    channel_hz: float
-    weights: np.ndarray
-    pointings_rad: np.ndarray
-    flagged_fraction: float
-    antennas: tuple[int, ...]
-    loss: float
-    channels: int
-    visibilities: int
-    thermal_noise_jy: float
-    beam_rad: float
-
-    @property
-    def middle_hz(self) -> float:
-        """Mean frequency, weighted as the data."""
-        by_channel = self.weights.sum(axis=0)
-        return float(by_channel @ self.frequencies_hz / by_channel.sum())
-
-
-def average(ms: Path, averaged: Path, gains: SupportsEvaluate | None, plan: ImagePlan, threads: int) -> Averaged:
-    """Write the calibrated, averaged Stokes I of a group to a new Measurement Set.
+def average(ms: Path, gains: SupportsEvaluate | None, plan: ImagePlan, threads: int) -> Averaged:
+    """Read a group's Measurement Set as calibrated, averaged Stokes I.
 
     Autocorrelations are left out. They say how sensitive antennas are relative to each other, an antenna's SEFD being
     its autocorrelation over |g|², and visibilities are weighted accordingly.
@@ -130,8 +78,6 @@ def average(ms: Path, averaged: Path, gains: SupportsEvaluate | None, plan: Imag
     ----------
     ms
         The group's Measurement Set.
-    averaged
-        Path of the Measurement Set to write; nothing may be there.
     gains
         What to divide out; None for calibrated data.
     plan
@@ -146,10 +92,29 @@ def average(ms: Path, averaged: Path, gains: SupportsEvaluate | None, plan: Imag
     MisshapenFileError
         If the Measurement Set is not one that conversion makes.
     """
-    return subprocess_call.call(threads, _average, ms, averaged, gains, plan)
+    shared = os.memfd_create("averaged")
+    try:
+        path = Path(f"/proc/{os.getpid()}/fd/{shared}")
+        averaged, shape = subprocess_call.call(threads, _average, ms, path, gains, plan)
+        memory = mmap.mmap(shared, 0)
+    finally:
+        os.close(shared)
+    visibilities, weights = _shared_arrays(memory, shape)
+    return replace(averaged, rows=replace(averaged.rows, visibilities=visibilities, weights=weights))
 
 
-def _average(ms: Path, averaged: Path, gains: SupportsEvaluate | None, plan: ImagePlan) -> Averaged:
+def _shared_arrays(memory: mmap.mmap, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Visibilities and weights, both of that shape, in memory that holds the ones after the others."""
+    size = math.prod(shape)
+    visibilities = np.frombuffer(memory, np.complex64, size)
+    weights = np.frombuffer(memory, np.float32, size, visibilities.nbytes)
+    return visibilities.reshape(shape), weights.reshape(shape)
+
+
+def _average(
+    ms: Path, shared: Path, gains: SupportsEvaluate | None, plan: ImagePlan
+) -> tuple[Averaged, tuple[int, int]]:
+    """Average, leaving visibilities and weights in the file `shared`; returns the rest and the arrays' shape."""
     from contimg.visibilities import averaged_ms  # noqa: PLC0415 — python-casacore, only ever in this process
 
     group = averaged_ms.Group.open(ms)
@@ -157,7 +122,11 @@ def _average(ms: Path, averaged: Path, gains: SupportsEvaluate | None, plan: Ima
     sensitivity = _sensitivity(group, inverse)
     bins = _bins(group, plan)
     targets = _Targets.make(group, bins.integrations)
-    sums = _Sums.zeros(targets.rows, len(group.frequencies_hz) // bins.channels, group)
+    shape = (targets.rows, len(group.frequencies_hz) // bins.channels)
+    with shared.open("r+b") as file:
+        file.truncate(math.prod(shape) * (8 + 4))
+        memory = mmap.mmap(file.fileno(), 0)
+    sums = _Sums.zeros(*_shared_arrays(memory, shape), group)
     step = max(1, _CHUNK_BYTES // (16 * len(group.antenna1) * len(group.frequencies_hz)))
     for first in range(0, group.integrations, step):
         chunk = slice(first, min(first + step, group.integrations))
@@ -176,13 +145,14 @@ def _average(ms: Path, averaged: Path, gains: SupportsEvaluate | None, plan: Ima
     if not sums.used.any():
         raise NoUsableDataError(f"{ms}: nothing is unflagged and calibrated; the group cannot be imaged")
     rows = sums.rows(group, targets)
-    averaged_ms.write(averaged, group, rows, bins.channels)
-    frequencies = averaged_ms.binned(group.frequencies_hz, bins.channels)
+    frequencies = binned(group.frequencies_hz, bins.channels)
     seen = imaging_weights(rows.uvw_m, frequencies, rows.weights, field_rad=plan.field_rad, robust=plan.robust)
     cross = int(np.count_nonzero(group.antenna1 != group.antenna2))
     contributing = rows.weights.any(axis=1)
-    return Averaged(
-        ms=averaged,
+    nothing = np.empty((0, 0))
+    averaged = Averaged(
+        ms=ms,
+        rows=replace(rows, visibilities=nothing, weights=nothing),
         phase_centre_rad=group.phase_centre_rad,
         times_mjd_s=group.times_mjd_s,
         frequencies_hz=group.frequencies_hz,
@@ -198,6 +168,7 @@ def _average(ms: Path, averaged: Path, gains: SupportsEvaluate | None, plan: Ima
         thermal_noise_jy=seen.noise,
         beam_rad=_expected_beam(rows, frequencies, seen),
     )
+    return averaged, shape
 
 
 def _inverse_gains(group: Group, gains: SupportsEvaluate | None) -> np.ndarray:
@@ -265,7 +236,7 @@ def _bins(group: Group, plan: ImagePlan) -> Bins:
     return Bins(integrations, chosen.channels, chosen.loss)
 
 
-def _expected_beam(rows: Rows, frequencies_hz: np.ndarray, weights: ImagingWeights) -> float:
+def _expected_beam(rows: AveragedRows, frequencies_hz: np.ndarray, weights: ImagingWeights) -> float:
     """Narrow FWHM (rad) of the Gaussian that falls off like the synthesized beam next to its peak.
 
     The beam falls as 1 − 2π²·θᵀMθ with M the weighted second moments of (u, v), a Gaussian as 1 − 4 ln2·θ²/FWHM².
@@ -321,11 +292,11 @@ class _Sums:
     """How many visibilities were used, by block and integration, shape (blocks, T)."""
 
     @classmethod
-    def zeros(cls, rows: int, channels: int, group: Group) -> _Sums:
+    def zeros(cls, visibilities: np.ndarray, weights: np.ndarray, group: Group) -> _Sums:
         return cls(
-            np.zeros((rows, channels), np.complex64),
-            np.zeros((rows, channels), np.float32),
-            np.zeros((rows, 5)),
+            visibilities,
+            weights,
+            np.zeros((len(weights), 5)),
             np.zeros((_BLOCKS, group.integrations, len(group.frequencies_hz))),
             np.zeros((_BLOCKS, group.integrations), np.int64),
         )
@@ -334,15 +305,13 @@ class _Sums:
         """The arrays, those by integration for these integrations."""
         return self.visibilities, self.weights, self.coordinates, self.by_sample[:, chunk], self.used[:, chunk]
 
-    def rows(self, group: Group, targets: _Targets) -> Rows:
+    def rows(self, group: Group, targets: _Targets) -> AveragedRows:
         """Weighted means."""
-        from contimg.visibilities.averaged_ms import Rows  # noqa: PLC0415 — as above
-
         has_data = self.weights > 0
         visibilities = np.divide(self.visibilities, self.weights, out=self.visibilities, where=has_data)
         total = self.weights.sum(axis=1, dtype=float)
         coordinates = self.coordinates[:, :4] / np.where(total > 0, total, 1)[:, np.newaxis]
-        return Rows(
+        return AveragedRows(
             times_mjd_s=group.times_mjd_s[0] + coordinates[:, 3],
             duration_s=self.coordinates[:, 4] * group.integration_s,
             antenna1=group.antenna1[targets.baseline],

@@ -16,9 +16,10 @@ from astropy.wcs import WCS
 from conftest import call_in_process
 from truth import Sky, peaks, plane
 
+from contimg.clean import imager
 from contimg.core import config, files
 from contimg.core.errors import NoUsableDataError
-from contimg.image import field_image, imager
+from contimg.image import field_image
 from contimg.image import image as image_module
 from contimg.image.image import ImageProducts, image
 from contimg.simulator import simulator

@@ -105,7 +105,7 @@ def test_what_gains_lack_is_found_and_the_better_image_kept(ms: Path, tmp_path: 
     settings = settings_with(tmp_path, drifting_groups.field())
     phase = np.radians(np.random.default_rng(1).uniform(-40, 40, ALL_ANTENNAS))
     wrong = Refined(Unit(), Phases(phase, 0.0, 0.0, 0))
-    found = self_calibration.solve(ms, wrong, tmp_path / "solve", settings, 2)
+    found = self_calibration.solve(ms, wrong, settings, 2)
     assert found.significant
     assert found.sources == drifting_groups.SOURCES
     left = np.exp(1j * (found.phase_rad + phase[: len(found.phase_rad)]))[list(FEW.antennas)]
@@ -120,7 +120,7 @@ def test_what_gains_lack_is_found_and_the_better_image_kept(ms: Path, tmp_path: 
 @pytest.mark.slow
 def test_right_gains_need_nothing(ms: Path, tmp_path: Path) -> None:
     settings = settings_with(tmp_path, drifting_groups.field())
-    found = self_calibration.solve(ms, Unit(), tmp_path / "solve", settings, 2)
+    found = self_calibration.solve(ms, Unit(), settings, 2)
     assert found.rms_rad < np.radians(1)
     assert not found.significant
 
@@ -138,4 +138,4 @@ def test_a_wrong_catalogue_spoils_nothing(ms: Path, tmp_path: Path) -> None:
 
 
 def test_without_a_catalogue_nothing_is_solved(tmp_path: Path) -> None:
-    assert self_calibration.solve(tmp_path, Unit(), tmp_path, validated({"data_root": str(tmp_path)}, {}), 2) is None
+    assert self_calibration.solve(tmp_path, Unit(), validated({"data_root": str(tmp_path)}, {}), 2) is None

@@ -16,7 +16,8 @@ from contimg.simulator import simulator
 from contimg.simulator.sky import offset
 from contimg.telescope.beam import separation
 from contimg.telescope.stations import EAST_WEST_ARM, NORTH_SOUTH_ARM, WITH_DATA
-from contimg.visibilities.baseline_averaging import Averaged, ImagePlan, average
+from contimg.visibilities.averaged import Averaged
+from contimg.visibilities.baseline_averaging import ImagePlan, average
 
 PLAN = ImagePlan(field_rad=float(np.radians(3.5)), robust=0.0, smearing_limit=0.01)
 PRESET = simulator.Preset(EAST_WEST_ARM[::6] + NORTH_SOUTH_ARM[::6] + WITH_DATA[-3:], 6)
@@ -47,13 +48,7 @@ def candidates(sky: list[Source], error_arcsec: float = 4.0) -> list[PointSource
 
 def power(averaged: Averaged) -> float:
     """Mean of weight · |visibility|²: 2 if there is only noise."""
-    return call_in_process(_power, averaged.ms)
-
-
-def _power(ms: Path) -> float:
-    from contimg.visibilities import averaged_ms
-
-    rows = averaged_ms.read(ms)
+    rows = averaged.rows
     used = rows.weights > 0
     return float((rows.weights[used] * np.abs(rows.visibilities[used]) ** 2).mean())
 
@@ -70,16 +65,16 @@ def check(made: list[source_subtraction.BrightSource], sky: list[Source], averag
         assert one.spectral_index == pytest.approx(true.spectral_index, abs=4 / (0.039 * snr) + 0.02)
 
 
-def test_sources_are_measured_and_taken_out(group, sky, tmp_path):
-    averaged = average(group, tmp_path / "a.ms", None, PLAN, 2)
+def test_sources_are_measured_and_taken_out(group, sky):
+    averaged = average(group, None, PLAN, 2)
     assert power(averaged) > 2.5
     made = source_subtraction.subtract(averaged, [], candidates(sky), plan=PLAN, threads=2)
     check(made, sky, averaged)
     assert power(averaged) == pytest.approx(2.0, rel=0.01)
 
 
-def test_a_second_call_adds_to_the_first(group, sky, tmp_path):
-    averaged = average(group, tmp_path / "a.ms", None, PLAN, 2)
+def test_a_second_call_adds_to_the_first(group, sky):
+    averaged = average(group, None, PLAN, 2)
     first = source_subtraction.subtract(averaged, [], candidates(sky[1:2]), plan=PLAN, threads=2)
     made = source_subtraction.subtract(averaged, first, candidates([sky[0], *sky[2:]]), plan=PLAN, threads=2)
     check(made, [sky[1], sky[0], *sky[2:]], averaged)
@@ -87,8 +82,8 @@ def test_a_second_call_adds_to_the_first(group, sky, tmp_path):
     assert source_subtraction.subtract(averaged, made, [], plan=PLAN, threads=2) == made
 
 
-def test_what_is_no_source_is_dropped(group, sky, tmp_path):
-    averaged = average(group, tmp_path / "a.ms", None, PLAN, 2)
+def test_what_is_no_source_is_dropped(group, sky):
+    averaged = average(group, None, PLAN, 2)
     ghosts = [PointSource(sky[0].ra_deg + 0.8, sky[0].dec_deg - 0.5, 0.05, 1e-3, 20.0)]
     made = source_subtraction.subtract(averaged, [], [*candidates(sky), *ghosts], plan=PLAN, threads=2)
     check(made, sky, averaged)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from astropy.wcs import WCS
 
-from contimg.image.noise import noise_map, robust_noise
-from contimg.image.restoring import Beam, add_sources
+from contimg.clean.noise import noise_map, robust_noise
+from contimg.clean.restoring import Beam, add_sources
 from contimg.image.sources import find
 
 ARCSEC = np.radians(1 / 3600)

@@ -16,7 +16,8 @@ from contimg.simulator import simulator
 from contimg.simulator.sky import offset
 from contimg.telescope import dsa110
 from contimg.telescope.stations import EAST_WEST_ARM, NORTH_SOUTH_ARM, WITH_DATA
-from contimg.visibilities.baseline_averaging import Averaged, ImagePlan, average
+from contimg.visibilities.averaged import Averaged
+from contimg.visibilities.baseline_averaging import ImagePlan, average
 from contimg.visibilities.model import direction_cosines
 from contimg.visibilities.smearing import SPEED_OF_LIGHT
 from contimg.visibilities.weighting import each_weight, imaging_weights
@@ -48,20 +49,14 @@ def perfect(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plain(perfect, tmp_path_factory) -> tuple[Averaged, dict[str, np.ndarray]]:
+def plain(perfect) -> tuple[Averaged, dict[str, np.ndarray]]:
     """That group as Stokes I, not averaged, and its rows."""
-    averaged = average(perfect, tmp_path_factory.mktemp("plain") / "a.ms", None, UNAVERAGED, 2)
+    averaged = average(perfect, None, UNAVERAGED, 2)
     return averaged, rows(averaged)
 
 
 def rows(averaged: Averaged) -> dict[str, np.ndarray]:
-    return call_in_process(read_rows, averaged.ms)
-
-
-def read_rows(ms: Path) -> dict[str, np.ndarray]:
-    from contimg.visibilities import averaged_ms
-
-    return vars(averaged_ms.read(ms))
+    return vars(averaged.rows)
 
 
 def edit(ms: Path, copy: Path, column: str, function, *arguments) -> Path:
@@ -105,8 +100,8 @@ def louder(first, second, data, antenna):
 
 def test_true_gains_undo_what_the_instrument_did(group, perfect, tmp_path):
     gains = imaging_group.true_gains(group.parents[2])
-    calibrated = average(group, tmp_path / "a.ms", gains, PLAN, 2)
-    expected = average(perfect, tmp_path / "b.ms", None, PLAN, 2)
+    calibrated = average(group, gains, PLAN, 2)
+    expected = average(perfect, None, PLAN, 2)
     mine, theirs = rows(calibrated), rows(expected)
     good = (mine["weights"] > 0) & (theirs["weights"] > 0)
     assert good.mean() > 0.95
@@ -140,7 +135,7 @@ def test_antennas_without_good_gains_are_left_out(group, tmp_path):
     without = gains.gain_good.copy()
     out = TINY.antennas[3]
     without[:, out] = False
-    averaged = average(group, tmp_path / "a.ms", replace(gains, gain_good=without), PLAN, 2)
+    averaged = average(group, replace(gains, gain_good=without), PLAN, 2)
     mine = rows(averaged)
     touched = (mine["antenna1"] == out) | (mine["antenna2"] == out)
     assert (mine["weights"][touched] == 0).all()
@@ -153,7 +148,7 @@ def test_what_is_flagged_does_not_count(perfect, plain, tmp_path):
     antenna = TINY.antennas[2]
     flagged = edit(perfect, tmp_path / "flagged.ms", "FLAG", flag_some, antenna)
     spoiled = edit(flagged, tmp_path / "spoiled.ms", "DATA", spoil_flagged, antenna)
-    averaged = average(spoiled, tmp_path / "a.ms", None, UNAVERAGED, 2)
+    averaged = average(spoiled, None, UNAVERAGED, 2)
     mine, all_of_it = rows(averaged), plain[1]
     assert (mine["weights"][:, :12] == 0).all()
     kept, before = mine["weights"][:, 12:], all_of_it["weights"][:, 12:]
@@ -164,13 +159,13 @@ def test_what_is_flagged_does_not_count(perfect, plain, tmp_path):
     assert np.isfinite(mine["visibilities"]).all()
     assert (averaged.weights[:, :12] == 0).all()
     with pytest.raises(NoUsableDataError, match="nothing is unflagged"):
-        average(edit(perfect, tmp_path / "all.ms", "FLAG", flag_everything), tmp_path / "c.ms", None, PLAN, 2)
+        average(edit(perfect, tmp_path / "all.ms", "FLAG", flag_everything), None, PLAN, 2)
 
 
 def test_noisy_antennas_weigh_less(perfect, plain, tmp_path):
     antenna = TINY.antennas[4]
     noisy = edit(perfect, tmp_path / "noisy.ms", "DATA", louder, antenna)
-    mine = rows(average(noisy, tmp_path / "a.ms", None, UNAVERAGED, 2))
+    mine = rows(average(noisy, None, UNAVERAGED, 2))
     theirs = plain[1]
     ratio = mine["weights"].sum(axis=1) / theirs["weights"].sum(axis=1)
     touched = (mine["antenna1"] == antenna) | (mine["antenna2"] == antenna)
@@ -191,7 +186,7 @@ def test_weights_are_inverse_variances(plain):
 
 def test_the_number_of_threads_changes_nothing(group, tmp_path):
     gains = imaging_group.true_gains(group.parents[2])
-    one, two = (average(group, tmp_path / f"{n}.ms", gains, PLAN, n) for n in (1, 2))
+    one, two = (average(group, gains, PLAN, n) for n in (1, 2))
     for name, values in rows(one).items():
         assert np.array_equal(values, rows(two)[name], equal_nan=True), name
     assert one.thermal_noise_jy == two.thermal_noise_jy
@@ -205,10 +200,7 @@ def test_a_source_at_half_power_loses_less_than_a_percent(tmp_path):
     options = {"noise": simulator.Noise(enabled=False), "corruptions": simulator.PERFECT}
     ms = call_in_process(imaging_group.make, tmp_path, SHARP, [source], **options)
     flux, visibilities = zip(
-        *(
-            peak(average(ms, tmp_path / f"{plan.smearing_limit}.ms", None, plan, 2), source)
-            for plan in (UNAVERAGED, PLAN)
-        ),
+        *(peak(average(ms, None, plan, 2), source) for plan in (UNAVERAGED, PLAN)),
         strict=True,
     )
     assert visibilities[1] < visibilities[0] / 3
@@ -234,4 +226,4 @@ def peak(averaged: Averaged, source: Source) -> tuple[float, int]:
 def test_what_is_no_group_is_refused(tmp_path):
     (tmp_path / "no.ms").mkdir()
     with pytest.raises(MisshapenFileError, match="cannot be read as a Measurement Set"):
-        average(tmp_path / "no.ms", tmp_path / "a.ms", None, PLAN, 2)
+        average(tmp_path / "no.ms", None, PLAN, 2)

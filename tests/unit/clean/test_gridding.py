@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from contimg.clean import gridding
+from contimg.clean.gridding import Gridder
 from contimg.core.errors import NoUsableDataError
-from contimg.image import gridding
-from contimg.image.gridding import Gridder
 from contimg.visibilities.model import SPEED_OF_LIGHT, direction_cosines
 
 CENTRE_RAD = (float(np.radians(0.3)), float(np.radians(54.57)))

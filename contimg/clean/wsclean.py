@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from contimg.clean.options import MAJOR_GAIN, CleanOptions, Products
 from contimg.core.errors import (
     ContimgError,
     DiskFullError,
@@ -20,7 +21,6 @@ from contimg.core.errors import (
     NoUsableDataError,
     ToolFailedError,
 )
-from contimg.image.imager import MAJOR_GAIN, CleanOptions, Products
 
 _LOG = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Cleaned images of Measurement Sets: options → imager → result, whichever imager does it.
+"""Cleaned images of averaged visibilities: options → imager → result, whichever imager does it.
 
 WSClean where it is installed, CASA's tclean elsewhere. Both are told the same and give the same files.
 """
@@ -16,72 +16,17 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
+from contimg.clean import tclean, wsclean
+from contimg.clean.options import CleanOptions, Products
+from contimg.clean.restoring import Beam, fitted_beam, with_components
+from contimg.core import files
 from contimg.core.errors import ConfigError, NoUsableDataError, ToolFailedError
-from contimg.image.restoring import Beam, fitted_beam, with_components
+from contimg.visibilities import subprocess_call
+from contimg.visibilities.averaged import Averaged
 
 _LOG = logging.getLogger(__name__)
 
 Imager = Literal["auto", "wsclean", "tclean"]
-
-MAJOR_GAIN = 0.9
-"""Fraction of the highest peak that is cleaned before what was found is subtracted from the visibilities."""
-
-
-@dataclass(frozen=True)
-class CleanOptions:
-    """What an image is to be.
-
-    Attributes
-    ----------
-    size
-        Pixels along a side.
-    pixel_rad
-        Width of a pixel (rad).
-    robust
-        Briggs' robustness.
-    iterations
-        Most iterations of CLEAN.
-    mask_sigma, threshold_sigma
-        Sources above `mask_sigma` times the noise are cleaned down to `threshold_sigma` times the noise.
-    threads
-        How many to use.
-    memory_gb
-        How much memory to use.
-    major_iterations
-        Most rounds of subtracting what was found from the visibilities.
-    longest_wavelengths
-        Longer baselines (λ) are left out; None: none are.
-    """
-
-    size: int
-    pixel_rad: float
-    robust: float
-    iterations: int
-    mask_sigma: float
-    threshold_sigma: float
-    threads: int
-    memory_gb: float
-    major_iterations: int = 10
-    longest_wavelengths: float | None = None
-
-
-@dataclass(frozen=True)
-class Products:
-    """What an imager leaves, FITS files of the same pixels.
-
-    Attributes
-    ----------
-    residual
-        What was not cleaned (Jy/beam).
-    model
-        The components (Jy/pixel).
-    psf
-        The dirty beam.
-    """
-
-    residual: Path
-    model: Path
-    psf: Path
 
 
 @dataclass(frozen=True)
@@ -109,16 +54,16 @@ class CleanResult:
     imager: str
 
 
-def clean(ms: Path, prefix: Path, options: CleanOptions, imager: Imager = "auto") -> CleanResult:
-    """Image and clean a Measurement Set, and restore what was cleaned with the beam of the dirty beam's core.
+def clean(averaged: Averaged, prefix: Path, options: CleanOptions, imager: Imager = "auto") -> CleanResult:
+    """Image and clean averaged visibilities, and restore the components with the beam of the dirty beam's core.
 
     The imager's own restoring beam is not taken: WSClean's depends on the width of the pixels, by a fifth
     (docs/decisions/0010-restoring-beam.md).
 
     Parameters
     ----------
-    ms
-        Stokes I or XX and YY; weights from WEIGHT_SPECTRUM.
+    averaged
+        Stokes I with its weights.
     prefix
         Where outputs go: its folder, also for temporary files, and the beginning of their names.
     options
@@ -135,22 +80,42 @@ def clean(ms: Path, prefix: Path, options: CleanOptions, imager: Imager = "auto"
         if an output is not there or not finite.
     """
     chosen = choose(imager)
-    if chosen == "wsclean":
-        from contimg.image import wsclean  # noqa: PLC0415 — it imports from here
+    ms = prefix.with_name(f"{prefix.name}.averaged.ms")
+    write_ms(ms, averaged)
+    products = wsclean.clean(ms, prefix, options) if chosen == "wsclean" else tclean.clean(ms, prefix, options)
+    files.remove(ms)
+    return restored(products, chosen)
 
-        products = wsclean.clean(ms, prefix, options)
-    else:
-        from contimg.image import tclean  # noqa: PLC0415 — it imports from here
 
-        products = tclean.clean(ms, prefix, options)
+def write_ms(path: Path, averaged: Averaged) -> None:
+    """Write averaged visibilities as a Measurement Set, for imagers that read one."""
+    subprocess_call.call(1, _write, path, averaged)
+
+
+def _write(ms: Path, averaged: Averaged) -> None:
+    from contimg.visibilities import averaged_ms  # noqa: PLC0415 — python-casacore, only ever in this process
+
+    averaged_ms.write(ms, averaged)
+
+
+def restored(products: Products, imager: str) -> CleanResult:
+    """Restore the files that an imager left.
+
+    Raises
+    ------
+    ToolFailedError
+        If one is not there or not finite.
+    NoUsableDataError
+        If the dirty beam has no core.
+    """
     residual, wcs = read(products.residual)
     model, _ = read(products.model)
     psf, _ = read(products.psf)
     try:
         beam = fitted_beam(psf, wcs)
     except ValueError as error:
-        raise NoUsableDataError(f"{ms}: {error}; the job fails") from error
-    return CleanResult(with_components(residual, model, wcs, beam), residual, wcs, beam, chosen)
+        raise NoUsableDataError(f"{products.psf}: {error}; the job fails") from error
+    return CleanResult(with_components(residual, model, wcs, beam), residual, wcs, beam, imager)
 
 
 def read(path: Path) -> tuple[np.ndarray, WCS]:
@@ -194,16 +159,3 @@ def choose(imager: Imager) -> Literal["wsclean", "tclean"]:
         raise ConfigError("imaging.imager: wsclean is not on the PATH; install it, or choose auto or tclean")
     _LOG.warning("wsclean is not on the PATH; CASA's tclean makes the images, several times slower")
     return "tclean"
-
-
-def fft_size(at_least: float) -> int:
-    """Least even number of pixels with no prime factor over 5."""
-    size = 2 * int(np.ceil(at_least / 2))
-    while True:
-        rest = size
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return size
-        size += 2

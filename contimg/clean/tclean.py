@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import binary_dilation
 
+from contimg.clean.options import MAJOR_GAIN, CleanOptions, Products
 from contimg.core.errors import ContimgError, DiskFullError, MemoryExhaustedError, NoUsableDataError, ToolFailedError
-from contimg.image.imager import MAJOR_GAIN, CleanOptions, Products
 from contimg.visibilities import casa, subprocess_call
 from contimg.visibilities.smearing import SPEED_OF_LIGHT
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.wcs import WCS
 
-from contimg.image.restoring import Beam, fitted_beam, with_components
+from contimg.clean.restoring import Beam, fitted_beam, with_components
 from contimg.telescope.stations import WITH_DATA, array_centre, positions
 
 ARCSEC = np.radians(1 / 3600)

@@ -1,0 +1,81 @@
+"""Options of a cleaned image, and the files that an imager of another project leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+MAJOR_GAIN = 0.9
+"""Fraction of the highest peak that is cleaned before the components are subtracted from the visibilities."""
+
+
+@dataclass(frozen=True)
+class CleanOptions:
+    """Options of a cleaned image.
+
+    Attributes
+    ----------
+    size
+        Pixels along a side.
+    pixel_rad
+        Width of a pixel (rad).
+    robust
+        Briggs' robustness.
+    iterations
+        Most iterations of CLEAN.
+    mask_sigma, threshold_sigma
+        Sources above `mask_sigma` times the noise are cleaned down to `threshold_sigma` times the noise.
+    threads
+        Threads of the imager.
+    memory_gb
+        Memory that an imager of another project may take.
+    major_iterations
+        Most rounds of subtracting components from the visibilities.
+    longest_wavelengths
+        Longer baselines (λ) are left out; None: none are.
+    """
+
+    size: int
+    pixel_rad: float
+    robust: float
+    iterations: int
+    mask_sigma: float
+    threshold_sigma: float
+    threads: int
+    memory_gb: float
+    major_iterations: int = 10
+    longest_wavelengths: float | None = None
+
+
+@dataclass(frozen=True)
+class Products:
+    """FITS files that WSClean and tclean leave, of the same pixels.
+
+    Attributes
+    ----------
+    residual
+        The image without the components (Jy/beam).
+    model
+        The components (Jy/pixel).
+    psf
+        The dirty beam.
+    """
+
+    residual: Path
+    model: Path
+    psf: Path
+
+
+def fft_size(at_least: float) -> int:
+    """Least even number of pixels with no prime factor over 5."""
+    size = 2 * int(np.ceil(at_least / 2))
+    while True:
+        rest = size
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return size
+        size += 2
