@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 from contimg.alerts import channels, conditions
 from contimg.alerts.background_calls import Errands
@@ -19,6 +19,7 @@ from contimg.core.paths import DataRoot
 from contimg.core.sections import Severity
 from contimg.execute.outcomes import Event
 from contimg.ledger.ledger import Ledger
+from contimg.ledger.rows import MessageRow
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,6 @@ _SHOWN = 5
 _AT_ONCE = 20
 """Messages of one errand."""
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 30.0, 1800.0
-_PUT = "INSERT INTO messages (channel, severity, title, body, created, due) VALUES (?, ?, ?, ?, ?, ?)"
 _API, _HEARTBEAT = "api", "heartbeat"
 
 
@@ -64,12 +64,7 @@ class Alerting:
         """Store what happened once, and have it sent: the first of a kind at once, what follows it soon together."""
         for event in events:
             condition, severity = conditions.EVENTS[event.kind]
-            now = moment.now
-            moment.ledger.write(
-                "INSERT INTO alerts (condition, subject, severity, message, opened, told, seen, resolved)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                *(condition, event.subject, severity, event.text, now, now, now, now),
-            )
+            moment.ledger.add_event(condition, event.subject, severity, event.text, moment.now)
             self._gather(moment, severity, f"{severity}: {condition}", event.text)
 
     def tick(self, moment: Moment, *, held: bool, well: bool) -> None:
@@ -130,14 +125,10 @@ class Alerting:
         if self._queued and not queued:
             self.tell(moment, [Event("queue_empty", "", "the queue is empty")])
         self._queued = queued
-        rows = ledger.rows(
-            "SELECT id, condition, subject, severity, message, told, seen, acknowledged IS NOT NULL"
-            " FROM alerts WHERE resolved IS NULL"
-        )
         changes = conditions.judge(
             measured,
             settings.alerts.thresholds,
-            [Alert(*row) for row in rows],
+            [Alert(*row) for row in ledger.open_alerts()],
             now,
             repeat_s=settings.alerts.repeat_hours * 3600,
             calm_s=_CALM_S,
@@ -148,21 +139,26 @@ class Alerting:
             self._drop_undeliverable(moment)
 
     def _carry_out(self, moment: Moment, change: Change) -> None:
-        write, now = moment.ledger.write, moment.now
+        ledger, now = moment.ledger, moment.now
         if change.alert is None:
-            write(
-                "INSERT INTO alerts (condition, subject, severity, message, value, opened, told, seen)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                *(change.condition, change.subject, change.severity, change.message, change.value, now, now, now),
+            ledger.open_alert(
+                change.condition,
+                change.subject,
+                severity=change.severity,
+                message=change.message,
+                value=change.value,
+                now=now,
             )
         elif change.kind == "resolved":
-            write("UPDATE alerts SET resolved = ?, value = ? WHERE id = ?", now, change.value, change.alert.id)
+            ledger.resolve_alert(change.alert.id, change.value, now)
         else:
-            write(
-                "UPDATE alerts SET severity = ?, message = ?, value = ?, seen = ?, told = ? WHERE id = ?",
-                *(change.severity, change.message, change.value, now),
-                now if change.told else change.alert.told,
+            ledger.see_alert(
                 change.alert.id,
+                severity=change.severity,
+                message=change.message,
+                value=change.value,
+                seen=now,
+                told=now if change.told else change.alert.told,
             )
         if change.told:
             log.warning("alert %s (%s): %s", change.kind, change.severity, change.message)
@@ -175,34 +171,25 @@ class Alerting:
         """Put a message on the way to every channel that wants it."""
         for target in channels.targets(moment.settings.alerts):
             if target.wants(severity):
-                moment.ledger.write(_PUT, target.name, severity, title, body, moment.now, moment.now)
+                moment.ledger.add_message(
+                    target.name, severity=severity, title=title, body=body, now=moment.now, due=moment.now
+                )
 
     def _gather(self, moment: Moment, severity: Severity, title: str, body: str) -> None:
         """The same, together with what else waits there under that title, and not before its time."""
         for target in channels.targets(moment.settings.alerts):
             if not target.wants(severity):
                 continue
-            joined = moment.ledger.write(
-                "UPDATE messages SET gathered = gathered + 1,"
-                " body = CASE WHEN gathered < ? THEN body || char(10) || ? ELSE body END"
-                " WHERE channel = ? AND title = ? AND sent IS NULL AND due > ?",
-                *(_SHOWN, body, target.name, title, moment.now),
-            )
-            if not joined:
-                last = moment.ledger.value(
-                    "SELECT max(due) FROM messages WHERE channel = ? AND title = ? AND created > ?",
-                    *(target.name, title, moment.now - 2 * _GATHERED_S),
-                )
-                due = moment.now if last is None else max(moment.now, min(last, moment.now) + _GATHERED_S)
-                moment.ledger.write(_PUT, target.name, severity, title, body, moment.now, due)
+            ledger, now = moment.ledger, moment.now
+            if not ledger.join_message(target.name, title, body, now=now, shown=_SHOWN):
+                last = ledger.last_message_due(target.name, title, now - 2 * _GATHERED_S)
+                due = now if last is None else max(now, min(last, now) + _GATHERED_S)
+                ledger.add_message(target.name, severity=severity, title=title, body=body, now=now, due=due)
 
     def _drop_undeliverable(self, moment: Moment) -> None:
         """Forget what waits for channels that the settings name no more."""
         named = [target.name for target in channels.targets(moment.settings.alerts)]
-        dropped = moment.ledger.write(
-            "DELETE FROM messages WHERE sent IS NULL AND channel NOT IN (SELECT value FROM json_each(?))",
-            json.dumps(named),
-        )
+        dropped = moment.ledger.drop_undeliverable(named)
         if dropped:
             log.warning("%d messages for channels that are no more were dropped", dropped)
 
@@ -211,23 +198,19 @@ class Alerting:
         for target in channels.targets(moment.settings.alerts):
             if self._errands.runs(target.name):
                 continue
-            rows = moment.ledger.rows(
-                "SELECT id, severity, title, body, gathered FROM messages WHERE channel = ? AND sent IS NULL"
-                " AND due <= ? ORDER BY severity = 'critical' DESC, id LIMIT ?",
-                *(target.name, moment.now, _AT_ONCE),
-            )
+            rows = moment.ledger.due_messages(target.name, moment.now, _AT_ONCE)
             if rows:
-                work = partial(channels.send, target, [self._message(*row) for row in rows], limit_s)
+                work = partial(channels.send, target, [self._message(row) for row in rows], limit_s)
                 self._errands.start(target.name, work, limit_s * (len(rows) + 1))
 
-    def _message(self, number: int, severity: Severity, title: str, body: str, gathered: int) -> channels.Message:
-        """A message as it is sent; `gathered` things are told with it."""
-        if gathered > _SHOWN:
-            body += f"\n… and {gathered - _SHOWN} more: contimg alerts list --all"
+    def _message(self, row: MessageRow) -> channels.Message:
+        """A message as it is sent."""
+        body = row.body
+        if row.gathered > _SHOWN:
+            body += f"\n… and {row.gathered - _SHOWN} more: contimg alerts list --all"
         body += f"\n({socket.gethostname()}, {self._root.root})"
-        return channels.Message(
-            number, severity, f"contimg {title}" + (f" ({gathered})" if gathered > 1 else ""), body
-        )
+        title = f"contimg {row.title}" + (f" ({row.gathered})" if row.gathered > 1 else "")
+        return channels.Message(row.id, cast("Severity", row.severity), title, body)
 
     def _take_answers(self, moment: Moment) -> None:
         for name, answer in self._errands.done().items():
@@ -244,17 +227,13 @@ class Alerting:
                     if wrong:
                         self._failed(moment, name, wrong, int(number))
                     else:
-                        moment.ledger.write(
-                            "UPDATE messages SET sent = ?, error = '' WHERE id = ?", moment.now, int(number)
-                        )
+                        moment.ledger.message_sent(int(number), moment.now)
 
     def _failed(self, moment: Moment, channel: str, wrong: str, number: int | None = None) -> None:
         """A message (or all) was not taken: later, and the later the more often it failed."""
         log.warning("channel %s: %s; what it missed is sent later", channel, wrong)
-        moment.ledger.write(
-            "UPDATE messages SET tries = tries + 1, error = ?, due = ? + min(? * (1 << min(tries, 10)), ?)"
-            " WHERE channel = ? AND sent IS NULL AND due <= ? AND id = coalesce(?, id)",
-            *(wrong, moment.now, _FIRST_DELAY_S, _LONGEST_DELAY_S, channel, moment.now, number),
+        moment.ledger.message_failed(
+            channel, number, wrong, now=moment.now, first_s=_FIRST_DELAY_S, longest_s=_LONGEST_DELAY_S
         )
 
     def _fetch(self, name: str, url: str, limit_s: float) -> None:

@@ -21,7 +21,7 @@ def measure(root: DataRoot, ledger: Ledger, settings: Settings, now: float) -> d
     """The quantities of the alerts' conditions, by name and subject; what cannot be said now is left out."""
     found = {
         "disk_free_gb": {"": shutil.disk_usage(root.root).free / 1e9},
-        "queue_groups": {"": float(queue(ledger))},
+        "queue_groups": {"": float(ledger.queue_depth())},
         "tmpfs_used_percent": {"": 100.0 - tmpfs_free_percent(settings)},
         "group_retries": retries(ledger),
         "folder_closed": dict.fromkeys(closed_folders(root), 1.0),
@@ -33,11 +33,7 @@ def measure(root: DataRoot, ledger: Ledger, settings: Settings, now: float) -> d
         found["calibration_age_hours"] = {"": age}
     saved, retained = backup.last_outcome(root), retention.last_outcome(root)
     # Before the first backup, what was made first is what is not safe.
-    since = (
-        datetime.fromisoformat(saved["since"]).timestamp()
-        if saved
-        else ledger.value("SELECT min(finished) FROM attempts")
-    )
+    since = datetime.fromisoformat(saved["since"]).timestamp() if saved else ledger.first_attempt_end()
     if since is not None:
         found["backups_missed"] = {"": (now - since) / 3600 / settings.backup.every_hours}
     if retained:
@@ -45,37 +41,20 @@ def measure(root: DataRoot, ledger: Ledger, settings: Settings, now: float) -> d
     return found
 
 
-def queue(ledger: Ledger) -> int:
-    """Groups that wait for work or are in work."""
-    return int(ledger.value("SELECT count(*) FROM open_groups WHERE state = 'due' AND NOT upgrade"))
-
-
 def calibration_age_hours(ledger: Ledger, now: float) -> float | None:
     """Time (h) since the newest good set was observed, or, without any, since the first waiting group came."""
-    newest = ledger.value("SELECT observed FROM sets WHERE passed ORDER BY observed DESC LIMIT 1")
+    newest = ledger.newest_good_set()
     if newest is None:
-        newest = ledger.value("SELECT min(arrived) FROM open_groups")
+        newest = ledger.oldest_open_arrival()
     return None if newest is None else (now - newest) / 3600
 
 
 def failures_percent(ledger: Ledger, now: float, rule: str = "%") -> dict[str, float]:
     """Share (%) of the last hour's attempts of a rule that failed; waiting for a set is no failure."""
-    tried, failed = ledger.rows(
-        "SELECT count(*), coalesce(sum(outcome = 'failed'), 0) FROM attempts"
-        " WHERE finished > ? AND counts AND error_class != ? AND rule LIKE ?",
-        now - _HOUR_S,
-        ErrorClass.MISSING_CALIBRATION,
-        rule,
-    )[0]
+    tried, failed = ledger.attempts_since(now - _HOUR_S, rule, ErrorClass.MISSING_CALIBRATION)
     return {"": 100.0 * failed / tried} if tried >= _FEWEST_ATTEMPTS else {}
 
 
 def retries(ledger: Ledger) -> dict[str, float]:
     """How often each waiting group was retried since it last got on."""
-    rows = ledger.rows(
-        "SELECT name, count(*) FROM open_groups JOIN attempts ON unit = name AND id > counted_from"
-        " WHERE state = 'due' AND outcome = 'failed' AND counts AND open_groups.error_class NOT IN ('', ?)"
-        " GROUP BY name",
-        ErrorClass.MISSING_CALIBRATION,
-    )
-    return {row[0]: float(row[1]) for row in rows}
+    return {name: float(count) for name, count in ledger.retries(ErrorClass.MISSING_CALIBRATION).items()}

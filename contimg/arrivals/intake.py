@@ -12,7 +12,8 @@ from contimg.execute import quarantine
 from contimg.execute.outcomes import Event, Settler
 from contimg.ingest.groups import Group, examined
 from contimg.ledger.group_rows import activate, new_group
-from contimg.ledger.ledger import GroupRow, Ledger
+from contimg.ledger.ledger import Ledger
+from contimg.ledger.rows import GroupRow
 
 log = logging.getLogger(__name__)
 

@@ -41,14 +41,11 @@ def run(options: argparse.Namespace) -> int:
         return _list(open_ledger(root.ledger, read_only=True), options)
     ledger = open_ledger(root.ledger)
     by = options.by or _caller()
-    missing = []
-    for number in options.ids:
-        known = ledger.write(
-            "UPDATE alerts SET acknowledged = ?, acknowledged_by = ?, false_alarm = ? WHERE id = ?",
-            *(time.time(), by, int(options.false_alarm), number),
-        )
-        if not known:
-            missing.append(number)
+    missing = [
+        number
+        for number in options.ids
+        if not ledger.acknowledge_alert(number, by, time.time(), false_alarm=options.false_alarm)
+    ]
     for number in missing:
         print(f"{number}: there is no such alert")
     return int(bool(missing))
@@ -63,20 +60,7 @@ def _caller() -> str:
 
 
 def _list(ledger: Ledger, options: argparse.Namespace) -> int:
-    names = (
-        "id",
-        "condition",
-        "subject",
-        "severity",
-        "message",
-        "opened",
-        "resolved",
-        "acknowledged_by",
-        "false_alarm",
-    )
-    where = "" if options.all else "WHERE resolved IS NULL"
-    rows = ledger.rows(f"SELECT {', '.join(names)} FROM alerts {where} ORDER BY id")  # noqa: S608 — names from above
-    alerts = [dict(zip(names, row, strict=True)) for row in rows]
+    alerts = ledger.alerts(resolved=options.all)
     if options.json:
         print(json.dumps(alerts, indent=1))
         return 0

@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     root = DataRoot(settings.data_root)
     if options.what == "check":
         with contextlib.closing(ledgers.open_ledger(root.ledger)) as opened:
-            groups = opened.value("SELECT count(*) FROM groups")
+            groups = opened.sizes()["groups"]
         print(f"{root.ledger}: whole, {groups} groups")
         return 0
     from contimg.runner.lease import acquire

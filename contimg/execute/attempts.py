@@ -16,7 +16,7 @@ from contimg.core.errors import Blame, ContimgError, ErrorClass
 from contimg.core.paths import DataRoot
 from contimg.execute.processes import alive
 from contimg.job.supervisor import described
-from contimg.ledger.ledger import AttemptRow
+from contimg.ledger.rows import AttemptRow
 
 log = logging.getLogger(__name__)
 

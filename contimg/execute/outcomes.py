@@ -18,7 +18,8 @@ from contimg.execute.retry import Again, decide
 from contimg.execute.set_registration import register, wake
 from contimg.execute.snakemake import Started, last_words
 from contimg.ledger.group_rows import trace_id
-from contimg.ledger.ledger import AttemptRow, GroupRow, Ledger, WindowRow
+from contimg.ledger.ledger import Ledger
+from contimg.ledger.rows import AttemptRow, GroupRow, WindowRow
 from contimg.schedule.periodic_tasks import SUMMARY_STALE, settle_task
 from contimg.schedule.snapshot import closed_folders
 from contimg.sets import reimaging
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 WAITING = "calibration"
 """Rule of the attempts that only found that there is no set yet; no job ran."""
+_TOLD = 10
+"""Failed attempts that a group's reason for quarantine lists."""
 
 
 @dataclass(frozen=True)
@@ -191,12 +194,11 @@ class Settler:
 
     def wake_after_full_disk(self) -> None:
         """There is room, and there was none before: take up the groups and windows that failed for want of it."""
-        for update in (
-            "UPDATE groups SET due = 0 WHERE name IN (SELECT name FROM open_groups WHERE error_class = ?)",
-            "UPDATE windows SET due = 0 WHERE state = 'due' AND error_class = ?",
-        ):
-            if self._ledger.write(update, ErrorClass.DISK_FULL):
-                log.info("there is room on the disk: what failed for want of it is due")
+        for group in self._ledger.open_groups_after(ErrorClass.DISK_FULL):
+            log.info("%s: there is room on the disk; it is due", group.name)
+            self._ledger.update_group(group.name, due=0.0)
+        for window in self._ledger.due_windows_after(ErrorClass.DISK_FULL):
+            self._ledger.update_window(window.name, due=0.0)
 
     def fail(self, unit: str, stage: str, attempt: AttemptRow, now: float) -> list[Event]:
         """A try failed: say when the next one is due, or give up."""
@@ -228,11 +230,6 @@ class Settler:
 
     def quarantine(self, name: str, stage: str, reason: str, error_class: ErrorClass, now: float) -> list[Event]:
         """Take a group out of play."""
-        tried = self._ledger.rows(
-            "SELECT rule, number, error_class, message, log FROM attempts WHERE unit = ? AND outcome = 'failed'"
-            " ORDER BY id DESC LIMIT 10",
-            name,
-        )
         quarantine.put(
             self._root,
             name,
@@ -241,7 +238,8 @@ class Settler:
             error_class=error_class,
             stage=stage,
             attempts=[
-                dict(zip(("rule", "number", "error_class", "message", "log"), one, strict=True)) for one in tried
+                {key: getattr(one, key) for key in ("rule", "number", "error_class", "message", "log")}
+                for one in self._ledger.attempts_of(name, _TOLD, "failed")
             ],
         )
         self._ledger.update_group(
@@ -268,11 +266,10 @@ class Settler:
         """Let a group that cannot be imaged for want of a set wait for one; None if there is one."""
         if reimaging.serving(self._root, row.name, sets, self.settings):
             return None
-        tries = "SELECT max(number) FROM attempts WHERE unit = ? AND rule = ?"
         waited = AttemptRow(
             row.name,
             WAITING,
-            (self._ledger.value(tries, row.name, WAITING) or 0) + 1,
+            self._ledger.last_attempt_number(row.name, WAITING) + 1,
             now,
             now,
             0.0,

@@ -14,6 +14,7 @@ from contimg.core.paths import DataRoot, group_id, group_start
 from contimg.execute import quarantine
 from contimg.ledger.group_rows import activate
 from contimg.ledger.ledger import Ledger
+from contimg.ledger.rows import SetRow
 from contimg.sets import reimaging
 from contimg.sets.registry import CalibrationSet, Registry
 
@@ -23,14 +24,8 @@ log = logging.getLogger(__name__)
 def register(root: DataRoot, ledger: Ledger, path: Path, settings: Settings) -> CalibrationSet:
     """Enter a set into the ledger."""
     made = CalibrationSet.read(path, settings)
-    ledger.write(
-        "INSERT OR REPLACE INTO sets VALUES (?, ?, ?, ?, ?)",
-        made.group,
-        made.calibrator,
-        made.observed.timestamp(),
-        int(made.passed),
-        path.stat().st_mtime_ns,
-    )
+    observed, modified_ns = made.observed.timestamp(), path.stat().st_mtime_ns
+    ledger.put_set(SetRow(made.group, made.calibrator, observed, int(made.passed), modified_ns))
     return made
 
 
@@ -49,10 +44,10 @@ def put_back(
     entered, struck : list of str
         Groups of sets that the ledger did not know as they are, and of those that are not there any more.
     """
-    known = {str(row[0]): int(row[1]) for row in ledger.rows("SELECT name, modified_ns FROM sets")}
+    known = ledger.set_times()
     struck = [name for name in known if not root.set(name).exists()]
     for name in struck:
-        ledger.write("DELETE FROM sets WHERE name = ?", name)
+        ledger.drop_set(name)
     entered = [name for name in groups if known.get(name) != root.set(name).stat().st_mtime_ns]
     for name in entered:
         register(root, ledger, root.set(name), settings)
@@ -62,20 +57,14 @@ def put_back(
 
 def wake(root: DataRoot, ledger: Ledger, unit: str, settings: Settings) -> None:
     """Take up the groups that waited for a set, and those whose images the set of that group can better."""
-    ledger.write(
-        "UPDATE groups SET due = 0, reason = '', counted_from = ?"
-        " WHERE name IN (SELECT name FROM open_groups WHERE error_class = ?)",
-        ledger.last_attempt_id(),
-        ErrorClass.MISSING_CALIBRATION,
-    )
+    for row in ledger.open_groups_after(ErrorClass.MISSING_CALIBRATION):
+        ledger.update_group(row.name, due=0.0, reason="", counted_from=ledger.last_attempt_id())
     sets = Registry(root, settings)
-    for (name,) in ledger.rows(
-        "SELECT name FROM groups WHERE state = 'quarantined' AND error_class = ?", ErrorClass.MISSING_CALIBRATION
-    ):
-        with _apart(name):
-            if reimaging.serving(root, name, sets, settings):
-                quarantine.release(root, name)
-                activate(ledger, name, "image")
+    for row in ledger.quarantined_after(ErrorClass.MISSING_CALIBRATION):
+        with _apart(row.name):
+            if reimaging.serving(root, row.name, sets, settings):
+                quarantine.release(root, row.name)
+                activate(ledger, row.name, "image")
     reach = timedelta(hours=settings.calibration.nearest_within_hours)
     start = group_start(unit)
     for row in ledger.groups_between(group_id(start - reach), group_id(start + reach)):

@@ -8,7 +8,8 @@ from typing import Any
 
 from contimg.core.config import Settings
 from contimg.core.paths import window_of
-from contimg.ledger.ledger import GroupRow, Ledger
+from contimg.ledger.ledger import Ledger
+from contimg.ledger.rows import GroupRow
 
 log = logging.getLogger(__name__)
 

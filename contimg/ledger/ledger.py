@@ -7,16 +7,14 @@ the files (`contimg.runner.rebuild`); then nothing is lost but history.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from contimg.core.errors import DiskFullError, LedgerError
+from contimg.ledger.queries import Queries
 from contimg.ledger.schema import MIGRATIONS
 
 _SIDE_FILES = ("", "-wal", "-shm")
@@ -26,75 +24,12 @@ _ROOM_BYTES = 1_000_000
 _NOT_ALLOWED = "this user may not: call it as the runner's"
 
 
-@dataclass(frozen=True)
-class GroupRow:
-    """One group as the ledger has it; the columns are described in the schema."""
-
-    name: str
-    state: str
-    stage: str
-    due: float
-    reason: str
-    error_class: str
-    arrived: float
-    ended: float | None
-    window: str
-    raw_bytes: int
-    manifest_ns: int
-    calibrator: str
-    upgrade: int
-    age_hours: float | None
-    counted_from: int
-    trace_id: str
-
-
-@dataclass(frozen=True)
-class WindowRow:
-    """One mosaic window as the ledger has it."""
-
-    name: str
-    state: str
-    due: float
-    since: float
-    reason: str
-    error_class: str
-    counted_from: int
-    ended: float | None
-    trace_id: str
-
-
-@dataclass(frozen=True)
-class AttemptRow:
-    """One finished attempt."""
-
-    unit: str
-    rule: str
-    number: int
-    started: float
-    finished: float
-    duration_s: float
-    outcome: str
-    error_class: str = ""
-    permanent: int = 0
-    error_type: str = ""
-    message: str = ""
-    log: str = ""
-    host: str = ""
-    pid: int = 0
-    trace_id: str = ""
-    counts: int = 1
-    blame: str = ""
-
-
-class Ledger:
-    """An open ledger; use `open_ledger`.
-
-    Every method is one short statement on an index: none gets slower as history grows.
-    """
+class Ledger(Queries):
+    """An open ledger; use `open_ledger`."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
         self.path = path
-        self._connection = connection
         self._inode = path.stat().st_ino
 
     def close(self) -> None:
@@ -134,153 +69,14 @@ class Ledger:
             raise
         self._connection.execute("COMMIT")
 
-    def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        """Run a query."""
-        return self._connection.execute(sql, values).fetchall()
-
-    def value(self, sql: str, *values: Any) -> Any:
-        """Single value of a query; None where it has no row."""
-        row = self._connection.execute(sql, values).fetchone()
-        return row[0] if row else None
-
-    def write(self, sql: str, *values: Any) -> int:
-        """Run one statement; returns how many rows it changed."""
-        return self._connection.execute(sql, values).rowcount
-
-    # Groups and windows
-
-    def group(self, name: str) -> GroupRow | None:
-        """One group."""
-        found = self._groups("WHERE name = ?", name)
-        return found[0] if found else None
-
-    def open_groups(self) -> list[GroupRow]:
-        """Groups that have not ended."""
-        return [GroupRow(*row) for row in self.rows("SELECT * FROM open_groups")]
-
-    def groups_in(self, window: str) -> list[GroupRow]:
-        """All groups of a window."""
-        return self._groups("WHERE window = ?", window)
-
-    def groups_between(self, first: str, last: str) -> list[GroupRow]:
-        """Groups whose names lie between two names."""
-        return self._groups("WHERE name BETWEEN ? AND ?", first, last)
-
-    def _groups(self, where: str, *values: Any) -> list[GroupRow]:
-        return [GroupRow(*row) for row in self.rows(f"SELECT * FROM groups {where}", *values)]  # noqa: S608
-
-    def put_group(self, row: GroupRow) -> None:
-        """Add a group, or replace what is known of it."""
-        self._put("groups", row)
-
-    def update_group(self, name: str, **changes: Any) -> None:
-        """Change some columns of a group."""
-        self._update("groups", name, changes)
-
-    def due_windows(self) -> list[WindowRow]:
-        """Windows with an image that their mosaic does not have."""
-        return [WindowRow(*row) for row in self.rows("SELECT * FROM windows WHERE state = 'due'")]
-
-    def window(self, name: str) -> WindowRow | None:
-        """One window."""
-        found = self.rows("SELECT * FROM windows WHERE name = ?", name)
-        return WindowRow(*found[0]) if found else None
-
-    def put_window(self, row: WindowRow) -> None:
-        """Add a window, or replace what is known of it."""
-        self._put("windows", row)
-
-    def update_window(self, name: str, **changes: Any) -> None:
-        """Change some columns of a window."""
-        self._update("windows", name, changes)
-
-    # Attempts
-
-    def add_attempts(self, attempts: Iterable[AttemptRow]) -> list[AttemptRow]:
-        """Store attempts; returns those that were not known.
-
-        When a group's old logs have gone, its attempts are counted from 1 again: new ones take the old ones' place.
-        """
-        new = []
-        for attempt in attempts:
-            self.write(
-                "DELETE FROM attempts WHERE unit = ? AND rule = ? AND number = ? AND started != ?",
-                *(attempt.unit, attempt.rule, attempt.number, attempt.started),
-            )
-            if self._put("attempts", attempt, "OR IGNORE"):
-                new.append(attempt)
-        return new
-
-    def last_attempt_id(self) -> int:
-        """Id of the newest attempt; 0 where there is none."""
-        return self.value("SELECT seq FROM sqlite_sequence WHERE name = 'attempts'") or 0
-
-    def failures(self, unit: str, after_id: int, *, window: bool = False) -> dict[str, int]:
-        """How often a group (or the window of that name) failed after that attempt, by class of error."""
-        return dict(
-            tuple(row)
-            for row in self.rows(
-                "SELECT error_class, count(*) FROM attempts"
-                " WHERE unit = ? AND id > ? AND outcome = 'failed' AND counts AND (rule = 'mosaic') = ? GROUP BY 1",
-                unit,
-                after_id,
-                window,
-            )
-        )
-
-    # Calls and notes
-
-    def add_call(self, pid: int, lane: str, units: Iterable[str], started: float) -> None:
-        """Note a Snakemake call that runs."""
-        self.write("INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?)", pid, lane, json.dumps(list(units)), started)
-
-    def drop_calls(self, pid: int | None = None) -> None:
-        """Forget one call, or all."""
-        self.write("DELETE FROM calls WHERE pid = coalesce(?, pid)", pid)
-
-    def note(self, name: str) -> float:
-        """A single value; 0 if it was never set."""
-        return self.value("SELECT value FROM notes WHERE name = ?", name) or 0.0
-
-    def set_note(self, name: str, value: float) -> None:
-        """Keep a single value."""
-        self.write("INSERT OR REPLACE INTO notes VALUES (?, ?)", name, value)
-
-    # Time
+    def close_wal(self) -> None:
+        """Bring all into the file itself, which can then be moved."""
+        self._connection.execute("PRAGMA journal_mode = DELETE").fetchall()
 
     def shift(self, seconds: float) -> None:
         """Move what is due in the future along with a wall clock that was put forward or back."""
         with self.transaction():
-            self.write(
-                "UPDATE groups SET due = due + ? WHERE name IN (SELECT name FROM open_groups WHERE due > 0)", seconds
-            )
-            self.write("UPDATE windows SET due = due + ? WHERE state = 'due' AND due > 0", seconds)
-            self.write("UPDATE messages SET due = due + ? WHERE sent IS NULL", seconds)
-            self.write("UPDATE alerts SET told = told + ? WHERE resolved IS NULL", seconds)
-            self.write("UPDATE notes SET value = value + ? WHERE name LIKE 'next_%'", seconds)
-
-    def prune(self, before: float, at_most: int = 500) -> None:
-        """Drop history older than `before`, a bounded number of rows at a time."""
-        for table, column in (("attempts", "finished"), ("alerts", "opened"), ("messages", "created")):
-            ended = {"alerts": "AND resolved IS NOT NULL", "messages": "AND sent IS NOT NULL"}.get(table, "")
-            self.write(
-                f"DELETE FROM {table} WHERE rowid IN "  # noqa: S608 — names from the line above
-                f"(SELECT rowid FROM {table} WHERE {column} < ? {ended} LIMIT ?)",
-                before,
-                at_most,
-            )
-
-    def _put(self, table: str, row: Any, conflict: str = "OR REPLACE") -> int:
-        columns = list(row.__dataclass_fields__)
-        return self.write(
-            f"INSERT {conflict} INTO {table} ({', '.join(columns)}) "  # noqa: S608 — names of our own classes
-            f"VALUES ({', '.join('?' * len(columns))})",
-            *(getattr(row, column) for column in columns),
-        )
-
-    def _update(self, table: str, name: str, changes: Mapping[str, Any]) -> None:
-        columns = ", ".join(f"{column} = ?" for column in changes)
-        self.write(f"UPDATE {table} SET {columns} WHERE name = ?", *changes.values(), name)  # noqa: S608
+            self.shift_times(seconds)
 
 
 def open_ledger(path: Path, *, read_only: bool = False) -> Ledger:

@@ -6,7 +6,6 @@ audit reads everything there is: it is for people and tests, not for a pass of t
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -20,7 +19,8 @@ from contimg.core.errors import ContimgError, MisshapenFileError
 from contimg.core.paths import GROUP_PATTERN, DataRoot, RawName, group_of
 from contimg.execute import processes, quarantine
 from contimg.ingest.groups import Group, load
-from contimg.ledger.ledger import GroupRow, Ledger
+from contimg.ledger.ledger import Ledger
+from contimg.ledger.rows import GroupRow
 from contimg.runner import cleanup
 from contimg.runner.lease import holder, mark_of
 from contimg.storage.archive import is_removed
@@ -55,7 +55,7 @@ class _Audit:
         self._ledger = ledger
         self._now = now
         self._books = Books()
-        self._busy = {unit for (units,) in ledger.rows("SELECT units FROM calls") for unit in json.loads(units)}
+        self._busy = {unit for call in ledger.calls() for unit in call.units}
         self._entries = {entry.group: entry for entry in quarantine.entries(root)}
 
     def books(self) -> Books:

@@ -19,16 +19,8 @@ from contimg.execute.retry import Again, decide
 from contimg.execute.set_registration import register
 from contimg.ingest.groups import Group, load
 from contimg.ledger.group_rows import new_group, trace_id
-from contimg.ledger.ledger import (
-    AttemptRow,
-    GroupRow,
-    Ledger,
-    WindowRow,
-    create_ledger,
-    remove_ledger,
-    set_aside,
-    without_room,
-)
+from contimg.ledger.ledger import Ledger, create_ledger, remove_ledger, set_aside, without_room
+from contimg.ledger.rows import AttemptRow, GroupRow, WindowRow
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +43,7 @@ def build(root: DataRoot, settings: Settings, keep: Callable[[], None]) -> tuple
     try:
         with contextlib.closing(create_ledger(new)) as empty:
             counts = rebuild(root, empty, settings, keep)
-            empty.rows("PRAGMA journal_mode = DELETE")  # all is in the file itself now, which can be moved
+            empty.close_wal()
         aside = set_aside(root.ledger)
         new.rename(root.ledger)
     except sqlite3.Error as error:
@@ -96,10 +88,7 @@ def rebuild(root: DataRoot, ledger: Ledger, settings: Settings, keep: Callable[[
         for window in _windows(root, ledger):
             keep()
             ledger.put_window(window)
-    return {
-        table: ledger.value(f"SELECT count(*) FROM {table}")  # noqa: S608 — names from the next line
-        for table in ("groups", "windows", "sets", "attempts")
-    }
+    return ledger.sizes()
 
 
 def _tried(root: DataRoot) -> Iterator[str]:
@@ -164,27 +153,22 @@ def next_stage(root: DataRoot, name: str, manifest_ns: int) -> str:
 
 def _with_history(ledger: Ledger, settings: Settings, row: GroupRow) -> GroupRow:
     """The row with its latest failure and when it is due again, as its attempt records tell."""
-    last = ledger.rows(
-        "SELECT id, outcome, error_class, message, finished FROM attempts WHERE unit = ? AND rule != 'mosaic'"
-        " ORDER BY finished DESC LIMIT 1",
-        row.name,
-    )
-    if not last or last[0][1] == "ok":
+    last = next((one for one in ledger.attempts_of(row.name, 20) if one.rule != "mosaic"), None)
+    if last is None or last.outcome == "ok":
         return replace(row, counted_from=ledger.last_attempt_id())
-    succeeded = ledger.value("SELECT max(id) FROM attempts WHERE unit = ? AND outcome = 'ok'", row.name) or 0
-    _, _, error_class, message, finished = last[0]
-    failures = ledger.failures(row.name, succeeded).get(error_class, 1)
-    decision = decide(settings.retry, ErrorClass(error_class), failures)
-    due = finished + decision.delay_s if isinstance(decision, Again) else 0.0
-    return replace(row, due=due, reason=message, error_class=error_class, counted_from=succeeded)
+    succeeded = ledger.last_success_id(row.name)
+    failures = ledger.failures(row.name, succeeded).get(last.error_class, 1)
+    decision = decide(settings.retry, ErrorClass(last.error_class), failures)
+    due = last.finished + decision.delay_s if isinstance(decision, Again) else 0.0
+    return replace(row, due=due, reason=last.message, error_class=last.error_class, counted_from=succeeded)
 
 
 def _windows(root: DataRoot, ledger: Ledger) -> Iterator[WindowRow]:
     """Windows that have an image: done if their mosaic is newer than every image of theirs."""
     newest: dict[str, float] = {}
-    for row in ledger.rows("SELECT name, window FROM groups WHERE state = 'done' OR upgrade"):
-        made = _modified(root.image(row[0], "json"))
-        newest[row[1]] = max(newest.get(row[1], 0), made)
+    for row in ledger.imaged_groups():
+        made = _modified(root.image(row.name, "json"))
+        newest[row.window] = max(newest.get(row.window, 0), made)
     for name, images in sorted(newest.items()):
         mosaic = _modified(root.mosaic(name, "json"))
         done = mosaic >= images

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -69,8 +68,8 @@ def whole_ledger(root: DataRoot, settings: Settings, keep: Callable[[], None]) -
 def _close_calls(root: DataRoot, ledger: Ledger) -> None:
     """End the calls of a runner that died: their tries do not count, and their groups are due at once."""
     with ledger.transaction():
-        for lane, units in ledger.rows("SELECT lane, units FROM calls"):
-            for unit in json.loads(units):
+        for call in ledger.calls():
+            for unit in call.units:
                 if is_periodic(unit):
                     continue
                 for record in attempts.records(root, unit):
@@ -78,7 +77,7 @@ def _close_calls(root: DataRoot, ledger: Ledger) -> None:
                         continue  # a job on another host
                     ended = attempts.close(record, JobDiedError(INTERRUPTED)) if record.running else record
                     ledger.add_attempts([replace(attempts.row(ended, root), counts=int(not record.running))])
-                update = ledger.update_window if STAGES[lane].per is Per.WINDOW else ledger.update_group
+                update = ledger.update_window if STAGES[call.lane].per is Per.WINDOW else ledger.update_group
                 update(unit, due=0.0)
                 cleanup.sweep(root, unit)
         ledger.drop_calls()
@@ -87,14 +86,13 @@ def _close_calls(root: DataRoot, ledger: Ledger) -> None:
 def _meet_quarantine(root: DataRoot, ledger: Ledger) -> None:
     """A group whose way into quarantine was cut short between its files and its row, or whose reason was lost."""
     told = {entry.group: entry for entry in quarantine.entries(root)}
-    for (name,) in ledger.rows("SELECT name FROM groups WHERE state = 'quarantined'"):
-        row = ledger.group(name)
-        if row and name not in told and root.quarantine(name).is_dir():
+    for row in ledger.quarantined_groups():
+        if row.name not in told and root.quarantine(row.name).is_dir():
             facts = {"reason": row.reason, "error_class": row.error_class, "stage": row.stage}
-            quarantine.put(root, name, (), **facts)
+            quarantine.put(root, row.name, (), **facts)
     for entry in told.values():
-        row = ledger.group(entry.group)
-        if row and row.state != "quarantined" and not entry.content.get("stray"):
+        known = ledger.group(entry.group)
+        if known and known.state != "quarantined" and not entry.content.get("stray"):
             ledger.update_group(
                 entry.group,
                 state="quarantined",

@@ -20,7 +20,8 @@ from contimg.execute.outcomes import Ending, Event, Settler
 from contimg.execute.pool import Pool
 from contimg.execute.snakemake import Snakemake, Started
 from contimg.ledger.clock_steps import Clock, StepDetector
-from contimg.ledger.ledger import GroupRow, Ledger
+from contimg.ledger.ledger import Ledger
+from contimg.ledger.rows import GroupRow
 from contimg.observing.request_poller import Asking
 from contimg.runner import cleanup
 from contimg.runner.housekeeping import CLOCK, Housekeeping

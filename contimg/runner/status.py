@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from contimg.alerts.indicators import calibration_age_hours, queue, retries
+from contimg.alerts.indicators import calibration_age_hours, retries
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError
 from contimg.core.paths import DataRoot
 from contimg.core.stages import STAGES, Per
 from contimg.ledger.ledger import Ledger
+from contimg.ledger.rows import CallRow
 from contimg.observing import requests
 from contimg.runner.lease import holder
 from contimg.schedule.lanes import Call, demand
@@ -24,15 +24,16 @@ from contimg.storage import backup, retention
 
 _DAY_S = 86400.0
 _HELD_S = 60.0
+_SETS_SHOWN = 5
 
 
 def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> dict[str, Any]:
     """Describe the runner, the queue, what runs, what waits for what, failures, sets, disks and alerts."""
     running = [
-        {"lane": lane, "units": json.loads(units), "pid": pid, "for_s": round(now - started)}
-        for pid, lane, units, started in ledger.rows("SELECT pid, lane, units, started FROM calls ORDER BY started")
+        {"lane": call.lane, "units": list(call.units), "pid": call.pid, "for_s": round(now - call.started)}
+        for call in ledger.calls()
     ]
-    calls = [_call(ledger, settings, call["lane"], tuple(call["units"])) for call in running]
+    calls = [_call(ledger, settings, call) for call in ledger.calls()]
     situation = look(root, ledger, settings, running=calls, turns={}, hold=_hold(ledger, now), now=now)
     planned = plan(situation, settings)
     busy = {unit for call in calls for unit in call.units}
@@ -43,33 +44,24 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
     return {
         "at": _utc(now),
         "runner": runner_state(root),
-        "queue": queue(ledger),
-        "groups": _counts(ledger, "SELECT state || ' ' || stage, count(*) FROM open_groups GROUP BY 1"),
-        "quarantined": ledger.value("SELECT count(*) FROM groups WHERE state = 'quarantined'"),
-        "ended_last_24h": _counts(
-            ledger, "SELECT state, count(*) FROM groups WHERE ended > ? GROUP BY 1", now - _DAY_S
-        ),
+        "queue": ledger.queue_depth(),
+        "groups": ledger.group_counts(),
+        "quarantined": ledger.quarantined_count(),
+        "ended_last_24h": ledger.ended_counts(now - _DAY_S),
         "windows_due": len(situation.windows),
-        "windows_failed": ledger.value("SELECT count(*) FROM windows WHERE state = 'failed'"),
+        "windows_failed": len(ledger.failed_windows()),
         "running": running,
         "waiting": dict(sorted(waiting.items())),
-        "failures_last_24h": _counts(
-            ledger,
-            "SELECT error_class, count(*) FROM attempts"
-            " WHERE finished > ? AND outcome = 'failed' AND counts GROUP BY 1",
-            now - _DAY_S,
-        ),
+        "failures_last_24h": ledger.failures_since(now - _DAY_S),
         "retries": retries(ledger),
         "sets": [
             {
-                "set": name,
-                "calibrator": calibrator,
-                "age_hours": round((now - observed) / 3600, 2),
-                "good": bool(passed),
+                "set": one.name,
+                "calibrator": one.calibrator,
+                "age_hours": round((now - one.observed) / 3600, 2),
+                "good": bool(one.passed),
             }
-            for name, calibrator, observed, passed in ledger.rows(
-                "SELECT name, calibrator, observed, passed FROM sets ORDER BY observed DESC LIMIT 5"
-            )
+            for one in ledger.newest_sets(_SETS_SHOWN)
         ],
         "calibration_age_hours": None if age is None else round(age, 2),
         "calibration": coverage.coverage(root, settings, datetime.fromtimestamp(now, UTC)),
@@ -79,30 +71,24 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
         "retention": retention.last_outcome(root),
         "tmpfs_free_percent": round(tmpfs_free_percent(settings), 1),
         "alerts": [
-            {"id": number, "severity": severity, "message": message, "since": _utc(opened), "acknowledged_by": by}
-            for number, severity, message, opened, by in ledger.rows(
-                "SELECT id, severity, message, opened, acknowledged_by FROM alerts"
-                " WHERE resolved IS NULL ORDER BY opened"
-            )
+            {key: alert[key] for key in ("id", "severity", "message", "acknowledged_by")}
+            | {"since": _utc(alert["opened"])}
+            for alert in ledger.alerts(resolved=False)
         ],
-        "unsent_messages": ledger.value("SELECT count(*) FROM messages WHERE sent IS NULL"),
+        "unsent_messages": ledger.unsent_messages(),
     }
 
 
-def _call(ledger: Ledger, settings: Settings, lane: str, units: tuple[str, ...]) -> Call:
+def _call(ledger: Ledger, settings: Settings, row: CallRow) -> Call:
     """A call that runs, with what it may take."""
-    group = ledger.group(units[0])
-    raw_mb = group.raw_bytes // 1_000_000 if group and STAGES[lane].per is Per.GROUP else 0
-    return Call(lane, units, (), demand(lane, settings, raw_mb))
+    group = ledger.group(row.units[0])
+    raw_mb = group.raw_bytes // 1_000_000 if group and STAGES[row.lane].per is Per.GROUP else 0
+    return Call(row.lane, row.units, (), demand(row.lane, settings, raw_mb))
 
 
 def _hold(ledger: Ledger, now: float) -> Hold:
     """What the runner holds: its alerts say so several times a minute. The user who asks may be another than its."""
-    found = ledger.rows(
-        "SELECT condition, subject, message FROM alerts"
-        " WHERE condition IN ('workflow_held', 'folder_closed') AND resolved IS NULL AND seen > ?",
-        now - _HELD_S,
-    )
+    found = ledger.alerts_seen_since(now - _HELD_S, "workflow_held", "folder_closed")
     why = next((message for condition, _, message in found if condition == "workflow_held"), "")
     return Hold(why, closed=frozenset(subject for condition, subject, _ in found if condition == "folder_closed"))
 
@@ -123,10 +109,6 @@ def runner_state(root: DataRoot) -> Mapping[str, Any]:
         "since": now.since,
         "lease": now.number,
     }
-
-
-def _counts(ledger: Ledger, sql: str, *values: Any) -> dict[str, int]:
-    return {str(what).strip(): count for what, count in ledger.rows(sql, *values)}
 
 
 def _utc(moment: float) -> str:

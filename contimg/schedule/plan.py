@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from contimg.core.config import Settings
 from contimg.core.stages import STAGES, Per, is_periodic, lanes
-from contimg.ledger.ledger import GroupRow, WindowRow
+from contimg.ledger.rows import GroupRow, WindowRow
 from contimg.schedule.lanes import Call, demand, overlapping
 
 _OLDEST_EVERY = 4

@@ -13,7 +13,8 @@ import psutil
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_start
 from contimg.core.stages import lanes
-from contimg.ledger.ledger import Ledger, WindowRow
+from contimg.ledger.ledger import Ledger
+from contimg.ledger.rows import WindowRow
 from contimg.schedule.lanes import Call, demand
 from contimg.schedule.periodic_tasks import due_tasks
 from contimg.schedule.plan import DueWindow, Room, Situation

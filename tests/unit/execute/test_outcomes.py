@@ -13,7 +13,8 @@ from contimg.core.errors import JobDiedError, JobTimeoutError
 from contimg.execute import quarantine
 from contimg.execute.outcomes import Ending
 from contimg.execute.set_registration import put_back
-from contimg.ledger.ledger import GroupRow, create_ledger
+from contimg.ledger.ledger import create_ledger
+from contimg.ledger.rows import GroupRow
 from contimg.runner.rebuild import rebuild
 from contimg.sets.registry import Registry
 

@@ -14,7 +14,8 @@ import pytest
 
 from contimg.core.errors import LedgerError
 from contimg.ledger import schema
-from contimg.ledger.ledger import AttemptRow, GroupRow, Ledger, WindowRow, create_ledger, open_ledger, set_aside
+from contimg.ledger.ledger import Ledger, create_ledger, open_ledger, set_aside
+from contimg.ledger.rows import AttemptRow, GroupRow, WindowRow
 
 
 def row(name: str, **changes: object) -> GroupRow:
@@ -230,30 +231,6 @@ def test_readers_do_not_wait_for_the_writer(ledger: Ledger) -> None:
     assert len(reader.open_groups()) == 2
     with pytest.raises(sqlite3.OperationalError):
         reader.put_group(row("20260112T100000"))
-
-
-def test_a_pass_costs_the_same_after_ten_years(ledger: Ledger) -> None:
-    """No query of the runner reads history: SQLite's own plan uses an index everywhere."""
-    queries = [
-        "SELECT * FROM open_groups",
-        "SELECT count(*) FROM open_groups WHERE state = 'due' AND NOT upgrade",
-        "SELECT min(arrived) FROM open_groups",
-        "SELECT name FROM open_groups WHERE error_class = 'x'",
-        "SELECT name FROM groups WHERE state = 'quarantined' AND error_class = 'x'",
-        "SELECT observed FROM sets WHERE passed ORDER BY observed DESC LIMIT 1",
-        "SELECT count(*) FROM attempts WHERE finished > 1 AND counts AND error_class != 'x' AND rule LIKE '%'",
-        "SELECT name, count(*) FROM open_groups JOIN attempts ON unit = name AND id > counted_from"
-        " WHERE state = 'due' AND outcome = 'failed' AND counts GROUP BY name",
-        "SELECT * FROM alerts WHERE resolved IS NULL",
-        "SELECT * FROM messages WHERE channel = 'x' AND sent IS NULL AND due <= 1 ORDER BY id LIMIT 20",
-        "SELECT * FROM groups WHERE window = 'x'",
-        "SELECT * FROM groups WHERE name BETWEEN 'a' AND 'b'",
-        "SELECT * FROM windows WHERE state = 'due'",
-        "SELECT error_class, count(*) FROM attempts WHERE unit = 'x' AND id > 1 AND outcome = 'failed' GROUP BY 1",
-    ]
-    for query in queries:
-        plan = " ".join(step[3] for step in ledger.rows(f"EXPLAIN QUERY PLAN {query}"))
-        assert "SCAN" not in plan or "USING INDEX" in plan, f"{query}: {plan}"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user who may not")

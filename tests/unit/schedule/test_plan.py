@@ -12,7 +12,7 @@ from contimg.core import config
 from contimg.core.paths import group_id
 from contimg.core.stages import STAGES, lanes
 from contimg.ledger.group_rows import new_group
-from contimg.ledger.ledger import GroupRow, WindowRow
+from contimg.ledger.rows import GroupRow, WindowRow
 from contimg.schedule.lanes import Call, Demand
 from contimg.schedule.plan import DueWindow, Room, Situation, in_order, plan
 

@@ -1,0 +1,419 @@
+"""Queries of the ledger, each with a name and a sentence; those of past months, for people, are in `history`.
+
+Each is one short statement on an index: none gets slower as history grows.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from contimg.ledger.rows import AttemptRow, CallRow, GroupRow, MessageRow, SetRow, WindowRow
+
+_ALERT = "id", "condition", "subject", "severity", "message", "opened", "resolved", "acknowledged_by", "false_alarm"
+
+
+class Queries:
+    """The ledger's content over an open connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
+        """Rows of a query."""
+        return self._connection.execute(sql, values).fetchall()
+
+    def value(self, sql: str, *values: Any) -> Any:
+        """Single value of a query; None where it has no row."""
+        row = self._connection.execute(sql, values).fetchone()
+        return row[0] if row else None
+
+    def write(self, sql: str, *values: Any) -> int:
+        """Number of rows that a statement changed."""
+        return self._connection.execute(sql, values).rowcount
+
+    def _put(self, table: str, row: Any, conflict: str = "OR REPLACE") -> int:
+        columns = list(row.__dataclass_fields__)
+        return self.write(
+            f"INSERT {conflict} INTO {table} ({', '.join(columns)}) "  # noqa: S608 — names of our own classes
+            f"VALUES ({', '.join('?' * len(columns))})",
+            *(getattr(row, column) for column in columns),
+        )
+
+    def _update(self, table: str, name: str, changes: Mapping[str, Any]) -> None:
+        columns = ", ".join(f"{column} = ?" for column in changes)
+        self.write(f"UPDATE {table} SET {columns} WHERE name = ?", *changes.values(), name)  # noqa: S608
+
+    def _groups(self, where: str, *values: Any) -> list[GroupRow]:
+        return [GroupRow(*row) for row in self.rows(f"SELECT * FROM groups {where}", *values)]  # noqa: S608
+
+    def _counts(self, sql: str, *values: Any) -> dict[str, int]:
+        return {str(what).strip(): count for what, count in self.rows(sql, *values)}
+
+    # Groups
+
+    def group(self, name: str) -> GroupRow | None:
+        """One group."""
+        found = self._groups("WHERE name = ?", name)
+        return found[0] if found else None
+
+    def open_groups(self) -> list[GroupRow]:
+        """Groups that have not ended."""
+        return [GroupRow(*row) for row in self.rows("SELECT * FROM open_groups")]
+
+    def open_groups_after(self, error_class: str) -> list[GroupRow]:
+        """Groups that wait after a failure of a class."""
+        return [GroupRow(*row) for row in self.rows("SELECT * FROM open_groups WHERE error_class = ?", error_class)]
+
+    def groups_in(self, window: str) -> list[GroupRow]:
+        """All groups of a window."""
+        return self._groups("WHERE window = ?", window)
+
+    def groups_between(self, first: str, last: str) -> list[GroupRow]:
+        """Groups whose names lie between two names."""
+        return self._groups("WHERE name BETWEEN ? AND ?", first, last)
+
+    def quarantined_groups(self) -> list[GroupRow]:
+        """Groups in quarantine."""
+        return self._groups("WHERE state = 'quarantined'")
+
+    def quarantined_after(self, error_class: str) -> list[GroupRow]:
+        """Groups in quarantine for failures of a class."""
+        return self._groups("WHERE state = 'quarantined' AND error_class = ?", error_class)
+
+    def imaged_groups(self) -> list[GroupRow]:
+        """Groups that have an image, those whose image is to be made again included; reads all history."""
+        return self._groups("WHERE state = 'done' OR upgrade")
+
+    def group_counts(self) -> dict[str, int]:
+        """Open groups by state and stage."""
+        return self._counts("SELECT state || ' ' || stage, count(*) FROM open_groups GROUP BY 1")
+
+    def ended_counts(self, since: float) -> dict[str, int]:
+        """Groups that have ended since a time (Unix, s), by state."""
+        return self._counts("SELECT state, count(*) FROM groups WHERE ended > ? GROUP BY 1", since)
+
+    def quarantined_count(self) -> int:
+        """Number of groups in quarantine."""
+        return int(self.value("SELECT count(*) FROM groups WHERE state = 'quarantined'"))
+
+    def queue_depth(self) -> int:
+        """Number of groups that wait for work or are in work, images to be made again left out."""
+        return int(self.value("SELECT count(*) FROM open_groups WHERE state = 'due' AND NOT upgrade"))
+
+    def oldest_open_arrival(self) -> float | None:
+        """Arrival (Unix, s) of the open group that came first."""
+        found: float | None = self.value("SELECT min(arrived) FROM open_groups")
+        return found
+
+    def put_group(self, row: GroupRow) -> None:
+        """Add a group, or replace what is known of it."""
+        self._put("groups", row)
+
+    def update_group(self, name: str, **changes: Any) -> None:
+        """Change some columns of a group."""
+        self._update("groups", name, changes)
+
+    # Windows
+
+    def window(self, name: str) -> WindowRow | None:
+        """One window."""
+        found = self.rows("SELECT * FROM windows WHERE name = ?", name)
+        return WindowRow(*found[0]) if found else None
+
+    def due_windows(self) -> list[WindowRow]:
+        """Windows with an image that their mosaic does not have."""
+        return [WindowRow(*row) for row in self.rows("SELECT * FROM windows WHERE state = 'due'")]
+
+    def due_windows_after(self, error_class: str) -> list[WindowRow]:
+        """Due windows whose mosaic failed last in a class."""
+        found = self.rows("SELECT * FROM windows WHERE state = 'due' AND error_class = ?", error_class)
+        return [WindowRow(*row) for row in found]
+
+    def failed_windows(self) -> list[WindowRow]:
+        """Windows whose mosaic was given up."""
+        return [WindowRow(*row) for row in self.rows("SELECT * FROM windows WHERE state = 'failed'")]
+
+    def put_window(self, row: WindowRow) -> None:
+        """Add a window, or replace what is known of it."""
+        self._put("windows", row)
+
+    def update_window(self, name: str, **changes: Any) -> None:
+        """Change some columns of a window."""
+        self._update("windows", name, changes)
+
+    # Sets
+
+    def put_set(self, row: SetRow) -> None:
+        """Add a set, or replace what is known of it."""
+        self._put("sets", row)
+
+    def drop_set(self, name: str) -> None:
+        """Forget a set."""
+        self.write("DELETE FROM sets WHERE name = ?", name)
+
+    def set_times(self) -> dict[str, int]:
+        """Times of modification (ns) of all sets, by name."""
+        return {str(name): int(modified) for name, modified in self.rows("SELECT name, modified_ns FROM sets")}
+
+    def newest_sets(self, most: int) -> list[SetRow]:
+        """The sets that were observed last, the newest first."""
+        return [SetRow(*row) for row in self.rows("SELECT * FROM sets ORDER BY observed DESC LIMIT ?", most)]
+
+    def newest_good_set(self) -> float | None:
+        """Observation (Unix, s) of the newest set that passed its gate."""
+        found: float | None = self.value("SELECT observed FROM sets WHERE passed ORDER BY observed DESC LIMIT 1")
+        return found
+
+    # Attempts
+
+    def add_attempts(self, attempts: Iterable[AttemptRow]) -> list[AttemptRow]:
+        """Store attempts; returns those that were not known.
+
+        When a group's old logs have gone, its attempts are counted from 1 again: new ones take the old ones' place.
+        """
+        new = []
+        for attempt in attempts:
+            self.write(
+                "DELETE FROM attempts WHERE unit = ? AND rule = ? AND number = ? AND started != ?",
+                *(attempt.unit, attempt.rule, attempt.number, attempt.started),
+            )
+            if self._put("attempts", attempt, "OR IGNORE"):
+                new.append(attempt)
+        return new
+
+    def last_attempt_id(self) -> int:
+        """Id of the newest attempt; 0 where there is none."""
+        return self.value("SELECT seq FROM sqlite_sequence WHERE name = 'attempts'") or 0
+
+    def last_attempt_number(self, unit: str, rule: str) -> int:
+        """Number of a unit's newest attempt of a rule; 0 where there is none."""
+        return self.value("SELECT max(number) FROM attempts WHERE unit = ? AND rule = ?", unit, rule) or 0
+
+    def last_success_id(self, unit: str) -> int:
+        """Id of a unit's newest attempt that succeeded; 0 where none did."""
+        return self.value("SELECT max(id) FROM attempts WHERE unit = ? AND outcome = 'ok'", unit) or 0
+
+    def first_attempt_end(self) -> float | None:
+        """When the first attempt of all ended (Unix, s)."""
+        found: float | None = self.value("SELECT min(finished) FROM attempts")
+        return found
+
+    def attempts_of(self, unit: str, most: int, outcome: str = "%") -> list[AttemptRow]:
+        """Newest attempts of a unit, the newest first."""
+        columns = ", ".join(AttemptRow.__dataclass_fields__)
+        found = self.rows(
+            f"SELECT {columns} FROM attempts WHERE unit = ? AND outcome LIKE ?"  # noqa: S608 — names of our own class
+            " ORDER BY finished DESC, id DESC LIMIT ?",
+            *(unit, outcome, most),
+        )
+        return [AttemptRow(*row) for row in found]
+
+    def failures(self, unit: str, after_id: int, *, window: bool = False) -> dict[str, int]:
+        """Failures of a group (or the window of that name) after that attempt, by class of error."""
+        return self._counts(
+            "SELECT error_class, count(*) FROM attempts"
+            " WHERE unit = ? AND id > ? AND outcome = 'failed' AND counts AND (rule = 'mosaic') = ? GROUP BY 1",
+            *(unit, after_id, window),
+        )
+
+    def failures_since(self, since: float) -> dict[str, int]:
+        """Failures of all units since a time (Unix, s), by class of error."""
+        return self._counts(
+            "SELECT error_class, count(*) FROM attempts"
+            " WHERE finished > ? AND outcome = 'failed' AND counts GROUP BY 1",
+            since,
+        )
+
+    def attempts_since(self, since: float, rule: str, but_class: str) -> tuple[int, int]:
+        """Attempts of a rule (%: all) since a time (Unix, s), and failed ones; one class of error is left out."""
+        ((tried, failed),) = self.rows(
+            "SELECT count(*), coalesce(sum(outcome = 'failed'), 0) FROM attempts"
+            " WHERE finished > ? AND counts AND error_class != ? AND rule LIKE ?",
+            *(since, but_class, rule),
+        )
+        return int(tried), int(failed)
+
+    def retries(self, but_class: str) -> dict[str, int]:
+        """Failures of each waiting group since it last got on, one class of error left out."""
+        return self._counts(
+            "SELECT name, count(*) FROM open_groups JOIN attempts ON unit = name AND id > counted_from"
+            " WHERE state = 'due' AND outcome = 'failed' AND counts AND open_groups.error_class NOT IN ('', ?)"
+            " GROUP BY name",
+            but_class,
+        )
+
+    # Calls
+
+    def calls(self) -> list[CallRow]:
+        """Snakemake calls that run, the oldest first."""
+        found = self.rows("SELECT pid, lane, units, started FROM calls ORDER BY started")
+        return [CallRow(pid, lane, tuple(json.loads(units)), started) for pid, lane, units, started in found]
+
+    def add_call(self, pid: int, lane: str, units: Iterable[str], started: float) -> None:
+        """Note a Snakemake call that runs."""
+        self.write("INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?)", pid, lane, json.dumps(list(units)), started)
+
+    def drop_calls(self, pid: int | None = None) -> None:
+        """Forget one call, or all."""
+        self.write("DELETE FROM calls WHERE pid = coalesce(?, pid)", pid)
+
+    # Alerts
+
+    def open_alerts(self) -> list[sqlite3.Row]:
+        """Open alerts: id, condition, subject, severity, message, told, seen, whether acknowledged."""
+        return self.rows(
+            "SELECT id, condition, subject, severity, message, told, seen, acknowledged IS NOT NULL"
+            " FROM alerts WHERE resolved IS NULL"
+        )
+
+    def alerts(self, *, resolved: bool) -> list[dict[str, Any]]:
+        """Open alerts, or with `resolved` all there ever were, in the order in which they were opened."""
+        where = "" if resolved else "WHERE resolved IS NULL"
+        found = self.rows(f"SELECT {', '.join(_ALERT)} FROM alerts {where} ORDER BY id")  # noqa: S608 — names of ours
+        return [dict(zip(_ALERT, row, strict=True)) for row in found]
+
+    def alerts_seen_since(self, since: float, *conditions: str) -> list[tuple[str, str, str]]:
+        """Condition, subject and message of open alerts of some conditions that held since a time (Unix, s)."""
+        found = self.rows(
+            "SELECT condition, subject, message FROM alerts"
+            " WHERE condition IN (SELECT value FROM json_each(?)) AND resolved IS NULL AND seen > ?",
+            *(json.dumps(conditions), since),
+        )
+        return [(condition, subject, message) for condition, subject, message in found]
+
+    def open_alert(
+        self, condition: str, subject: str, *, severity: str, message: str, value: float | None, now: float
+    ) -> None:
+        """Open an alert."""
+        self.write(
+            "INSERT INTO alerts (condition, subject, severity, message, value, opened, told, seen)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            *(condition, subject, severity, message, value, now, now, now),
+        )
+
+    def add_event(self, condition: str, subject: str, severity: str, message: str, now: float) -> None:
+        """Store what happened once: an alert that is resolved at once."""
+        self.write(
+            "INSERT INTO alerts (condition, subject, severity, message, opened, told, seen, resolved)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            *(condition, subject, severity, message, now, now, now, now),
+        )
+
+    def see_alert(
+        self, number: int, *, severity: str, message: str, value: float | None, seen: float, told: float
+    ) -> None:
+        """Note that an alert's condition holds still."""
+        self.write(
+            "UPDATE alerts SET severity = ?, message = ?, value = ?, seen = ?, told = ? WHERE id = ?",
+            *(severity, message, value, seen, told, number),
+        )
+
+    def resolve_alert(self, number: int, value: float | None, now: float) -> None:
+        """Resolve an alert."""
+        self.write("UPDATE alerts SET resolved = ?, value = ? WHERE id = ?", now, value, number)
+
+    def acknowledge_alert(self, number: int, by: str, now: float, *, false_alarm: bool) -> bool:
+        """Acknowledge an alert; returns whether there is one of that number."""
+        changed = self.write(
+            "UPDATE alerts SET acknowledged = ?, acknowledged_by = ?, false_alarm = ? WHERE id = ?",
+            *(now, by, int(false_alarm), number),
+        )
+        return bool(changed)
+
+    # Messages
+
+    def add_message(self, channel: str, *, severity: str, title: str, body: str, now: float, due: float) -> None:
+        """Put a message on the way to a channel, not before it is due."""
+        self.write(
+            "INSERT INTO messages (channel, severity, title, body, created, due) VALUES (?, ?, ?, ?, ?, ?)",
+            *(channel, severity, title, body, now, due),
+        )
+
+    def join_message(self, channel: str, title: str, body: str, *, now: float, shown: int) -> bool:
+        """Add to the message of that title that waits for a channel; False where none waits."""
+        joined = self.write(
+            "UPDATE messages SET gathered = gathered + 1,"
+            " body = CASE WHEN gathered < ? THEN body || char(10) || ? ELSE body END"
+            " WHERE channel = ? AND title = ? AND sent IS NULL AND due > ?",
+            *(shown, body, channel, title, now),
+        )
+        return bool(joined)
+
+    def last_message_due(self, channel: str, title: str, since: float) -> float | None:
+        """When the last message of that title, created since a time, was or is due (Unix, s)."""
+        found: float | None = self.value(
+            "SELECT max(due) FROM messages WHERE channel = ? AND title = ? AND created > ?", channel, title, since
+        )
+        return found
+
+    def due_messages(self, channel: str, now: float, most: int) -> list[MessageRow]:
+        """Unsent messages that are due, critical ones first."""
+        found = self.rows(
+            "SELECT id, severity, title, body, gathered FROM messages WHERE channel = ? AND sent IS NULL"
+            " AND due <= ? ORDER BY severity = 'critical' DESC, id LIMIT ?",
+            *(channel, now, most),
+        )
+        return [MessageRow(*row) for row in found]
+
+    def message_sent(self, number: int, now: float) -> None:
+        """Note that a message was sent."""
+        self.write("UPDATE messages SET sent = ?, error = '' WHERE id = ?", now, number)
+
+    def message_failed(
+        self, channel: str, number: int | None, wrong: str, *, now: float, first_s: float, longest_s: float
+    ) -> None:
+        """Put off a message (None: all that were due) to a channel, the longer the more often it failed."""
+        self.write(
+            "UPDATE messages SET tries = tries + 1, error = ?, due = ? + min(? * (1 << min(tries, 10)), ?)"
+            " WHERE channel = ? AND sent IS NULL AND due <= ? AND id = coalesce(?, id)",
+            *(wrong, now, first_s, longest_s, channel, now, number),
+        )
+
+    def drop_undeliverable(self, channels: Iterable[str]) -> int:
+        """Forget what waits for other channels than these; returns how many messages did."""
+        return self.write(
+            "DELETE FROM messages WHERE sent IS NULL AND channel NOT IN (SELECT value FROM json_each(?))",
+            json.dumps(list(channels)),
+        )
+
+    def unsent_messages(self) -> int:
+        """Number of messages that wait."""
+        return int(self.value("SELECT count(*) FROM messages WHERE sent IS NULL"))
+
+    # Notes, time, size
+
+    def note(self, name: str) -> float:
+        """A single value; 0 if it was never set."""
+        return self.value("SELECT value FROM notes WHERE name = ?", name) or 0.0
+
+    def set_note(self, name: str, value: float) -> None:
+        """Keep a single value."""
+        self.write("INSERT OR REPLACE INTO notes VALUES (?, ?)", name, value)
+
+    def shift_times(self, seconds: float) -> None:
+        """Move what is due in the future along with a wall clock that was put forward or back."""
+        self.write(
+            "UPDATE groups SET due = due + ? WHERE name IN (SELECT name FROM open_groups WHERE due > 0)", seconds
+        )
+        self.write("UPDATE windows SET due = due + ? WHERE state = 'due' AND due > 0", seconds)
+        self.write("UPDATE messages SET due = due + ? WHERE sent IS NULL", seconds)
+        self.write("UPDATE alerts SET told = told + ? WHERE resolved IS NULL", seconds)
+        self.write("UPDATE notes SET value = value + ? WHERE name LIKE 'next_%'", seconds)
+
+    def prune(self, before: float, at_most: int = 500) -> None:
+        """Drop history older than `before`, a bounded number of rows at a time."""
+        for table, column in (("attempts", "finished"), ("alerts", "opened"), ("messages", "created")):
+            ended = {"alerts": "AND resolved IS NOT NULL", "messages": "AND sent IS NOT NULL"}.get(table, "")
+            self.write(
+                f"DELETE FROM {table} WHERE rowid IN "  # noqa: S608 — names from the line above
+                f"(SELECT rowid FROM {table} WHERE {column} < ? {ended} LIMIT ?)",
+                *(before, at_most),
+            )
+
+    def sizes(self) -> dict[str, int]:
+        """Number of groups, windows, sets and attempts; reads all history."""
+        tables = ("groups", "windows", "sets", "attempts")
+        return {table: self.value(f"SELECT count(*) FROM {table}") for table in tables}  # noqa: S608

@@ -1,0 +1,98 @@
+"""Rows of the ledger; the schema describes their columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """One group."""
+
+    name: str
+    state: str
+    stage: str
+    due: float
+    reason: str
+    error_class: str
+    arrived: float
+    ended: float | None
+    window: str
+    raw_bytes: int
+    manifest_ns: int
+    calibrator: str
+    upgrade: int
+    age_hours: float | None
+    counted_from: int
+    trace_id: str
+
+
+@dataclass(frozen=True)
+class WindowRow:
+    """One mosaic window."""
+
+    name: str
+    state: str
+    due: float
+    since: float
+    reason: str
+    error_class: str
+    counted_from: int
+    ended: float | None
+    trace_id: str
+
+
+@dataclass(frozen=True)
+class SetRow:
+    """One calibration set."""
+
+    name: str
+    calibrator: str
+    observed: float
+    passed: int
+    modified_ns: int
+
+
+@dataclass(frozen=True)
+class AttemptRow:
+    """One finished attempt."""
+
+    unit: str
+    rule: str
+    number: int
+    started: float
+    finished: float
+    duration_s: float
+    outcome: str
+    error_class: str = ""
+    permanent: int = 0
+    error_type: str = ""
+    message: str = ""
+    log: str = ""
+    host: str = ""
+    pid: int = 0
+    trace_id: str = ""
+    counts: int = 1
+    blame: str = ""
+
+
+@dataclass(frozen=True)
+class CallRow:
+    """One Snakemake call that runs."""
+
+    pid: int
+    lane: str
+    units: tuple[str, ...]
+    started: float
+
+
+@dataclass(frozen=True)
+class MessageRow:
+    """One message that a channel has to be told."""
+
+    id: int
+    severity: str
+    title: str
+    body: str
+    gathered: int
+    """Things of one kind that it tells of."""
