@@ -49,6 +49,7 @@ SLOW = frozenset(
         "unit/runner/test_lease",
         "unit/runner/test_scale",
         "unit/runner/test_watch",
+        "unit/service/test_metrics",
         "unit/sets/test_gains",
         "unit/sets/test_interpolate",
         "unit/sets/test_listing",

@@ -102,6 +102,20 @@ def newest_product(ledger: Ledger) -> float | None:
     return None if made is None else float(made)
 
 
+def newest_imaged(ledger: Ledger) -> str | None:
+    """Name of the group whose image was made last."""
+    name = ledger.value(
+        "SELECT name FROM groups WHERE ended IS NOT NULL AND state = 'done' ORDER BY ended DESC LIMIT 1"
+    )
+    return None if name is None else str(name)
+
+
+def started_between(ledger: Ledger, first: str, last: str) -> list[tuple[str, str, str]]:
+    """Groups by name, between two names: name, state, error class."""
+    rows = ledger.rows("SELECT name, state, error_class FROM groups WHERE name BETWEEN ? AND ?", first, last)
+    return [tuple(row) for row in rows]
+
+
 def oldest_waiting(ledger: Ledger) -> float | None:
     """When the group arrived that waits longest for its first image (Unix, s)."""
     arrived = ledger.value("SELECT min(arrived) FROM open_groups WHERE state = 'due' AND NOT upgrade")
@@ -219,6 +233,12 @@ def silences(ledger: Ledger, ended_after: float = 0.0) -> list[Silence]:
     """Silences that end after a time, those that end last first."""
     rows = ledger.rows("SELECT * FROM silences WHERE ends > ? ORDER BY ends DESC", ended_after)
     return [Silence(row[0], tuple(json.loads(row[1])), *row[2:]) for row in rows]
+
+
+def open_alerts(ledger: Ledger) -> list[tuple[str, str, float | None]]:
+    """Condition, severity and value of the alerts that are open."""
+    rows = ledger.rows("SELECT condition, severity, value FROM alerts WHERE resolved IS NULL")
+    return [tuple(row) for row in rows]
 
 
 def put_silence(ledger: Ledger, silence: Silence) -> None:

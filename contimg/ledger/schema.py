@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-DURATIONS_S = (1, 2, 3, 5, 10, 15, 30, 60, 75, 120, 150, 300, 600, 1200, 1800, 3600, 7200, 21600, 86400)
-"""Bounds (s) of the durations that are counted together; the last step's triggers have them."""
+REALTIME_FACTORS = (0.01, 0.02, 0.05, 0.1, 0.18, 0.25, 0.5, 1.0, 2.0, 5.0)
+GROUP_S = 309.237648
+"""Length (s) of a group: 24 integrations of 12.884902 s."""
+DURATIONS_S = tuple(
+    sorted(
+        {1, 2, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 21600, 86400}
+        | {round(factor * GROUP_S, 3) for factor in REALTIME_FACTORS}
+    )
+)
+"""Bounds (s) of the durations that are counted together: the metrics' buckets. Changed only by another step."""
 _BEYOND_S = 1e9
 
 

@@ -1,0 +1,296 @@
+"""Prometheus metrics, from one collector that reads ledger and files at each scrape.
+
+Nothing is counted in this process: the values are the same after a restart and on every host. Counters and histograms
+come from the ledger's tallies, which only grow. Groups are never labels; exemplars carry the trace.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fastapi import APIRouter, Header, Response
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
+
+from contimg import __version__
+from contimg.alerts.indicators import measure
+from contimg.core import files
+from contimg.core.errors import ContimgError, ErrorClass
+from contimg.core.paths import group_id, group_start
+from contimg.ledger import history
+from contimg.ledger.history import Tally
+from contimg.ledger.ledger import Ledger
+from contimg.ledger.schema import GROUP_S, REALTIME_FACTORS
+from contimg.runner.housekeeping import CLOCK
+from contimg.runner.status import runner_state
+from contimg.service.probes import waiting_hours
+from contimg.service.source import DataSource, Source
+from contimg.storage import backup, retention
+
+router = APIRouter(tags=["metrics"])
+
+CONVERSION_S = (10, 30, 60, 120, 300, 600, 1200)
+_JOB_S = (10, 30, 60, 120, 300, 600, 1200, 1800)
+_LATENCY_S = (60, 120, 300, 600, 1200, 1800, 3600, 7200, 21600, 86400)
+ARRIVAL = "arrival_to_image"
+_DURATIONS: Mapping[str, tuple[str, str, Sequence[float]]] = {
+    "contimg_conversion_duration_seconds": ("convert", "Run time of conversions that succeeded", CONVERSION_S),
+    "contimg_calibration_duration_seconds": ("solve", "Run time of calibration solving that succeeded", _JOB_S),
+    "contimg_imaging_duration_seconds": ("image", "Run time of imaging that succeeded", _JOB_S),
+    "contimg_mosaic_duration_seconds": ("mosaic", "Run time of mosaics that succeeded", _JOB_S),
+    "contimg_arrival_to_image_seconds": (ARRIVAL, "Time from a group's arrival to its first image", _LATENCY_S),
+}
+_PRODUCTS = {"convert": "measurement_set", "solve": "set", "image": "image", "mosaic": "mosaic"}
+
+
+class PipelineCollector(Collector):
+    """Everything that Prometheus is told about a data root."""
+
+    def __init__(self, source: DataSource) -> None:
+        self._source = source
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing, so that registering reads no data root."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the data root and yield its metrics; without a ledger, those that the files tell."""
+        yield _gauge("contimg_build_info", "Version of contimg", [({"version": __version__}, 1.0)])
+        yield from self._files()
+        try:
+            with self._source.ledger() as ledger:
+                yield _gauge("contimg_ledger_readable", "1 if the ledger can be read", [({}, 1.0)])
+                yield from self._ledger(ledger)
+        except ContimgError:
+            yield _gauge("contimg_ledger_readable", "1 if the ledger can be read", [({}, 0.0)])
+
+    def _files(self) -> Iterator[Metric]:
+        root, settings = self._source.root, self._source.settings
+        disk = shutil.disk_usage(root.root)
+        yield _gauge("contimg_disk_free_bytes", "Free space of the data root's disk", [({}, disk.free)])
+        yield _gauge("contimg_disk_size_bytes", "Size of the data root's disk", [({}, disk.total)])
+        if settings.staging.enabled and settings.staging.directory.is_dir():
+            staging = shutil.disk_usage(settings.staging.directory)
+            yield _gauge("contimg_tmpfs_usage_bytes", "Used space of the staging tmpfs", [({}, staging.used)])
+            yield _gauge("contimg_tmpfs_size_bytes", "Size of the staging tmpfs", [({}, staging.total)])
+        runner = runner_state(root)
+        up = float(runner["state"] in ("running", "on another host"))
+        yield _gauge("contimg_runner_up", "1 if a runner holds the data root and lives", [({}, up)])
+        if "lease" in runner:
+            yield _gauge("contimg_lease_number", "Number of the runner's lease", [({}, runner["lease"])])
+        saved, retained = backup.last_outcome(root), retention.last_outcome(root)
+        if saved and saved.get("last_success"):
+            moment = datetime.fromisoformat(saved["last_success"]).timestamp()
+            yield _gauge("contimg_backup_last_success_timestamp_seconds", "Last complete backup", [({}, moment)])
+        if retained:
+            moment = datetime.fromisoformat(retained["when"]).timestamp()
+            yield _gauge("contimg_retention_last_run_timestamp_seconds", "Last run of retention", [({}, moment)])
+            failed = float(len(retained["failed"]))
+            yield _gauge("contimg_retention_failures", "Failures in the last run of retention", [({}, failed)])
+
+    def _ledger(self, ledger: Ledger) -> Iterator[Metric]:
+        source, now = self._source, self._source.now()
+        tallied = history.tallies(ledger)
+        yield from _histograms(tallied)
+        yield from _counters(tallied)
+        states = history.groups_by_state(ledger)
+        groups: list[tuple[dict[str, str], float]] = [
+            ({"state": state, "stage": stage}, count) for (state, stage), count in sorted(states.items())
+        ]
+        groups.append(({"state": "quarantined", "stage": ""}, history.quarantined(ledger)))
+        yield _gauge("contimg_groups", "Groups that have not ended, and those in quarantine", groups)
+        calls = Counter(dict.fromkeys(("convert", "solve", "image", "mosaic"), 0))
+        for lane, units, _ in history.running_calls(ledger):
+            calls[lane] += len(units)
+        yield _gauge("contimg_active_conversions", "Conversions that run", [({}, calls["convert"])])
+        active = [({"stage": lane}, float(count)) for lane, count in sorted(calls.items())]
+        yield _gauge("contimg_active_jobs", "Groups or windows in work, by stage", active)
+        measured = measure(source.root, ledger, source.settings, now)
+        yield _gauge("contimg_queue_depth", "Groups waiting or in work", [({}, measured["queue_groups"][""])])
+        alerts = history.open_alerts(ledger)
+        yield _gauge("contimg_alerts", "Open alerts", _by_severity(alerts))
+        yield _gauge(
+            "contimg_indicator", "Quantity that an alert's condition looks at", _indicators(measured, alerts)
+        )
+        yield from self._calibration(ledger, now)
+        moments = {
+            "contimg_runner_heartbeat_timestamp_seconds": ("Last sign of the runner", ledger.note(CLOCK) or None),
+            "contimg_newest_arrival_timestamp_seconds": ("Newest arrival", history.newest_arrival(ledger)),
+            "contimg_newest_product_timestamp_seconds": ("Newest image", history.newest_product(ledger)),
+        }
+        for name, (text, moment) in moments.items():
+            if moment is not None:
+                yield _gauge(name, text, [({}, moment)])
+        waiting_s = 3600 * waiting_hours(ledger, now)
+        yield _gauge("contimg_no_product_seconds", "For how long groups have waited with no image", [({}, waiting_s)])
+        image = self._read(ledger, history.newest_imaged)
+        noise, thermal = image.get("noise_jy"), image.get("thermal_noise_jy")
+        if noise and thermal:
+            yield _gauge("contimg_noise_over_thermal_ratio", "Newest image: noise ÷ thermal", [({}, noise / thermal)])
+
+    def _calibration(self, ledger: Ledger, now: float) -> Iterator[Metric]:
+        newest = history.newest_good_set(ledger)
+        if newest:
+            name = "contimg_calibration_newest_timestamp_seconds"
+            yield _gauge(name, "Observation of the newest good set", [({}, newest[1])])
+            validity_s = 3600 * self._source.settings.calibration.validity_hours
+            name = "contimg_calibration_valid_until_timestamp_seconds"
+            yield _gauge(name, "End of the newest good set's validity", [({}, newest[1] + validity_s)])
+            quality = self._set_quality(newest[0])
+            for key, text in (
+                ("snr_median", "Median signal-to-noise ratio of its solutions"),
+                ("phase_scatter_deg", "Residual phase scatter (deg) of its calibrator"),
+                ("flagged_solutions", "Flagged share of its solutions"),
+            ):
+                if isinstance(quality.get(key), (int, float)):
+                    yield _gauge(f"contimg_set_{key}", f"Newest good set: {text}", [({}, quality[key])])
+        share = coverage(ledger, now, self._source.settings.calibration.nearest_within_hours)
+        if share is not None:
+            text = "Share of the last day's groups with a good set near enough"
+            yield _gauge("contimg_calibration_coverage_ratio", text, [({}, share)])
+
+    def _read(self, ledger: Ledger, named: Callable[[Ledger], str | None]) -> Mapping[str, Any]:
+        """Sidecar of an image; empty if there is none that can be read."""
+        name = named(ledger)
+        try:
+            return dict(files.read_json(self._source.root.image(name, "json"))) if name else {}
+        except (OSError, ValueError):
+            return {}
+
+    def _set_quality(self, name: str) -> Mapping[str, Any]:
+        try:
+            return dict(files.read_json(self._source.root.set(name))["quality"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+
+def coverage(ledger: Ledger, now: float, within_hours: float) -> float | None:
+    """Share of the last 24 hours' usable groups with a good set near enough (M1); None where there were no groups."""
+    moment = datetime.fromtimestamp(now, UTC)
+    rows = history.started_between(ledger, group_id(moment - timedelta(hours=24)), group_id(moment))
+    starts = [
+        group_start(name).timestamp()
+        for name, state, error in rows
+        if state != "collecting" and not (state == "quarantined" and error == ErrorClass.CORRUPT_INPUT)
+    ]
+    if not starts:
+        return None
+    reach_s = 3600 * within_hours
+    sets = [row[2] for row in history.sets_since(ledger, min(starts) - 2 * reach_s) if row[3]]
+    return sum(_near(sets, start) <= reach_s for start in starts) / len(starts)
+
+
+def _near(times: Sequence[float], moment: float) -> float:
+    """Distance (s) from a moment to the nearest of sorted times."""
+    after = bisect_left(times, moment)
+    return min((abs(time - moment) for time in times[max(0, after - 1) : after + 1]), default=float("inf"))
+
+
+def _gauge(name: str, text: str, values: Iterable[tuple[Mapping[str, str], float]]) -> Metric:
+    listed = list(values)
+    family = GaugeMetricFamily(name, text, labels=list(listed[0][0]) if listed else [])
+    for labels, value in listed:
+        family.add_metric(list(labels.values()), value)
+    return family
+
+
+def _by_severity(alerts: Iterable[tuple[str, str, float | None]]) -> list[tuple[dict[str, str], float]]:
+    counts = Counter(severity for _, severity, _ in alerts)
+    return [({"severity": severity}, float(counts[severity])) for severity in ("info", "warning", "critical")]
+
+
+def _indicators(
+    measured: Mapping[str, Mapping[str, float]], alerts: Iterable[tuple[str, str, float | None]]
+) -> list[tuple[dict[str, str], float]]:
+    """Worst value of each indicator; those that only the runner can measure come from its open alerts."""
+    worst = {
+        name: (min if name == "disk_free_gb" else max)(values.values()) for name, values in measured.items() if values
+    }
+    for condition, _, value in alerts:
+        if value is not None:
+            worst.setdefault(condition, value)
+    return [({"condition": name}, value) for name, value in sorted(worst.items())]
+
+
+def _histograms(tallied: Sequence[Tally]) -> Iterator[Metric]:
+    done = [one for one in tallied if one.outcome == "ok"]
+    for name, (what, text, bounds) in _DURATIONS.items():
+        family = HistogramMetricFamily(name, text)
+        buckets, total = _buckets([one for one in done if one.what == what], bounds)
+        family.add_metric([], buckets, total)
+        yield family
+    family = HistogramMetricFamily("contimg_realtime_factor", "Run time ÷ observed time, by stage", labels=["stage"])
+    limits = {round(factor * GROUP_S, 3): factor for factor in REALTIME_FACTORS}
+    for stage in sorted({one.what for one in done} - {ARRIVAL, "mosaic"}):
+        buckets, total = _buckets([one for one in done if one.what == stage], list(limits), limits)
+        family.add_metric([stage], buckets, total / GROUP_S)
+    yield family
+
+
+def _buckets(
+    tallied: Sequence[Tally], bounds: Sequence[float], labels: Mapping[float, float] | None = None
+) -> tuple[list[Any], float]:
+    """Cumulative buckets with the newest trace of each, and the sum (s)."""
+    scale = 1.0 if labels is None else 1 / GROUP_S
+    found = []
+    edges = (0.0, *bounds, float("inf"))
+    for low, high in itertools.pairwise(edges):
+        count = sum(one.count for one in tallied if one.at_most_s <= high)
+        newest = max(
+            (one for one in tallied if low < one.at_most_s <= high and one.last_trace_id),
+            key=lambda one: one.last_at,
+            default=None,
+        )
+        le = "+Inf" if high == float("inf") else str(float(high if labels is None else labels[high]))
+        traced = newest and Exemplar({"trace_id": newest.last_trace_id}, newest.last_s * scale, newest.last_at)
+        found.append([le, count, traced] if traced else [le, count])
+    return found, sum(one.seconds for one in tallied)
+
+
+def _counters(tallied: Sequence[Tally]) -> Iterator[Metric]:
+    attempts, failures, products = Counter[tuple[str, str]](), Counter[tuple[str, str]](), Counter[str]()
+    for one in tallied:
+        if one.what == ARRIVAL:
+            continue
+        attempts[one.what, one.outcome] += one.count
+        if one.outcome == "failed":
+            failures[one.what, one.error_class] += one.count
+        elif one.what in _PRODUCTS:
+            products[_PRODUCTS[one.what]] += one.count
+    for name, text, labels, counts in (
+        ("contimg_attempts", "Attempts that ended", ["stage", "outcome"], attempts),
+        ("contimg_failures", "Attempts that failed", ["stage", "error_type"], failures),
+    ):
+        family = CounterMetricFamily(name, text, labels=labels)
+        for values, count in sorted(counts.items()):
+            family.add_metric(list(values), count)
+        yield family
+    family = CounterMetricFamily("contimg_products", "Products written", labels=["product"])
+    for product in _PRODUCTS.values():
+        family.add_metric([product], products[product])
+    yield family
+
+
+def render(source: DataSource, accept: str) -> tuple[bytes, str]:
+    """All metrics in the format that is asked for, with its content type."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(PipelineCollector(source))
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+@router.get("/metrics", response_class=Response)
+def metrics(source: Source, accept: str = Header("")) -> Response:
+    """Metrics for Prometheus, in its text format or as OpenMetrics."""
+    kind = "openmetrics" if "openmetrics" in accept else "text"
+    content, content_type = source.shared(f"metrics {kind}", lambda: render(source, accept))
+    return Response(content, media_type=content_type)

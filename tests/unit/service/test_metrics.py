@@ -1,0 +1,127 @@
+"""Metrics: true from the ledger and the files, cheap, and in Prometheus's own words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+
+import pytest
+from bookkeeping import NOW
+from http_service import Served, served
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
+from prometheus_client.parser import text_string_to_metric_families as parsed
+
+from contimg.core.paths import group_id
+from contimg.ledger.group_rows import new_group
+from contimg.service.metrics import CONVERSION_S, coverage, render
+
+OPEN = "application/openmetrics-text; version=1.0.0"
+HISTORY = 100_000
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(tmp_path_factory.mktemp("metrics") / "root") as made:
+        played = made.played
+        played.whole_way(1, "3C48")
+        played.whole_way(2)
+        unit = played.arrive(3)
+        played.done("detect", unit)
+        played.record("convert", unit, "ok", duration_s=45.0, trace_id="ab" * 16)
+        played.product("convert", unit)
+        played.settler.settle(played.started("convert", unit), 0, NOW)
+        played.failed("image", unit, error_class="memory_error")
+        yield made
+
+
+def values(text: str) -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *(f"{key}={value}" for key, value in sorted(sample.labels.items()))): sample.value
+        for family in parsed(text)
+        for sample in family.samples
+    }
+
+
+def test_the_names_that_were_asked_for(service: Served) -> None:
+    found = values(service.get("/metrics").text)
+    assert found["contimg_conversion_duration_seconds_count",] == 3
+    bounds = [key[1] for key in found if key[0] == "contimg_conversion_duration_seconds_bucket"]
+    assert bounds == [f"le={float(bound)}" for bound in CONVERSION_S] + ["le=+Inf"]
+    assert found["contimg_conversion_duration_seconds_bucket", "le=30.0"] == 2
+    assert found["contimg_conversion_duration_seconds_bucket", "le=60.0"] == 3
+    assert found["contimg_conversion_duration_seconds_sum",] == pytest.approx(47)
+    assert found["contimg_calibration_duration_seconds_count",] == 1
+    assert found["contimg_imaging_duration_seconds_count",] == 2
+    assert found["contimg_queue_depth",] == 1
+    assert found["contimg_active_conversions",] == 0
+    assert found["contimg_failures_total", "error_type=memory_error", "stage=image"] == 1
+    assert found["contimg_tmpfs_usage_bytes",] >= 0
+    assert found["contimg_realtime_factor_bucket", "le=0.18", "stage=convert"] == 3
+    assert found["contimg_realtime_factor_bucket", "le=0.1", "stage=convert"] == 2
+    assert found["contimg_arrival_to_image_seconds_count",] == 2
+    assert found["contimg_products_total", "product=image"] == 2
+
+
+def test_no_group_is_a_label(service: Served) -> None:
+    assert "20260112T" not in service.get("/metrics").text
+
+
+def test_exemplars_carry_the_trace(service: Served) -> None:
+    text = service.get("/metrics", headers={"Accept": OPEN}).text
+    found = [
+        sample.exemplar.labels
+        for family in open_metrics(text)
+        for sample in family.samples
+        if family.name == "contimg_conversion_duration_seconds" and sample.exemplar
+    ]
+    assert {"trace_id": "ab" * 16} in found
+
+
+def test_counts_stay_when_history_goes(service: Served) -> None:
+    before = values(service.get("/metrics").text)["contimg_imaging_duration_seconds_count",]
+    service.played.ledger.write("DELETE FROM attempts WHERE rule = 'image'")
+    service.forget()
+    assert values(service.get("/metrics").text)["contimg_imaging_duration_seconds_count",] == before
+
+
+def test_coverage_is_the_share_of_groups_with_a_set_near_enough(service: Served) -> None:
+    ledger = service.played.ledger
+    observed = datetime(2026, 1, 12, 8, 7, tzinfo=UTC)
+    assert coverage(ledger, (observed + timedelta(hours=2)).timestamp(), 6.0) == 1.0
+    far = group_id(observed + timedelta(hours=12))
+    ledger.put_group(new_group(far, service.played.settings, arrived=1.0))
+    assert coverage(ledger, (observed + timedelta(hours=13)).timestamp(), 6.0) == pytest.approx(3 / 4)
+    assert coverage(ledger, observed.timestamp() - 10 * 86400, 6.0) is None
+
+
+def test_without_a_ledger_the_files_still_speak(tmp_path: Path) -> None:
+    with served(tmp_path / "root") as lost:
+        lost.played.root.ledger.unlink()
+        found = values(lost.get("/metrics").text)
+        assert found["contimg_ledger_readable",] == 0
+        assert found["contimg_disk_free_bytes",] > 0
+
+
+def test_a_scrape_does_not_know_how_long_the_history_is(tmp_path: Path) -> None:
+    start = datetime(2025, 1, 1, tzinfo=UTC)
+    with served(tmp_path / "root") as service:
+        ledger, settings = service.played.ledger, service.played.settings
+        with ledger.transaction():
+            for number in range(HISTORY):
+                name = group_id(start + number * timedelta(seconds=309))
+                ledger.put_group(new_group(name, settings, state="done", stage="", ended=NOW, arrived=1.0))
+                ledger.write(
+                    "INSERT INTO attempts (unit, rule, number, started, finished, duration_s, outcome)"
+                    " VALUES (?, 'image', 1, 1, 2, ?, 'ok')",
+                    *(name, number % 900),
+                )
+        took = []
+        for _ in range(15):
+            began = time.process_time()
+            render(service.source, "")
+            took.append(time.process_time() - began)
+    print(f"a scrape: {1000 * median(took):.1f} ms with {HISTORY} groups behind it")
+    assert median(took) < 0.05
