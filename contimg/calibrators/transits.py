@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from heapq import nlargest
 from typing import Any
 
@@ -19,10 +19,10 @@ from contimg.core.paths import DataRoot
 from contimg.ingest.manifest import names_in
 from contimg.ingest.pointing_track import Drift
 from contimg.telescope import dsa110, meridian
+from contimg.telescope.clock import to_jd
 
 LOWEST_ELEVATION_DEG = 25.0
 """Sources that culminate lower are not asked for."""
-_UNIX_EPOCH_JD = 2440587.5
 _LOOKED_AT = 50
 """Newest manifests that are read to find one with a declination."""
 
@@ -44,7 +44,7 @@ def upcoming(
     sources
         The catalogue (`catalogue.load`).
     """
-    after_jd = _jd(after)
+    after_jd = to_jd(after)
     ra = np.radians([source.ra_deg for source in sources])
     dec = np.radians([source.dec_deg for source in sources])
     now = np.array([after_jd])
@@ -85,7 +85,7 @@ def elsewhere(
     sources
         The catalogue (`catalogue.load`).
     """
-    after_jd, until_jd = _jd(after), _jd(until)
+    after_jd, until_jd = to_jd(after), to_jd(until)
     ra = np.radians([source.ra_deg for source in sources])
     dec = np.radians([source.dec_deg for source in sources])
     _, apparent = meridian.icrs_to_apparent(np.array([after_jd]), ra[:, None], dec[:, None])
@@ -112,7 +112,3 @@ def pointed_at(root: DataRoot) -> tuple[str, float] | None:
         if declination is not None:
             return group, float(declination)
     return None
-
-
-def _jd(moment: datetime) -> float:
-    return _UNIX_EPOCH_JD + moment.astimezone(UTC).timestamp() / 86400

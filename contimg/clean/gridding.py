@@ -19,7 +19,7 @@ from astropy.wcs import WCS
 from ducc0.wgridder import dirty2vis, vis2dirty
 
 from contimg.core.errors import NoUsableDataError
-from contimg.visibilities.weighting import SPEED_OF_LIGHT
+from contimg.core.units import SPEED_OF_LIGHT
 
 ACCURACY = 1e-3
 """Error of a gridding relative to the image's rms."""

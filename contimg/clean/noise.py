@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-_MAD_TO_SIGMA = 1.482602218505602
-"""Standard deviation over median absolute deviation, of a normal distribution."""
+from contimg.core.units import MAD_TO_SIGMA
+
 _BOX_BEAMS = 20
 """Width of a box in beams: many independent samples, and still local."""
 
@@ -15,7 +15,7 @@ def robust_noise(values: np.ndarray) -> float:
     finite = values[np.isfinite(values)]
     if not finite.size:
         return float("nan")
-    return _MAD_TO_SIGMA * float(np.median(np.abs(finite - np.median(finite))))
+    return MAD_TO_SIGMA * float(np.median(np.abs(finite - np.median(finite))))
 
 
 def noise_map(image: np.ndarray, beam_pixels: float) -> np.ndarray:

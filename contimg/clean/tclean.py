@@ -13,8 +13,8 @@ from scipy.ndimage import binary_dilation
 
 from contimg.clean.options import MAJOR_GAIN, CleanOptions, Products
 from contimg.core.errors import ContimgError, DiskFullError, MemoryExhaustedError, NoUsableDataError, ToolFailedError
+from contimg.core.units import SPEED_OF_LIGHT
 from contimg.visibilities import casa, subprocess_call
-from contimg.visibilities.smearing import SPEED_OF_LIGHT
 
 _LOG = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-_MAD_TO_SIGMA = 1.4826
+from contimg.core.units import MAD_TO_SIGMA
+
 _SMOOTHEST = 0.005
 """Least robust standard deviation of the array's relative mean amplitude: the sky's own structure reaches it."""
 _SLOWEST = 0.02
@@ -98,7 +99,7 @@ def decide(statistics: Statistics, rfi_sigma: float, clip_sigma: float) -> Decis
 
 def robust_sigma(values: np.ndarray) -> float:
     """Standard deviation of normal noise from the median absolute deviation; nan values are left out."""
-    return float(_MAD_TO_SIGMA * np.nanmedian(np.abs(values - np.nanmedian(values))))
+    return float(MAD_TO_SIGMA * np.nanmedian(np.abs(values - np.nanmedian(values))))
 
 
 def interference(mean_amplitude: np.ndarray, sigma: float) -> np.ndarray:
@@ -220,7 +221,7 @@ def loud_rows(row_median: np.ndarray, sigma: float) -> np.ndarray:
     if row_median.shape[0] < _FEWEST_INTEGRATIONS:
         return np.zeros(row_median.shape, bool)
     middle = np.median(row_median, axis=0)
-    scatter = _MAD_TO_SIGMA * np.median(np.abs(row_median - middle), axis=0)
+    scatter = MAD_TO_SIGMA * np.median(np.abs(row_median - middle), axis=0)
     return row_median > middle + sigma * np.maximum(scatter, _STEADIEST * middle)
 
 

@@ -10,11 +10,10 @@ import numpy as np
 
 from contimg.convert.kernel import Rows
 from contimg.convert.measurement_set import Observation
+from contimg.core.units import MJD_ZERO_JD, SPEED_OF_LIGHT
 from contimg.telescope import dsa110, meridian
 from contimg.telescope.raw_header import Antennas, Header
 
-_LIGHT_M_S = 299792458.0
-_MJD_ZERO_JD = 2400000.5
 _CROSSED = {-5: -5, -6: -6, -7: -8, -8: -7}
 """Polarization of a baseline after its antennas change places."""
 
@@ -39,7 +38,7 @@ class Geometry:
         ndarray of float32, shape (A, 2, C)
             Real and imaginary parts.
         """
-        angle = -2 * np.pi * np.outer(self.w_change_m[integration], self.observation.frequencies_hz / _LIGHT_M_S)
+        angle = -2 * np.pi * np.outer(self.w_change_m[integration], self.observation.frequencies_hz / SPEED_OF_LIGHT)
         return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
 
 
@@ -93,7 +92,7 @@ def lay_out(group: str, headers: Sequence[Header], antennas: Antennas) -> Geomet
     site = header.site
     observation = Observation(
         name=group,
-        times_mjd_s=(times - _MJD_ZERO_JD) * 86400,
+        times_mjd_s=(times - MJD_ZERO_JD) * 86400,
         integration_s=header.integration_s,
         frequencies_hz=frequencies,
         channel_width_hz=header.channel_width_hz,

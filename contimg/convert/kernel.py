@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from contimg.core.units import MAD_TO_SIGMA
+
 _MOST_SAMPLES = 192
 """Channels of a row that its median is taken over, at most; more of them do not make it much better."""
 _BLOCK = 16
 """Rows that are gathered together: as many as the second-level cache holds well."""
-_MAD_TO_SIGMA = np.float32(1.4826)
 _LOUDEST = np.float32(3.0)
 """Most that one baseline counts in the array's mean amplitude, relative to its row's median: one that happens to see
 almost nothing over most of the band must not speak for all."""
@@ -221,7 +222,7 @@ def _middle(amplitude: np.ndarray, sample: np.ndarray, step: int) -> tuple[np.fl
     median = _median(sample, count)
     for k in range(count):
         sample[k] = abs(sample[k] - median)
-    return median, _MAD_TO_SIGMA * _median(sample, count)
+    return median, np.float32(MAD_TO_SIGMA) * _median(sample, count)
 
 
 @njit(nogil=True, cache=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from contimg.core.errors import MisshapenFileError
 from contimg.core.products import PRODUCTS
+from contimg.core.units import UNIX_EPOCH_JD
 
 GROUP_PATTERN = r"\d{8}T\d{6}"
 DATE_PATTERN = r"\d{4}-\d{2}-\d{2}"
@@ -20,7 +21,6 @@ _ID_FORMAT = "%Y%m%dT%H%M%S"
 _RAW_NAME = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})_sb(\d{2})\.hdf5", re.ASCII)
 _YEARS = range(1970, 2132)
 """Years of a raw file's name that are possible: a host that has lost its clock begins in 1970."""
-_UNIX_EPOCH_JD = 2440587.5
 
 
 def group_id(start: datetime) -> str:
@@ -46,7 +46,7 @@ def group_date(group: str) -> str:
 
 def jd_to_datetime(jd: float) -> datetime:
     """UTC date and time of a Julian date in days (good to about 40 µs, as a double holds it)."""
-    return datetime.fromtimestamp((jd - _UNIX_EPOCH_JD) * 86400.0, tz=UTC)
+    return datetime.fromtimestamp((jd - UNIX_EPOCH_JD) * 86400.0, tz=UTC)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from matplotlib.ticker import FuncFormatter
 from PIL import Image
 from scipy.ndimage import generate_binary_structure, maximum_filter
 
+from contimg.core.units import MAD_TO_SIGMA
 from contimg.fits import plane
 
 DPI = 110
@@ -101,7 +102,7 @@ def robust_noise(values: np.ndarray) -> float:
     sample = sample[np.isfinite(sample)]
     if sample.size == 0:
         return 1.0
-    return float(1.4826 * np.median(np.abs(sample - np.median(sample)))) or 1.0
+    return float(MAD_TO_SIGMA * np.median(np.abs(sample - np.median(sample)))) or 1.0
 
 
 def sky(shown: plane.Plane, factor: int, noise: float) -> tuple[Figure, WCSAxes]:

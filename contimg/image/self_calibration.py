@@ -19,12 +19,13 @@ from contimg.catalogues import sky_catalogue
 from contimg.catalogues.sky_catalogue import SkyCatalogue
 from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
 from contimg.core.config import Settings
+from contimg.core.units import SPEED_OF_LIGHT
 from contimg.image import field_image
 from contimg.image.field_image import FieldImage
 from contimg.telescope import beam
 from contimg.visibilities.averaged import Averaged
 from contimg.visibilities.baseline_averaging import ImagePlan, SupportsEvaluate, average
-from contimg.visibilities.model import SPEED_OF_LIGHT, direction_cosines
+from contimg.visibilities.model import direction_cosines
 
 _LOG = logging.getLogger(__name__)
 

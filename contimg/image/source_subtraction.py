@@ -19,12 +19,13 @@ from dataclasses import dataclass, replace
 import numba
 import numpy as np
 
+from contimg.core.units import SPEED_OF_LIGHT
 from contimg.image.sources import PointSource
 from contimg.telescope import beam
 from contimg.visibilities.averaged import Averaged
 from contimg.visibilities.baseline_averaging import ImagePlan
 from contimg.visibilities.model import direction_cosines
-from contimg.visibilities.smearing import SPEED_OF_LIGHT, coordinate_rates
+from contimg.visibilities.smearing import coordinate_rates
 from contimg.visibilities.weighting import each_weight
 
 _STEPS = (8, 8, 4, 2, 1)
@@ -299,8 +300,8 @@ def _look(  # noqa: PLR0915, PLR0917 — one loop, and numba takes positional ar
             second = min(first + 1, last)
             for s in range(sources):
                 east, north, n = cosines[s]
-                delay = (u * east + v * north + w * (n - 1)) / 299792458.0
-                rate = (rates[r, 0] * east + rates[r, 1] * north + rates[r, 2] * (n - 1)) / 299792458.0
+                delay = (u * east + v * north + w * (n - 1)) / SPEED_OF_LIGHT
+                rate = (rates[r, 0] * east + rates[r, 1] * north + rates[r, 2] * (n - 1)) / SPEED_OF_LIGHT
                 turns = delay * frequencies[0]
                 phase = 2 * np.pi * (turns - np.rint(turns))
                 real[s], imag[s] = np.cos(phase), np.sin(phase)
@@ -309,8 +310,8 @@ def _look(  # noqa: PLR0915, PLR0917 — one loop, and numba takes positional ar
                 kept[s] = _left(averaged_channels, np.pi * delay * channel_hz) * _left(
                     samples[r], np.pi * rate * middle_hz * integration_s
                 )
-                ku[s] = 2 * np.pi / 299792458.0 * (u - w * east / n)
-                kv[s] = 2 * np.pi / 299792458.0 * (v - w * north / n)
+                ku[s] = 2 * np.pi / SPEED_OF_LIGHT * (u - w * east / n)
+                kv[s] = 2 * np.pi / SPEED_OF_LIGHT * (v - w * north / n)
             part[:] = 0
             for f in range(len(frequencies)):
                 model_real, model_imag = np.float32(0), np.float32(0)

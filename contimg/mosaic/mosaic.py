@@ -19,6 +19,7 @@ from astropy.io import fits
 from contimg.core.config import Settings
 from contimg.core.errors import ConfigError, NoUsableDataError
 from contimg.core.paths import DataRoot, group_start, window_of
+from contimg.core.units import MAD_TO_SIGMA
 from contimg.figures import quicklook
 from contimg.fits import plane
 from contimg.ingest.manifest import names_in
@@ -176,7 +177,7 @@ def _noise_over_expected(sums: Sums) -> float:
     image, weight = sums.image.ravel()[::step], sums.weight.ravel()[::step]
     deep = weight >= weight.max() / 2
     values = image[deep] * np.sqrt(weight[deep])
-    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+    return float(MAD_TO_SIGMA * np.median(np.abs(values - np.median(values))))
 
 
 def _beam(used: Sequence[Member], shares: dict[str, float]) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.constants import c as speed_of_light
 
 from contimg.catalogues.source import Source
+from contimg.core.units import SPEED_OF_LIGHT
 from contimg.telescope import stations
 from contimg.telescope.beam import power_beam
 from contimg.telescope.meridian import icrs_to_apparent, meridian_uvw, sidereal_time
@@ -77,7 +77,7 @@ class DriftingSky:
         uvw_m = meridian_uvw(stations.positions(), declination_rad)[list(antennas)]
         return cls(
             tuple(sources),
-            np.einsum("ax,tsx->tas", uvw_m, offsets) / speed_of_light,
+            np.einsum("ax,tsx->tas", uvw_m, offsets) / SPEED_OF_LIGHT,
             2 * np.arcsin(np.linalg.norm(offsets, axis=-1) / 2),
         )
 

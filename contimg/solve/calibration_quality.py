@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from contimg.core.sections import Calibration
+from contimg.core.units import MAD_TO_SIGMA
 from contimg.sets.gains import Caltable
 from contimg.solve.averaging import Compact
 from contimg.visibilities.visibility_cube import Geometry
 
-_NORMAL = 1.4826
-"""Standard deviation of normal noise over its median absolute deviation."""
 _ROUGHNESS_NORM = np.sqrt(6.0)
 """Standard deviation of x[k−1] − 2x[k] + x[k+1] of white noise of unit variance."""
 
@@ -67,7 +66,7 @@ def measure(
 
 def _scatter(values: np.ndarray) -> float:
     """Robust root mean square."""
-    return float(_NORMAL * np.median(np.abs(values))) if values.size else float("nan")
+    return float(MAD_TO_SIGMA * np.median(np.abs(values))) if values.size else float("nan")
 
 
 def _roughness(bandpass: Caltable) -> float:

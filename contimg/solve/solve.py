@@ -24,6 +24,7 @@ from contimg.core import files
 from contimg.core.config import Settings
 from contimg.core.errors import NoUsableDataError
 from contimg.core.paths import jd_to_datetime
+from contimg.core.units import MJD_ZERO_JD
 from contimg.image import field_image
 from contimg.image.source_subtraction import BrightSource
 from contimg.sets import gains
@@ -39,7 +40,6 @@ _LOG = logging.getLogger(__name__)
 _BANDPASS_WIDTH_HZ, _COARSE_WIDTH_HZ = 1e6, 4e6
 """Widest resolution of the bandpass, and of one that is only to image with. CASA needs 30 ms for each channel."""
 _PHASE_TABLE = "phase.cal"
-_JD_OF_MJD_0 = 2400000.5
 
 
 def solve(
@@ -228,7 +228,7 @@ def _antennas(geometry: Geometry, solved: Gains, flagged: np.ndarray) -> list[di
 
 def _times(geometry: Geometry, settings: Settings) -> dict[str, str]:
     """When the set was observed (middle of the group), and for how long it is valid."""
-    observed = jd_to_datetime(geometry.times_mjd_s.mean() / 86400 + _JD_OF_MJD_0)
+    observed = jd_to_datetime(geometry.times_mjd_s.mean() / 86400 + MJD_ZERO_JD)
     reach = timedelta(hours=settings.calibration.validity_hours)
     times = {"observed_utc": observed, "valid_from": observed - reach, "valid_until": observed + reach}
     return {name: time.isoformat(timespec="milliseconds") for name, time in times.items()}
@@ -245,5 +245,5 @@ def _declination_deg(geometry: Geometry) -> float:
     middle = len(geometry.times_mjd_s) // 2
     ra, dec = geometry.pointings_rad[middle]
     time_mjd = geometry.times_mjd_s[middle] / 86400
-    _, declination, _ = erfa.atci13(ra, dec, 0.0, 0.0, 0.0, 0.0, _JD_OF_MJD_0, time_mjd)
+    _, declination, _ = erfa.atci13(ra, dec, 0.0, 0.0, 0.0, 0.0, MJD_ZERO_JD, time_mjd)
     return float(np.degrees(declination))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import erfa
 import numpy as np
 
+from contimg.core.units import MJD_ZERO_JD
 from contimg.telescope.earth import Orientation, orientation
 from contimg.telescope.site import SITE, Site
 
@@ -23,7 +24,6 @@ _NORTH_OFFSET_RAD = np.pi / 360.0
 """Half the arc over which the angle between apparent and ICRS north is taken (pyuvdata's choice)."""
 _STEP = np.radians(1.0)
 """Step (rad) around a direction over which its tangent plane is compared with the apparent one."""
-_MJD_ZERO_JD = 2400000.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class _Moments:
     def at(cls, times_jd: np.ndarray) -> _Moments:
         times = np.atleast_1d(np.asarray(times_jd, dtype=np.float64))
         days = np.round(times)
-        return cls((days, times - days), orientation(times - _MJD_ZERO_JD))
+        return cls((days, times - days), orientation(times - MJD_ZERO_JD))
 
     def context(self, site: Site) -> tuple[np.ndarray, np.ndarray]:
         """ERFA's star-independent parameters and the equation of the origins (rad), each of shape (T,)."""

@@ -28,10 +28,10 @@ from contimg.core.errors import (
     ZeroedSubbandError,
 )
 from contimg.core.paths import RawName
+from contimg.core.units import MJD_ZERO_JD
 from contimg.telescope import dsa110
 from contimg.telescope.site import Site
 
-_MJD_ZERO_JD = 2400000.5
 _CLOCKLESS_DAYS = 3.0
 """How far from the fallback time the clock may have run on without having been set (days)."""
 _POLARIZATIONS = (dsa110.POLARIZATIONS, (-5, -7, -8, -6))
@@ -181,9 +181,9 @@ def read_header(path: Path) -> Header:
         _check(path, head["time_array"].shape == (rows,), "its times do not match its rows")
         times_jd = _written(head["time_array"][::baselines])
         start_jd = float(times_jd[0])
-        if abs(start_jd - _MJD_ZERO_JD - dsa110.FALLBACK_MJD) < _CLOCKLESS_DAYS:
+        if abs(start_jd - MJD_ZERO_JD - dsa110.FALLBACK_MJD) < _CLOCKLESS_DAYS:
             raise ClocklessFileError(
-                f"{path.name}: the correlator had no clock (MJD {start_jd - _MJD_ZERO_JD:.3f}); {_NEXT}"
+                f"{path.name}: the correlator had no clock (MJD {start_jd - MJD_ZERO_JD:.3f}); {_NEXT}"
             )
         header = Header(
             path=path,
@@ -274,7 +274,7 @@ def check_not_zeroed(path: Path, header: Header) -> None:
 
 def _check_values(header: Header) -> None:
     path = header.path
-    mjd = header.start_jd - _MJD_ZERO_JD
+    mjd = header.start_jd - MJD_ZERO_JD
     _check(path, _MJD_RANGE[0] < mjd < _MJD_RANGE[1], f"its first time is MJD {mjd}")
     _check(
         path, 0 < header.integration_s < _LONGEST_INTEGRATION_S, f"its integration time is {header.integration_s} s"

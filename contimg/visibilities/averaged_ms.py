@@ -15,6 +15,7 @@ import numpy as np
 from casacore import tables
 
 from contimg.core.errors import MisshapenFileError
+from contimg.core.units import MJD_ZERO_JD
 from contimg.telescope.meridian import for_icrs_directions
 from contimg.visibilities.averaged import Averaged
 
@@ -24,7 +25,6 @@ _STOKES_I = 1
 _TAKEN_OVER = ("ANTENNA", "FEED", "FIELD", "OBSERVATION", "SPECTRAL_WINDOW", "DATA_DESCRIPTION", "STATE", "PROCESSOR")
 """Subtables that the small set has from the original."""
 _TILE_BYTES = 1 << 20
-_JD_OF_MJD_0 = 2400000.5
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Group:
     def uvw_m(self) -> np.ndarray:
         """Baselines (m), corrected so that they go with ICRS directions, shape (T, B, 3)."""
         uvw = self.table.getcol("UVW").reshape(self.integrations, -1, 3)
-        middle_jd = self.times_mjd_s.mean() / 86400 + _JD_OF_MJD_0
+        middle_jd = self.times_mjd_s.mean() / 86400 + MJD_ZERO_JD
         return for_icrs_directions(uvw, middle_jd, *self.phase_centre_rad)
 
     @cached_property

@@ -21,11 +21,12 @@ import numba
 import numpy as np
 
 from contimg.core.errors import NoUsableDataError
+from contimg.core.units import SPEED_OF_LIGHT
 from contimg.telescope import dsa110
 from contimg.visibilities import subprocess_call
 from contimg.visibilities.averaged import Averaged, AveragedRows, binned
 from contimg.visibilities.smearing import Bins, Sampling, choose_bins
-from contimg.visibilities.weighting import SPEED_OF_LIGHT, ImagingWeights, imaging_weights
+from contimg.visibilities.weighting import ImagingWeights, imaging_weights
 
 if TYPE_CHECKING:
     from contimg.visibilities.averaged_ms import Group

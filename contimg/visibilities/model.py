@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from contimg.core.units import SPEED_OF_LIGHT
 from contimg.telescope import beam
 
-SPEED_OF_LIGHT = 299792458.0
 _CHANNEL_BLOCK = 32
 """Channels worked on together, so that the antennas' phasors of all sources stay in the processor's cache."""
 

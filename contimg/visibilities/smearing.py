@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SPEED_OF_LIGHT = 299792458.0
+from contimg.core.units import SPEED_OF_LIGHT
+
 EARTH_ROTATION = 7.292115e-5
 """Sidereal angular speed of the Earth (rad/s)."""
 

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from contimg.core.errors import MisshapenFileError
+from contimg.core.units import MJD_ZERO_JD
 from contimg.telescope.meridian import for_icrs_directions
 from contimg.visibilities import subprocess_call
 
 _CORRELATIONS = (9, 12)
 """XX and YY as the MS definition numbers them."""
-_JD_OF_MJD_0 = 2400000.5
 _UVW_TOLERANCE_M = 0.01
 """Residual (m) above which baselines are not the differences of antenna coordinates."""
 
@@ -139,7 +139,7 @@ def _read(ms: Path, shared: Path) -> tuple[Geometry, np.ndarray, tuple[int, ...]
     names, positions = _columns(ct, ms / "ANTENNA", "NAME", "POSITION")
     centre = _phase_centre(ms, ct)
     uvw = main.getcol("UVW").reshape(len(moments), rows, 3)[:, cross]
-    uvw = for_icrs_directions(uvw, moments.mean() / 86400 + _JD_OF_MJD_0, *centre)
+    uvw = for_icrs_directions(uvw, moments.mean() / 86400 + MJD_ZERO_JD, *centre)
     geometry = Geometry(
         times_mjd_s=moments,
         interval_s=interval,

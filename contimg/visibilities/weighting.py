@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-SPEED_OF_LIGHT = 299792458.0
+from contimg.core.units import SPEED_OF_LIGHT
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import pytest
 from contimg.clean import gridding
 from contimg.clean.gridding import Gridder
 from contimg.core.errors import NoUsableDataError
-from contimg.visibilities.model import SPEED_OF_LIGHT, direction_cosines
+from contimg.core.units import SPEED_OF_LIGHT
+from contimg.visibilities.model import direction_cosines
 
 CENTRE_RAD = (float(np.radians(0.3)), float(np.radians(54.57)))
 SIZE, PIXEL_RAD = 64, float(np.radians(0.06))

@@ -12,6 +12,7 @@ from conftest import call_in_process
 
 from contimg.catalogues.source import Source
 from contimg.core.errors import MisshapenFileError, NoUsableDataError
+from contimg.core.units import SPEED_OF_LIGHT
 from contimg.simulator import simulator
 from contimg.simulator.sky import offset
 from contimg.telescope import dsa110
@@ -19,7 +20,6 @@ from contimg.telescope.stations import EAST_WEST_ARM, NORTH_SOUTH_ARM, WITH_DATA
 from contimg.visibilities.averaged import Averaged
 from contimg.visibilities.baseline_averaging import ImagePlan, average
 from contimg.visibilities.model import direction_cosines
-from contimg.visibilities.smearing import SPEED_OF_LIGHT
 from contimg.visibilities.weighting import each_weight, imaging_weights
 
 PLAN = ImagePlan(field_rad=float(np.radians(3.5)), robust=0.0, smearing_limit=0.01)

@@ -10,6 +10,7 @@ import pytest
 from calibration_group import CALIBRATOR, make
 
 from contimg.core.errors import MisshapenFileError
+from contimg.core.units import SPEED_OF_LIGHT
 from contimg.simulator import simulator, sky
 from contimg.telescope import beam
 from contimg.visibilities import model, visibility_cube
@@ -145,6 +146,6 @@ def test_simulated_visibilities_are_predicted(
         )
         error = np.abs(measured.data[t, ..., 0] - predicted) / 8.0
         # Of aberration (β = 1e-4), only what is of second order in the angle (1.1° at most) is left out: 0.008″.
-        turn = 2 * np.pi * length[:, None] * where.frequencies_hz / model.SPEED_OF_LIGHT * 1e-4 * np.radians(1.1) ** 2
+        turn = 2 * np.pi * length[:, None] * where.frequencies_hz / SPEED_OF_LIGHT * 1e-4 * np.radians(1.1) ** 2
         assert (error < 1e-3 + turn)[good].all()
         assert np.median(error[length < 100]) < 2e-3
