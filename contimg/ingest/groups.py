@@ -105,6 +105,39 @@ def _as_modified(_: str, mtime_ns: int) -> float:
     return mtime_ns / 1e9
 
 
+@dataclass(frozen=True)
+class Found:
+    """Groups of the files in `incoming/`, and what their manifests lack of it."""
+
+    groups: tuple[Group, ...]
+    """In order of time."""
+    before: Mapping[str, Group]
+    """Those that have a manifest, as it has them."""
+    emptied: tuple[str, ...]
+    """Groups made for undated files that have since found their group."""
+    unsettled: tuple[str, ...]
+    """Files that look bad and may still be on their way, with what is wrong with each."""
+
+    @property
+    def changed(self) -> list[Group]:
+        """Groups whose manifests are to be written."""
+        return [group for group in self.groups if group != self.before.get(group.name)]
+
+    @property
+    def due(self) -> list[Group]:
+        """Groups that are new, or have to be processed again: their manifests' time of modification moves."""
+        return [group for group in self.changed if not _same_data(group, self.before.get(group.name))]
+
+
+def _same_data(group: Group, before: Group | None) -> bool:
+    """Whether nothing has changed of a group that matters to its products."""
+    return before is not None and (before.usable, before.frame, before.good) == (
+        group.usable,
+        group.frame,
+        group.good,
+    )
+
+
 def scan(
     root: DataRoot,
     settings: Settings,
@@ -112,7 +145,24 @@ def scan(
     stretch: Stretch | None = None,
     changed: Changed = _as_modified,
 ) -> list[Group]:
-    """Find the groups of the files in `incoming/` and bring their manifests up to date.
+    """Find the groups of the files in `incoming/` and bring their manifests up to date; returns what `look` finds."""
+    found = look(root, settings, now, stretch, changed)
+    for group in found.changed:
+        _write(root, group, found.before.get(group.name))
+    for name in found.emptied:
+        log.info("%s: its files belong to other groups; its manifest is removed", name)
+        root.manifest(name).unlink(missing_ok=True)
+    return list(found.groups)
+
+
+def look(
+    root: DataRoot,
+    settings: Settings,
+    now: datetime,
+    stretch: Stretch | None = None,
+    changed: Changed = _as_modified,
+) -> Found:
+    """Find the groups of the files in `incoming/`; nothing is written.
 
     Parameters
     ----------
@@ -130,9 +180,8 @@ def scan(
 
     Returns
     -------
-    list of Group
-        In order of time: every group that has files in `incoming/`, and those named in `settings.groups` that have
-        a manifest.
+    Found
+        Every group that has files in `incoming/`, and those named in `settings.groups` that have a manifest.
     """
     if stretch:
         arrived = _arrived(root, stretch.near, changed)
@@ -140,24 +189,19 @@ def scan(
     else:
         arrived = _arrived(root, _near_any(settings.groups), changed)
         known = _known(root, arrived, settings.groups)
-    gathered = _gathered(_looked_at(root, arrived, known, now))
+    members, unsettled = _looked_at(root, arrived, known, now)
+    gathered = _gathered(members)
     names = set(gathered)
     if stretch:
         names = {name for name in names if stretch.holds(name)}
     elif settings.groups:
         names = set(settings.groups) & (known.keys() | gathered.keys())
-    result = []
-    for name in sorted(names):
-        before = known.get(name)
-        group = _judged(name, gathered.get(name, []), before, settings, now)
-        if group != before:
-            _write(root, group, before)
-        result.append(group)
-    if stretch:
-        known = {name: group for name, group in known.items() if stretch.holds(name)}
+    groups = tuple(_judged(name, gathered.get(name, []), known.get(name), settings, now) for name in sorted(names))
+    emptied: tuple[str, ...] = ()
     if stretch or not settings.groups:
-        _drop_emptied(root, known, gathered, arrived)
-    return result
+        there = {name: group for name, group in known.items() if stretch is None or stretch.holds(name)}
+        emptied = tuple(_emptied(root, there, gathered, arrived))
+    return Found(groups, known, emptied, tuple(unsettled))
 
 
 class _File(NamedTuple):
@@ -215,7 +259,6 @@ def _known(root: DataRoot, arrived: Iterable[_File], names: Collection[str]) -> 
         for file in arrived
         for step in (-_REACH_S, 0, _REACH_S)
     }
-    root.groups.mkdir(parents=True, exist_ok=True)
     there = names_in(root.groups)
     return {group.name: group for group in _readable(root, (n for n in there if n[:-3] in bins or n in names))}
 
@@ -232,14 +275,16 @@ def _readable(root: DataRoot, names: Iterable[str]) -> Iterator[Group]:
             log.warning("%s: no manifest can be read from it (%r); it is made anew", path, error)
 
 
-def _looked_at(root: DataRoot, arrived: Iterable[_File], known: Mapping[str, Group], now: datetime) -> list[_Member]:
-    """What is known of each file: from a manifest where one has it, else from the file."""
+def _looked_at(
+    root: DataRoot, arrived: Iterable[_File], known: Mapping[str, Group], now: datetime
+) -> tuple[list[_Member], list[str]]:
+    """What is known of each file, from a manifest or from the file itself; and the files yet to be judged."""
     recalled = {
         (subband.path, subband.size, subband.mtime_ns): (subband, group.frame)
         for group in known.values()
         for subband in (*group.subbands.values(), *group.duplicates)
     }
-    members = []
+    members, unsettled = [], []
     for file in arrived:
         path = str(file.path.relative_to(root.root))
         if (path, file.size, file.mtime_ns) in recalled:
@@ -253,7 +298,9 @@ def _looked_at(root: DataRoot, arrived: Iterable[_File], known: Mapping[str, Gro
             continue
         if state == "good" or now.timestamp() - file.changed_s >= _SETTLED_S:
             members.append(_Member(file, Subband(path, file.size, file.mtime_ns, state, reason), frame))
-    return members
+        else:
+            unsettled.append(f"{reason}; judged when it has not changed for {_SETTLED_S:.0f} s")
+    return members, unsettled
 
 
 def examined(path: Path) -> tuple[Frame | None, str, str | None]:
@@ -364,18 +411,17 @@ def _write(root: DataRoot, group: Group, before: Group | None) -> None:
     path = root.manifest(group.name)
     with files.whole(path) as part:
         files.write_json(part, group.as_manifest())
-        if before and (before.usable, before.frame, before.good) == (group.usable, group.frame, group.good):
+        if _same_data(group, before):
             status = path.stat()
             os.utime(part, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def _drop_emptied(
+def _emptied(
     root: DataRoot, known: Mapping[str, Group], gathered: Collection[str], arrived: Iterable[_File]
-) -> None:
-    """Remove the manifests of groups made for undated files that have since found their group."""
+) -> Iterator[str]:
+    """Groups that were made for undated files which have since found their group."""
     there = {str(file.path.relative_to(root.root)) for file in arrived}
     for name, group in known.items():
         paths = {subband.path for subband in (*group.subbands.values(), *group.duplicates) if subband.path}
         if name not in gathered and group.frame is None and paths <= there:
-            log.info("%s: its files belong to other groups; its manifest is removed", name)
-            root.manifest(name).unlink(missing_ok=True)
+            yield name

@@ -13,6 +13,7 @@ import h5py
 import pytest
 import raw_groups as raw
 
+from contimg.core import config
 from contimg.core.files import read_json
 from contimg.core.paths import DataRoot
 from contimg.ingest import groups
@@ -299,3 +300,14 @@ def test_of_the_manifests_folder_only_manifests_are_groups(tmp_path: Path) -> No
     for name in (f"{FIRST}.json", f".{FIRST}.json.part-7", f"{FIRST}.json~", "notes.json"):
         (tmp_path / name).touch()
     assert names_in(tmp_path) == [FIRST]
+
+
+def test_a_look_writes_nothing_and_names_what_may_still_be_on_its_way(tmp_path) -> None:
+    root = DataRoot(tmp_path)
+    root.incoming.mkdir()
+    (root.incoming / "2026-01-12T08:45:12_sb03.hdf5").write_bytes(b"no HDF5")
+    found = groups.look(root, config.validated({"data_root": str(tmp_path)}, {}), datetime.now(UTC))
+    assert not found.groups
+    assert len(found.unsettled) == 1
+    assert "2026-01-12T08:45:12_sb03.hdf5" in found.unsettled[0]
+    assert not root.groups.exists()
