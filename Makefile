@@ -11,7 +11,7 @@ export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
 $(shell mkdir -p $(XDG_CONFIG_HOME))
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 
-.PHONY: help setup demo test soak check drill bench format lock release clean
+.PHONY: help setup demo test test-system soak check drill bench format lock release clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -26,6 +26,10 @@ demo: setup  ## half an hour of simulated sky to a calibrated mosaic
 
 test: setup  ## every test: science, workflow, break tests and drills in their short form
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests
+
+test-system: setup  ## tests against a real Prometheus, Alertmanager and Chromium (installs them)
+	@tools/setup-system
+	$(BIN)/pytest tests/system
 
 soak: setup  ## the long break tests, then a stream with faults at random (SOAK="--hours 24 --seed 1")
 	@$(BIN)/pytest --long tests/faults

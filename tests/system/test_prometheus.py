@@ -1,0 +1,142 @@
+"""A real Prometheus and a real Alertmanager beside a real run."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+from daemons import Site, daemon, firing, json_of, wait
+from servers import free_port
+
+from contimg.core import config
+from contimg.service import monitoring_files
+
+DEPLOY = Path(__file__).parents[2] / "deploy" / "prometheus"
+CHECKS = {
+    "rule_files": [str(DEPLOY / "alerts.yml"), str(DEPLOY / "objectives.yml")],
+    "evaluation_interval": "1m",
+    "tests": [
+        {
+            "interval": "1m",
+            "input_series": [
+                {"series": 'contimg_indicator{condition="queue_groups"}', "values": "10x4 60x4 10x20"},
+                {"series": 'up{job="contimg"}', "values": "1x40"},
+            ],
+            "alert_rule_test": [
+                {"eval_time": "4m", "alertname": "QueueGroups", "exp_alerts": []},
+                {
+                    "eval_time": "8m",
+                    "alertname": "QueueGroups",
+                    "exp_alerts": [
+                        {
+                            "exp_labels": {"severity": "warning", "condition": "queue_groups"},
+                            "exp_annotations": {"summary": "60 groups are waiting (limit 50)"},
+                        }
+                    ],
+                },
+                {"eval_time": "20m", "alertname": "QueueGroups", "exp_alerts": []},
+            ],
+        },
+        {
+            "interval": "10m",
+            "input_series": [
+                # A fifth of the images are late: four times what is allowed for two days, then six and more.
+                {"series": 'contimg_arrival_to_image_seconds_bucket{le="600.0"}', "values": "0+4x100 400+1x60"},
+                {"series": "contimg_arrival_to_image_seconds_count", "values": "0+5x160"},
+            ],
+            "alert_rule_test": [
+                {
+                    "eval_time": "16h",
+                    "alertname": "BudgetBurns",
+                    "exp_alerts": [
+                        {
+                            "exp_labels": {"severity": "warning", "objective": "latency"},
+                            "exp_annotations": {
+                                "summary": "M3: 95 % of the images are there within 10 min of their group's"
+                                " arrival: the budget burns 1 times too fast (3d)"
+                            },
+                        }
+                    ],
+                }
+            ],
+            "promql_expr_test": [
+                {
+                    "expr": 'contimg:bad_ratio_6h{objective="latency"}',
+                    "eval_time": "16h",
+                    "exp_samples": [
+                        {"labels": 'contimg:bad_ratio_6h{objective="latency"}', "value": 0.19999999999999996}
+                    ],
+                }
+            ],
+        },
+    ],
+}
+
+
+def test_the_rules_do_what_they_say(tmp_path: Path) -> None:
+    checks = tmp_path / "checks.yml"
+    checks.write_text(yaml.safe_dump(CHECKS))
+    checked = subprocess.run(["promtool", "test", "rules", str(checks)], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["promtool", "check", "rules", str(DEPLOY / "alerts.yml"), str(DEPLOY / "objectives.yml")],
+        ["promtool", "check", "config", str(DEPLOY / "prometheus.yml")],
+        ["amtool", "check-config", str(DEPLOY / "alertmanager.yml")],
+    ],
+    ids=lambda command: command[2],
+)
+def test_the_shipped_files_are_accepted(command: list[str]) -> None:
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_an_alert_fires_and_resolves_in_a_real_alertmanager(site: Site, tmp_path: Path) -> None:
+    thresholds = config.load(site.config, {}).alerts.thresholds
+    rules = yaml.safe_dump(monitoring_files.alert_rules(thresholds)).replace("5m", "2s")
+    (tmp_path / "alerts.yml").write_text(rules)
+    ports = free_port(), free_port()
+    content = monitoring_files.prometheus()
+    content["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    content["rule_files"] = ["alerts.yml"]
+    content["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{ports[1]}"]
+    content["scrape_configs"][0]["static_configs"][0]["targets"] = [site.url.removeprefix("http://")]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(content))
+    (tmp_path / "alertmanager.yml").write_text(
+        yaml.safe_dump({"route": {"receiver": "none", "group_wait": "0s"}, "receivers": [{"name": "none"}]})
+    )
+    prometheus, alertmanager = (f"http://127.0.0.1:{port}" for port in ports)
+    start_prometheus = [
+        *("prometheus", "--config.file", str(tmp_path / "prometheus.yml")),
+        *("--storage.tsdb.path", str(tmp_path / "series"), "--web.listen-address", f"127.0.0.1:{ports[0]}"),
+    ]
+    start_alertmanager = [
+        *("prometheus-alertmanager", "--config.file", str(tmp_path / "alertmanager.yml")),
+        *("--storage.path", str(tmp_path / "notices"), "--web.listen-address", f"127.0.0.1:{ports[1]}"),
+        *("--cluster.listen-address", ""),
+    ]
+    with (
+        daemon(start_alertmanager, tmp_path / "alertmanager.log", f"{alertmanager}/-/ready"),
+        daemon(start_prometheus, tmp_path / "prometheus.log", f"{prometheus}/-/ready"),
+    ):
+        runner = site.run()
+        alerts = f"{alertmanager}/api/v2/alerts"
+        wait(lambda: firing(json_of(alerts), "QueueGroups"), 120, "the queue's alert fires")
+        assert runner.wait(300) == 0
+        wait(lambda: not firing(json_of(alerts), "QueueGroups"), 60, "the queue's alert resolves")
+        query = f"{prometheus}/api/v1/query"
+        done = json_of(query, query='contimg_products_total{product="image"}')["data"]["result"]
+        assert [float(series["value"][1]) for series in done] == [2.0]
+        fired = json_of(query, query='max_over_time(ALERTS{alertname="QueueGroups",alertstate="firing"}[10m])')
+        assert fired["data"]["result"]
+    text = requests.get(f"{site.url}/metrics", timeout=10).text
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
