@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.figures import Figure, of_runs
 from contimg.catalogues import sky_catalogue
 from contimg.core import cache, config
+from contimg.core.sections import SkyCatalogue
 
 _SOURCES = 1_773_484
 _FAINTEST_JY = 0.0025
@@ -41,7 +42,7 @@ def measure(work: Path, runs: int, sources: int = _SOURCES) -> Iterator[Figure]:
 
 def _read_s(path: Path) -> float:
     began = time.process_time()
-    sky_catalogue.read(path, _MIN_FLUX_JY)
+    sky_catalogue.load(SkyCatalogue(path=path, min_flux_jy=_MIN_FLUX_JY))
     return time.process_time() - began
 
 

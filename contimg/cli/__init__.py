@@ -14,6 +14,7 @@ from contimg.cli import (
     archive,
     audit,
     backup,
+    catalogue,
     config,
     demo,
     ledger,
@@ -48,6 +49,7 @@ COMMANDS = (
     sets,
     transits,
     requests,
+    catalogue,
     config,
 )
 

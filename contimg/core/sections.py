@@ -136,7 +136,8 @@ class SkyCatalogue(Section):
     """A catalogue of the sky that images are compared with and calibration models are made from."""
 
     path: AbsolutePath | None = None
-    """CSV with the columns ra_deg, dec_deg, flux_jy and, optionally, spectral_index; none: no comparison."""
+    """CSV with ra_deg, dec_deg, flux_jy and, optionally, spectral_index, or an indexed catalogue (FITS); none: no
+    comparison."""
     min_flux_jy: Positive = 0.01
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from contimg.catalogues import sky_catalogue
 from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
@@ -69,12 +70,13 @@ def compare(
     CatalogueError
         If the catalogue cannot be read.
     """
-    if catalogue.path is None:
+    opened = sky_catalogue.load(catalogue)
+    if opened is None:
         return None
-    listed = sky_catalogue.read(catalogue.path, catalogue.min_flux_jy)
     bright = [source for source in found if source.snr >= _MIN_SNR]
     ra, dec = (np.radians([getattr(source, name) for source in bright]) for name in ("ra_deg", "dec_deg"))
     flux = np.array([source.flux_jy for source in bright])
+    listed = opened.near(*_circle(ra, dec, _LONELY_BEAMS * beam_rad))
     listed_ra, listed_dec = np.radians(listed.ra_deg), np.radians(listed.dec_deg)
     listed_flux = listed.flux_jy * (frequency_hz / REFERENCE_FREQUENCY_HZ) ** listed.spectral_index
     pairs = _pairs((ra, dec), (listed_ra, listed_dec), beam_rad)
@@ -95,18 +97,36 @@ def compare(
     )
 
 
+def _circle(ra_rad: np.ndarray, dec_rad: np.ndarray, margin_rad: float) -> tuple[float, float, float]:
+    """Centre (deg) and radius (deg) of a circle that holds all directions (rad) and a margin (rad) around them."""
+    if not len(ra_rad):
+        return 0.0, 0.0, 0.0
+    x, y, z = np.cos(dec_rad) * np.cos(ra_rad), np.cos(dec_rad) * np.sin(ra_rad), np.sin(dec_rad)
+    ra = np.arctan2(y.mean(), x.mean())
+    dec = np.arctan2(z.mean(), np.hypot(x.mean(), y.mean()))
+    radius = separation(ra, dec, ra_rad, dec_rad).max() + margin_rad
+    return float(np.degrees(ra) % 360), float(np.degrees(dec)), float(np.degrees(radius))
+
+
 def _pairs(
     found: tuple[np.ndarray, np.ndarray], listed: tuple[np.ndarray, np.ndarray], beam_rad: float
 ) -> np.ndarray:
     """Indices of sources and the entries that they are, shape (matches, 2); only those that stand alone."""
-    pairs = []
-    for k, (ra, dec) in enumerate(zip(*found, strict=True)):
-        to_found, to_listed = separation(ra, dec, *found), separation(ra, dec, *listed)
-        near = np.flatnonzero(to_listed < _LONELY_BEAMS * beam_rad)
-        alone = np.count_nonzero(to_found < _LONELY_BEAMS * beam_rad) == 1
-        if alone and len(near) == 1 and to_listed[near[0]] < _MATCH_BEAMS * beam_rad:
-            pairs.append((k, near[0]))
-    return np.array(pairs, int).reshape(-1, 2)
+    if not len(found[0]) or not len(listed[0]):
+        return np.empty((0, 2), int)
+    mine, theirs = (cKDTree(_vectors(*positions)) for positions in (found, listed))
+    lonely, match = (2 * np.sin(beams * beam_rad / 2) for beams in (_LONELY_BEAMS, _MATCH_BEAMS))
+    alone = mine.query_ball_point(mine.data, lonely, return_length=True) == 1
+    entries = theirs.query_ball_point(mine.data, lonely, return_length=True)
+    distance, nearest = theirs.query(mine.data)
+    chosen = np.flatnonzero(alone & (entries == 1) & (distance < match))
+    return np.stack([chosen, nearest[chosen]], axis=1)
+
+
+def _vectors(ra_rad: np.ndarray, dec_rad: np.ndarray) -> np.ndarray:
+    """Unit vectors of directions, shape (N, 3)."""
+    cosine = np.cos(dec_rad)
+    return np.stack([cosine * np.cos(ra_rad), cosine * np.sin(ra_rad), np.sin(dec_rad)], axis=1)
 
 
 def verdict(

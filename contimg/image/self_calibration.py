@@ -16,7 +16,7 @@ import numba
 import numpy as np
 
 from contimg.catalogues import sky_catalogue
-from contimg.catalogues.sky_catalogue import SkyCatalogue
+from contimg.catalogues.sky_catalogue import Sources
 from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
 from contimg.core.config import Settings
 from contimg.core.units import SPEED_OF_LIGHT
@@ -162,13 +162,14 @@ def solve(ms: Path, gains: SupportsEvaluate, settings: Settings, threads: int) -
     NoUsableDataError, MisshapenFileError
         As averaging does.
     """
-    catalogue = settings.sky_catalogue
-    if catalogue.path is None:
+    catalogue = sky_catalogue.load(settings.sky_catalogue)
+    if catalogue is None:
         return None
     options = settings.imaging
     plan = ImagePlan(float(np.radians(options.field_of_view_deg)), options.robust, options.smearing_limit)
     averaged = average(ms, gains, plan, threads)
-    field = _field(averaged, sky_catalogue.read(catalogue.path, catalogue.min_flux_jy))
+    ra_deg, dec_deg = np.degrees(averaged.phase_centre_rad).tolist()
+    field = _field(averaged, catalogue.near(ra_deg, dec_deg, float(np.degrees(_RADIUS_RAD))))
     if not len(field[0]):
         return None
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
@@ -218,14 +219,13 @@ def phases_of(products: np.ndarray, powers: np.ndarray) -> tuple[np.ndarray, np.
     return phase, error
 
 
-def _field(averaged: Averaged, listed: SkyCatalogue) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _field(averaged: Averaged, listed: Sources) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The catalogue's sources in the field: ICRS (rad), flux at 1.4 GHz (Jy) and spectral index, of shape (S,)."""
     ra, dec = np.radians(listed.ra_deg), np.radians(listed.dec_deg)
     centre_ra, centre_dec = np.array(averaged.phase_centre_rad)
     distance = beam.separation(centre_ra, centre_dec, ra, dec)
     apparent = listed.flux_jy * beam.power_beam(distance, averaged.middle_hz)
-    near = np.flatnonzero(distance < _RADIUS_RAD)
-    chosen = near[np.argsort(-apparent[near], kind="stable")][:_MOST_SOURCES]
+    chosen = np.argsort(-apparent, kind="stable")[:_MOST_SOURCES]
     return ra[chosen], dec[chosen], listed.flux_jy[chosen], listed.spectral_index[chosen]
 
 

@@ -194,6 +194,5 @@ def _runnable(settings: Settings) -> Settings:
     retention.check(settings)
     for path in settings.calibration.catalogues:
         calibrator_catalogue.read(path)
-    if settings.sky_catalogue.path:
-        sky_catalogue.read(settings.sky_catalogue.path, settings.sky_catalogue.min_flux_jy)
+    sky_catalogue.load(settings.sky_catalogue)
     return settings

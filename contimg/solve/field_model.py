@@ -71,15 +71,16 @@ def start(alone: Sky, found: Mapping[str, Any], geometry: Geometry, settings: Se
     CatalogueError
         If the sky catalogue cannot be read.
     """
-    if settings.sky_catalogue.path is None:
+    catalogue = sky_catalogue.load(settings.sky_catalogue)
+    if catalogue is None:
         companions = [one for one in found.get("companions", ()) if one["compact"]]
         field = _sky(companions, geometry.frequencies_hz)
         return join(alone, field, geometry), settings.calibration.field_iterations
-    listed = sky_catalogue.read(settings.sky_catalogue.path, settings.sky_catalogue.min_flux_jy)
-    ra, dec = np.radians(listed.ra_deg), np.radians(listed.dec_deg)
-    centre = np.array(geometry.phase_centre_rad)
-    near = beam.separation(centre[:1], centre[1:], ra, dec) < _CATALOGUE_RADIUS_RAD
-    field = power_law(ra[near], dec[near], listed.flux_jy[near], listed.spectral_index[near], geometry)
+    ra_deg, dec_deg = np.degrees(geometry.phase_centre_rad).tolist()
+    listed = catalogue.near(ra_deg, dec_deg, float(np.degrees(_CATALOGUE_RADIUS_RAD)))
+    field = power_law(
+        np.radians(listed.ra_deg), np.radians(listed.dec_deg), listed.flux_jy, listed.spectral_index, geometry
+    )
     return join(alone, field, geometry), 0
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sky_lists import sky_of
 
-from contimg.catalogues import calibrator_catalogue, sky_catalogue, source_table
+from contimg.catalogues import calibrator_catalogue, source_table
 from contimg.core.errors import CatalogueError
 
 TABLE = "name,ra_deg,dec_deg,flux_jy,spectral_index\nA,128.7,55.6,8.8,-0.36\nB,133.0,57.4,0.94,-0.7\n"
@@ -37,9 +38,9 @@ AS_PEOPLE_HAVE_THEM = {
 def test_every_reader_takes_lists_as_people_have_them(tmp_path: Path, case: str) -> None:
     path = tmp_path / "list.csv"
     path.write_bytes(AS_PEOPLE_HAVE_THEM[case])
-    sky = sky_catalogue.read(path, 0.0)
+    sky = sky_of(path)
     np.testing.assert_array_equal(sky.ra_deg, [128.7, 133.0])
-    np.testing.assert_array_equal(sky.spectral_index, [-0.36, -0.7])
+    np.testing.assert_array_equal(sky.spectral_index, np.float32([-0.36, -0.7]))
     sources, calibrators = source_table.read_sources(path), calibrator_catalogue.read(path)
     for found in (sources, calibrators):
         assert [source.dec_deg for source in found] == [55.6, 57.4]
@@ -58,7 +59,7 @@ def test_a_row_without_a_flux_is_left_out_and_told(tmp_path: Path, caplog: pytes
     path = tmp_path / "list.csv"
     path.write_text("# c\nname,ra_deg,dec_deg,flux_jy\nA,1,2,\nB,4,5,6\nC,4,5,nan\n")
     caplog.set_level(logging.WARNING)
-    assert sky_catalogue.read(path, 0.0).flux_jy.tolist() == [6]
+    assert sky_of(path).flux_jy.tolist() == [6]
     assert "2 rows without a flux_jy are left out, line 3 first" in caplog.text
 
 
@@ -76,7 +77,7 @@ def test_a_row_without_a_flux_is_left_out_and_told(tmp_path: Path, caplog: pytes
 def test_an_error_names_the_line_of_the_file(tmp_path: Path, text: str, what: str) -> None:
     path = tmp_path / "list.csv"
     path.write_text(text)
-    for read in (lambda p: sky_catalogue.read(p, 0.0), source_table.read_sources):
+    for read in (sky_of, source_table.read_sources):
         with pytest.raises(CatalogueError, match=rf"list\.csv.*({what})") as caught:
             read(path)
         assert "\n" not in str(caught.value)

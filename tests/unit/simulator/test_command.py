@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from simulated_files import predicted, read
+from sky_lists import sky_of
 
-from contimg.catalogues import sky_catalogue
 from contimg.catalogues.source import Source
 from contimg.cli import main
 from contimg.simulator import sky
@@ -80,9 +80,10 @@ def test_random_sources_alone_beside_the_calibrator_and_beside_a_list(tmp_path: 
 
 
 def test_the_list_of_a_simulation_serves_as_sky_catalogue(tmp_path: Path) -> None:
-    catalogue = sky_catalogue.read(listed(tmp_path, LIST.replace("2,\n", "2,-0.7\n")), 0.0)
-    assert catalogue.ra_deg.tolist() == [source.ra_deg for source in LISTED]
-    assert catalogue.flux_jy.tolist() == [source.flux_jy for source in LISTED]
+    catalogue = sky_of(listed(tmp_path, LIST))
+    by_declination = sorted(LISTED, key=lambda source: source.dec_deg)
+    assert catalogue.ra_deg.tolist() == [source.ra_deg for source in by_declination]
+    assert catalogue.flux_jy == pytest.approx([source.flux_jy for source in by_declination])
 
 
 @pytest.mark.parametrize(

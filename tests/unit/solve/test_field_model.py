@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sky_lists import sky_of
 
-from contimg.catalogues import sky_catalogue
 from contimg.catalogues.calibrator import FluxModel
 from contimg.core import config
 from contimg.core.errors import CatalogueError, NoUsableDataError
@@ -237,6 +237,6 @@ def test_a_bad_sky_catalogue_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "sky.csv"
     path.write_text(text)
     with pytest.raises(CatalogueError, match=r"sky\.csv"):
-        sky_catalogue.read(path, 0.01)
+        sky_of(path)
     with pytest.raises(CatalogueError, match=r"none\.csv"):
-        sky_catalogue.read(tmp_path / "none.csv", 0.01)
+        sky_of(tmp_path / "none.csv")

@@ -1,0 +1,290 @@
+"""Surveys in the forms in which they are given out → the indexed form of the sky catalogue.
+
+Column names are those of the HEASARC's tdat files, VizieR's tables, CASDA's CSV files, CIRADA's and the surveys' own
+FITS tables; docs/catalogues.md says where each is found. Names are compared without case and punctuation.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from contimg.catalogues import vla_manual
+from contimg.catalogues.sky_catalogue import ROW, Survey
+from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
+from contimg.catalogues.source_table import text_of
+from contimg.core.errors import CatalogueError
+
+if TYPE_CHECKING:
+    from astropy.table import Column, Table
+
+SURVEYS = {
+    "NVSS": Survey("NVSS", 1.4e9, 45.0, 3.4e-3),
+    "FIRST": Survey("FIRST", 1.4e9, 5.4, 2e-3),
+    "RACS-low": Survey("RACS-low", 887.5e6, 25.0, 3e-3),
+    "RACS-mid": Survey("RACS-mid", 1367.5e6, 11.2, 1.6e-3),
+    "VLASS": Survey("VLASS", 3e9, 2.5, 3e-3),
+    "TGSS": Survey("TGSS", 147.5e6, 25.0, 25e-3),
+    "VLA calibrators": Survey("VLA calibrators", REFERENCE_FREQUENCY_HZ),
+}
+"""Frequency, resolution, completeness: Condon et al. 1998 (NVSS, 99 % at 3.4 mJy), White et al. 1997 (FIRST, 95 % at
+2 mJy), Hale et al. 2021 (RACS-low, 95 %), Duchesne et al. 2023 (RACS-mid, 95 %), Gordon et al. 2021 (VLASS, fluxes of
+the quick look are reliable from 3 mJy), Intema et al. 2017 (TGSS, 7 σ of 3.5 mJy)."""
+RACS_BANDS = ("RACS-low", "RACS-mid")
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Columns in which a survey is given out: the first of each that is there counts.
+
+    `marks` are columns that only this survey has; all of them must be there. `used` says which rows are kept, by the
+    values that a column may have; where the column is absent all rows are.
+    """
+
+    survey: str
+    marks: tuple[str, ...]
+    flux: tuple[str, ...]
+    error: tuple[str, ...]
+    major: tuple[str, ...]
+    name: tuple[str, ...]
+    used: Mapping[str, tuple[float, ...]] | None = None
+
+
+_RA, _DEC = ("_raj2000", "raj2000", "ra"), ("_dej2000", "dej2000", "dec", "de")
+_RACS_NAME, _RACS_MAJOR = ("source_name", "source_id", "name", "id"), ("dc_maj", "dc_maj_axis", "maj", "maj_axis")
+_FORMS = (
+    _Form("FIRST", ("int_flux_20_cm",), ("int_flux_20_cm",), ("rms", "flux_20_cm_error"), ("major_axis",), ("name",)),
+    _Form("FIRST", ("fint", "fpeak"), ("fint",), ("rms",), ("major", "maj"), ("first",)),
+    _Form("NVSS", ("flux_20_cm",), ("flux_20_cm",), ("flux_20_cm_error",), ("major_axis",), ("name",)),
+    _Form("NVSS", ("s1_4", "majaxis"), ("s1_4",), ("e_s1_4",), ("majaxis",), ("nvss",)),
+    _Form(
+        "VLASS",
+        ("duplicate_flag", "total_flux"),
+        ("total_flux",),
+        ("e_total_flux",),
+        ("dc_maj", "maj"),
+        ("component_name",),
+        {"duplicate_flag": (0, 1), "quality_flag": (0, 4)},
+    ),
+    _Form("TGSS", ("tgssadr", "stotal"), ("stotal",), ("e_stotal",), ("maj",), ("tgssadr",)),
+    _Form("TGSS", ("mosaic_name", "total_flux"), ("total_flux",), ("e_total_flux",), ("maj",), ("source_name",)),
+    _Form("RACS", ("total_flux_source",), ("total_flux_source",), ("e_total_flux_source",), _RACS_MAJOR, _RACS_NAME),
+    _Form("RACS", ("field_id", "total_flux"), ("total_flux",), ("e_total_flux",), _RACS_MAJOR, _RACS_NAME),
+)
+_DEFAULT_UNIT = "mJy"
+"""All of these surveys give flux densities in mJy where the table names no unit."""
+
+
+def read(path: Path, survey: str | None = None) -> tuple[np.ndarray, Survey]:
+    """Read a survey's table.
+
+    Parameters
+    ----------
+    path
+        HEASARC tdat, VizieR or CASDA table (TSV, CSV, FITS, VOTable), a survey's own FITS table, or the VLA
+        Calibrator Manual's text; text may be compressed with gzip.
+    survey
+        Name in `SURVEYS`, for a table whose columns do not tell (RACS-low and RACS-mid have the same).
+
+    Returns
+    -------
+    rows : ndarray of dtype `ROW`
+        Sources with a position and a flux; others are left out.
+    survey : Survey
+
+    Raises
+    ------
+    CatalogueError
+        If the file cannot be read or lacks a column; names the columns that were looked for and those that are there.
+    """
+    words = path.name.lower().removesuffix(".gz")
+    if words.endswith((".txt", ".text")) and not _is_table(path):
+        return _calibrators(path), SURVEYS["VLA calibrators"]
+    try:
+        table = _table(path, words)
+    except (OSError, ValueError, IndexError, KeyError, EOFError) as error:
+        raise CatalogueError(
+            f"{path}: cannot be read as a table ({_line(error)}); give the file as it came"
+        ) from error
+    columns = {re.sub(r"\W", "_", name).lower(): name for name in table.colnames}
+    form = next((form for form in _FORMS if all(mark in columns for mark in form.marks)), None)
+    if form is None:
+        marks = "; ".join(sorted(f"{form.survey}: {', '.join(form.marks)}" for form in _FORMS))
+        found = ", ".join(list(table.colnames)[:40])
+        raise CatalogueError(f"{path}: no survey has these columns: {found} (looked for {marks})")
+    return _rows(path, table, columns, form), _which(path, form, survey)
+
+
+def _which(path: Path, form: _Form, survey: str | None) -> Survey:
+    """Survey of a form, by name where the columns leave it open."""
+    if form.survey in SURVEYS:
+        if survey not in (None, form.survey):
+            raise CatalogueError(f"{path}: the columns are those of {form.survey}, not of {survey}")
+        return SURVEYS[form.survey]
+    if survey is None:
+        survey = next((band for band in RACS_BANDS if band.split("-")[1] in path.name.lower()), None)
+    if survey not in RACS_BANDS:
+        raise CatalogueError(f"{path}: which band of RACS is it? Give --survey {' or --survey '.join(RACS_BANDS)}")
+    return SURVEYS[survey]
+
+
+def _rows(path: Path, table: Table, columns: Mapping[str, str], form: _Form) -> np.ndarray:
+    """Rows of a table in the indexed form."""
+
+    def column(names: tuple[str, ...], needed: bool = False) -> Column | None:
+        found = next((table[columns[name]] for name in names if name in columns), None)
+        if found is None and needed:
+            raise CatalogueError(f"{path}: {form.survey} without a column {' or '.join(names)}")
+        return found
+
+    rows = np.zeros(len(table), ROW)
+    rows["RA"] = _degrees(path, column(_RA, True), hours=True) % 360
+    rows["DEC"] = _degrees(path, column(_DEC, True))
+    rows["FLUX"] = _numbers(path, column(form.flux, True), "Jy", _DEFAULT_UNIT)
+    rows["ALPHA"] = np.nan
+    for name, names, unit, default in (
+        ("E_FLUX", form.error, "Jy", _DEFAULT_UNIT),
+        ("MAJOR", form.major, "arcsec", "arcsec"),
+    ):
+        values = column(names)
+        rows[name] = np.nan if values is None else _numbers(path, values, unit, default)
+    labels = column(form.name)
+    if labels is not None:
+        rows["NAME"] = [str(label).strip().encode("ascii", "replace") for label in labels]
+    keep = np.isfinite(rows["RA"]) & (np.abs(rows["DEC"]) <= 90) & (rows["FLUX"] > 0)
+    for name, allowed in (form.used or {}).items():
+        if name in columns:
+            keep &= np.isin(_numbers(path, table[columns[name]], None, None), allowed)
+    if not keep.any():
+        raise CatalogueError(f"{path}: no row with a position and a flux")
+    return rows[keep]
+
+
+def _numbers(path: Path, column: Column, unit: str | None, default: str | None) -> np.ndarray:
+    """Numbers of a column, in a unit; nan where they are blank."""
+    from astropy import units  # noqa: PLC0415
+
+    try:
+        values = np.ma.filled(np.ma.asarray(column).astype(float), np.nan)
+    except ValueError:
+        cells = [str(cell).strip() for cell in np.ma.filled(np.ma.asarray(column), "")]
+        try:
+            values = np.array([float(cell.lstrip("<>") or "nan") for cell in cells])
+        except ValueError as error:
+            raise CatalogueError(f"{path}: column {column.name}: {_line(error)}") from None
+    if unit is None:
+        return values
+    given = str(column.unit or default).split("/")[0]  # Jy/beam of a peak is Jy of a point source
+    return values * units.Unit(given).to(units.Unit(unit))
+
+
+def _degrees(path: Path, column: Column, hours: bool = False) -> np.ndarray:
+    """Angles of a column in degrees; sexagesimal right ascensions are hours."""
+    from astropy import units  # noqa: PLC0415
+    from astropy.coordinates import Angle  # noqa: PLC0415
+
+    if column.dtype.kind not in "UOS":
+        return _numbers(path, column, "deg", "deg")
+    cells = [str(cell).strip() for cell in np.ma.filled(np.ma.asarray(column), "")]
+    if not any(re.search(r"\d[ :hd]\d", cell) for cell in cells[:10]):
+        return _numbers(path, column, None, None)
+    try:
+        blank = np.array([not cell for cell in cells])
+        angles = Angle([cell or "0 0 0" for cell in cells], units.hourangle if hours else units.deg)
+    except ValueError as error:
+        raise CatalogueError(f"{path}: column {column.name}: {_line(error)}") from None
+    return np.where(blank, np.nan, angles.to_value(units.deg))
+
+
+def _table(path: Path, name: str) -> Table:
+    """Table of a file, by the ending of its name."""
+    from astropy.table import Table  # noqa: PLC0415
+
+    if name.endswith((".fits", ".fit")):
+        return Table.read(path, format="fits", unit_parse_strict="silent")
+    if name.endswith((".vot", ".xml", ".votable")):
+        return Table.read(path, format="votable")
+    if name.endswith(".tdat"):
+        return _tdat(path)
+    return _separated(path)
+
+
+def _tdat(path: Path) -> Table:
+    """Table of the HEASARC: lines `field[name] = type`, `line[1] = names`, then records that | separates."""
+    from astropy.io import ascii as tables  # noqa: PLC0415
+
+    names: list[str] = []
+    lines: list[str] = []
+    within = False
+    for line in _text(path).splitlines():
+        word = line.strip()
+        if within and word.upper() != "<END>":
+            lines.append(line.rstrip("|"))
+        elif word.lower().startswith("line[1]"):
+            names = word.split("=", 1)[1].split()
+        within = within or word.upper() == "<DATA>"
+    if not names or not lines:
+        raise ValueError("no line[1] or no <DATA> in a tdat file")
+    needed = {*_RA, *_DEC}
+    for form in _FORMS:
+        needed |= {*form.marks, *form.flux, *form.error, *form.major, *form.name}
+    return tables.read(
+        lines,
+        format="no_header",
+        delimiter="|",
+        guess=False,
+        names=names,
+        include_names=[name for name in names if name.lower() in needed],
+    )
+
+
+def _separated(path: Path) -> Table:
+    """Table of CSV or of VizieR's TSV, whose second and third line give units and dashes."""
+    from astropy import units  # noqa: PLC0415
+    from astropy.io import ascii as tables  # noqa: PLC0415
+
+    lines = [line for line in _text(path).splitlines() if line.strip() and not line.startswith("#")]
+    if not lines:
+        raise ValueError("it is empty")
+    delimiter = max("\t,;|", key=lines[0].count)
+    dashed = len(lines) > 2 and set(lines[2].strip()) <= set("- " + delimiter)
+    given = dict(zip(lines[0].split(delimiter), lines[1].split(delimiter), strict=False)) if dashed else {}
+    table = tables.read([lines[0], *lines[3 if dashed else 1 :]], format="csv", delimiter=delimiter, guess=False)
+    for name, unit in given.items():
+        if name.strip() in table.colnames and unit.strip():
+            table[name.strip()].unit = units.Unit(unit.strip(), parse_strict="silent")
+    return table
+
+
+def _text(path: Path) -> str:
+    if path.suffix.lower() == ".gz":
+        with gzip.open(path) as stream:
+            return stream.read().decode("utf-8-sig", errors="replace")
+    return text_of(path)
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a text has a line of column names rather than the manual's records."""
+    first = next((line for line in _text(path).splitlines() if line.strip() and not line.startswith("#")), "")
+    return "\t" in first or "," in first.split("(")[0]
+
+
+def _calibrators(path: Path) -> np.ndarray:
+    """Rows of the VLA Calibrator Manual."""
+    found = vla_manual.read(path)
+    rows = np.zeros(len(found), ROW)
+    rows["E_FLUX"], rows["MAJOR"] = np.nan, np.nan
+    for row, source in zip(rows, found, strict=True):
+        row["NAME"], row["RA"], row["DEC"] = source.name.encode(), source.ra_deg, source.dec_deg
+        row["FLUX"], row["ALPHA"] = source.flux_jy, source.flux_model.coefficients[1]
+    return rows
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
