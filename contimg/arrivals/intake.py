@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, ErrorClass, QuarantineError
 from contimg.core.paths import DataRoot, RawName, group_id
-from contimg.execute import quarantine
 from contimg.execute.outcomes import Event, Settler
+from contimg.ingest import quarantine
 from contimg.ingest.groups import Group, examined
 from contimg.ledger.group_rows import activate, new_group
 from contimg.ledger.ledger import Ledger

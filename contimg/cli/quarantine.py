@@ -20,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """List, show or release. A runner at work takes released groups up by itself; another does at its start."""
     from contimg.core.errors import QuarantineError
-    from contimg.execute import quarantine
+    from contimg.ingest import quarantine
 
     root = DataRoot(load_settings(options).data_root)
     if options.what == "list":

@@ -77,5 +77,16 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text())
+    """Read a JSON file.
+
+    Raises
+    ------
+    ValueError
+        If it holds no JSON.
+    OSError
+        If it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text())
+    except RecursionError as error:
+        raise ValueError(f"{path}: is nested too deeply") from error

@@ -1,4 +1,4 @@
-"""Snakemake calls and their outcomes: retry, quarantine, watchdog.
+"""Snakemake calls and their outcomes: retry, watchdog.
 
-In: a plan's calls. Out: settled rows of the ledger, files in quarantine.
+In: a plan's calls. Out: settled rows of the ledger.
 """

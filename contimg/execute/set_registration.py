@@ -11,7 +11,7 @@ from pathlib import Path
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, ErrorClass
 from contimg.core.paths import DataRoot, group_id, group_start
-from contimg.execute import quarantine
+from contimg.ingest import quarantine
 from contimg.ledger.group_rows import activate
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import SetRow

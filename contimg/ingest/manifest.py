@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,8 +24,12 @@ class Subband:
     size: int | None = None
     mtime_ns: int | None = None
     state: str = "missing"
-    """good, missing, zeroed, truncated, misshapen, wrong_telescope or clockless."""
+    """good, missing, zeroed, truncated, misshapen, wrong_telescope, clockless, or different (from its group)."""
     reason: str | None = None
+    integrations: int | None = None
+    """Its own; the group's are those that its subbands have in common."""
+    came: float | None = field(default=None, compare=False)
+    """Time (Unix, s) at which the file was first seen."""
 
     @property
     def good(self) -> bool:
@@ -43,6 +47,7 @@ class Frame(NamedTuple):
     """First `time_array` value (UTC Julian date), exact."""
     declination_deg: float
     integrations: int
+    """Those that its good subbands have in common, from the first on."""
     integration_s: float
     channels: int
 
@@ -81,6 +86,16 @@ class Group:
     def raw_bytes(self) -> int:
         """Size of the good files."""
         return sum(subband.size or 0 for subband in self.good.values())
+
+    @property
+    def files(self) -> tuple[Subband, ...]:
+        """All its files, good or not, duplicates included."""
+        return tuple(subband for subband in (*self.subbands.values(), *self.duplicates) if subband.path)
+
+    @property
+    def arrived(self) -> float:
+        """Time (Unix, s) at which its newest file was first seen; 0 where it has none."""
+        return max((file.came or (file.mtime_ns or 0) / 1e9 for file in self.files), default=0.0)
 
     def as_manifest(self) -> dict[str, Any]:
         """The content of the manifest."""

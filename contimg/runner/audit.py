@@ -17,7 +17,8 @@ from contimg.arrivals.intake import patience_s
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, MisshapenFileError
 from contimg.core.paths import GROUP_PATTERN, DataRoot, RawName, group_of
-from contimg.execute import processes, quarantine
+from contimg.execute import processes
+from contimg.ingest import quarantine
 from contimg.ingest.groups import Group, load
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import GroupRow
@@ -103,24 +104,27 @@ class _Audit:
 
     def _quarantine(self, groups: dict[str, Group]) -> None:
         for entry in self._entries.values():
-            self._books.counts["groups in quarantine"] += 1
+            self._books.counts["groups in quarantine"] += not entry.stray
             self._books.counts["files in quarantine"] += len(entry.names)
             folder = self._root.quarantine(entry.group)
-            for name in entry.names:
-                if not (folder / name).exists():
-                    self._wrong(f"{folder / name}: is said to be there and is not")
-            if entry.group not in groups and not entry.content.get("stray"):
+            for place in entry.places(self._root):
+                if not place.exists():
+                    self._wrong(f"{folder}: holds {place.name} by its record, and it is gone")
+            if entry.group not in groups and not entry.stray:
                 self._wrong(f"{folder}: there is no manifest of this group")
         folder = self._root.root / "quarantine"
         for path in folder.iterdir() if folder.is_dir() else ():
-            if path.name not in self._entries:
+            superseded = list((path / quarantine.SUPERSEDED).glob("*"))
+            self._books.counts["files superseded, kept in quarantine"] += len(superseded)
+            if path.name not in self._entries and not superseded:
                 self._wrong(f"{path}: has no reason.json that can be read")
 
     def _group(self, group: Group) -> None:
         """Each of a group's files is somewhere, and the group has ended or waits with a reason."""
         row = self._ledger.group(group.name)
         processed = self._root.ms_sidecar(group.name).exists() or self._root.image(group.name, "json").exists()
-        kept = set(self._entries[group.name].names) if group.name in self._entries else set()
+        entry = self._entries.get(group.name)
+        kept = {Path(item["from"]).name for item in entry.content["files"]} if entry else set()
         for subband in (*group.subbands.values(), *group.duplicates):
             if not subband.path or Path(subband.path).name in kept or (self._root.root / subband.path).exists():
                 continue
@@ -139,7 +143,7 @@ class _Audit:
             self._wrong(f"{name}: is said to be done and has no image")
         if row.state == "quarantined" and name not in self._entries:
             self._wrong(f"{name}: is said to be in quarantine and is not")
-        if row.state != "quarantined" and name in self._entries and not self._entries[name].content.get("stray"):
+        if row.state != "quarantined" and name in self._entries and not self._entries[name].stray:
             self._wrong(f"{name}: is in quarantine and said to be {row.state}")
         if row.state == "collecting" and not row.reason:
             self._wrong(f"{name}: waits without a reason")

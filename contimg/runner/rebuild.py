@@ -14,9 +14,10 @@ from contimg.core import files
 from contimg.core.config import Settings
 from contimg.core.errors import DiskFullError, ErrorClass, JobDiedError
 from contimg.core.paths import DataRoot, group_of
-from contimg.execute import attempts, quarantine
+from contimg.execute import attempts
 from contimg.execute.retry import Again, decide
 from contimg.execute.set_registration import register
+from contimg.ingest import quarantine
 from contimg.ingest.groups import Group, load
 from contimg.ledger.group_rows import new_group, trace_id
 from contimg.ledger.ledger import Ledger, create_ledger, remove_ledger, set_aside, without_room
@@ -118,7 +119,7 @@ def _group(
         manifest_ns=manifest.stat().st_mtime_ns,
         calibrator=_calibrator(root, group.name),
     )
-    if entry and not entry.content.get("stray"):
+    if entry and not entry.stray:
         return replace(
             row,
             state="quarantined",

@@ -11,7 +11,8 @@ from contimg.core.config import Settings
 from contimg.core.errors import JobDiedError, LedgerError
 from contimg.core.paths import DataRoot
 from contimg.core.stages import STAGES, Per, is_periodic
-from contimg.execute import attempts, quarantine
+from contimg.execute import attempts
+from contimg.ingest import quarantine
 from contimg.ledger.ledger import Ledger, open_ledger
 from contimg.runner import cleanup
 from contimg.runner.rebuild import build
@@ -87,12 +88,15 @@ def _meet_quarantine(root: DataRoot, ledger: Ledger) -> None:
     """A group whose way into quarantine was cut short between its files and its row, or whose reason was lost."""
     told = {entry.group: entry for entry in quarantine.entries(root)}
     for row in ledger.quarantined_groups():
-        if row.name not in told and root.quarantine(row.name).is_dir():
+        if row.name not in told and any(root.quarantine(row.name).glob("*.hdf5")):
             facts = {"reason": row.reason, "error_class": row.error_class, "stage": row.stage}
-            quarantine.put(root, row.name, (), **facts)
+            try:
+                quarantine.put(root, row.name, (), **facts)
+            except OSError as error:
+                log.warning("%s: its quarantine cannot be recorded now: %s", row.name, error)
     for entry in told.values():
         known = ledger.group(entry.group)
-        if known and known.state != "quarantined" and not entry.content.get("stray"):
+        if known and known.state != "quarantined" and not entry.stray:
             ledger.update_group(
                 entry.group,
                 state="quarantined",

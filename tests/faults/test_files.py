@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from contimg.core.paths import RawName
-from contimg.execute import quarantine
+from contimg.ingest import quarantine
 from contimg.simulator.faults import Fault, FaultKind
 
 from .site import simulated, site

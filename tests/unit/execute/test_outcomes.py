@@ -10,9 +10,9 @@ from bookkeeping import NOW, Played, name
 
 from contimg.core import files
 from contimg.core.errors import JobDiedError, JobTimeoutError
-from contimg.execute import quarantine
 from contimg.execute.outcomes import Ending
 from contimg.execute.set_registration import put_back
+from contimg.ingest import quarantine
 from contimg.ledger.ledger import create_ledger
 from contimg.ledger.rows import GroupRow
 from contimg.runner.rebuild import rebuild
@@ -260,8 +260,7 @@ def test_a_group_that_lies_in_ruins_holds_up_no_set(played: Played) -> None:
     played.done("convert", waiting)
     for _ in range(11):
         played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings), NOW)
-    blocking = played.root.incoming / quarantine.entry(played.root, waiting).names[0]
-    blocking.write_text("it is there again")
+    (played.root.quarantine(waiting) / quarantine.REASON).write_text("noise")
     calibrator = played.arrive(3)
     played.done("detect", calibrator, "3C48")
     played.done("convert", calibrator)

@@ -15,7 +15,7 @@ from bookkeeping import NOW, Played
 
 from contimg.alerts.alerting import Alerting, Moment
 from contimg.cli import main
-from contimg.execute import quarantine
+from contimg.ingest import quarantine
 from contimg.runner.audit import audit
 from contimg.runner.lease import acquire
 from contimg.runner.status import status

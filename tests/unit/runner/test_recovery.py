@@ -18,9 +18,9 @@ from small_disks import fill, small_disk
 from contimg.core import config, files, pids
 from contimg.core.errors import DiskFullError, LeaseError
 from contimg.core.release import CHECKOUT
-from contimg.execute import quarantine
 from contimg.execute.processes import MARK
 from contimg.execute.watchdog import Watchdog
+from contimg.ingest import quarantine
 from contimg.ledger.clock_steps import SystemClock
 from contimg.ledger.ledger import open_ledger
 from contimg.runner import cleanup
