@@ -25,7 +25,7 @@ from contimg.core.paths import (
 from contimg.ingest import groups as grouping
 from contimg.clean import imager
 from contimg.sets import reimaging
-from contimg.sets.registry import CalibrationSet, Registry
+from contimg.sets.registry import Registry
 
 
 wildcard_constraints:
@@ -153,7 +153,7 @@ def sets_made():
 @lru_cache(1)
 def registry(made):
     """The sets on disk, read again whenever one has come."""
-    return Registry(root, settings)
+    return Registry(root, settings.calibration)
 
 
 def sets_of(wildcards):
@@ -164,13 +164,13 @@ def sets_of(wildcards):
     if not imaged(wildcards.group):
         for name in sets_to_come(wildcards.group):
             checkpoints.solve.get(group=name, date=root.set(name).parent.parent.name)
-    sets = reimaging.serving(root, wildcards.group, registry(sets_made()), settings)
+    sets = reimaging.serving(registry(sets_made()), wildcards.group)
     return [as_input(path) for path in sets]
 
 
 def as_input(path):
     """A set that a target was calibrated with; one that has turned bad since, with nothing to replace it, is no news."""
-    bad = path.exists() and not CalibrationSet.read(path, settings).passed
+    bad = path.exists() and not registry(sets_made()).read(path).passed
     return ancient(relative(path)) if bad else relative(path)
 
 
@@ -210,9 +210,7 @@ def imaged(group):
 def may_be_calibrated(group, made):
     """Whether there is a set that may serve a group, or will be."""
     return bool(
-        imaged(group)
-        or sets_to_come(group)
-        or reimaging.serving(root, group, registry(made), settings)
+        imaged(group) or sets_to_come(group) or reimaging.serving(registry(made), group)
     )
 
 

@@ -29,6 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the registry, or what is wrong with it."""
     from contimg.sets import listing
+    from contimg.sets.registry import Registry
 
     settings = load_settings(options)
     root = DataRoot(settings.data_root)
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
             _register(root, settings, [group for group, wrong in faults.items() if not wrong])
         return 0 if good == len(faults) else 1
     moment = options.at or datetime.now(UTC)
-    lines, serving = listing.listed(root, settings, moment, options.days)
+    lines, serving = listing.listed(Registry(root, settings.calibration), moment, options.days)
     for one in lines:
         print(
             f"{one.set.group}  {one.set.calibrator:12} {one.set.observed:%Y-%m-%d %H:%M}  {one.age_hours:8.1f} h  "

@@ -265,7 +265,7 @@ class Settler:
 
     def lacks_set(self, row: GroupRow, sets: Registry, now: float) -> list[Event] | None:
         """Let a group that cannot be imaged for want of a set wait for one; None if there is one."""
-        if reimaging.serving(self._root, row.name, sets, self.settings):
+        if reimaging.serving(sets, row.name):
             return None
         waited = AttemptRow(
             row.name,

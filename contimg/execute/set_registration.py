@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 def register(root: DataRoot, ledger: Ledger, path: Path, settings: Settings) -> CalibrationSet:
     """Enter a set into the ledger."""
-    made = CalibrationSet.read(path, settings)
+    made = Registry(root, settings.calibration).read(path)
     observed, modified_ns = made.observed.timestamp(), path.stat().st_mtime_ns
     ledger.put_set(SetRow(made.group, made.calibrator, observed, int(made.passed), modified_ns))
     return made
@@ -59,17 +59,17 @@ def wake(root: DataRoot, ledger: Ledger, unit: str, settings: Settings) -> None:
     """Take up the groups that waited for a set, and those whose images the set of that group can better."""
     for row in ledger.open_groups_after(ErrorClass.MISSING_CALIBRATION):
         ledger.update_group(row.name, due=0.0, reason="", counted_from=ledger.last_attempt_id())
-    sets = Registry(root, settings)
+    sets = Registry(root, settings.calibration)
     for row in ledger.quarantined_after(ErrorClass.MISSING_CALIBRATION):
         with _apart(row.name):
-            if reimaging.serving(root, row.name, sets, settings):
+            if reimaging.serving(sets, row.name):
                 quarantine.release(root, row.name)
                 activate(ledger, row.name, "image")
     reach = timedelta(hours=settings.calibration.nearest_within_hours)
     start = group_start(unit)
     for row in ledger.groups_between(group_id(start - reach), group_id(start + reach)):
         with _apart(row.name):
-            if row.state == "done" and reimaging.due(root, [row.name], settings):
+            if row.state == "done" and reimaging.due(Registry(root, settings.calibration), [row.name]):
                 activate(ledger, row.name, "image" if root.ms(row.name).exists() else "convert", upgrade=1)
 
 

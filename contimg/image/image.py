@@ -20,6 +20,7 @@ from contimg.figures import quicklook
 from contimg.image import qa, self_calibration
 from contimg.image.field_image import FieldImage
 from contimg.sets import coverage, interpolate
+from contimg.sets.registry import Registry
 from contimg.telescope import dsa110
 
 _LOG = logging.getLogger(__name__)
@@ -95,7 +96,9 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     content = {
         "group": chosen["group"],
         **{key: chosen[key] for key in _CALIBRATION},
-        "coverage": coverage.coverage(DataRoot(settings.data_root), settings, group_start(chosen["group"])),
+        "coverage": coverage.coverage(
+            Registry(DataRoot(settings.data_root), settings.calibration), group_start(chosen["group"])
+        ),
         "interpolation": interpolate.report(solved, made.averaged.times_mjd_s),
         "refinement": refinement,
         "quality": quality,

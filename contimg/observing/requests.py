@@ -68,7 +68,7 @@ def update(root: DataRoot, settings: Settings, now: datetime) -> Change | None:
     if pointing is None:
         return None
     _, declination_deg = pointing
-    registry = Registry(root, settings)
+    registry = Registry(root, settings.calibration)
     request = open_request(root)
     if request:
         closing = _closing(root, registry, declination_deg, request, now, settings)

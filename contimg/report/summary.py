@@ -16,13 +16,14 @@ from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_date, group_of, group_start
 from contimg.report import summary_rows
 from contimg.sets import coverage
+from contimg.sets.registry import Registry
 
 _MOST_GROUPS = 1000
 """Groups in a summary: the newest ones, so that it costs the same after years."""
 
 
 def summarise(root: DataRoot, settings: Settings) -> dict[str, Any]:
-    """Gather what came out.
+    """Summary of a data root.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ def summarise(root: DataRoot, settings: Settings) -> dict[str, Any]:
     Returns
     -------
     dict
-        made_utc; counts (groups by status); calibration (`staleness.coverage` up to the newest group, None without
+        made_utc; counts (groups by status); calibration (`coverage.coverage` up to the newest group, None without
         groups); groups, sets, mosaics and stages (lists of rows, in order of time);
         older_groups (how many are left out because the newest are enough); unreadable (sidecars that are not JSON).
     """
@@ -45,10 +46,11 @@ def summarise(root: DataRoot, settings: Settings) -> dict[str, Any]:
     windows = sorted(group_of(path) for day in days for path in (root.root / "mosaics" / day).glob("*.json"))
     attempts = {name: summary_rows.newest_attempts(root, name, reader) for name in (*shown, *windows)}
     groups = [summary_rows.group_row(root, name, attempts[name], reader) for name in shown]
+    registry = Registry(root, settings.calibration)
     return {
         "made_utc": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "counts": dict(Counter(row["status"] for row in groups)),
-        "calibration": coverage.coverage(root, settings, group_start(names[-1])) if names else None,
+        "calibration": coverage.coverage(registry, group_start(names[-1])) if names else None,
         "groups": groups,
         "sets": [summary_rows.set_row(path, groups, reader) for path in summary_rows.set_paths(root, days, groups)],
         "mosaics": [summary_rows.mosaic_row(root, window, attempts[window], reader) for window in windows],

@@ -256,7 +256,7 @@ class Runner:
 
     def _check_inputs(self, now: float) -> None:
         """Send back, or let wait, groups whose Measurement Set or calibration set is not there."""
-        sets = Registry(self._root, self.settings)
+        sets = Registry(self._root, self.settings.calibration)
         waiting = [
             row for row in self._ledger.open_groups() if row.state == "due" and row.stage in ("solve", "image")
         ]

@@ -20,6 +20,7 @@ from contimg.schedule.lanes import Call, demand
 from contimg.schedule.plan import plan
 from contimg.schedule.snapshot import Hold, look, tmpfs_free_percent
 from contimg.sets import coverage
+from contimg.sets.registry import Registry
 from contimg.storage import backup, retention
 
 _DAY_S = 86400.0
@@ -64,7 +65,7 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
             for one in ledger.newest_sets(_SETS_SHOWN)
         ],
         "calibration_age_hours": None if age is None else round(age, 2),
-        "calibration": coverage.coverage(root, settings, datetime.fromtimestamp(now, UTC)),
+        "calibration": coverage.coverage(Registry(root, settings.calibration), datetime.fromtimestamp(now, UTC)),
         "calibration_request": requests.open_request(root),
         "disk": {"free_gb": round(disk.free / 1e9, 1), "total_gb": round(disk.total / 1e9, 1)},
         "backup": backup.last_outcome(root),

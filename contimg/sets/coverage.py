@@ -1,4 +1,4 @@
-"""How stale calibration is (requirement C3), and how much of what was observed has a set near enough (M1)."""
+"""Coverage of calibration: age of the newest set (requirement C3), share of the observations with a near set (M1)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from contimg.core import files
-from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_id, group_start
 from contimg.ingest.manifest import names_in
 from contimg.sets.registry import Registry
@@ -17,7 +16,7 @@ GOAL = 0.95
 SPAN_HOURS = 24.0
 
 
-def coverage(root: DataRoot, settings: Settings, until: datetime) -> dict[str, Any]:
+def coverage(registry: Registry, until: datetime) -> dict[str, Any]:
     """Hold the observations of the last 24 h before a moment against the goal.
 
     An observation is a group that can be processed. It is covered if a good set was observed near enough to it,
@@ -30,9 +29,8 @@ def coverage(root: DataRoot, settings: Settings, until: datetime) -> dict[str, A
         ratio) and `met`, both None without observations; `newest_age_hours`, from the newest good set to the moment,
         and `worst_age_hours`, the longest from an observation to its nearest good set, both None without a set.
     """
-    registry = Registry(root, settings)
-    within_hours = settings.calibration.nearest_within_hours
-    ages = [_age_hours(registry, group_start(group)) for group in _observed(root, until)]
+    within_hours = registry.limits.nearest_within_hours
+    ages = [_age_hours(registry, group_start(group)) for group in _observed(registry.root, until)]
     known = [age for age in ages if age is not None]
     covered = sum(age <= within_hours for age in known)
     newest = registry.last_good(until)

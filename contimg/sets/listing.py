@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from contimg.core import files
-from contimg.core.config import Settings
 from contimg.core.errors import ContimgError
 from contimg.core.paths import DataRoot
 from contimg.sets.policy import choose
@@ -42,11 +41,10 @@ class Line:
     """What was measured of it, and why it failed."""
 
 
-def listed(root: DataRoot, settings: Settings, moment: datetime, days: float | None) -> tuple[list[Line], str]:
+def listed(registry: Registry, moment: datetime, days: float | None) -> tuple[list[Line], str]:
     """Sets observed within some days of a moment (None: all), in order of time, and what a target then would get."""
-    registry = Registry(root, settings)
     found = registry.near(moment, timedelta(days=days if days is not None else 36500))
-    choice, _ = choose(moment, registry.for_target(moment), settings)
+    choice, _ = choose(moment, registry.for_target(moment), registry.limits)
     serving = {one.path for one in choice.sets} if choice else set()
 
     def state(one: CalibrationSet) -> str:
@@ -55,7 +53,8 @@ def listed(root: DataRoot, settings: Settings, moment: datetime, days: float | N
         return "serves" if one.path in serving else "active" if one.active(moment) else ""
 
     lines = [
-        Line(one, (moment - one.observed) / timedelta(hours=1), state(one), _quality(root, one)) for one in found
+        Line(one, (moment - one.observed) / timedelta(hours=1), state(one), _quality(registry.root, one))
+        for one in found
     ]
     if choice is None:
         return lines, "nothing: it would wait for a calibrator"

@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from contimg.core.config import Settings
+from contimg.core.sections import Calibration
 from contimg.sets.registry import CalibrationSet
 from contimg.telescope import dsa110
 
@@ -128,7 +128,7 @@ def offset_hours(one: CalibrationSet, moment: datetime) -> float:
 
 
 def choose(
-    moment: datetime, sets: Iterable[CalibrationSet], settings: Settings
+    moment: datetime, sets: Iterable[CalibrationSet], limits: Calibration
 ) -> tuple[Choice | None, list[Refusal]]:
     """Choose the sets that calibrate a target.
 
@@ -153,7 +153,7 @@ def choose(
     refused = []
     for number, one in enumerate(ranked):
         offset = offset_hours(one, moment)
-        verdict, reason = _verdict(one, offset, moment, settings)
+        verdict, reason = _verdict(one, offset, moment, limits)
         if verdict is None:
             refused.append(Refusal(one, offset, reason))
             continue
@@ -168,9 +168,8 @@ def choose(
     return None, refused
 
 
-def _verdict(one: CalibrationSet, offset: float, moment: datetime, settings: Settings) -> tuple[Verdict | None, str]:
+def _verdict(one: CalibrationSet, offset: float, moment: datetime, limits: Calibration) -> tuple[Verdict | None, str]:
     """The verdict with which a set serves; None, with the reason, if it does not."""
-    limits = settings.calibration
     if not one.passed:
         return None, one.failures
     if one.active(moment):

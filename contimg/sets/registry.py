@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from contimg.core import files
-from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_of, group_start
+from contimg.core.sections import Calibration
 
 _DATE_FORMAT = "%Y-%m-%d"
 _DATE_GLOB = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
@@ -25,7 +25,7 @@ _MARGIN = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """What selection needs to know of a set."""
+    """A calibration set, as far as selection has to know it."""
 
     path: str
     """Of its `set.json`, relative to the data root."""
@@ -38,25 +38,11 @@ class CalibrationSet:
     declination_deg: float | None
     passed: bool
     failures: str
-    """Why it must not be used, where it has not passed."""
+    """Reason for which it must not be used; of a set that has not passed."""
 
     @classmethod
-    def read(cls, path: Path, settings: Settings) -> CalibrationSet:
-        """Read a `set.json`; what cannot be read as one has not passed.
-
-        A set without a validity of its own is valid for `calibration.validity_hours` to both sides.
-        """
-        name = path.relative_to(settings.data_root).as_posix() if path.is_absolute() else path.as_posix()
-        validity = timedelta(hours=settings.calibration.validity_hours)
-        try:
-            return cls._from(files.read_json(settings.data_root / path), name, validity)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            group = group_of(path)
-            start = group_start(group)
-            return cls(name, group, "unknown", start, start, start, None, False, f"cannot be read ({error!r})")
-
-    @classmethod
-    def _from(cls, content: Mapping[str, Any], name: str, validity: timedelta) -> CalibrationSet:
+    def from_json(cls, content: Mapping[str, Any], name: str, validity: timedelta) -> CalibrationSet:
+        """Set from the content of its `set.json`; `validity` to both sides where it has none of its own."""
         observed = _utc(content["observed_utc"])
         calibrator = content["calibrator"]
         quality = content["quality"]
@@ -78,22 +64,35 @@ class CalibrationSet:
 
 
 class Registry:
-    """The sets of a data root as they are now; make a new one to see what changed.
+    """The sets of a data root as they are now; a new registry sees later changes.
 
     A question costs the listing of the days that it needs, once each: history does not slow it.
     """
 
-    def __init__(self, root: DataRoot, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, root: DataRoot, limits: Calibration) -> None:
+        self.root = root
+        self.limits = limits
+        """How far sets reach: section `calibration` of the settings."""
         self._folder = root.root / "calibration"
         self._days = sorted(path.name for path in self._folder.glob(_DATE_GLOB)) if self._folder.is_dir() else []
         self._read: dict[str, list[CalibrationSet]] = {}
 
+    def read(self, path: Path) -> CalibrationSet:
+        """Set of a `set.json` file (absolute, or relative to the data root); an unreadable one has not passed."""
+        name = path.relative_to(self.root.root).as_posix() if path.is_absolute() else path.as_posix()
+        try:
+            content = files.read_json(self.root.root / path)
+            return CalibrationSet.from_json(content, name, timedelta(hours=self.limits.validity_hours))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            group = group_of(path)
+            start = group_start(group)
+            failure = f"cannot be read ({error!r})"
+            return CalibrationSet(name, group, "unknown", start, start, start, None, False, failure)
+
     def on(self, day: str) -> list[CalibrationSet]:
         """The sets whose groups started on a UTC day (`YYYY-MM-DD`), in order of time."""
         if day not in self._read:
-            found = (CalibrationSet.read(path, self._settings) for path in (self._folder / day).glob("*/set.json"))
-            self._read[day] = sorted(found, key=_order)
+            self._read[day] = sorted(map(self.read, (self._folder / day).glob("*/set.json")), key=_order)
         return self._read[day]
 
     def near(self, moment: datetime, reach: timedelta) -> list[CalibrationSet]:
@@ -119,10 +118,7 @@ class Registry:
 
         Those are the sets in reach and, however far away, the nearest good one on either side.
         """
-        found = {
-            one.path: one
-            for one in self.near(moment, timedelta(hours=self._settings.calibration.nearest_within_hours))
-        }
+        found = {one.path: one for one in self.near(moment, timedelta(hours=self.limits.nearest_within_hours))}
         for one in (self.last_good(moment), self.first_good(moment)):
             if one:
                 found[one.path] = one

@@ -1,4 +1,4 @@
-"""Which calibration sets serve a target, as a file: `<group>.selection.json`.
+"""Selection of the calibration sets that serve a target: `<group>.selection.json`.
 
 Equal inputs give equal content, so that an image is only made again when its calibration changed.
 """
@@ -11,9 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from contimg.core.config import Settings
 from contimg.core.errors import MissingCalibrationError
-from contimg.core.paths import DataRoot, group_of, jd_to_datetime
+from contimg.core.paths import group_of, jd_to_datetime
 from contimg.ingest.pointing_track import Drift
 from contimg.sets.policy import Choice, Refusal, Verdict, choose
 from contimg.sets.registry import CalibrationSet, Registry
@@ -23,13 +22,11 @@ _LOG = logging.getLogger(__name__)
 _SAME_DECLINATION_DEG = 0.5
 """Declinations nearer to each other than this are one pointing."""
 _LISTED = 6
-"""How many refused sets an error names."""
+"""Number of refused sets that an error names."""
 
 
-def select(manifest: Path, sets: Iterable[Path], settings: Settings) -> dict[str, Any]:
+def select(manifest: Path, sets: Iterable[Path], registry: Registry) -> dict[str, Any]:
     """Choose the sets that calibrate a group.
-
-    The registry is asked only for failed sets in reach, to say why they were not taken.
 
     Parameters
     ----------
@@ -37,6 +34,8 @@ def select(manifest: Path, sets: Iterable[Path], settings: Settings) -> dict[str
         The target's manifest.
     sets
         The `set.json` files to choose from, in any order.
+    registry
+        Asked only for failed sets in reach, to say why they were not taken.
 
     Returns
     -------
@@ -55,10 +54,9 @@ def select(manifest: Path, sets: Iterable[Path], settings: Settings) -> dict[str
     group = group_of(manifest)
     drift = Drift.of_group(manifest)
     middle = jd_to_datetime(drift.middle_jd)
-    registry = Registry(DataRoot(settings.data_root), settings)
     failed = {one.path: one for one in registry.for_target(middle) if not one.passed}
-    given = {one.path: one for one in (CalibrationSet.read(path, settings) for path in sorted(set(sets)))}
-    choice, refused = choose(middle, {**failed, **given}.values(), settings)
+    given = {one.path: one for one in (registry.read(path) for path in sorted(set(sets)))}
+    choice, refused = choose(middle, {**failed, **given}.values(), registry.limits)
     if choice is None:
         raise MissingCalibrationError(_nothing(group, middle, refused))
     return {

@@ -20,6 +20,7 @@ from contimg.core.paths import DataRoot, RawName, group_of, group_start, window_
 from contimg.fits import integrity
 from contimg.ingest import groups as grouping
 from contimg.sets import reimaging
+from contimg.sets.registry import Registry
 from contimg.storage.archive import Unit, is_removed, record_of
 from contimg.storage.inventory import listing
 
@@ -233,7 +234,7 @@ class _Look:
         selection = files.read_json(self.root.image(group, "selection.json"))
         if any(sidecar[key] != selection[key] for key in ("set", "verdict")):
             return "its image is about to be made with another set"
-        if reimaging.due(self.root, [group], self.settings):
+        if reimaging.due(Registry(self.root, self.settings.calibration), [group]):
             return "a better set is there; its image is due again"
         reach = timedelta(hours=self.settings.calibration.nearest_within_hours)
         start = group_start(group)

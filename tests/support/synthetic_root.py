@@ -218,8 +218,8 @@ class Synthetic:
 
     def selection(self, name: str) -> dict[str, Any]:
         """What the set of now gives."""
-        sets = reimaging.serving(self.root, name, Registry(self.root, self.settings), self.settings)
-        return select(self.root.manifest(name), sets, self.settings)
+        registry = Registry(self.root, self.settings.calibration)
+        return select(self.root.manifest(name), reimaging.serving(registry, name), registry)
 
     def image(self, name: str, made: datetime) -> None:
         """The group's image, with the sets of now."""

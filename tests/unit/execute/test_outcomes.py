@@ -223,7 +223,7 @@ def test_without_a_set_a_group_waits_and_a_set_wakes_it(played: Played) -> None:
     for unit in (waiting, exhausted):
         played.done("detect", unit)
         played.done("convert", unit)
-    sets = Registry(played.root, played.settings)
+    sets = Registry(played.root, played.settings.calibration)
     assert played.settler.lacks_set(row(played, waiting), sets, NOW) == []
     assert row(played, waiting).due == NOW + 1800
     for _ in range(11):
@@ -237,7 +237,10 @@ def test_without_a_set_a_group_waits_and_a_set_wakes_it(played: Played) -> None:
     for unit in (waiting, exhausted):
         assert (row(played, unit).state, row(played, unit).stage, row(played, unit).due) == ("due", "image", 0)
     assert not played.root.quarantine(exhausted).exists()
-    assert played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings), NOW) is None
+    assert (
+        played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings.calibration), NOW)
+        is None
+    )
 
 
 def test_sets_that_were_restored_or_lost_are_so_in_the_ledger(played: Played) -> None:
@@ -245,7 +248,9 @@ def test_sets_that_were_restored_or_lost_are_so_in_the_ledger(played: Played) ->
     played.done("detect", waiting)
     played.done("convert", waiting)
     shutil.rmtree(played.root.calibration(lost))
-    assert played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings), NOW) == []
+    assert (
+        played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings.calibration), NOW) == []
+    )
     played.product("solve", restored, "3C147")
     assert put_back(played.root, played.ledger, [restored], played.settings) == ([restored], [lost])
     assert played.ledger.rows("SELECT name, calibrator FROM sets") == [(restored, "3C147")]
@@ -259,7 +264,7 @@ def test_a_group_that_lies_in_ruins_holds_up_no_set(played: Played) -> None:
     played.done("detect", waiting)
     played.done("convert", waiting)
     for _ in range(11):
-        played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings), NOW)
+        played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings.calibration), NOW)
     (played.root.quarantine(waiting) / quarantine.REASON).write_text("noise")
     calibrator = played.arrive(3)
     played.done("detect", calibrator, "3C48")
@@ -278,7 +283,9 @@ def test_a_set_that_failed_its_gate_wakes_nobody_for_long(played: Played) -> Non
     played.done("convert", calibrator)
     (event,) = played.done("solve", calibrator, "3C48", passed=False).events
     assert "it is bad" in event.text
-    assert played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings), NOW) == []
+    assert (
+        played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings.calibration), NOW) == []
+    )
 
 
 def test_a_group_whose_products_are_gone_goes_back(played: Played) -> None:

@@ -11,6 +11,7 @@ from contimg.core.config import Settings
 from contimg.core.files import write_json
 from contimg.core.paths import DataRoot, group_id
 from contimg.sets.coverage import coverage
+from contimg.sets.registry import Registry
 
 NOW = datetime(2026, 1, 25, 12, tzinfo=UTC)
 
@@ -45,7 +46,7 @@ def test_what_has_a_good_set_near_enough_is_covered(root: DataRoot) -> None:
     put_set(root, -20)
     put_set(root, -9)
     put_set(root, -1, passed=False)
-    found = coverage(root, Settings(data_root=root.root), NOW)
+    found = coverage(Registry(root, Settings(data_root=root.root).calibration), NOW)
     assert found["observations"] == 23
     assert found["covered"] == 21  # all but those at −2 h and −1 h
     assert found["share"] == pytest.approx(21 / 23)
@@ -53,13 +54,13 @@ def test_what_has_a_good_set_near_enough_is_covered(root: DataRoot) -> None:
     assert found["newest_age_hours"] == pytest.approx(9)
     assert found["worst_age_hours"] == pytest.approx(8)
     put_set(root, -2)
-    assert coverage(root, Settings(data_root=root.root), NOW)["met"] is True
+    assert coverage(Registry(root, Settings(data_root=root.root).calibration), NOW)["met"] is True
 
 
 def test_without_sets_nothing_is_covered_and_without_groups_nothing_is_said(root: DataRoot) -> None:
-    empty = coverage(root, Settings(data_root=root.root), NOW)
+    empty = coverage(Registry(root, Settings(data_root=root.root).calibration), NOW)
     assert (empty["observations"], empty["share"], empty["met"], empty["newest_age_hours"]) == (0, None, None, None)
     observe(root, -1)
-    lacking = coverage(root, Settings(data_root=root.root), NOW)
+    lacking = coverage(Registry(root, Settings(data_root=root.root).calibration), NOW)
     assert (lacking["covered"], lacking["share"], lacking["met"]) == (0, 0.0, False)
     assert lacking["worst_age_hours"] is None

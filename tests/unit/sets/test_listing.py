@@ -11,6 +11,7 @@ from synthetic_root import Synthetic
 from contimg.cli import main
 from contimg.core import files
 from contimg.sets import listing
+from contimg.sets.registry import Registry
 
 pytestmark = pytest.mark.slow
 
@@ -133,6 +134,9 @@ def test_a_restored_set_is_registered_by_being_there(registry, tmp_path):
     folder = registry.root.calibration("20260201T080000")
     shutil.move(folder, tmp_path / "aside")
     moment = START + timedelta(hours=1)
-    assert "20260201T130000" in listing.listed(registry.root, registry.settings, moment, 1)[1]
+    assert "20260201T130000" in listing.listed(Registry(registry.root, registry.settings.calibration), moment, 1)[1]
     shutil.move(tmp_path / "aside", folder)
-    assert "fresh from 20260201T080000" in listing.listed(registry.root, registry.settings, moment, 1)[1]
+    assert (
+        "fresh from 20260201T080000"
+        in listing.listed(Registry(registry.root, registry.settings.calibration), moment, 1)[1]
+    )

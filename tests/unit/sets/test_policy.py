@@ -15,8 +15,8 @@ from contimg.sets.policy import Standing, Verdict, choose
 from contimg.sets.registry import CalibrationSet
 
 MOMENT = datetime(2026, 1, 25, 12, tzinfo=UTC)
-DEFAULTS = Settings(data_root=Path("/nowhere"))
-MIN_HOURS = DEFAULTS.calibration.upgrade_min_hours
+DEFAULTS = Settings(data_root=Path("/nowhere")).calibration
+MIN_HOURS = DEFAULTS.upgrade_min_hours
 
 
 def set_at(hours: float, *, passed: bool = True) -> CalibrationSet:

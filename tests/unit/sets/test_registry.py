@@ -50,7 +50,7 @@ def test_all_sets_in_reach_and_the_good_ones_beyond(root: DataRoot, settings: Se
     put(root, NOON - timedelta(hours=60))
     put(root, NOON + timedelta(days=8), passed=False)
     later = put(root, NOON + timedelta(days=9))
-    registry = Registry(root, settings)
+    registry = Registry(root, settings.calibration)
     assert groups(registry.near(NOON, timedelta(hours=6))) == near
     assert registry.last_good(NOON - timedelta(hours=6)).group == before
     assert groups(registry.for_target(NOON)) == near
@@ -63,7 +63,7 @@ def test_midnight_splits_nothing(root: DataRoot, settings: Settings) -> None:
     midnight = datetime(2026, 1, 26, tzinfo=UTC)
     group = put(root, midnight + timedelta(seconds=30))
     assert root.set(group).parent.parent.name == "2026-01-25"
-    registry = Registry(root, settings)
+    registry = Registry(root, settings.calibration)
     assert groups(registry.near(midnight + timedelta(hours=6), timedelta(hours=6))) == [group]
     assert registry.first_good(midnight).group == group
     assert registry.first_good(midnight + timedelta(seconds=30)) is None
@@ -74,8 +74,8 @@ def test_midnight_splits_nothing(root: DataRoot, settings: Settings) -> None:
 def test_history_is_not_looked_at(root: DataRoot, settings: Settings) -> None:
     for day in range(100):
         put(root, NOON - timedelta(days=day, hours=1))
-    registry = Registry(root, settings)
-    with patch.object(CalibrationSet, "read", wraps=CalibrationSet.read) as read:
+    registry = Registry(root, settings.calibration)
+    with patch.object(CalibrationSet, "from_json", wraps=CalibrationSet.from_json) as read:
         registry.for_target(NOON + timedelta(minutes=3))
         registry.for_target(NOON + timedelta(minutes=8))
         assert read.call_count == 1
@@ -84,7 +84,7 @@ def test_history_is_not_looked_at(root: DataRoot, settings: Settings) -> None:
 
 
 def test_no_calibration_yet(root: DataRoot, settings: Settings) -> None:
-    registry = Registry(root, settings)
+    registry = Registry(root, settings.calibration)
     assert registry.for_target(NOON) == []
 
 
@@ -92,7 +92,7 @@ def test_what_cannot_be_read_has_not_passed(root: DataRoot, settings: Settings) 
     group = put(root, NOON)
     for text in ("{", "[]", "{}", '{"observed_utc": 3}', '{"observed_utc": "2026-01-25", "calibrator": null}'):
         root.set(group).write_text(text)
-        [one] = Registry(root, settings).on("2026-01-25")
+        [one] = Registry(root, settings.calibration).on("2026-01-25")
         assert not one.passed
         assert one.failures.startswith("cannot be read")
-        assert Registry(root, settings).last_good(NOON + timedelta(hours=1)) is None
+        assert Registry(root, settings.calibration).last_good(NOON + timedelta(hours=1)) is None

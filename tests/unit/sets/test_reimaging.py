@@ -60,17 +60,17 @@ class Scene:
         return self.root.set(content["group"])
 
     def serving(self) -> list[Path]:
-        return reimaging.serving(self.root, TARGET, Registry(self.root, self.settings), self.settings)
+        return reimaging.serving(Registry(self.root, self.settings.calibration), TARGET)
 
     def image(self) -> None:
         """Make the image with what serves now."""
-        selection = select(self.root.manifest(TARGET), self.serving(), self.settings)
+        selection = select(self.root.manifest(TARGET), self.serving(), Registry(self.root, self.settings.calibration))
         write_json(self.root.image(TARGET, "selection.json"), selection)
         write_json(self.root.image(TARGET, "json"), {key: selection[key] for key in ("verdict", "sets")})
 
     @property
     def due(self) -> bool:
-        return reimaging.due(self.root, [TARGET], self.settings) == [TARGET]
+        return reimaging.due(Registry(self.root, self.settings.calibration), [TARGET]) == [TARGET]
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_an_image_that_was_not_made_with_its_selection_is_due(scene: Scene) -> N
     scene.set(-5)
     scene.image()
     better = scene.set(-1)
-    selection = select(scene.root.manifest(TARGET), scene.serving(), scene.settings)
+    selection = select(scene.root.manifest(TARGET), scene.serving(), Registry(scene.root, scene.settings.calibration))
     write_json(scene.root.image(TARGET, "selection.json"), selection)
     assert scene.due
     assert scene.serving() == [better]

@@ -16,6 +16,7 @@ from contimg.core.errors import ErrorClass, MissingCalibrationError
 from contimg.core.files import write_json
 from contimg.core.paths import DataRoot, group_id
 from contimg.core.sections import Calibration
+from contimg.sets.registry import Registry
 from contimg.sets.select import select
 
 START = datetime(2026, 1, 25, 12, 0, tzinfo=UTC)
@@ -68,6 +69,10 @@ def make(root: DataRoot) -> Callable[..., Path]:
     return set_at
 
 
+def registry(settings: Settings) -> Registry:
+    return Registry(DataRoot(settings.data_root), settings.calibration)
+
+
 def names(settings: Settings, *paths: Path) -> list[str]:
     return [path.relative_to(settings.data_root).as_posix() for path in paths]
 
@@ -76,7 +81,7 @@ def test_nearest_active_set_is_fresh(
     target: Path, settings: Settings, make: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     sets = [make(2.5), make(1.5), make(2.0), make(-20)]
-    content = select(target, sets, settings)
+    content = select(target, sets, registry(settings))
     assert content == {
         "group": "20260125T120000",
         "verdict": "fresh",
@@ -97,7 +102,7 @@ def test_active_sets_on_both_sides_are_interpolated(
     target: Path, settings: Settings, make: Callable[..., Path]
 ) -> None:
     sets = [make(-2.9), make(-2.0), make(1.5), make(2.5), make(4)]
-    content = select(target, sets, settings)
+    content = select(target, sets, registry(settings))
     assert (content["verdict"], content["interpolated"]) == ("fresh", True)
     assert content["sets"] == names(settings, sets[1], sets[2])
     assert content["offsets_hours"] == [pytest.approx(-2.0), pytest.approx(1.5)]
@@ -109,20 +114,20 @@ def test_a_side_without_a_good_active_set_is_no_side(
 ) -> None:
     failed = make(-1.2, quality={"passed": False, "reasons": ["few solutions"]})
     after = make(1.5)
-    content = select(target, [failed, make(-3.5), after], settings)
+    content = select(target, [failed, make(-3.5), after], registry(settings))
     assert content["sets"] == names(settings, after)
     assert [entry["set"] for entry in content["considered"]] == names(settings, failed)
     closer = make(-1.6, quality={"passed": False, "reasons": ["few solutions"]})
-    content = select(target, [closer, after], settings)
+    content = select(target, [closer, after], registry(settings))
     assert names(settings, closer)[0] in [entry["set"] for entry in content["considered"]]
     assert not content["interpolated"]
     both = make(-2.5)
-    assert select(target, [failed, both, after], settings)["sets"] == names(settings, both, after)
+    assert select(target, [failed, both, after], registry(settings))["sets"] == names(settings, both, after)
 
 
 def test_the_targets_own_set_serves_it_alone(target: Path, settings: Settings, make: Callable[..., Path]) -> None:
     own = make(0)
-    content = select(target, [own, make(-1), make(1)], settings)
+    content = select(target, [own, make(-1), make(1)], registry(settings))
     assert content["sets"] == names(settings, own)
 
 
@@ -130,7 +135,7 @@ def test_without_an_active_set_the_nearest_comes_with_a_warning(
     target: Path, settings: Settings, make: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     sets = [make(-4.5), make(5.9), make(-20)]
-    content = select(target, sets, settings)
+    content = select(target, sets, registry(settings))
     assert (content["verdict"], content["age_hours"]) == ("nearest", pytest.approx(4.5))
     assert not content["interpolated"]
     assert "observed 4.5 h before" in content["warning"]
@@ -144,7 +149,7 @@ def test_without_a_set_in_reach_the_last_good_one_is_stale(
     target: Path, settings: Settings, make: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     sets = [make(-30), make(-9, quality={"passed": False}), make(-50)]
-    content = select(target, sets, settings)
+    content = select(target, sets, registry(settings))
     assert (content["verdict"], content["age_hours"]) == ("stale", pytest.approx(30))
     assert content["sets"] == names(settings, sets[0])
     assert [entry["set"] for entry in content["considered"]] == names(settings, sets[1])
@@ -157,41 +162,41 @@ def test_without_a_set_in_reach_the_last_good_one_is_stale(
 def test_a_set_that_came_later_serves_those_that_waited(
     target: Path, settings: Settings, make: Callable[..., Path]
 ) -> None:
-    content = select(target, [make(9)], settings)
+    content = select(target, [make(9)], registry(settings))
     assert content["verdict"] == "stale"
     assert "9.0 h after" in content["warning"]
 
 
 def test_stale_has_a_limit_if_one_is_set(target: Path, root: DataRoot, make: Callable[..., Path]) -> None:
     limited = Settings(data_root=root.root, calibration=Calibration(stale_within_hours=24))
-    assert select(target, [make(-23)], limited)["verdict"] == "stale"
+    assert select(target, [make(-23)], registry(limited))["verdict"] == "stale"
     with pytest.raises(MissingCalibrationError, match=r"-25\.0 h, not active, and observed more than 24 h away"):
-        select(target, [make(-25)], limited)
+        select(target, [make(-25)], registry(limited))
 
 
 def test_without_fallback_only_an_active_set_serves(target: Path, root: DataRoot, make: Callable[..., Path]) -> None:
     strict = validated({"data_root": str(root.root)}, {"CONTIMG_AUTO_CALIBRATOR_FALLBACK": "false"})
-    assert select(target, [make(-2)], strict)["verdict"] == "fresh"
+    assert select(target, [make(-2)], registry(strict))["verdict"] == "fresh"
     with pytest.raises(MissingCalibrationError, match="auto_fallback is off"):
-        select(target, [make(-4), make(-30)], strict)
+        select(target, [make(-4), make(-30)], registry(strict))
 
 
 @pytest.mark.parametrize(("hours", "verdict"), [(2.999, "fresh"), (3.001, "nearest"), (-5.999, "nearest")])
 def test_limits(target: Path, settings: Settings, make: Callable[..., Path], hours: float, verdict: str) -> None:
-    assert select(target, [make(hours)], settings)["verdict"] == verdict
+    assert select(target, [make(hours)], registry(settings))["verdict"] == verdict
 
 
 def test_validity_in_the_set_wins(target: Path, settings: Settings, make: Callable[..., Path]) -> None:
     long = make(-8, valid_until=(MIDDLE + timedelta(hours=1)).isoformat())
     near = make(1, valid_from=(MIDDLE + timedelta(minutes=30)).isoformat())
-    assert select(target, [long, near], settings)["sets"] == names(settings, long)
+    assert select(target, [long, near], registry(settings))["sets"] == names(settings, long)
     near_again = make(1, valid_from=None, valid_until=None)
-    assert select(target, [long, near_again], settings)["sets"] == names(settings, long, near_again)
+    assert select(target, [long, near_again], registry(settings))["sets"] == names(settings, long, near_again)
 
 
 def test_failed_set_is_never_used(target: Path, settings: Settings, make: Callable[..., Path]) -> None:
     failed = make(0.5, quality={"passed": False, "reasons": ["phase scatter 31° over 20°"]})
-    content = select(target, [failed, make(-5)], settings)
+    content = select(target, [failed, make(-5)], registry(settings))
     assert content["verdict"] == "nearest"
     assert content["considered"] == [
         {
@@ -201,24 +206,24 @@ def test_failed_set_is_never_used(target: Path, settings: Settings, make: Callab
         }
     ]
     with pytest.raises(MissingCalibrationError, match="phase scatter"):
-        select(target, [failed], settings)
+        select(target, [failed], registry(settings))
 
 
 def test_another_pointing_serves_with_a_note(target: Path, settings: Settings, make: Callable[..., Path]) -> None:
-    content = select(target, [make(1, declination_deg=16.27)], settings)
+    content = select(target, [make(1, declination_deg=16.27)], registry(settings))
     assert content["verdict"] == "fresh"
     assert "+16.27°" in content["note"]
 
 
 def test_nothing_usable_says_what_and_why(target: Path, settings: Settings, make: Callable[..., Path]) -> None:
     with pytest.raises(MissingCalibrationError, match="there is none"):
-        select(target, [], settings)
+        select(target, [], registry(settings))
     broken = make(2)
     broken.write_text("{")
     sets = [make(-7), broken, *(make(hours) for hours in range(10, 20))]
     limited = settings.model_copy(update={"calibration": Calibration(stale_within_hours=6)})
     with pytest.raises(MissingCalibrationError) as caught:
-        select(target, sets, limited)
+        select(target, sets, registry(limited))
     text = str(caught.value)
     assert caught.value.error_class is ErrorClass.MISSING_CALIBRATION
     assert "\n" not in text
@@ -231,18 +236,18 @@ def test_nothing_usable_says_what_and_why(target: Path, settings: Settings, make
 
 def test_reach_is_a_setting(target: Path, root: DataRoot, make: Callable[..., Path]) -> None:
     wide = Settings(data_root=root.root, calibration=Calibration(nearest_within_hours=12))
-    assert select(target, [make(-11)], wide)["verdict"] == "nearest"
+    assert select(target, [make(-11)], registry(wide))["verdict"] == "nearest"
 
 
 def test_equal_inputs_give_equal_bytes(target: Path, settings: Settings, make: Callable[..., Path]) -> None:
     sets = [make(-2), make(2), make(-1, quality={"passed": False})]
-    first = json.dumps(select(target, sets, settings))
-    assert json.dumps(select(target, reversed(sets), settings)) == first
+    first = json.dumps(select(target, sets, registry(settings)))
+    assert json.dumps(select(target, reversed(sets), registry(settings))) == first
     # Of two equally far, the later is the nearer; a set that would not be chosen changes nothing.
     assert json.loads(first)["set"] == names(settings, sets[1])[0]
-    assert json.dumps(select(target, [*sets, make(2.5), make(-30)], settings)) == first
-    assert json.dumps(select(target, sets[:2], settings)) == first  # the failed set is named all the same
+    assert json.dumps(select(target, [*sets, make(2.5), make(-30)], registry(settings))) == first
+    assert json.dumps(select(target, sets[:2], registry(settings))) == first  # the failed set is named all the same
     relative = [path.relative_to(settings.data_root) for path in sets]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(settings.data_root)
-        assert json.dumps(select(target, relative, settings)) == first
+        assert json.dumps(select(target, relative, registry(settings))) == first
