@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
-from contimg.alerts import channels, conditions
+from contimg.alerts import channels, conditions, silences
 from contimg.alerts.background_calls import Errands
 from contimg.alerts.conditions import Alert, Change
 from contimg.alerts.indicators import measure
@@ -18,6 +18,7 @@ from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Severity
 from contimg.execute.outcomes import Event
+from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import MessageRow
 
@@ -160,10 +161,15 @@ class Alerting:
                 seen=now,
                 told=now if change.told else change.alert.told,
             )
-        if change.told:
+        if change.told and not self._silenced(moment, change):
             log.warning("alert %s (%s): %s", change.kind, change.severity, change.message)
             title = f"{'resolved' if change.kind == 'resolved' else change.severity}: {change.condition}"
             self._queue(moment, change.severity, title, change.message)
+
+    def _silenced(self, moment: Moment, change: Change) -> bool:
+        """Whether a silence keeps an alert from being sent."""
+        labels = silences.labels(change.condition, change.subject, change.severity)
+        return bool(silences.silencing(history.silences(moment.ledger, moment.now), labels, moment.now))
 
     # Sending
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from contimg.core.errors import ErrorClass
 from contimg.ledger.ledger import Ledger
 
 _ATTEMPT = (
@@ -78,18 +77,6 @@ def groups_by_state(ledger: Ledger) -> dict[tuple[str, str], int]:
     return {(state, stage): count for state, stage, count in rows}
 
 
-def ended_since(ledger: Ledger, since: float) -> dict[str, int]:
-    """Number of groups that ended after a time, by state."""
-    return dict(
-        tuple(row) for row in ledger.rows("SELECT state, count(*) FROM groups WHERE ended > ? GROUP BY 1", since)
-    )
-
-
-def quarantined(ledger: Ledger) -> int:
-    """Groups in quarantine."""
-    return int(ledger.value("SELECT count(*) FROM groups WHERE state = 'quarantined'"))
-
-
 def newest_arrival(ledger: Ledger) -> float | None:
     """When the newest group arrived (Unix, s)."""
     arrived = ledger.value("SELECT max(arrived) FROM (SELECT arrived FROM groups ORDER BY name DESC LIMIT 200)")
@@ -120,12 +107,6 @@ def oldest_waiting(ledger: Ledger) -> float | None:
     """When the group arrived that waits longest for its first image (Unix, s)."""
     arrived = ledger.value("SELECT min(arrived) FROM open_groups WHERE state = 'due' AND NOT upgrade")
     return None if arrived is None else float(arrived)
-
-
-def running_calls(ledger: Ledger) -> list[tuple[str, list[str], float]]:
-    """Lane, groups and start (Unix, s) of the calls that run."""
-    rows = ledger.rows("SELECT lane, units, started FROM calls ORDER BY started")
-    return [(lane, json.loads(units), started) for lane, units, started in rows]
 
 
 def sets_since(ledger: Ledger, since: float) -> list[tuple[str, str, float, bool]]:
@@ -218,17 +199,6 @@ def alerts(ledger: Ledger, since: float) -> list[AlertRow]:
     return [AlertRow(*row) for row in rows]
 
 
-def acknowledge(ledger: Ledger, alert_id: int, by: str, at: float, *, false_alarm: bool) -> bool:
-    """Acknowledge an alert, or label it a false alarm; whether there is such an alert."""
-    return bool(
-        ledger.write(
-            "UPDATE alerts SET acknowledged = coalesce(acknowledged, ?), acknowledged_by = ?, false_alarm = ?"
-            " WHERE id = ?",
-            *(at, by, int(false_alarm), alert_id),
-        )
-    )
-
-
 def silences(ledger: Ledger, ended_after: float = 0.0) -> list[Silence]:
     """Silences that end after a time, those that end last first."""
     rows = ledger.rows("SELECT * FROM silences WHERE ends > ? ORDER BY ends DESC", ended_after)
@@ -253,17 +223,6 @@ def put_silence(ledger: Ledger, silence: Silence) -> None:
 def expire_silence(ledger: Ledger, silence_id: str, at: float) -> bool:
     """End a silence now; whether there is one of that id."""
     return bool(ledger.write("UPDATE silences SET ends = min(ends, ?), updated = ? WHERE id = ?", at, at, silence_id))
-
-
-def failures_since(ledger: Ledger, since: float) -> dict[tuple[str, str], int]:
-    """Failed attempts after a time by rule and class; waiting for calibration is none."""
-    rows = ledger.rows(
-        "SELECT rule, error_class, count(*) FROM attempts"
-        " WHERE finished > ? AND outcome = 'failed' AND counts AND error_class != ? GROUP BY 1, 2",
-        since,
-        ErrorClass.MISSING_CALIBRATION,
-    )
-    return {(rule, error_class): count for rule, error_class, count in rows}
 
 
 def _named(ledger: Ledger, columns: tuple[str, ...], rest: str, *values: Any) -> list[dict[str, Any]]:

@@ -106,11 +106,11 @@ class PipelineCollector(Collector):
         groups: list[tuple[dict[str, str], float]] = [
             ({"state": state, "stage": stage}, count) for (state, stage), count in sorted(states.items())
         ]
-        groups.append(({"state": "quarantined", "stage": ""}, history.quarantined(ledger)))
+        groups.append(({"state": "quarantined", "stage": ""}, ledger.quarantined_count()))
         yield _gauge("contimg_groups", "Groups that have not ended, and those in quarantine", groups)
         calls = Counter(dict.fromkeys(("convert", "solve", "image", "mosaic"), 0))
-        for lane, units, _ in history.running_calls(ledger):
-            calls[lane] += len(units)
+        for call in ledger.calls():
+            calls[call.lane] += len(call.units)
         yield _gauge("contimg_active_conversions", "Conversions that run", [({}, calls["convert"])])
         active = [({"stage": lane}, float(count)) for lane, count in sorted(calls.items())]
         yield _gauge("contimg_active_jobs", "Groups or windows in work, by stage", active)

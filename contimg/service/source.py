@@ -39,6 +39,7 @@ class DataSource:
         self._read = time.monotonic()
         self.root = DataRoot(self._settings.data_root)
         self.now = clock
+        self.started = clock()
         self._locks: dict[str, threading.Lock] = {}
         self._kept: dict[str, tuple[float, Any]] = {}
 
@@ -85,6 +86,10 @@ class DataSource:
                 value = make()
                 self._kept[name] = (time.monotonic(), value)
             return value
+
+    def forget(self) -> None:
+        """Let what was read be read again: something was changed."""
+        self._kept.clear()
 
 
 def source_of(request: Request) -> DataSource:

@@ -34,11 +34,14 @@ class Served:
 
     def post(self, path: str, content: Any, token: str = TOKEN, **arguments: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return requests.post(self.url + path, json=content, headers=headers, timeout=30, **arguments)
+        return requests.post(self.url + path, json=content, timeout=30, **({"headers": headers} | arguments))
+
+    def delete(self, path: str, token: str = TOKEN) -> requests.Response:
+        return requests.delete(self.url + path, headers={"Authorization": f"Bearer {token}"}, timeout=20)
 
     def forget(self) -> None:
         """Let what was read a moment ago be read again."""
-        self.source._kept.clear()
+        self.source.forget()
 
 
 @contextlib.contextmanager

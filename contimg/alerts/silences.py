@@ -1,0 +1,101 @@
+"""Silences: matchers on the labels of alerts, as Alertmanager has them; what matches is not sent for a while."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from contimg.core.errors import ConfigError
+from contimg.ledger.history import Silence
+
+_MATCHER = re.compile(r'\s*([A-Za-z_]\w*)\s*(=~|!~|!=|=)\s*(?:"((?:[^"\\]|\\.)*)"|(.*?))\s*')
+_LONGEST = 200
+_QUANTIFIERS = 3
+"""More of them, or one on a group, could keep a regular expression busy for hours."""
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """One condition on a label; an absent label is empty.
+
+    Raises
+    ------
+    ConfigError
+        If it is a regular expression that is wrong or may take too long.
+    """
+
+    name: str
+    value: str
+    regex: bool = False
+    equal: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.regex:
+            return
+        bare = re.sub(r"\\.|\[[^\]]*\]", "x", self.value)
+        if (
+            len(self.value) > _LONGEST
+            or len(re.findall(r"[*+{]", bare)) > _QUANTIFIERS
+            or re.search(r"\)[*+{]", bare)
+        ):
+            raise ConfigError(f"matcher of {self.name}: the regular expression is too long or too deep; simplify it")
+        try:
+            re.compile(self.value)
+        except re.error as error:
+            raise ConfigError(f"matcher of {self.name}: not a regular expression ({error})") from error
+
+    @classmethod
+    def parse(cls, text: str) -> Matcher:
+        """Read one in the form name="value", with =, !=, =~ or !~.
+
+        Raises
+        ------
+        ConfigError
+            If it has another form.
+        """
+        found = _MATCHER.fullmatch(text.strip().removeprefix("{").removesuffix("}"))
+        if not found:
+            raise ConfigError(f'filter {text!r}: is not of the form name="value"')
+        name, sign, quoted, bare = found.groups()
+        value = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else bare
+        return cls(name, value, regex=sign in ("=~", "!~"), equal=sign in ("=", "=~"))
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Matcher:
+        """Read one as Alertmanager's API has it."""
+        return cls(
+            content["name"], content["value"], bool(content.get("isRegex")), content.get("isEqual", True) is not False
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """As Alertmanager's API has it."""
+        return {"name": self.name, "value": self.value, "isRegex": self.regex, "isEqual": self.equal}
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether labels meet the condition."""
+        has = labels.get(self.name, "")
+        same = bool(re.fullmatch(self.value, has)) if self.regex else has == self.value
+        return same is self.equal
+
+
+def labels(condition: str, subject: str, severity: str) -> dict[str, str]:
+    """Labels of an alert; the name is that of the Prometheus rule on the same condition."""
+    name = "".join(word.capitalize() for word in condition.split("_"))
+    found = {"alertname": name, "severity": severity, "condition": condition}
+    return found | ({"subject": subject} if subject else {})
+
+
+def all_match(matchers: Iterable[Matcher], alert: Mapping[str, str]) -> bool:
+    """Whether labels meet all conditions."""
+    return all(matcher.matches(alert) for matcher in matchers)
+
+
+def silencing(silences: Sequence[Silence], alert: Mapping[str, str], now: float) -> list[str]:
+    """Ids of the silences that are in force for an alert's labels."""
+    return [
+        one.id
+        for one in silences
+        if one.starts <= now < one.ends and all_match(map(Matcher.from_json, one.matchers), alert)
+    ]

@@ -1,0 +1,232 @@
+"""Alerts in the shape of Alertmanager's API v2, so that amtool and Grafana's Alertmanager source work as they are."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from contimg import __version__
+from contimg.alerts.silences import Matcher, all_match, labels, silencing
+from contimg.core.errors import ConfigError
+from contimg.ledger import history
+from contimg.ledger.history import AlertRow, Silence
+from contimg.service import audit_log
+from contimg.service.security import Authorised
+from contimg.service.source import DataSource, Source
+
+router = APIRouter(prefix="/api/v2", tags=["Alertmanager"])
+
+_RECEIVERS = [{"name": "contimg"}]
+_KEPT_S = 5 * 86400.0
+"""Silences that have ended are listed for so long (s)."""
+_STALE = timedelta(minutes=5)
+
+Filters = Annotated[list[str], Query(alias="filter", max_length=20, default_factory=list)]
+Word = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class MatcherBody(BaseModel):
+    """One matcher of a silence."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$", max_length=100)]
+    value: Annotated[str, Field(max_length=200)]
+    isRegex: bool = False  # noqa: N815 — Alertmanager's
+    isEqual: bool = True  # noqa: N815
+
+
+class SilenceBody(BaseModel):
+    """A silence that is asked for."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: Annotated[str, Field(max_length=40)] | None = None
+    matchers: Annotated[list[MatcherBody], Field(min_length=1, max_length=20)]
+    startsAt: AwareDatetime  # noqa: N815
+    endsAt: AwareDatetime  # noqa: N815
+    createdBy: Word  # noqa: N815
+    comment: Annotated[str, Field(max_length=1000)]
+
+
+def utc(moment: float) -> str:
+    """Time as Alertmanager writes it."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def fingerprint(alert: AlertRow) -> str:
+    """Name of an alert's labels; the severity, which may change, is not in it."""
+    return hashlib.blake2b(f"{alert.condition}\0{alert.subject}".encode(), digest_size=8).hexdigest()
+
+
+def _matchers(filters: Iterable[str]) -> list[Matcher]:
+    try:
+        return [Matcher.parse(text) for text in filters]
+    except ConfigError as error:
+        raise HTTPException(400, str(error)) from None
+
+
+def _alert(alert: AlertRow, silences: Sequence[Silence], now: float) -> dict[str, Any]:
+    silenced = silencing(silences, labels(alert.condition, alert.subject, alert.severity), now)
+    annotations = {"summary": alert.message, "id": str(alert.id)}
+    if alert.acknowledged_by:
+        annotations["acknowledged_by"] = alert.acknowledged_by
+    ends = datetime.fromtimestamp(max(alert.seen, now), UTC) + _STALE
+    return {
+        "labels": labels(alert.condition, alert.subject, alert.severity),
+        "annotations": annotations,
+        "startsAt": utc(alert.opened),
+        "endsAt": utc(ends.timestamp()),
+        "updatedAt": utc(alert.seen),
+        "fingerprint": fingerprint(alert),
+        "generatorURL": "",
+        "receivers": _RECEIVERS,
+        "status": {
+            "state": "suppressed" if silenced else "active",
+            "silencedBy": silenced,
+            "inhibitedBy": [],
+        },
+    }
+
+
+def open_alerts(source: DataSource) -> list[dict[str, Any]]:
+    """All open alerts, newest first."""
+    now = source.now()
+    with source.ledger() as ledger:
+        silences = history.silences(ledger, now)
+        return [_alert(alert, silences, now) for alert in history.alerts(ledger, now) if alert.resolved is None]
+
+
+@router.get("/alerts")
+def alerts(
+    source: Source,
+    filters: Filters,
+    *,
+    active: bool = True,
+    silenced: bool = True,
+) -> list[dict[str, Any]]:
+    """List open alerts whose labels meet every filter."""
+    matchers = _matchers(filters)
+    wanted = {"active": active, "suppressed": silenced}
+    return [
+        alert
+        for alert in source.shared("open alerts", lambda: open_alerts(source))
+        if wanted[alert["status"]["state"]] and all_match(matchers, alert["labels"])
+    ]
+
+
+@router.get("/alerts/groups")
+def groups(
+    source: Source,
+    filters: Filters,
+    *,
+    active: bool = True,
+    silenced: bool = True,
+) -> list[dict[str, Any]]:
+    """List open alerts by name."""
+    named: dict[str, list[dict[str, Any]]] = {}
+    for alert in alerts(source, filters, active=active, silenced=silenced):
+        named.setdefault(alert["labels"]["alertname"], []).append(alert)
+    return [
+        {"labels": {"alertname": name}, "receiver": _RECEIVERS[0], "alerts": found}
+        for name, found in sorted(named.items())
+    ]
+
+
+@router.get("/receivers")
+def receivers() -> list[dict[str, str]]:
+    """List receivers: contimg itself, whose channels are in the settings."""
+    return _RECEIVERS
+
+
+@router.get("/status")
+def status(source: Source) -> dict[str, Any]:
+    """Version, and since when the service runs."""
+    return {
+        "cluster": {"status": "disabled", "name": "contimg", "peers": []},
+        "versionInfo": dict.fromkeys(("branch", "buildDate", "buildUser", "goVersion", "revision"), "")
+        | {"version": __version__},
+        "config": {"original": "route:\n  receiver: contimg\nreceivers:\n- name: contimg\n"},
+        "uptime": utc(source.started),
+    }
+
+
+def _silence(one: Silence, now: float) -> dict[str, Any]:
+    state = "expired" if one.ends <= now else "active" if one.starts <= now else "pending"
+    return {
+        "id": one.id,
+        "matchers": [dict(matcher) for matcher in one.matchers],
+        "startsAt": utc(one.starts),
+        "endsAt": utc(one.ends),
+        "updatedAt": utc(one.updated),
+        "createdBy": one.created_by,
+        "comment": one.comment,
+        "status": {"state": state},
+    }
+
+
+@router.get("/silences")
+def silences(source: Source, filters: Filters) -> list[dict[str, Any]]:
+    """List silences, those that end last first; filters are held against their matchers."""
+    matchers, now = _matchers(filters), source.now()
+    with source.ledger() as ledger:
+        found = history.silences(ledger, now - _KEPT_S)
+    return [_silence(one, now) for one in found if all_match(matchers, _values(one))]
+
+
+def _values(one: Silence) -> Mapping[str, str]:
+    return {matcher["name"]: matcher["value"] for matcher in one.matchers}
+
+
+@router.get("/silence/{silence_id}", responses={404: {"description": "no such silence"}})
+def silence(source: Source, silence_id: str) -> dict[str, Any]:
+    """Show one silence."""
+    with source.ledger() as ledger:
+        found = next((one for one in history.silences(ledger) if one.id == silence_id), None)
+    if found is None:
+        raise HTTPException(404, "there is no such silence")
+    return _silence(found, source.now())
+
+
+@router.post(
+    "/silences",
+    dependencies=[Authorised],
+    responses={400: {"description": "bad times or matchers"}, 404: {"description": "no such silence"}},
+)
+def put_silence(source: Source, request: Request, body: SilenceBody) -> dict[str, str]:
+    """Silence what matches between two times; one that is in force is replaced by its id."""
+    now = source.now()
+    starts, ends = max(body.startsAt.timestamp(), now), body.endsAt.timestamp()
+    if ends <= starts:
+        raise HTTPException(400, "endsAt must be after startsAt, and in the future")
+    try:
+        matchers = tuple(Matcher.from_json(one.model_dump()).as_json() for one in body.matchers)
+    except ConfigError as error:
+        raise HTTPException(400, str(error)) from None
+    with source.ledger(write=True) as ledger, ledger.transaction():
+        known = {one.id for one in history.silences(ledger)}
+        if body.id and body.id not in known:
+            raise HTTPException(404, "there is no such silence")
+        number = body.id or str(uuid.uuid4())
+        audit_log.record(
+            source.root, request, body.createdBy, "silence", id=number, until=utc(ends), matchers=matchers
+        )
+        history.put_silence(ledger, Silence(number, matchers, starts, ends, body.createdBy, body.comment, now))
+    return {"silenceID": number}
+
+
+@router.delete(
+    "/silence/{silence_id}", dependencies=[Authorised], responses={404: {"description": "no such silence"}}
+)
+def expire_silence(source: Source, request: Request, silence_id: str) -> JSONResponse:
+    """End a silence now."""
+    with source.ledger(write=True) as ledger, ledger.transaction():
+        if not history.expire_silence(ledger, silence_id, source.now()):
+            raise HTTPException(404, "there is no such silence")
+        audit_log.record(source.root, request, "", "silence ended", id=silence_id)
+    return JSONResponse({})

@@ -1,0 +1,50 @@
+"""The OpenAPI document, property by property: whatever is sent, the service does not break."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+from http_service import TOKEN, Served, served
+from hypothesis import HealthCheck, given, settings
+
+from contimg.service import security
+
+FORMS = settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture
+def service(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    monkeypatch.setattr(security, "_CHANGES", (1e6, 1e6))
+    monkeypatch.setattr(security, "_READS", (1e6, 1e6))
+    with served(tmp_path_factory.mktemp("forms") / "root") as made:
+        made.played.whole_way(1, "3C48")
+        made.played.ledger.open_alert("queue_groups", "", severity="warning", message="60", value=60.0, now=1.0)
+        yield made
+
+
+def test_nothing_that_is_sent_breaks_it(service: Served) -> None:
+    schema = schemathesis.openapi.from_url(f"{service.url}/openapi.json")
+    tried = []
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        if "/events" in operation.path:
+            continue  # it never ends
+
+        @FORMS
+        @given(case=operation.as_strategy())
+        def holds(case: schemathesis.Case) -> None:
+            answer = case.call(base_url=service.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20)
+            allowed = (503,) if case.operation.path in ("/readyz", "/api/health") else ()
+            assert answer.status_code < 500 or answer.status_code in allowed, answer.text
+
+        holds()
+        tried.append(operation.label)
+    assert len(tried) >= 10
