@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import select
 import signal
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any
 
-_PR_SET_PDEATHSIG = 1
-_MOST_DESCRIPTORS = 65536
-_FIRST_FREE_DESCRIPTOR = 3
+from contimg.core import processes
 
 
 @dataclass(frozen=True)
@@ -50,10 +47,10 @@ class Errands:
             If no process can be made.
         """
         answer, told = os.pipe2(os.O_CLOEXEC)
-        pid = os.fork()
-        if pid == 0:
-            _child(work, told)
-        os.close(told)
+        try:
+            pid = processes.fork(partial(_answer, work, told), session=True, keep=told)
+        finally:
+            os.close(told)
         self._running[name] = _Errand(pid, answer, time.monotonic() + limit_s)
 
     def done(self) -> dict[str, Any]:
@@ -85,19 +82,6 @@ def _read(errand: _Errand) -> Any:
         return None
 
 
-def _child(work: Callable[[], Any], told: int) -> NoReturn:
-    code = 1
-    try:
-        os.setsid()
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        os.closerange(_FIRST_FREE_DESCRIPTOR, told)
-        os.closerange(told + 1, _MOST_DESCRIPTORS)
-        os.write(told, json.dumps(work()).encode())
-        code = 0
-    except BaseException:  # noqa: BLE001 — nothing may leave this process otherwise
-        traceback.print_exc()
-    finally:
-        os._exit(code)
+def _answer(work: Callable[[], Any], told: int) -> int:
+    os.write(told, json.dumps(work()).encode())
+    return 0

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import signal
-import subprocess
 from collections import deque
 from pathlib import Path
 
 import numpy as np
 
 from contimg.clean.options import MAJOR_GAIN, CleanOptions, Products
-from contimg.core.errors import (
-    ContimgError,
-    DiskFullError,
-    JobDiedError,
-    MemoryExhaustedError,
-    NoUsableDataError,
-    ToolFailedError,
-)
+from contimg.core import processes
+from contimg.core.error_patterns import recognized
+from contimg.core.errors import ContimgError, NoUsableDataError, ToolBrokenError, ToolFailedError
 
 _LOG = logging.getLogger(__name__)
 
-_FAILURES: tuple[tuple[str, type[ContimgError], str], ...] = (
-    (r"No space left on device|Disk quota exceeded|Error writing", DiskFullError, "the disk is full"),
-    (r"bad_alloc|Cannot allocate memory", MemoryExhaustedError, "there is not enough memory"),
-    (r"beam is neither fitted nor estimated", NoUsableDataError, "all data are flagged"),
-)
-"""What WSClean prints, the error that it means, and in our words. The first line that matches counts."""
+_KEPT_LINES = 200
+"""Last lines of its output in which the reason of a failure is looked for."""
+_SHELL_SIGNAL = 128
+"""What a shell adds to the number of the signal that ended its command."""
+_NOT_RUN = (126, 127)
+"""Exit codes for a program that cannot be run or is not there."""
 _EXCEPTION = re.compile(r">>> (.*)")
 """WSClean's last words."""
 
@@ -70,7 +63,7 @@ def clean(ms: Path, prefix: Path, options: CleanOptions) -> Products:
 
 
 def _run(ms: Path, arguments: list[str]) -> None:
-    """Run WSClean in a process group of its own, its output line by line to the log.
+    """Run WSClean, its output line by line to the log.
 
     Raises
     ------
@@ -78,48 +71,31 @@ def _run(ms: Path, arguments: list[str]) -> None:
         By what it printed and how it ended.
     """
     _LOG.info("%s", " ".join(arguments))
-    failure: ContimgError | None = None
-    last: deque[str] = deque(maxlen=1)
-    with subprocess.Popen(
-        arguments,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        process_group=0,
-    ) as process:
-        try:
-            for line in process.stdout or ():
-                text = line.rstrip()
-                if text:
-                    _LOG.info("wsclean: %s", text)
-                failure = failure or diagnose(ms, text)
-                if match := _EXCEPTION.search(text):
-                    last.append(match[1])
-        finally:
-            if process.poll() is None:
-                _end(process)
-    if failure is not None:
-        raise failure
-    if process.returncode < 0:
-        raise JobDiedError(f"{ms}: WSClean was ended by signal {-process.returncode}; the job fails")
-    if process.returncode:
-        said = last[0] if last else f"exit code {process.returncode}"
-        raise ToolFailedError(f"{ms}: WSClean failed ({said}); the job fails")
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Wait for a process that has closed its output; kill its group if we are leaving because of an exception."""
+    lines: deque[str] = deque(maxlen=_KEPT_LINES)
     try:
-        process.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        with processes.program(arguments) as process:
+            for line in filter(None, map(str.rstrip, process.stdout or ())):
+                _LOG.info("wsclean: %s", line)
+                lines.append(line)
+    except OSError as error:
+        raise ToolBrokenError(f"{arguments[0]}: cannot be started ({error.strerror}); install it anew") from error
+    if failure := _failure(ms, process.returncode, list(lines)):
+        raise failure
 
 
-def diagnose(ms: Path, line: str) -> ContimgError | None:
-    """The error that a line of WSClean's output means, if it means one."""
-    for pattern, error, meaning in _FAILURES:
-        if re.search(pattern, line):
-            return error(f"{ms}: WSClean says that {meaning} ({line.strip('+ >')}); the job fails")
+def _failure(ms: Path, code: int, lines: list[str]) -> ContimgError | None:
+    """The error that WSClean's exit code (negative: a signal) and last lines mean; None if it worked."""
+    found = recognized(lines)
+    if found and (code or issubclass(found.pattern.error, NoUsableDataError)):
+        return found.as_error(str(ms), "WSClean")
+    if code - _SHELL_SIGNAL in signal.valid_signals():
+        code = _SHELL_SIGNAL - code
+    if -code in processes.CRASHES:
+        return ToolBrokenError(f"{ms}: WSClean crashed ({signal.Signals(-code).name}); test the installed version")
+    if code < 0:
+        return processes.death(code, f"{ms}: WSClean")
+    if code:
+        said = next((match[1] for match in map(_EXCEPTION.search, reversed(lines)) if match), f"exit code {code}")
+        error = ToolBrokenError if code in _NOT_RUN else ToolFailedError
+        return error(f"{ms}: WSClean failed ({said}); the job fails")
     return None

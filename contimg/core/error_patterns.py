@@ -18,7 +18,6 @@ from contimg.core.errors import (
     MemoryExhaustedError,
     NoUsableDataError,
     ToolBrokenError,
-    ToolFailedError,
     TruncatedFileError,
 )
 
@@ -106,7 +105,6 @@ PATTERNS: tuple[ErrorPattern, ...] = tuple(
             TruncatedFileError,
             "it is truncated",
         ),
-        (r"table .* does not exist.*\.ms|invalid table|TableError: .*(corrupt|damaged)", ToolFailedError, "no table"),
         (
             r"beam is neither fitted nor estimated|data selection ended with 0 rows|psf is zero|zero psf"
             r"|no (?:unflagged |valid )?data\b(?! manager)|all (the )?(data|visibilities).*flagged"

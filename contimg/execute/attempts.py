@@ -14,7 +14,7 @@ from contimg.core import files
 from contimg.core.error_patterns import UNTOLD, recognized
 from contimg.core.errors import Blame, ContimgError, ErrorClass
 from contimg.core.paths import DataRoot
-from contimg.execute.processes import alive
+from contimg.core.processes import alive
 from contimg.job.supervisor import described
 from contimg.ledger.rows import AttemptRow
 

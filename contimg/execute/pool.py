@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import psutil
 
+from contimg.core import processes
 from contimg.core.config import Settings
 from contimg.core.errors import JobDiedError, JobTimeoutError
-from contimg.execute import processes
 from contimg.execute.outcomes import Ending
 from contimg.execute.snakemake import Snakemake, Started, ended
 from contimg.execute.watchdog import Watchdog
@@ -47,11 +47,6 @@ class Pool:
     def calls(self) -> list[Call]:
         """What runs."""
         return [started.call for started in self._running]
-
-    @property
-    def descriptors(self) -> list[int]:
-        """Each becomes readable when a call has ended."""
-        return [started.descriptor for started in self._running if started.pid not in self._codes]
 
     def start(self, call: Call, settings: Settings, ledger: Ledger) -> None:
         """Start a call and note it.

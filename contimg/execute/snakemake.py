@@ -6,29 +6,20 @@ stopped whole. Calls at the same time work on different files; the lease stands 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import yaml
 
-from contimg.core import files
+from contimg.core import files, processes
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
 from contimg.core.stages import STAGES
-from contimg.execute import processes
 from contimg.schedule.lanes import Call, demand
 from contimg.schedule.periodic_tasks import SUMMARY
-
-_PR_SET_PDEATHSIG = 1
-_FIRST_FREE_DESCRIPTOR = 3
-_MOST_DESCRIPTORS = 65536
 
 
 @dataclass(frozen=True)
@@ -39,8 +30,6 @@ class Started:
     ----------
     pid
         Of Snakemake; also the number of its session.
-    descriptor
-        Becomes readable when Snakemake has ended.
     began
         Unix time (s).
     began_steady
@@ -51,7 +40,6 @@ class Started:
 
     call: Call
     pid: int
-    descriptor: int
     began: float
     began_steady: float
     log: Path
@@ -105,16 +93,13 @@ class Snakemake:
         log = self._root.state / "calls" / f"{call.lane}-{call.units[0]}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        parent = os.getpid()
         try:
-            pid = os.fork()
-            if pid == 0:
-                self._child(call, settings, descriptor, parent, trace_id)
+            pid = processes.fork(
+                lambda: self._call(call, settings, descriptor, trace_id), session=True, keep=descriptor
+            )
         finally:
             os.close(descriptor)
-        return Started(call, pid, os.pidfd_open(pid), now, steady, log)
+        return Started(call, pid, now, steady, log)
 
     @property
     def _settings_path(self) -> Path:
@@ -137,31 +122,18 @@ class Snakemake:
             *("--", *targets),
         ]
 
-    def _child(self, call: Call, settings: Settings, log: int, parent: int, trace_id: str) -> NoReturn:
-        code = 1
-        try:
-            os.setsid()
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
-                os._exit(1)
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, signal.SIG_DFL)
-            nothing = os.open(os.devnull, os.O_RDONLY)
-            for source, target in ((nothing, 0), (log, 1), (log, 2)):
-                os.dup2(source, target)
-            os.closerange(_FIRST_FREE_DESCRIPTOR, _MOST_DESCRIPTORS)
-            cache = str(self._root.state / "cache")
-            os.environ.update({processes.MARK: self._mark, "XDG_CACHE_HOME": cache, "XDG_CONFIG_HOME": cache})
-            os.environ["TRACEPARENT"] = f"00-{trace_id}-{os.urandom(8).hex()}-01"
-            os.chdir(self._root.root)
-            code = _run(self._arguments(call, settings))
-        except BaseException:  # noqa: BLE001 — nothing may leave this process otherwise
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+    def _call(self, call: Call, settings: Settings, log: int, trace_id: str) -> int:
+        """Run Snakemake in the forked process; returns its exit code."""
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        for source, target in ((nothing, 0), (log, 1), (log, 2)):
+            os.dup2(source, target)
+        os.close(nothing)
+        os.close(log)
+        cache = str(self._root.state / "cache")
+        os.environ.update({processes.MARK: self._mark, "XDG_CACHE_HOME": cache, "XDG_CONFIG_HOME": cache})
+        os.environ["TRACEPARENT"] = f"00-{trace_id}-{os.urandom(8).hex()}-01"
+        os.chdir(self._root.root)
+        return _run(self._arguments(call, settings))
 
 
 def _run(arguments: list[str]) -> int:
@@ -180,13 +152,12 @@ def ended(started: Started) -> int | None:
 
     Jobs that outlived their Snakemake are killed: they would write into directories that are made anew.
     """
-    if os.waitid(os.P_PID, started.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        return None
-    # Not yet waited for, Snakemake still holds its number, so the session is surely the call's own.
-    processes.kill([member for member in processes.session(started.pid) if member.pid != started.pid])
-    _, status = os.waitpid(started.pid, 0)
-    os.close(started.descriptor)
-    return os.waitstatus_to_exitcode(status)
+    code = processes.code_of(started.pid)
+    if code is not None:
+        # Not yet waited for, Snakemake still holds its number, so the session is surely the call's own.
+        processes.kill(member for member in processes.session(started.pid) if member.pid != started.pid)
+        os.waitpid(started.pid, 0)
+    return code
 
 
 def last_words(log: Path) -> str:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import psutil
 
+from contimg.core import processes
 from contimg.core.config import Settings
 from contimg.core.stages import STAGES
-from contimg.execute import processes
 from contimg.execute.snakemake import Started
 
 log = logging.getLogger(__name__)
@@ -87,8 +87,3 @@ def _worked(before: _Sample, after: _Sample) -> bool:
         return True
     busy_s = sum(after.cpu_s.values()) - sum(before.cpu_s.values())
     return busy_s > _BUSY * (after.at - before.at) or after.io_bytes != before.io_bytes
-
-
-def kill(call: Started) -> None:
-    """Kill all processes of a call."""
-    processes.kill(processes.session(call.pid))

@@ -26,7 +26,7 @@ from contimg import __version__
 from contimg.core import config, files
 from contimg.core.errors import MissingOutputError
 from contimg.core.paths import DataRoot
-from contimg.core.pids import started
+from contimg.core.processes import started
 from contimg.core.release import commit
 from contimg.job import staging, supervisor
 from contimg.job.supervisor import Step, Task
@@ -58,6 +58,7 @@ def run(snakemake: Any, step: Step, *, staged: Mapping[str, int] | None = None) 
         inputs=_namespace(snakemake.input),
         outputs=_namespace(snakemake.output),
     )
+    supervisor.hold_back_stops()
     room = staging.reserve(root, settings.staging, sum((staged or {}).values()))
     with job.workspace(room, set(staged or {})) as outputs:
         task = Task(

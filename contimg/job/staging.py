@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from contimg.core.paths import DataRoot
-from contimg.core.pids import started
+from contimg.core.processes import started
 from contimg.core.sections import Staging
 
 _FOLDER = re.compile(r"contimg-\d+-(\d+)-(\d+)")

@@ -5,24 +5,19 @@ What it returns or raises comes back as JSON; when it dies without a word, that 
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import logging
 import os
-import select
 import signal
-import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
-import psutil
-
-from contimg.core import cache, files
+from contimg.core import cache, files, processes
 from contimg.core.config import Settings
 from contimg.core.errors import (
     Blame,
@@ -30,7 +25,6 @@ from contimg.core.errors import (
     DiskFullError,
     ErrorClass,
     InputOutputError,
-    JobCrashedError,
     JobDiedError,
     JobTimeoutError,
     MemoryExhaustedError,
@@ -39,10 +33,8 @@ from contimg.core.errors import (
     is_passing,
 )
 
-_PR_SET_PDEATHSIG = 1
 _STOPS = (signal.SIGTERM, signal.SIGINT)
-_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
-"""Signals by which a process ends through a fault of its own; the others come from outside."""
+_AWAITED = (*_STOPS, signal.SIGCHLD)
 
 
 @dataclass(frozen=True)
@@ -78,30 +70,21 @@ class Task:
 Step = Callable[[Task], Mapping[str, Any] | None]
 
 
+def hold_back_stops() -> None:
+    """Keep requests to stop waiting from here on: `wait` takes them, and what follows it is not interrupted."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+
+
 def start(step: Step, task: Task, answer: BinaryIO) -> int:
-    """Start the child that does the step and writes its result or error to `answer`.
-
-    Requests to stop wait until this process is ready to pass them on (`wait`).
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-    child = os.fork()
-    if child == 0:
-        _work(step, task, answer)
-    return child
+    """Start the child that does the step and writes its result or error to `answer`; returns its process number."""
+    return processes.fork(lambda: _work(step, task, answer), session=False, keep=answer.fileno())
 
 
-def _work(step: Step, task: Task, answer: BinaryIO) -> NoReturn:
-    """Do the step in a process group of its own, with the log as its output."""
+def _work(step: Step, task: Task, answer: BinaryIO) -> int:
+    """Do the step, with the log as its output; returns the exit code."""
     code = 1
     content: dict[str, Any]
     try:
-        os.setpgid(0, 0)
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no orphan outlives a killed parent
-        for number in _STOPS:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         task.log.parent.mkdir(parents=True, exist_ok=True)
         with task.log.open("ab") as log:
             os.dup2(log.fileno(), 1)
@@ -112,17 +95,12 @@ def _work(step: Step, task: Task, answer: BinaryIO) -> NoReturn:
         counts = cache.open_for_process(task.settings)
         content = {"result": dict(step(task) or {}), "cache": counts}
         code = 0
-    except BaseException as error:  # noqa: BLE001 — the parent tells it; nothing may leave this process otherwise
+    except BaseException as error:  # noqa: BLE001 — the parent tells it
         traceback.print_exc()
-        known = as_contimg_error(error)
-        content = described(known)
-    try:
-        answer.write(json.dumps(content, default=files.plain).encode())
-        answer.flush()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(code)
+        content = described(as_contimg_error(error))
+    answer.write(json.dumps(content, default=files.plain).encode())
+    answer.flush()
+    return code
 
 
 def _keep_to_threads(threads: int) -> None:
@@ -139,7 +117,7 @@ def _keep_out_of_home(folder: Path) -> None:
 
 
 def wait(child: int, time_limit_s: float) -> tuple[int, Any]:
-    """Wait for the child; kill its tree when the time is over or when this process is asked to stop.
+    """Wait for the child; kill it with all its descendants when its time is over or this process is asked to stop.
 
     Returns its exit status (as `os.wait` does) and what it used.
 
@@ -150,38 +128,20 @@ def wait(child: int, time_limit_s: float) -> tuple[int, Any]:
     JobDiedError
         If this process was asked to stop.
     """
-
-    def stop(number: int, _: Any) -> None:
-        raise JobDiedError(f"stopped by {signal.Signals(number).name}; it is due again")
-
-    previous = {number: signal.signal(number, stop) for number in _STOPS}
-    pidfd = os.pidfd_open(child)
+    deadline = time.monotonic() + time_limit_s
     try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
-        if not select.select([pidfd], [], [], time_limit_s)[0]:
-            raise JobTimeoutError(f"killed after its time limit of {time_limit_s / 60:.0f} min; it is due again")
+        while processes.code_of(child) is None:
+            said = signal.sigtimedwait(_AWAITED, max(0.0, deadline - time.monotonic()))
+            if said is None:
+                raise JobTimeoutError(f"killed after its time limit of {time_limit_s / 60:.0f} min; it is due again")
+            if said.si_signo in _STOPS:
+                raise JobDiedError(f"stopped by {signal.Signals(said.si_signo).name}; it is due again")
     except BaseException:
-        _kill_tree(child)
+        processes.kill(processes.family(child))
         os.waitpid(child, 0)
         raise
-    finally:
-        os.close(pidfd)
-        for number, handler in previous.items():
-            signal.signal(number, handler)
     _, status, usage = os.wait4(child, 0)
     return status, usage
-
-
-def _kill_tree(pid: int) -> None:
-    """Kill a process and all that descend from it."""
-    try:
-        process = psutil.Process(pid)
-        family = [*process.children(recursive=True), process]
-    except psutil.NoSuchProcess:
-        return
-    for member in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.kill()
 
 
 class _RecordedError(ContimgError):
@@ -198,12 +158,8 @@ def result(status: int, answer: BinaryIO) -> Mapping[str, Any]:
     """
     answer.seek(0)
     said = answer.read()
-    if os.WIFSIGNALED(status):
-        number = signal.Signals(os.WTERMSIG(status))
-        died = JobCrashedError if number in _CRASHES else JobDiedError
-        raise died(f"its process was killed by {number.name}; it is due again")
-    if not said:
-        raise JobCrashedError(f"its process ended with code {os.waitstatus_to_exitcode(status)} and without a word")
+    if os.WIFSIGNALED(status) or not said:
+        raise processes.death(os.waitstatus_to_exitcode(status), "its process")
     content = json.loads(said)
     if "result" in content:
         return dict(content)

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from contimg.arrivals.intake import patience_s
+from contimg.core import processes
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, MisshapenFileError
 from contimg.core.paths import GROUP_PATTERN, DataRoot, RawName, group_of
-from contimg.execute import processes
 from contimg.ingest import quarantine
 from contimg.ingest.groups import Group, load
 from contimg.ledger.ledger import Ledger

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from contimg.core import files
+from contimg.core import files, processes
 from contimg.core.paths import DataRoot, group_date
-from contimg.execute import processes
 from contimg.runner.lease import mark_of
 
 log = logging.getLogger(__name__)

@@ -14,22 +14,68 @@ import contextlib
 import json
 import os
 import re
+import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from contimg.core import files
 from contimg.core.errors import HeldError, LeaseError, is_full
 from contimg.core.paths import DataRoot
-from contimg.execute.processes import Identity
+from contimg.core.processes import alive, started
 from contimg.runner.systemd import notify
 
 _KEEP = 0.1
 """A lease is renewed after this share of its time while something takes long."""
 _KEPT = 5
 """Ended leases that stay, for whoever wonders."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One process among all that ever ran."""
+
+    host: str
+    space: str
+    """Boot of the machine and namespace of process numbers: within one, pids mean something."""
+    pid: int
+    started: int
+    """Clock ticks after the boot."""
+
+    @classmethod
+    def own(cls) -> Identity:
+        """The process that asks."""
+        return cls(socket.gethostname(), _space(), os.getpid(), started(os.getpid()) or 0)
+
+    @classmethod
+    def from_json(cls, content: Any) -> Identity:
+        """Read back what `as_json` gave."""
+        return cls(str(content["host"]), str(content["space"]), int(content["pid"]), int(content["started"]))
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file."""
+        return asdict(self)
+
+    @property
+    def near(self) -> bool:
+        """Whether it runs, or ran, where this process can see it."""
+        return self.space == _space()
+
+    @property
+    def dead(self) -> bool:
+        """Whether it is proven dead; only one that is near can be."""
+        return self.near and not alive(self.pid, self.started)
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} on {self.host}"
+
+
+def _space() -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}"  # noqa: PTH116 — of the link's target
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class _Requests:
         wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         previous = {number: signal.signal(number, self._stop) for number in _STOPS}
         previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._again)
+        previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)  # a call has ended
         before = signal.set_wakeup_fd(woken)
         try:
             yield wake
@@ -165,7 +166,7 @@ def _loop(
                 runner.stop_now()
             if not runner.busy:
                 return
-        descriptors = [wake, *runner.descriptors, *([bell.descriptor] if bell.descriptor is not None else [])]
+        descriptors = [wake, *([bell.descriptor] if bell.descriptor is not None else [])]
         select.select(descriptors, [], [], pause_s)
 
 

@@ -104,11 +104,6 @@ class Runner:
         return len(self._pool.calls)
 
     @property
-    def descriptors(self) -> list[int]:
-        """Each becomes readable when a call has ended."""
-        return self._pool.descriptors
-
-    @property
     def behind(self) -> bool:
         """Whether files have arrived that the next pass can take up at once."""
         return self._scanner.behind

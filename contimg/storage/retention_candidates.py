@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from contimg.core import files, pids
+from contimg.core import files, processes
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, MisshapenFileError
 from contimg.core.paths import DataRoot, RawName, group_of, group_start, window_of
@@ -226,7 +226,7 @@ class _Look:
         """Whether a job's process is there; on another host it is, until a day has passed."""
         if attempt["host"] != socket.gethostname():
             return self.now - datetime.fromisoformat(attempt["started"]) < timedelta(days=1)
-        return pids.started(attempt["pid"]) == attempt["pid_started"]
+        return processes.started(attempt["pid"]) == attempt["pid_started"]
 
     def _upgrade(self, group: str) -> str | None:
         """Why the image may be made again: its selection, the sets in reach, and those that are still to come."""

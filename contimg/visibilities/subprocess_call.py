@@ -15,7 +15,8 @@ import sys
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from contimg.core.errors import ContimgError, JobDiedError
+from contimg.core.errors import ContimgError
+from contimg.core.processes import death, end_with
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,8 +51,7 @@ def call(threads: int, function: Callable[P, R], /, *args: P.args, **kwargs: P.k
         check=False,
     )
     if not process.stdout:
-        how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
-        raise JobDiedError(f"{function.__qualname__}: its process ended by {how}, without an answer; the job fails")
+        raise death(process.returncode, f"{function.__qualname__}: its process")
     answer, error = pickle.loads(process.stdout)  # noqa: S301 — from our own child
     if error is not None:
         raise error
@@ -60,6 +60,7 @@ def call(threads: int, function: Callable[P, R], /, *args: P.args, **kwargs: P.k
 
 def serve() -> None:
     """Answer one call: read it from standard input, write the answer to standard output."""
+    end_with(os.getppid())  # were the parent gone already, there would be no call to read
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get into the answer
     level, function, args, kwargs = pickle.load(sys.stdin.buffer)  # noqa: S301 — from our own parent

@@ -21,7 +21,7 @@ import yaml
 
 from contimg.core.config import Settings, load
 from contimg.core.paths import DataRoot
-from contimg.execute.processes import runs
+from contimg.core.processes import runs
 from contimg.ledger.ledger import Ledger, open_ledger
 from contimg.runner.audit import Books, audit
 from contimg.runner.status import status

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from contimg.execute.processes import runs
+from contimg.core.processes import runs
 
 from .site import site
 

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from small_disks import fill, small_disk
 
-from contimg.execute.processes import runs
+from contimg.core.processes import runs
 
 from .site import Caught, Site, site
 

@@ -100,7 +100,7 @@ class Played:
     def started(self, lane: str, *units: str, probe: bool = False) -> Started:
         log = self.root.state / f"{lane}.log"
         log.write_text("Error in the workflow\n")
-        return Started(Call(lane, units, units, Demand(1, 1), probe=probe), 0, 0, NOW - 10, 0.0, log)
+        return Started(Call(lane, units, units, Demand(1, 1), probe=probe), 0, NOW - 10, 0.0, log)
 
     def done(self, lane: str, unit: str, calibrator: str | None = None, **values: bool) -> Settled:
         """A call that worked."""

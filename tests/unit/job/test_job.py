@@ -150,6 +150,23 @@ def test_past_its_time_limit_the_whole_process_tree_is_killed(tmp_path):
     assert gone(int((tmp_path / "pid").read_text()))
 
 
+def test_a_program_of_a_job_that_was_killed_ends_with_it(tmp_path):
+    """Where no runner is, nobody else would end it."""
+    body = """
+    from contimg.core import processes
+    with processes.program(["sleep", "60"]) as program:
+        Path("pid").write_text(str(program.pid))
+        Path("ready").touch()
+        program.wait()
+    """
+    process = start(tmp_path, body)
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
 def test_stopped_from_outside_it_cleans_up_and_says_so(tmp_path):
     process = start(tmp_path, f"{WRITE}; Path('ready').touch(); time.sleep(60)", staged={"table": 10})
     while not (tmp_path / "ready").exists():

@@ -15,11 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from contimg.core import files
+from contimg.core import files, processes
 from contimg.core.errors import LeaseError
 from contimg.core.paths import DataRoot
-from contimg.execute import processes
-from contimg.execute.processes import Identity
 from contimg.runner import lease as leases
 
 FORK = multiprocessing.get_context("fork")
@@ -112,7 +110,7 @@ def test_a_number_used_again_is_another_process(root: DataRoot) -> None:
 def _elsewhere(root: DataRoot) -> leases.Lease:
     """A lease whose holder lives on another host."""
     lease = leases.acquire(root, 10, say)
-    lease._identity = dataclasses.replace(Identity.own(), host="elsewhere", space="another boot:1", pid=1)
+    lease._identity = dataclasses.replace(leases.Identity.own(), host="elsewhere", space="another boot:1", pid=1)
     lease.renew()
     return lease
 

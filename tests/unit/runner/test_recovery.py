@@ -15,10 +15,10 @@ import pytest
 from bookkeeping import Played
 from small_disks import fill, small_disk
 
-from contimg.core import config, files, pids
+from contimg.core import config, files, processes
 from contimg.core.errors import DiskFullError, LeaseError
+from contimg.core.processes import MARK
 from contimg.core.release import CHECKOUT
-from contimg.execute.processes import MARK
 from contimg.execute.watchdog import Watchdog
 from contimg.ingest import quarantine
 from contimg.ledger.clock_steps import SystemClock
@@ -60,7 +60,7 @@ def test_what_was_half_done_goes_and_what_is_at_work_stays(played: Played, tmp_p
     shm.mkdir()
     stale, live, foreign = (
         shm / f"contimg-{inode}-{DEAD}-1",
-        shm / f"contimg-{inode}-{own.pid}-{pids.started(own.pid)}",
+        shm / f"contimg-{inode}-{own.pid}-{processes.started(own.pid)}",
         shm / f"contimg-{inode + 1}-{DEAD}-1",
     )
     for folder in (stale, live, foreign):
@@ -277,7 +277,7 @@ def test_the_watchdog_tells_waiting_from_working(played: Played) -> None:
     try:
         calls = [
             type(played.started("convert", str(process.pid)))(
-                played.started("convert", str(process.pid)).call, process.pid, 0, 0.0, 0.0, Path()
+                played.started("convert", str(process.pid)).call, process.pid, 0.0, 0.0, Path()
             )
             for process in (busy, idle)
         ]

@@ -8,7 +8,7 @@ import pytest
 from small_disks import small_disk
 from synthetic_root import NOW, going, planned
 
-from contimg.core import files, pids
+from contimg.core import files, processes
 
 START = datetime(2026, 2, 1, 8, 0, tzinfo=UTC)
 
@@ -16,7 +16,7 @@ START = datetime(2026, 2, 1, 8, 0, tzinfo=UTC)
 def running(rule):
     """Attempt record of a job that is at work: this process."""
     process = psutil.Process()
-    identity = {"pid": process.pid, "pid_started": pids.started(process.pid), "host": socket.gethostname()}
+    identity = {"pid": process.pid, "pid_started": processes.started(process.pid), "host": socket.gethostname()}
     return {"rule": rule, "outcome": "running", **identity}
 
 

@@ -1,0 +1,63 @@
+"""WSClean's process: whose fault its failures are, when it is waited for and when it is killed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from contimg.clean import wsclean
+from contimg.core.errors import Blame, ContimgError
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Puts a `wsclean` on the PATH that does as told."""
+
+    def put(script: str) -> None:
+        program = tmp_path / "bin" / "wsclean"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("script", "blame", "said"),
+    [
+        ("echo '+ >>> Unknown parameter: use-wgridder'; exit 255", Blame.WORKFLOW, "option use-wgridder is unknown"),
+        (
+            "echo 'wsclean: error while loading shared libraries: libcasa_ms.so.7: cannot open shared object file:"
+            " No such file or directory'; exit 127",
+            Blame.WORKFLOW,
+            "library libcasa_ms.so.7 is missing",
+        ),
+        ("kill -SEGV $$", Blame.WORKFLOW, "crashed (SIGSEGV)"),
+        ("exit 139", Blame.WORKFLOW, "crashed (SIGSEGV)"),
+        ("exit 127", Blame.WORKFLOW, "exit code 127"),
+        ("kill -KILL $$", Blame.MACHINE, "killed by SIGKILL"),
+        ("echo 'No space left on device'; exit 1", Blame.MACHINE, "the disk is full"),
+        ("echo 'write: Stale file handle'; exit 1", Blame.MACHINE, "the file system fails"),
+        ("echo '+ >>> Something about these visibilities'; exit 1", Blame.GROUP, "Something about these"),
+    ],
+)
+def test_a_failure_says_whose_fault_it_is_in_one_line(
+    tmp_path: Path, stand_in, script: str, blame, said: str
+) -> None:
+    stand_in(script)
+    with pytest.raises(ContimgError) as failure:
+        wsclean._run(tmp_path / "a.ms", ["wsclean"])
+    assert failure.value.blame == blame
+    assert said in str(failure.value)
+    assert "\n" not in str(failure.value)
+
+
+def test_it_is_waited_for_after_its_output_has_closed(tmp_path: Path, stand_in) -> None:
+    """Reordered temporary files of gigabytes take it longer than seconds to remove."""
+    stand_in(f"echo done; exec >&- 2>&-; sleep 6; touch {tmp_path}/whole")
+    wsclean._run(tmp_path / "a.ms", ["wsclean"])
+    assert (tmp_path / "whole").exists()
