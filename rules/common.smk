@@ -12,7 +12,7 @@ from snakemake.logging import logger
 from contimg.core import config as configuration
 from contimg.core import files
 from contimg.core.errors import ConfigError, ContimgError
-from contimg.job.job import last_attempt, runs, set_back
+from contimg.job.job import last_attempt, set_back
 from contimg.storage.archive import is_removed
 from contimg.core.paths import (
     DATE_PATTERN,
@@ -181,7 +181,8 @@ def keep_due(rule, unit, products):
     folders behind and fails over them the next time.
     """
     attempts = root.log(unit, rule).parent
-    if not workflow.is_main_process or runs(last_attempt(attempts, rule)):
+    last = last_attempt(attempts, rule)
+    if not workflow.is_main_process or (last and last.lives):
         return
     for path in products:
         files.remove(root.root / ".snakemake" / "backups" / relative(path))

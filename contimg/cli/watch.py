@@ -10,10 +10,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from contimg.core.files import read_json
 from contimg.core.paths import DataRoot, group_start, window_of
-from contimg.job import progress
+from contimg.core.stages import STAGES as ALL_STAGES
+from contimg.core.stages import Per
+from contimg.job.attempt_record import AttemptRecord, in_folder, newest
 
 _MARKS = {"ok": ("✔", "green"), "running": ("…", "yellow"), "failed": ("✘", "bold red")}
+STAGES = tuple(stage.name for stage in ALL_STAGES.values() if stage.per is not Per.ROOT)
 _INTERVAL_S = 0.5
 _ALONE = ("solve", "mosaic")
 """What the others wait for, or what waits for the others: nothing runs beside it."""
@@ -47,7 +51,7 @@ class Watch:
         self._typical_s = typical_s
         self._cores = cores
         self._began = time.time()
-        self._seen: dict[tuple[str, str], progress.Attempt] = {}
+        self._seen: dict[tuple[str, str], AttemptRecord] = {}
 
     def follow(self, process: subprocess.Popen[bytes]) -> int:
         """Show progress until the process ends; returns its exit code."""
@@ -67,16 +71,17 @@ class Watch:
             self._tell(console)
         return process.returncode
 
-    def _look(self) -> list[progress.Attempt]:
+    def _look(self) -> list[AttemptRecord]:
         """Read the attempts; returns those that ended since the last look."""
         self._groups = sorted(path.stem for path in self._root.groups.glob("*.json"))
         self._windows = sorted({window_of(group, self._window_minutes) for group in self._groups})
         ended = []
-        for attempt in progress.attempts(self._root):
-            key = (attempt.group, attempt.rule)
-            if attempt.outcome != "running" and self._seen.get(key) != attempt:
-                ended.append(attempt)
-            self._seen[key] = attempt
+        for folder in sorted((self._root.root / "logs").glob("*/*")):
+            for attempt in newest(in_folder(folder)).values():
+                key = (attempt.group, attempt.rule)
+                if not attempt.running and self._seen.get(key) != attempt:
+                    ended.append(attempt)
+                self._seen[key] = attempt
         return ended
 
     def _expected(self) -> list[tuple[str, str]]:
@@ -85,7 +90,7 @@ class Watch:
         jobs = [
             (group, rule)
             for group in self._groups
-            for rule in progress.STAGES
+            for rule in STAGES
             if rule != "mosaic" and (rule != "solve" or group in solved)
         ]
         return jobs + [(window, "mosaic") for window in self._windows]
@@ -95,18 +100,16 @@ class Watch:
 
     def _has_calibrator(self, group: str) -> bool:
         path = self._root.calibrator(group)
-        return path.exists() and progress.read_json(path)["calibrator"] is not None
+        return path.exists() and read_json(path)["calibrator"] is not None
 
     def _left(self) -> str:
         """How much is done, and how long the rest will take at the pace measured so far."""
         if len(self._groups) < self._expected_groups:
-            guessed = [
-                rule for rule in progress.STAGES for _ in range(1 if rule in _ALONE else self._expected_groups)
-            ]
+            guessed = [rule for rule in STAGES for _ in range(1 if rule in _ALONE else self._expected_groups)]
             left_s = sum(self._share(rule) * self._typical_s[rule] for rule in guessed)
             return f"looking at the files, about {left_s:.0f} s left"
         expected = self._expected()
-        left = [key for key in expected if key not in self._seen or self._seen[key].outcome == "running"]
+        left = [key for key in expected if key not in self._seen or self._seen[key].running]
         left_s = sum(self._share(key[1]) * self._job_left_s(key) for key in left)
         if any(rule == "detect" for _, rule in left) and all(rule != "solve" for _, rule in expected):
             left_s += self._typical_s["solve"]  # one of those that were not looked at will have a calibrator
@@ -119,7 +122,7 @@ class Watch:
             attempt.duration_s for (_, rule), attempt in self._seen.items() if rule == key[1] and attempt.duration_s
         ]
         takes_s = sum(measured) / len(measured) if measured else self._typical_s[key[1]]
-        return max(takes_s - (time.time() - self._seen[key].started), 0.0) if key in self._seen else takes_s
+        return max(takes_s - (time.time() - self._seen[key].started_s), 0.0) if key in self._seen else takes_s
 
     def _share(self, rule: str) -> float:
         """Part of a job's time that the run takes longer for it."""
@@ -128,12 +131,10 @@ class Watch:
     def _table(self) -> Table:
         table = Table(caption=self._left(), caption_justify="left")
         table.add_column("group")
-        for stage in progress.STAGES:
+        for stage in STAGES:
             table.add_column(stage, justify="right")
         for name in (*self._groups, *self._windows):
-            table.add_row(
-                f"{group_start(name):%Y-%m-%d %H:%M:%S}", *(self._cell(name, stage) for stage in progress.STAGES)
-            )
+            table.add_row(f"{group_start(name):%Y-%m-%d %H:%M:%S}", *(self._cell(name, stage) for stage in STAGES))
         return table
 
     def _cell(self, name: str, stage: str) -> Text:

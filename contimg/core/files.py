@@ -26,18 +26,24 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def put(part: Path, path: Path) -> None:
-    """Move the whole `part` to `path` when it is on the disk, replacing what is there; both on one file system.
+def sync(part: Path) -> None:
+    """Wait until a file, or all files of a folder, are on the disk.
 
-    A directory cannot be replaced in one step: the old one is set aside first and removed last.
+    Otherwise a power failure could leave the name, of a file that is empty.
     """
-    # Otherwise a power failure could leave the name, of a file that is empty.
     for file in (each for each in (part, *part.rglob("*")) if each.is_file()):
         descriptor = os.open(file, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def move(part: Path, path: Path) -> None:
+    """Move the whole `part` to `path`, replacing what is there; both on one file system.
+
+    A directory cannot be replaced in one step: the old one is set aside first and removed last.
+    """
     if part.is_dir() and path.exists():
         old = path.with_name(f".{path.name}.old-{os.getpid()}")
         path.rename(old)
@@ -54,7 +60,8 @@ def whole(path: Path) -> Iterator[Path]:
     part = part_path(path)
     try:
         yield part
-        put(part, path)
+        sync(part)
+        move(part, path)
     finally:
         remove(part)
 

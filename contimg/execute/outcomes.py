@@ -18,6 +18,7 @@ from contimg.execute.retry import Again, decide
 from contimg.execute.set_registration import register, wake
 from contimg.execute.snakemake import Started, last_words
 from contimg.ingest import quarantine
+from contimg.job.attempt_record import records
 from contimg.ledger.group_rows import trace_id
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import AttemptRow, GroupRow, WindowRow
@@ -125,7 +126,7 @@ class Settler:
 
     def _finished(self, unit: str, rules: tuple[str, ...], ending: Ending) -> Iterable[AttemptRow]:
         """Finished attempts of a unit whose call has ended; those whose jobs died are closed first."""
-        for record in attempts.records(self._root, unit, rules):
+        for record in records(self._root, unit, rules):
             if record.running and record.lives:
                 continue  # a job on another host
             ended = record

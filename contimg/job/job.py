@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -24,15 +22,12 @@ from typing import Any
 
 from contimg import __version__
 from contimg.core import config, files
-from contimg.core.errors import MissingOutputError
 from contimg.core.paths import DataRoot
-from contimg.core.processes import started
 from contimg.core.release import commit
 from contimg.job import staging, supervisor
+from contimg.job.attempt_record import AttemptRecord, begun, in_folder, newest
+from contimg.job.outputs import SIDECAR, Outputs, workspace
 from contimg.job.supervisor import Step, Task
-
-SIDECAR = "sidecar"
-"""Name of the output that holds what the step returned, with its provenance."""
 
 
 def run(snakemake: Any, step: Step, *, staged: Mapping[str, int] | None = None) -> None:
@@ -53,24 +48,24 @@ def run(snakemake: Any, step: Step, *, staged: Mapping[str, int] | None = None) 
     job = _Job(
         rule=snakemake.rule,
         unit=unit,
-        attempt_directory=root.log(unit, snakemake.rule).parent if unit else root.root / "logs",
+        root=root,
         time_limit_s=60.0 * snakemake.resources.get("runtime", 60),
         inputs=_namespace(snakemake.input),
         outputs=_namespace(snakemake.output),
     )
     supervisor.hold_back_stops()
     room = staging.reserve(root, settings.staging, sum((staged or {}).values()))
-    with job.workspace(room, set(staged or {})) as outputs:
+    with workspace(job.outputs, room, set(staged or {})) as outputs:
         task = Task(
             job.inputs,
-            outputs,
+            outputs.work,
             _namespace(snakemake.params),
             settings,
             snakemake.threads,
             Path(snakemake.log[0]),
             _replaced(job.outputs),
         )
-        sys.exit(job.supervise(step, task))
+        sys.exit(job.supervise(step, task, outputs))
 
 
 @contextlib.contextmanager
@@ -126,7 +121,7 @@ def set_back(attempts: Path, rule: str, sidecar: Path, products: Iterable[Path])
     last = last_attempt(attempts, rule)
     try:
         made = files.read_json(sidecar)["made"]
-        if last is None or last["outcome"] != "failed" or last["started"] <= made["started"]:
+        if last is None or last.outcome != "failed" or last.started <= made["started"]:
             return False  # by time: when old logs have gone, attempts are counted from 1 again
         moment = datetime.fromisoformat(made["written"]).timestamp()
     except (OSError, ValueError, KeyError):
@@ -139,130 +134,53 @@ def set_back(attempts: Path, rule: str, sidecar: Path, products: Iterable[Path])
     return True
 
 
-def last_attempt(attempts: Path, rule: str) -> dict[str, Any] | None:
-    """The record of a rule's last try; None before the first, or if it cannot be read."""
-    try:
-        return dict(files.read_json(max(attempts.glob(f"{rule}.*.attempt.json"), key=_number)))
-    except (OSError, ValueError):
-        return None
-
-
-def runs(attempt: Mapping[str, Any] | None) -> bool:
-    """Whether the job of an attempt may still run; one on another host may as long as its record says so."""
-    if attempt is None or attempt["outcome"] != "running":
-        return False
-    if attempt["host"] != socket.gethostname():
-        return True
-    return started(attempt["pid"]) == attempt["pid_started"]
-
-
-def _number(attempt: Path) -> int:
-    """Number of an attempt, from its record's name."""
-    return int(attempt.name.split(".")[-3])
+def last_attempt(attempts: Path, rule: str) -> AttemptRecord | None:
+    """Record of a rule's last try; None before the first."""
+    return newest(in_folder(attempts, (rule,))).get(rule)
 
 
 @dataclass(frozen=True)
 class _Job:
     rule: str
     unit: str
-    attempt_directory: Path
+    root: DataRoot
     time_limit_s: float
     inputs: SimpleNamespace
     outputs: SimpleNamespace
 
-    @contextlib.contextmanager
-    def workspace(self, room: Path | None, staged: set[str]) -> Iterator[SimpleNamespace]:
-        """Temporary paths for the outputs, `staged` ones in `room`; what is left of both at the end is removed."""
-        parts = {}
-        for name, path in vars(self.outputs).items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            parts[name] = room / path.name if room and name in staged else files.part_path(path)
-        try:
-            yield SimpleNamespace(**parts)
-        finally:
-            for part in parts.values():
-                files.remove(part)
-                for left in part.parent.glob(f"{part.name}-*"):  # scratch of a step that was killed
-                    files.remove(left)
-            if room:
-                files.remove(room)
-
-    def supervise(self, step: Step, task: Task) -> int:
+    def supervise(self, step: Step, task: Task, outputs: Outputs) -> int:
         """Fork, wait, settle; returns the exit code of the job."""
-        self.attempt_directory.mkdir(parents=True, exist_ok=True)
-        records = self.attempt_directory.glob(f"{self.rule}.*.attempt.json")
-        number = 1 + max(map(_number, records), default=0)
-        record_path = self.attempt_directory / f"{self.rule}.{number}.attempt.json"
-        record: dict[str, Any] = {
-            "rule": self.rule,
-            "group": self.unit,
-            "attempt": number,
-            "outcome": "running",
-            "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "pid_started": started(os.getpid()),
-            "log": str(task.log),
-            "trace_id": _trace_id(),
-            "version": __version__,
-        }
-        files.write_json(record_path, record)
+        record = begun(self.root, self.unit, self.rule, str(task.log))
+        record.write()
         began = time.monotonic()
+        used: dict[str, Any] = {}
+        failure = None
         with tempfile.TemporaryFile() as answer:
             try:
-                pid = supervisor.start(step, task, answer)
+                pid = supervisor.start(step, task, answer, outputs.finish)
                 status, usage = supervisor.wait(pid, self.time_limit_s)
-                record["peak_memory_mb"] = round(usage.ru_maxrss / 1024)
-                record["cpu_s"] = round(usage.ru_utime + usage.ru_stime, 2)
+                used["peak_memory_mb"] = round(usage.ru_maxrss / 1024)
+                used["cpu_s"] = round(usage.ru_utime + usage.ru_stime, 2)
                 content = supervisor.result(status, answer)
-                self._commit(task, content["result"], record)
-                record |= {"outcome": "ok", "cache": content["cache"]}
+                self._commit(outputs, content["result"], record)
+                used["cache"] = content["cache"]
             except Exception as error:  # noqa: BLE001 — whatever it was, it is recorded and the job fails
-                known = supervisor.as_contimg_error(error)
-                record |= {"outcome": "failed", **supervisor.described(known)}
-                print(f"{self.rule} {self.unit}: {known} [{known.error_class}; log: {task.log}]", file=sys.stderr)
-        record |= {
-            "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "duration_s": round(time.monotonic() - began, 2),
-        }
-        files.write_json(record_path, record)
-        return 0 if record["outcome"] == "ok" else 1
+                failure = supervisor.as_contimg_error(error)
+                print(f"{self.rule} {self.unit}: {failure} [{failure.error_class}; log: {task.log}]", file=sys.stderr)
+        record.ended(failure, duration_s=round(time.monotonic() - began, 2), **used).write()
+        return 1 if failure else 0
 
-    def _commit(self, task: Task, result: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    def _commit(self, outputs: Outputs, result: Mapping[str, Any], record: AttemptRecord) -> None:
         """Move the outputs into place, the sidecar last: it stands for the others."""
-        final = vars(self.outputs)
-        parts = vars(task.output)
-        if SIDECAR in final:
+        if SIDECAR in outputs.parts:
             provenance = {
                 "rule": self.rule,
                 "version": __version__,
                 "commit": commit(),
-                "attempt": record["attempt"],
-                "host": record["host"],
+                "attempt": record.attempt,
+                "host": record.host,
             }
-            provenance |= {"started": record["started"], "written": datetime.now(UTC).isoformat()}
+            provenance |= {"started": record.started, "written": datetime.now(UTC).isoformat()}
             provenance |= {"inputs": vars(self.inputs)}
-            files.write_json(parts[SIDECAR], {**result, "made": provenance})
-        for name in sorted(final, key=lambda name: name == SIDECAR):
-            if not parts[name].exists():
-                raise MissingOutputError(
-                    f"{final[name]}: the step ended without writing it; nothing was recorded as done"
-                )
-        for name in sorted(final, key=lambda name: name == SIDECAR):
-            if parts[name].stat().st_dev == final[name].parent.stat().st_dev:
-                files.put(parts[name], final[name])
-            else:  # staged on another file system
-                with files.whole(final[name]) as part:
-                    _copy(parts[name], part)
-
-
-def _trace_id() -> str:
-    """Trace that this job belongs to (W3C `traceparent`); empty outside one."""
-    return os.environ.get("TRACEPARENT", "--").split("-")[1]
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target)
-    else:
-        shutil.copyfile(source, target)
+            files.write_json(outputs.parts[SIDECAR], {**result, "made": provenance})
+        outputs.place()

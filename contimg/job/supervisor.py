@@ -32,6 +32,7 @@ from contimg.core.errors import (
     is_full,
     is_passing,
 )
+from contimg.job.attempt_record import described
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _AWAITED = (*_STOPS, signal.SIGCHLD)
@@ -75,12 +76,15 @@ def hold_back_stops() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
 
 
-def start(step: Step, task: Task, answer: BinaryIO) -> int:
-    """Start the child that does the step and writes its result or error to `answer`; returns its process number."""
-    return processes.fork(lambda: _work(step, task, answer), session=False, keep=answer.fileno())
+def start(step: Step, task: Task, answer: BinaryIO, finish: Callable[[], None]) -> int:
+    """Start the child that does the step, then `finish`, and writes its result or error to `answer`.
+
+    Returns its process number.
+    """
+    return processes.fork(lambda: _work(step, task, answer, finish), session=False, keep=answer.fileno())
 
 
-def _work(step: Step, task: Task, answer: BinaryIO) -> int:
+def _work(step: Step, task: Task, answer: BinaryIO, finish: Callable[[], None]) -> int:
     """Do the step, with the log as its output; returns the exit code."""
     code = 1
     content: dict[str, Any]
@@ -94,6 +98,7 @@ def _work(step: Step, task: Task, answer: BinaryIO) -> int:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
         counts = cache.open_for_process(task.settings)
         content = {"result": dict(step(task) or {}), "cache": counts}
+        finish()
         code = 0
     except BaseException as error:  # noqa: BLE001 — the parent tells it
         traceback.print_exc()
@@ -167,17 +172,6 @@ def result(status: int, answer: BinaryIO) -> Mapping[str, Any]:
     error.error_class = ErrorClass(content["error_class"])
     error.at_fault = Blame(content["blame"])
     raise error
-
-
-def described(error: ContimgError) -> dict[str, Any]:
-    """An error as attempt records have it."""
-    return {
-        "error_type": type(error).__name__,
-        "error_class": error.error_class,
-        "blame": error.blame,
-        "permanent": error.error_class.permanent,
-        "message": str(error),
-    }
 
 
 def as_contimg_error(error: BaseException) -> ContimgError:

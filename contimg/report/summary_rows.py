@@ -14,6 +14,7 @@ from contimg.core.errors import ErrorClass
 from contimg.core.files import read_json
 from contimg.core.paths import GROUP_PATTERN, DataRoot, group_of, group_start
 from contimg.ingest.manifest import names_in
+from contimg.job.attempt_record import AttemptRecord, newest, records
 
 STAGES = ("convert", "detect", "solve", "select", "image", "mosaic")
 """Rules whose run times are told, in the order of the data."""
@@ -36,8 +37,12 @@ class Reader:
             content = None
         if isinstance(content, dict):
             return content
-        self.unreadable.add(str(path.relative_to(self._root)))
+        self.refuse(path)
         return {}
+
+    def refuse(self, path: Path) -> None:
+        """Remember a file that cannot be read."""
+        self.unreadable.add(str(path.relative_to(self._root)))
 
 
 def group_names(root: DataRoot, settings: Settings) -> list[str]:
@@ -47,18 +52,12 @@ def group_names(root: DataRoot, settings: Settings) -> list[str]:
     return sorted(names & set(settings.groups) if settings.groups else names)
 
 
-def newest_attempts(root: DataRoot, unit: str, reader: Reader) -> dict[str, dict[str, Any]]:
-    """The newest attempt of every rule for a group or window."""
-    newest: dict[str, dict[str, Any]] = {}
-    for path in root.attempt(unit, "any", 1).parent.glob("*.attempt.json"):
-        record = reader(path)
-        rule, number = record.get("rule", ""), record.get("attempt", 0)
-        if number > newest.get(rule, {}).get("attempt", -1):
-            newest[rule] = record
-    return newest
+def newest_attempts(root: DataRoot, unit: str, reader: Reader) -> dict[str, AttemptRecord]:
+    """Newest attempt of every rule for a group or window."""
+    return newest(records(root, unit, unreadable=lambda path, _: reader.refuse(path)))
 
 
-def group_row(root: DataRoot, group: str, attempts: Mapping[str, Any], reader: Reader) -> dict[str, Any]:
+def group_row(root: DataRoot, group: str, attempts: Mapping[str, AttemptRecord], reader: Reader) -> dict[str, Any]:
     """Row of a group: state, calibration, quality of its image."""
     manifest, ms, image = (
         reader(path) for path in (root.manifest(group), root.ms_sidecar(group), root.image(group, "json"))
@@ -96,18 +95,18 @@ def group_row(root: DataRoot, group: str, attempts: Mapping[str, Any], reader: R
 
 
 def _status(
-    root: DataRoot, group: str, manifest: Mapping[str, Any], attempts: Mapping[str, Any], *, imaged: bool
+    root: DataRoot, group: str, manifest: Mapping[str, Any], attempts: Mapping[str, AttemptRecord], *, imaged: bool
 ) -> tuple[str, str | None]:
     """State of a group, with the reason if it has no image.
 
     One of imaged, collecting, unusable (waits for quarantine), running, failed and waiting.
     """
-    failures = (record for record in attempts.values() if record.get("outcome") == "failed")
-    failed = max(failures, key=lambda record: record.get("finished", ""), default=None)
-    running = sorted(rule for rule, record in attempts.items() if record.get("outcome") == "running")
+    failures = (record for record in attempts.values() if record.outcome == "failed")
+    failed = max(failures, key=lambda record: record.finished, default=None)
+    running = sorted(rule for rule, record in attempts.items() if record.running)
     reason = None
     if failed:
-        reason = f"{failed['rule']} failed: {failed.get('message', 'without a word')} (attempt {failed['attempt']})"
+        reason = f"{failed.rule} failed: {failed.message or 'without a word'} (attempt {failed.attempt})"
     if imaged:
         return "imaged", reason
     if manifest.get("state") in ("collecting", "unusable"):
@@ -115,7 +114,7 @@ def _status(
     if running:
         return "running", ", ".join(running)
     if failed:
-        lacks_calibration = failed.get("error_class") == ErrorClass.MISSING_CALIBRATION
+        lacks_calibration = failed.error_class == ErrorClass.MISSING_CALIBRATION
         return ("waiting" if lacks_calibration else "failed"), reason
     if not root.ms_sidecar(group).exists():
         reason = "to be converted"
@@ -155,7 +154,7 @@ def set_row(path: Path, groups: Iterable[Mapping[str, Any]], reader: Reader) -> 
     }
 
 
-def mosaic_row(root: DataRoot, window: str, attempts: Mapping[str, Any], reader: Reader) -> dict[str, Any]:
+def mosaic_row(root: DataRoot, window: str, attempts: Mapping[str, AttemptRecord], reader: Reader) -> dict[str, Any]:
     """Row of a mosaic: its images and quality."""
     content = reader(root.mosaic(window, "json"))
     keys = ("verdict", "age_hours", "quality", "reasons", "noise_jy", "depth_jy", "peak_jy", "area_deg2", "missing")
@@ -168,20 +167,20 @@ def mosaic_row(root: DataRoot, window: str, attempts: Mapping[str, Any], reader:
     }
 
 
-def _durations(attempts: Mapping[str, Any]) -> dict[str, float]:
+def _durations(attempts: Mapping[str, AttemptRecord]) -> dict[str, float]:
     """Run time (s) of every stage that succeeded."""
-    done = {rule: attempts[rule] for rule in STAGES if attempts.get(rule, {}).get("outcome") == "ok"}
-    return {rule: record["duration_s"] for rule, record in done.items() if "duration_s" in record}
+    done = ((rule, attempts[rule]) for rule in STAGES if rule in attempts and attempts[rule].outcome == "ok")
+    return {rule: record.duration_s for rule, record in done if record.duration_s is not None}
 
 
-def stage_rows(attempts: Iterable[Mapping[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def stage_rows(attempts: Iterable[Mapping[str, AttemptRecord]]) -> list[dict[str, Any]]:
     """Rows of the stages: outcomes of the newest attempts, and their times."""
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     seconds: dict[str, list[float]] = defaultdict(list)
-    for records in attempts:
-        for rule, record in records.items():
-            outcomes[rule][record.get("outcome", "")] += 1
-        for rule, duration in _durations(records).items():
+    for by_rule in attempts:
+        for rule, record in by_rule.items():
+            outcomes[rule][record.outcome] += 1
+        for rule, duration in _durations(by_rule).items():
             seconds[rule].append(duration)
     return [
         {

@@ -19,6 +19,7 @@ from contimg.execute.retry import Again, decide
 from contimg.execute.set_registration import register
 from contimg.ingest import quarantine
 from contimg.ingest.groups import Group, load
+from contimg.job.attempt_record import AttemptRecord, records
 from contimg.ledger.group_rows import new_group, trace_id
 from contimg.ledger.ledger import Ledger, create_ledger, remove_ledger, set_aside, without_room
 from contimg.ledger.rows import AttemptRow, GroupRow, WindowRow
@@ -75,7 +76,7 @@ def rebuild(root: DataRoot, ledger: Ledger, settings: Settings, keep: Callable[[
             register(root, ledger, path, settings)
         for unit in _tried(root):
             keep()
-            rows = [_closed(record, root) for record in attempts.records(root, unit) if not record.lives]
+            rows = [_closed(record, root) for record in records(root, unit) if not record.lives]
             ledger.add_attempts(sorted(rows, key=lambda row: (row.finished, row.started, row.outcome == "failed")))
         quarantined = {one.group: one for one in quarantine.entries(root)}
         for manifest in sorted(root.groups.glob("*.json")):
@@ -100,7 +101,7 @@ def _tried(root: DataRoot) -> Iterator[str]:
             continue
 
 
-def _closed(record: attempts.Record, root: DataRoot) -> AttemptRow:
+def _closed(record: AttemptRecord, root: DataRoot) -> AttemptRow:
     if record.running:
         record = attempts.close(record, JobDiedError("it ran when its runner died; it is due again"))
     return attempts.row(record, root)

@@ -13,6 +13,7 @@ from contimg.core.paths import DataRoot
 from contimg.core.stages import STAGES, Per, is_periodic
 from contimg.execute import attempts
 from contimg.ingest import quarantine
+from contimg.job.attempt_record import records
 from contimg.ledger.ledger import Ledger, open_ledger
 from contimg.runner import cleanup
 from contimg.runner.rebuild import build
@@ -73,7 +74,7 @@ def _close_calls(root: DataRoot, ledger: Ledger) -> None:
             for unit in call.units:
                 if is_periodic(unit):
                     continue
-                for record in attempts.records(root, unit):
+                for record in records(root, unit):
                     if record.lives:
                         continue  # a job on another host
                     ended = attempts.close(record, JobDiedError(INTERRUPTED)) if record.running else record

@@ -6,19 +6,18 @@ import contextlib
 import logging
 import math
 import shutil
-import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-from contimg.core import files, processes
+from contimg.core import files
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, MisshapenFileError
 from contimg.core.paths import DataRoot, RawName, group_of, group_start, window_of
 from contimg.fits import integrity
 from contimg.ingest import groups as grouping
+from contimg.job.attempt_record import in_folder, read
 from contimg.sets import reimaging
 from contimg.sets.registry import Registry
 from contimg.storage.archive import Unit, is_removed, record_of
@@ -215,18 +214,10 @@ class _Look:
         return self._upgrade(group)
 
     def _running(self, logs: Path) -> str | None:
-        """The rule of a job that runs, by the attempt records in a folder, or by a record."""
-        for path in logs.glob("*.attempt.json") if logs.is_dir() else [logs] if logs.suffix == ".json" else []:
-            attempt = files.read_json(path)
-            if attempt["outcome"] == "running" and self._lives(attempt):
-                return str(attempt["rule"])
-        return None
-
-    def _lives(self, attempt: Mapping[str, Any]) -> bool:
-        """Whether a job's process is there; on another host it is, until a day has passed."""
-        if attempt["host"] != socket.gethostname():
-            return self.now - datetime.fromisoformat(attempt["started"]) < timedelta(days=1)
-        return processes.started(attempt["pid"]) == attempt["pid_started"]
+        """Rule of a job that runs, by the attempt records in a folder, or by a record."""
+        record = [read(logs)] if logs.suffix == ".json" else []
+        attempts = in_folder(logs, unreadable=_refuse) if logs.is_dir() else record
+        return next((attempt.rule for attempt in attempts if attempt.lives_at(self.now)), None)
 
     def _upgrade(self, group: str) -> str | None:
         """Why the image may be made again: its selection, the sets in reach, and those that are still to come."""
@@ -293,3 +284,7 @@ class _Look:
 
     def _window(self, group: str) -> str:
         return window_of(group, self.settings.mosaic.window_minutes)
+
+
+def _refuse(path: Path, error: Exception) -> None:
+    raise error

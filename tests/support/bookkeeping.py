@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from attempt_files import attempt
 
 from contimg.arrivals.intake import Intake
 from contimg.core import config, files
@@ -79,23 +80,7 @@ class Played:
     def record(self, rule: str, unit: str, outcome: str, **values: object) -> None:
         folder = self.root.log(unit, rule).parent
         number = len(list(folder.glob(f"{rule}.*.attempt.json"))) + 1
-        moment = datetime.now(UTC).isoformat(timespec="milliseconds")
-        content = {
-            "rule": rule,
-            "group": unit,
-            "attempt": number,
-            "outcome": outcome,
-            "started": moment,
-            "host": socket.gethostname(),
-            "pid": 1,
-            "pid_started": 0.0,
-            "log": f"logs/{rule}.log",
-        }
-        if outcome != "running":
-            content |= {"finished": moment, "duration_s": 1.0}
-        if outcome == "failed":
-            content |= {"error_class": "other", "error_type": "ContimgError", "message": "it failed"}
-        files.write_json(self.root.attempt(unit, rule, number), content | values)
+        attempt(self.root, unit, rule, number, outcome=outcome, **values)
 
     def started(self, lane: str, *units: str, probe: bool = False) -> Started:
         log = self.root.state / f"{lane}.log"

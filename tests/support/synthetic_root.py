@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from attempt_files import attempt
 
 from contimg.core import config, files
 from contimg.core.paths import DataRoot, RawName, group_id, window_of
@@ -160,7 +161,7 @@ class Synthetic:
         log = self.root.log(name, "convert")
         log.parent.mkdir(parents=True)
         log.write_text("converted\n")
-        files.write_json(self.root.attempt(name, "convert", 1), {"rule": "convert", "outcome": "ok", "pid": 1})
+        attempt(self.root, name, "convert")
         self.stamp(made, log.parent)
         return name
 

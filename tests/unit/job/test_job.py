@@ -41,15 +41,19 @@ snakemake = SimpleNamespace(
 def step(task):
 BODY
 
+BEFORE
 job.run(snakemake, step, staged=STAGED)
 """
 GROUP = "20260112T080000"
 WRITE = "task.output.image.write_text('fits'); task.output.table.mkdir(); (task.output.table / 'f').touch()"
 
 
-def start(root: Path, body: str, *, runtime: float = 1, staged: dict | None = None) -> subprocess.Popen:
+def start(
+    root: Path, body: str, *, runtime: float = 1, staged: dict | None = None, before: str = ""
+) -> subprocess.Popen:
     (root / "tmpfs").mkdir(exist_ok=True)
     code = HARNESS.replace("BODY", textwrap.indent(textwrap.dedent(body), "    "))
+    code = code.replace("BEFORE", textwrap.dedent(before))
     code = code.replace("RUNTIME", str(runtime)).replace("STAGED", repr(staged or {}))
     return subprocess.Popen(
         [sys.executable, "-c", code, str(root)], cwd=root, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -148,6 +152,26 @@ def test_past_its_time_limit_the_whole_process_tree_is_killed(tmp_path):
     assert record(tmp_path)["error_class"] == "timeout_killed"
     assert "time limit" in said
     assert gone(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.parametrize("staged", [None, {"image": 10, "table": 10}], ids=["beside", "in tmpfs"])
+def test_asked_to_stop_while_outputs_are_moved_it_ends_what_it_began(tmp_path, staged):
+    """The record says what happened, and no part stays."""
+    before = """
+    from contimg.job.outputs import Outputs
+    place = Outputs.place
+    def asked_to_stop(outputs):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
+        place(outputs)
+    Outputs.place = asked_to_stop
+    """
+    code, said = finish(start(tmp_path, f"{WRITE}; return {{}}", staged=staged, before=before))
+    assert (code, said) == (0, "")
+    assert record(tmp_path)["outcome"] == "ok"
+    assert products(tmp_path) == ["a.fits", "a.json", "a.tab", "f"]
+    assert not [path for path in (tmp_path / "images").iterdir() if path.name.startswith(".")]
+    assert not list((tmp_path / "tmpfs").iterdir())
 
 
 def test_a_program_of_a_job_that_was_killed_ends_with_it(tmp_path):

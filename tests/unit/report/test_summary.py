@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attempt_files import attempt
 
 from contimg.core.config import Settings, validated
 from contimg.core.files import write_json
@@ -31,17 +32,6 @@ def manifest(root: DataRoot, group: str, state: str = "complete", good: int = 16
     subbands = {f"{n:02d}": {"state": "good" if n < good else "missing"} for n in range(16)}
     content = {"group": group, "state": state, "reason": reason, "declination_deg": 54.6, "subbands": subbands}
     write_json(root.manifest(group), content)
-
-
-def attempt(root: DataRoot, group: str, rule: str, number: int, **record: Any) -> None:
-    content = {
-        "rule": rule,
-        "group": group,
-        "attempt": number,
-        "finished": f"2026-01-12T09:00:{number:02d}",
-        **record,
-    }
-    write_json(root.attempt(group, rule, number), content)
 
 
 def whole_run(root: DataRoot) -> None:

@@ -11,6 +11,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import attempt_files
 import pytest
 
 from contimg.cli.count import Count
@@ -68,7 +69,7 @@ sys.exit(here.counted(directory, 60.0).follow(here.making(directory)))
 
 def test_a_count_on_a_terminal_stays_in_its_line(tmp_path):
     controller, terminal = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "TERM": "xterm", "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(
         [sys.executable, "-c", ON_A_TERMINAL, str(tmp_path)], stdout=terminal, stderr=terminal, env=environment
     )
@@ -95,13 +96,11 @@ def root(tmp_path) -> DataRoot:
 
 
 def attempt(
-    root: DataRoot, group: str, rule: str, outcome: str, *, took_s: float = 0.0, ago_s: float = 100.0
+    root: DataRoot, group: str, rule: str, outcome: str, *, took_s: float | None = None, ago_s: float = 100.0
 ) -> None:
-    started = datetime.now(UTC) - timedelta(seconds=ago_s)
-    content = {"outcome": outcome, "started": started.isoformat()}
-    if outcome != "running":
-        content |= {"duration_s": took_s, "message": "the disk is full" if outcome == "failed" else ""}
-    write_json(root.attempt(group, rule, 1), content)
+    started = (datetime.now(UTC) - timedelta(seconds=ago_s)).isoformat()
+    message = "the disk is full" if outcome == "failed" else ""
+    attempt_files.attempt(root, group, rule, outcome=outcome, started=started, duration_s=took_s, message=message)
 
 
 def told(root: DataRoot, capsys, groups: int = len(GROUPS)) -> list[str]:

@@ -1,10 +1,10 @@
 """What is needed, found on a real disk; the rest may go."""
 
-import socket
+import os
 from datetime import UTC, datetime, timedelta
 
-import psutil
 import pytest
+from attempt_files import attempt
 from small_disks import small_disk
 from synthetic_root import NOW, going, planned
 
@@ -13,11 +13,11 @@ from contimg.core import files, processes
 START = datetime(2026, 2, 1, 8, 0, tzinfo=UTC)
 
 
-def running(rule):
+def running(root, unit, rule, number=2, **values):
     """Attempt record of a job that is at work: this process."""
-    process = psutil.Process()
-    identity = {"pid": process.pid, "pid_started": processes.started(process.pid), "host": socket.gethostname()}
-    return {"rule": rule, "outcome": "running", **identity}
+    pid = os.getpid()
+    own = {"outcome": "running", "pid": pid, "pid_started": processes.started(pid)}
+    return attempt(root, unit, rule, number, **own | values)
 
 
 def kept(synthetic):
@@ -98,31 +98,27 @@ def test_what_its_image_is_due_again_for_keeps_it(disks):
 
 def test_a_running_job_keeps_it(disks):
     name = disks.hour(START)[0]
-    attempt = running("image")
-    files.write_json(disks.root.attempt(name, "image", 2), attempt)
+    running(disks.root, name, "image")
     assert kept(disks)["ms", name] == "a job of its own runs (image)"
-    files.write_json(disks.root.attempt(name, "image", 2), {**attempt, "pid_started": 1.0})
+    running(disks.root, name, "image", pid_started=1)
     assert ("ms", name) not in kept(disks)
-    far = {**attempt, "host": "elsewhere", "started": (NOW - timedelta(hours=1)).isoformat()}
-    files.write_json(disks.root.attempt(name, "image", 2), far)
+    running(disks.root, name, "image", host="elsewhere", started=(NOW - timedelta(hours=1)).isoformat())
     assert ("ms", name) in kept(disks)
 
 
 def test_a_mosaic_that_is_being_made_keeps_it(disks):
     name = disks.hour(START)[1]
-    files.write_json(disks.root.attempt("20260201T080000", "mosaic", 2), running("mosaic"))
+    running(disks.root, "20260201T080000", "mosaic")
     assert kept(disks)["ms", name] == "a job of its own runs (mosaic)"
 
 
 def test_a_running_job_keeps_its_logs(disks):
     name, other = disks.hour(START, groups=2, days_old=20)
-    attempt = disks.root.attempt(name, "image", 2)
-    files.write_json(attempt, running("image"))
+    image = running(disks.root, name, "image").path
     broken = disks.root.attempt(other, "image", 2)
     broken.write_text("{ half")
-    alone = disks.root.root / "logs" / "retain.1.attempt.json"
-    files.write_json(alone, running("retain"))
-    disks.stamp(NOW - timedelta(days=20), attempt.parent, broken.parent, alone)
+    alone = running(disks.root, "", "retain", 1).path
+    disks.stamp(NOW - timedelta(days=20), image.parent, broken.parent, alone)
     gone = going(planned(disks))
     assert ("log", other) in gone
     assert ("log", name) not in gone

@@ -1,0 +1,224 @@
+"""Attempt records: one JSON file for each try of a rule for a group or window, written and read here only.
+
+The supervisor of a job writes its record when it starts, and again when it ends. A record whose job was killed with
+its supervisor says that it runs; the runner closes it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from contimg import __version__
+from contimg.core import files, processes
+from contimg.core.errors import ContimgError
+from contimg.core.paths import DataRoot
+from contimg.core.release import commit
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"(\w+)\.(\d+)\.attempt\.json")
+_FAR_JOBS = timedelta(days=1)
+"""Longest time for which a job on another host is taken for running because its record says so."""
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """One try of a rule.
+
+    Attributes
+    ----------
+    path
+        Of the record; not in it.
+    group
+        Group or window; empty for a task on the whole data root.
+    attempt
+        Number of the try, from 1.
+    outcome
+        running, ok or failed.
+    started, finished
+        ISO 8601 (UTC).
+    pid_started
+        Clock ticks after the boot: with host and pid it tells the job from all others.
+    log
+        The job's log file.
+    peak_memory_mb, cpu_s, cache
+        What the job used, and how often the cache served it.
+    error_class, blame, permanent, error_type, message
+        Of a failure.
+    """
+
+    path: Path = field(compare=False)
+    rule: str
+    group: str
+    attempt: int
+    outcome: str
+    started: str
+    host: str
+    pid: int
+    log: str
+    pid_started: int = 0
+    trace_id: str = ""
+    version: str = ""
+    commit: str = ""
+    finished: str = ""
+    duration_s: float | None = None
+    peak_memory_mb: int | None = None
+    cpu_s: float | None = None
+    cache: Mapping[str, int] | None = None
+    error_class: str = ""
+    blame: str = ""
+    permanent: bool = False
+    error_type: str = ""
+    message: str = ""
+
+    @property
+    def running(self) -> bool:
+        """Whether it says that its job runs."""
+        return self.outcome == "running"
+
+    @property
+    def lives(self) -> bool:
+        """Whether its job really runs, as far as this host can tell."""
+        return self.lives_at(datetime.now(UTC))
+
+    def lives_at(self, now: datetime) -> bool:
+        """Whether its job really runs; one on another host does as long as it says so, for a day at most."""
+        if self.host != socket.gethostname():
+            return self.running and now - datetime.fromisoformat(self.started) < _FAR_JOBS
+        return self.running and processes.alive(self.pid, self.pid_started)
+
+    @property
+    def started_s(self) -> float:
+        """When it started (Unix, s)."""
+        return datetime.fromisoformat(self.started).timestamp()
+
+    @property
+    def finished_s(self) -> float:
+        """When it ended (Unix, s); while it runs, when it started."""
+        return datetime.fromisoformat(self.finished).timestamp() if self.finished else self.started_s
+
+    def ended(self, error: ContimgError | None, **used: Any) -> AttemptRecord:
+        """The same try, ended now: well, or by an error. `used` are further values, such as its peak memory."""
+        now = datetime.now(UTC)
+        failure = described(error) if error else {}
+        return replace(
+            self,
+            outcome="failed" if error else "ok",
+            finished=now.isoformat(timespec="milliseconds"),
+            **{"duration_s": round(now.timestamp() - self.started_s, 2)} | failure | used,
+        )
+
+    def write(self) -> None:
+        """Write it to its path, whole or not at all; values that it does not have are left out.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        values = ((each, getattr(self, each.name)) for each in fields(self) if each.name != "path")
+        files.write_json(self.path, {each.name: value for each, value in values if value != each.default})
+
+
+def described(error: ContimgError) -> dict[str, Any]:
+    """An error as records have it."""
+    return {
+        "error_type": type(error).__name__,
+        "error_class": error.error_class,
+        "blame": error.blame,
+        "permanent": error.error_class.permanent,
+        "message": str(error),
+    }
+
+
+def begun(root: DataRoot, unit: str, rule: str, log_file: str) -> AttemptRecord:
+    """The record of a try that begins now in this process, with the number that follows on the last."""
+    number = 1 + max((number for _, name, number in _paths(_folder(root, unit)) if name == rule), default=0)
+    return AttemptRecord(
+        path=_folder(root, unit) / f"{rule}.{number}.attempt.json",
+        rule=rule,
+        group=unit,
+        attempt=number,
+        outcome="running",
+        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        pid_started=processes.started(os.getpid()) or 0,
+        log=log_file,
+        trace_id=os.environ.get("TRACEPARENT", "--").split("-")[1],  # W3C; empty outside a trace
+        version=__version__,
+        commit=commit(),
+    )
+
+
+def read(path: Path) -> AttemptRecord:
+    """Read a record; keys that are not known are left out.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError, TypeError
+        If it cannot be read, or is no attempt record.
+    """
+    content = files.read_json(path)
+    record = AttemptRecord(path=path, **{name: content[name] for name in _KEYS if name in content})
+    datetime.fromisoformat(record.started), datetime.fromisoformat(record.finished or record.started)
+    return record
+
+
+def records(
+    root: DataRoot,
+    unit: str,
+    rules: Iterable[str] | None = None,
+    unreadable: Callable[[Path, Exception], None] | None = None,
+) -> Iterator[AttemptRecord]:
+    """Records of a group or window (empty: of the tasks on the whole data root), and of some rules, in no order.
+
+    Those that cannot be read are left out, and told to the log or to `unreadable`.
+    """
+    return in_folder(_folder(root, unit), rules, unreadable)
+
+
+def in_folder(
+    folder: Path,
+    rules: Iterable[str] | None = None,
+    unreadable: Callable[[Path, Exception], None] | None = None,
+) -> Iterator[AttemptRecord]:
+    """Records in a folder; see `records`."""
+    for path, rule, _ in _paths(folder):
+        if rules is not None and rule not in rules:
+            continue
+        try:
+            yield read(path)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            (unreadable or _tell)(path, error)
+
+
+def newest(attempts: Iterable[AttemptRecord]) -> dict[str, AttemptRecord]:
+    """The last try of each rule."""
+    return {attempt.rule: attempt for attempt in sorted(attempts, key=lambda attempt: attempt.attempt)}
+
+
+def _paths(folder: Path) -> Iterator[tuple[Path, str, int]]:
+    """Paths of the records in a folder, each with its rule and number."""
+    names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208 — names only, of many groups
+    for match in filter(None, map(_NAME.fullmatch, names)):
+        yield folder / match[0], match[1], int(match[2])
+
+
+def _folder(root: DataRoot, unit: str) -> Path:
+    return root.log(unit, "any").parent if unit else root.root / "logs"
+
+
+def _tell(path: Path, error: Exception) -> None:
+    log.warning("%s: cannot be read as an attempt record (%r); it is left out", path, error)
+
+
+_KEYS = tuple(each.name for each in fields(AttemptRecord) if each.name != "path")
