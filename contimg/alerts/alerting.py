@@ -68,7 +68,7 @@ class Alerting:
             moment.ledger.add_event(condition, event.subject, severity, event.text, moment.now)
             self._gather(moment, severity, f"{severity}: {condition}", event.text)
 
-    def tick(self, moment: Moment, *, held: bool, well: bool) -> None:
+    def tick(self, moment: Moment, *, held: bool, well: bool, refused: bool = False) -> None:
         """Judge and send what is due.
 
         Parameters
@@ -77,6 +77,8 @@ class Alerting:
             Whether the workflow is held because it fails by itself.
         well
             Whether every step of the last pass worked; only while passes do is there a heartbeat.
+        refused
+            Whether the settings were changed to such as cannot be used.
         """
         settings, now = moment.settings.alerts, moment.now
         if not well:
@@ -85,7 +87,7 @@ class Alerting:
             self._failing = None
         self._take_answers(moment)
         if self._due("judge", _JUDGED_S, now):
-            self._judge(moment, held=held)
+            self._judge(moment, held=held, refused=refused)
         self._send(moment)
         well = not self._failing
         if settings.heartbeat_url and well and self._free(_HEARTBEAT, settings.heartbeat_minutes * 60, now):
@@ -113,10 +115,11 @@ class Alerting:
 
     # Judging
 
-    def _judge(self, moment: Moment, *, held: bool) -> None:
+    def _judge(self, moment: Moment, *, held: bool, refused: bool) -> None:
         ledger, settings, now = moment.ledger, moment.settings, moment.now
         measured = measure(self._root, ledger, settings, now)
         measured["workflow_held"] = {"": float(held)}
+        measured["settings_refused"] = {"": float(refused)}
         measured["passes_failing"] = {"": (self._failing[1] - self._failing[0]) / 60 if self._failing else 0.0}
         if not settings.alerts.api_url:
             self._api_down = 0.0

@@ -77,6 +77,11 @@ CONDITIONS: tuple[Condition, ...] = (
         levels=Levels(critical=0.5),
     ),
     Condition("api_down", "the service does not answer", levels=Levels(critical=0.5)),
+    Condition(
+        "settings_refused",
+        "the settings were changed to such as cannot be used: the old ones stay in force; the log says why",
+        levels=Levels(warning=0.5),
+    ),
     Condition("workflow_held", "the workflow itself fails: everything is held", levels=Levels(critical=0.5)),
     Condition(
         "passes_failing",

@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     for name in loop.JOB_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        return loop.run(CHECKOUT, lambda: load_settings(options), once=options.once)
+        return loop.run(CHECKOUT, lambda: load_settings(options), options.config, once=options.once)
     except HeldError as error:
         if not options.once:
             raise

@@ -217,6 +217,8 @@ class Runner(Section):
     """Shortest time (min) between two summaries."""
     history_days: Positive = 90
     """Days for which the ledger keeps the attempts and alerts of what has ended."""
+    watch_settings: bool = True
+    """The settings are read again when their file has changed; else only when asked (SIGHUP, the service)."""
     profile: AbsolutePath | None = None
     """A Snakemake profile; none: the project's own, `profiles/local`."""
 

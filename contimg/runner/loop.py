@@ -24,6 +24,7 @@ from contimg.ledger.clock_steps import Clock, SystemClock
 from contimg.runner.lease import acquire
 from contimg.runner.recovery import recover
 from contimg.runner.runner import Runner
+from contimg.runner.settings_watch import SettingsWatch
 from contimg.runner.systemd import notify
 from contimg.runner.wait_for_disk import when_there_is_room
 from contimg.storage import retention
@@ -69,7 +70,12 @@ class _Requests:
 
 
 def run(
-    checkout: Path, load_settings: Callable[[], Settings], *, once: bool = False, clock: Clock | None = None
+    checkout: Path,
+    load_settings: Callable[[], Settings],
+    settings_file: Path,
+    *,
+    once: bool = False,
+    clock: Clock | None = None,
 ) -> int:
     """Run the runner until it is asked to stop; returns the exit code.
 
@@ -79,6 +85,8 @@ def run(
         Where the Snakefile is.
     load_settings
         Reads the settings anew; may raise `ConfigError`.
+    settings_file
+        Read again when it has changed.
     once
         End when nothing runs and nothing more can start now.
 
@@ -94,6 +102,7 @@ def run(
     clock = clock or SystemClock()
     settings = _runnable(load_settings())
     root = DataRoot(settings.data_root)
+    watch = SettingsWatch(root, settings_file)
     root.incoming.mkdir(parents=True, exist_ok=True)
     lease = when_there_is_room(
         root,
@@ -118,7 +127,7 @@ def run(
             notify("READY=1")
             log.info("running on %s (lease %d)", root.root, lease.number)
             try:
-                _loop(runner, requests, wake, bell, load_settings=load_settings, clock=clock, once=once)
+                _loop(runner, requests, wake, bell, watch, load_settings=load_settings, clock=clock, once=once)
                 runner.finish()
             except LeaseError:
                 runner.stop_now()
@@ -134,6 +143,7 @@ def _loop(
     requests: _Requests,
     wake: int,
     bell: Bell,
+    watch: SettingsWatch,
     *,
     load_settings: Callable[[], Settings],
     clock: Clock,
@@ -144,9 +154,11 @@ def _loop(
         bell.silence()
         with contextlib.suppress(BlockingIOError):
             os.read(wake, 1024)
-        if requests.reload:
-            requests.reload = False
-            _reload(runner, load_settings)
+        asked = watch.asked(signalled=requests.reload, watched=runner.settings.runner.watch_settings)
+        requests.reload = False
+        if asked:
+            watch.read(asked, lambda: _runnable(load_settings()), runner.settings, runner.change)
+            runner.settings_refused = watch.refused
         runner.take_stock()
         notify("WATCHDOG=1")
         pause_s = runner.settings.runner.poll_seconds / clock.rate
@@ -168,17 +180,6 @@ def _loop(
                 return
         descriptors = [wake, *([bell.descriptor] if bell.descriptor is not None else [])]
         select.select(descriptors, [], [], pause_s)
-
-
-def _reload(runner: Runner, load_settings: Callable[[], Settings]) -> None:
-    """Read the settings again; bad ones, and a disk with no room for them, change nothing."""
-    try:
-        settings = _runnable(load_settings())
-        if settings.data_root != runner.settings.data_root:
-            raise ConfigError("data_root: cannot change while running; stop, and start with the other one")
-        runner.change(settings)
-    except (ConfigError, OSError) as error:
-        log.error("the settings were not changed: %s", error)
 
 
 def _runnable(settings: Settings) -> Settings:

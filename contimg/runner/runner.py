@@ -12,7 +12,7 @@ from pathlib import Path
 from contimg.alerts.alerting import Alerting, Moment
 from contimg.arrivals.arrivals import Scanner
 from contimg.arrivals.intake import Intake
-from contimg.core.config import Settings, differences
+from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, LeaseError
 from contimg.core.paths import DataRoot
 from contimg.core.stages import is_periodic
@@ -55,6 +55,8 @@ class Runner:
         self._asking = Asking(root)
         self._alerting = Alerting(root)
         self._well = True
+        self.settings_refused = False
+        """Whether the settings were changed to such as cannot be used."""
         self._short = True  # as long as nobody has seen that there is room
         self._served: set[str] = set()
         """Groups whose inputs were there when they were last looked for."""
@@ -93,8 +95,6 @@ class Runner:
             If they cannot be written for the calls; nothing is changed then.
         """
         self._snakemake.write_settings(settings)
-        for key, (before, after) in differences(self.settings, settings).items():
-            log.warning("setting %s: %s → %s", key, before, after)
         self.settings = settings
         self._settler.settings = settings
 
@@ -134,7 +134,7 @@ class Runner:
         moment = Moment(self._ledger, self.settings, now)
         held = bool(self._breaker.held)
         well, self._well = self._well, True
-        self._guarded(lambda: self._alerting.tick(moment, held=held, well=well))
+        self._guarded(lambda: self._alerting.tick(moment, held=held, well=well, refused=self.settings_refused))
 
     def go_on(self) -> int:
         """See what arrived and start what is due; returns how many calls were started."""

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from contimg import __version__
 from contimg.core.errors import ContimgError
-from contimg.service import alert_history, alertmanager, metrics, probes
+from contimg.service import admin, alert_history, alertmanager, metrics, probes
 from contimg.service.security import Guard
 from contimg.service.source import DataSource
 
@@ -28,7 +28,7 @@ def create(source: DataSource) -> FastAPI:
     )
     app.state.source = source
     app.add_middleware(Guard)
-    for module in (alert_history, alertmanager, metrics, probes):
+    for module in (admin, alert_history, alertmanager, metrics, probes):
         app.include_router(module.router)
     app.add_exception_handler(ContimgError, _unavailable)
     app.add_exception_handler(sqlite3.Error, _unavailable)

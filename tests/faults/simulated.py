@@ -56,6 +56,7 @@ def main() -> int:
         return loop.run(
             CHECKOUT,
             lambda: load(folder / "config.yaml", {}),
+            folder / "config.yaml",
             once="--once" in sys.argv,
             clock=SimulatedClock(folder, rate),
         )

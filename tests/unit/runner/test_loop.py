@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ from contimg.core.paths import DataRoot
 from contimg.core.release import CHECKOUT
 from contimg.ledger.clock_steps import SystemClock
 from contimg.runner.lease import acquire
-from contimg.runner.loop import _reload, run
+from contimg.runner.loop import _runnable, run
 from contimg.runner.runner import Runner
+from contimg.runner.settings_watch import Asked, SettingsWatch
 from contimg.runner.systemd import notify
 
 
@@ -38,6 +40,12 @@ def other(played: Played) -> Settings:
     return config.validated({"data_root": str(played.root.root), "limits": {"conversions": 1}}, {})
 
 
+def reload(runner: Runner, load: Callable[[], Settings]) -> None:
+    """Read the settings again, as the loop does."""
+    watch = SettingsWatch(runner._root, runner._root.root / "config.yaml")
+    watch.read(Asked("a test"), lambda: _runnable(load()), runner.settings, runner.change)
+
+
 @pytest.mark.mounts
 def test_a_full_disk_changes_no_settings_and_stops_no_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with small_disk(tmp_path / "disk", "2m") as disk:
@@ -45,13 +53,13 @@ def test_a_full_disk_changes_no_settings_and_stops_no_start(tmp_path: Path, capl
         runner = runner_of(played)
         runner.set_up_calls()
         ballast = fill(disk)
-        _reload(runner, lambda: other(played))
+        reload(runner, lambda: other(played))
         assert "settings were not changed: [Errno 28]" in caplog.text
         assert runner.settings == played.settings
         runner.set_up_calls()
         ballast.unlink()
         caplog.set_level(logging.WARNING)
-        _reload(runner, lambda: other(played))
+        reload(runner, lambda: other(played))
         assert "setting limits.conversions: 2 → 1" in caplog.text
         assert runner.settings == other(played)
         assert "conversions: 1" in (played.root.state / "settings.yaml").read_text()
@@ -65,7 +73,7 @@ def test_once_on_a_full_disk_does_not_wait(tmp_path: Path) -> None:
         settings = config.validated({"data_root": str(disk / "data")}, {})
         fill(disk)
         with pytest.raises(DiskFullError, match="no room for a runner"):
-            run(CHECKOUT, lambda: settings, once=True)
+            run(CHECKOUT, lambda: settings, tmp_path / "config.yaml", once=True)
 
 
 def test_a_systemd_that_does_not_listen_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +115,7 @@ def test_once_takes_up_a_whole_backlog(tmp_path: Path, monkeypatch: pytest.Monke
         os.utime(root.incoming / name, (1e9, 1e9))
     settings = config.validated({"data_root": str(root.root), "runner": {"poll_seconds": 60}}, {})
     began = time.monotonic()
-    assert run(CHECKOUT, lambda: settings, once=True) == 0
+    assert run(CHECKOUT, lambda: settings, tmp_path / "config.yaml", once=True) == 0
     assert time.monotonic() - began < 60
     assert list(root.incoming.iterdir()) == []
     assert sorted(path.name for path in root.root.glob("quarantine/*/*.hdf5")) == names
@@ -123,8 +131,8 @@ def test_a_catalogue_that_cannot_be_read_is_refused_at_start_and_at_reload(
     for section in ({"sky_catalogue": {"path": str(listed)}}, {"calibration": {"catalogues": [str(listed)]}}):
         settings = config.validated({"data_root": str(played.root.root), **section}, {})
         with pytest.raises(CatalogueError, match=r"own\.csv, line 4: flux_jy is 'bright', not a number"):
-            run(CHECKOUT, lambda: settings, once=True)  # noqa: B023 — called before the next round
-        _reload(runner, lambda: settings)  # noqa: B023
+            run(CHECKOUT, lambda: settings, tmp_path / "config.yaml", once=True)  # noqa: B023 — called before the next round
+        reload(runner, lambda: settings)  # noqa: B023
         assert runner.settings == played.settings
     assert caplog.text.count("line 4: flux_jy is 'bright'") == 2
     played.ledger.close()

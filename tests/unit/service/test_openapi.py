@@ -9,7 +9,7 @@ import schemathesis
 from http_service import TOKEN, Served, served
 from hypothesis import HealthCheck, given, settings
 
-from contimg.service import security
+from contimg.service import admin, security
 
 FORMS = settings(
     max_examples=12,
@@ -24,6 +24,7 @@ FORMS = settings(
 def service(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setattr(security, "_CHANGES", (1e6, 1e6))
     monkeypatch.setattr(security, "_READS", (1e6, 1e6))
+    monkeypatch.setattr(admin, "_ANSWER_S", 0.05)
     with served(tmp_path_factory.mktemp("forms") / "root") as made:
         made.played.whole_way(1, "3C48")
         made.played.ledger.open_alert("queue_groups", "", severity="warning", message="60", value=60.0, now=1.0)
