@@ -69,7 +69,11 @@ sys.exit(here.counted(directory, 60.0).follow(here.making(directory)))
 
 def test_a_count_on_a_terminal_stays_in_its_line(tmp_path):
     controller, terminal = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {
+        **os.environ,
+        "TERM": "xterm",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+    }
     process = subprocess.Popen(
         [sys.executable, "-c", ON_A_TERMINAL, str(tmp_path)], stdout=terminal, stderr=terminal, env=environment
     )
