@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from contimg.telescope.raw_header import read_header
-from contimg.visibilities import model, visibility_cube
+from contimg.visibilities import model
+from contimg.visibilities.measurement_set import MeasurementSet
 
 
 def by_pyuvdata(files: Sequence[Path], out: Path, centre: tuple[float, float], exact: bool) -> None:
@@ -65,7 +66,7 @@ def subtract_bright(ms: Path, described: Mapping[str, Any]) -> None:
     ra, dec, flux, index = np.array(
         [[one[key] for key in ("ra_rad", "dec_rad", "flux_jy", "spectral_index")] for one in described["bright"]]
     ).T
-    geometry = visibility_cube.read(ms).geometry
+    geometry = MeasurementSet.open(ms).geometry
     spectra = (geometry.frequencies_hz / described["frequency_hz"]) ** index[:, None]
     sky = model.Sky(ra, dec, flux[:, None] * spectra)
     directions = model.direction_cosines(ra, dec, geometry.phase_centre_rad)

@@ -54,15 +54,15 @@ def averaged(settings_path: str, group: str, ms: str) -> None:
     """Calibrate and average a group with contimg, and leave the bright sources in it."""
     import math
 
-    from contimg.clean import imager
     from contimg.sets import interpolate
+    from contimg.visibilities import averaged_ms
     from contimg.visibilities.baseline_averaging import ImagePlan, average
 
     settings = config.load(Path(settings_path))
     root, options = DataRoot(settings.data_root), settings.imaging
     gains = interpolate.load(files.read_json(root.image(group, "selection.json")), root.root)
     plan = ImagePlan(math.radians(options.field_of_view_deg), options.robust, options.smearing_limit)
-    imager.write_ms(Path(ms), average(root.ms(group), gains, plan, THREADS))
+    averaged_ms.write(Path(ms), average(root.ms(group), gains, plan, THREADS))
 
 
 def applied(settings_path: str, group: str, ms: str) -> None:

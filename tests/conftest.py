@@ -56,6 +56,7 @@ SLOW = frozenset(
         "unit/simulator/test_command",
         "unit/simulator/test_simulator",
         "unit/simulator/test_visibilities",
+        "unit/solve/test_antenna_gains",
         "unit/solve/test_solve",
         "unit/storage/test_archive",
         "unit/storage/test_backup",

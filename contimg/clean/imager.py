@@ -21,7 +21,7 @@ from contimg.clean.options import CleanOptions, Products
 from contimg.clean.restoring import Beam, fitted_beam, with_components
 from contimg.core import files
 from contimg.core.errors import ConfigError, NoUsableDataError, ToolFailedError
-from contimg.visibilities import subprocess_call
+from contimg.visibilities import averaged_ms
 from contimg.visibilities.averaged import Averaged
 
 _LOG = logging.getLogger(__name__)
@@ -81,21 +81,10 @@ def clean(averaged: Averaged, prefix: Path, options: CleanOptions, imager: Image
     """
     chosen = choose(imager)
     ms = prefix.with_name(f"{prefix.name}.averaged.ms")
-    write_ms(ms, averaged)
+    averaged_ms.write(ms, averaged)
     products = wsclean.clean(ms, prefix, options) if chosen == "wsclean" else tclean.clean(ms, prefix, options)
     files.remove(ms)
     return restored(products, chosen)
-
-
-def write_ms(path: Path, averaged: Averaged) -> None:
-    """Write averaged visibilities as a Measurement Set, for imagers that read one."""
-    subprocess_call.call(1, _write, path, averaged)
-
-
-def _write(ms: Path, averaged: Averaged) -> None:
-    from contimg.visibilities import averaged_ms  # noqa: PLC0415 — python-casacore, only ever in this process
-
-    averaged_ms.write(ms, averaged)
 
 
 def restored(products: Products, imager: str) -> CleanResult:

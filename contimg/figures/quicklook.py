@@ -115,7 +115,7 @@ def calibration_png(set_directory: Path, png: Path, content: Mapping[str, Any] |
 
     Raises
     ------
-    ToolFailedError
+    UnusableSetError
         If a table cannot be read.
     """
     content = content or {}

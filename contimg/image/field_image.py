@@ -16,6 +16,7 @@ from contimg.clean.noise import noise_map, robust_noise
 from contimg.clean.options import CleanOptions, fft_size
 from contimg.clean.restoring import Beam, add_sources
 from contimg.core.config import Settings
+from contimg.core.sections import Imaging
 from contimg.image import source_subtraction, sources
 from contimg.image.primary_beam import primary_beam
 from contimg.image.source_subtraction import BrightSource
@@ -111,7 +112,7 @@ def make(ms: Path, gains: SupportsEvaluate | None, directory: Path, settings: Se
     directory.mkdir(parents=True, exist_ok=True)
     options = settings.imaging
     field_rad = float(np.radians(options.field_of_view_deg))
-    plan = _plan(settings)
+    plan = image_plan(settings.imaging)
     averaged = average(ms, gains, plan, threads)
     taken_out = _take_out_bright(averaged, plan, directory, settings, threads)
     pixel_rad = averaged.beam_rad / options.pixels_per_beam
@@ -141,27 +142,24 @@ def make(ms: Path, gains: SupportsEvaluate | None, directory: Path, settings: Se
 
 
 def bright_sources(
-    ms: Path,
-    gains: SupportsEvaluate,
+    averaged: Averaged,
     directory: Path,
     settings: Settings,
     threads: int,
     *,
     known: Sequence[BrightSource] = (),
 ) -> list[BrightSource]:
-    """List the bright sources in and around a group's field, fitted to its visibilities.
+    """List the bright sources in and around a field, fitted to its averaged visibilities, and subtract them.
 
     Parameters and errors are those of `make`; `known` are sources from an earlier look, with other gains, which are
     fitted anew before others are looked for.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    plan = _plan(settings)
-    averaged = average(ms, gains, plan, threads)
-    return _take_out_bright(averaged, plan, directory, settings, threads, known=known)
+    return _take_out_bright(averaged, image_plan(settings.imaging), directory, settings, threads, known=known)
 
 
-def _plan(settings: Settings) -> ImagePlan:
-    options = settings.imaging
+def image_plan(options: Imaging) -> ImagePlan:
+    """The image that the settings ask for."""
     return ImagePlan(float(np.radians(options.field_of_view_deg)), options.robust, options.smearing_limit)
 
 

@@ -24,7 +24,7 @@ from contimg.image import field_image
 from contimg.image.field_image import FieldImage
 from contimg.telescope import beam
 from contimg.visibilities.averaged import Averaged
-from contimg.visibilities.baseline_averaging import ImagePlan, SupportsEvaluate, average
+from contimg.visibilities.baseline_averaging import SupportsEvaluate, average
 from contimg.visibilities.model import direction_cosines
 
 _LOG = logging.getLogger(__name__)
@@ -165,9 +165,7 @@ def solve(ms: Path, gains: SupportsEvaluate, settings: Settings, threads: int) -
     catalogue = sky_catalogue.load(settings.sky_catalogue)
     if catalogue is None:
         return None
-    options = settings.imaging
-    plan = ImagePlan(float(np.radians(options.field_of_view_deg)), options.robust, options.smearing_limit)
-    averaged = average(ms, gains, plan, threads)
+    averaged = average(ms, gains, field_image.image_plan(settings.imaging), threads)
     ra_deg, dec_deg = np.degrees(averaged.phase_centre_rad).tolist()
     field = _field(averaged, catalogue.near(ra_deg, dec_deg, float(np.degrees(_RADIUS_RAD))))
     if not len(field[0]):

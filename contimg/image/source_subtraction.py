@@ -271,6 +271,7 @@ class _Fit:
             parameters.flux.astype(np.float32),
             np.stack([parameters.l, parameters.m, parameters.n], axis=1),
             (self.middle_hz, self.averaged.integration_s, self.averaged.channel_hz, self.averaged.channels),
+            self.averaged.channels_about,
             residual,
             sums,
         )
@@ -278,7 +279,7 @@ class _Fit:
 
 @numba.njit(parallel=True, cache=True, fastmath=True, error_model="numpy")
 def _look(  # noqa: PLR0915, PLR0917 — one loop, and numba takes positional arguments
-    data, rows, channels, unit, flux, cosines, sampling, residual, sums
+    data, rows, channels, unit, flux, cosines, sampling, about, residual, sums
 ):  # pragma: no cover — compiled
     """Residuals, or the sums that `_Parameters.stepped` wants, by block; what is empty is not wanted."""
     visibilities, weights = data
@@ -295,6 +296,7 @@ def _look(  # noqa: PLR0915, PLR0917 — one loop, and numba takes positional ar
         part = np.empty((8, sources), np.float32)
         for r in range(block * len(slot) // _BLOCKS, (block + 1) * len(slot) // _BLOCKS):
             u, v, w = uvw_m[r]
+            delay_about = (u * about[0] + v * about[1] + w * about[2]) / SPEED_OF_LIGHT
             first = min(int(slot[r]), max(last - 1, 0))
             after = np.float32(slot[r] - first)
             second = min(first + 1, last)
@@ -307,7 +309,7 @@ def _look(  # noqa: PLR0915, PLR0917 — one loop, and numba takes positional ar
                 real[s], imag[s] = np.cos(phase), np.sin(phase)
                 step = 2 * np.pi * delay * (frequencies[1] - frequencies[0] if len(frequencies) > 1 else 0.0)
                 turn_real[s], turn_imag[s] = np.cos(step), np.sin(step)
-                kept[s] = _left(averaged_channels, np.pi * delay * channel_hz) * _left(
+                kept[s] = _left(averaged_channels, np.pi * (delay - delay_about) * channel_hz) * _left(
                     samples[r], np.pi * rate * middle_hz * integration_s
                 )
                 ku[s] = 2 * np.pi / SPEED_OF_LIGHT * (u - w * east / n)

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from contimg.core.errors import ToolFailedError
-from contimg.visibilities import casa
+from contimg.sets.caltable import Caltable, read_caltable
 
 DELAY_TABLE = "delay.cal"
 BANDPASS_TABLE = "bandpass.cal"
@@ -62,7 +61,8 @@ class Gains:
     def evaluate(self, times_mjd_s: np.ndarray, frequencies_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Total corrupting gain.
 
-        The nearest gain solution in time; the bandpass interpolated in frequency, amplitude and phase apart.
+        Each antenna's nearest good gain solution in time; the bandpass interpolated in frequency, amplitude and phase
+        apart.
 
         Parameters
         ----------
@@ -79,11 +79,17 @@ class Gains:
             Whether delay, bandpass and gain all have a solution there.
         """
         spectrum, spectrum_good = self.spectrum(np.asarray(frequencies_hz, float))
-        nearest = np.abs(np.subtract.outer(np.asarray(times_mjd_s, float), self.times_mjd_s)).argmin(axis=1)
-        gains = self.gain[nearest][:, :, None, :].astype(np.complex64) * spectrum
-        good = self.gain_good[nearest][:, :, None, :] & spectrum_good
+        gain, gain_good = self.nearest(np.asarray(times_mjd_s, float))
+        gains = gain[:, :, None, :].astype(np.complex64) * spectrum
+        good = gain_good[:, :, None, :] & spectrum_good
         gains[~good] = 1
         return gains, good
+
+    def nearest(self, times_mjd_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For each time and antenna the good gain solution nearest in time, and whether there is one; (T, A, P)."""
+        distance = np.abs(np.subtract.outer(times_mjd_s, self.times_mjd_s))
+        distance = np.where(self.gain_good, distance[:, :, None, None], np.inf)
+        return np.take_along_axis(self.gain, distance.argmin(axis=1), axis=0), np.isfinite(distance.min(axis=1))
 
     def spectrum(self, frequencies_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Delay times bandpass at frequencies (Hz; shape (F,)): complex64 and good, each of shape (A, F, P)."""
@@ -122,70 +128,12 @@ def _reached(frequencies_hz: np.ndarray, at: np.ndarray, spacing: float) -> np.n
     return (np.minimum(below, above) <= _HALF_BIN * spacing) | (below + above <= _WIDEST_GAP * spacing)
 
 
-@dataclass(frozen=True)
-class Caltable:
-    """Content of a CASA caltable with one spectral window.
-
-    Attributes
-    ----------
-    times_mjd_s
-        Ascending solution times (MJD, s, UTC), shape (N,).
-    frequencies_hz
-        Shape (C,).
-    values
-        Complex (CPARAM) or float (FPARAM) parameters, shape (N, A, C, P).
-    good
-        Whether a solution was found, of the same shape.
-    snr
-        CASA's signal-to-noise ratios, of the same shape.
-    """
-
-    times_mjd_s: np.ndarray
-    frequencies_hz: np.ndarray
-    values: np.ndarray
-    good: np.ndarray
-    snr: np.ndarray
-
-
-def read_caltable(path: Path) -> Caltable:
-    """Read a caltable; antennas without a row are not good.
-
-    Raises
-    ------
-    ToolFailedError
-        If CASA cannot read it as a caltable.
-    """
-    table = casa.tools().table()
-    try:
-        table.open(str(path / "ANTENNA"))
-        antennas = table.nrows()
-        table.close()
-        table.open(str(path / "SPECTRAL_WINDOW"))
-        frequencies = table.getcol("CHAN_FREQ")[:, 0]
-        table.close()
-        table.open(str(path))
-        column = "FPARAM" if "FPARAM" in table.colnames() else "CPARAM"
-        values, flags, snr = (table.getcol(name).T for name in (column, "FLAG", "SNR"))
-        times, antenna = table.getcol("TIME"), table.getcol("ANTENNA1")
-    except RuntimeError as error:
-        raise ToolFailedError(
-            f"{path}: CASA cannot read it as a caltable ({str(error).splitlines()[0]}); the set cannot be used"
-        ) from error
-    finally:
-        table.close()
-    moments, slot = np.unique(times, return_inverse=True)
-    shape = (len(moments), antennas, *values.shape[1:])
-    table_values, good, ratios = np.ones(shape, values.dtype), np.zeros(shape, bool), np.zeros(shape)
-    table_values[slot, antenna], good[slot, antenna], ratios[slot, antenna] = values, ~flags, snr
-    return Caltable(moments, frequencies, table_values, good, ratios)
-
-
 def load(set_directory: Path) -> Gains:
     """Read a set's three tables.
 
     Raises
     ------
-    ToolFailedError
+    UnusableSetError
         If one of them is not there or cannot be read.
     """
     return combine(*(read_caltable(set_directory / name) for name in TABLES))

@@ -135,7 +135,7 @@ def load(selection: Mapping[str, Any], data_root: Path) -> Gains | Bracketed:
 
     Raises
     ------
-    ToolFailedError
+    UnusableSetError
         If a table is not there or cannot be read.
     """
     sets = [gain_sets.load((data_root / path).parent) for path in selection["sets"]]
@@ -285,7 +285,7 @@ def _between(
 def _one_side(before: Gains, after: Gains, chosen: np.ndarray, times_mjd_s: np.ndarray) -> Gains:
     """Gains at times from one set for each antenna and polarization: 0 the one before, 1 the one after."""
     sides = [before, after]
-    at_times = [_nearest_gain(one, times_mjd_s) for one in sides]
+    at_times = [one.nearest(times_mjd_s) for one in sides]
 
     def pick(arrays: list[np.ndarray], which: np.ndarray) -> np.ndarray:
         return np.where(which == 0, arrays[0], arrays[1])
@@ -301,15 +301,6 @@ def _one_side(before: Gains, after: Gains, chosen: np.ndarray, times_mjd_s: np.n
         gain=pick([gain for gain, _ in at_times], chosen),
         gain_good=pick([good for _, good in at_times], chosen),
     )
-
-
-def _nearest_gain(one: Gains, times_mjd_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each time and antenna the gain solution nearest in time that is good; shapes (T, A, P)."""
-    distance = np.abs(np.subtract.outer(times_mjd_s, one.times_mjd_s))
-    distance = np.where(one.gain_good, distance[:, :, None, None], np.inf)
-    nearest = distance.argmin(axis=1)
-    gain = np.take_along_axis(one.gain, nearest, axis=0)
-    return gain, np.isfinite(distance.min(axis=1))
 
 
 def _merged(mixed: Gains, one: Gains, both: np.ndarray) -> Gains:

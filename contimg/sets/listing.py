@@ -17,7 +17,6 @@ from contimg.core.errors import ContimgError
 from contimg.core.paths import DataRoot
 from contimg.sets.policy import choose
 from contimg.sets.registry import CalibrationSet, Registry
-from contimg.visibilities import subprocess_call
 
 _MEASURED = {
     "snr_median": "SNR {:.0f}",
@@ -77,7 +76,7 @@ def check(root: DataRoot) -> dict[str, list[str]]:
     Folders with tables but without a `set.json` are sets that were not finished, and are named too.
     """
     folders = {path.parent.parent if path.name == "table.dat" else path.parent for path in _traces(root)}
-    return subprocess_call.call(1, _faults, sorted(folders))
+    return {folder.name: list(_faults_of(folder)) for folder in sorted(folders)}
 
 
 def _traces(root: DataRoot) -> Iterable[Path]:
@@ -85,13 +84,9 @@ def _traces(root: DataRoot) -> Iterable[Path]:
     yield from root.root.glob("calibration/*/*/*.cal/table.dat")
 
 
-def _faults(folders: list[Path]) -> dict[str, list[str]]:
-    return {folder.name: list(_faults_of(folder)) for folder in folders}
-
-
 def _faults_of(folder: Path) -> Iterable[str]:
-    """What is wrong with a set. Uses casatools."""
-    from contimg.sets.gains import load  # noqa: PLC0415 — in a process of its own
+    """What is wrong with a set."""
+    from contimg.sets.gains import load  # noqa: PLC0415 — it takes a second to import
 
     try:
         content = files.read_json(folder / "set.json")

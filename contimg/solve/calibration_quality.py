@@ -8,16 +8,16 @@ import numpy as np
 
 from contimg.core.sections import Calibration
 from contimg.core.units import MAD_TO_SIGMA
-from contimg.sets.gains import Caltable
-from contimg.solve.averaging import Compact
-from contimg.visibilities.visibility_cube import Geometry
+from contimg.sets.caltable import Caltable
+from contimg.solve.solve_data import Averages
+from contimg.visibilities.measurement_set import Geometry
 
 _ROUGHNESS_NORM = np.sqrt(6.0)
 """Standard deviation of x[k−1] − 2x[k] + x[k+1] of white noise of unit variance."""
 
 
 def measure(
-    geometry: Geometry, delay: Caltable, bandpass: Caltable, gain: Caltable, averaged: Compact, *, apparent_jy: float
+    geometry: Geometry, delay: Caltable, bandpass: Caltable, gain: Caltable, averaged: Averages, *, apparent_jy: float
 ) -> dict[str, Any]:
     """Quality of a solution.
 

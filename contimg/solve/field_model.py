@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,10 @@ from contimg.catalogues.calibrator import FluxModel
 from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
 from contimg.core.config import Settings
 from contimg.image.source_subtraction import BrightSource
-from contimg.sets.gains import Gains
+from contimg.sets.caltable import Caltable
 from contimg.telescope import beam
+from contimg.visibilities.measurement_set import Geometry
 from contimg.visibilities.model import Sky
-from contimg.visibilities.visibility_cube import Geometry
 
 _LOG = logging.getLogger(__name__)
 
@@ -127,19 +126,19 @@ def _sky(entries: Sequence[Mapping[str, Any]], frequencies_hz: np.ndarray) -> Sk
     )
 
 
-def of_the_core(gains: Gains, geometry: Geometry) -> Gains:
-    """The same gains for some antennas of the array's core, and none for the others.
+def core(geometry: Geometry, delay: Caltable) -> np.ndarray:
+    """Antennas on which the field's sources are measured, bool, shape (A,): a part of the core.
 
     Other sources bias gains through the short baselines: on long ones their fringes average out over the band and a
     solution's time. So the field is measured with a part of the core; the time that takes goes as the number of
     antennas squared, and noise is no concern.
     """
-    solved = np.flatnonzero((gains.delay_good & gains.gain_good.any(axis=0)).any(axis=1))
+    solved = np.flatnonzero(delay.good.any(axis=(0, 2, 3)))
     middle = np.median(geometry.positions_m[solved], axis=0)
-    core = solved[np.linalg.norm(geometry.positions_m[solved] - middle, axis=1) < _CORE_RADIUS_M]
+    within = solved[np.linalg.norm(geometry.positions_m[solved] - middle, axis=1) < _CORE_RADIUS_M]
     chosen = np.zeros(geometry.antennas, bool)
-    chosen[core[np.linspace(0, len(core) - 1, min(_CORE_ANTENNAS, len(core))).round().astype(int)]] = True
-    return replace(gains, gain_good=gains.gain_good & chosen[None, :, None])
+    chosen[within[np.linspace(0, len(within) - 1, min(_CORE_ANTENNAS, len(within))).round().astype(int)]] = True
+    return chosen
 
 
 def power_law(

@@ -1,20 +1,21 @@
-"""Chooses the reference antenna from the data: central, hardly flagged, with a good signal."""
+"""Reference antenna: central, hardly flagged in any interval, with good signal; another stands in where it fails."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from contimg.core.errors import NoUsableDataError
-from contimg.solve.averaging import Compact
-from contimg.visibilities.visibility_cube import Geometry
+from contimg.solve.antenna_gains import Solutions
+from contimg.solve.solve_data import Averages
+from contimg.visibilities.measurement_set import Geometry
 
 _MAX_FLAGGED_ABOVE_MEDIAN = 0.1
-"""How much more than the median antenna's fraction of its data may be flagged."""
+"""How much more than the median antenna's fraction of its data may be flagged, over the group and in any interval."""
 _MIN_COHERENCE_OF_MEDIAN = 0.7
 """Least coherence, as a fraction of the median antenna's."""
 
 
-def coherence(averaged: Compact, geometry: Geometry) -> np.ndarray:
+def coherence(averaged: Averages, geometry: Geometry) -> np.ndarray:
     """How much of each antenna's power is signal: 0 for noise alone, 1 without noise; shape (A, P).
 
     The product of neighbouring channels, V(ν)·conj V(ν + δ), is summed over the band: a delay only turns it, noise
@@ -36,35 +37,88 @@ def coherence(averaged: Compact, geometry: Geometry) -> np.ndarray:
     return np.divide(total[0], total[1], out=np.zeros_like(total[0]), where=total[1] > 0)
 
 
-def flagged_fraction(averaged: Compact, geometry: Geometry) -> np.ndarray:
-    """Fraction of each antenna's averages without data, shape (A,); 1 for antennas without baselines."""
-    used = (averaged.weights > 0).mean(axis=(0, 2, 3))
-    baselines = np.zeros(geometry.antennas)
-    good = np.zeros(geometry.antennas)
+def flagged_fraction(used: np.ndarray, intervals: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Fraction of each antenna's data without use in each gain interval; 1 for antennas without baselines.
+
+    Parameters
+    ----------
+    used
+        Fraction of the used visibilities of each integration and baseline, shape (T, B).
+    intervals
+        Gain interval of each integration, shape (T,).
+
+    Returns
+    -------
+    ndarray, shape (N, A)
+    """
+    by_interval = np.zeros((intervals[-1] + 1, used.shape[1]))
+    np.add.at(by_interval, intervals, used)
+    by_interval /= np.bincount(intervals)[:, np.newaxis]
+    baselines, good = np.zeros(geometry.antennas), np.zeros((len(by_interval), geometry.antennas))
     for antenna in (geometry.antenna1, geometry.antenna2):
         np.add.at(baselines, antenna, 1)
-        np.add.at(good, antenna, used)
+        np.add.at(good.T, antenna, by_interval.T)
     return 1 - np.divide(good, baselines, out=np.zeros_like(good), where=baselines > 0)
 
 
-def choose(averaged: Compact, geometry: Geometry) -> int:
-    """Index of the most central antenna of those with a good signal in both polarizations and few flags.
+def choose(averaged: Averages, flagged: np.ndarray, geometry: Geometry) -> int:
+    """Index of the most central antenna of those with a good signal in both polarizations and few flags throughout.
+
+    Parameters
+    ----------
+    averaged
+        As `coherence` takes them.
+    flagged
+        Fraction flagged by gain interval and antenna, shape (N, A).
 
     Raises
     ------
     NoUsableDataError
         If no antenna has data.
     """
-    flagged = flagged_fraction(averaged, geometry)
     signal = coherence(averaged, geometry).min(axis=1)
-    alive = np.flatnonzero((flagged < 1) & (signal > 0))
+    whole, worst = flagged.mean(axis=0), flagged.max(axis=0)
+    alive = np.flatnonzero((whole < 1) & (signal > 0))
     if not len(alive):
         raise NoUsableDataError("no antenna has unflagged data in both polarizations; the group cannot be calibrated")
-    fit = alive[
-        (flagged[alive] <= np.median(flagged[alive]) + _MAX_FLAGGED_ABOVE_MEDIAN)
-        & (signal[alive] >= _MIN_COHERENCE_OF_MEDIAN * np.median(signal[alive]))
-    ]
-    candidates = fit if len(fit) else alive
+    heard = alive[signal[alive] >= _MIN_COHERENCE_OF_MEDIAN * np.median(signal[alive])]
+    few = np.median(whole[alive]) + _MAX_FLAGGED_ABOVE_MEDIAN
+    throughout = heard[worst[heard] <= np.median(worst[alive]) + _MAX_FLAGGED_ABOVE_MEDIAN]
+    mostly = heard[whole[heard] <= few]
+    candidates = next(some for some in (throughout, mostly, alive) if len(some))
     centre = np.median(geometry.positions_m[alive], axis=0)
     distance = np.linalg.norm(geometry.positions_m[candidates] - centre, axis=1)
     return int(candidates[distance.argmin()])
+
+
+def referenced(solved: Solutions, reference: int) -> np.ndarray:
+    """Gains with the reference antenna's phase zero, complex, shape (N, A, C, P).
+
+    Where the reference has no solution, the antenna stands in whose last solution beside one of the reference's is
+    nearest, in time or in channel: its phase is held.
+    """
+    number, antennas, channels, polarizations = solved.values.shape
+    values, good, snr = (
+        array.transpose(0, 2, 1, 3).reshape(-1, antennas, polarizations).copy()
+        for array in (solved.values, solved.good, solved.snr)
+    )
+    steps = np.arange(len(values))
+    for p in range(polarizations):
+        has_reference = good[:, reference, p]
+        zero = np.exp(-1j * np.angle(values[:, reference, p]))
+        values[has_reference, :, p] *= zero[has_reference, None]
+        for step in steps[~has_reference]:
+            # Steps apart from the nearest one that has both, by antenna; the higher signal decides between equals.
+            apart = np.where(good[:, :, p] & has_reference[:, None], np.abs(steps - step)[:, None], len(steps))
+            nearest = apart.min(axis=0, initial=len(steps))
+            able = good[step, :, p] & (nearest < len(steps))
+            if not good[step, :, p].any():
+                continue
+            if able.any():
+                best = np.lexsort((-snr[step, :, p], nearest, ~able))[0]
+                held = np.angle(values[apart[:, best].argmin(), best, p])
+            else:
+                best, held = int(np.where(good[step, :, p], snr[step, :, p], -1).argmax()), 0.0
+            values[step, :, p] *= np.exp(1j * (held - np.angle(values[step, best, p])))
+    by_antenna = values.reshape(number, channels, antennas, polarizations).transpose(0, 2, 1, 3)
+    return np.where(solved.good, by_antenna, 1)

@@ -1,9 +1,9 @@
 """Solves delays, bandpass and gains of every antenna on a group in which a calibrator transits.
 
-The group is read once. What CASA solves on are averages of it and of its model (`compact`), turned to the calibrator.
-The model has the calibrator with its own direction and flux at every frequency, and the field's other bright sources,
-all through the drifting beam: from the sky catalogue where one is configured, else from the field itself (solve,
-image, predict, solve again).
+The group is read and averaged once, turned to the calibrator (`solve_data`); every solution and every look at the
+field works on those averages. The model has the calibrator with its own direction and flux at every frequency, and
+the field's other bright sources, all through the drifting beam: from the sky catalogue where one is configured, else
+from the field itself (solve, image, predict, solve again).
 """
 
 from __future__ import annotations
@@ -28,23 +28,19 @@ from contimg.core.units import MJD_ZERO_JD
 from contimg.image import field_image
 from contimg.image.source_subtraction import BrightSource
 from contimg.sets import gains
-from contimg.sets.gains import BANDPASS_TABLE, DELAY_TABLE, GAIN_TABLE, TABLES, Caltable, Gains
-from contimg.solve import calibration_quality, field_model, reference_antenna, solver
-from contimg.solve.averaging import Compact
-from contimg.solve.solve_data import Reduced, Target, turned
-from contimg.visibilities import visibility_cube
-from contimg.visibilities.visibility_cube import Geometry, Measurement
+from contimg.sets.caltable import Caltable, write_caltable
+from contimg.sets.gains import BANDPASS_TABLE, DELAY_TABLE, GAIN_TABLE, TABLES, Gains
+from contimg.solve import antenna_gains, calibration_quality, field_model, reference_antenna
+from contimg.solve.solve_data import Averages, CalibratorGroup, Modelled
+from contimg.visibilities.measurement_set import Geometry, MeasurementSet
 
 _LOG = logging.getLogger(__name__)
 
 _BANDPASS_WIDTH_HZ, _COARSE_WIDTH_HZ = 1e6, 4e6
-"""Widest resolution of the bandpass, and of one that is only to image with. CASA needs 30 ms for each channel."""
-_PHASE_TABLE = "phase.cal"
+"""Widest resolution of the bandpass, and of one that is only to image with, whose signal is higher."""
 
 
-def solve(
-    ms: Path, calibrator: Path, directory: Path, settings: Settings, threads: int, *, log: Path | None = None
-) -> dict[str, Any]:
+def solve(ms: Path, calibrator: Path, directory: Path, settings: Settings, threads: int) -> dict[str, Any]:
     """Solve a calibrator group.
 
     Parameters
@@ -59,8 +55,6 @@ def solve(
         All settings.
     threads
         How many threads to use.
-    log
-        CASA's log file; without one the log goes with the working files.
 
     Returns
     -------
@@ -75,24 +69,24 @@ def solve(
     MisshapenFileError
         If the MS is not one group as `convert` writes it.
     DiskFullError, MemoryExhaustedError, ToolFailedError
-        If CASA or the imager fails.
+        If the imager fails.
     """
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     found = files.read_json(calibrator)
     if found["calibrator"] is None:
         raise NoUsableDataError(f"{calibrator}: no calibrator in this group; there is nothing to solve on")
     directory.mkdir(parents=True, exist_ok=True)
-    data = visibility_cube.read(ms)
+    measured = MeasurementSet.open(ms)
     description = {
         "group": found["group"],
         "calibrator": found["calibrator"]["name"],
-        **_times(data.geometry, settings),
+        **_times(measured.geometry, settings),
         "inputs": {"ms": ms.name, "calibrator": calibrator.name, "sky_catalogue": settings.sky_catalogue.path},
-        "declination_deg": _declination_deg(data.geometry),
+        "declination_deg": _declination_deg(measured.geometry),
     }
     try:
         with tempfile.TemporaryDirectory(prefix=".solve-", dir=directory) as name:
-            return description | _solved(data, ms, found, directory, Path(name), settings, threads, log)
+            return description | _solved(measured, found, directory, Path(name), settings, threads)
     except NoUsableDataError as error:
         _LOG.warning("%s: no calibration: %s", found["group"], error)
         return description | {
@@ -104,54 +98,49 @@ def solve(
 
 
 def _solved(  # noqa: PLR0917
-    data: Measurement,
-    ms: Path,
-    found: Mapping[str, Any],
-    directory: Path,
-    work: Path,
-    settings: Settings,
-    threads: int,
-    log: Path | None,
+    measured: MeasurementSet, found: Mapping[str, Any], directory: Path, work: Path, settings: Settings, threads: int
 ) -> dict[str, Any]:
     """Solve, put the tables into `directory`, and return the set's own part of `set.json`."""
-    if data.flags.all():
-        raise NoUsableDataError(f"{ms}: every cross-correlation is flagged; the group cannot be calibrated")
-    log = log or work / "casa.log"
-    sink = solver.keep_log(log)
-    geometry = data.geometry
-    alone = field_model.calibrator_sky(found, geometry.frequencies_hz)
-    whole_group = turned(data, alone, integrations=len(geometry.times_mjd_s), channels=1)
-    chosen = reference_antenna.choose(whole_group, geometry)
-    flagged = reference_antenna.flagged_fraction(whole_group, geometry)
+    geometry = measured.geometry
+    group = CalibratorGroup.read(measured, field_model.calibrator_sky(found, geometry.frequencies_hz))
+    whole_group, used = group.over_group()
+    if not used.any():
+        raise NoUsableDataError(
+            f"{measured.path}: every cross-correlation is flagged; the group cannot be calibrated"
+        )
+    flagged = reference_antenna.flagged_fraction(used, group.intervals, geometry)
+    reference = reference_antenna.choose(whole_group, flagged, geometry)
+    solver = _Solver(geometry, reference, settings.calibration.min_snr)
+    delay = solver.delays(whole_group)
+    reduced = group.reduced(delay, field_model.core(geometry, delay), _BANDPASS_WIDTH_HZ)
     band = _frequency_range(whole_group)
-    caller = solver.Solver(ms, geometry, work, log, chosen, settings.calibration.min_snr)
-    delay = caller.solve(solver.DELAY, whole_group, DELAY_TABLE)
-    reduced = Reduced.of(data, alone, delay, _BANDPASS_WIDTH_HZ)
+    del group, whole_group  # most of the memory
     geometry = reduced.geometry
-    del data, whole_group  # most of the memory
     alone = field_model.calibrator_sky(found, geometry.frequencies_hz)
     sky, rounds = field_model.start(alone, found, geometry, settings)
-    target = Target(reduced, sky)
-    solution = _solve(target, caller, None, _COARSE_WIDTH_HZ if rounds else _BANDPASS_WIDTH_HZ)
+    modelled = Modelled(reduced, sky)
+    solution = solver.solve(modelled, None, _COARSE_WIDTH_HZ if rounds else _BANDPASS_WIDTH_HZ)
     listed: list[BrightSource] = []
     for left in reversed(range(rounds)):
-        field = work / "field"
-        core = field_model.of_the_core(solution.gains, geometry)
-        listed = field_image.bright_sources(ms, core, field, settings, threads, known=listed)
+        averaged = reduced.of_the_core(solution.gains, field_image.image_plan(settings.imaging))
+        listed = field_image.bright_sources(averaged, work / "field", settings, threads, known=listed)
+        files.remove(work / "field")
         sky = field_model.from_bright(listed, alone, geometry, left)
-        files.remove(field)
         _LOG.info("the field's model has %d sources beside the calibrator", len(sky) - 1)
-        target = Target(reduced, sky)
-        solution = _solve(target, caller, solution, _COARSE_WIDTH_HZ if left else _BANDPASS_WIDTH_HZ)
-    quality = _quality(target, solution, settings)
-    for table in TABLES:
-        files.remove(directory / table)
-        (work / table).rename(directory / table)
-    del sink
+        modelled = Modelled(reduced, sky)
+        solution = solver.solve(modelled, solution, _COARSE_WIDTH_HZ if left else _BANDPASS_WIDTH_HZ)
+    band_hz = geometry.channel_width_hz * len(geometry.frequencies_hz)
+    bin_hz = band_hz / len(solution.bandpass.frequencies_hz)
+    write_caltable(work / DELAY_TABLE, "K", solution.delay, band_hz, measured.path)
+    write_caltable(work / BANDPASS_TABLE, "B", solution.bandpass, bin_hz, measured.path)
+    write_caltable(work / GAIN_TABLE, "G", solution.gain, band_hz, measured.path)
+    for name in TABLES:
+        files.remove(directory / name)
+        (work / name).rename(directory / name)
     return {
         "tables": list(TABLES),
-        "reference_antenna": geometry.names[chosen],
-        "quality": quality,
+        "reference_antenna": geometry.names[reference],
+        "quality": _quality(modelled, solution, settings),
         "frequency_hz": band,
         "model": {
             "source": "catalogue" if settings.sky_catalogue.path else "image" if rounds else "calibrators",
@@ -159,7 +148,7 @@ def _solved(  # noqa: PLR0917
             "total_flux_jy": float(sky.flux_jy.mean(axis=1).sum()),
             "total_apparent_flux_jy": float(field_model.apparent_jy(sky, geometry).sum()),
         },
-        "antennas": _antennas(geometry, solution.gains, flagged),
+        "antennas": _antennas(geometry, solution.gains, flagged.mean(axis=0)),
     }
 
 
@@ -177,53 +166,106 @@ class _Solution:
         return gains.combine(self.delay, self.bandpass, self.gain)
 
 
-def _solve(target: Target, caller: solver.Solver, before: _Solution | None, width_hz: float) -> _Solution:
-    """Solve bandpass, in bins of at most that width, and gains, after the delays.
+@dataclass(frozen=True)
+class _Solver:
+    """Solutions of one group's antennas, all against one reference antenna."""
 
-    First the course of the phases, so that the bandpass can average over time: that of the solution `before`, on
-    another model, or anew. Then the bandpass, then gains on what is left.
-    """
-    delay = target.reduced.delay
-    if before is None:
-        course = caller.solve(solver.PHASE, target.in_gain_intervals(gains.combine(delay)), _PHASE_TABLE)
-    else:
-        course = before.gain
-    phases = replace(course, values=np.exp(1j * np.angle(course.values)))
-    steady = gains.combine(delay, gain=phases)
-    bandpass = caller.solve(solver.BANDPASS, target.over_group(steady, width_hz), BANDPASS_TABLE)
-    flat = gains.combine(delay, bandpass)
-    return _Solution(delay, bandpass, caller.solve(solver.GAIN, target.in_gain_intervals(flat), GAIN_TABLE))
+    geometry: Geometry
+    reference: int
+    min_snr: float
+
+    def delays(self, averaged: Averages) -> Caltable:
+        """Delays (ns) whose phase is zero in the middle of the band."""
+        geometry = self.geometry
+        delay_s, good = antenna_gains.delays(
+            averaged.data[0],
+            averaged.weights[0],
+            averaged.frequencies_hz,
+            geometry.antenna1,
+            geometry.antenna2,
+            antennas=geometry.antennas,
+            reference=self.reference,
+            min_snr=self.min_snr,
+        )
+        values = delay_s[np.newaxis, :, np.newaxis] * 1e9
+        middle = averaged.frequencies_hz.mean()[np.newaxis]
+        return Caltable(averaged.times_mjd_s, middle, values, good[np.newaxis, :, np.newaxis], np.zeros(values.shape))
+
+    def gains(self, averaged: Averages) -> Caltable:
+        """Gains of each interval and channel.
+
+        Raises
+        ------
+        NoUsableDataError
+            If there is not one solution.
+        """
+        geometry = self.geometry
+        solved = antenna_gains.solve(
+            averaged.data,
+            averaged.model,
+            averaged.weights,
+            geometry.antenna1,
+            geometry.antenna2,
+            antennas=geometry.antennas,
+            min_snr=self.min_snr,
+        )
+        if not solved.good.any():
+            raise NoUsableDataError("not one solution over the noise; the group gives no calibration")
+        values = reference_antenna.referenced(solved, self.reference)
+        return Caltable(averaged.times_mjd_s, averaged.frequencies_hz, values, solved.good, solved.snr)
+
+    def solve(self, modelled: Modelled, before: _Solution | None, width_hz: float) -> _Solution:
+        """Solve bandpass, in bins of at most that width, and gains, after the delays.
+
+        First the course of the phases, so that the bandpass can average over time: that of the solution `before`, on
+        another model, or anew. Then the bandpass, then gains on what is left.
+        """
+        delay = modelled.reduced.delay
+        course = before.gain if before else self.gains(modelled.in_gain_intervals(gains.combine(delay)))
+        steady = gains.combine(delay, gain=replace(course, values=np.exp(1j * np.angle(course.values))))
+        bandpass = self.gains(modelled.over_group(steady, width_hz))
+        flat = gains.combine(delay, bandpass)
+        return _Solution(delay, bandpass, self.gains(modelled.in_gain_intervals(flat)))
 
 
-def _quality(target: Target, solution: _Solution, settings: Settings) -> dict[str, Any]:
+def _quality(modelled: Modelled, solution: _Solution, settings: Settings) -> dict[str, Any]:
     """The set's quality with its verdict."""
     quality = calibration_quality.measure(
-        target.reduced.geometry,
+        modelled.reduced.geometry,
         solution.delay,
         solution.bandpass,
         solution.gain,
-        target.in_gain_intervals(solution.gains),
-        apparent_jy=target.calibrator_jy,
+        modelled.in_gain_intervals(solution.gains),
+        apparent_jy=modelled.calibrator_jy,
     )
     reasons = calibration_quality.reasons(quality, settings.calibration)
     return {**quality, "passed": not reasons, "reasons": reasons}
 
 
 def _antennas(geometry: Geometry, solved: Gains, flagged: np.ndarray) -> list[dict[str, Any]]:
-    """One entry for each antenna with baselines: its flags, delays and median gain amplitudes by polarization."""
+    """One entry for each antenna with baselines: its flags, delays and median gain amplitudes by polarization.
+
+    `served_utc` is when it has its first and its last good gain solution; None where it has none.
+    """
     total, good = solved.evaluate(solved.times_mjd_s, solved.bandpass_hz)
     entries = []
     for a in np.union1d(geometry.antenna1, geometry.antenna2):
         amplitude = [np.abs(total[:, a, :, p][good[:, a, :, p]]) for p in range(total.shape[-1])]
+        times = solved.times_mjd_s[(solved.gain_good[:, a] & good[:, a].any(axis=1)).any(axis=1)]
         entries.append(
             {
                 "name": geometry.names[a],
                 "flagged": round(float(flagged[a]), 4),
                 "delay_ns": [round(float(delay) * 1e9, 3) for delay in solved.delay_s[a]],
                 "amplitude": [round(float(np.median(one)), 5) if one.size else None for one in amplitude],
+                "served_utc": [_utc(times[0]), _utc(times[-1])] if len(times) else None,
             }
         )
     return entries
+
+
+def _utc(mjd_s: float) -> str:
+    return jd_to_datetime(mjd_s / 86400 + MJD_ZERO_JD).isoformat(timespec="milliseconds")
 
 
 def _times(geometry: Geometry, settings: Settings) -> dict[str, str]:
@@ -234,7 +276,7 @@ def _times(geometry: Geometry, settings: Settings) -> dict[str, str]:
     return {name: time.isoformat(timespec="milliseconds") for name, time in times.items()}
 
 
-def _frequency_range(averaged: Compact) -> tuple[float, float]:
+def _frequency_range(averaged: Averages) -> tuple[float, float]:
     """Centres of the lowest and highest channel (Hz) with unflagged data."""
     used = averaged.frequencies_hz[(averaged.weights > 0).any(axis=(0, 1, 3))]
     return float(used[0]), float(used[-1])

@@ -69,6 +69,8 @@ class Averaged:
         Noise of the image to come, with the nominal SEFD.
     beam_rad
         Expected width (FWHM) of the narrow side of its synthesized beam.
+    channels_about
+        Direction cosines (l, m, n − 1) about which channels were averaged.
     """
 
     ms: Path
@@ -87,6 +89,7 @@ class Averaged:
     visibilities: int
     thermal_noise_jy: float
     beam_rad: float
+    channels_about: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def middle_hz(self) -> float:

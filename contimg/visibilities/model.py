@@ -21,6 +21,24 @@ _CHANNEL_BLOCK = 32
 
 
 @dataclass(frozen=True)
+class Averaging:
+    """Averaging of visibilities, about the direction that they are turned to.
+
+    Attributes
+    ----------
+    channels, channel_hz
+        How many channels, and of what width, were averaged about each frequency.
+    integrations, step_m
+        How many integrations, and how far the antenna coordinates move from one to the next (m), shape (A, 3).
+    """
+
+    channels: int
+    channel_hz: float
+    integrations: int
+    step_m: np.ndarray
+
+
+@dataclass(frozen=True)
 class Sky:
     """Point sources with their true flux at each channel.
 
@@ -86,9 +104,9 @@ def predict(
     antenna2: np.ndarray,
     *,
     frequencies_hz: np.ndarray,
-    averaged: tuple[int, float] = (1, 0.0),
+    averaged: Averaging | None = None,
 ) -> np.ndarray:
-    """Visibilities of point sources for one integration.
+    """Visibilities of point sources for one integration, or the average of a few.
 
     Parameters
     ----------
@@ -104,7 +122,7 @@ def predict(
     frequencies_hz
         Shape (F,).
     averaged
-        How many channels, and of what width (Hz), were averaged about each of the frequencies.
+        Averaging about each of the frequencies and the antenna coordinates; None: none.
 
     Returns
     -------
@@ -113,11 +131,23 @@ def predict(
     delays_s = directions @ antenna_uvw_m.T / SPEED_OF_LIGHT
     visibilities = np.empty((len(antenna1), len(frequencies_hz)), np.complex64)
     antenna1, antenna2 = np.asarray(antenna1, np.int64), np.asarray(antenna2, np.int64)
+    frequencies = np.asarray(frequencies_hz, np.float64)
+    edges_hz = frequencies[[0, -1]]
+    coherence = np.ones((2, len(antenna1), len(delays_s)), np.float32)
+    if averaged is not None:
+        step_s = directions @ averaged.step_m.T / SPEED_OF_LIGHT
+        for kept, edge_hz in zip(coherence, edges_hz, strict=True):
+            for number, turns in (
+                (averaged.channels, averaged.channel_hz * delays_s),
+                (averaged.integrations, edge_hz * step_s),
+            ):
+                if number > 1:
+                    _smear(kept, number, turns, antenna1, antenna2)
     _sum_sources(
         delays_s,
-        np.asarray(frequencies_hz, np.float64),
+        frequencies,
         np.asarray(apparent_jy, np.float32),
-        _coherence(delays_s, antenna1, antenna2, *averaged),
+        coherence,
         antenna1,
         antenna2,
         visibilities,
@@ -126,28 +156,31 @@ def predict(
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
-def _coherence(delays_s, antenna1, antenna2, channels, width_hz):  # pragma: no cover — compiled
-    """What is left of each source on each baseline by averaging channels, shape (B, S).
+def _smear(coherence, number, turns, antenna1, antenna2):  # pragma: no cover — compiled
+    """Take from each source on each baseline, shape (B, S), what the mean of a number of phasors loses.
 
-    The mean of `channels` unit phasors whose phases step by 2πτ·width: sin(πnτw)/(n·sin(πτw)).
+    Their phases lie 2πτ apart, τ the difference of the antennas' `turns`: sin(πnτ)/(n·sin(πτ)).
     """
-    factor = np.ones((len(antenna1), len(delays_s)), np.float32)
-    if channels > 1:
-        for b in numba.prange(len(antenna1)):
-            for s in range(len(delays_s)):
-                step = np.pi * (delays_s[s, antenna1[b]] - delays_s[s, antenna2[b]]) * width_hz
-                if abs(step) > 1e-6:
-                    factor[b, s] = np.sin(channels * step) / (channels * np.sin(step))
-    return factor
+    for b in numba.prange(len(antenna1)):
+        for s in range(len(turns)):
+            step = np.pi * (turns[s, antenna1[b]] - turns[s, antenna2[b]])
+            if abs(step) > 1e-6:
+                coherence[b, s] *= np.sin(number * step) / (number * np.sin(step))
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
 def _sum_sources(  # noqa: PLR0917 — numba takes positional arguments
     delays_s, frequencies_hz, apparent_jy, coherence, antenna1, antenna2, visibilities
 ):  # pragma: no cover — compiled
-    """Sum e_i · conj(e_j) · flux · coherence over the sources, block of channels by block."""
+    """Sum e_i · conj(e_j) · flux · coherence over the sources, block of channels by block.
+
+    The coherence is given at the first and the last frequency, shape (2, B, S), and taken linearly between.
+    """
     sources, antennas = delays_s.shape
     channels = len(frequencies_hz)
+    across = ((frequencies_hz - frequencies_hz[0]) / max(frequencies_hz[-1] - frequencies_hz[0], 1.0)).astype(
+        np.float32
+    )
     blocks = (channels + _CHANNEL_BLOCK - 1) // _CHANNEL_BLOCK
     for block in numba.prange(blocks):
         first = block * _CHANNEL_BLOCK
@@ -168,8 +201,9 @@ def _sum_sources(  # noqa: PLR0917 — numba takes positional arguments
             real[:] = 0
             imag[:] = 0
             for s in range(sources):
+                left, slope = coherence[0, b, s], coherence[1, b, s] - coherence[0, b, s]
                 for f in range(width):
-                    flux = coherence[b, s] * apparent_jy[s, first + f]
+                    flux = (left + slope * across[first + f]) * apparent_jy[s, first + f]
                     real[f] += flux * (cos[i, s, f] * cos[j, s, f] + sin[i, s, f] * sin[j, s, f])
                     imag[f] += flux * (sin[i, s, f] * cos[j, s, f] - cos[i, s, f] * sin[j, s, f])
             for f in range(width):

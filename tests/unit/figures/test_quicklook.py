@@ -11,7 +11,7 @@ from astropy.wcs import WCS
 from PIL import Image
 from synthetic_images import Sky, grid_sky, write_image
 
-from contimg.core.errors import ToolFailedError
+from contimg.core.errors import UnusableSetError
 from contimg.core.files import read_json
 from contimg.core.paths import DataRoot
 from contimg.figures import drawing, quicklook
@@ -167,5 +167,5 @@ def test_a_set_without_solutions_is_a_title(png: Path) -> None:
 
 
 def test_a_set_that_is_not_there_is_named(in_process, tmp_path: Path, png: Path) -> None:
-    with pytest.raises(ToolFailedError, match=r"delay\.cal: CASA cannot read it"):
+    with pytest.raises(UnusableSetError, match=r"delay\.cal: cannot be read"):
         in_process(quicklook.calibration_png, tmp_path, png)

@@ -120,7 +120,7 @@ def test_what_is_broken_is_found(registry, capsys):
     shutil.copytree(third / "gain.cal", unfinished / "gain.cal")
     faults = listing.check(registry.root)
     assert faults[first.name] == ["gain.cal missing"]
-    assert "CASA cannot read it" in faults[second.name][0]
+    assert "cannot be read as a caltable" in faults[second.name][0]
     assert faults[third.name] == [
         "antenna 2: delays of [4.0, 4.0] ns, set.json has [4.0, 5.0]",
         "antenna 3: amplitude 3.0, set.json has 3.3",

@@ -13,7 +13,7 @@ from contimg.core.errors import MisshapenFileError
 from contimg.core.units import SPEED_OF_LIGHT
 from contimg.simulator import simulator, sky
 from contimg.telescope import beam
-from contimg.visibilities import model, visibility_cube
+from contimg.visibilities import measurement_set, model
 
 CENTRE = (2.2, 0.95)
 FREQUENCIES = np.linspace(1.312e9, 1.498e9, 40)
@@ -86,9 +86,28 @@ def test_antenna_coordinates_give_the_baselines_back() -> None:
     antenna1 = np.where(antenna1 > 0, antenna1 + 3, antenna1)
     places = np.vstack([coordinates[:1], np.zeros((3, 3)), coordinates[1:]])
     uvw = np.stack([places[antenna1] - places[antenna2]] * 2)
-    found = visibility_cube.antenna_uvw(uvw, antenna1, antenna2, 12)
+    found = measurement_set.antenna_uvw(uvw, antenna1, antenna2, 12)
     assert found.shape == (2, 12, 3)
     np.testing.assert_allclose(found[:, antenna1] - found[:, antenna2], uvw, atol=1e-7)
+
+
+def test_averages_are_the_mean_of_predictions() -> None:
+    """Of five integrations and four channels, a degree and more from the direction that they are turned to."""
+    coordinates, antenna1, antenna2 = array()
+    step = np.random.default_rng(2).normal(size=coordinates.shape) * 0.3
+    directions = np.array([[0.02, -0.01, -0.0003], [-0.03, 0.02, -0.0007]])
+    flux, fine = np.ones((2, 40)), FREQUENCIES[0] + 0.244e6 * np.arange(40)
+    where = {"antenna1": antenna1, "antenna2": antenna2}
+    each = [
+        model.predict(flux, directions, coordinates + t * step, frequencies_hz=fine, **where)
+        for t in (-2, -1, 0, 1, 2)
+    ]
+    expected = np.mean(each, axis=0).reshape(len(antenna1), 10, 4).mean(axis=2)
+    averaged = model.Averaging(channels=4, channel_hz=0.244e6, integrations=5, step_m=step)
+    centres = fine.reshape(10, 4).mean(axis=1)
+    found = model.predict(flux[:, :10], directions, coordinates, frequencies_hz=centres, averaged=averaged, **where)
+    assert np.abs(np.mean(each, axis=0)).mean() - np.abs(expected).mean() > 0.01  # there is something to lose
+    np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
 def test_uvw_that_are_no_differences_are_refused() -> None:
@@ -96,7 +115,7 @@ def test_uvw_that_are_no_differences_are_refused() -> None:
     uvw = coordinates[antenna1] - coordinates[antenna2]
     uvw[3] *= -1  # a baseline the wrong way round
     with pytest.raises(MisshapenFileError, match="uvw are wrong"):
-        visibility_cube.antenna_uvw(uvw, antenna1, antenna2, 7)
+        measurement_set.antenna_uvw(uvw, antenna1, antenna2, 7)
 
 
 def test_the_drift_changes_the_apparent_flux() -> None:
@@ -122,8 +141,8 @@ def test_simulated_visibilities_are_predicted(
         noise=simulator.Noise(enabled=False),
         corruptions=simulator.PERFECT,
     )
-    measured = visibility_cube.read(group.ms)
-    where = measured.geometry
+    measured = measurement_set.MeasurementSet.open(group.ms)
+    where, rows = measured.geometry, measured.baselines.row
     sources = (CALIBRATOR, *FIELD)
     listed = model.Sky(
         np.radians([source.ra_deg for source in sources]),
@@ -140,11 +159,12 @@ def test_simulated_visibilities_are_predicted(
             where.antenna2,
             frequencies_hz=where.frequencies_hz,
         )
-        good = ~measured.flags[t, ..., 0]
+        seen = measured.read(t, t + 1)
+        good = ~seen.flags[0, rows, :, 0]
         length = np.linalg.norm(
             where.antenna_uvw_m[t, where.antenna1] - where.antenna_uvw_m[t, where.antenna2], axis=1
         )
-        error = np.abs(measured.data[t, ..., 0] - predicted) / 8.0
+        error = np.abs(seen.data[0, rows, :, 0] - predicted) / 8.0
         # Of aberration (β = 1e-4), only what is of second order in the angle (1.1° at most) is left out: 0.008″.
         turn = 2 * np.pi * length[:, None] * where.frequencies_hz / SPEED_OF_LIGHT * 1e-4 * np.radians(1.1) ** 2
         assert (error < 1e-3 + turn)[good].all()
