@@ -17,6 +17,7 @@ from contimg.cli import (
     catalogue,
     config,
     demo,
+    install,
     ledger,
     quarantine,
     requests,
@@ -51,6 +52,7 @@ COMMANDS = (
     requests,
     catalogue,
     config,
+    install,
 )
 
 

@@ -285,3 +285,9 @@ def is_full(error: OSError) -> bool:
 def is_passing(error: OSError) -> bool:
     """Whether an operating system's error is the machine's and may pass."""
     return error.errno in _PASSING
+
+
+class InstallationError(ContimgError):
+    """The service could not be installed on this host."""
+
+    error_class = ErrorClass.CONFIGURATION

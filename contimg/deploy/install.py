@@ -1,0 +1,307 @@
+"""Installation of the service on a host: user, folders, settings, systemd units.
+
+Every step looks first and changes only what is missing, so that an installation can be repeated; a record of what
+was made lets it be undone. The data root, and files that a person has edited since, are never removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from contimg.core import files
+from contimg.core.errors import InstallationError
+from contimg.core.release import CHECKOUT
+
+UNITS = ("contimg.service", "contimg-serve.service", "contimg-once.service", "contimg-once.timer")
+"""Units in `deploy/`: the streaming runner, the HTTP service, and the timer that takes the runner's place."""
+_LIMIT_S = 60
+_PACKAGED = {"contimg": "/opt/contimg/.venv/bin/contimg", "data_root": "/data/contimg", "settings": "/etc/contimg"}
+"""Paths that the packaged units name."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """Places on the host.
+
+    Attributes
+    ----------
+    contimg
+        The `contimg` command that the units start.
+    data_root
+        Folder of the data, made if it is missing.
+    settings
+        Folder of the settings and secrets.
+    units
+        Folder of systemd's units.
+    user
+        System user and group that the units run as.
+    """
+
+    contimg: Path
+    data_root: Path
+    settings: Path = Path("/etc/contimg")
+    units: Path = Path("/etc/systemd/system")
+    user: str = "contimg"
+
+    @property
+    def record(self) -> Path:
+        """Record of what an installation made."""
+        return self.settings / "installed.json"
+
+
+@dataclass
+class Record:
+    """What an installation made: folders, files with their checksums, the user."""
+
+    user: str = ""
+    folders: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, site: Site) -> Record:
+        """Record of an earlier installation; empty before the first.
+
+        Raises
+        ------
+        InstallationError
+            If it cannot be read.
+        """
+        try:
+            return cls(**files.read_json(site.record))
+        except FileNotFoundError:
+            return cls()
+        except (ValueError, TypeError) as error:
+            raise InstallationError(f"{site.record}: cannot be read ({error}); remove it to install anew") from error
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: its description, whether it is already so, and what makes it so."""
+
+    text: str
+    present: Callable[[], bool]
+    make: Callable[[], None]
+
+
+def install(site: Site, *, dry_run: bool) -> Iterator[str]:
+    """Install the service; yields a line for every step.
+
+    Parameters
+    ----------
+    dry_run
+        Only say what would be done.
+
+    Raises
+    ------
+    InstallationError
+        If a step fails; the steps before it stay, and the next call goes on from there.
+    """
+    check(site)
+    record = Record.of(site)
+    for step in _steps(site, record):
+        if step.present():
+            yield f"is there: {step.text}"
+        elif dry_run:
+            yield f"would make: {step.text}"
+        else:
+            _apply(step)
+            files.write_json(site.record, vars(record))
+            yield f"made: {step.text}"
+    if not dry_run:
+        _reload_units(site)
+
+
+def undo(site: Site, *, dry_run: bool) -> Iterator[str]:
+    """Remove what an installation made; yields a line for every step. The data root stays as it is.
+
+    Raises
+    ------
+    InstallationError
+        If nothing was installed, or a step fails.
+    """
+    record = Record.of(site)
+    if not (record.files or record.folders or record.user):
+        raise InstallationError(f"{site.record}: no record of an installation here; nothing was removed")
+    gone = "would remove" if dry_run else "removed"
+    for path in _removable_files(site, record):
+        if not dry_run:
+            if path.parent == site.units:
+                _must("systemctl", "disable", "--now", path.name)
+            path.unlink()
+        yield f"{gone}: {path}"
+    if not dry_run:
+        site.record.unlink(missing_ok=True)
+        _reload_units(site)
+    for folder in (Path(name) for name in reversed(record.folders)):
+        if site.data_root == folder or site.data_root in folder.parents:
+            yield f"stays, for it holds data: {folder}"
+        elif dry_run or (folder.is_dir() and not any(folder.iterdir())):
+            if not dry_run:
+                folder.rmdir()
+            yield f"{gone}: {folder}"
+    if record.user:
+        if not dry_run:
+            _must("userdel", record.user)
+        yield f"{gone}: user {record.user}"
+
+
+def _removable_files(site: Site, record: Record) -> list[Path]:
+    """Files of the record that are still there: the units, and others as long as nobody edited them."""
+    there = [(Path(name), checksum) for name, checksum in reversed(record.files.items()) if Path(name).exists()]
+    return [path for path, checksum in there if path.parent == site.units or _checksum(path) == checksum]
+
+
+def check(site: Site) -> None:
+    """See that the units could start at all.
+
+    Raises
+    ------
+    InstallationError
+        If the command is missing, its Python is where the units may not read, or this user is not root.
+    """
+    if os.geteuid() != 0:
+        raise InstallationError("contimg install: makes a user and units of the system; call it as root")
+    if not shutil.which("systemctl"):
+        raise InstallationError("systemctl: there is no systemd here; use deploy/contimg.cron instead")
+    if not os.access(site.contimg, os.X_OK):
+        raise InstallationError(f"{site.contimg}: is not a command; name the environment with --prefix")
+    if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,30}", site.user):
+        raise InstallationError(f"{site.user}: is no name of a system user; give another with --user")
+    for path in (site.data_root, site.settings, site.contimg):
+        if re.search(r"[\s%\"'\\]", str(path)):
+            raise InstallationError(f"{path}: blanks, quotes, % and \\ cannot stand in a unit; choose another path")
+    interpreter = Path(site.contimg.read_text(errors="replace").partition("\n")[0].removeprefix("#!")).resolve()
+    for path in (site.contimg.resolve(), interpreter, Path(sys.base_prefix) if _own(site) else interpreter):
+        if path.is_relative_to("/root") or path.is_relative_to("/home"):
+            raise InstallationError(
+                f"{path}: the units may not read /root and /home; set up with a Python elsewhere"
+                " (PYENV_ROOT=/opt/pyenv make setup, or Debian's own)"
+            )
+
+
+def _own(site: Site) -> bool:
+    """Whether the command to install is of the environment that runs now."""
+    return site.contimg.parent == Path(sys.prefix) / "bin"
+
+
+def _steps(site: Site, record: Record) -> Iterator[Step]:
+    yield Step(
+        f"user {site.user}",
+        lambda: _user_id(site.user) is not None,
+        lambda: _make_user(site.user, record),
+    )
+    for folder, mode, owned in (
+        (site.data_root, 0o750, True),
+        (site.data_root / "incoming", 0o775, True),
+        (site.data_root / "logs", 0o750, True),
+        (site.settings, 0o755, False),
+    ):
+        yield Step(str(folder), folder.is_dir, partial(_make_folder, folder, mode, owned, site, record))
+    settings = (CHECKOUT / "config" / "config.yaml").read_text()
+    settings = re.sub(r"^# data_root: .*$", f"data_root: {site.data_root}", settings, count=1, flags=re.M)
+    yield _file_step(site.settings / "config.yaml", settings, 0o640, site, record)
+    secrets = "# Secrets, one CONTIMG_NAME=value a line, without quotes; read when a unit starts.\n"
+    yield _file_step(site.settings / "environment", secrets, 0o600, site, record)
+    for unit in UNITS:
+        yield _file_step(site.units / unit, unit_text(unit, site), 0o644, site, record, replaced=True)
+
+
+def unit_text(unit: str, site: Site) -> str:
+    """A unit of `deploy/`, with this site's paths and user."""
+    text = (CHECKOUT / "deploy" / unit).read_text()
+    for place, packaged in _PACKAGED.items():
+        text = text.replace(packaged, str(getattr(site, place)))
+    return re.sub(r"^(User|Group)=contimg$", rf"\1={site.user}", text, flags=re.M)
+
+
+def _file_step(path: Path, text: str, mode: int, site: Site, record: Record, *, replaced: bool = False) -> Step:
+    """A file; one that is there stays, unless it is ours to replace and has another content."""
+
+    def present() -> bool:
+        return path.exists() and (not replaced or path.read_text() == text)
+
+    def make() -> None:
+        with files.whole(path) as part:
+            part.write_text(text)
+            part.chmod(mode)
+            if mode & 0o044 != 0o044:
+                shutil.chown(part, *((site.user, site.user) if mode == 0o600 else ("root", site.user)))
+        record.files[str(path)] = _checksum(path)
+
+    return Step(str(path), present, make)
+
+
+def _make_user(user: str, record: Record) -> None:
+    home = f"/var/lib/{user}"
+    _must(
+        "useradd",
+        "--system",
+        "--user-group",
+        "--home-dir",
+        home,
+        "--create-home",
+        "--shell",
+        "/usr/sbin/nologin",
+        user,
+    )
+    record.user = user
+
+
+def _make_folder(folder: Path, mode: int, owned: bool, site: Site, record: Record) -> None:
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True)
+    folder.chmod(mode)
+    if owned:
+        shutil.chown(folder, site.user, site.user)
+    record.folders.extend(str(path) for path in reversed(missing))
+
+
+def _user_id(user: str) -> int | None:
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _apply(step: Step) -> None:
+    try:
+        step.make()
+    except OSError as error:
+        raise InstallationError(f"{step.text}: {error.strerror or error}; mend it and install again") from error
+
+
+def _reload_units(site: Site) -> None:
+    if site.units == Site.units:
+        _must("systemctl", "daemon-reload")
+
+
+def _must(*command: str) -> None:
+    """Run a command of the system.
+
+    Raises
+    ------
+    InstallationError
+        If it fails.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InstallationError(f"{command[0]}: {error}; mend it and install again") from error
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        why = said[-1] if said else f"exit code {done.returncode}"
+        raise InstallationError(f"{' '.join(command[:2])}: {why}; mend it and install again")
