@@ -28,6 +28,7 @@ from contimg.cli import (
     sets,
     simulate,
     status,
+    trace,
     transits,
 )
 from contimg.core.errors import ContimgError
@@ -39,6 +40,7 @@ COMMANDS = (
     run,
     serve,
     status,
+    trace,
     quarantine,
     ledger,
     audit,

@@ -8,6 +8,7 @@ import sys
 
 from contimg.cli.settings import add_settings, load_settings
 from contimg.core.errors import HeldError
+from contimg.core.log_lines import configure
 from contimg.core.release import CHECKOUT
 
 
@@ -21,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the streaming runner until it is asked to stop (SIGTERM; SIGHUP reads the settings again)."""
     from contimg.runner import loop
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure(load_settings(options).logging)
     for name in loop.JOB_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import logging
 import os
 
 from contimg.cli.settings import add_settings, load_settings
+from contimg.core.log_lines import configure
 
 _NICE = 5
 """The pipeline's processes come first."""
@@ -27,9 +27,10 @@ def run(options: argparse.Namespace) -> int:
 
     from contimg.service.application import create
     from contimg.service.source import DataSource
+    from contimg.traces.export import Exporter, wanted
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     source = DataSource(lambda: load_settings(options))
+    configure(source.settings.logging)
     settings = source.settings.service
     host, port = options.host or settings.host, options.port or settings.port
     os.nice(_NICE)
@@ -38,6 +39,9 @@ def run(options: argparse.Namespace) -> int:
         print("contimg: everybody who reaches this address can read; changes need the token", flush=True)
     if settings.token is None:
         print("contimg: changes are refused: CONTIMG_API_TOKEN is not set", flush=True)
+    exporter = Exporter(source.root, source.ledger) if wanted() else None
+    if exporter:
+        exporter.start()
     uvicorn.run(
         create(source),
         host=host,
@@ -47,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
         server_header=False,
         timeout_graceful_shutdown=_SHUTDOWN_S,
     )
+    if exporter:
+        exporter.stop()
     return 0
 
 

@@ -31,6 +31,7 @@ from casacore import tables
 from contimg.convert import flag as flagging
 from contimg.convert import kernel, measurement_set
 from contimg.convert.geometry import Geometry, first_channel, lay_out
+from contimg.core import trace
 from contimg.core.config import Settings
 from contimg.core.errors import InputError, MisshapenFileError, NoUsableDataError, TooFewSubbandsError
 from contimg.core.paths import jd_to_datetime
@@ -79,7 +80,7 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
     clock = _Clock()
     group = load(manifest)
     with ExitStack() as stack:
-        with clock("open"):
+        with trace.step("open"), clock("open"):
             headers = _headers(group, settings)
             geometry = _geometry(group.name, headers)
             raw = {number: stack.enter_context(RawVisibilities(header)) for number, header in headers.items()}
@@ -90,14 +91,15 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
             table = measurement_set.create(ms, geometry.observation)
             stack.callback(table.close)
             flush = stack.enter_context(measurement_set.flusher(table, ms))
-        worker.write(converted, table, flush)
+        with trace.step("read and write"):
+            worker.write(converted, table, flush)
         zeroed = [number for number in sorted(headers) if worker.is_zero(number)]
         for number in zeroed:
             log.warning(
                 "%s: all its visibilities are zero; the subband is taken as missing", headers[number].path.name
             )
         _check_enough(group.name, len(headers) - len(zeroed), settings)
-        with clock("flag"):
+        with trace.step("flag"), clock("flag"):
             quality = worker.flag(zeroed, settings, table, pool)
     zeroed += [number for number, subband in group.subbands.items() if subband.state == "zeroed"]
     return {

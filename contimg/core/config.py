@@ -27,6 +27,7 @@ from contimg.core.sections import (
     Imaging,
     Ingest,
     Limits,
+    Logging,
     Mosaic,
     Quality,
     Retention,
@@ -66,6 +67,7 @@ class Settings(Section):
     retry: Retry = Retry()
     alerts: Alerts = Alerts()
     service: Service = Service()
+    logging: Logging = Logging()
 
     @model_validator(mode="after")
     def _safe_to_delete(self) -> Settings:

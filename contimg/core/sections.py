@@ -379,6 +379,12 @@ class Cache(Section):
     max_mb: Positive = 500
 
 
+class Logging(Section):
+    """Log lines of runner, jobs and service."""
+
+    format: Literal["text", "json"] = "text"
+
+
 class Service(Section):
     """The HTTP service: `contimg serve`."""
 

@@ -13,13 +13,13 @@ from contimg.core.error_patterns import recognized
 from contimg.core.errors import Blame, ContimgError, ErrorClass, JobDiedError, WorkflowError
 from contimg.core.paths import DataRoot
 from contimg.core.stages import STAGES, is_periodic
+from contimg.core.trace import trace_id
 from contimg.execute import attempts
 from contimg.execute.retry import Again, decide
 from contimg.execute.set_registration import register, wake
 from contimg.execute.snakemake import Started, last_words
 from contimg.ingest import quarantine
 from contimg.job.attempt_record import records
-from contimg.ledger.group_rows import trace_id
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import AttemptRow, GroupRow, WindowRow
 from contimg.schedule.periodic_tasks import SUMMARY_STALE, settle_task

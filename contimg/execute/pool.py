@@ -13,11 +13,11 @@ import psutil
 from contimg.core import processes
 from contimg.core.config import Settings
 from contimg.core.errors import JobDiedError, JobTimeoutError
+from contimg.core.trace import trace_id
 from contimg.execute.outcomes import Ending
 from contimg.execute.snakemake import Snakemake, Started, ended
 from contimg.execute.watchdog import Watchdog
 from contimg.ledger.clock_steps import Clock
-from contimg.ledger.group_rows import trace_id
 from contimg.ledger.ledger import Ledger
 from contimg.schedule.lanes import Call
 from contimg.schedule.periodic_tasks import SUMMARY, SUMMARY_STALE

@@ -15,6 +15,7 @@ from contimg.clean.imager import CleanResult
 from contimg.clean.noise import noise_map, robust_noise
 from contimg.clean.options import CleanOptions, fft_size
 from contimg.clean.restoring import Beam, add_sources
+from contimg.core import trace
 from contimg.core.config import Settings
 from contimg.core.sections import Imaging
 from contimg.image import source_subtraction, sources
@@ -113,15 +114,18 @@ def make(ms: Path, gains: SupportsEvaluate | None, directory: Path, settings: Se
     options = settings.imaging
     field_rad = float(np.radians(options.field_of_view_deg))
     plan = image_plan(settings.imaging)
-    averaged = average(ms, gains, plan, threads)
-    taken_out = _take_out_bright(averaged, plan, directory, settings, threads)
+    with trace.step("average"):
+        averaged = average(ms, gains, plan, threads)
+    with trace.step("take out bright sources"):
+        taken_out = _take_out_bright(averaged, plan, directory, settings, threads)
     pixel_rad = averaged.beam_rad / options.pixels_per_beam
-    cleaned = imager.clean(
-        averaged,
-        directory / "field",
-        clean_options(settings, threads, fft_size(field_rad / pixel_rad), pixel_rad),
-        options.imager,
-    )
+    with trace.step("clean"):
+        cleaned = imager.clean(
+            averaged,
+            directory / "field",
+            clean_options(settings, threads, fft_size(field_rad / pixel_rad), pixel_rad),
+            options.imager,
+        )
     apparent, residual, wcs = cleaned.image, cleaned.residual, cleaned.wcs
     restored = [(one.ra_rad, one.dec_rad, one.apparent_jy) for one in taken_out]
     add_sources(apparent, restored, wcs, cleaned.beam)

@@ -13,7 +13,7 @@ import numpy as np
 from astropy.io import fits
 
 import contimg
-from contimg.core import files
+from contimg.core import files, trace
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_start
 from contimg.figures import quicklook
@@ -76,13 +76,14 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     conversion = files.read_json(ms.with_suffix(".json"))
     solved = interpolate.load(chosen, settings.data_root)
     made, refinement = self_calibration.make(ms, solved, directory, settings, threads)
-    found = made.find_sources(_MIN_SNR, 0.5)
-    comparison = qa.compare(
-        found,
-        settings.sky_catalogue,
-        frequency_hz=made.frequency_hz,
-        beam_rad=float(np.sqrt(made.beam.major_rad * made.beam.minor_rad)),
-    )
+    with trace.step("QA"):
+        found = made.find_sources(_MIN_SNR, 0.5)
+        comparison = qa.compare(
+            found,
+            settings.sky_catalogue,
+            frequency_hz=made.frequency_hz,
+            beam_rad=float(np.sqrt(made.beam.major_rad * made.beam.minor_rad)),
+        )
     usable = made.primary_beam >= settings.imaging.pb_cutoff
     peak_jy = float(made.apparent[usable].max())
     quality, reasons = qa.verdict(
@@ -112,7 +113,8 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     }
     for reason in reasons:
         _LOG.warning("%s: degraded: %s", content["group"], reason)
-    _write(made, usable, products, content)
+    with trace.step("write"):
+        _write(made, usable, products, content)
     quicklook.image_png(products.image, products.pb, products.png, content)
     return content
 

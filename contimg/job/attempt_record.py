@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from contimg.core import files, processes
 from contimg.core.errors import ContimgError
 from contimg.core.paths import DataRoot
 from contimg.core.release import commit
+from contimg.core.trace import trace_id
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ class AttemptRecord:
         The job's log file.
     peak_memory_mb, cpu_s, cache
         What the job used, and how often the cache served it.
+    steps
+        Name, start (Unix, s) and length (s) of the steps inside the job.
     error_class, blame, permanent, error_type, message
         Of a failure.
     """
@@ -73,6 +76,7 @@ class AttemptRecord:
     peak_memory_mb: int | None = None
     cpu_s: float | None = None
     cache: Mapping[str, int] | None = None
+    steps: Sequence[Mapping[str, Any]] = ()
     error_class: str = ""
     blame: str = ""
     permanent: bool = False
@@ -153,7 +157,7 @@ def begun(root: DataRoot, unit: str, rule: str, log_file: str) -> AttemptRecord:
         pid=os.getpid(),
         pid_started=processes.started(os.getpid()) or 0,
         log=log_file,
-        trace_id=os.environ.get("TRACEPARENT", "--").split("-")[1],  # W3C; empty outside a trace
+        trace_id=trace_id(unit) if unit else "",
         version=__version__,
         commit=commit(),
     )

@@ -24,6 +24,7 @@ from contimg import __version__
 from contimg.core import config, files
 from contimg.core.paths import DataRoot
 from contimg.core.release import commit
+from contimg.core.trace import traceparent
 from contimg.job import staging, supervisor
 from contimg.job.attempt_record import AttemptRecord, begun, in_folder, newest
 from contimg.job.outputs import SIDECAR, Outputs, workspace
@@ -64,6 +65,7 @@ def run(snakemake: Any, step: Step, *, staged: Mapping[str, int] | None = None) 
             snakemake.threads,
             Path(snakemake.log[0]),
             _replaced(job.outputs),
+            unit,
         )
         sys.exit(job.supervise(step, task, outputs))
 
@@ -152,6 +154,7 @@ class _Job:
         """Fork, wait, settle; returns the exit code of the job."""
         record = begun(self.root, self.unit, self.rule, str(task.log))
         record.write()
+        os.environ["TRACEPARENT"] = traceparent(self.unit, self.rule, record.attempt)
         began = time.monotonic()
         used: dict[str, Any] = {}
         failure = None
@@ -163,7 +166,7 @@ class _Job:
                 used["cpu_s"] = round(usage.ru_utime + usage.ru_stime, 2)
                 content = supervisor.result(status, answer)
                 self._commit(outputs, content["result"], record)
-                used["cache"] = content["cache"]
+                used |= {key: content[key] for key in ("cache", "steps")}
             except Exception as error:  # noqa: BLE001 — whatever it was, it is recorded and the job fails
                 failure = supervisor.as_contimg_error(error)
                 print(f"{self.rule} {self.unit}: {failure} [{failure.error_class}; log: {task.log}]", file=sys.stderr)
@@ -179,6 +182,7 @@ class _Job:
                 "commit": commit(),
                 "attempt": record.attempt,
                 "host": record.host,
+                "trace_id": record.trace_id,
             }
             provenance |= {"started": record.started, "written": datetime.now(UTC).isoformat()}
             provenance |= {"inputs": vars(self.inputs)}

@@ -6,7 +6,6 @@ What it returns or raises comes back as JSON; when it dies without a word, that 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
-from contimg.core import cache, files, processes
+from contimg.core import cache, files, log_lines, processes, trace
 from contimg.core.config import Settings
 from contimg.core.errors import (
     Blame,
@@ -57,6 +56,8 @@ class Task:
         The job's log file, for tools that write their own.
     replaced
         Content of the sidecar whose product this job makes anew; None where there is none.
+    unit
+        Group or window; empty for the whole data root.
     """
 
     input: SimpleNamespace
@@ -66,6 +67,7 @@ class Task:
     threads: int
     log: Path
     replaced: Mapping[str, Any] | None
+    unit: str
 
 
 Step = Callable[[Task], Mapping[str, Any] | None]
@@ -95,14 +97,14 @@ def _work(step: Step, task: Task, answer: BinaryIO, finish: Callable[[], None]) 
             os.dup2(log.fileno(), 2)
         _keep_to_threads(task.threads)
         _keep_out_of_home(task.settings.data_root / "state" / "cache")
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+        log_lines.configure(task.settings.logging, task.unit)
         counts = cache.open_for_process(task.settings)
-        content = {"result": dict(step(task) or {}), "cache": counts}
+        content = {"result": dict(step(task) or {}), "cache": counts, "steps": trace.steps()}
         finish()
         code = 0
     except BaseException as error:  # noqa: BLE001 — the parent tells it
         traceback.print_exc()
-        content = described(as_contimg_error(error))
+        content = described(as_contimg_error(error)) | {"steps": trace.steps()}
     answer.write(json.dumps(content, default=files.plain).encode())
     answer.flush()
     return code

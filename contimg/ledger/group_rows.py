@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from typing import Any
 
 from contimg.core.config import Settings
 from contimg.core.paths import window_of
+from contimg.core.trace import trace_id
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import GroupRow
 
 log = logging.getLogger(__name__)
-
-
-def trace_id(name: str) -> str:
-    """Trace of a group's or window's whole way; the same after the ledger was built again."""
-    return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
 
 
 def new_group(name: str, settings: Settings, **values: Any) -> GroupRow:

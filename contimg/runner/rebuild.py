@@ -14,13 +14,14 @@ from contimg.core import files
 from contimg.core.config import Settings
 from contimg.core.errors import DiskFullError, ErrorClass, JobDiedError
 from contimg.core.paths import DataRoot, group_of
+from contimg.core.trace import trace_id
 from contimg.execute import attempts
 from contimg.execute.retry import Again, decide
 from contimg.execute.set_registration import register
 from contimg.ingest import quarantine
 from contimg.ingest.groups import Group, load
 from contimg.job.attempt_record import AttemptRecord, records
-from contimg.ledger.group_rows import new_group, trace_id
+from contimg.ledger.group_rows import new_group
 from contimg.ledger.ledger import Ledger, create_ledger, remove_ledger, set_aside, without_room
 from contimg.ledger.rows import AttemptRow, GroupRow, WindowRow
 

@@ -21,8 +21,8 @@ from contimg.core.paths import DataRoot
 
 log = logging.getLogger(__name__)
 
-AT_START = ("service.host", "service.port")
-"""Settings that take effect at the service's next start only."""
+AT_START = ("logging.format", "service.host", "service.port")
+"""Settings that take effect at the next start of runner or service only."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,35 @@
+"""Show a group's way from its first file to its mosaic: waits, attempts, steps, failures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+
+from contimg.cli.settings import add_settings, load_settings
+from contimg.core.errors import ConfigError
+from contimg.core.paths import DataRoot
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("group", help="the group's name, such as 20260112T084512")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the trace."""
+    from contimg.ledger.ledger import open_ledger
+    from contimg.traces import spans
+    from contimg.traces.drawing import drawn
+
+    root = DataRoot(load_settings(options).data_root)
+    found = spans.trace(root, open_ledger(root.ledger, read_only=True), options.group)
+    if not found:
+        raise ConfigError(f"{options.group}: no such group in the ledger; contimg status lists those in work")
+    if options.json:
+        print(json.dumps([asdict(span) for span in found], indent=1))
+    else:
+        print("\n".join(drawn(found)))
+    return 0

@@ -1,0 +1,155 @@
+"""Traces sent over OTLP/HTTP where OTEL_EXPORTER_OTLP_ENDPOINT is set; nothing waits for the collector.
+
+How far they were sent is `state/otlp.json`, the id of an attempt. A collector that is down, slow or wrong leaves it
+where it is, and what it missed is sent when it is back: each span at least once, under the same id.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from contimg import __version__
+from contimg.core import files
+from contimg.core.errors import ContimgError
+from contimg.core.paths import DataRoot
+from contimg.ledger import history
+from contimg.ledger.ledger import Ledger
+from contimg.traces import spans
+from contimg.traces.spans import Span
+
+log = logging.getLogger(__name__)
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_AT_ONCE = 200
+_EVERY_S = 5.0
+_LONGEST_S = 300.0
+"""Longest pause (s) after a collector that did not answer."""
+_SCOPE = InstrumentationScope("contimg", __version__)
+
+
+class Exporter:
+    """Sends the traces of a data root in a thread of its own.
+
+    Parameters
+    ----------
+    ledger
+        Opens the ledger to read.
+    """
+
+    def __init__(self, root: DataRoot, ledger: Callable[[], AbstractContextManager[Ledger]]) -> None:
+        self._root = root
+        self._ledger = ledger
+        self._sender = OTLPSpanExporter()
+        self._resource = Resource.create({"service.name": "contimg", "service.version": __version__})
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """Send what comes from now on, in the background."""
+        threading.Thread(target=self._run, name="otlp", daemon=True).start()
+
+    def stop(self) -> None:
+        """End soon; what was not sent is sent after the next start."""
+        self._ended.set()
+        self._sender.shutdown()
+
+    def _run(self) -> None:
+        pause_s = _EVERY_S
+        while not self._ended.wait(pause_s):
+            try:
+                sent = self.send()
+            except (ContimgError, OSError) as error:
+                log.warning("traces: %s", error)
+                sent = False
+            pause_s = _EVERY_S if sent else min(2 * pause_s, _LONGEST_S)
+
+    def send(self) -> bool:
+        """Send what has not been sent; whether the collector took all of it.
+
+        Raises
+        ------
+        ContimgError, OSError
+            If ledger or cursor cannot be read or written.
+        """
+        while not self._ended.is_set():
+            with self._ledger() as ledger:
+                after = self._cursor(ledger)
+                attempts = history.attempts_after(ledger, after, _AT_ONCE)
+                found = list(self._spans(ledger, attempts))
+            if not attempts:
+                return True
+            if found and self._sender.export(self._readable(found)) != SpanExportResult.SUCCESS:
+                log.warning("traces: the collector took nothing; what it missed is sent later")
+                return False
+            files.write_json(self._path, {"attempt": attempts[-1]["id"]})
+        return False
+
+    @property
+    def _path(self) -> Path:
+        return self._root.state / "otlp.json"
+
+    def _cursor(self, ledger: Ledger) -> int:
+        """Id of the last attempt that was sent; a ledger that was built again starts at its end."""
+        newest = ledger.last_attempt_id()
+        try:
+            sent = int(files.read_json(self._path)["attempt"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+        return sent if sent <= newest else newest
+
+    def _spans(self, ledger: Ledger, attempts: Sequence[dict[str, Any]]) -> Iterable[Span]:
+        whole: set[str] = set()
+        for attempt in attempts:
+            unit = str(attempt["unit"])
+            if attempt["rule"] == "mosaic":
+                for row in ledger.groups_in(unit):
+                    if self._root.image(row.name).exists():
+                        yield spans.mosaic_span(row.name, attempt)
+                        whole.add(row.name)
+                continue
+            yield from spans.attempt_spans(self._root, attempt)
+            known = ledger.group(unit)
+            if known is not None and known.ended is not None:
+                whole.add(unit)
+        for name in sorted(whole):
+            yield from (span for span in spans.trace(self._root, ledger, name) if span.of_group)
+
+    def _readable(self, found: Iterable[Span]) -> list[ReadableSpan]:
+        return [
+            ReadableSpan(
+                name=span.name,
+                context=_context(span.trace, span.id),
+                parent=_context(span.trace, span.parent) if span.parent else None,
+                resource=self._resource,
+                attributes={f"contimg.{key}": value for key, value in span.attributes.items()},
+                kind=SpanKind.INTERNAL,
+                status=Status(StatusCode.ERROR, str(span.attributes.get("message", "")))
+                if span.failed
+                else Status(StatusCode.OK),
+                start_time=int(span.start * 1e9),
+                end_time=int(span.end * 1e9),
+                instrumentation_scope=_SCOPE,
+            )
+            for span in found
+        ]
+
+
+def _context(trace: str, span: str) -> SpanContext:
+    return SpanContext(int(trace, 16), int(span, 16), is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+
+
+def wanted() -> bool:
+    """Whether a collector is named in the environment."""
+    return bool(os.environ.get(ENDPOINT))

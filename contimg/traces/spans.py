@@ -1,0 +1,157 @@
+"""Spans of one group's way, from its first file to its mosaic.
+
+A trace is made from what is stored, not by the processes that did the work: a killed process costs no trace, and the
+same trace can be drawn or sent at any time. Failures and retries are spans with their error class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from contimg.core import files
+from contimg.core.paths import DataRoot
+from contimg.core.trace import span_id, trace_id
+from contimg.job import attempt_record
+from contimg.ledger import history
+from contimg.ledger.ledger import Ledger
+from contimg.ledger.rows import GroupRow
+
+_SHORTEST_WAIT_S = 1.0
+_ARRIVING_S = 3600.0
+"""Files older than this when their group arrived were copied: their times say nothing of the arrival."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """One stretch of time.
+
+    Attributes
+    ----------
+    parent
+        Id of the span that holds it; empty for the whole group.
+    start, end
+        Unix, s.
+    failed
+        Whether it ended in an error.
+    """
+
+    id: str
+    trace: str
+    parent: str
+    name: str
+    start: float
+    end: float
+    failed: bool = False
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def of_group(self) -> bool:
+        """Whether it is the whole group, its arrival or a wait, not work."""
+        return not self.parent or self.name == "arrival" or self.name.startswith("wait for ")
+
+    @property
+    def seconds(self) -> float:
+        """Length (s)."""
+        return self.end - self.start
+
+
+def root_span_id(group: str) -> str:
+    """Id of the span that is the whole group."""
+    return span_id(group)
+
+
+def trace(root: DataRoot, ledger: Ledger, group: str) -> list[Span]:
+    """All spans of a group, the whole first, in order of their start; empty for a group that is not known."""
+    row = ledger.group(group)
+    if row is None:
+        return []
+    attempts = history.unit_attempts(ledger, group)
+    work = [span for attempt in attempts for span in attempt_spans(root, attempt)]
+    mosaic = _mosaic(ledger, row, attempts)
+    return [*whole(root, row, attempts, mosaic), *sorted(work + mosaic, key=lambda span: span.start)]
+
+
+def whole(root: DataRoot, row: GroupRow, attempts: list[dict[str, Any]], mosaic: list[Span]) -> list[Span]:
+    """The group's own span, its arrival, and the waits between attempts."""
+    identity, parent = trace_id(row.name), root_span_id(row.name)
+    first = _first_file(root, row)
+    tried = sorted(attempts, key=lambda attempt: attempt["started"])
+    ends = [attempt["finished"] for attempt in tried] + [span.end for span in mosaic]
+    end = max([row.arrived, *ends])
+    failed = row.state == "quarantined"
+    said = {"group": row.name, "state": row.state} | ({"reason": row.reason} if row.reason else {})
+    spans = [
+        Span(parent, identity, "", f"group {row.name}", first, end, failed, said),
+        Span(span_id(row.name, "arrival"), identity, parent, "arrival", first, row.arrived),
+    ]
+    at = row.arrived
+    for attempt in tried:
+        if attempt["started"] - at > _SHORTEST_WAIT_S:
+            name = f"wait for {attempt['rule']}"
+            spans.append(
+                Span(span_id(row.name, name, attempt["number"]), identity, parent, name, at, attempt["started"])
+            )
+        at = max(at, attempt["finished"])
+    if mosaic and mosaic[0].start - at > _SHORTEST_WAIT_S:
+        name = "wait for mosaic"
+        spans.append(Span(span_id(row.name, name), identity, parent, name, at, mosaic[0].start))
+    return spans
+
+
+def attempt_spans(root: DataRoot, attempt: Mapping[str, Any]) -> Iterator[Span]:
+    """An attempt of a group (columns of the ledger) with the steps in its record, where that is still there."""
+    unit, rule, number = attempt["unit"], attempt["rule"], attempt["number"]
+    identity, own = trace_id(unit), span_id(unit, rule, number)
+    failed = attempt["outcome"] == "failed"
+    said = {"attempt": number, "host": attempt["host"], "log": attempt["log"]}
+    if failed:
+        said |= {"error_class": attempt["error_class"], "message": attempt["message"]}
+    yield Span(own, identity, root_span_id(unit), rule, attempt["started"], attempt["finished"], failed, said)
+    try:
+        steps = attempt_record.read(root.attempt(unit, rule, number)).steps
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for index, step in enumerate(steps):
+        start = float(step["started"])
+        name = str(step["step"])
+        yield Span(span_id(own, index, name), identity, own, name, start, start + float(step["seconds"]))
+
+
+def mosaic_span(group: str, attempt: Mapping[str, Any]) -> Span:
+    """A mosaic's attempt as a span of one of its groups; the mosaic has a trace of its own."""
+    window, number = attempt["unit"], attempt["number"]
+    failed = attempt["outcome"] == "failed"
+    said = {"window": window, "attempt": number, "mosaic_trace": trace_id(window)}
+    if failed:
+        said |= {"error_class": attempt["error_class"], "message": attempt["message"]}
+    identity = span_id(group, "mosaic", window, number)
+    parent = root_span_id(group)
+    return Span(identity, trace_id(group), parent, "mosaic", attempt["started"], attempt["finished"], failed, said)
+
+
+def _mosaic(ledger: Ledger, row: GroupRow, attempts: list[dict[str, Any]]) -> list[Span]:
+    """Attempts of the group's mosaic, up to the first that has its first image."""
+    imaged = [
+        attempt["finished"] for attempt in attempts if attempt["rule"] == "image" and attempt["outcome"] == "ok"
+    ]
+    if not imaged:
+        return []
+    spans = []
+    for attempt in history.unit_attempts(ledger, row.window):
+        if attempt["rule"] == "mosaic" and attempt["started"] >= imaged[0]:
+            spans.append(mosaic_span(row.name, attempt))
+            if attempt["outcome"] == "ok":
+                break
+    return spans
+
+
+def _first_file(root: DataRoot, row: GroupRow) -> float:
+    """When the group's first file came (Unix, s), by its manifest."""
+    try:
+        subbands = files.read_json(root.manifest(row.name))["subbands"].values()
+        first = min(one["mtime_ns"] for one in subbands if one.get("mtime_ns")) / 1e9
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return row.arrived
+    return float(first) if 0 <= row.arrived - first < _ARRIVING_S else row.arrived

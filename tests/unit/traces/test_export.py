@@ -1,0 +1,126 @@
+"""Traces over OTLP, to a real receiver on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from bookkeeping import Played
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from servers import free_port
+
+from contimg.core.trace import trace_id
+from contimg.ledger.ledger import open_ledger
+from contimg.traces import spans
+from contimg.traces.export import ENDPOINT, Exporter
+
+
+class Receiver:
+    """An OTLP/HTTP receiver that keeps what it is sent, or refuses it."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.services: set[str] = set()
+        self.status = 200
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                if receiver.status == 200 and self.path == "/v1/traces":
+                    receiver.take(ExportTraceServiceRequest.FromString(body))
+                self.send_response(receiver.status)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def take(self, request: ExportTraceServiceRequest) -> None:
+        for resource in request.resource_spans:
+            self.services |= {
+                each.value.string_value for each in resource.resource.attributes if each.key == "service.name"
+            }
+            for scope in resource.scope_spans:
+                self.spans += scope.spans
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    made = Receiver()
+    monkeypatch.setenv(ENDPOINT, made.url)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def played(tmp_path: Path) -> Played:
+    played = Played(tmp_path / "root")
+    played.unit = played.whole_way(1, "3C48")
+    return played
+
+
+def exporter(played: Played) -> Exporter:
+    return Exporter(played.root, lambda: contextlib.closing(open_ledger(played.root.ledger, read_only=True)))
+
+
+def test_what_arrives_is_the_groups_trace(receiver: Receiver, played: Played) -> None:
+    assert exporter(played).send()
+    expected = {span.id: span for span in spans.trace(played.root, played.ledger, played.unit)}
+    arrived = {span.span_id.hex(): span for span in receiver.spans}
+    assert arrived.keys() == expected.keys()
+    assert receiver.services == {"contimg"}
+    for number, span in arrived.items():
+        assert span.trace_id.hex() == trace_id(played.unit)
+        assert span.parent_span_id.hex() == expected[number].parent
+        assert span.name == expected[number].name
+        assert 0 < span.start_time_unix_nano <= span.end_time_unix_nano
+        assert span.status.code == Status.STATUS_CODE_OK
+
+
+def test_nothing_is_sent_twice_and_failures_are_errors(receiver: Receiver, played: Played) -> None:
+    assert exporter(played).send()
+    before = len(receiver.spans)
+    assert exporter(played).send()
+    assert len(receiver.spans) == before
+    played.failed("detect", played.arrive(2), error_class="memory_error", message="out of memory")
+    assert exporter(played).send()
+    [failed] = [span for span in receiver.spans[before:] if span.status.code == Status.STATUS_CODE_ERROR]
+    assert failed.status.message == "out of memory"
+
+
+@pytest.mark.parametrize("broken", ["down", "wrong"])
+def test_a_collector_that_takes_nothing_loses_no_group(
+    receiver: Receiver, played: Played, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    receiver.status = 400
+    if broken == "down":
+        monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{free_port()}")
+    assert not exporter(played).send()
+    assert not (played.root.state / "otlp.json").exists()
+    receiver.status = 200
+    monkeypatch.setenv(ENDPOINT, receiver.url)
+    assert exporter(played).send()
+    assert {span.name for span in receiver.spans} >= {"detect", "convert", "solve", "image", f"group {played.unit}"}
+
+
+def test_a_ledger_that_was_built_again_starts_at_its_end(receiver: Receiver, played: Played) -> None:
+    (played.root.state / "otlp.json").write_text('{"attempt": 100000}')
+    assert exporter(played).send()
+    assert receiver.spans == []
+    unit = played.arrive(2)
+    played.done("detect", unit)
+    assert exporter(played).send()
