@@ -6,7 +6,8 @@ from contimg.job import job
 
 
 def step(task: job.Task) -> None:
-    from contimg.report.summary import summarise, summary_html
+    from contimg.report.summary import summarise
+    from contimg.report.summary_pages import summary_html
 
     content = summarise(DataRoot(task.settings.data_root), task.settings)
     files.write_json(task.output.json, content)

@@ -12,7 +12,8 @@ from attempt_files import attempt
 from contimg.core.config import Settings, validated
 from contimg.core.files import write_json
 from contimg.core.paths import DataRoot
-from contimg.report.summary import summarise, summary_html, summary_text
+from contimg.report.summary import summarise
+from contimg.report.summary_pages import summary_html, summary_text
 
 IMAGED, WAITING, FAILED, NEW, UNUSABLE = (f"20260112T08{minute:02d}00" for minute in (5, 10, 15, 20, 25))
 WINDOW = "20260112T080000"
