@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from contimg.ledger.ledger import Ledger
@@ -32,6 +32,19 @@ class Tally:
     last_s: float
     last_trace_id: str
     last_at: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Load of the machine in a minute; columns as in the schema."""
+
+    at: float
+    cpu_percent: float
+    memory_percent: float
+    io_percent: float
+    disk_free_bytes: int
+    tmpfs_used_bytes: int
+    queue: int
 
 
 @dataclass(frozen=True)
@@ -127,8 +140,8 @@ def first_images(ledger: Ledger, since: float) -> list[tuple[str, float, float]]
     """Groups that arrived after a time and have an image: name, arrival, first image (Unix, s)."""
     rows = ledger.rows(
         "SELECT name, arrived, min(finished) FROM attempts JOIN groups ON name = unit"
-        " WHERE finished > ?1 AND rule = 'image' AND outcome = 'ok' AND arrived > ?1 GROUP BY name ORDER BY 3",
-        since,
+        " WHERE finished > ? AND rule = 'image' AND outcome = 'ok' AND arrived > ? GROUP BY name ORDER BY 3",
+        *(since, since),
     )
     return [tuple(row) for row in rows]
 
@@ -184,9 +197,15 @@ def newest_groups(ledger: Ledger, before: str, at_most: int) -> list[dict[str, A
     return _named(ledger, _GROUP, "FROM groups WHERE name < ? ORDER BY name DESC LIMIT ?", before, at_most)
 
 
-def samples_since(ledger: Ledger, since: float) -> list[tuple[float, float, float, float, int, int, int]]:
-    """Load of the machine after a time: columns as in the schema, oldest first."""
-    return [tuple(row) for row in ledger.rows("SELECT * FROM samples WHERE at > ? ORDER BY at", since)]
+def add_sample(ledger: Ledger, sample: Sample, before: float) -> None:
+    """Store the load of a minute, and drop what is older than a time."""
+    ledger.write("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?)", *astuple(sample))
+    ledger.write("DELETE FROM samples WHERE at < ?", before)
+
+
+def samples_since(ledger: Ledger, since: float) -> list[Sample]:
+    """Load of the machine after a time, oldest first."""
+    return [Sample(*row) for row in ledger.rows("SELECT * FROM samples WHERE at > ? ORDER BY at", since)]
 
 
 def alerts(ledger: Ledger, since: float) -> list[AlertRow]:

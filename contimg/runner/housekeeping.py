@@ -9,6 +9,7 @@ from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
 from contimg.ledger.ledger import Ledger
 from contimg.runner import cleanup
+from contimg.runner.machine_load import MachineLoad
 from contimg.schedule.snapshot import tmpfs_free_percent
 
 CLOCK = "clock"
@@ -34,6 +35,7 @@ class Housekeeping:
 
     def __init__(self, root: DataRoot, opened: float) -> None:
         self._root = root
+        self._load = MachineLoad(root)
         self._often = 0.0
         self._verified = opened
         self._seldom = 0.0
@@ -49,6 +51,7 @@ class Housekeeping:
         if not 0 <= now - self._often < _OFTEN_S:
             self._often = now
             ledger.set_note(CLOCK, now)
+            self._load.sample(ledger, settings, now)
             ledger.prune(now - settings.runner.history_days * 86400)
             if tmpfs_free_percent(settings) < settings.runner.tmpfs_min_free_percent:
                 cleanup.sweep_staging(self._root, settings.staging.directory)

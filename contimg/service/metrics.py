@@ -30,6 +30,7 @@ from contimg.ledger import history
 from contimg.ledger.history import Tally
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.schema import GROUP_S, REALTIME_FACTORS
+from contimg.report import service_levels
 from contimg.runner.housekeeping import CLOCK
 from contimg.runner.status import runner_state
 from contimg.service.probes import waiting_hours
@@ -41,6 +42,8 @@ router = APIRouter(tags=["metrics"])
 CONVERSION_S = (10, 30, 60, 120, 300, 600, 1200)
 _JOB_S = (10, 30, 60, 120, 300, 600, 1200, 1800)
 _LATENCY_S = (60, 120, 300, 600, 1200, 1800, 3600, 7200, 21600, 86400)
+_LEVELS_DAYS, _LEVELS_S = 7, 300.0
+"""Service levels are measured over so many days, and anew after so long (s)."""
 ARRIVAL = "arrival_to_image"
 _DURATIONS: Mapping[str, tuple[str, str, Sequence[float]]] = {
     "contimg_conversion_duration_seconds": ("convert", "Run time of conversions that succeeded", CONVERSION_S),
@@ -122,6 +125,8 @@ class PipelineCollector(Collector):
             "contimg_indicator", "Quantity that an alert's condition looks at", _indicators(measured, alerts)
         )
         yield from self._calibration(ledger, now)
+        levels = source.shared("levels", lambda: self._levels(ledger, now), _LEVELS_S)
+        yield _gauge("contimg_service_level", f"Figure of the last {_LEVELS_DAYS} days; contimg report", levels)
         moments = {
             "contimg_runner_heartbeat_timestamp_seconds": ("Last sign of the runner", ledger.note(CLOCK) or None),
             "contimg_newest_arrival_timestamp_seconds": ("Newest arrival", history.newest_arrival(ledger)),
@@ -157,6 +162,11 @@ class PipelineCollector(Collector):
         if share is not None:
             text = "Share of the last day's groups with a good set near enough"
             yield _gauge("contimg_calibration_coverage_ratio", text, [({}, share)])
+
+    def _levels(self, ledger: Ledger, now: float) -> list[tuple[dict[str, str], float]]:
+        within = self._source.settings.calibration.nearest_within_hours
+        found = service_levels.measure(ledger, now, _LEVELS_DAYS, within, None)
+        return [({"level": one.key}, one.value) for one in found if one.value is not None]
 
     def _read(self, ledger: Ledger, named: Callable[[Ledger], str | None]) -> Mapping[str, Any]:
         """Sidecar of an image; empty if there is none that can be read."""
