@@ -15,9 +15,12 @@ from benchmarks import data, processes
 from benchmarks.data import Groups
 from benchmarks.figures import Figure, of_runs
 from contimg.core import files
-from contimg.core.paths import DataRoot, group_id
-from contimg.ledger.group_rows import new_group
+from contimg.core.config import Settings
+from contimg.core.paths import DataRoot, group_id, window_of
+from contimg.ledger.events import Arrived, JobDone
+from contimg.ledger.group_life import Facts, advance
 from contimg.ledger.ledger import open_ledger
+from contimg.ledger.rows import GroupRow
 
 _LITTLE = 10
 _STEP_S = 309
@@ -87,6 +90,17 @@ def _jobs_s(root: DataRoot, since: float) -> float:
     return sum(files.read_json(path)["duration_s"] for path in records)
 
 
+def _ended(name: str, settings: Settings) -> GroupRow:
+    """Row of a group that has its image."""
+    facts = Facts(1.7e9, settings.retry)
+    row, _ = advance(name, None, Arrived("complete", "", 1.7e9, 0, 0, window_of(name, 60)), facts)
+    while row and row.state == "due":
+        row, _ = advance(name, row, JobDone(row.stage), facts)
+    if row is None:
+        raise ValueError(f"{name}: a group that has arrived is gone")
+    return row
+
+
 def _put_history(root: DataRoot, count: int) -> None:
     """Put groups that ended long ago into the ledger, and their manifests and sidecars onto the disk."""
     settings = data.settings(root)
@@ -94,7 +108,7 @@ def _put_history(root: DataRoot, count: int) -> None:
     with contextlib.closing(ledger), ledger.transaction():
         for number in range(count):
             name = group_id(_FIRST + timedelta(seconds=number * _STEP_S))
-            ledger.put_group(new_group(name, settings, state="done", stage="", ended=1.7e9, arrived=1.7e9))
+            ledger.put_group(_ended(name, settings))
             for path in (root.manifest(name), root.image(name, "json")):  # each to the disk would take long
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(f'{{"group": "{name}"}}\n')

@@ -17,8 +17,8 @@ from contimg.alerts.indicators import measure
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Severity
-from contimg.execute.outcomes import Event
 from contimg.ledger import history
+from contimg.ledger.events import Tell
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import MessageRow
 
@@ -61,20 +61,20 @@ class Alerting:
         """First and last of the passes that fail now (Unix, s)."""
         self._queued = False
 
-    def tell(self, moment: Moment, events: Iterable[Event]) -> None:
+    def tell(self, moment: Moment, events: Iterable[Tell]) -> None:
         """Store what happened once, and have it sent: the first of a kind at once, what follows it soon together."""
         for event in events:
             condition, severity = conditions.EVENTS[event.kind]
             moment.ledger.add_event(condition, event.subject, severity, event.text, moment.now)
             self._gather(moment, severity, f"{severity}: {condition}", event.text)
 
-    def tick(self, moment: Moment, *, held: bool, well: bool, refused: bool = False) -> None:
+    def tick(self, moment: Moment, *, held: Iterable[str], well: bool, refused: bool = False) -> None:
         """Judge and send what is due.
 
         Parameters
         ----------
         held
-            Whether the workflow is held because it fails by itself.
+            Lanes that are held because they fail for every group.
         well
             Whether every step of the last pass worked; only while passes do is there a heartbeat.
         refused
@@ -115,10 +115,10 @@ class Alerting:
 
     # Judging
 
-    def _judge(self, moment: Moment, *, held: bool, refused: bool) -> None:
+    def _judge(self, moment: Moment, *, held: Iterable[str], refused: bool) -> None:
         ledger, settings, now = moment.ledger, moment.settings, moment.now
         measured = measure(self._root, ledger, settings, now)
-        measured["workflow_held"] = {"": float(held)}
+        measured["workflow_held"] = dict.fromkeys(held, 1.0)
         measured["settings_refused"] = {"": float(refused)}
         measured["passes_failing"] = {"": (self._failing[1] - self._failing[0]) / 60 if self._failing else 0.0}
         if not settings.alerts.api_url:
@@ -127,7 +127,7 @@ class Alerting:
             measured["api_down"] = {"": self._api_down}
         queued = measured["queue_groups"][""] > 0
         if self._queued and not queued:
-            self.tell(moment, [Event("queue_empty", "", "the queue is empty")])
+            self.tell(moment, [Tell("queue_empty", "", "the queue is empty")])
         self._queued = queued
         changes = conditions.judge(
             measured,

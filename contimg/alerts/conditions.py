@@ -82,7 +82,11 @@ CONDITIONS: tuple[Condition, ...] = (
         "the settings were changed to such as cannot be used: the old ones stay in force; the log says why",
         levels=Levels(warning=0.5),
     ),
-    Condition("workflow_held", "the workflow itself fails: everything is held", levels=Levels(critical=0.5)),
+    Condition(
+        "workflow_held",
+        "{subject} fails for every group, and not through their fault: it is held and tried once a minute",
+        levels=Levels(critical=0.5),
+    ),
     Condition(
         "passes_failing",
         "a step of the runner's passes has been failing for {value:.0f} min; its log says which and why",

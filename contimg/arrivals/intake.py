@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
 
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, ErrorClass, QuarantineError
-from contimg.core.paths import DataRoot, RawName, group_id
-from contimg.execute.outcomes import Event, Settler
+from contimg.core.paths import DataRoot, RawName, group_id, window_of
 from contimg.ingest import quarantine
 from contimg.ingest.groups import Group, examined
-from contimg.ledger.group_rows import activate, new_group
+from contimg.ledger.events import Arrived, FilesGone, PutInQuarantine, Tell
+from contimg.ledger.group_life import SCAN
 from contimg.ledger.ledger import Ledger
-from contimg.ledger.rows import GroupRow
+from contimg.ledger.transitions import Transitions
 
 log = logging.getLogger(__name__)
 
@@ -26,100 +28,91 @@ def patience_s(settings: Settings) -> float:
     return _STRAY_WAITS * settings.ingest.complete_within_minutes * 60
 
 
-class Intake:
-    """Enters what the scan found into the ledger."""
+def arrival(group: Group, manifest_ns: int, settings: Settings, *, in_quarantine: bool) -> Arrived:
+    """Event of a group that the scan found, as its manifest has it."""
+    return Arrived(
+        group.state,
+        group.reason or "",
+        arrived=max((subband.mtime_ns or 0 for subband in group.subbands.values()), default=0) / 1e9,
+        raw_bytes=group.raw_bytes,
+        manifest_ns=manifest_ns,
+        window=window_of(group.name, settings.mosaic.window_minutes),
+        in_quarantine=in_quarantine,
+    )
 
-    def __init__(self, root: DataRoot, ledger: Ledger, settler: Settler) -> None:
+
+class Intake:
+    """Tells the ledger what the scan found, each group by itself."""
+
+    def __init__(self, root: DataRoot, ledger: Ledger, settings: Settings) -> None:
         self._root = root
         self._ledger = ledger
-        self._settler = settler
+        self.settings = settings
         self._postponed: dict[str, Group] = {}
         """Groups that could not be entered; tried again in the next pass."""
 
-    @property
-    def _settings(self) -> Settings:
-        return self._settler.settings
-
-    def admit(self, groups: Iterable[Group], now: float) -> list[Event]:
-        """Enter groups that are new or changed, and those that could not be entered before."""
-        events: list[Event] = []
+    def admit(self, groups: Iterable[Group], now: float) -> bool:
+        """Enter groups that are new or changed, and those that could not be entered before; returns if all could."""
         todo = self._postponed | {group.name: group for group in groups}
         self._postponed = {}
         for group in todo.values():
             try:
-                with self._ledger.transaction():
-                    events += self._admit(group, now)
-            except (OSError, ContimgError) as error:
-                log.error("%s: cannot be taken up now: %s", group.name, error)
+                self._admit(group, now)
+            except (OSError, ValueError, ContimgError) as error:
+                log.error("%s: cannot be taken up now (%s); tried again in the next pass", group.name, error)
                 self._postponed[group.name] = group
-        return events
+        return not self._postponed
 
-    def _admit(self, group: Group, now: float) -> list[Event]:
-        known = self._ledger.group(group.name)
-        if known and known.state == "quarantined":
-            return self._out_of_quarantine(group, known)
+    def _admit(self, group: Group, now: float) -> None:
         modified = self._root.manifest(group.name).stat().st_mtime_ns
-        if known and known.state in ("due", "done") and known.manifest_ns == modified:
-            return []
-        if known and known.state == "done":
+        known = self._ledger.group(group.name)
+        if known and known.manifest_ns == modified and self._ledger.in_outbox(group.name, PutInQuarantine.__name__):
+            return  # its files are on their way into quarantine
+        if known and known.state == "done" and known.manifest_ns != modified:
             log.warning("%s: more of it arrived after it had ended; it is processed again", group.name)
-        row = new_group(
-            group.name,
-            self._settings,
-            state="collecting" if group.state == "collecting" else "due",
-            reason=group.reason or "" if group.state == "collecting" else "",
-            arrived=max((subband.mtime_ns or 0 for subband in group.subbands.values()), default=0) / 1e9,
-            raw_bytes=group.raw_bytes,
-            manifest_ns=modified,
-            counted_from=self._ledger.last_attempt_id(),
-            age_hours=known.age_hours if known else None,
-        )
-        if known != row:
-            self._ledger.put_group(row)
-        if group.state == "unusable":
-            return self._settler.quarantine(
-                group.name, "groups", group.reason or "unusable", ErrorClass.CORRUPT_INPUT, now
-            )
-        return []
+        in_quarantine = quarantine.holds(self._root, group.name)
+        if in_quarantine and known and known.manifest_ns == modified and self._not_moved(group.name):
+            return  # its files count as in quarantine where they are
+        event = arrival(group, modified, self.settings, in_quarantine=in_quarantine)
+        Transitions(self._ledger, self.settings.retry).group(group.name, event, now)
 
-    def _out_of_quarantine(self, group: Group, known: GroupRow) -> list[Event]:
-        """A quarantined group was released, or more of it arrived, which releases it."""
-        if (self._root.quarantine(group.name) / quarantine.REASON).exists():
-            try:
-                quarantine.release(self._root, group.name)
-            except QuarantineError as error:
-                log.warning("%s", error)
-                return []
-            log.info("%s: more of it arrived; it is released from quarantine", group.name)
-        self._ledger.update_group(known.name, manifest_ns=self._root.manifest(group.name).stat().st_mtime_ns)
-        activate(self._ledger, known.name, "detect")
-        return []
+    def _not_moved(self, group: str) -> bool:
+        """Whether files of a group are in quarantine by its record alone, because they could not be moved."""
+        try:
+            places = list(quarantine.entry(self._root, group).places(self._root))
+        except QuarantineError:
+            return False
+        return any(place.parent == self._root.incoming and place.exists() for place in places)
 
-    def strays(self, unplaced: Mapping[str, float], now: float) -> list[Event]:
+    def forget(self, collecting: Iterable[str], now: float) -> None:
+        """Forget groups that wait for subbands and whose manifest the scan removed: their files are another's."""
+        for name in collecting:
+            row = self._ledger.group(name)
+            if row and row.state == "collecting" and not self._root.manifest(name).exists():
+                Transitions(self._ledger, self.settings.retry).group(name, FilesGone(), now)
+
+    def strays(self, unplaced: Mapping[str, float], now: float) -> None:
         """Quarantine files that have been in no group for long: there is nothing left that they could join."""
-        patience = patience_s(self._settings)
-        events = []
         for name, since in unplaced.items():
             path = self._root.incoming / name
             try:
-                # A time of modification in the future says nothing of when it was written.
-                if now - since < patience or 0 <= now - path.stat().st_mtime < patience:
-                    continue
+                self._stray(path, since, now)
             except FileNotFoundError:
                 continue
-            group, why = self._home(name)
-            reason = f"{name}: {why}"
-            quarantine.put(
-                self._root,
-                group,
-                [path],
-                reason=reason,
-                error_class=ErrorClass.CORRUPT_INPUT,
-                stage="groups",
-                stray=True,
-            )
-            events.append(Event("quarantined", group, f"a file was quarantined under {group}: {reason}"))
-        return events
+            except (OSError, ValueError, ContimgError) as error:
+                log.error("%s: cannot be quarantined now (%s); tried again in the next pass", path, error)
+
+    def _stray(self, path: Path, since: float, now: float) -> None:
+        patience = patience_s(self.settings)
+        # A time of modification in the future says nothing of when it was written.
+        if now - since < patience or 0 <= now - path.stat().st_mtime < patience:
+            return
+        group, why = self._home(path.name)
+        reason = f"{path.name}: {why}"
+        facts = {"reason": reason, "error_class": ErrorClass.CORRUPT_INPUT, "stage": SCAN}
+        quarantine.put(self._root, group, [path], **facts, stray=True)
+        told = Tell("quarantined", group, f"a file was quarantined under {group}: {reason}")
+        self._ledger.add_to_outbox(Tell.__name__, group, asdict(told))
 
     def _home(self, name: str) -> tuple[str, str]:
         """Group under whose name a stray file is kept, and what is the matter with it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+import time
 from datetime import UTC, datetime
 
 from contimg.cli.settings import add_settings, load_settings
@@ -60,7 +61,7 @@ def _register(root: DataRoot, settings: Settings, groups: list[str]) -> None:
     from contimg.ledger.ledger import open_ledger
 
     with contextlib.closing(open_ledger(root.ledger)) as ledger:
-        entered, struck = put_back(root, ledger, groups, settings)
+        entered, struck = put_back(root, ledger, groups, settings, time.time())
     for group in entered:
         print(f"registered: {group}")
     for group in struck:

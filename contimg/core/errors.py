@@ -253,6 +253,12 @@ class HeldError(LeaseError):
     """Another runner is at work on the data root."""
 
 
+class ImpossibleTransitionError(ContimgError):
+    """An event cannot happen to a group or window in its state; its row stays as it is."""
+
+    at_fault = Blame.WORKFLOW
+
+
 class QuarantineError(ContimgError):
     """A group is not in quarantine, or cannot leave it."""
 

@@ -234,7 +234,7 @@ class RetryRule(Section):
 
 
 class Retry(Section):
-    """What is tried again, per group and class of failure; then the group is quarantined."""
+    """Retries per group and class of failure; then a group whose own fault it is goes to quarantine."""
 
     max_attempts: int = Field(5, ge=0, json_schema_extra={"env": "MAX_RETRY_ATTEMPTS"})
     """Retries of every class that has no number of its own."""

@@ -19,8 +19,9 @@ from contimg.execute.snakemake import Snakemake, Started, ended
 from contimg.execute.watchdog import Watchdog
 from contimg.ledger.clock_steps import Clock
 from contimg.ledger.ledger import Ledger
+from contimg.ledger.queries import SUMMARY_STALE
 from contimg.schedule.lanes import Call
-from contimg.schedule.periodic_tasks import SUMMARY, SUMMARY_STALE
+from contimg.schedule.periodic_tasks import SUMMARY
 
 log = logging.getLogger(__name__)
 

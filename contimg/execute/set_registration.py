@@ -1,4 +1,4 @@
-"""New sets: entered into the ledger, and what they change for the groups."""
+"""Calibration sets, entered into the ledger, and what they change for the groups."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from datetime import timedelta
 from pathlib import Path
 
 from contimg.core.config import Settings
-from contimg.core.errors import ContimgError, ErrorClass
+from contimg.core.errors import Blame, ContimgError, ErrorClass
 from contimg.core.paths import DataRoot, group_id, group_start
-from contimg.ingest import quarantine
-from contimg.ledger.group_rows import activate
+from contimg.ledger.events import JobFailed, SetMade
 from contimg.ledger.ledger import Ledger
-from contimg.ledger.rows import SetRow
+from contimg.ledger.rows import AttemptRow, GroupRow, SetRow
+from contimg.ledger.transitions import Transitions
 from contimg.sets import reimaging
 from contimg.sets.registry import CalibrationSet, Registry
 
 log = logging.getLogger(__name__)
+
+WAITING = "calibration"
+"""Rule of the attempts that only found that there is no set yet; no job ran."""
 
 
 def register(root: DataRoot, ledger: Ledger, path: Path, settings: Settings) -> CalibrationSet:
@@ -30,7 +33,7 @@ def register(root: DataRoot, ledger: Ledger, path: Path, settings: Settings) -> 
 
 
 def put_back(
-    root: DataRoot, ledger: Ledger, groups: Iterable[str], settings: Settings
+    root: DataRoot, ledger: Ledger, groups: Iterable[str], settings: Settings, now: float
 ) -> tuple[list[str], list[str]]:
     """Make the ledger's sets those on disk, after files were restored or lost, and wake what is served by new ones.
 
@@ -51,26 +54,48 @@ def put_back(
     entered = [name for name in groups if known.get(name) != root.set(name).stat().st_mtime_ns]
     for name in entered:
         register(root, ledger, root.set(name), settings)
-        wake(root, ledger, name, settings)
+        wake(root, ledger, name, settings, now)
     return entered, struck
 
 
-def wake(root: DataRoot, ledger: Ledger, unit: str, settings: Settings) -> None:
+def wake(root: DataRoot, ledger: Ledger, unit: str, settings: Settings, now: float) -> None:
     """Take up the groups that waited for a set, and those whose images the set of that group can better."""
+    transitions = Transitions(ledger, settings.retry)
     for row in ledger.open_groups_after(ErrorClass.MISSING_CALIBRATION):
-        ledger.update_group(row.name, due=0.0, reason="", counted_from=ledger.last_attempt_id())
+        transitions.group(row.name, SetMade(), now)
     sets = Registry(root, settings.calibration)
     for row in ledger.quarantined_after(ErrorClass.MISSING_CALIBRATION):
         with _apart(row.name):
             if reimaging.serving(sets, row.name):
-                quarantine.release(root, row.name)
-                activate(ledger, row.name, "image")
+                transitions.group(row.name, SetMade(), now)
     reach = timedelta(hours=settings.calibration.nearest_within_hours)
     start = group_start(unit)
     for row in ledger.groups_between(group_id(start - reach), group_id(start + reach)):
         with _apart(row.name):
             if row.state == "done" and reimaging.due(Registry(root, settings.calibration), [row.name]):
-                activate(ledger, row.name, "image" if root.ms(row.name).exists() else "convert", upgrade=1)
+                stage = "image" if root.ms(row.name).exists() else "convert"
+                transitions.group(row.name, SetMade(stage), now)
+
+
+def lacks_set(
+    root: DataRoot, ledger: Ledger, row: GroupRow, sets: Registry, settings: Settings, *, now: float
+) -> bool:
+    """Whether a group cannot be imaged for want of a set; it then waits for one."""
+    if reimaging.serving(sets, row.name):
+        return False
+    why = "no calibration set can serve it yet; it is taken up when one can"
+    number = ledger.last_attempt_number(row.name, WAITING) + 1
+    waited = AttemptRow(
+        *(row.name, WAITING, number, now, now, 0.0, "failed", ErrorClass.MISSING_CALIBRATION),
+        message=why,
+        trace_id=row.trace_id,
+        blame=Blame.SET,
+    )
+    with ledger.transaction():
+        ledger.add_attempts([waited])
+        event = JobFailed(row.stage, ErrorClass.MISSING_CALIBRATION, Blame.SET, why)
+        Transitions(ledger, settings.retry).group(row.name, event, now)
+    return True
 
 
 @contextlib.contextmanager

@@ -65,8 +65,13 @@ class Snakemake:
         cli.parse_args(self._arguments(Call(SUMMARY, (SUMMARY,), (), demand(SUMMARY, settings, 0)), settings))
         self._warm = True
 
-    def write_settings(self, settings: Settings) -> None:
+    def write_settings(self, settings: Settings) -> frozenset[str]:
         """Give the calls that start from now on these settings; secrets stay here.
+
+        Returns
+        -------
+        frozenset of str
+            Sections that are not as the calls had them before; empty the first time.
 
         Raises
         ------
@@ -76,10 +81,18 @@ class Snakemake:
         """
         content = settings.model_dump(mode="json", exclude={"alerts", "service", "groups", "scan_incoming"})
         said = yaml.safe_dump(content, sort_keys=False).encode()
-        if self._settings_path.exists() and self._settings_path.read_bytes() == said:
-            return
+        before = self._settings_path.read_bytes() if self._settings_path.exists() else None
+        if before == said:
+            return frozenset()
         with files.whole(self._settings_path) as part:
             part.write_bytes(said)
+        if before is None:
+            return frozenset()
+        try:
+            old = dict(yaml.safe_load(before))
+        except (yaml.YAMLError, ValueError, TypeError):
+            old = {}
+        return frozenset(section for section in content if content[section] != old.get(section))
 
     def start(self, call: Call, settings: Settings, now: float, steady: float, trace_id: str) -> Started:
         """Start a call; its session is killed by the kernel's hand should this process die.

@@ -60,7 +60,10 @@ class Ledger(Queries):
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that is written inside, or nothing of it."""
+        """All that is written inside, or nothing of it; one inside another is a part of it."""
+        if self._connection.in_transaction:
+            yield
+            return
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -72,11 +75,6 @@ class Ledger(Queries):
     def close_wal(self) -> None:
         """Bring all into the file itself, which can then be moved."""
         self._connection.execute("PRAGMA journal_mode = DELETE").fetchall()
-
-    def shift(self, seconds: float) -> None:
-        """Move what is due in the future along with a wall clock that was put forward or back."""
-        with self.transaction():
-            self.shift_times(seconds)
 
 
 def open_ledger(path: Path, *, read_only: bool = False) -> Ledger:

@@ -10,8 +10,10 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from contimg.ledger.rows import AttemptRow, CallRow, GroupRow, MessageRow, SetRow, WindowRow
+from contimg.ledger.rows import AttemptRow, CallRow, GroupRow, MessageRow, OutboxRow, SetRow, WindowRow
 
+SUMMARY_STALE = "summary_stale"
+"""Note: whether anything has changed since the summary was made."""
 _ALERT = "id", "condition", "subject", "severity", "message", "opened", "resolved", "acknowledged_by", "false_alarm"
 
 
@@ -41,10 +43,6 @@ class Queries:
             f"VALUES ({', '.join('?' * len(columns))})",
             *(getattr(row, column) for column in columns),
         )
-
-    def _update(self, table: str, name: str, changes: Mapping[str, Any]) -> None:
-        columns = ", ".join(f"{column} = ?" for column in changes)
-        self.write(f"UPDATE {table} SET {columns} WHERE name = ?", *changes.values(), name)  # noqa: S608
 
     def _groups(self, where: str, *values: Any) -> list[GroupRow]:
         return [GroupRow(*row) for row in self.rows(f"SELECT * FROM groups {where}", *values)]  # noqa: S608
@@ -112,9 +110,9 @@ class Queries:
         """Add a group, or replace what is known of it."""
         self._put("groups", row)
 
-    def update_group(self, name: str, **changes: Any) -> None:
-        """Change some columns of a group."""
-        self._update("groups", name, changes)
+    def drop_group(self, name: str) -> None:
+        """Forget a group."""
+        self.write("DELETE FROM groups WHERE name = ?", name)
 
     # Windows
 
@@ -139,10 +137,6 @@ class Queries:
     def put_window(self, row: WindowRow) -> None:
         """Add a window, or replace what is known of it."""
         self._put("windows", row)
-
-    def update_window(self, name: str, **changes: Any) -> None:
-        """Change some columns of a window."""
-        self._update("windows", name, changes)
 
     # Sets
 
@@ -383,6 +377,31 @@ class Queries:
         """Number of messages that wait."""
         return int(self.value("SELECT count(*) FROM messages WHERE sent IS NULL"))
 
+    # Outbox
+
+    def add_to_outbox(self, kind: str, unit: str, content: Mapping[str, Any]) -> None:
+        """Note what has to be done outside the ledger."""
+        self.write("INSERT INTO outbox (kind, unit, content) VALUES (?, ?, ?)", kind, unit, json.dumps(content))
+
+    def outbox(self) -> list[OutboxRow]:
+        """What has to be done outside the ledger, in the order in which it came."""
+        found = self.rows("SELECT id, kind, unit, content FROM outbox ORDER BY id")
+        return [OutboxRow(number, kind, unit, json.loads(content)) for number, kind, unit, content in found]
+
+    def in_outbox(self, unit: str, kind: str) -> bool:
+        """Whether something of a kind has to be done about a unit."""
+        return self.value("SELECT id FROM outbox WHERE unit = ? AND kind = ?", unit, kind) is not None
+
+    def drop_from_outbox(self, number: int) -> None:
+        """Forget what was done."""
+        self.write("DELETE FROM outbox WHERE id = ?", number)
+
+    def drop_outbox_of(self, unit: str, *kinds: str) -> None:
+        """Forget what has to be done of some kinds about a unit."""
+        self.write(
+            "DELETE FROM outbox WHERE unit = ? AND kind IN (SELECT value FROM json_each(?))", unit, json.dumps(kinds)
+        )
+
     # Notes, time, size
 
     def note(self, name: str) -> float:
@@ -394,11 +413,7 @@ class Queries:
         self.write("INSERT OR REPLACE INTO notes VALUES (?, ?)", name, value)
 
     def shift_times(self, seconds: float) -> None:
-        """Move what is due in the future along with a wall clock that was put forward or back."""
-        self.write(
-            "UPDATE groups SET due = due + ? WHERE name IN (SELECT name FROM open_groups WHERE due > 0)", seconds
-        )
-        self.write("UPDATE windows SET due = due + ? WHERE state = 'due' AND due > 0", seconds)
+        """Move messages, alerts and periodic tasks along with a wall clock that was put forward or back."""
         self.write("UPDATE messages SET due = due + ? WHERE sent IS NULL", seconds)
         self.write("UPDATE alerts SET told = told + ? WHERE resolved IS NULL", seconds)
         self.write("UPDATE notes SET value = value + ? WHERE name LIKE 'next_%'", seconds)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -96,3 +98,14 @@ class MessageRow:
     body: str
     gathered: int
     """Things of one kind that it tells of."""
+
+
+@dataclass(frozen=True)
+class OutboxRow:
+    """One thing that has to be done outside the ledger."""
+
+    id: int
+    kind: str
+    """Name of an instruction (`contimg.ledger.group_life`)."""
+    unit: str
+    content: Mapping[str, Any]

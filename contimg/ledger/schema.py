@@ -208,4 +208,12 @@ MIGRATIONS: tuple[str, ...] = (
         updated REAL NOT NULL
     ) WITHOUT ROWID;
     """,  # noqa: S608
+    """
+    CREATE TABLE outbox (                      -- what has to be done outside the ledger, kept until it was done
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,                    -- name of an instruction
+        unit TEXT NOT NULL,
+        content TEXT NOT NULL                  -- JSON: its fields
+    );
+    """,
 )

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import time
 from datetime import UTC, datetime
 from functools import partial
 
 from contimg.alerts.background_calls import Errands
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
-from contimg.execute.outcomes import Event
+from contimg.ledger.events import Tell
 from contimg.observing import requests
 
 _LOG = logging.getLogger(__name__)
 
 _EVERY_S = 300.0
 _LIMIT_S = 120.0
+_PAUSE_S = 0.02
 _NAME = "requests"
 
 
@@ -31,20 +33,32 @@ class Asking:
         """Look at the next tick: a set has come."""
         self._next = 0.0
 
-    def tick(self, settings: Settings, now: float) -> list[Event]:
+    def tick(self, settings: Settings, now: float) -> list[Tell]:
         """Changes of the request since the last tick; starts a look if it is due (Unix time, s)."""
+        events = self._changes()
+        if not 0 < self._next - now <= _EVERY_S and not self._errands.runs(_NAME):
+            self._next = now + _EVERY_S
+            self._errands.start(_NAME, partial(look, self._root, settings, now), _LIMIT_S)
+        return events
+
+    def finish(self) -> list[Tell]:
+        """Changes of the request by the look that runs, as soon as it has ended."""
+        events: list[Tell] = []
+        while self._errands.busy:
+            events += self._changes()
+            time.sleep(_PAUSE_S)
+        return events
+
+    def _changes(self) -> list[Tell]:
         events = []
         for answer in self._errands.done().values():
             if answer is None:
                 _LOG.warning("the request for a calibrator observation could not be looked at; tried again")
             elif answer["text"]:
                 kind = "request_closed" if answer["kind"] == "closed" else "request"
-                events.append(Event(kind, answer["id"], answer["text"]))
+                events.append(Tell(kind, answer["id"], answer["text"]))
                 if answer["wrong"]:
                     _LOG.warning("calibration.request_webhook: %s; the request is in requests/", answer["wrong"])
-        if not 0 < self._next - now <= _EVERY_S and not self._errands.runs(_NAME):
-            self._next = now + _EVERY_S
-            self._errands.start(_NAME, partial(look, self._root, settings, now), _LIMIT_S)
         return events
 
 

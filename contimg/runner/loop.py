@@ -77,7 +77,7 @@ def run(
     once: bool = False,
     clock: Clock | None = None,
 ) -> int:
-    """Run the runner until it is asked to stop; returns the exit code.
+    """Run the runner until it is asked to stop; returns the exit code: 1 if a step of the last pass of `once` failed.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def run(
     )
 
     def ready() -> Runner:
-        ledger = recover(root, settings, lease.keep)
+        ledger = recover(root, settings, lease.keep, clock.now())
         runner = Runner(root, settings, checkout=checkout, lease=lease, clock=clock, ledger=ledger)
         runner.set_up_calls()
         if not once:  # a runner that cron starts finds nothing to do most times
@@ -128,14 +128,14 @@ def run(
             log.info("running on %s (lease %d)", root.root, lease.number)
             try:
                 _loop(runner, requests, wake, bell, watch, load_settings=load_settings, clock=clock, once=once)
-                runner.finish()
+                runner.finish(once=once)
             except LeaseError:
-                runner.stop_now()
+                runner.abandon()
                 raise
     finally:
         lease.release()
     log.info("stopped")
-    return 0
+    return int(once and not runner.well)
 
 
 def _loop(

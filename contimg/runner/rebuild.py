@@ -6,26 +6,31 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from contimg.arrivals.intake import arrival
 from contimg.core import files
 from contimg.core.config import Settings
-from contimg.core.errors import DiskFullError, ErrorClass, JobDiedError
+from contimg.core.errors import Blame, DiskFullError, ErrorClass, JobDiedError
 from contimg.core.paths import DataRoot, group_of
-from contimg.core.trace import trace_id
+from contimg.core.stages import STAGES
 from contimg.execute import attempts
-from contimg.execute.retry import Again, decide
-from contimg.execute.set_registration import register
+from contimg.execute.outcomes import job_done
+from contimg.execute.set_registration import WAITING, register
 from contimg.ingest import quarantine
 from contimg.ingest.groups import Group, load
 from contimg.job.attempt_record import AttemptRecord, records
-from contimg.ledger.group_rows import new_group
+from contimg.ledger.events import CallFailed, FoundInQuarantine, JobDone, JobFailed, MosaicMade, PutInQuarantine
+from contimg.ledger.group_life import SCAN, Facts, advance
 from contimg.ledger.ledger import Ledger, create_ledger, remove_ledger, set_aside, without_room
-from contimg.ledger.rows import AttemptRow, GroupRow, WindowRow
+from contimg.ledger.rows import AttemptRow, GroupRow
+from contimg.ledger.transitions import Transitions
 
 log = logging.getLogger(__name__)
+
+_LOOKED_AT = 20
+"""Attempts of a group, the newest, among which its latest failure is looked for."""
 
 
 def build(root: DataRoot, settings: Settings, keep: Callable[[], None]) -> tuple[dict[str, int], Path | None]:
@@ -87,10 +92,9 @@ def rebuild(root: DataRoot, ledger: Ledger, settings: Settings, keep: Callable[[
             except (OSError, ValueError, KeyError, TypeError) as error:
                 log.warning("%s: cannot be read as a manifest (%r); the scan makes it anew", manifest, error)
                 continue
-            ledger.put_group(_group(root, ledger, settings, group, quarantined.get(group.name)))
-        for window in _windows(root, ledger):
-            keep()
-            ledger.put_window(window)
+            _replay_group(root, ledger, settings, group, quarantined.get(group.name))
+        keep()
+        _replay_mosaics(root, ledger, settings)
     return ledger.sizes()
 
 
@@ -108,39 +112,60 @@ def _closed(record: AttemptRecord, root: DataRoot) -> AttemptRow:
     return attempts.row(record, root)
 
 
-def _group(
+def _replay_group(
     root: DataRoot, ledger: Ledger, settings: Settings, group: Group, entry: quarantine.Entry | None
-) -> GroupRow:
-    """A group's row, from its files."""
-    manifest = root.manifest(group.name)
-    row = new_group(
-        group.name,
-        settings,
-        arrived=max((subband.mtime_ns or 0 for subband in group.subbands.values()), default=0) / 1e9,
-        raw_bytes=group.raw_bytes,
-        manifest_ns=manifest.stat().st_mtime_ns,
-        calibrator=_calibrator(root, group.name),
-    )
+) -> None:
+    """A group's life once more, as its files tell it."""
+    name = group.name
+    transitions = Transitions(ledger, settings.retry, replay=True)
+    since = ledger.last_success_id(name)
+    arrived = arrival(group, root.manifest(name).stat().st_mtime_ns, settings, in_quarantine=False)
+    row = transitions.group(name, arrived, arrived.arrived, since)
     if entry and not entry.stray:
-        return replace(
-            row,
-            state="quarantined",
-            stage=entry.content["stage"],
-            reason=entry.reason,
-            error_class=entry.error_class,
-            ended=(root.quarantine(group.name) / quarantine.REASON).stat().st_mtime,
-        )
-    if group.state == "collecting":
-        return replace(row, state="collecting", reason=group.reason or "")
-    if group.state == "unusable":
-        return replace(row, manifest_ns=0)  # so that the next scan quarantines it
-    stage = next_stage(root, group.name, row.manifest_ns)
-    if not stage:
-        return replace(row, state="done", stage="", **_end(root, group.name))
-    return _with_history(ledger, settings, replace(row, stage=stage, **_age(root, group.name)))
+        ledger.drop_outbox_of(name, PutInQuarantine.__name__)
+        moment = (root.quarantine(name) / quarantine.REASON).stat().st_mtime
+        found = FoundInQuarantine(str(entry.content.get("stage", SCAN)), entry.reason, entry.error_class, moment)
+        transitions.group(name, found, moment, since)
+        return
+    if row is None or row.state != "due":
+        return
+    reached = _reached(root, name, arrived.manifest_ns)
+    while row and row.state == "due" and row.stage != reached:
+        made = _modified(STAGES[row.stage].targets(root, name)[0]) / 1e9
+        row = transitions.group(name, _job_done(root, row.stage, name), made, since)
+    for _ in range(2):  # a failure may lead to the next stage, which may have failed, too
+        if row and row.state == "due":
+            row = _replay_failure(ledger, transitions, row, since)
 
 
-def next_stage(root: DataRoot, name: str, manifest_ns: int) -> str:
+def _job_done(root: DataRoot, stage: str, name: str) -> JobDone:
+    try:
+        return job_done(root, stage, name)
+    except (OSError, ValueError, KeyError, TypeError):
+        return JobDone(stage)
+
+
+def _replay_failure(ledger: Ledger, transitions: Transitions, row: GroupRow, since: int) -> GroupRow | None:
+    """The latest failure of a group at its stage, as its attempt records tell it.
+
+    A group that its last failure would put into quarantine was released from there, and has its tries before it.
+    """
+    rules = (*STAGES[row.stage].rules, attempts.WORKFLOW, WAITING)
+    tried = ledger.attempts_of(row.name, _LOOKED_AT)
+    last = next((one for one in tried if one.rule in rules), None)
+    if last is None or last.outcome == "ok" or row.error_class:
+        return row
+    kind = CallFailed if last.rule == attempts.WORKFLOW else JobFailed
+    error_class = ErrorClass(last.error_class)
+    event = kind(row.stage, error_class, Blame(last.blame or error_class.blame), last.message)
+    facts = Facts(last.finished, transitions.retry, since, ledger.failures(row.name, since))
+    after, _ = advance(row.name, row, event, facts)
+    if after and after.state == "quarantined":
+        return row
+    return transitions.group(row.name, event, last.finished, since)
+
+
+def _reached(root: DataRoot, name: str, manifest_ns: int) -> str:
     """What a group's files say is next; empty if it has ended."""
     image, ms, chosen = root.image(name, "json"), root.ms_sidecar(name), root.set(name)
     if _modified(image) >= manifest_ns and _modified(image) >= _modified(ms):
@@ -154,51 +179,21 @@ def next_stage(root: DataRoot, name: str, manifest_ns: int) -> str:
     return "image"
 
 
-def _with_history(ledger: Ledger, settings: Settings, row: GroupRow) -> GroupRow:
-    """The row with its latest failure and when it is due again, as its attempt records tell."""
-    last = next((one for one in ledger.attempts_of(row.name, 20) if one.rule != "mosaic"), None)
-    if last is None or last.outcome == "ok":
-        return replace(row, counted_from=ledger.last_attempt_id())
-    succeeded = ledger.last_success_id(row.name)
-    failures = ledger.failures(row.name, succeeded).get(last.error_class, 1)
-    decision = decide(settings.retry, ErrorClass(last.error_class), failures)
-    due = last.finished + decision.delay_s if isinstance(decision, Again) else 0.0
-    return replace(row, due=due, reason=last.message, error_class=last.error_class, counted_from=succeeded)
-
-
-def _windows(root: DataRoot, ledger: Ledger) -> Iterator[WindowRow]:
-    """Windows that have an image: done if their mosaic is newer than every image of theirs."""
-    newest: dict[str, float] = {}
+def _replay_mosaics(root: DataRoot, ledger: Ledger, settings: Settings) -> None:
+    """The windows' lives: their images have been told; a mosaic that is newer than all of them has been made."""
+    transitions = Transitions(ledger, settings.retry, replay=True)
+    newest: dict[str, int] = {}
     for row in ledger.imaged_groups():
-        made = _modified(root.image(row.name, "json"))
-        newest[row.window] = max(newest.get(row.window, 0), made)
+        newest[row.window] = max(newest.get(row.window, 0), _modified(root.image(row.name, "json")))
     for name, images in sorted(newest.items()):
         mosaic = _modified(root.mosaic(name, "json"))
-        done = mosaic >= images
-        yield WindowRow(
-            name,
-            "done" if done else "due",
-            0.0,
-            images / 1e9,
-            "",
-            "",
-            0,
-            mosaic / 1e9 if done else None,
-            trace_id(name),
-        )
+        if mosaic >= images:
+            transitions.window(name, MosaicMade(), mosaic / 1e9)
 
 
 def _calibrator(root: DataRoot, name: str) -> str:
     found = _content(root.calibrator(name)).get("calibrator")
     return str(found["name"]) if found else ""
-
-
-def _end(root: DataRoot, name: str) -> dict[str, Any]:
-    return {"ended": _modified(root.image(name, "json")) / 1e9, **_age(root, name)}
-
-
-def _age(root: DataRoot, name: str) -> dict[str, Any]:
-    return {"age_hours": _content(root.image(name, "json")).get("age_hours")}
 
 
 def _content(path: Path) -> dict[str, Any]:

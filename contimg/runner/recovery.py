@@ -8,13 +8,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from contimg.core.config import Settings
-from contimg.core.errors import JobDiedError, LedgerError
+from contimg.core.errors import ImpossibleTransitionError, JobDiedError, LedgerError
 from contimg.core.paths import DataRoot
 from contimg.core.stages import STAGES, Per, is_periodic
 from contimg.execute import attempts
 from contimg.ingest import quarantine
 from contimg.job.attempt_record import records
+from contimg.ledger.events import FoundInQuarantine, Interrupted
+from contimg.ledger.group_life import SCAN
 from contimg.ledger.ledger import Ledger, open_ledger
+from contimg.ledger.transitions import Transitions
 from contimg.runner import cleanup
 from contimg.runner.rebuild import build
 
@@ -23,18 +26,20 @@ log = logging.getLogger(__name__)
 INTERRUPTED = "its runner was killed while it ran; it is due again"
 
 
-def recover(root: DataRoot, settings: Settings, keep: Callable[[], None]) -> Ledger:
+def recover(root: DataRoot, settings: Settings, keep: Callable[[], None], now: float) -> Ledger:
     """Bring a data root into order; its lease must be held.
 
     Parameters
     ----------
     keep
         Called again and again, so that the lease is kept however long it takes.
+    now
+        Unix time (s).
 
     Raises
     ------
     OSError
-        If something cannot be moved or removed now.
+        If something cannot be removed now.
     DiskFullError
         If there is no room for the ledger; one that is whole stays as it is.
     """
@@ -43,8 +48,9 @@ def recover(root: DataRoot, settings: Settings, keep: Callable[[], None]) -> Led
     for group in quarantine.finish_interrupted(root):
         log.warning("%s: its interrupted way in or out of quarantine was finished", group)
     ledger = whole_ledger(root, settings, keep)
-    _close_calls(root, ledger)
-    _meet_quarantine(root, ledger)
+    transitions = Transitions(ledger, settings.retry)
+    _close_calls(root, ledger, transitions, now)
+    _meet_quarantine(root, ledger, transitions, now)
     for row in ledger.open_groups():
         keep()
         cleanup.sweep(root, row.name)
@@ -67,7 +73,7 @@ def whole_ledger(root: DataRoot, settings: Settings, keep: Callable[[], None]) -
     return open_ledger(root.ledger)
 
 
-def _close_calls(root: DataRoot, ledger: Ledger) -> None:
+def _close_calls(root: DataRoot, ledger: Ledger, transitions: Transitions, now: float) -> None:
     """End the calls of a runner that died: their tries do not count, and their groups are due at once."""
     with ledger.transaction():
         for call in ledger.calls():
@@ -79,18 +85,23 @@ def _close_calls(root: DataRoot, ledger: Ledger) -> None:
                         continue  # a job on another host
                     ended = attempts.close(record, JobDiedError(INTERRUPTED)) if record.running else record
                     ledger.add_attempts([replace(attempts.row(ended, root), counts=int(not record.running))])
-                update = ledger.update_window if STAGES[call.lane].per is Per.WINDOW else ledger.update_group
-                update(unit, due=0.0)
+                try:
+                    if STAGES[call.lane].per is Per.WINDOW:
+                        transitions.window(unit, Interrupted(), now)
+                    else:
+                        transitions.group(unit, Interrupted(), now)
+                except ImpossibleTransitionError as error:
+                    log.error("%s", error)
                 cleanup.sweep(root, unit)
         ledger.drop_calls()
 
 
-def _meet_quarantine(root: DataRoot, ledger: Ledger) -> None:
-    """A group whose way into quarantine was cut short between its files and its row, or whose reason was lost."""
+def _meet_quarantine(root: DataRoot, ledger: Ledger, transitions: Transitions, now: float) -> None:
+    """Make rows and quarantine say the same: a reason that was lost, a ledger that is older than the files."""
     told = {entry.group: entry for entry in quarantine.entries(root)}
     for row in ledger.quarantined_groups():
         if row.name not in told and any(root.quarantine(row.name).glob("*.hdf5")):
-            facts = {"reason": row.reason, "error_class": row.error_class, "stage": row.stage}
+            facts: dict[str, str] = {"reason": row.reason, "error_class": row.error_class, "stage": row.stage}
             try:
                 quarantine.put(root, row.name, (), **facts)
             except OSError as error:
@@ -98,13 +109,8 @@ def _meet_quarantine(root: DataRoot, ledger: Ledger) -> None:
     for entry in told.values():
         known = ledger.group(entry.group)
         if known and known.state != "quarantined" and not entry.stray:
-            ledger.update_group(
-                entry.group,
-                state="quarantined",
-                stage=entry.content["stage"],
-                reason=entry.reason,
-                error_class=entry.error_class,
-            )
+            stage = str(entry.content.get("stage", SCAN))
+            transitions.group(entry.group, FoundInQuarantine(stage, entry.reason, entry.error_class, now), now)
 
 
 def lost(ledger: Ledger, error: sqlite3.Error | None = None) -> bool:

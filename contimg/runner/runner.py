@@ -16,18 +16,22 @@ from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, LeaseError
 from contimg.core.paths import DataRoot
 from contimg.core.stages import is_periodic
-from contimg.execute.outcomes import Ending, Event, Settler
+from contimg.execute import outbox
+from contimg.execute.outcomes import Ending, lost_product, settle
 from contimg.execute.pool import Pool
+from contimg.execute.set_registration import lacks_set
 from contimg.execute.snakemake import Snakemake, Started
 from contimg.ledger.clock_steps import Clock, StepDetector
+from contimg.ledger.events import DiskFreed, ProductLost, RegisterSet, SettingsChanged, Tell
 from contimg.ledger.ledger import Ledger
-from contimg.ledger.rows import GroupRow
+from contimg.ledger.rows import GroupRow, OutboxRow
+from contimg.ledger.transitions import Transitions
 from contimg.observing.request_poller import Asking
 from contimg.runner import cleanup
 from contimg.runner.housekeeping import CLOCK, Housekeeping
 from contimg.runner.lease import Lease
 from contimg.runner.recovery import lost, whole_ledger
-from contimg.schedule.circuit_breaker import Breaker
+from contimg.schedule.circuit_breaker import CircuitBreaker
 from contimg.schedule.lanes import overlapping
 from contimg.schedule.periodic_tasks import first_tasks
 from contimg.schedule.plan import plan
@@ -48,7 +52,7 @@ class Runner:
         self._lease = lease
         self._clock = clock
         self._step = StepDetector(clock)
-        self._breaker = Breaker()
+        self._breaker = CircuitBreaker()
         self._snakemake = Snakemake(checkout, root, lease.mark)
         self._pool = Pool(self._snakemake, clock)
         self._housekeeping = Housekeeping(root, clock.now())
@@ -65,12 +69,16 @@ class Runner:
 
     def _use(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._settler = Settler(self._root, ledger, self.settings)
         now = self._clock.now()
         if now < ledger.note(CLOCK):  # it was put back while no runner saw it
-            ledger.shift(now - ledger.note(CLOCK))
+            self._transitions.clock_stepped(now - ledger.note(CLOCK), now)
         first_tasks(ledger, now)
-        self._intake = Intake(self._root, ledger, self._settler)
+        self._intake = Intake(self._root, ledger, self.settings)
+
+    @property
+    def _transitions(self) -> Transitions:
+        """Way of events to the rows, under the settings of now."""
+        return Transitions(self._ledger, self.settings.retry)
 
     def set_up_calls(self) -> None:
         """Give the calls their settings.
@@ -80,7 +88,7 @@ class Runner:
         OSError
             If they cannot be written.
         """
-        self._snakemake.write_settings(self.settings)
+        self._settings_changed(self._snakemake.write_settings(self.settings))
 
     def warm_up(self) -> None:
         """Import now what calls need, rather than with the first of them."""
@@ -94,14 +102,25 @@ class Runner:
         OSError
             If they cannot be written for the calls; nothing is changed then.
         """
-        self._snakemake.write_settings(settings)
+        changed = self._snakemake.write_settings(settings)
         self.settings = settings
-        self._settler.settings = settings
+        self._intake.settings = settings
+        self._settings_changed(changed)
+
+    def _settings_changed(self, sections: frozenset[str]) -> None:
+        """Give another chance to what waits or was given up under settings that changed."""
+        if sections:
+            self._guarded(lambda: self._transitions.everywhere(SettingsChanged(sections), self._clock.now()))
 
     @property
     def busy(self) -> int:
         """How many calls run."""
         return len(self._pool.calls)
+
+    @property
+    def well(self) -> bool:
+        """Whether every step worked since stock was last taken."""
+        return self._well
 
     @property
     def behind(self) -> bool:
@@ -124,27 +143,32 @@ class Runner:
             log.warning(
                 "the clock was put %s by %.0f s: what is due moves along", "on" if step > 0 else "back", abs(step)
             )
-            self._guarded(lambda: self._ledger.shift(step))
+            self._guarded(lambda: self._transitions.clock_stepped(step, self._clock.now()))
             self._scanner.shift(step)
         self._pool.watch(self.settings)
         self._guarded(self._settle)
+        self._guarded(self._do_outbox)
         now = self._clock.now()
         self._guarded(lambda: self._housekeeping.tick(self._ledger, self.settings, now))
-        self._guarded(lambda: self._tell(self._asking.tick(self.settings, now)))
+        self._guarded(lambda: self._tell(*self._asking.tick(self.settings, now)))
         moment = Moment(self._ledger, self.settings, now)
-        held = bool(self._breaker.held)
         well, self._well = self._well, True
-        self._guarded(lambda: self._alerting.tick(moment, held=held, well=well, refused=self.settings_refused))
+        self._guarded(
+            lambda: self._alerting.tick(moment, held=self._breaker.held, well=well, refused=self.settings_refused)
+        )
 
     def go_on(self) -> int:
         """See what arrived and start what is due; returns how many calls were started."""
         self._guarded(self._scan)
+        self._guarded(self._do_outbox)
         before = self._pool.turns.total()
         self._guarded(self._start)
         return self._pool.turns.total() - before
 
-    def finish(self) -> None:
-        """Let messages that are on their way arrive."""
+    def finish(self, *, once: bool) -> None:
+        """Let messages that are on their way arrive, and `once` a look at the calibrator request end."""
+        if once:
+            self._guarded(lambda: self._tell(*self._asking.finish()))
         moment = Moment(self._ledger, self.settings, self._clock.now())
         self._guarded(lambda: self._alerting.finish(moment))
 
@@ -153,6 +177,13 @@ class Runner:
         log.warning("stopping now: %d calls are ended", self.busy)
         self._pool.stop()
         self._guarded(self._settle)
+        self._guarded(self._do_outbox)
+
+    def abandon(self) -> None:
+        """End all calls; the data root is another runner's now, so nothing of them is written into the ledger."""
+        log.error("the data root is lost: %d calls are ended, and not settled", self.busy)
+        self._pool.stop()
+        self._ledger.close()
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """Do a step of a pass; what the world does (a full disk, a lost ledger, a file that is noise) ends the step.
@@ -206,17 +237,13 @@ class Runner:
 
     def _settle_one(self, started: Started, code: int, ending: Ending | None) -> None:
         call = started.call
-        settled = self._settler.settle(started, code, self._clock.now(), ending)
+        settled = settle(self._root, self._ledger, self.settings, started, code, now=self._clock.now(), ending=ending)
         self._pool.forget(started, self._ledger)
-        if settled.worked:
-            self._breaker.success()
+        if settled.whole:
+            self._breaker.success(call.lane)
         elif settled.systemic:
-            self._breaker.failure(call.units[0], settled.systemic, self._clock.steady())
+            self._breaker.failure(call.lane, settled.systemic, self._clock.steady())
         log.info("%s: %s %s", " ".join(call.units), call.lane, "done" if code == 0 else f"ended with code {code}")
-        self._tell(settled.events)
-        if any(event.kind == "set" for event in settled.events):
-            self._asking.hurry()
-            self._served.clear()
         if code and not is_periodic(call.lane):
             for unit in call.units:
                 cleanup.sweep(self._root, unit)
@@ -225,13 +252,24 @@ class Runner:
     def _scan(self) -> None:
         now = self._clock.now()
         collecting = [row.name for row in self._ledger.open_groups() if row.state == "collecting"]
-        self._tell(self._intake.admit(self._scanner.look(self.settings, now, collecting), now))
-        self._tell(self._intake.strays(self._scanner.unplaced, now))
+        self._well &= self._intake.admit(self._scanner.look(self.settings, now, collecting), now)
+        self._intake.forget(collecting, now)
+        self._intake.strays(self._scanner.unplaced, now)
+
+    def _do_outbox(self) -> None:
+        for row in self._ledger.outbox():
+            self._guarded(partial(self._do, row))
+
+    def _do(self, row: OutboxRow) -> None:
+        outbox.do(self._root, self._ledger, self.settings, row, now=self._clock.now(), tell=self._tell)
+        if row.kind == RegisterSet.__name__:
+            self._asking.hurry()
+            self._served.clear()
 
     def _start(self) -> None:
         now = self._clock.now()
-        probe_due = self._breaker.probe_due(self._clock.steady())
-        hold = Hold(self._breaker.held, probe_due, closed_folders(self._root))
+        probes_due = self._breaker.probes_due(self._clock.steady())
+        hold = Hold(self._breaker.held, probes_due, closed_folders(self._root))
         self._check_inputs(now)
         situation = look(
             self._root,
@@ -244,7 +282,7 @@ class Runner:
         )
         short = situation.room.tmpfs_short or disk_short(situation.room, self.settings)
         if self._short and not short:
-            self._settler.wake_after_full_disk()
+            self._transitions.everywhere(DiskFreed(), now)
         self._short = short
         for call in plan(situation, self.settings).calls:
             self._pool.start(call, self.settings, self._ledger)
@@ -261,16 +299,14 @@ class Runner:
                 self._guarded(partial(self._check_input, row, sets, now))
 
     def _check_input(self, row: GroupRow, sets: Registry, now: float) -> None:
-        if self._settler.goes_back(row):
-            return
-        events = self._settler.lacks_set(row, sets, now) if row.stage == "image" else None
-        if events is None:
+        lost_stage = lost_product(self._root, row)
+        if lost_stage:
+            log.warning("%s: what %s needs is gone; it goes back to %s", row.name, row.stage, lost_stage)
+            self._transitions.group(row.name, ProductLost(lost_stage), now)
+        elif row.stage != "image" or not lacks_set(self._root, self._ledger, row, sets, self.settings, now=now):
             self._served.add(row.name)
-        else:
-            self._tell(events)
 
-    def _tell(self, events: Iterable[Event]) -> None:
-        happened = list(events)
+    def _tell(self, *happened: Tell) -> None:
         for event in happened:
             log.info("%s", event.text)
         self._alerting.tell(Moment(self._ledger, self.settings, self._clock.now()), happened)

@@ -90,8 +90,8 @@ def _call(ledger: Ledger, settings: Settings, row: CallRow) -> Call:
 def _hold(ledger: Ledger, now: float) -> Hold:
     """What the runner holds: its alerts say so several times a minute. The user who asks may be another than its."""
     found = ledger.alerts_seen_since(now - _HELD_S, "workflow_held", "folder_closed")
-    why = next((message for condition, _, message in found if condition == "workflow_held"), "")
-    return Hold(why, closed=frozenset(subject for condition, subject, _ in found if condition == "folder_closed"))
+    held = {subject: message for condition, subject, message in found if condition == "workflow_held"}
+    return Hold(held, closed=frozenset(subject for condition, subject, _ in found if condition == "folder_closed"))
 
 
 def runner_state(root: DataRoot) -> Mapping[str, Any]:

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from contimg.core.config import Settings
 from contimg.core.stages import STAGES, Per, lanes
 from contimg.ledger.ledger import Ledger
+from contimg.ledger.queries import SUMMARY_STALE
 
 log = logging.getLogger(__name__)
 
 SUMMARY = "summary"
 """Task that is done only when something has changed."""
-SUMMARY_STALE = "summary_stale"
-"""Note of the ledger: whether anything has changed since the summary was made."""
 _FIRST_S = 600.0
 _AGAIN_S = 3600.0
 """Pause (s) after which a task that failed is tried again, at the latest."""

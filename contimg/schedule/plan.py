@@ -54,9 +54,10 @@ class Situation:
     turns: Mapping[str, int]
     """Calls that each lane has had so far."""
     tasks_due: tuple[str, ...] = ()
-    held: str = ""
-    """Why nothing but a probe may start; empty: all is well."""
-    probe_due: bool = False
+    held: Mapping[str, str] = field(default_factory=dict)
+    """Lanes in which nothing but a probe may start, and why."""
+    probes_due: frozenset[str] = frozenset()
+    """Held lanes of which a probe is due."""
     closed: frozenset[str] = frozenset()
     """Folders that cannot be written; what writes there does not start."""
 
@@ -91,22 +92,28 @@ def _chosen(situation: Situation, settings: Settings) -> Plan:
         if why:
             result.waiting[group.name] = why
     filler = _Filler(situation, settings, result)
-    if situation.held and not (situation.probe_due and not situation.running):
-        for group in situation.groups:
-            result.waiting.setdefault(group.name, situation.held)
-        filler.tasks()  # they may be what helps
-        return result
     for stage in sorted(lanes(Per.GROUP, Per.WINDOW), key=lambda stage: situation.turns.get(stage.name, 0)):
-        if stage.per is Per.WINDOW:
+        before = len(result.calls)
+        held = situation.held.get(stage.name, "")
+        probes = stage.name in situation.probes_due and not any(c.lane == stage.name for c in situation.running)
+        if held and not probes:
+            filler.hold(stage.name, held)
+        elif stage.per is Per.WINDOW:
             filler.windows(stage.name)
         else:
             filler.groups(stage.name)
-        if situation.held and result.calls:
-            probe = result.calls[0]
-            result.calls = [Call(probe.lane, probe.units[:1], probe.groups[:1], probe.demand, probe=True)]
-            return result
+        if held and len(result.calls) > before:
+            result.calls[before:] = [_probe(result.calls[before])]
+            filler.hold(stage.name, held)
     filler.tasks()
     return result
+
+
+def _probe(call: Call) -> Call:
+    """The call for its first unit alone, to see if the lane is whole again."""
+    units = call.units[:1]
+    groups = call.groups if STAGES[call.lane].per is Per.WINDOW else units
+    return Call(call.lane, units, groups, call.demand, probe=True)
 
 
 def _waits(group: GroupRow, now: float) -> str:
@@ -156,8 +163,11 @@ class _Filler:
         turn = self._situation.turns.get(lane, 0)
         while candidates:
             ranked = in_order(candidates, turn)
-            batch, candidates = ranked[:size], ranked[size:]
+            # What failed before is tried by itself: in a batch it may be what makes the whole call fail.
+            alone = bool(ranked[0].error_class)
+            batch = ranked[:1] if alone else [group for group in ranked if not group.error_class][:size]
             names = tuple(group.name for group in batch)
+            candidates = [group for group in ranked if group.name not in names]
             if free <= 0:
                 why = "waits for its turn"
             elif batch[0].upgrade and not self._idle_cores():
@@ -170,6 +180,15 @@ class _Filler:
                 return
             free -= 1
             turn += 1
+
+    def hold(self, lane: str, why: str) -> None:
+        """Let all of a lane wait that is not in a call and has no other reason."""
+        waiting = [group.name for group in self._situation.groups if group.stage == lane]
+        if STAGES[lane].per is Per.WINDOW:
+            waiting = [window.row.name for window in self._situation.windows]
+        for name in waiting:
+            if not any(call.lane == lane and name in call.units for call in self._calls):
+                self._result.waiting.setdefault(name, why)
 
     def windows(self, lane: str) -> None:
         free = self._free_slots(lane)

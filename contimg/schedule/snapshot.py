@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import psutil
@@ -22,10 +22,11 @@ from contimg.schedule.plan import DueWindow, Room, Situation
 
 @dataclass(frozen=True)
 class Hold:
-    """Whether work is held, and may be probed."""
+    """What is held, and may be probed."""
 
-    why: str = ""
-    probe_due: bool = False
+    lanes: Mapping[str, str] = field(default_factory=dict)
+    """Lanes in which nothing but a probe may start, and why."""
+    probes_due: frozenset[str] = frozenset()
     closed: frozenset[str] = frozenset()
     """Folders of the data root that cannot be written: what writes there is held."""
 
@@ -55,8 +56,8 @@ def look(
         room=room(root, settings, running),
         turns=turns,
         tasks_due=tuple(due_tasks(ledger, now)),
-        held=hold.why,
-        probe_due=hold.probe_due,
+        held=hold.lanes,
+        probes_due=hold.probes_due,
         closed=hold.closed,
     )
 
@@ -68,7 +69,7 @@ def due_window(root: DataRoot, ledger: Ledger, settings: Settings, row: WindowRo
     return DueWindow(
         row,
         imaged=tuple(group.name for group in groups if root.image(group.name).exists()),
-        unended=sum(group.state in ("collecting", "due") and not group.upgrade for group in groups),
+        unended=sum(group.state in ("collecting", "due") for group in groups),
         closes=end + settings.ingest.complete_within_minutes * 60,
         deadline=max(end, row.since) + settings.runner.mosaic_deadline_minutes * 60,
     )

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from attempt_files import attempt
 
 from contimg.arrivals.intake import Intake
 from contimg.core import config, files
-from contimg.core.paths import DataRoot, RawName, group_id
+from contimg.core.paths import DataRoot, RawName, group_id, window_of
 from contimg.core.stages import STAGES
-from contimg.execute.outcomes import Settled, Settler
+from contimg.execute import outbox
+from contimg.execute.outcomes import Ending, Settled, lost_product, settle
+from contimg.execute.set_registration import lacks_set
 from contimg.execute.snakemake import Started
 from contimg.ingest.groups import Frame, Group, Subband
+from contimg.ledger.events import Arrived, ProductLost, Tell
+from contimg.ledger.group_life import Facts, advance
 from contimg.ledger.ledger import create_ledger
+from contimg.ledger.rows import GroupRow
+from contimg.ledger.transitions import Transitions
 from contimg.schedule.lanes import Call, Demand
+from contimg.sets.registry import Registry
 
 START = datetime(2026, 1, 12, 8, 0, tzinfo=UTC)
 NOW = 1_800_000_000.0
@@ -28,6 +37,30 @@ def name(number: int) -> str:
     return group_id(START + number * timedelta(seconds=309))
 
 
+def group_row(name: str, settings: config.Settings, **values: Any) -> GroupRow:
+    """A group that has just arrived, some columns changed."""
+    window = window_of(name, settings.mosaic.window_minutes)
+    row, _ = advance(name, None, Arrived("complete", "", 0.0, 0, 0, window), Facts(0.0, settings.retry))
+    assert row is not None
+    return replace(row, **values)
+
+
+@dataclass
+class Outcome:
+    """What came of a call: for its lane, and for people."""
+
+    settled: Settled
+    events: list[Tell]
+
+    @property
+    def worked(self) -> bool:
+        return self.settled.whole and not self.settled.systemic
+
+    @property
+    def systemic(self) -> str:
+        return "; ".join(self.settled.systemic.values())
+
+
 class Played:
     """A data root, its ledger, and what writes into it."""
 
@@ -36,8 +69,7 @@ class Played:
         self.root.incoming.mkdir(parents=True)
         self.settings = config.validated({"data_root": str(folder), **settings}, {})
         self.ledger = create_ledger(self.root.ledger)
-        self.settler = Settler(self.root, self.ledger, self.settings)
-        self.intake = Intake(self.root, self.ledger, self.settler)
+        self.intake = Intake(self.root, self.ledger, self.settings)
         self._tick = time.time() - 10_000
 
     def tick(self, path: Path) -> None:
@@ -59,7 +91,47 @@ class Played:
         files.write_json(self.root.manifest(group.name), group.as_manifest())
         self.tick(self.root.manifest(group.name))
         self.intake.admit([group], NOW)
+        self.do_outbox()
         return group.name
+
+    @property
+    def transitions(self) -> Transitions:
+        return Transitions(self.ledger, self.settings.retry)
+
+    def do_outbox(self, now: float = NOW) -> list[Tell]:
+        """Do what follows outside the ledger; what people are told of it."""
+        told: list[Tell] = []
+        while rows := self.ledger.outbox():
+            for row in rows:
+                outbox.do(self.root, self.ledger, self.settings, row, now=now, tell=told.append)
+        return told
+
+    def change(self, unit: str, **values: Any) -> None:
+        """Set some columns of a group."""
+        row = self.ledger.group(unit)
+        assert row is not None
+        self.ledger.put_group(replace(row, **values))
+
+    def settle(self, started: Started, code: int, now: float = NOW, ending: Ending | None = None) -> Outcome:
+        """Settle a call, and do what follows."""
+        settled = settle(self.root, self.ledger, self.settings, started, code, now=now, ending=ending)
+        return Outcome(settled, self.do_outbox(now))
+
+    def lacks_set(self, unit: str, now: float = NOW) -> bool:
+        """Let a group look for a set."""
+        row = self.ledger.group(unit)
+        assert row is not None
+        sets = Registry(self.root, self.settings.calibration)
+        return lacks_set(self.root, self.ledger, row, sets, self.settings, now=now)
+
+    def goes_back(self, unit: str) -> bool:
+        """Let a group look for the product that it needs next."""
+        row = self.ledger.group(unit)
+        assert row is not None
+        stage = lost_product(self.root, row)
+        if stage:
+            self.transitions.group(unit, ProductLost(stage), NOW)
+        return bool(stage)
 
     def product(self, lane: str, unit: str, calibrator: str | None = None, *, passed: bool = True) -> None:
         content: dict = {"group": unit}
@@ -85,20 +157,23 @@ class Played:
     def started(self, lane: str, *units: str, probe: bool = False) -> Started:
         log = self.root.state / f"{lane}.log"
         log.write_text("Error in the workflow\n")
-        return Started(Call(lane, units, units, Demand(1, 1), probe=probe), 0, NOW - 10, 0.0, log)
+        groups = units
+        if lane == "mosaic":
+            groups = tuple(row.name for row in self.ledger.groups_in(units[0]) if row.state == "done")
+        return Started(Call(lane, units, groups, Demand(1, 1), probe=probe), 0, NOW - 10, 0.0, log)
 
-    def done(self, lane: str, unit: str, calibrator: str | None = None, **values: bool) -> Settled:
+    def done(self, lane: str, unit: str, calibrator: str | None = None, **values: bool) -> Outcome:
         """A call that worked."""
         started = self.started(lane, unit)
         self.product(lane, unit, calibrator, **values)
         self.record(STAGES[lane].rules[-1], unit, "ok")
-        return self.settler.settle(started, 0, NOW)
+        return self.settle(started, 0)
 
-    def failed(self, lane: str, unit: str, now: float = NOW, **values: object) -> Settled:
+    def failed(self, lane: str, unit: str, now: float = NOW, **values: object) -> Outcome:
         """A call whose job failed."""
         started = self.started(lane, unit)
         self.record(STAGES[lane].rules[-1], unit, "failed", **values)
-        return self.settler.settle(started, 1, now)
+        return self.settle(started, 1, now)
 
     def whole_way(self, number: int, calibrator: str | None = None) -> str:
         """A group from its arrival to its image."""

@@ -20,8 +20,8 @@ from contimg.cli import main
 from contimg.core import config
 from contimg.core.errors import ConfigError
 from contimg.core.release import CHECKOUT
-from contimg.execute.outcomes import Event
 from contimg.ledger.clock_steps import SystemClock
+from contimg.ledger.events import Tell
 from contimg.runner.lease import acquire
 from contimg.runner.runner import Runner
 
@@ -72,7 +72,7 @@ class Watched:
         content = {"data_root": str(self.played.root.root), "alerts": self.content | alerts}
         self.played.settings = config.validated(content, {})
 
-    def tick(self, after_s: float = 0.0, *, held: bool = False, well: bool = True) -> None:
+    def tick(self, after_s: float = 0.0, *, held: tuple[str, ...] = (), well: bool = True) -> None:
         self.now += after_s
         moment = Moment(self.played.ledger, self.played.settings, self.now)
         self.alerting.tick(moment, held=held, well=well)
@@ -85,7 +85,7 @@ class Watched:
             time.sleep(0.02)
 
     def tell(self, kind: str, *texts: str) -> None:
-        events = [Event(kind, "x", text) for text in texts or ("something happened",)]
+        events = [Tell(kind, "x", text) for text in texts or ("something happened",)]
         self.alerting.tell(Moment(self.played.ledger, self.played.settings, self.now), events)
 
     def rows(self, sql: str) -> list[Any]:
@@ -123,7 +123,7 @@ def test_severity_decides_who_hears(tmp_path: Path, web) -> None:
     watched = Watched(tmp_path, channels=listening, level="warning", thresholds={"disk_free_gb": {}})
     watched.tell("mosaic")
     watched.tell("quarantined")
-    watched.tick(held=True)
+    watched.tick(held=("detect",))
     sent = watched.rows("SELECT channel, severity FROM messages ORDER BY channel, severity")
     assert sent == [
         ("all", "critical"),
@@ -142,7 +142,7 @@ def test_what_is_critical_is_sent_before_what_waits(tmp_path: Path, web) -> None
     for _ in range(60):
         watched.tell("quarantined")
         watched.now += 1800
-    watched.tick(held=True)
+    watched.tick(held=("detect",))
     watched.until(lambda: len(got) >= 20)
     assert "critical: workflow_held" in got[0]["title"]
 

@@ -16,7 +16,6 @@ from contimg.ingest import quarantine
 from contimg.ledger.ledger import create_ledger
 from contimg.ledger.rows import GroupRow
 from contimg.runner.rebuild import rebuild
-from contimg.sets.registry import Registry
 
 
 @pytest.fixture
@@ -28,6 +27,13 @@ def row(played: Played, unit: str) -> GroupRow:
     found = played.ledger.group(unit)
     assert found is not None
     return found
+
+
+def given_up(played: Played, unit: str) -> None:
+    """Give a group up for want of a set, as older versions did."""
+    facts = {"reason": "no set", "error_class": "missing_calibration", "stage": "image"}
+    quarantine.put(played.root, unit, quarantine.raw_files(played.root, unit), **facts)
+    played.change(unit, state="quarantined", **facts)
 
 
 def test_the_way_of_a_group(played: Played) -> None:
@@ -57,18 +63,38 @@ def test_a_calibrators_way_leads_over_its_set(played: Played) -> None:
 def test_a_failure_waits_as_its_class_says_and_is_then_given_up(played: Played) -> None:
     unit = played.arrive(0)
     played.done("detect", unit)
-    for delay in (300, 600, 1200):
-        assert played.failed("convert", unit, error_class="disk_full").events == []
+    for delay in (60, 120, 240, 480, 960):
+        assert played.failed("convert", unit, error_class="timeout_killed").events == []
         assert row(played, unit).due == NOW + delay
-        assert row(played, unit).error_class == "disk_full"
-    (event,) = played.failed("convert", unit, error_class="disk_full").events
+        assert row(played, unit).error_class == "timeout_killed"
+    (event,) = played.failed("convert", unit, error_class="timeout_killed").events
     assert event.kind == "quarantined"
     assert row(played, unit).state == "quarantined"
     entry = quarantine.entry(played.root, unit)
     assert len(entry.names) == 16
-    assert "3 retries" in entry.reason
-    assert len(entry.content["attempts"]) == 4
+    assert "5 retries" in entry.reason
+    assert len(entry.content["attempts"]) == 6
     assert list(played.root.incoming.iterdir()) == []
+
+
+@pytest.mark.parametrize("error_class", ["disk_full", "memory_error", "casa_timeout", "configuration", "died"])
+def test_what_is_not_the_groups_fault_never_quarantines_it(played: Played, error_class: str) -> None:
+    unit = played.arrive(0)
+    played.done("detect", unit)
+    for _ in range(30):
+        assert played.failed("convert", unit, error_class=error_class).events == []
+        assert NOW < row(played, unit).due <= NOW + 3600
+    assert row(played, unit).state == "due"
+    assert len(list(played.root.incoming.iterdir())) == 16
+
+
+def test_its_lane_is_told_whose_fault_it_was(played: Played) -> None:
+    unit = played.arrive(0)
+    assert "it failed" in played.failed("detect", unit, error_class="disk_full", message="it failed").systemic
+    own = played.failed("detect", unit, error_class="other").settled
+    assert (own.whole, own.systemic) == (True, {})
+    waits = played.failed("detect", unit, error_class="missing_calibration").settled
+    assert (waits.whole, waits.systemic) == (False, {})
 
 
 def test_corrupt_input_is_quarantined_at_once(played: Played) -> None:
@@ -91,7 +117,7 @@ def test_classes_count_apart_and_a_success_forgives(played: Played) -> None:
 
 def test_success_without_a_product_is_a_failure(played: Played) -> None:
     unit = played.arrive(0)
-    settled = played.settler.settle(played.started("detect", unit), 0, NOW)
+    settled = played.settle(played.started("detect", unit), 0, NOW)
     assert not settled.worked
     assert "reported success" in settled.systemic
     assert row(played, unit).stage == "detect"
@@ -103,7 +129,7 @@ def test_an_old_product_does_not_hide_a_failure(played: Played) -> None:
     played.failed("detect", unit)
     assert row(played, unit).stage == "detect"
     assert row(played, unit).error_class == "other"
-    settled = played.settler.settle(played.started("detect", unit), 1, NOW)
+    settled = played.settle(played.started("detect", unit), 1, NOW)
     assert "Error in the workflow" in settled.systemic
     assert row(played, unit).stage == "detect"
 
@@ -116,7 +142,7 @@ def test_an_old_image_does_not_hide_that_only_its_set_was_chosen_anew(played: Pl
     played.done("convert", unit)
     started = played.started("image", unit)
     played.record("select", unit, "ok")
-    assert not played.settler.settle(started, -9, NOW).worked
+    assert not played.settle(started, -9, NOW).worked
     assert (row(played, unit).state, row(played, unit).stage) == ("due", "image")
     assert played.done("image", unit).worked
     assert row(played, unit).state == "done"
@@ -126,7 +152,7 @@ def test_what_a_job_says_nothing_about_is_recorded_all_the_same(played: Played) 
     unit = played.arrive(0)
     started = played.started("detect", unit)
     started.log.write_text("OSError: [Errno 28] No space left on device\n")
-    played.settler.settle(started, 1, NOW)
+    played.settle(started, 1, NOW)
     assert row(played, unit).error_class == "disk_full"
     record = files.read_json(played.root.attempt(unit, "snakemake", 1))
     assert "No space left" in record["message"]
@@ -136,7 +162,7 @@ def test_what_a_job_says_nothing_about_is_recorded_all_the_same(played: Played) 
 def test_a_job_that_died_without_a_word_is_closed(played: Played) -> None:
     unit = played.arrive(0)
     played.record("detect", unit, "running")
-    played.settler.settle(played.started("detect", unit), -9, NOW)
+    played.settle(played.started("detect", unit), -9, NOW)
     assert row(played, unit).error_class == "died"
     assert files.read_json(played.root.attempt(unit, "detect", 1))["outcome"] == "failed"
 
@@ -145,7 +171,7 @@ def test_a_job_that_was_killed_for_its_time_is_called_so(played: Played) -> None
     unit = played.arrive(0)
     played.record("detect", unit, "running")
     ending = Ending(JobTimeoutError("too long"), counts=True)
-    played.settler.settle(played.started("detect", unit), -9, NOW, ending)
+    played.settle(played.started("detect", unit), -9, NOW, ending)
     assert row(played, unit).error_class == "timeout_killed"
     assert row(played, unit).due == NOW + 60
 
@@ -155,8 +181,8 @@ def test_what_was_stopped_or_probed_does_not_count(played: Played) -> None:
     stop = Ending(JobDiedError("stopped"), counts=False)
     for _ in range(20):
         played.record("detect", unit, "failed", error_class="died")
-        played.settler.settle(played.started("detect", unit), 1, NOW, stop)
-        played.settler.settle(played.started("detect", unit, probe=True), 1, NOW)
+        played.settle(played.started("detect", unit), 1, NOW, stop)
+        played.settle(played.started("detect", unit, probe=True), 1, NOW)
     assert row(played, unit).state == "due"
     assert row(played, unit).due == 0
 
@@ -167,7 +193,7 @@ def test_one_of_many_fails_alone(played: Played) -> None:
     played.product("detect", good)
     played.record("detect", good, "ok")
     played.record("detect", bad, "failed")
-    played.settler.settle(started, 1, NOW)
+    played.settle(started, 1, NOW)
     assert row(played, good).stage == "convert"
     assert row(played, bad).due > NOW
     assert (row(played, unreached).stage, row(played, unreached).due) == ("detect", 0)
@@ -180,7 +206,7 @@ def test_a_group_that_changed_while_it_was_processed_starts_again(played: Played
     played.arrive(0)
     played.product("convert", unit)
     played.record("convert", unit, "ok")
-    played.settler.settle(started, 0, NOW)
+    played.settle(started, 0, NOW)
     assert row(played, unit).stage == "detect"
 
 
@@ -190,7 +216,7 @@ def test_an_unreadable_product_is_a_failure(played: Played) -> None:
     played.product("detect", unit)
     played.root.calibrator(unit).write_text("{")
     played.record("detect", unit, "ok")
-    assert not played.settler.settle(started, 0, NOW).worked
+    assert not played.settle(started, 0, NOW).worked
     assert "cannot be used" in row(played, unit).reason
 
 
@@ -214,33 +240,41 @@ def test_a_further_file_releases_its_group(played: Played) -> None:
     from contimg.ingest.groups import load
 
     played.intake.admit([load(group)], NOW)
-    assert row(played, unit).state == "due"
+    played.do_outbox()
+    assert row(played, unit).state == "collecting"
+    assert "back from quarantine" in row(played, unit).reason
     assert len(list(played.root.incoming.iterdir())) == 16
 
 
 def test_without_a_set_a_group_waits_and_a_set_wakes_it(played: Played) -> None:
-    waiting, exhausted = played.arrive(0), played.arrive(1)
-    for unit in (waiting, exhausted):
+    waiting, patient = played.arrive(0), played.arrive(1)
+    for unit in (waiting, patient):
         played.done("detect", unit)
         played.done("convert", unit)
-    sets = Registry(played.root, played.settings.calibration)
-    assert played.settler.lacks_set(row(played, waiting), sets, NOW) == []
+    assert played.lacks_set(waiting)
     assert row(played, waiting).due == NOW + 1800
     for _ in range(11):
-        played.settler.lacks_set(row(played, exhausted), sets, NOW)
-    assert row(played, exhausted).state == "quarantined"
-    assert row(played, exhausted).error_class == "missing_calibration"
+        assert played.lacks_set(patient)
+    assert row(played, patient).state == "due"
+    assert row(played, patient).due == NOW + 6 * 3600  # a set wakes it
     calibrator = played.arrive(2)
     played.done("detect", calibrator, "3C48")
     played.done("convert", calibrator)
     played.done("solve", calibrator, "3C48")
-    for unit in (waiting, exhausted):
+    for unit in (waiting, patient):
         assert (row(played, unit).state, row(played, unit).stage, row(played, unit).due) == ("due", "image", 0)
-    assert not played.root.quarantine(exhausted).exists()
-    assert (
-        played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings.calibration), NOW)
-        is None
-    )
+    assert not played.lacks_set(waiting)
+
+
+def test_a_group_that_an_older_version_gave_up_for_want_of_a_set_comes_back_with_one(played: Played) -> None:
+    unit = played.arrive(0)
+    given_up(played, unit)
+    calibrator = played.arrive(2)
+    played.done("detect", calibrator, "3C48")
+    played.done("convert", calibrator)
+    played.done("solve", calibrator, "3C48")
+    assert row(played, unit).state == "collecting"
+    assert not played.root.quarantine(unit).exists()
 
 
 def test_sets_that_were_restored_or_lost_are_so_in_the_ledger(played: Played) -> None:
@@ -248,14 +282,12 @@ def test_sets_that_were_restored_or_lost_are_so_in_the_ledger(played: Played) ->
     played.done("detect", waiting)
     played.done("convert", waiting)
     shutil.rmtree(played.root.calibration(lost))
-    assert (
-        played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings.calibration), NOW) == []
-    )
+    assert played.lacks_set(waiting)
     played.product("solve", restored, "3C147")
-    assert put_back(played.root, played.ledger, [restored], played.settings) == ([restored], [lost])
+    assert put_back(played.root, played.ledger, [restored], played.settings, NOW) == ([restored], [lost])
     assert played.ledger.rows("SELECT name, calibrator FROM sets") == [(restored, "3C147")]
     assert row(played, waiting).due == 0
-    assert put_back(played.root, played.ledger, [restored], played.settings) == ([], [])
+    assert put_back(played.root, played.ledger, [restored], played.settings, NOW) == ([], [])
 
 
 def test_a_group_that_lies_in_ruins_holds_up_no_set(played: Played) -> None:
@@ -263,8 +295,7 @@ def test_a_group_that_lies_in_ruins_holds_up_no_set(played: Played) -> None:
     played.root.image(image, "selection.json").write_text("noise")
     played.done("detect", waiting)
     played.done("convert", waiting)
-    for _ in range(11):
-        played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings.calibration), NOW)
+    given_up(played, waiting)
     (played.root.quarantine(waiting) / quarantine.REASON).write_text("noise")
     calibrator = played.arrive(3)
     played.done("detect", calibrator, "3C48")
@@ -283,9 +314,7 @@ def test_a_set_that_failed_its_gate_wakes_nobody_for_long(played: Played) -> Non
     played.done("convert", calibrator)
     (event,) = played.done("solve", calibrator, "3C48", passed=False).events
     assert "it is bad" in event.text
-    assert (
-        played.settler.lacks_set(row(played, waiting), Registry(played.root, played.settings.calibration), NOW) == []
-    )
+    assert played.lacks_set(waiting)
 
 
 def test_a_group_whose_products_are_gone_goes_back(played: Played) -> None:
@@ -293,18 +322,18 @@ def test_a_group_whose_products_are_gone_goes_back(played: Played) -> None:
     played.done("detect", unit, "3C48")
     played.done("convert", unit)
     played.done("solve", unit, "3C48")
-    assert not played.settler.goes_back(row(played, unit))
+    assert not played.goes_back(unit)
     played.root.set(unit).unlink()
-    assert played.settler.goes_back(row(played, unit))
+    assert played.goes_back(unit)
     assert row(played, unit).stage == "solve"
     played.root.ms(unit).unlink()
-    assert played.settler.goes_back(row(played, unit))
+    assert played.goes_back(unit)
     assert row(played, unit).stage == "convert"
 
 
 def test_an_upgrade_that_fails_leaves_the_image_it_was_to_better(played: Played) -> None:
     unit = played.whole_way(0)
-    played.ledger.update_group(unit, state="due", stage="image", upgrade=1)
+    played.change(unit, state="due", stage="image", upgrade=1)
     events = [event for _ in range(6) for event in played.failed("image", unit).events]
     assert [event.kind for event in events] == ["failed"]
     assert (row(played, unit).state, row(played, unit).upgrade) == ("done", 0)

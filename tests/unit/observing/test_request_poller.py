@@ -10,14 +10,14 @@ from contimg.alerts.conditions import EVENTS
 from contimg.core.config import Settings
 from contimg.core.files import write_json
 from contimg.core.paths import DataRoot, group_id
-from contimg.execute.outcomes import Event
+from contimg.ledger.events import Tell
 from contimg.observing import requests
 from contimg.observing.request_poller import Asking
 
 NOW = datetime(2026, 1, 25, 12, tzinfo=UTC)
 
 
-def after_a_look(asking: Asking, settings: Settings, moment: datetime) -> list[Event]:
+def after_a_look(asking: Asking, settings: Settings, moment: datetime) -> list[Tell]:
     """Tick until the look that is due at a moment has ended."""
     deadline = time.monotonic() + 60
     events = asking.tick(settings, moment.timestamp())

@@ -128,11 +128,11 @@ def test_status_says_that_the_workflow_is_held(played: Played) -> None:
     waiting = played.arrive(0)
     alerting = Alerting(played.root)
     for after_s, why in (
-        (0, "the workflow itself fails: everything is held"),
+        (0, "detect fails for every group, and not through their fault: it is held and tried once a minute"),
         (20, "detect: starts in the next pass"),
     ):
         now = NOW + after_s
-        alerting.tick(Moment(played.ledger, played.settings, now), held=not after_s, well=True)
+        alerting.tick(Moment(played.ledger, played.settings, now), held=() if after_s else ("detect",), well=True)
         later = status(played.root, played.settings, played.ledger, now + (3 * after_s))
         assert later["waiting"][waiting] == why
 
@@ -183,7 +183,7 @@ def test_the_books_balance(played: Played, call) -> None:
         (lambda p, unit: (p.root.calibration(unit) / "gain.cal").mkdir(), "half a set"),
         (lambda p, unit: p.ledger.write("DELETE FROM groups"), "the ledger does not know it"),
         (lambda p, unit: (p.root.quarantine("x")).mkdir(parents=True), "no reason.json"),
-        (lambda p, unit: p.ledger.update_group(unit, state="quarantined"), "said to be in quarantine"),
+        (lambda p, unit: p.change(unit, state="quarantined"), "said to be in quarantine"),
     ],
 )
 def test_what_is_wrong_with_the_books_is_said(played: Played, call, breaks, said: str) -> None:
@@ -214,7 +214,7 @@ def test_a_file_missing_from_quarantine_is_missed(played: Played, call) -> None:
     unit = played.arrive(1)
     played.failed("detect", unit, error_class="corrupt_input")
     (played.root.quarantine(unit) / quarantine.entry(played.root, unit).names[0]).unlink()
-    assert "is said to be there and is not" in call("audit")[1]
+    assert "by its record, and it is gone" in call("audit")[1]
 
 
 def test_config_show_says_where_from_and_masks(call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from bookkeeping import Played
+from bookkeeping import NOW, Played
 from small_disks import fill, small_disk
 
 from contimg.core import config, files, processes
@@ -27,7 +27,6 @@ from contimg.runner import cleanup
 from contimg.runner.lease import acquire, holder, mark_of
 from contimg.runner.recovery import recover, whole_ledger
 from contimg.runner.runner import Runner
-from contimg.schedule.circuit_breaker import Breaker
 
 DEAD = 999_999
 
@@ -39,14 +38,14 @@ def played(tmp_path: Path) -> Played:
 
 def recovered(played: Played):
     played.ledger.close()
-    return recover(played.root, played.settings, lambda: None)
+    return recover(played.root, played.settings, lambda: None, NOW)
 
 
 def test_calls_of_a_dead_runner_end_and_count_for_nothing(played: Played) -> None:
     unit = played.arrive(0)
     played.record("detect", unit, "running", pid=DEAD)
     played.ledger.add_call(DEAD, "detect", [unit], 1.0)
-    played.ledger.update_group(unit, due=5e9)
+    played.change(unit, due=5e9)
     ledger = recovered(played)
     assert ledger.rows("SELECT * FROM calls") == []
     assert ledger.group(unit).due == 0
@@ -192,7 +191,7 @@ def test_a_clock_put_back_while_no_runner_ran_delays_nothing(played: Played) -> 
     shutil.rmtree(played.root.state / "lease")
     assert played.ledger.note("clock") == pytest.approx(now, abs=60)
     played.ledger.set_note("clock", now + 3600)
-    played.ledger.update_group(unit, due=now + 3700)
+    played.change(unit, due=now + 3700)
     runner_of(played)
     assert played.ledger.group(unit).due == pytest.approx(now + 100, abs=60)
 
@@ -240,7 +239,7 @@ def test_the_lease_is_kept_while_a_ledger_is_built(played: Played, monkeypatch: 
         lost = played.root.ledger
         played.ledger.close()
         lost.unlink()
-        ledger = recover(played.root, played.settings, lease.keep)
+        ledger = recover(played.root, played.settings, lease.keep, NOW)
         renewed = holder(played.root).renewed
         assert renewed > 1
         assert system.recv(100) == b"WATCHDOG=1"
@@ -248,21 +247,6 @@ def test_the_lease_is_kept_while_a_ledger_is_built(played: Played, monkeypatch: 
         lost.unlink()
         runner.take_stock()
         assert holder(played.root).renewed > renewed + 2  # take_stock itself renews it once
-
-
-def test_the_breaker() -> None:
-    breaker = Breaker()
-    for unit in ("a", "a", "b"):
-        breaker.failure(unit, "it is broken", 100.0)
-    assert breaker.held == ""
-    breaker.failure("c", "it is broken still", 100.0)
-    assert "3 groups in a row: it is broken still" in breaker.held
-    assert not breaker.probe_due(150.0)
-    assert breaker.probe_due(160.0)
-    breaker.failure("c", "no better", 160.0)
-    assert not breaker.probe_due(200.0)
-    breaker.success()
-    assert breaker.held == ""
 
 
 def test_the_watchdog_tells_waiting_from_working(played: Played) -> None:

@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta
 from statistics import median
 
 import pytest
-from bookkeeping import NOW, Played
+from bookkeeping import NOW, Played, group_row
 
 from contimg.alerts.indicators import measure
 from contimg.arrivals.arrivals import Scanner
 from contimg.core.paths import group_id
-from contimg.ledger.group_rows import new_group
 from contimg.runner.status import status
 from contimg.schedule.plan import plan
 from contimg.schedule.snapshot import Hold, look
@@ -30,7 +29,7 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Played]:
         with played.ledger.transaction():
             for number in range(size):
                 name = group_id(START + number * timedelta(seconds=309))
-                row = new_group(name, played.settings, state="done", stage="", ended=NOW - 1e6, arrived=1.0)
+                row = group_row(name, played.settings, state="done", stage="", ended=NOW - 1e6, arrived=1.0)
                 played.ledger.put_group(row)
                 played.ledger.write(
                     "INSERT INTO attempts (unit, rule, number, started, finished, duration_s, outcome)"
@@ -48,7 +47,9 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Played]:
 def one_pass(played: Played) -> None:
     """What a pass does that starts nothing, and what status asks for."""
     played.scanner.look(played.settings, NOW, [])
-    situation = look(played.root, played.ledger, played.settings, running=[], turns={}, hold=Hold("held"), now=NOW)
+    situation = look(
+        played.root, played.ledger, played.settings, running=[], turns={}, hold=Hold({"detect": "held"}), now=NOW
+    )
     plan(situation, played.settings)
     measure(played.root, played.ledger, played.settings, NOW)
     played.ledger.prune(0.0)

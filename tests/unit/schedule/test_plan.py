@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from bookkeeping import group_row
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contimg.core import config
 from contimg.core.paths import group_id
 from contimg.core.stages import STAGES, lanes
-from contimg.ledger.group_rows import new_group
 from contimg.ledger.rows import GroupRow, WindowRow
 from contimg.schedule.lanes import Call, Demand
 from contimg.schedule.plan import DueWindow, Room, Situation, in_order, plan
@@ -27,7 +27,7 @@ def name(number: int) -> str:
 
 
 def group(number: int, stage: str = "convert", **values: object) -> GroupRow:
-    return new_group(name(number), SETTINGS, **{"stage": stage, "raw_bytes": 2_330_000_000, **values})
+    return group_row(name(number), SETTINGS, **{"stage": stage, "raw_bytes": 2_330_000_000, **values})
 
 
 def window(number: int, **values: object) -> DueWindow:
@@ -79,7 +79,7 @@ def test_better_images_take_no_cores_from_new_groups() -> None:
 
 def test_periodic_tasks_run_even_when_all_else_is_held_or_the_disk_is_full() -> None:
     full = Room(memory_mb=100_000, disk_mb=-5)
-    for values in ({"held": "the workflow is broken"}, {"room": full}):
+    for values in ({"held": {"convert": "it is broken"}}, {"room": full}):
         found = plan(situation([group(1)], tasks_due=("retain", "backup"), **values), SETTINGS)
         assert units(found) == [("retain",), ("backup",)]
         running = plan(situation([], tasks_due=("retain",), running=found.calls, **values), SETTINGS)
@@ -212,14 +212,32 @@ def test_a_mosaic_and_its_images_keep_out_of_each_others_way() -> None:
     assert found.calls == []
 
 
-def test_a_held_workflow_is_only_probed() -> None:
-    groups = [group(n) for n in range(5)]
-    assert plan(situation(groups, held="it is broken"), SETTINGS).calls == []
-    (probe,) = plan(situation(groups, held="it is broken", probe_due=True), SETTINGS).calls
-    assert probe.probe
-    assert len(probe.units) == 1
-    running = [probe]
-    assert plan(situation(groups, held="it is broken", probe_due=True, running=running), SETTINGS).calls == []
+def test_a_held_lane_is_only_probed_and_the_others_go_on() -> None:
+    groups = [*(group(n) for n in range(5)), group(9, "image")]
+    held: dict = {"held": {"convert": "it is broken"}}
+    found = plan(situation(groups, **held), SETTINGS)
+    assert [call.lane for call in found.calls] == ["image"]
+    assert found.waiting == {name(n): "it is broken" for n in range(5)}
+    held["probes_due"] = frozenset(("convert",))
+    probe, other = sorted(plan(situation(groups, **held), SETTINGS).calls, key=lambda call: call.lane)
+    assert (probe.lane, probe.probe, len(probe.units)) == ("convert", True, 1)
+    assert not other.probe
+    assert [call.lane for call in plan(situation(groups, **held, running=[probe]), SETTINGS).calls] == ["image"]
+
+
+def test_a_mosaic_that_is_a_probe_has_all_its_images() -> None:
+    held: dict = {"held": {"mosaic": "it is broken"}, "probes_due": frozenset(("mosaic",))}
+    (probe,) = plan(situation([], windows=[window(0), window(1)], **held), SETTINGS).calls
+    assert probe.groups == window(1).imaged or probe.groups == window(0).imaged
+
+
+def test_what_failed_before_is_tried_alone() -> None:
+    """Else one group that makes every call fail would hold up the others of its batch."""
+    groups = [group(n, "detect", error_class="other" if n in (1, 4) else "") for n in range(6)]
+    first = plan(situation(groups), SETTINGS).calls
+    assert [len(call.units) for call in first] == [4]
+    second = plan(situation([groups[1], groups[4]]), SETTINGS).calls
+    assert [len(call.units) for call in second] == [1]
 
 
 def test_a_plan_for_a_thousand_groups_is_quick() -> None:

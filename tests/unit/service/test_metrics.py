@@ -9,13 +9,12 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-from bookkeeping import NOW
+from bookkeeping import NOW, group_row
 from http_service import Served, served
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from contimg.core.paths import group_id
-from contimg.ledger.group_rows import new_group
 from contimg.service.metrics import CONVERSION_S, coverage, render
 
 OPEN = "application/openmetrics-text; version=1.0.0"
@@ -32,7 +31,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         played.done("detect", unit)
         played.record("convert", unit, "ok", duration_s=45.0, trace_id="ab" * 16)
         played.product("convert", unit)
-        played.settler.settle(played.started("convert", unit), 0, NOW)
+        played.settle(played.started("convert", unit), 0)
         played.failed("image", unit, error_class="memory_error")
         yield made
 
@@ -92,7 +91,7 @@ def test_coverage_is_the_share_of_groups_with_a_set_near_enough(service: Served)
     observed = datetime(2026, 1, 12, 8, 7, tzinfo=UTC)
     assert coverage(ledger, (observed + timedelta(hours=2)).timestamp(), 6.0) == 1.0
     far = group_id(observed + timedelta(hours=12))
-    ledger.put_group(new_group(far, service.played.settings, arrived=1.0))
+    ledger.put_group(group_row(far, service.played.settings, arrived=1.0))
     assert coverage(ledger, (observed + timedelta(hours=13)).timestamp(), 6.0) == pytest.approx(3 / 4)
     assert coverage(ledger, observed.timestamp() - 10 * 86400, 6.0) is None
 
@@ -112,7 +111,7 @@ def test_a_scrape_does_not_know_how_long_the_history_is(tmp_path: Path) -> None:
         with ledger.transaction():
             for number in range(HISTORY):
                 name = group_id(start + number * timedelta(seconds=309))
-                ledger.put_group(new_group(name, settings, state="done", stage="", ended=NOW, arrived=1.0))
+                ledger.put_group(group_row(name, settings, state="done", stage="", ended=NOW, arrived=1.0))
                 ledger.write(
                     "INSERT INTO attempts (unit, rule, number, started, finished, duration_s, outcome)"
                     " VALUES (?, 'image', 1, 1, 2, ?, 'ok')",

@@ -45,7 +45,7 @@ def test_not_ready_without_a_heartbeat(service: Served) -> None:
 
 def test_not_ready_when_groups_wait_for_hours_whatever_the_runner_says(service: Served) -> None:
     unit = service.played.arrive(1)
-    service.played.ledger.update_group(unit, arrived=NOW - 4 * 3600)
+    service.played.change(unit, arrived=NOW - 4 * 3600)
     answer = service.get("/api/health")
     assert answer.status_code == 503
     assert answer.json()["parts"]["products"] == {

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from contimg.core.errors import ErrorClass
+from contimg.core.errors import Blame, ErrorClass
 from contimg.core.sections import Retry, RetryRule
+
+_LONGEST_S, _SELDOM_S = 3600.0, 6 * 3600.0
+_COUNTED = 20
+"""Failures beyond these lengthen no pause (a power of 2 would pass all bounds)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,19 @@ def decide(policy: Retry, error_class: ErrorClass, failures: int) -> Again | Giv
         tried = f"after {retries} retries" if retries else "at once: trying again cannot help"
         return GiveUp(f"{error_class}, given up {tried}")
     return Again(delay_s(rule, failures))
+
+
+def patient(policy: Retry, error_class: ErrorClass, blame: Blame, failures: int) -> Again:
+    """Next try after a failure that is not the group's fault: nothing is given up, the pauses grow to a limit.
+
+    A group that waits for a set is woken by one; it looks by itself only seldom.
+    """
+    rule = rule_of(policy, error_class)
+    retries = policy.max_attempts if rule.retries is None else rule.retries
+    if failures > max(retries, 1) and blame is Blame.SET:
+        return Again(_SELDOM_S)
+    longest_s = max(_LONGEST_S, rule.delay_seconds)
+    return Again(min(delay_s(rule, min(failures, _COUNTED)), longest_s))
 
 
 def delay_s(rule: RetryRule, failures: int) -> float:

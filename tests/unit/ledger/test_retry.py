@@ -6,7 +6,7 @@ import pytest
 
 from contimg.core.errors import ErrorClass
 from contimg.core.sections import Retry
-from contimg.execute.retry import Again, GiveUp, decide
+from contimg.ledger.retry import Again, GiveUp, decide
 
 
 @pytest.mark.parametrize(

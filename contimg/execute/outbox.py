@@ -1,0 +1,92 @@
+"""The ledger's outbox: what events entail outside the ledger, done after their transaction, again after a crash.
+
+Each thing can be done twice: files that have moved stay moved, a set that is entered is entered again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from contimg.core.config import Settings
+from contimg.core.errors import QuarantineError
+from contimg.core.paths import DataRoot
+from contimg.execute.set_registration import register, wake
+from contimg.ingest import quarantine
+from contimg.ledger.events import PutInQuarantine, RegisterSet, Release, Released, Tell
+from contimg.ledger.group_life import QUARANTINED
+from contimg.ledger.ledger import Ledger
+from contimg.ledger.rows import OutboxRow
+from contimg.ledger.transitions import Transitions
+
+log = logging.getLogger(__name__)
+
+_TOLD = 10
+"""Failed attempts that a group's reason for quarantine lists."""
+
+
+def do(
+    root: DataRoot, ledger: Ledger, settings: Settings, row: OutboxRow, *, now: float, tell: Callable[[Tell], None]
+) -> None:
+    """Do one thing and forget it.
+
+    Parameters
+    ----------
+    tell
+        Stores for people what happened.
+
+    Raises
+    ------
+    OSError
+        If it cannot be done now; it stays in the outbox.
+    """
+    released = False
+    if row.kind == PutInQuarantine.__name__:
+        _put_in_quarantine(root, ledger, PutInQuarantine(**row.content))
+    elif row.kind == Release.__name__:
+        released = _released(root, row.unit)
+    with ledger.transaction():
+        ledger.drop_from_outbox(row.id)
+        if row.kind == RegisterSet.__name__:
+            tell(_register_set(root, ledger, row.unit, settings, now))
+        elif row.kind == Tell.__name__:
+            tell(Tell(**row.content))
+        known = ledger.group(row.unit)
+        if released and known and known.state == QUARANTINED:
+            Transitions(ledger, settings.retry).group(row.unit, Released(), now)
+
+
+def _put_in_quarantine(root: DataRoot, ledger: Ledger, given_up: PutInQuarantine) -> None:
+    quarantine.put(
+        root,
+        given_up.group,
+        quarantine.raw_files(root, given_up.group),
+        reason=given_up.reason,
+        error_class=given_up.error_class,
+        stage=given_up.stage,
+        attempts=[
+            {key: getattr(one, key) for key in ("rule", "number", "error_class", "message", "log")}
+            for one in ledger.attempts_of(given_up.group, _TOLD, "failed")
+        ],
+    )
+
+
+def _released(root: DataRoot, group: str) -> bool:
+    """Take a group's files out of quarantine; returns whether they are out."""
+    if not quarantine.holds(root, group):
+        return True
+    try:
+        quarantine.release(root, group)
+    except QuarantineError as error:
+        log.warning("%s", error)
+        return False
+    log.info("%s: it is released from quarantine", group)
+    return True
+
+
+def _register_set(root: DataRoot, ledger: Ledger, group: str, settings: Settings, now: float) -> Tell:
+    made = register(root, ledger, root.set(group), settings)
+    wake(root, ledger, group, settings, now)
+    if not made.passed:
+        return Tell("set", group, f"set {group} on {made.calibrator} is not used: {made.failures}")
+    return Tell("set", group, f"new caltables: {group} on {made.calibrator}")

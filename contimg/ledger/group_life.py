@@ -1,0 +1,287 @@
+"""A group's life, as a pure function: (row, event, facts) → (row, instructions).
+
+    collecting ──▶ due: detect ▶ convert ▶ solve ▶ image ──▶ done
+        │            │ ▲                                      │
+        └──▶ quarantined └──────── a better set came ◀────────┘
+
+A row changes here and nowhere else; `transitions` reads it, writes it and carries the instructions out. The ledger is
+built again from the files with the same events (`contimg.runner.rebuild`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from contimg.core.errors import ErrorClass, ImpossibleTransitionError
+from contimg.core.sections import Retry
+from contimg.core.stages import STAGES, Per, Unusable, feeds_windows, first_stage, lanes, next_stage
+from contimg.core.trace import trace_id
+from contimg.ledger.events import (
+    Arrived,
+    CallFailed,
+    ClockStepped,
+    DiskFreed,
+    FilesGone,
+    FoundInQuarantine,
+    GroupEvent,
+    Instruction,
+    Interrupted,
+    JobDone,
+    JobFailed,
+    MarkSummaryStale,
+    ProductLost,
+    PutInQuarantine,
+    RegisterSet,
+    Release,
+    Released,
+    SetMade,
+    SettingsChanged,
+    Tell,
+    TouchWindow,
+)
+from contimg.ledger.retry import Again, GiveUp, decide, patient
+from contimg.ledger.rows import GroupRow
+
+COLLECTING, DUE, DONE, QUARANTINED = "collecting", "due", "done", "quarantined"
+SCAN = "groups"
+"""Stage of a group that was given up before its first: the scan found too little in it."""
+
+SETTINGS_OF: Mapping[str, frozenset[str]] = {
+    SCAN: frozenset(("ingest",)),
+    "detect": frozenset(("ingest", "calibration")),
+    "convert": frozenset(("ingest", "flag", "limits")),
+    "image": frozenset(("imaging", "calibration", "flag", "limits")),
+}
+"""Sections of the settings that decide whether a group is given up at a stage."""
+
+
+Advanced = tuple[GroupRow | None, tuple[Instruction, ...]]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an event's consequences depend on beside the row.
+
+    Attributes
+    ----------
+    now
+        Unix time (s).
+    retry
+        The settings' policy.
+    last_attempt
+        Id of the newest attempt: failures after it count for what begins now.
+    failures
+        Failures of the group since it last got on, by class of error, the present one included.
+    """
+
+    now: float
+    retry: Retry
+    last_attempt: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+
+def advance(name: str, row: GroupRow | None, event: GroupEvent, facts: Facts) -> Advanced:
+    """Row of a group after an event (None: forgotten), and what has to be done about it.
+
+    Raises
+    ------
+    ImpossibleTransitionError
+        If that cannot happen to a group in this state.
+    """
+    if isinstance(event, Arrived):
+        return _arrived(name, row, event, facts)
+    if row is None:
+        raise ImpossibleTransitionError(f"{name}: {event} happened to a group that is not known")
+    handler: Callable[[GroupRow, Any, Facts], Advanced] = _HANDLERS[type(event)]
+    return handler(row, event, facts)
+
+
+def _before(stage: str, other: str) -> bool:
+    """Whether a stage comes before another."""
+    order = [each.name for each in lanes(Per.GROUP)]
+    return stage in order and other in order and order.index(stage) < order.index(other)
+
+
+def _again(row: GroupRow, stage: str, facts: Facts) -> GroupRow:
+    """A row that is due from a stage on, all its tries before it."""
+    return replace(
+        row,
+        state=DUE,
+        stage=stage,
+        due=0.0,
+        reason="",
+        error_class="",
+        ended=None,
+        counted_from=facts.last_attempt,
+    )
+
+
+def _given_up(row: GroupRow, stage: str, reason: str, error_class: str, now: float) -> GroupRow:
+    return replace(
+        row, state=QUARANTINED, stage=stage, due=0.0, ended=now, reason=reason, error_class=error_class, upgrade=0
+    )
+
+
+def _quarantined(row: GroupRow, stage: str, reason: str, error_class: str, now: float) -> Advanced:
+    return _given_up(row, stage, reason, error_class, now), (
+        PutInQuarantine(row.name, stage, reason, error_class),
+        MarkSummaryStale(),
+        Tell("quarantined", row.name, f"{row.name} was quarantined: {reason}"),
+    )
+
+
+def _arrived(name: str, row: GroupRow | None, event: Arrived, facts: Facts) -> Advanced:
+    if row and row.state == QUARANTINED and event.in_quarantine:
+        return row, (Release(name),)
+    if row and row.state in (DUE, DONE) and row.manifest_ns == event.manifest_ns:
+        return row, ()
+    collecting = event.state == COLLECTING
+    new = GroupRow(
+        name=name,
+        state=COLLECTING if collecting else DUE,
+        stage=first_stage(),
+        due=0.0,
+        reason=event.reason if collecting else "",
+        error_class="",
+        arrived=event.arrived,
+        ended=None,
+        window=event.window,
+        raw_bytes=event.raw_bytes,
+        manifest_ns=event.manifest_ns,
+        calibrator="",
+        upgrade=0,
+        age_hours=row.age_hours if row else None,
+        counted_from=row.counted_from if row and row.state == COLLECTING else facts.last_attempt,
+        trace_id=trace_id(name),
+    )
+    if event.state == "unusable":
+        return _quarantined(new, SCAN, event.reason or "unusable", ErrorClass.CORRUPT_INPUT, facts.now)
+    return new, ()
+
+
+def _job_done(row: GroupRow, event: JobDone, facts: Facts) -> Advanced:
+    if row.state != DUE or row.stage != event.stage:
+        return row, ()  # it changed while the call ran, and starts again
+    calibrator = event.calibrator if event.stage == first_stage() else row.calibrator
+    following = next_stage(event.stage, calibrator=bool(calibrator))
+    then = replace(_again(row, following, facts), calibrator=calibrator)
+    instructions: list[Instruction] = []
+    if "set" in STAGES[event.stage].makes:
+        instructions.append(RegisterSet(row.name))
+    if feeds_windows(event.stage):
+        instructions.append(TouchWindow(row.window))
+    if not following:
+        then = replace(then, state=DONE, ended=facts.now, upgrade=0, age_hours=event.age_hours)
+        instructions.append(MarkSummaryStale())
+    return then, tuple(instructions)
+
+
+def _job_failed(row: GroupRow, event: JobFailed, facts: Facts) -> Advanced:
+    if row.state != DUE or row.stage != event.stage:
+        return row, ()  # it changed while the call ran, and starts again
+    if not event.counts:
+        return replace(row, due=0.0, reason=event.message), ()
+    failures = facts.failures.get(event.error_class, 1)
+    if isinstance(event, CallFailed) or not event.blame.quarantines:
+        decision: Again | GiveUp = patient(facts.retry, event.error_class, event.blame, failures)
+    else:
+        decision = decide(facts.retry, event.error_class, failures)
+    if isinstance(decision, Again):
+        due = facts.now + decision.delay_s
+        return replace(row, due=due, reason=event.message, error_class=event.error_class), ()
+    reason = f"{event.stage}: {decision.reason}: {event.message}"
+    if row.upgrade:  # the image that it has stays
+        kept = replace(row, state=DONE, stage="", upgrade=0, due=0.0, reason="", error_class="", ended=facts.now)
+        return kept, (Tell("failed", row.name, f"{row.name}: its image was not made again: {reason}"),)
+    if STAGES[event.stage].unusable is Unusable.FAILED_RESULT:
+        without = _again(row, next_stage(event.stage, calibrator=True), facts)
+        told = Tell("failed", row.name, f"{row.name}: it gives no set, and is imaged with another: {reason}")
+        return replace(without, calibrator=""), (told,)
+    return _quarantined(row, event.stage, reason, event.error_class, facts.now)
+
+
+def _set_made(row: GroupRow, event: SetMade, facts: Facts) -> Advanced:
+    if row.state == DONE:
+        return replace(_again(row, event.stage, facts), upgrade=1, ended=row.ended), ()
+    if row.error_class != ErrorClass.MISSING_CALIBRATION:
+        raise _impossible(row, event)
+    if row.state == QUARANTINED:
+        return row, (Release(row.name),)
+    return replace(row, due=0.0, reason="", counted_from=facts.last_attempt), ()
+
+
+def _files_gone(row: GroupRow, event: FilesGone, _: Facts) -> Advanced:
+    if row.state != COLLECTING:
+        raise _impossible(row, event)
+    return None, ()
+
+
+def _product_lost(row: GroupRow, event: ProductLost, _: Facts) -> Advanced:
+    if row.state != DUE or not _before(event.stage, row.stage):
+        raise _impossible(row, event)
+    return replace(row, stage=event.stage), ()
+
+
+def _found_in_quarantine(row: GroupRow, event: FoundInQuarantine, _: Facts) -> Advanced:
+    return _given_up(row, event.stage, event.reason, event.error_class, event.since), ()
+
+
+def _released(row: GroupRow, event: Released, facts: Facts) -> Advanced:
+    if row.state != QUARANTINED:
+        raise _impossible(row, event)
+    back = _again(row, first_stage(), facts)
+    why = "its files are back from quarantine; they are looked at"
+    return replace(back, state=COLLECTING, reason=why, manifest_ns=0), ()
+
+
+def _interrupted(row: GroupRow, _: Interrupted, __: Facts) -> Advanced:
+    return (replace(row, due=0.0) if row.state == DUE else row), ()
+
+
+def _clock_stepped(row: GroupRow, event: ClockStepped, _: Facts) -> Advanced:
+    moves = row.state in (COLLECTING, DUE) and row.due > 0
+    return (replace(row, due=row.due + event.seconds) if moves else row), ()
+
+
+def _disk_freed(row: GroupRow, _: DiskFreed, __: Facts) -> Advanced:
+    return _another_chance(row) if row.error_class == ErrorClass.DISK_FULL else (row, ())
+
+
+def _settings_changed(row: GroupRow, event: SettingsChanged, _: Facts) -> Advanced:
+    if not row.error_class:
+        return row, ()
+    not_its_fault = not ErrorClass(row.error_class).blame.quarantines
+    return (
+        _another_chance(row)
+        if not_its_fault or SETTINGS_OF.get(row.stage, frozenset()) & event.sections
+        else (row, ())
+    )
+
+
+def _another_chance(row: GroupRow) -> Advanced:
+    """A group whose last failure may be over: due now, or out of quarantine."""
+    if row.state == QUARANTINED:
+        return row, (Release(row.name),)
+    return (replace(row, due=0.0) if row.state == DUE else row), ()
+
+
+def _impossible(row: GroupRow, event: GroupEvent) -> ImpossibleTransitionError:
+    return ImpossibleTransitionError(f"{row.name}: {event} happened to a group that is {row.state} {row.stage}")
+
+
+_HANDLERS: Mapping[type, Callable[..., Advanced]] = {
+    JobDone: _job_done,
+    JobFailed: _job_failed,
+    CallFailed: _job_failed,
+    SetMade: _set_made,
+    ProductLost: _product_lost,
+    FilesGone: _files_gone,
+    FoundInQuarantine: _found_in_quarantine,
+    Released: _released,
+    Interrupted: _interrupted,
+    DiskFreed: _disk_freed,
+    SettingsChanged: _settings_changed,
+    ClockStepped: _clock_stepped,
+}
