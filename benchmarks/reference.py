@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from contimg.core.sections import Beam
+from contimg.telescope import beam
 from contimg.telescope.raw_header import read_header
 from contimg.visibilities import model
 from contimg.visibilities.measurement_set import MeasurementSet
@@ -66,7 +68,7 @@ def subtract_bright(ms: Path, described: Mapping[str, Any]) -> None:
     ra, dec, flux, index = np.array(
         [[one[key] for key in ("ra_rad", "dec_rad", "flux_jy", "spectral_index")] for one in described["bright"]]
     ).T
-    geometry = MeasurementSet.open(ms).geometry
+    geometry = MeasurementSet.open(ms, beam.of(Beam())).geometry
     spectra = (geometry.frequencies_hz / described["frequency_hz"]) ** index[:, None]
     sky = model.Sky(ra, dec, flux[:, None] * spectra)
     directions = model.direction_cosines(ra, dec, geometry.phase_centre_rad)
@@ -75,7 +77,7 @@ def subtract_bright(ms: Path, described: Mapping[str, Any]) -> None:
         cross = table.getcol("ANTENNA1", nrow=rows) != table.getcol("ANTENNA2", nrow=rows)
         for t, (right, up) in enumerate(geometry.pointings_rad):
             predicted = model.predict(
-                sky.apparent_jy((right, up), geometry.frequencies_hz),
+                sky.apparent_jy(geometry.primary_beam, (right, up), geometry.frequencies_hz),
                 directions,
                 geometry.antenna_uvw_m[t],
                 geometry.antenna1,

@@ -52,16 +52,15 @@ def image(settings_path: str, group: str, directory: str) -> None:
 
 def averaged(settings_path: str, group: str, ms: str) -> None:
     """Calibrate and average a group with contimg, and leave the bright sources in it."""
-    import math
-
+    from contimg.image import field_image
     from contimg.sets import interpolate
     from contimg.visibilities import averaged_ms
-    from contimg.visibilities.baseline_averaging import ImagePlan, average
+    from contimg.visibilities.baseline_averaging import average
 
     settings = config.load(Path(settings_path))
-    root, options = DataRoot(settings.data_root), settings.imaging
+    root = DataRoot(settings.data_root)
     gains = interpolate.load(files.read_json(root.image(group, "selection.json")), root.root)
-    plan = ImagePlan(math.radians(options.field_of_view_deg), options.robust, options.smearing_limit)
+    plan = field_image.image_plan(settings.imaging, settings.beam)
     averaged_ms.write(Path(ms), average(root.ms(group), gains, plan, THREADS))
 
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from contimg.calibrators.transit_geometry import (
     BAND_CENTRE_HZ,
-    MAIN_LOBE_RAD,
+    main_lobe_rad,
     mean_response,
     next_transit,
-    separations,
+    offsets,
     transits_during,
 )
 from contimg.catalogues import calibrator_catalogue
@@ -27,6 +27,7 @@ from contimg.catalogues.calibrator import Calibrator
 from contimg.core.config import Settings
 from contimg.core.paths import group_of, jd_to_datetime
 from contimg.ingest.pointing_track import Drift
+from contimg.telescope import beam
 
 _COMPANION_SHARE = 0.01
 """Sources with at least this share of the catalogued flux in the beam are listed as companions."""
@@ -106,7 +107,7 @@ def detect(manifest: Path, settings: Settings) -> dict[str, Any]:
         "calibrator": chosen.to_json() if chosen else None,
         "companions": [{**seen.to_json(), "compact": seen.source.compact} for seen in companions],
         "candidates": [candidate.to_json() for candidate in candidates],
-        "reason": _outcome(drift, candidates, chosen),
+        "reason": _outcome(drift, candidates, chosen, main_lobe_rad(beam.of(settings.beam))),
     }
 
 
@@ -124,8 +125,9 @@ def judge(drift: Drift, sources: Sequence[Calibrator], settings: Settings) -> tu
         return [], []
     ra = np.radians([source.ra_deg for source in sources])
     dec = np.radians([source.dec_deg for source in sources])
-    separation = separations(drift, ra, dec)
-    response = mean_response(separation)
+    east, north = offsets(drift, ra, dec)
+    separation = np.hypot(east, north)
+    response = mean_response(beam.of(settings.beam), east, north)
     near = np.flatnonzero(response)
     transits = dict(zip(near, transits_during(drift, ra[near], dec[near]), strict=True))
     apparent = {i: float(sources[i].flux(BAND_CENTRE_HZ) * response[i]) for i in near}
@@ -180,7 +182,7 @@ def _obstacle(other: InBeam, seen: InBeam, settings: Settings) -> str | None:
     return None
 
 
-def _outcome(drift: Drift, candidates: Sequence[Candidate], chosen: Candidate | None) -> str:
+def _outcome(drift: Drift, candidates: Sequence[Candidate], chosen: Candidate | None, lobe_rad: float) -> str:
     """What was decided for the group, in one line."""
     if chosen:
         time = jd_to_datetime(chosen.transit_jd)
@@ -192,6 +194,6 @@ def _outcome(drift: Drift, candidates: Sequence[Candidate], chosen: Candidate | 
         return f"no calibrator: none of the {len(candidates)} that transit serves: {refused}"
     begin, end = (jd_to_datetime(edge) for edge in drift.edges_jd)
     return (
-        f"no calibrator: no catalogue source within {np.degrees(MAIN_LOBE_RAD):.1f}° of declination "
+        f"no calibrator: no catalogue source within {np.degrees(lobe_rad):.1f}° of declination "
         f"{drift.declination_deg:+.2f}° transits between {begin:%H:%M:%S} and {end:%H:%M:%S} UTC"
     )

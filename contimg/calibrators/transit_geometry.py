@@ -9,22 +9,13 @@ import numpy as np
 
 from contimg.ingest.pointing_track import Drift
 from contimg.telescope import beam, dsa110, meridian
+from contimg.telescope.beam import PrimaryBeam
 
 BAND_CENTRE_HZ = float((dsa110.subband_frequencies(0)[0] + dsa110.subband_frequencies(dsa110.SUBBANDS - 1)[-1]) / 2)
 """Middle of the observed band (Hz), at which fluxes and the beam are compared."""
 
 SIDEREAL_DAY = 0.99726957
 """Length of the sidereal day (days)."""
-
-_NULL_OVER_HALF_POWER = 3.83170597 / 1.61633995
-"""Airy pattern: argument of the first null over that of the half-power point."""
-MAIN_LOBE_RAD = float(
-    np.arcsin(
-        _NULL_OVER_HALF_POWER
-        * np.sin(np.radians(dsa110.BEAM_FWHM_DEG / 2) * dsa110.BEAM_FREQUENCY_HZ / BAND_CENTRE_HZ)
-    )
-)
-"""Radius of the beam's first null (rad) at the band's centre. Beyond it the dishes' side lobes are not known."""
 
 
 def hour_angle(times_jd: np.ndarray, ra_rad: np.ndarray, dec_rad: np.ndarray) -> np.ndarray:
@@ -67,16 +58,22 @@ def next_transit(after_jd: float, ra_rad: np.ndarray, dec_rad: np.ndarray) -> np
     return times - hour_angle(times, ra_rad, dec_rad) * days_per_rad
 
 
-def separations(drift: Drift, ra_rad: np.ndarray, dec_rad: np.ndarray) -> np.ndarray:
-    """Angle (rad) of each ICRS direction (S,) from the beam's centre at each integration, shape (S, T)."""
+def offsets(drift: Drift, ra_rad: np.ndarray, dec_rad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Angles (rad) of each ICRS direction (S,) east and north of the pointing at each integration, shape (S, T)."""
     centre_ra, centre_dec = meridian.pointing(drift.times_jd, drift.declination_rad)
-    return beam.separation(ra_rad[:, None], dec_rad[:, None], centre_ra, centre_dec)
+    return beam.offsets(ra_rad[:, None], dec_rad[:, None], centre_ra, centre_dec)
 
 
-def mean_response(separation_rad: np.ndarray) -> np.ndarray:
+def mean_response(primary_beam: PrimaryBeam, east_rad: np.ndarray, north_rad: np.ndarray) -> np.ndarray:
     """Power beam at the band's centre, averaged over the drift (last axis); nothing counts beyond the main lobe."""
-    response = beam.power_beam(separation_rad, BAND_CENTRE_HZ)
-    return np.where(separation_rad < MAIN_LOBE_RAD, response, 0.0).mean(axis=-1)
+    response = primary_beam.power(east_rad, north_rad, BAND_CENTRE_HZ)
+    within = np.hypot(east_rad, north_rad) < main_lobe_rad(primary_beam)
+    return np.where(within, response, 0.0).mean(axis=-1)
+
+
+def main_lobe_rad(primary_beam: PrimaryBeam) -> float:
+    """Radius of the first null (rad) at the band's centre. Beyond it the dishes' side lobes are not known."""
+    return primary_beam.main_lobe_rad(BAND_CENTRE_HZ)
 
 
 def _wrapped(angle_rad: np.ndarray) -> np.ndarray:

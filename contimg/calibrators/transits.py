@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from contimg.calibrators.detect import Candidate, judge
-from contimg.calibrators.transit_geometry import BAND_CENTRE_HZ, MAIN_LOBE_RAD, next_transit
+from contimg.calibrators.transit_geometry import BAND_CENTRE_HZ, main_lobe_rad, next_transit
 from contimg.catalogues.calibrator import Calibrator
 from contimg.core import files
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
 from contimg.ingest.manifest import names_in
 from contimg.ingest.pointing_track import Drift
-from contimg.telescope import dsa110, meridian
+from contimg.telescope import beam, dsa110, meridian
 from contimg.telescope.clock import to_jd
 
 LOWEST_ELEVATION_DEG = 25.0
@@ -50,7 +50,7 @@ def upcoming(
     now = np.array([after_jd])
     _, apparent_dec = meridian.icrs_to_apparent(now, ra[:, None], dec[:, None])
     offset = np.abs(apparent_dec[:, 0] - np.radians(declination_deg))
-    near = np.flatnonzero(offset < MAIN_LOBE_RAD)
+    near = np.flatnonzero(offset < main_lobe_rad(beam.of(settings.beam)))
     found = []
     for i, time in zip(near, next_transit(after_jd, ra[near], dec[near]), strict=True):
         _, candidates = judge(Drift.centred(float(time), declination_deg), sources, settings)

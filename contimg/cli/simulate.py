@@ -7,7 +7,10 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from contimg.core.errors import ConfigError
+from contimg.core.sections import Beam
 
 DAY = date(2026, 1, 12)
 _MADE = ("calibrator", "random")
@@ -47,6 +50,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--fault", action="append", default=[], metavar="KIND:GROUP[:SUBBANDS]", help="e.g. zeroed:3:5,6 (repeatable)"
+    )
+    parser.add_argument(
+        "--beam",
+        type=_beam,
+        metavar="MODEL[:DEG]",
+        default="airy",
+        help="primary beam and its width at 1.4 GHz: airy, gaussian or cosine-tapered",
     )
     parser.add_argument("--seed", type=int, default=1, help="same seed, same files")
 
@@ -97,10 +107,20 @@ def run(options: argparse.Namespace) -> int:
         dead=simulator.DeadAntennas(tuple(options.dead)),
         naming=simulator.Naming(spread_s=options.name_spread),
         fault_list=[_fault(text) for text in options.fault],
+        primary_beam=options.beam,
         seed=options.seed,
     )
     print(f"{options.groups} groups in {options.directory}, the truth in {options.directory.parent / 'truth.json'}")
     return 0
+
+
+def _beam(text: str) -> Beam:
+    """Take `MODEL:FWHM` apart."""
+    model, _, width = text.partition(":")
+    try:
+        return Beam.model_validate({"model": model, **({"fwhm_deg": width} if width else {})})
+    except ValidationError as error:
+        raise argparse.ArgumentTypeError(f"{text}: not MODEL:DEG ({error.errors()[0]['msg']})") from None
 
 
 def _fault(text: str):

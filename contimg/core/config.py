@@ -20,6 +20,7 @@ from contimg.core.sections import (
     Alerts,
     Archive,
     Backup,
+    Beam,
     Cache,
     Calibration,
     Flag,
@@ -54,6 +55,7 @@ class Settings(Section):
     staging: Staging = Staging()
     flag: Flag = Flag()
     calibration: Calibration = Calibration()
+    beam: Beam = Beam()
     imaging: Imaging = Imaging()
     sky_catalogue: SkyCatalogue = SkyCatalogue()
     quality: Quality = Quality()

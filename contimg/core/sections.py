@@ -104,6 +104,24 @@ class Calibration(Section):
         return self
 
 
+class Beam(Section):
+    """The primary beam: power response of one dish."""
+
+    model: Literal["airy", "gaussian", "cosine-tapered", "table"] = "airy"
+    """cosine-tapered: (cos πx / (1 − 4x²))²; table: what the file `table` holds."""
+    fwhm_deg: Annotated[float, Field(gt=0.5, lt=10)] = 3.2
+    """Full width at half maximum (deg) at `frequency_hz`; it goes as 1/frequency."""
+    frequency_hz: Annotated[float, Field(gt=1e8, lt=1e11)] = 1.4e9
+    table: AbsolutePath | None = None
+    """HDF5 or FITS with power against radius, or l and m, and frequency."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Beam:
+        if (self.model == "table") != (self.table is not None):
+            raise ValueError("model: table goes with a file named in table, and other models with none")
+        return self
+
+
 class Imaging(Section):
     """How a group's image is made."""
 

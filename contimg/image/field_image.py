@@ -17,11 +17,13 @@ from contimg.clean.options import CleanOptions, fft_size
 from contimg.clean.restoring import Beam, add_sources
 from contimg.core import trace
 from contimg.core.config import Settings
+from contimg.core.sections import Beam as BeamOptions
 from contimg.core.sections import Imaging
 from contimg.image import source_subtraction, sources
 from contimg.image.primary_beam import primary_beam
 from contimg.image.source_subtraction import BrightSource
 from contimg.image.sources import PointSource
+from contimg.telescope import beam
 from contimg.visibilities.averaged import Averaged
 from contimg.visibilities.baseline_averaging import ImagePlan, SupportsEvaluate, average
 
@@ -113,7 +115,7 @@ def make(ms: Path, gains: SupportsEvaluate | None, directory: Path, settings: Se
     directory.mkdir(parents=True, exist_ok=True)
     options = settings.imaging
     field_rad = float(np.radians(options.field_of_view_deg))
-    plan = image_plan(settings.imaging)
+    plan = image_plan(settings.imaging, settings.beam)
     with trace.step("average"):
         averaged = average(ms, gains, plan, threads)
     with trace.step("take out bright sources"):
@@ -129,7 +131,7 @@ def make(ms: Path, gains: SupportsEvaluate | None, directory: Path, settings: Se
     apparent, residual, wcs = cleaned.image, cleaned.residual, cleaned.wcs
     restored = [(one.ra_rad, one.dec_rad, one.apparent_jy) for one in taken_out]
     add_sources(apparent, restored, wcs, cleaned.beam)
-    response = primary_beam(wcs, apparent.shape, averaged.pointings_rad, averaged.frequencies_hz, averaged.weights)
+    response = primary_beam(wcs, apparent.shape, averaged)
     return FieldImage(
         apparent=apparent,
         noise=noise_map(residual, _beam_pixels(cleaned, pixel_rad)),
@@ -159,12 +161,15 @@ def bright_sources(
     fitted anew before others are looked for.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    return _take_out_bright(averaged, image_plan(settings.imaging), directory, settings, threads, known=known)
+    return _take_out_bright(
+        averaged, image_plan(settings.imaging, settings.beam), directory, settings, threads, known=known
+    )
 
 
-def image_plan(options: Imaging) -> ImagePlan:
+def image_plan(options: Imaging, primary_beam: BeamOptions) -> ImagePlan:
     """The image that the settings ask for."""
-    return ImagePlan(float(np.radians(options.field_of_view_deg)), options.robust, options.smearing_limit)
+    field_rad = float(np.radians(options.field_of_view_deg))
+    return ImagePlan(field_rad, options.robust, options.smearing_limit, beam.of(primary_beam))
 
 
 def _take_out_bright(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -86,12 +86,14 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
         )
     usable = made.primary_beam >= settings.imaging.pb_cutoff
     peak_jy = float(made.apparent[usable].max())
+    primary_beam = made.averaged.primary_beam.name
     quality, reasons = qa.verdict(
         noise_jy=made.noise_jy,
         thermal_noise_jy=made.averaged.thermal_noise_jy,
         dynamic_range=peak_jy / made.noise_jy,
         comparison=comparison,
         conversion=conversion,
+        other_beams=_other_beams(primary_beam, chosen["sets"], settings.data_root),
         gates=settings.quality,
     )
     content = {
@@ -119,6 +121,12 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     return content
 
 
+def _other_beams(primary_beam: str, sets: Sequence[str], data_root: Path) -> list[str]:
+    """Names of the beams that the sets were solved with, if not with this one; older sets do not say."""
+    names = {files.read_json(data_root / path).get("primary_beam", primary_beam) for path in sets}
+    return sorted(names - {primary_beam})
+
+
 def _described(made: FieldImage) -> dict[str, Any]:
     """What the image is, for the sidecar."""
     averaged = made.averaged
@@ -139,6 +147,7 @@ def _described(made: FieldImage) -> dict[str, Any]:
         "pixel_arcsec": float(np.degrees(made.pixel_rad) * 3600),
         "size": made.apparent.shape[0],
         "imager": made.imager,
+        "primary_beam": made.averaged.primary_beam.name,
         "centre": {"ra_deg": float(np.degrees(ra) % 360), "dec_deg": float(np.degrees(dec))},
     }
 
@@ -201,6 +210,7 @@ def _header(made: FieldImage, content: Mapping[str, Any], unit: str, kind: str) 
     header["QUALITY"] = (content["quality"], "clean or degraded")
     header["NOISE"] = (content["noise_jy"], "[Jy/beam] before beam correction")
     header["THERMAL"] = (content["thermal_noise_jy"], "[Jy/beam] that the SEFD predicts")
+    header["PBMODEL"] = (content["primary_beam"], "primary beam that fluxes are corrected for")
     header["IMAGER"] = content["imager"]
     header["ORIGIN"] = f"contimg {contimg.__version__}"
     for reason in content["reasons"]:

@@ -136,6 +136,7 @@ def verdict(
     dynamic_range: float,
     comparison: Comparison | None,
     conversion: Mapping[str, Any],
+    other_beams: Sequence[str],
     gates: Quality,
 ) -> tuple[str, list[str]]:
     """Pass an image through the gates.
@@ -150,6 +151,8 @@ def verdict(
         With the catalogue, if there is one.
     conversion
         The Measurement Set's sidecar, which says whether too much was flagged.
+    other_beams
+        Primary beams of the calibration sets that are not the image's.
     gates
         The limits.
 
@@ -177,6 +180,8 @@ def verdict(
                 f"positions differ from the catalogue by {comparison.offset_beams:.2f} beams (median of "
                 f"{comparison.matches}), over {gates.max_position_offset_beams:g}"
             )
+    if other_beams:
+        reasons.append(f"the calibration was solved with another primary beam ({', '.join(other_beams)})")
     if conversion.get("degraded"):
         reasons.append(f"{conversion['flagged_fraction']:.0%} of the data is flagged")
     return ("degraded" if reasons else "clean"), reasons

@@ -165,7 +165,7 @@ def solve(ms: Path, gains: SupportsEvaluate, settings: Settings, threads: int) -
     catalogue = sky_catalogue.load(settings.sky_catalogue)
     if catalogue is None:
         return None
-    averaged = average(ms, gains, field_image.image_plan(settings.imaging), threads)
+    averaged = average(ms, gains, field_image.image_plan(settings.imaging, settings.beam), threads)
     ra_deg, dec_deg = np.degrees(averaged.phase_centre_rad).tolist()
     field = _field(averaged, catalogue.near(ra_deg, dec_deg, float(np.degrees(_RADIUS_RAD))))
     if not len(field[0]):
@@ -221,8 +221,8 @@ def _field(averaged: Averaged, listed: Sources) -> tuple[np.ndarray, np.ndarray,
     """The catalogue's sources in the field: ICRS (rad), flux at 1.4 GHz (Jy) and spectral index, of shape (S,)."""
     ra, dec = np.radians(listed.ra_deg), np.radians(listed.dec_deg)
     centre_ra, centre_dec = np.array(averaged.phase_centre_rad)
-    distance = beam.separation(centre_ra, centre_dec, ra, dec)
-    apparent = listed.flux_jy * beam.power_beam(distance, averaged.middle_hz)
+    east, north = beam.offsets(ra, dec, centre_ra, centre_dec)
+    apparent = listed.flux_jy * averaged.primary_beam.power(east, north, averaged.middle_hz)
     chosen = np.argsort(-apparent, kind="stable")[:_MOST_SOURCES]
     return ra[chosen], dec[chosen], listed.flux_jy[chosen], listed.spectral_index[chosen]
 
@@ -234,8 +234,8 @@ def _products(
     rows, frequencies = averaged.rows, averaged.bin_frequencies_hz
     flux = flux_jy[:, None] * (frequencies / REFERENCE_FREQUENCY_HZ) ** index[:, None]
     pointing_ra, pointing_dec = averaged.pointings_rad.T[:, :, None]
-    angle = beam.separation(pointing_ra, pointing_dec, ra_rad, dec_rad)
-    apparent = flux * beam.power_beam(angle[:, :, None], frequencies)
+    east, north = beam.offsets(ra_rad, dec_rad, pointing_ra, pointing_dec)
+    apparent = flux * averaged.primary_beam.power(east[:, :, None], north[:, :, None], frequencies)
     slot = np.abs(np.subtract.outer(rows.times_mjd_s, averaged.times_mjd_s)).argmin(axis=1)
     antennas = int(max(rows.antenna1.max(), rows.antenna2.max())) + 1
     products = np.zeros((_BLOCKS, antennas, antennas), complex)

@@ -231,8 +231,10 @@ class _Fit:
         """The beam towards each source, shape (T, C, S)."""
         ra, dec = parameters.directions(self.averaged.phase_centre_rad)
         pointing = self.averaged.pointings_rad
-        angle = beam.separation(pointing[:, :1], pointing[:, 1:], ra, dec)
-        return beam.power_beam(angle[:, np.newaxis], self.frequencies_hz[:, np.newaxis])
+        east, north = beam.offsets(ra, dec, pointing[:, :1], pointing[:, 1:])
+        return self.averaged.primary_beam.power(
+            east[:, np.newaxis], north[:, np.newaxis], self.frequencies_hz[:, np.newaxis]
+        )
 
     def _weights_tc(self) -> np.ndarray:
         """Weights by integration and averaged channel, shape (T, C), adding up to 1."""

@@ -138,6 +138,11 @@ def _description(
         if member.sidecar["quality"] == "degraded"
         for reason in member.sidecar["reasons"] or ["degraded"]
     ]
+    beams = {member.group: member.sidecar.get("primary_beam", "unknown") for member in used}
+    if len(set(beams.values())) > 1:
+        named = (f"{name}: {', '.join(g for g in beams if beams[g] == name)}" for name in sorted(set(beams.values())))
+        listed = "; ".join(named)
+        reasons.append(f"its images were corrected for different primary beams ({listed})")
     limit = settings.mosaic.max_noise_over_expected
     if ratio > limit:
         reasons.append(f"its noise is {ratio:.2f} times what its images' noise makes of it (limit {limit:g})")
@@ -154,6 +159,7 @@ def _description(
         "age_hours": max(member.sidecar["age_hours"] for member in used),
         "quality": "degraded" if reasons else "clean",
         "reasons": reasons,
+        "primary_beam": ", ".join(sorted(set(beams.values()))),
         "noise_jy": depth * ratio,
         "depth_jy": depth,
         "noise_over_expected": ratio,
@@ -230,6 +236,7 @@ def _header(used: Sequence[Member], grid: Grid, content: dict[str, Any]) -> fits
     header["VERDICT"] = (content["verdict"], "worst of its images: fresh, nearest, stale")
     header["CALAGE"] = (content["age_hours"], "[h] largest age of a calibration")
     header["QUALITY"] = (content["quality"], "clean or degraded")
+    header["PBMODEL"] = content["primary_beam"][:60]
     header["NOISE"] = (content["noise_jy"], "[Jy/beam] where it is deepest")
     header["NGROUPS"] = (len(used), "images in this mosaic")
     for number, member in enumerate(used, 1):

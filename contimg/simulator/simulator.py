@@ -21,13 +21,14 @@ from contimg.catalogues.source import Source
 from contimg.core import files
 from contimg.core.errors import ConfigError
 from contimg.core.paths import RawName
+from contimg.core.sections import Beam
 from contimg.simulator import faults, uvh5
 from contimg.simulator.correlator import FULL, PRESETS, SMALL, Noise, Preset, observe
 from contimg.simulator.faults import Fault, FaultKind
 from contimg.simulator.gain_errors import PERFECT, Corruptions, TrueGains
 from contimg.simulator.interference import DeadAntennas, Interference, RfiEvent, draw_rfi
 from contimg.simulator.visibilities import DriftingSky
-from contimg.telescope import clock, dsa110, stations
+from contimg.telescope import beam, clock, dsa110, stations
 from contimg.telescope.meridian import meridian_uvw
 
 __all__ = [
@@ -71,6 +72,7 @@ _NOISE = Noise()
 _NO_INTERFERENCE = Interference()
 _NONE_DEAD = DeadAntennas()
 _NAMING = Naming()
+_BEAM = Beam()
 
 
 def simulate(
@@ -89,6 +91,7 @@ def simulate(
     fault_list: Sequence[Fault] = (),
     cadence_s: float | None = None,
     gains_from: datetime | None = None,
+    primary_beam: Beam = _BEAM,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Write `groups` groups of raw files into `directory`, and the truth into `truth.json` beside it.
@@ -114,6 +117,8 @@ def simulate(
     gains_from
         Time from which the gains' drifts count, with a time zone; `start` if not given. Calls with the same seed and
         `gains_from` have the same gains as functions of time.
+    primary_beam
+        The beam that the sky is seen through, which need not be that of the settings.
     seed
         Same arguments, same files.
 
@@ -138,6 +143,7 @@ def simulate(
         "preset": asdict(preset),
         "corruptions": asdict(corruptions),
         "noise": asdict(noise),
+        "primary_beam": beam.of(primary_beam).name,
         "dead": asdict(dead),
         "interference": asdict(interference),
         "sky": [asdict(source) for source in sky],
@@ -152,7 +158,9 @@ def simulate(
         names = _names(group_start, naming, rng)
         offsets_s = (np.arange(preset.integrations) + 0.5) * dsa110.INTEGRATION_S
         times_jd = clock.to_jd(group_start) + offsets_s / 86400
-        drifting = DriftingSky.over(sky, preset.antennas, times_jd, np.radians(declination_deg))
+        drifting = DriftingSky.over(
+            sky, preset.antennas, times_jd, np.radians(declination_deg), beam.of(primary_beam)
+        )
         for subband, subband_rng in enumerate(rng.spawn(dsa110.SUBBANDS)):
             kinds = {fault.kind for fault in faulty if subband in fault.subbands}
             if FaultKind.MISSING in kinds:

@@ -17,7 +17,7 @@ import numpy as np
 from contimg.catalogues.source import Source
 from contimg.core.units import SPEED_OF_LIGHT
 from contimg.telescope import stations
-from contimg.telescope.beam import power_beam
+from contimg.telescope.beam import PrimaryBeam
 from contimg.telescope.meridian import icrs_to_apparent, meridian_uvw, sidereal_time
 
 
@@ -60,25 +60,39 @@ class DriftingSky:
         The sky, S sources.
     delay_s
         Geometric delay of each antenna and source against the meridian point (s), shape (T, A, S).
-    separation_rad
-        Angle of each source from the meridian point, the beam's centre; shape (T, S).
+    east_rad, north_rad
+        Angles of each source east and north of the meridian point, where the beam points; shape (T, S).
+    primary_beam
+        The beam that the sky is seen through.
     """
 
     sources: tuple[Source, ...]
     delay_s: np.ndarray
-    separation_rad: np.ndarray
+    east_rad: np.ndarray
+    north_rad: np.ndarray
+    primary_beam: PrimaryBeam
 
     @classmethod
     def over(
-        cls, sources: Sequence[Source], antennas: Sequence[int], times_jd: np.ndarray, declination_rad: float
+        cls,
+        sources: Sequence[Source],
+        antennas: Sequence[int],
+        times_jd: np.ndarray,
+        declination_rad: float,
+        primary_beam: PrimaryBeam,
     ) -> DriftingSky:
         """Follow `sources` for `antennas` (zero-based numbers) over `times_jd` (UTC), pointed at a declination."""
         offsets = meridian_offsets(sources, times_jd, declination_rad)
         uvw_m = meridian_uvw(stations.positions(), declination_rad)[list(antennas)]
+        sine = np.hypot(offsets[..., 0], offsets[..., 1])
+        angle = np.arctan2(sine, 1 + offsets[..., 2])
+        scale = np.where(sine > 0, angle / np.where(sine > 0, sine, 1), 1)
         return cls(
             tuple(sources),
             np.einsum("ax,tsx->tas", uvw_m, offsets) / SPEED_OF_LIGHT,
-            2 * np.arcsin(np.linalg.norm(offsets, axis=-1) / 2),
+            offsets[..., 0] * scale,
+            offsets[..., 1] * scale,
+            primary_beam,
         )
 
     def correlate(self, frequencies_hz: np.ndarray) -> Iterator[np.ndarray]:
@@ -95,8 +109,8 @@ class DriftingSky:
             [f, i, j] is antenna i with antenna j, antenna 1 with antenna 2; it is Hermitian, the autos included.
         """
         spectra = np.array([source.flux(frequencies_hz) for source in self.sources]).reshape(-1, frequencies_hz.size)
-        for delay, separation in zip(self.delay_s, self.separation_rad, strict=True):
-            apparent = spectra.T * power_beam(separation, frequencies_hz[:, np.newaxis])
+        for delay, east, north in zip(self.delay_s, self.east_rad, self.north_rad, strict=True):
+            apparent = spectra.T * self.primary_beam.power(east, north, frequencies_hz[:, np.newaxis])
             turns = frequencies_hz[:, np.newaxis, np.newaxis] * delay
             angle = (2 * np.pi * (turns - np.rint(turns))).astype(np.float32)
             fringe = np.empty(angle.shape, np.complex64)

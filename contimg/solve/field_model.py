@@ -169,6 +169,7 @@ def apparent_jy(sky: Sky, geometry: Geometry) -> np.ndarray:
     times = np.linspace(0, len(geometry.pointings_rad) - 1, _SAMPLES).round().astype(int)
     thinned = Sky(sky.ra_rad, sky.dec_rad, sky.flux_jy[:, some])
     seen = [
-        thinned.apparent_jy((ra, dec), geometry.frequencies_hz[some]) for ra, dec in geometry.pointings_rad[times]
+        thinned.apparent_jy(geometry.primary_beam, (ra, dec), geometry.frequencies_hz[some])
+        for ra, dec in geometry.pointings_rad[times]
     ]
     return np.mean(seen, axis=(0, 2))

@@ -32,6 +32,7 @@ from contimg.sets.caltable import Caltable, write_caltable
 from contimg.sets.gains import BANDPASS_TABLE, DELAY_TABLE, GAIN_TABLE, TABLES, Gains
 from contimg.solve import antenna_gains, calibration_quality, field_model, reference_antenna
 from contimg.solve.solve_data import Averages, CalibratorGroup, Modelled
+from contimg.telescope import beam
 from contimg.visibilities.measurement_set import Geometry, MeasurementSet
 
 _LOG = logging.getLogger(__name__)
@@ -76,13 +77,14 @@ def solve(ms: Path, calibrator: Path, directory: Path, settings: Settings, threa
     if found["calibrator"] is None:
         raise NoUsableDataError(f"{calibrator}: no calibrator in this group; there is nothing to solve on")
     directory.mkdir(parents=True, exist_ok=True)
-    measured = MeasurementSet.open(ms)
+    measured = MeasurementSet.open(ms, beam.of(settings.beam))
     description = {
         "group": found["group"],
         "calibrator": found["calibrator"]["name"],
         **_times(measured.geometry, settings),
         "inputs": {"ms": ms.name, "calibrator": calibrator.name, "sky_catalogue": settings.sky_catalogue.path},
         "declination_deg": _declination_deg(measured.geometry),
+        "primary_beam": measured.geometry.primary_beam.name,
     }
     try:
         with tempfile.TemporaryDirectory(prefix=".solve-", dir=directory) as name:
@@ -122,7 +124,7 @@ def _solved(  # noqa: PLR0917
     solution = solver.solve(modelled, None, _COARSE_WIDTH_HZ if rounds else _BANDPASS_WIDTH_HZ)
     listed: list[BrightSource] = []
     for left in reversed(range(rounds)):
-        averaged = reduced.of_the_core(solution.gains, field_image.image_plan(settings.imaging))
+        averaged = reduced.of_the_core(solution.gains, field_image.image_plan(settings.imaging, settings.beam))
         listed = field_image.bright_sources(averaged, work / "field", settings, threads, known=listed)
         files.remove(work / "field")
         sky = field_model.from_bright(listed, alone, geometry, left)

@@ -257,7 +257,12 @@ class Modelled:
         """Predict the model, for the same bins and turned to the same direction as the data."""
         geometry, group = reduced.geometry, reduced.group
         directions = model.direction_cosines(sky.ra_rad, sky.dec_rad, geometry.phase_centre_rad)
-        seen = np.array([sky.apparent_jy((ra, dec), geometry.frequencies_hz) for ra, dec in geometry.pointings_rad])
+        seen = np.array(
+            [
+                sky.apparent_jy(geometry.primary_beam, (ra, dec), geometry.frequencies_hz)
+                for ra, dec in geometry.pointings_rad
+            ]
+        )
         lengths = np.bincount(group.intervals)
         self.reduced = reduced
         self.calibrator_jy = float(field_model.apparent_jy(sky, geometry)[0])

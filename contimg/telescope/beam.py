@@ -1,43 +1,150 @@
-"""The primary beam: an Airy pattern, and its average while the sky drifts through it."""
+"""The primary beam: power response of one dish towards a direction, by the model that the settings name.
+
+Models are circular and as wide as 1/frequency, or a table, which may be elliptical and off the pointing. The width is
+set, not derived from the dish: the codes written for this telescope use beams between 2.6° and 3.2° at 1.4 GHz.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
 import numpy as np
 
-from contimg.telescope import dsa110
+from contimg.core.errors import ConfigError
+from contimg.core.sections import Beam
 
-_HALF_POWER_ARGUMENT = 1.61633995
+_AIRY_HALF_POWER = 1.61633995
 """Where (2 J1(x)/x)² is 1/2."""
+_TAPERED_HALF_POWER = 0.5944823904664727
+"""Where (cos πx / (1 − 4x²))² is 1/2: the pattern of a dish lit as a cosine, x = 1.2 θD/λ."""
+_SEARCHED_DEG, _SEARCH_STEPS = 20.0, 8000
+"""Radii at which the half-power point and the first null are looked for."""
+_NULL = 1e-6
+"""Response below which a main lobe has ended."""
+Pattern = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
-def power_beam(separation_rad: np.ndarray, frequency_hz: np.ndarray | float) -> np.ndarray:
-    """Power response of one dish, 1 on axis.
+@dataclass(frozen=True, eq=False)
+class PrimaryBeam:
+    """A primary beam, 1 at its peak.
 
-    The Airy pattern of a uniformly lit aperture, as wide as the measured beam (3.2° at 1.4 GHz), which
-    is that of the 4.65 m dish with its edge taper; the width goes as 1/frequency.
-
-    Parameters
+    Attributes
     ----------
-    separation_rad, frequency_hz
-        Angle from the pointing centre (rad) and frequency (Hz); they broadcast.
-
-    Returns
-    -------
-    ndarray
-        Response between 0 and 1, of the broadcast shape.
+    name
+        What products and sets call it; two beams of one name are the same.
+    pattern
+        Response at angles east and north of the pointing (rad) and frequencies (Hz), which broadcast.
+    options
+        The settings.
     """
-    # SciPy's functions are slow to import, and the runner, which knows of beams, never looks through one.
-    from scipy.special import j1  # noqa: PLC0415
 
-    half_width = np.radians(dsa110.BEAM_FWHM_DEG / 2) * dsa110.BEAM_FREQUENCY_HZ / np.asarray(frequency_hz)
-    x = _HALF_POWER_ARGUMENT * np.sin(np.minimum(separation_rad, np.pi / 2)) / np.sin(half_width)
-    x = np.maximum(x, 1e-9)
-    return (2 * j1(x) / x) ** 2
+    name: str
+    pattern: Pattern
+    options: Beam
+
+    def __reduce__(self) -> tuple[Callable[[Beam], PrimaryBeam], tuple[Beam]]:
+        """Travel between processes as the settings that it is made from."""
+        return of, (self.options,)
+
+    def power(self, east_rad: np.ndarray, north_rad: np.ndarray, frequency_hz: np.ndarray | float) -> np.ndarray:
+        """Power response at angles east and north of the pointing (rad) and frequencies (Hz), which broadcast."""
+        return self.pattern(np.asarray(east_rad), np.asarray(north_rad), np.asarray(frequency_hz))
+
+    def radial(self, separation_rad: np.ndarray | float, frequency_hz: np.ndarray | float) -> np.ndarray:
+        """Power response at an angle from the pointing (rad), along the meridian; they broadcast."""
+        return self.power(np.zeros_like(separation_rad), np.asarray(separation_rad), frequency_hz)
+
+    def half_power_rad(self, frequency_hz: float) -> float:
+        """Radius (rad) at which the response, averaged over the azimuths, falls through a half."""
+        radii, response = self._profile
+        at_reference = float(radii[np.argmax(response < 0.5)])
+        return at_reference * _PROFILE_HZ / frequency_hz
+
+    def main_lobe_rad(self, frequency_hz: float) -> float:
+        """Radius (rad) of the first null, or of the first minimum, of the response averaged over the azimuths."""
+        radii, response = self._profile
+        ended = (response[1:-1] < _NULL) | ((response[1:-1] <= response[2:]) & (response[1:-1] < 0.5))
+        at_reference = float(radii[1 + np.argmax(ended)]) if ended.any() else float(radii[-1])
+        return at_reference * _PROFILE_HZ / frequency_hz
+
+    @cached_property
+    def _profile(self) -> tuple[np.ndarray, np.ndarray]:
+        """Radii (rad) and the response there, averaged over the azimuths, at `_PROFILE_HZ`."""
+        radii = np.radians(np.linspace(0, _SEARCHED_DEG, _SEARCH_STEPS))
+        angle = np.arange(0, 2 * np.pi, np.pi / 4)[:, np.newaxis]
+        return radii, self.power(radii * np.sin(angle), radii * np.cos(angle), _PROFILE_HZ).mean(axis=0)
+
+
+_PROFILE_HZ = 1.4e9
+
+
+def of(options: Beam) -> PrimaryBeam:
+    """Primary beam of the settings.
+
+    Raises
+    ------
+    ConfigError
+        If its table cannot be read.
+    """
+    if options.table is not None:
+        try:
+            content = options.table.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"beam.table: {options.table} cannot be read ({error.strerror})") from error
+        return _tabulated(options, options.table, hashlib.sha256(content).hexdigest()[:8])
+    return _analytic(options)
+
+
+@lru_cache(16)
+def _analytic(options: Beam) -> PrimaryBeam:
+    half_rad, reference_hz = np.radians(options.fwhm_deg / 2), options.frequency_hz
+
+    def airy(east: np.ndarray, north: np.ndarray, frequency: np.ndarray) -> np.ndarray:
+        # SciPy's functions are slow to import, and the runner, which knows of beams, never looks through one.
+        from scipy.special import j1  # noqa: PLC0415
+
+        sine = np.sin(np.minimum(np.hypot(east, north), np.pi / 2))
+        x = np.maximum(_AIRY_HALF_POWER * sine / np.sin(half_rad * reference_hz / frequency), 1e-9)
+        return (2 * j1(x) / x) ** 2
+
+    def gaussian(east: np.ndarray, north: np.ndarray, frequency: np.ndarray) -> np.ndarray:
+        return np.exp(-np.log(2) * (np.hypot(east, north) / half_rad * frequency / reference_hz) ** 2)
+
+    def cosine_tapered(east: np.ndarray, north: np.ndarray, frequency: np.ndarray) -> np.ndarray:
+        x = _TAPERED_HALF_POWER * np.hypot(east, north) / half_rad * frequency / reference_hz
+        x = np.where(np.abs(x - 0.5) < 1e-6, 0.5 + 1e-6, x)
+        return (np.cos(np.pi * x) / (1 - 4 * x**2)) ** 2
+
+    patterns = {"airy": airy, "gaussian": gaussian, "cosine-tapered": cosine_tapered}
+    name = f"{options.model} {options.fwhm_deg:g} deg at {reference_hz / 1e6:g} MHz"
+    return PrimaryBeam(name, patterns[options.model], options)
+
+
+@lru_cache(4)
+def _tabulated(options: Beam, path: Path, digest: str) -> PrimaryBeam:
+    from contimg.telescope.beam_table import read  # noqa: PLC0415
+
+    return PrimaryBeam(f"table {path.name} {digest}", read(path).power, options)
+
+
+def offsets(
+    ra_rad: np.ndarray, dec_rad: np.ndarray, pointing_ra_rad: np.ndarray, pointing_dec_rad: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Angles (rad) east and north of a pointing at which directions are: their distance along its position angle."""
+    dra = np.subtract(ra_rad, pointing_ra_rad)
+    sin0, cos0 = np.sin(pointing_dec_rad), np.cos(pointing_dec_rad)
+    sin, cos = np.sin(dec_rad), np.cos(dec_rad)
+    east, north = cos * np.sin(dra), sin * cos0 - cos * sin0 * np.cos(dra)
+    sine = np.hypot(east, north)
+    angle = np.arctan2(sine, sin0 * sin + cos0 * cos * np.cos(dra))
+    scale = np.where(sine > 0, angle / np.where(sine > 0, sine, 1), 1)
+    return east * scale, north * scale
 
 
 def separation(ra1_rad: np.ndarray, dec1_rad: np.ndarray, ra2_rad: np.ndarray, dec2_rad: np.ndarray) -> np.ndarray:
     """Angle on the sky between two directions (rad), exact at every distance (Vincenty's formula)."""
-    dra = np.subtract(ra2_rad, ra1_rad)
-    sin1, cos1, sin2, cos2 = np.sin(dec1_rad), np.cos(dec1_rad), np.sin(dec2_rad), np.cos(dec2_rad)
-    y = np.hypot(cos2 * np.sin(dra), cos1 * sin2 - sin1 * cos2 * np.cos(dra))
-    return np.arctan2(y, sin1 * sin2 + cos1 * cos2 * np.cos(dra))
+    return np.hypot(*offsets(ra1_rad, dec1_rad, ra2_rad, dec2_rad))

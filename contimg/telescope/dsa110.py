@@ -15,9 +15,6 @@ DISH_DIAMETER_M = 4.65
 SEFD_JY = 6500.0
 """System equivalent flux density of one antenna and polarization (Jy)."""
 
-BEAM_FWHM_DEG = 3.2
-"""Full width at half maximum of the power beam (deg) at `BEAM_FREQUENCY_HZ`."""
-BEAM_FREQUENCY_HZ = 1.4e9
 
 SUBBANDS = 16
 CHANNELS = 48

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from contimg.telescope.beam import PrimaryBeam
+
 
 @dataclass(frozen=True)
 class AveragedRows:
@@ -55,6 +57,8 @@ class Averaged:
         Sum of the weights by integration and channel before averaging (Jy⁻²), shape (T, F).
     pointings_rad
         ICRS (ra, dec) of the beam's centre in each integration, shape (T, 2).
+    primary_beam
+        The beam that the sky is seen through.
     flagged_fraction
         Of the cross-correlations before averaging: flagged or without a good gain.
     antennas
@@ -82,6 +86,7 @@ class Averaged:
     channel_hz: float
     weights: np.ndarray
     pointings_rad: np.ndarray
+    primary_beam: PrimaryBeam
     flagged_fraction: float
     antennas: tuple[int, ...]
     loss: float

@@ -16,7 +16,7 @@ import numpy as np
 
 from contimg.core.errors import NoUsableDataError, UnusableSetError
 from contimg.core.units import SPEED_OF_LIGHT
-from contimg.telescope import dsa110
+from contimg.telescope.beam import PrimaryBeam
 from contimg.visibilities.averaged import Averaged, AveragedRows, binned
 from contimg.visibilities.averaging import Baselines, Sums, Visibilities, inverse_gains
 from contimg.visibilities.measurement_set import Geometry, MeasurementSet
@@ -52,11 +52,14 @@ class ImagePlan:
         Briggs' robustness of its weighting.
     smearing_limit
         Largest loss of peak flux by averaging, at the half-power radius of the beam, as a fraction; 0: no averaging.
+    primary_beam
+        The beam that the sky is seen through.
     """
 
     field_rad: float
     robust: float
     smearing_limit: float
+    primary_beam: PrimaryBeam
 
 
 def average(ms: Path, gains: SupportsEvaluate | None, plan: ImagePlan, threads: int) -> Averaged:
@@ -86,7 +89,7 @@ def average(ms: Path, gains: SupportsEvaluate | None, plan: ImagePlan, threads: 
         If the Measurement Set is not one that conversion makes.
     """
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    measured = MeasurementSet.open(ms)
+    measured = MeasurementSet.open(ms, plan.primary_beam)
     geometry = measured.geometry
     if gains is None:
         inverse = np.ones((1, geometry.antennas, len(geometry.frequencies_hz), 2), np.complex64)
@@ -158,6 +161,7 @@ def averages(  # noqa: PLR0917
         channel_hz=geometry.channel_width_hz,
         weights=sums.by_sample.sum(axis=0, dtype=float),
         pointings_rad=geometry.pointings_rad,
+        primary_beam=geometry.primary_beam,
         flagged_fraction=1 - int(sums.used.sum()) / (2 * target.size * len(geometry.frequencies_hz)),
         antennas=tuple(np.union1d(rows.antenna1, rows.antenna2).tolist()),
         loss=bins.loss,
@@ -215,12 +219,11 @@ def _bins(geometry: Geometry, uvw_m: np.ndarray, plan: ImagePlan, *, keep_channe
         field_rad=plan.field_rad,
         robust=plan.robust,
     )
-    half_power_rad = np.radians(dsa110.BEAM_FWHM_DEG / 2) * dsa110.BEAM_FREQUENCY_HZ / middle_hz
     return choose_bins(
         uvw_m[len(uvw_m) // 2],
         weights.by_row.reshape(len(uvw_m), -1).sum(axis=0),
         sampling,
-        radius_rad=half_power_rad,
+        radius_rad=plan.primary_beam.half_power_rad(middle_hz),
         limit=plan.smearing_limit,
     )
 

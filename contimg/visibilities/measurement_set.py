@@ -16,6 +16,7 @@ from casacore import tables
 
 from contimg.core.errors import MisshapenFileError
 from contimg.core.units import MJD_ZERO_JD
+from contimg.telescope.beam import PrimaryBeam
 from contimg.telescope.meridian import for_icrs_directions
 from contimg.visibilities.averaging import Baselines, Visibilities
 
@@ -52,6 +53,8 @@ class Geometry:
         ICRS (ra, dec).
     pointings_rad
         ICRS (ra, dec) of the beam's centre in each integration (rad), shape (T, 2).
+    primary_beam
+        The beam that the sky is seen through.
     """
 
     times_mjd_s: np.ndarray
@@ -65,6 +68,7 @@ class Geometry:
     names: tuple[str, ...]
     phase_centre_rad: tuple[float, float]
     pointings_rad: np.ndarray
+    primary_beam: PrimaryBeam
 
     @property
     def antennas(self) -> int:
@@ -104,8 +108,8 @@ class MeasurementSet:
     _correlations: list[int]
 
     @classmethod
-    def open(cls, path: Path) -> MeasurementSet:
-        """Open a Measurement Set.
+    def open(cls, path: Path, primary_beam: PrimaryBeam) -> MeasurementSet:
+        """Open a Measurement Set, observed through a primary beam.
 
         Raises
         ------
@@ -154,6 +158,7 @@ class MeasurementSet:
             names=tuple(str(name) for name in names),
             phase_centre_rad=centre,
             pointings_rad=_pointings(path, pointing_times, directions, moments, interval),
+            primary_beam=primary_beam,
         )
         correlations = [present.index(kind) for kind in _XX_YY]
         return cls(path, geometry, Baselines(cross, antenna1, antenna2), autocorrelations, rows, table, correlations)

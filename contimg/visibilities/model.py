@@ -15,6 +15,7 @@ import numpy as np
 
 from contimg.core.units import SPEED_OF_LIGHT
 from contimg.telescope import beam
+from contimg.telescope.beam import PrimaryBeam
 
 _CHANNEL_BLOCK = 32
 """Channels worked on together, so that the antennas' phasors of all sources stay in the processor's cache."""
@@ -65,11 +66,12 @@ class Sky:
             np.concatenate([self.flux_jy, other.flux_jy]),
         )
 
-    def apparent_jy(self, pointing_rad: tuple[float, float], frequencies_hz: np.ndarray) -> np.ndarray:
+    def apparent_jy(
+        self, primary_beam: PrimaryBeam, pointing_rad: tuple[float, float], frequencies_hz: np.ndarray
+    ) -> np.ndarray:
         """Flux through the beam that points at (ra, dec) `pointing_rad` (Jy), shape (S, F)."""
-        ra, dec = np.array(pointing_rad)
-        angle = beam.separation(self.ra_rad, self.dec_rad, ra, dec)
-        return self.flux_jy * beam.power_beam(angle[:, None], frequencies_hz)
+        east, north = beam.offsets(self.ra_rad, self.dec_rad, *np.array(pointing_rad))
+        return self.flux_jy * primary_beam.power(east[:, None], north[:, None], frequencies_hz)
 
 
 def direction_cosines(

@@ -10,8 +10,9 @@ import h5py
 import numpy as np
 
 from contimg.catalogues.source import Source
+from contimg.core.sections import Beam
 from contimg.simulator.simulator import Fault, FaultKind, Noise, Preset, simulate
-from contimg.telescope.beam import power_beam
+from contimg.telescope import beam
 
 START = datetime(2026, 1, 20, 8, 30, 0, 123456, tzinfo=UTC)
 DECLINATION = 54.57
@@ -71,7 +72,7 @@ def predicted(data: Any, source: Source, declination_deg: float) -> np.ndarray:
     distance = np.arccos(
         np.sin(moved.phase_center_app_dec) * sin + np.cos(moved.phase_center_app_dec) * cos * np.cos(hour_angle)
     )
-    flux = source.flux(data.freq_array) * power_beam(distance[:, None], data.freq_array)
+    flux = source.flux(data.freq_array) * beam.of(Beam()).radial(distance[:, None], data.freq_array)
     moved.data_array = np.repeat(flux[..., None], 2, axis=2).astype(complex)
     towards = {"lon": meridian["cat_lon"], "lat": meridian["cat_lat"]}
     moved.phase(**towards, cat_type="driftscan", phase_frame="altaz", cat_name="back")

@@ -12,8 +12,10 @@ from scipy.ndimage import gaussian_filter
 
 from contimg.core.files import write_json
 from contimg.core.paths import DataRoot, group_id, group_start
+from contimg.core.sections import Beam
 from contimg.mosaic.coadd import ImageInputs
-from contimg.telescope.beam import power_beam, separation
+from contimg.telescope import beam
+from contimg.telescope.beam import separation
 
 CADENCE_S = 309.24
 FREQUENCY_HZ = 1.405e9
@@ -64,7 +66,7 @@ def write_image(
     ra, dec = wcs.wcs_pix2world(x.ravel(), y.ravel(), 0)
     pointing = np.radians(ra_deg), np.radians(dec_deg)
     away = separation(*pointing, np.radians(ra), np.radians(dec)).reshape(x.shape)
-    pb = power_beam(away, FREQUENCY_HZ)
+    pb = beam.of(Beam()).radial(away, FREQUENCY_HZ)
     sigma = beam_arcsec / 3600 / pixel / np.sqrt(8 * np.log(2))
     random = np.random.default_rng(seed).normal(size=(size, size)).astype(np.float32)
     flat = gaussian_filter(random, sigma)
@@ -72,7 +74,7 @@ def write_image(
     reach = int(np.ceil(6 * sigma))
     to_source = separation(*pointing, np.radians(sky.ra_deg), np.radians(sky.dec_deg))
     near = to_source < np.radians(field_deg)
-    apparent = sky.flux_jy * power_beam(to_source, FREQUENCY_HZ)
+    apparent = sky.flux_jy * beam.of(Beam()).radial(to_source, FREQUENCY_HZ)
     source_x, source_y = wcs.wcs_world2pix(sky.ra_deg[near], sky.dec_deg[near], 0)
     for across, up, flux in zip(source_x, source_y, apparent[near], strict=True):
         row, column = round(float(up)), round(float(across))
@@ -107,6 +109,7 @@ def write_image(
         "pixel_arcsec": pixel * 3600,
         "size": size,
         "imager": "wsclean",
+        "primary_beam": beam.of(Beam()).name,
         "centre": {"ra_deg": ra_deg, "dec_deg": dec_deg},
     }
     write_json(inputs.sidecar, sidecar)

@@ -27,7 +27,9 @@ from contimg.core.errors import (
     NoUsableDataError,
     ToolFailedError,
 )
+from contimg.core.sections import Beam
 from contimg.simulator import simulator
+from contimg.telescope import beam
 from contimg.telescope.stations import EAST_WEST_ARM, NORTH_SOUTH_ARM
 from contimg.visibilities import subprocess_call
 from contimg.visibilities.averaged import Averaged
@@ -50,7 +52,7 @@ with_wsclean = pytest.mark.skipif(shutil.which("wsclean") is None, reason="WSCle
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory) -> Averaged:
     ms = call_in_process(imaging_group.make, tmp_path_factory.mktemp("tiny"), TINY, [])
-    return average(ms, None, ImagePlan(OPTIONS.size * OPTIONS.pixel_rad, OPTIONS.robust, 0.0), 1)
+    return average(ms, None, ImagePlan(OPTIONS.size * OPTIONS.pixel_rad, OPTIONS.robust, 0.0, beam.of(Beam())), 1)
 
 
 def by_wsclean(ms: Path, prefix: Path) -> CleanResult:

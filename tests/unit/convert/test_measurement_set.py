@@ -16,6 +16,7 @@ import raw_groups as raw
 from converted_group import Call, Converted, columns, converted, cube
 
 from contimg.catalogues.source import Source
+from contimg.core.sections import Beam
 from contimg.simulator import simulator
 from contimg.telescope import beam, dsa110, meridian, stations
 from contimg.telescope.raw_header import read_header
@@ -176,5 +177,5 @@ def test_wsclean_finds_the_source_where_it_is(tmp_path: Path, casacore: Call) ->
     towards = meridian.pointing(header.times_jd, header.declination_rad)
     separation = beam.separation(*towards, np.radians(source.ra_deg), np.radians(source.dec_deg))
     frequencies = np.concatenate([dsa110.subband_frequencies(subband, 6) for subband in range(16)])
-    flux = (beam.power_beam(separation[:, None], frequencies) * source.flux(frequencies)).mean()
+    flux = (beam.of(Beam()).radial(separation[:, None], frequencies) * source.flux(frequencies)).mean()
     assert peak == pytest.approx(flux, rel=0.003)

@@ -15,6 +15,7 @@ from contimg.image.sources import PointSource
 BEAM_RAD = float(np.radians(20 / 3600))
 GATES = Quality()
 GOOD = {
+    "other_beams": [],
     "noise_jy": 2e-4,
     "thermal_noise_jy": 1.8e-4,
     "dynamic_range": 900.0,
@@ -111,3 +112,9 @@ def test_each_gate_degrades_and_says_so(change, said):
 def test_too_few_matches_are_no_gate():
     few = qa.Comparison(2, 2.0, 1.0, 9.0, 9.0, 2.0)
     assert qa.verdict(**{**GOOD, "comparison": few}) == ("clean", [])
+
+
+def test_a_calibration_of_another_primary_beam_degrades():
+    quality, reasons = qa.verdict(**{**GOOD, "other_beams": ["gaussian 3 deg at 1400 MHz"]})
+    assert quality == "degraded"
+    assert reasons == ["the calibration was solved with another primary beam (gaussian 3 deg at 1400 MHz)"]

@@ -10,16 +10,18 @@ import pytest
 from conftest import call_in_process
 
 from contimg.catalogues.source import Source
+from contimg.core.sections import Beam
 from contimg.image import source_subtraction
 from contimg.image.sources import PointSource
 from contimg.simulator import simulator
 from contimg.simulator.sky import offset
+from contimg.telescope import beam
 from contimg.telescope.beam import separation
 from contimg.telescope.stations import EAST_WEST_ARM, NORTH_SOUTH_ARM, WITH_DATA
 from contimg.visibilities.averaged import Averaged
 from contimg.visibilities.baseline_averaging import ImagePlan, average
 
-PLAN = ImagePlan(field_rad=float(np.radians(3.5)), robust=0.0, smearing_limit=0.01)
+PLAN = ImagePlan(field_rad=float(np.radians(3.5)), robust=0.0, smearing_limit=0.01, primary_beam=beam.of(Beam()))
 PRESET = simulator.Preset(EAST_WEST_ARM[::6] + NORTH_SOUTH_ARM[::6] + WITH_DATA[-3:], 6)
 # Distance (deg), position angle (deg), flux (Jy), spectral index; all but the first change much while they drift.
 FIELD = ((0.1, 10, 2.0, -0.7), (1.5, 95, 9.0, -0.2), (1.4, 280, 3.0, -1.1), (2.6, 60, 8.0, -0.9))

@@ -13,7 +13,7 @@ from synthetic_images import Sky, centre, grid_sky, groups, write_image
 
 from contimg.core.config import Settings, validated
 from contimg.core.errors import ConfigError, NoUsableDataError, ToolFailedError
-from contimg.core.files import write_json
+from contimg.core.files import read_json, write_json
 from contimg.core.paths import DataRoot
 from contimg.mosaic.coadd import ImageInputs
 from contimg.mosaic.mosaic import MosaicProducts, mosaic
@@ -108,6 +108,18 @@ def test_noise_above_the_weights_degrades_it(tmp_path: Path) -> None:
     assert content["noise_over_expected"] == pytest.approx(2, rel=0.1)
     assert content["quality"] == "degraded"
     assert "limit 1.5" in content["reasons"][0]
+
+
+def test_images_of_different_primary_beams_degrade_it(tmp_path: Path) -> None:
+    images = drift(tmp_path, 2, 128.7, NO_SKY)
+    content, _ = made(tmp_path, images)
+    assert content["primary_beam"] == "airy 3.2 deg at 1400 MHz"
+    sidecar = read_json(images[0].sidecar)
+    write_json(images[0].sidecar, sidecar | {"primary_beam": "gaussian 3 deg at 1400 MHz"})
+    content, outputs = made(tmp_path, images)
+    assert content["quality"] == "degraded"
+    assert f"gaussian 3 deg at 1400 MHz: {sidecar['group']}" in content["reasons"][0]
+    assert fits.getheader(outputs.image)["PBMODEL"] == "airy 3.2 deg at 1400 MHz, gaussian 3 deg at 1400 MHz"
 
 
 def test_one_image_makes_a_mosaic(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from calibration_group import CALIBRATOR, CalibrationGroup, make
 
+from contimg.core.sections import Beam
 from contimg.sets.gains import TABLES
 from contimg.simulator.simulator import Noise
 from contimg.solve import antenna_gains
+from contimg.telescope import beam
 
 ANTENNAS = 12
 ANTENNA1, ANTENNA2 = np.triu_indices(ANTENNAS, 1)
@@ -122,7 +124,7 @@ def solve_ours(group: CalibrationGroup, model: Path) -> None:
     settings = config.validated({"data_root": str(group.directory), "calibration": {"field_iterations": 0}}, {})
     described = solve(group.ms, group.calibrator, group.directory / "ours", settings, 2)
     (group.directory / "reference").write_text(described["reference_antenna"])
-    measured = MeasurementSet.open(group.ms)
+    measured = MeasurementSet.open(group.ms, beam.of(Beam()))
     geometry = measured.geometry
     source = models.Sky(
         np.radians([CALIBRATOR.ra_deg]),
@@ -133,7 +135,7 @@ def solve_ours(group: CalibrationGroup, model: Path) -> None:
     everything = np.zeros((len(geometry.times_mjd_s), measured.rows, len(geometry.frequencies_hz)), np.complex64)
     for t, pointing in enumerate(geometry.pointings_rad):
         everything[t, measured.baselines.row] = models.predict(
-            source.apparent_jy(tuple(pointing), geometry.frequencies_hz),
+            source.apparent_jy(geometry.primary_beam, tuple(pointing), geometry.frequencies_hz),
             directions,
             geometry.antenna_uvw_m[t],
             geometry.antenna1,

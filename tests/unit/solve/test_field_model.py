@@ -11,12 +11,14 @@ from sky_lists import sky_of
 from contimg.catalogues.calibrator import FluxModel
 from contimg.core import config
 from contimg.core.errors import CatalogueError, NoUsableDataError
+from contimg.core.sections import Beam
 from contimg.image.source_subtraction import BrightSource
 from contimg.sets.caltable import Caltable
 from contimg.sets.gains import combine
 from contimg.solve import field_model, reference_antenna
 from contimg.solve.antenna_gains import Solutions
 from contimg.solve.solve_data import Averages, CalibratorGroup, Modelled, channels_within
+from contimg.telescope import beam
 from contimg.visibilities import model
 from contimg.visibilities.averaging import Baselines, Visibilities
 from contimg.visibilities.baseline_averaging import ImagePlan
@@ -44,6 +46,7 @@ def geometry(antennas: int = 8) -> Geometry:
         positions_m=coordinates[0],
         names=tuple(str(number + 1) for number in range(antennas)),
         phase_centre_rad=CENTRE,
+        primary_beam=beam.of(Beam()),
         pointings_rad=np.column_stack(
             [CENTRE[0] + 0.001 * np.arange(INTEGRATIONS), np.full(INTEGRATIONS, CENTRE[1])]
         ),
@@ -74,7 +77,7 @@ def observed(where: Geometry, source: model.Sky, delay_ns: np.ndarray) -> Calibr
     data = np.stack(
         [
             model.predict(
-                source.apparent_jy((ra, dec), where.frequencies_hz),
+                source.apparent_jy(where.primary_beam, (ra, dec), where.frequencies_hz),
                 directions,
                 where.antenna_uvw_m[t],
                 where.antenna1,
@@ -120,11 +123,11 @@ def test_the_core_is_imaged_as_it_was_seen() -> None:
     delay_ns = np.random.default_rng(1).uniform(-20, 20, (8, 2))
     reduced = observed(where, source, delay_ns).reduced(delays(where, delay_ns), np.arange(8) < 5, 0.5e6)
     no_gains = combine(delays(where, np.zeros((8, 2))))
-    averaged = reduced.of_the_core(no_gains, ImagePlan(0.05, 0.0, 0.0))
+    averaged = reduced.of_the_core(no_gains, ImagePlan(0.05, 0.0, 0.0, where.primary_beam))
     assert averaged.antennas == (0, 1, 2, 3, 4)
     directions = model.direction_cosines(source.ra_rad, source.dec_rad, where.phase_centre_rad)
     expected = model.predict(
-        source.apparent_jy(tuple(where.pointings_rad[0]), where.frequencies_hz),
+        source.apparent_jy(where.primary_beam, tuple(where.pointings_rad[0]), where.frequencies_hz),
         directions,
         where.antenna_uvw_m[0],
         where.antenna1,
@@ -141,7 +144,9 @@ def test_the_calibrator_alone_is_its_flux_when_turned_to_it() -> None:
     source = first(sky(where))
     averaged, used = observed(where, source, np.zeros((8, 2))).over_group()
     np.testing.assert_allclose(averaged.data.imag, 0, atol=2e-5)
-    seen = [source.apparent_jy((ra, dec), where.frequencies_hz)[0] for ra, dec in where.pointings_rad]
+    seen = [
+        source.apparent_jy(where.primary_beam, (ra, dec), where.frequencies_hz)[0] for ra, dec in where.pointings_rad
+    ]
     whole = np.arange(len(where.antenna1)) != 5
     expected = np.broadcast_to(np.mean(seen, axis=0)[:, None], averaged.data[0, whole].shape)
     np.testing.assert_allclose(averaged.data[0, whole].real, expected, rtol=2e-5)

@@ -12,17 +12,18 @@ from conftest import call_in_process
 
 from contimg.catalogues.source import Source
 from contimg.core.errors import MisshapenFileError, NoUsableDataError, UnusableSetError
+from contimg.core.sections import Beam
 from contimg.core.units import SPEED_OF_LIGHT
 from contimg.simulator import simulator
 from contimg.simulator.sky import offset
-from contimg.telescope import dsa110
+from contimg.telescope import beam, dsa110
 from contimg.telescope.stations import EAST_WEST_ARM, NORTH_SOUTH_ARM, WITH_DATA
 from contimg.visibilities.averaged import Averaged
 from contimg.visibilities.baseline_averaging import ImagePlan, average
 from contimg.visibilities.model import direction_cosines
 from contimg.visibilities.weighting import each_weight, imaging_weights
 
-PLAN = ImagePlan(field_rad=float(np.radians(3.5)), robust=0.0, smearing_limit=0.01)
+PLAN = ImagePlan(field_rad=float(np.radians(3.5)), robust=0.0, smearing_limit=0.01, primary_beam=beam.of(Beam()))
 UNAVERAGED = replace(PLAN, smearing_limit=0.0)
 SHARP = simulator.Preset(EAST_WEST_ARM[::9] + NORTH_SOUTH_ARM[::9] + WITH_DATA[-6:], 48)
 """Both arms and the outriggers, at the full resolution in time and frequency."""
@@ -196,7 +197,7 @@ def test_the_number_of_threads_changes_nothing(group, tmp_path):
 
 def test_a_source_at_half_power_loses_less_than_a_percent(tmp_path):
     centre = imaging_group.centre_deg(SHARP)
-    ra, dec = offset(centre, np.radians(dsa110.BEAM_FWHM_DEG / 2), np.radians(30.0))
+    ra, dec = offset(centre, beam.of(Beam()).half_power_rad(1.4e9), np.radians(30.0))
     source = Source("A", float(ra), float(dec), 1000.0)
     options = {"noise": simulator.Noise(enabled=False), "corruptions": simulator.PERFECT}
     ms = call_in_process(imaging_group.make, tmp_path, SHARP, [source], **options)

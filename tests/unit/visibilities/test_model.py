@@ -10,12 +10,14 @@ import pytest
 from calibration_group import CALIBRATOR, make
 
 from contimg.core.errors import MisshapenFileError
+from contimg.core.sections import Beam
 from contimg.core.units import SPEED_OF_LIGHT
 from contimg.simulator import simulator, sky
 from contimg.telescope import beam
 from contimg.visibilities import measurement_set, model
 
 CENTRE = (2.2, 0.95)
+BEAM = beam.of(Beam())
 FREQUENCIES = np.linspace(1.312e9, 1.498e9, 40)
 
 
@@ -41,7 +43,7 @@ def written_out(apparent: np.ndarray, directions: np.ndarray, uvw: np.ndarray) -
 def test_prediction_is_the_sum_over_sources() -> None:
     coordinates, antenna1, antenna2 = array()
     source = some_sky()
-    apparent = source.apparent_jy(CENTRE, FREQUENCIES)
+    apparent = source.apparent_jy(BEAM, CENTRE, FREQUENCIES)
     directions = model.direction_cosines(source.ra_rad, source.dec_rad, CENTRE)
     predicted = model.predict(apparent, directions, coordinates, antenna1, antenna2, frequencies_hz=FREQUENCIES)
     expected = written_out(apparent, directions, coordinates[antenna1] - coordinates[antenna2])
@@ -121,8 +123,8 @@ def test_uvw_that_are_no_differences_are_refused() -> None:
 def test_the_drift_changes_the_apparent_flux() -> None:
     source = model.Sky(np.array([CENTRE[0]]), np.array([CENTRE[1]]), np.ones((1, 40)))
     half = np.radians(1.6) / np.cos(CENTRE[1])
-    on_axis = source.apparent_jy(CENTRE, FREQUENCIES)
-    away = source.apparent_jy((CENTRE[0] + half, CENTRE[1]), np.array([1.4e9]))
+    on_axis = source.apparent_jy(BEAM, CENTRE, FREQUENCIES)
+    away = source.apparent_jy(BEAM, (CENTRE[0] + half, CENTRE[1]), np.array([1.4e9]))
     np.testing.assert_allclose(on_axis, 1, rtol=1e-9)
     assert away[0, 0] == pytest.approx(0.5, abs=0.002)
 
@@ -141,7 +143,7 @@ def test_simulated_visibilities_are_predicted(
         noise=simulator.Noise(enabled=False),
         corruptions=simulator.PERFECT,
     )
-    measured = measurement_set.MeasurementSet.open(group.ms)
+    measured = measurement_set.MeasurementSet.open(group.ms, BEAM)
     where, rows = measured.geometry, measured.baselines.row
     sources = (CALIBRATOR, *FIELD)
     listed = model.Sky(
@@ -152,7 +154,7 @@ def test_simulated_visibilities_are_predicted(
     directions = model.direction_cosines(listed.ra_rad, listed.dec_rad, where.phase_centre_rad)
     for t in (0, 12, 23):
         predicted = model.predict(
-            listed.apparent_jy(tuple(where.pointings_rad[t]), where.frequencies_hz),
+            listed.apparent_jy(BEAM, tuple(where.pointings_rad[t]), where.frequencies_hz),
             directions,
             where.antenna_uvw_m[t],
             where.antenna1,

@@ -1,0 +1,33 @@
+"""`contimg beam show`: what was made with another beam is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from contimg.cli import main
+from contimg.core.files import write_json
+
+NAME = "airy 3.2 deg at 1400 MHz"
+
+
+def test_products_of_another_beam_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path, beam in (
+        ("images/2026-01-12/20260112T084512.json", "gaussian 3 deg at 1400 MHz"),
+        ("images/2026-01-12/20260112T085024.json", NAME),
+        ("images/2026-01-12/20260112T085533.json", None),
+        ("calibration/2026-01-12/20260112T084512/set.json", "gaussian 3 deg at 1400 MHz"),
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        write_json(tmp_path / path, {"group": "g", **({"primary_beam": beam} if beam else {})})
+    (tmp_path / "images/2026-01-12/20260112T090042.json").write_text("{")
+    assert main(["beam", "show", "--data-root", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        f"{NAME}: at 1405 MHz 3.19° wide, main lobe to 3.78°",
+        "calibration/2026-01-12/20260112T084512/set.json",
+        "images/2026-01-12/20260112T084512.json",
+        "1 sets and 1 images were made with another beam; snakemake --force with these paths makes them again",
+    ]
+    assert "20260112T090042.json: cannot be read" in said.err
