@@ -26,6 +26,11 @@ workdir: str(root.root)
 report: "report/workflow.rst"
 
 
+# A runner makes what is due, too; a dry run, a report and the like are free.
+onstart:
+    share_data_root()
+
+
 localrules:
     all,
     images,

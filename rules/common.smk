@@ -12,6 +12,7 @@ from snakemake.logging import logger
 from contimg.core import config as configuration
 from contimg.core import files
 from contimg.core.errors import ConfigError, ContimgError
+from contimg.execute import lease
 from contimg.job.job import last_attempt, set_back
 from contimg.storage.archive import is_removed
 from contimg.core.paths import (
@@ -60,6 +61,15 @@ try:
     found = {group.name: group for group in groups_now}
 except ContimgError as error:
     raise WorkflowError(str(error)) from None
+
+
+def share_data_root():
+    """Keep runners out while this run works."""
+    try:
+        lease.share(root)
+    except ContimgError as error:
+        raise WorkflowError(str(error)) from None
+
 
 reach = timedelta(
     hours=(

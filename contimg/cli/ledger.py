@@ -28,10 +28,10 @@ def run(options: argparse.Namespace) -> int:
             groups = opened.sizes()["groups"]
         print(f"{root.ledger}: whole, {groups} groups")
         return 0
-    from contimg.runner.lease import acquire
+    from contimg.execute.lease import acquire
     from contimg.runner.rebuild import build
 
-    lease = acquire(root, settings.runner.lease_seconds, print)  # nothing may run meanwhile
+    lease = acquire(root)  # nothing may run meanwhile
     try:
         counts, aside = build(root, settings, lease.keep)
     finally:

@@ -20,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Restore while no runner, backup or retention is at work on the data root."""
-    from contimg.runner import lease
+    from contimg.execute import lease
     from contimg.storage import restore
     from contimg.storage.lock import only_one
 
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     found = restore.find(options.snapshot, DataRoot(settings.data_root), settings)
     root = DataRoot(options.into.absolute() if options.into else settings.data_root)
     root.root.mkdir(parents=True, exist_ok=True)
-    held = lease.acquire(root, settings.runner.lease_seconds, print)
+    held = lease.acquire(root)
     try:
         with only_one(root, "backup"), only_one(root, "retention"):
             restore.restore(found, root, options.only, datetime.now(UTC), print)

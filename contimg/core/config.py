@@ -6,6 +6,7 @@ Unknown keys, wrong types and impossible values are errors that name the key's p
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,6 +42,9 @@ from contimg.core.sections import (
 )
 
 ENVIRONMENT_PREFIX = "CONTIMG_"
+_RETIRED = {("runner", "lease_seconds"): "the lease is a lock of the operating system, which ends with its runner"}
+"""Keys that older files may have, each with why nothing depends on it any more."""
+_LOG = logging.getLogger(__name__)
 
 
 class Settings(Section):
@@ -134,6 +138,9 @@ def validated(content: Mapping[str, Any], environment: Mapping[str, str] | None 
         One line for each bad key, with the key's path.
     """
     merged = _with_environment(content, os.environ if environment is None else environment)
+    for (section, key), why in _RETIRED.items():
+        if isinstance(merged.get(section), dict) and merged[section].pop(key, None) is not None:
+            _LOG.warning("%s.%s: has no effect any more: %s", section, key, why)
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:

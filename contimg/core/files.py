@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 PART_MARK = ".part-"
+_NETWORK = re.compile(
+    r"nfs\d?|cifs|smb\w*|9p|afs|ceph|glusterfs|lustre|gpfs|beegfs\w*|pvfs2|ocfs2|gfs2|fuse\..*|virtiofs"
+)
+"""Types of file systems that other hosts may change, or that do not share memory between processes."""
 
 
 def part_path(path: Path) -> Path:
@@ -97,3 +102,15 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except RecursionError as error:
         raise ValueError(f"{path}: is nested too deeply") from error
+
+
+def network_file_system(path: Path) -> str:
+    """Type of the file system that a path is on, if it is one of a network or of FUSE; else empty."""
+    place, kind = Path("/"), ""
+    real = path.resolve()
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, source = line.partition(" - ")
+        mounted = Path(re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), fields.split()[4]))
+        if real.is_relative_to(mounted) and len(mounted.parts) >= len(place.parts):
+            place, kind = mounted, source.split()[0]
+    return kind if _NETWORK.fullmatch(kind) else ""

@@ -215,8 +215,6 @@ class Runner(Section):
 
     poll_seconds: Positive = 5
     """Longest time (s) between two looks at what arrived; where the system tells of arrivals, it is seen at once."""
-    lease_seconds: Annotated[float, Field(ge=10)] = 60
-    """A runner of another host counts as dead when it has not renewed its lease for this long (s)."""
     stuck_minutes: Positive = Field(30, json_schema_extra={"env": "STUCK_JOB_TIMEOUT_MINUTES"})
     """A job whose processes use neither processor nor disk for this long (min) is killed and due again."""
     drain_minutes: Positive = 45

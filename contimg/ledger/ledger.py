@@ -7,6 +7,7 @@ the files (`contimg.runner.rebuild`); then nothing is lost but history.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -14,8 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from contimg.core.errors import DiskFullError, LedgerError
+from contimg.core.files import network_file_system
 from contimg.ledger.queries import Queries
 from contimg.ledger.schema import MIGRATIONS
+
+log = logging.getLogger(__name__)
 
 _SIDE_FILES = ("", "-wal", "-shm")
 _BUSY_MS = 10_000
@@ -118,7 +122,7 @@ def _opened(path: Path, *, read_only: bool) -> Ledger:
     try:
         connection = _connected(path, read_only=read_only)
         if not read_only:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _set_journal(connection, path)
             connection.execute("PRAGMA synchronous = NORMAL")
             damage = _damage(connection)
             if damage:
@@ -139,6 +143,19 @@ def _opened(path: Path, *, read_only: bool) -> Ledger:
         else:
             then = ""
         raise LedgerError(f"{path}: {str(error).removeprefix(f'{path}: ')}{then}") from error
+
+
+def _set_journal(connection: sqlite3.Connection, path: Path) -> None:
+    """Use a write-ahead log, for which processes share memory; on a network file system a rollback journal."""
+    network = network_file_system(path.parent)
+    if not network:
+        connection.execute("PRAGMA journal_mode = WAL")
+        return
+    log.warning("%s: is on %s, so it does without a write-ahead log; a disk of this host is faster", path, network)
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # for one that has a write-ahead log
+    connection.execute("PRAGMA journal_mode = DELETE")
+    connection.execute("PRAGMA locking_mode = NORMAL")
+    connection.execute("PRAGMA user_version").fetchone()  # which gives up the lock
 
 
 def without_room(folder: Path, error: Exception) -> bool:

@@ -18,12 +18,12 @@ from contimg.core import processes
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, MisshapenFileError
 from contimg.core.paths import GROUP_PATTERN, DataRoot, RawName, group_of
+from contimg.execute.lease import holder, mark_of
 from contimg.ingest import quarantine
 from contimg.ingest.groups import Group, load
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import GroupRow
 from contimg.runner import cleanup
-from contimg.runner.lease import holder, mark_of
 from contimg.storage.archive import is_removed
 
 _IMAGE = ("image.fits", "noise.fits", "pb.fits", "png", "json")
@@ -194,7 +194,7 @@ class _Audit:
         for path in cleanup.stale_staging(self._root, self._settings.staging.directory):
             self._wrong(f"{path}: staging of a dead process")
         now = holder(self._root)
-        current = f"{mark_of(self._root)}{now.number}" if now and not now.released else None
+        current = f"{mark_of(self._root)}{now.number}" if now and now.holds else None
         environment = {process.pid: process for process in processes.marked(mark_of(self._root))}
         own = {process.pid for process in processes.marked(current)} if current else set()
         for pid in environment.keys() - own:

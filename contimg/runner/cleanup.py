@@ -12,7 +12,7 @@ import psutil
 
 from contimg.core import files, processes
 from contimg.core.paths import DataRoot, group_date
-from contimg.runner.lease import mark_of
+from contimg.execute.lease import mark_of
 
 log = logging.getLogger(__name__)
 

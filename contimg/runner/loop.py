@@ -20,12 +20,12 @@ from contimg.catalogues import calibrator_catalogue, sky_catalogue
 from contimg.core.config import Settings
 from contimg.core.errors import ConfigError, LeaseError
 from contimg.core.paths import DataRoot
+from contimg.execute.lease import acquire
+from contimg.execute.systemd import notify
 from contimg.ledger.clock_steps import Clock, SystemClock
-from contimg.runner.lease import acquire
 from contimg.runner.recovery import recover
 from contimg.runner.runner import Runner
 from contimg.runner.settings_watch import SettingsWatch
-from contimg.runner.systemd import notify
 from contimg.runner.wait_for_disk import when_there_is_room
 from contimg.storage import retention
 
@@ -107,7 +107,7 @@ def run(
     lease = when_there_is_room(
         root,
         settings,
-        lambda: acquire(root, settings.runner.lease_seconds, log.warning),
+        lambda: acquire(root),
         wait=not once,
         keep=lambda: None,
     )

@@ -17,6 +17,7 @@ from contimg.core.errors import ContimgError, LeaseError
 from contimg.core.paths import DataRoot
 from contimg.core.stages import is_periodic
 from contimg.execute import outbox
+from contimg.execute.lease import Lease
 from contimg.execute.outcomes import Ending, lost_product, settle
 from contimg.execute.pool import Pool
 from contimg.execute.set_registration import lacks_set
@@ -29,7 +30,6 @@ from contimg.ledger.transitions import Transitions
 from contimg.observing.request_poller import Asking
 from contimg.runner import cleanup
 from contimg.runner.housekeeping import CLOCK, Housekeeping
-from contimg.runner.lease import Lease
 from contimg.runner.recovery import lost, whole_ledger
 from contimg.schedule.circuit_breaker import CircuitBreaker
 from contimg.schedule.lanes import overlapping
@@ -128,14 +128,14 @@ class Runner:
         return self._scanner.behind
 
     def take_stock(self) -> None:
-        """Renew the lease, look at the clock and the ledger, settle what has ended, kill what is stuck.
+        """Check the lease, look at the clock and the ledger, settle what has ended, kill what is stuck.
 
         Raises
         ------
         LeaseError
             If the data root was lost.
         """
-        self._lease.renew()
+        self._lease.check()
         if not self._ledger.in_place():
             self._mend("it is not at its place any more")
         step = self._step.step()

@@ -12,10 +12,10 @@ from contimg.core.config import Settings
 from contimg.core.errors import ContimgError
 from contimg.core.paths import DataRoot
 from contimg.core.stages import STAGES, Per
+from contimg.execute.lease import holder
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import CallRow
 from contimg.observing import requests
-from contimg.runner.lease import holder
 from contimg.schedule.lanes import Call, demand
 from contimg.schedule.plan import plan
 from contimg.schedule.snapshot import Hold, look, tmpfs_free_percent
@@ -95,18 +95,17 @@ def _hold(ledger: Ledger, now: float) -> Hold:
 
 
 def runner_state(root: DataRoot) -> Mapping[str, Any]:
-    """State of the newest lease: running, on another host, stopped, dead, or unknown; and its holder."""
+    """State of the runner: running, stopped, dead or unknown; and who holds the lease."""
     try:
         now = holder(root)
     except ContimgError as error:
         return {"state": "unknown", "why": str(error)}
     if now is None or now.released:
         return {"state": "stopped"}
-    state = "dead" if now.identity.dead else "running" if now.identity.near else "on another host"
     return {
-        "state": state,
-        "host": now.identity.host,
-        "pid": now.identity.pid,
+        "state": "running" if now.holds else "dead",
+        "host": now.host,
+        "pid": now.pid,
         "since": now.since,
         "lease": now.number,
     }

@@ -15,8 +15,8 @@ from contimg.alerts.background_calls import Errands
 from contimg.core.config import Settings
 from contimg.core.errors import DiskFullError, is_full
 from contimg.core.paths import DataRoot
+from contimg.execute.systemd import notify
 from contimg.ledger.ledger import without_room
-from contimg.runner.systemd import notify
 
 log = logging.getLogger(__name__)
 

@@ -83,23 +83,6 @@ def test_a_start_on_a_full_disk_waits_and_says_so(tmp_path: Path, raw: list[list
         assert place.books().problems == []
 
 
-def test_a_disk_that_is_full_for_longer_than_a_lease_lasts(tmp_path: Path, raw: list[list[Path]]) -> None:
-    """The runner keeps its lease, and another one does not get it."""
-    settings = {"lease_seconds": 10, "poll_seconds": 5}
-    with small_disk(tmp_path / "data", "600m") as disk, site(tmp_path, runner=settings) as place:
-        place.start()
-        place.until(lambda: "running on" in place.said())
-        lease = place.root.state / "lease" / "00000001.json"
-        ballast = fill(disk)
-        filled = lease.stat().st_mtime
-        time.sleep(12)
-        assert lease.stat().st_mtime > filled + 10
-        ballast.unlink()
-        place.arrive(*raw[TARGET])
-        place.assert_converted(1)
-        assert place.books().problems == []
-
-
 def test_an_output_folder_that_is_read_only(tmp_path: Path, raw: list[list[Path]]) -> None:
     """What failed for it counts against no group, nothing more is tried, people are told, and then it goes on."""
     failed = "SELECT unit, counts FROM attempts WHERE outcome = 'failed' AND rule = 'convert'"

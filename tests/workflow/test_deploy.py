@@ -12,7 +12,7 @@ import pytest
 
 from contimg.core.config import environment_names
 from contimg.core.release import CHECKOUT
-from contimg.runner.systemd import notify
+from contimg.execute.systemd import notify
 
 DEPLOY = CHECKOUT / "deploy"
 

@@ -20,9 +20,9 @@ from contimg.cli import main
 from contimg.core import config
 from contimg.core.errors import ConfigError
 from contimg.core.release import CHECKOUT
+from contimg.execute.lease import acquire
 from contimg.ledger.clock_steps import SystemClock
 from contimg.ledger.events import Tell
-from contimg.runner.lease import acquire
 from contimg.runner.runner import Runner
 
 WARN_DISK = {"disk_free_gb": {"warning": 10**9, "critical": None}}
@@ -248,7 +248,7 @@ def test_passes_that_fail_ring_and_stop_the_heartbeat(tmp_path: Path, web) -> No
 def test_alerting_that_breaks_stops_the_heartbeat(tmp_path: Path, web) -> None:
     url, got = web
     watched = Watched(tmp_path, heartbeat_url=f"{url}/alive")
-    lease = acquire(watched.played.root, 60, print)
+    lease = acquire(watched.played.root)
     damaged = watched.played.root.state / "backup.json"
     damaged.write_text('{"since": "yesterday"}')
     runner, other = (

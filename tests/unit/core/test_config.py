@@ -107,3 +107,9 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path):
         path.write_bytes(text)
         with pytest.raises(ConfigError):
             config.load(path, {})
+
+
+def test_a_setting_that_has_no_effect_any_more_is_told_and_harms_nothing(tmp_path, caplog):
+    settings = config.validated({"data_root": str(tmp_path), "runner": {"lease_seconds": 30, "poll_seconds": 2}}, {})
+    assert settings.runner.poll_seconds == 2
+    assert "runner.lease_seconds: has no effect any more" in caplog.text

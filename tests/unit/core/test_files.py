@@ -86,3 +86,22 @@ def test_what_appeared_is_whole_after_a_power_cut(tmp_path):
     with disk_of(cut, tmp_path / "after") as after:
         for name in ("image.fits", "group.ms/table.f1", "group.ms/ANTENNA/table.dat"):
             assert (after / name).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("mounts", "kind"),
+    [
+        ("nfs4 /data/contimg", "nfs4"),
+        ("nfs4 /data", "nfs4"),
+        ("nfs4 /data/other", ""),
+        ("fuse.sshfs /data", "fuse.sshfs"),
+        ("nfs4 /data\nxfs /data/contimg", ""),
+        ("9p /", "9p"),
+        ("nfs /data/con", ""),
+    ],
+)
+def test_a_network_file_system_is_told_by_its_mount(monkeypatch, mounts: str, kind: str) -> None:
+    mounted = [line.split() for line in ("ext4 /", *mounts.splitlines())]
+    lines = "".join(f"36 35 98:0 / {place} rw,noatime shared:1 - {each} source rw\n" for each, place in mounted)
+    monkeypatch.setattr(Path, "read_text", lambda _: lines)
+    assert files.network_file_system(Path("/data/contimg/state")) == kind

@@ -154,6 +154,22 @@ def test_damage_is_seen_while_it_is_open(ledger: Ledger, how: str) -> None:
         ledger.verify()
 
 
+def test_on_a_network_file_system_a_ledger_does_without_a_write_ahead_log(ledger, monkeypatch, caplog) -> None:
+    """It needs memory that processes share; there it would be set aside as damaged at each start."""
+    ledger.put_group(row("20260112T080000"))
+    assert ledger.rows("PRAGMA journal_mode")[0][0] == "wal"
+    ledger.close()
+    monkeypatch.setattr("contimg.ledger.ledger.network_file_system", lambda _: "nfs4")
+    again = open_ledger(ledger.path)
+    assert again.rows("PRAGMA journal_mode")[0][0] == "delete"
+    assert again.group("20260112T080000") is not None
+    assert "is on nfs4" in caplog.text
+    reader = open_ledger(ledger.path, read_only=True)
+    again.put_group(row("20260112T080500"))
+    assert reader.group("20260112T080500") is not None
+    assert not ledger.path.with_name(f"{ledger.path.name}-wal").exists()
+
+
 def test_a_newer_ledger_is_refused(ledger: Ledger) -> None:
     ledger.write(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
     ledger.close()

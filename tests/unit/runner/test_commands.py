@@ -15,9 +15,9 @@ from bookkeeping import NOW, Played
 
 from contimg.alerts.alerting import Alerting, Moment
 from contimg.cli import main
+from contimg.execute.lease import acquire
 from contimg.ingest import quarantine
 from contimg.runner.audit import audit
-from contimg.runner.lease import acquire
 from contimg.runner.status import status
 
 
@@ -68,14 +68,14 @@ def test_the_ledger_is_checked_and_rebuilt(played: Played, call) -> None:
 
 
 def test_the_ledger_is_not_rebuilt_under_a_runner(played: Played, call) -> None:
-    acquire(played.root, 10, print)
+    acquire(played.root)
     code, said = call("ledger", "rebuild")
     assert code == 1
     assert "at work" in said
 
 
 def test_run_refuses_a_second_one_and_cron_takes_it_easy(played: Played, call) -> None:
-    acquire(played.root, 10, print)
+    acquire(played.root)
     assert call("run")[0] == 1
     code, said = call("run", "--once")
     assert code == 0
@@ -84,10 +84,10 @@ def test_run_refuses_a_second_one_and_cron_takes_it_easy(played: Played, call) -
 
 def test_a_lease_that_cannot_be_read_is_not_nothing_to_do(played: Played, call) -> None:
     """Cron has to hear of it: nobody works, and nobody will."""
-    (played.root.state / "lease" / "00000001.json").mkdir(parents=True)
+    (played.root.state / "runner.lock").mkdir(parents=True)
     code, said = call("run", "--once")
     assert code == 1
-    assert "nobody knows whether a runner lives" in said
+    assert "runner.lock" in said
 
 
 def test_status_says_what_waits_for_what(played: Played, call) -> None:
@@ -105,7 +105,7 @@ def test_status_says_what_waits_for_what(played: Played, call) -> None:
     assert content["runner"] == {"state": "stopped"}
     text = call("status")[1]
     assert "disk_full" in text
-    lease = acquire(played.root, 10, print)
+    lease = acquire(played.root)
     assert json.loads(call("status", "--json")[1])["runner"]["state"] == "running"
     lease.release()
 

@@ -20,17 +20,17 @@ from contimg.core.config import Settings
 from contimg.core.errors import CatalogueError, DiskFullError
 from contimg.core.paths import DataRoot
 from contimg.core.release import CHECKOUT
+from contimg.execute.lease import acquire
+from contimg.execute.systemd import notify
 from contimg.ledger.clock_steps import SystemClock
-from contimg.runner.lease import acquire
 from contimg.runner.loop import _runnable, run
 from contimg.runner.runner import Runner
 from contimg.runner.settings_watch import Asked, SettingsWatch
-from contimg.runner.systemd import notify
 
 
 def runner_of(played: Played) -> Runner:
     """A runner of a played data root."""
-    lease = acquire(played.root, 10, print)
+    lease = acquire(played.root)
     clock = SystemClock()
     return Runner(played.root, played.settings, checkout=CHECKOUT, lease=lease, clock=clock, ledger=played.ledger)
 

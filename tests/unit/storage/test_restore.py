@@ -15,7 +15,7 @@ from contimg.cli import main
 from contimg.core import files
 from contimg.core.errors import BundleError, LeaseError, StoreError, UnsafePathError
 from contimg.core.paths import DataRoot
-from contimg.runner import lease
+from contimg.execute import lease
 from contimg.storage import archive, backup, restore
 from contimg.storage.archive import Unit
 
@@ -312,13 +312,13 @@ def test_killed_anywhere_the_next_one_completes_and_nothing_is_lost(memory_path)
 def test_the_command_waits_for_no_runner(saved, capsys, monkeypatch):
     monkeypatch.setenv("CONTIMG_DATA_ROOT", str(saved.root.root))
     saved.root.ledger.unlink()
-    held = lease.acquire(saved.root, 60, print)
+    held = lease.acquire(saved.root)
     assert main(["restore", "latest", "--only", "ledger"]) == 1
     assert "a runner is at work" in capsys.readouterr().err
     assert not saved.root.ledger.exists()
     held.release()
     assert main(["restore", "latest", "--only", "ledger"]) == 0
     assert "restored: state/ledger.sqlite3" in capsys.readouterr().out
-    assert lease.acquire(saved.root, 60, print)
+    assert lease.acquire(saved.root)
     with pytest.raises(LeaseError):
-        lease.acquire(saved.root, 60, print)
+        lease.acquire(saved.root)

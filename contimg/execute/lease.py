@@ -1,0 +1,225 @@
+"""The lease: one runner a data root, as a lock of the operating system on `state/runner.lock`.
+
+A data root is one host's: its ledger is a SQLite database, which hosts cannot share. So the kernel keeps the lease.
+It ends with its process, however that ends; the next runner follows at once, and no clock counts. The file says who
+holds it and numbers the leases, so that processes of a dead runner can be told. A Snakemake run by hand shares the
+lock with its like and keeps runners out for as long as it works.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from contimg.core import processes
+from contimg.core.errors import HeldError, LeaseError, is_full
+from contimg.core.paths import DataRoot
+from contimg.execute.systemd import notify
+
+_PATIENCE_S = 1.0
+"""Time (s) for which a lock that is held is asked for again: a look at it (`holder`) holds it for a moment."""
+_BYTES = 512
+"""Length of the file: always the same, so that a full disk has room for the next holder."""
+_FEED_S = 5.0
+"""Time (s) between two signs of life to systemd while something takes long."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Content of the lock's file, and whether the lock is held."""
+
+    number: int = 0
+    pid: int = 0
+    host: str = ""
+    since: str = ""
+    released: bool = False
+    holds: bool = False
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} on {self.host}, since {self.since}" if self.pid else "its file does not say who"
+
+
+class Lease:
+    """A lease that this process holds, until it is released or the process ends; use `acquire`."""
+
+    def __init__(self, root: DataRoot, descriptor: int, holder: Holder) -> None:
+        self.number = holder.number
+        self._root = root
+        self._descriptor = descriptor
+        self._holder = holder
+        self._fed = time.monotonic()
+
+    @property
+    def mark(self) -> str:
+        """Mark that this lease's processes carry in their environment."""
+        return f"{mark_of(self._root)}{self.number}"
+
+    def check(self) -> None:
+        """See that the lock is still at its place, so that no other runner can get it.
+
+        Raises
+        ------
+        LeaseError
+            If the file was removed or replaced: the data root is lost.
+        """
+        path = _path(self._root)
+        try:
+            there = os.path.samestat(path.stat(), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            there = False
+        except OSError:
+            return  # a disk that fails for a moment takes nothing away
+        if not there:
+            raise LeaseError(f"{path}: was removed or replaced, so another runner may take over; stopping")
+
+    def keep(self) -> None:
+        """Check it, and tell systemd that work goes on; for work that takes long, as often as it likes.
+
+        Raises
+        ------
+        LeaseError
+            As `check`.
+        """
+        self.check()
+        if time.monotonic() - self._fed > _FEED_S:
+            self._fed = time.monotonic()
+            notify("WATCHDOG=1")
+
+    def release(self) -> None:
+        """Let the next runner start at once."""
+        with contextlib.suppress(OSError):
+            _write(self._descriptor, replace(self._holder, released=True))
+        os.close(self._descriptor)
+
+
+def mark_of(root: DataRoot) -> str:
+    """First part of the mark of every lease of a data root."""
+    status = root.root.stat()
+    return f"{status.st_dev}-{status.st_ino}:"
+
+
+def holder(root: DataRoot) -> Holder | None:
+    """Last holder of a data root's lease, whether or not it still holds; None where there never was one.
+
+    Raises
+    ------
+    LeaseError
+        If the lock's file cannot be read.
+    """
+    path = _path(root)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise LeaseError(f"{path}: cannot be read ({error.strerror}); whether a runner lives is not known") from error
+    try:
+        return replace(_read(descriptor), holds=not _locked(descriptor, fcntl.LOCK_SH))
+    finally:
+        os.close(descriptor)
+
+
+def acquire(root: DataRoot) -> Lease:
+    """Take the data root, or find that another process has it.
+
+    Raises
+    ------
+    HeldError
+        If another runner, or a Snakemake run by hand, is at work.
+    LeaseError
+        If the file system has no locks.
+    OSError
+        If the lock's file cannot be made.
+    """
+    descriptor = _opened(root)
+    try:
+        end = time.monotonic() + _PATIENCE_S
+        while not _locked(descriptor, fcntl.LOCK_EX):
+            if time.monotonic() > end:
+                if _locked(descriptor, fcntl.LOCK_SH):
+                    raise HeldError(f"{root.root}: a Snakemake run by hand is at work; wait until it has ended")
+                raise HeldError(f"{root.root}: a runner is at work ({_read(descriptor)}); stop it first")
+            time.sleep(_PATIENCE_S / 20)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        holds = Holder(_read(descriptor).number + 1, os.getpid(), socket.gethostname(), now)
+        _write(descriptor, holds)
+        return Lease(root, descriptor, holds)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def share(root: DataRoot) -> None:
+    """Keep runners out until this process ends: for a Snakemake that was not called by a runner.
+
+    Raises
+    ------
+    HeldError
+        If a runner is at work.
+    LeaseError
+        If the file system has no locks.
+    """
+    if os.environ.get(processes.MARK, "").startswith(mark_of(root)):
+        return  # the runner's own call
+    descriptor = _opened(root)  # open, and so locked, until the process ends
+    if not _locked(descriptor, fcntl.LOCK_SH):
+        raise HeldError(
+            f"{root.root}: a runner is at work ({_read(descriptor)}) and makes what is due; stop it first, or use -n"
+        )
+
+
+def _path(root: DataRoot) -> Path:
+    return root.state / "runner.lock"
+
+
+def _opened(root: DataRoot) -> int:
+    path = _path(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except (PermissionError, IsADirectoryError) as error:
+        raise LeaseError(f"{path}: cannot be opened ({error.strerror}); call it as the runner's user") from error
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    """Take a lock if it is free; returns whether it was.
+
+    Raises
+    ------
+    LeaseError
+        If the file system has no locks.
+    """
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise LeaseError(
+            f"state/runner.lock: its file system has no locks ({error.strerror}); put the data root on another"
+        ) from error
+
+
+def _read(descriptor: int) -> Holder:
+    """Content of the lock's file; empty where it says nothing, as after a power cut."""
+    try:
+        said = Holder(**json.loads(os.pread(descriptor, _BYTES, 0)))
+        return said if isinstance(said.number, int) else Holder()
+    except (ValueError, TypeError):
+        return Holder()
+
+
+def _write(descriptor: int, said: Holder) -> None:
+    content = {key: value for key, value in asdict(said).items() if key != "holds"}
+    try:
+        os.pwrite(descriptor, json.dumps(content).ljust(_BYTES - 1).encode() + b"\n", 0)
+    except OSError as error:
+        if not (is_full(error) and os.fstat(descriptor).st_size):
+            raise
