@@ -167,7 +167,7 @@ class Alerting:
         if change.told and not self._silenced(moment, change):
             log.warning("alert %s (%s): %s", change.kind, change.severity, change.message)
             title = f"{'resolved' if change.kind == 'resolved' else change.severity}: {change.condition}"
-            self._queue(moment, change.severity, title, change.message)
+            self._queue(moment, change, title)
 
     def _silenced(self, moment: Moment, change: Change) -> bool:
         """Whether a silence keeps an alert from being sent."""
@@ -176,12 +176,19 @@ class Alerting:
 
     # Sending
 
-    def _queue(self, moment: Moment, severity: Severity, title: str, body: str) -> None:
-        """Put a message on the way to every channel that wants it."""
+    def _queue(self, moment: Moment, change: Change, title: str) -> None:
+        """Put a message about an alert on the way to every channel that wants it."""
         for target in channels.targets(moment.settings.alerts):
-            if target.wants(severity):
+            if target.wants(change.severity):
                 moment.ledger.add_message(
-                    target.name, severity=severity, title=title, body=body, now=moment.now, due=moment.now
+                    target.name,
+                    severity=change.severity,
+                    title=title,
+                    body=change.message,
+                    now=moment.now,
+                    due=moment.now,
+                    incident=f"{self._root.root} {change.condition} {change.subject}",
+                    resolved=change.kind == "resolved",
                 )
 
     def _gather(self, moment: Moment, severity: Severity, title: str, body: str) -> None:
@@ -219,7 +226,8 @@ class Alerting:
             body += f"\n… and {row.gathered - _SHOWN} more: contimg alerts list --all"
         body += f"\n({socket.gethostname()}, {self._root.root})"
         title = f"contimg {row.title}" + (f" ({row.gathered})" if row.gathered > 1 else "")
-        return channels.Message(row.id, cast("Severity", row.severity), title, body)
+        severity = cast("Severity", row.severity)
+        return channels.Message(row.id, severity, title, body, row.incident, bool(row.resolved))
 
     def _take_answers(self, moment: Moment) -> None:
         for name, answer in self._errands.done().items():

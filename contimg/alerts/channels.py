@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import socket
 from collections.abc import Iterable
@@ -34,12 +35,22 @@ class Target:
 
 @dataclass(frozen=True)
 class Message:
-    """What a channel is told."""
+    """One message to a channel.
+
+    Attributes
+    ----------
+    incident
+        Data root, condition and subject of its alert: the same while the alert opens, is repeated and is resolved.
+    resolved
+        Whether it says that the alert is over.
+    """
 
     id: int
     severity: Severity
     title: str
     body: str
+    incident: str = ""
+    resolved: bool = False
 
 
 def targets(settings: Alerts) -> list[Target]:
@@ -96,7 +107,6 @@ def send(channel: Target, messages: Iterable[Message], timeout_s: float) -> dict
     """
     import apprise  # noqa: PLC0415
 
-    mark = "&" if "?" in channel.url else "?"
     kinds = {
         "info": apprise.NotifyType.INFO,
         "warning": apprise.NotifyType.WARNING,
@@ -106,12 +116,23 @@ def send(channel: Target, messages: Iterable[Message], timeout_s: float) -> dict
     with apprise.LogCapture(level=apprise.logging.WARNING) as said:
         for message in messages:
             sender = apprise.Apprise()
-            sender.add(f"{channel.url}{mark}cto={timeout_s / 2:g}&rto={timeout_s / 2:g}")
+            sender.add(_address(channel.url, message, timeout_s))
             said.truncate(0)
             said.seek(0)
-            sent = sender.notify(title=message.title, body=message.body, notify_type=kinds[message.severity])
+            kind = apprise.NotifyType.SUCCESS if message.resolved else kinds[message.severity]
+            sent = sender.notify(title=message.title, body=message.body, notify_type=kind)
             results[message.id] = "" if sent else _without_secrets(said.getvalue(), channel) or "it was not taken"
     return results
+
+
+def _address(url: str, message: Message, timeout_s: float) -> str:
+    """Address for one message: with its time limits, and at PagerDuty one incident from its opening to its end."""
+    options = {"cto": f"{timeout_s / 2:g}", "rto": f"{timeout_s / 2:g}"}
+    if url.startswith("pagerduty:"):
+        key = hashlib.blake2b((message.incident or message.title).encode(), digest_size=16).hexdigest()
+        options |= {"action": "map", "dedup": key}
+    query = "&".join(f"{name}={value}" for name, value in options.items())
+    return f"{url}{'&' if '?' in url else '?'}{query}"
 
 
 def _without_secrets(text: str, channel: Target) -> str:

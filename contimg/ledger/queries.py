@@ -319,11 +319,23 @@ class Queries:
 
     # Messages
 
-    def add_message(self, channel: str, *, severity: str, title: str, body: str, now: float, due: float) -> None:
+    def add_message(
+        self,
+        channel: str,
+        *,
+        severity: str,
+        title: str,
+        body: str,
+        now: float,
+        due: float,
+        incident: str = "",
+        resolved: bool = False,
+    ) -> None:
         """Put a message on the way to a channel, not before it is due."""
         self.write(
-            "INSERT INTO messages (channel, severity, title, body, created, due) VALUES (?, ?, ?, ?, ?, ?)",
-            *(channel, severity, title, body, now, due),
+            "INSERT INTO messages (channel, severity, title, body, created, due, incident, resolved)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            *(channel, severity, title, body, now, due, incident, int(resolved)),
         )
 
     def join_message(self, channel: str, title: str, body: str, *, now: float, shown: int) -> bool:
@@ -346,8 +358,8 @@ class Queries:
     def due_messages(self, channel: str, now: float, most: int) -> list[MessageRow]:
         """Unsent messages that are due, critical ones first."""
         found = self.rows(
-            "SELECT id, severity, title, body, gathered FROM messages WHERE channel = ? AND sent IS NULL"
-            " AND due <= ? ORDER BY severity = 'critical' DESC, id LIMIT ?",
+            "SELECT id, severity, title, body, gathered, incident, resolved FROM messages"
+            " WHERE channel = ? AND sent IS NULL AND due <= ? ORDER BY severity = 'critical' DESC, id LIMIT ?",
             *(channel, now, most),
         )
         return [MessageRow(*row) for row in found]

@@ -98,6 +98,10 @@ class MessageRow:
     body: str
     gathered: int
     """Things of one kind that it tells of."""
+    incident: str = ""
+    """Alert that it is about: the same in all messages from its opening to its end; empty for an event."""
+    resolved: int = 0
+    """1: it says that the alert is over."""
 
 
 @dataclass(frozen=True)

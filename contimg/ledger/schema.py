@@ -216,4 +216,9 @@ MIGRATIONS: tuple[str, ...] = (
         content TEXT NOT NULL                  -- JSON: its fields
     );
     """,
+    """
+    -- One incident at a pager, from the opening of an alert to its end.
+    ALTER TABLE messages ADD COLUMN incident TEXT NOT NULL DEFAULT '';
+    ALTER TABLE messages ADD COLUMN resolved INTEGER NOT NULL DEFAULT 0;
+    """,
 )

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
+import requests
 from bookkeeping import NOW, Played
 
 from contimg.alerts import channels
@@ -111,6 +112,30 @@ def test_an_alert_is_opened_stored_sent_and_resolved(tmp_path: Path, web) -> Non
     watched.tick(600)
     watched.until(lambda: len(got) == 2)
     assert "resolved: disk_free_gb" in got[1]["title"]
+    assert [message["type"] for message in got] == ["warning", "success"]
+
+
+def test_a_pager_has_one_incident_from_the_opening_of_an_alert_to_its_end(
+    tmp_path: Path, web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, got = web
+    real_post = requests.post
+    monkeypatch.setattr(requests, "post", lambda _, **more: real_post(f"{url}/pager", **more))  # PagerDuty is here
+    pager = {"name": "pager", "url": f"pagerduty://{'0' * 32}@{'0' * 20}", "min_severity": "critical"}
+    full = {"disk_free_gb": {"warning": None, "critical": 10**9}}
+    watched = Watched(tmp_path, channels=[pager], repeat_hours=4, thresholds=full)
+    watched.until(lambda: len(got) == 1)
+    watched.tick(5 * 3600)
+    watched.until(lambda: len(got) == 2)
+    watched.change(thresholds={"disk_free_gb": {"warning": None, "critical": None}})
+    watched.tick(600)
+    watched.until(lambda: len(got) == 3)
+    assert [message["event_action"] for message in got] == ["trigger", "trigger", "resolve"]
+    assert len({message["dedup_key"] for message in got}) == 1
+    watched.tick(20, held=True)
+    watched.until(lambda: len(got) == 4)
+    assert got[3]["event_action"] == "trigger"
+    assert got[3]["dedup_key"] != got[0]["dedup_key"]
 
 
 def test_severity_decides_who_hears(tmp_path: Path, web) -> None:
