@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-import psutil
-
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_start
 from contimg.core.stages import lanes
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import WindowRow
+from contimg.schedule import host
 from contimg.schedule.lanes import Call, demand
 from contimg.schedule.periodic_tasks import due_tasks
 from contimg.schedule.plan import DueWindow, Room, Situation
@@ -77,12 +76,12 @@ def due_window(root: DataRoot, ledger: Ledger, settings: Settings, row: WindowRo
 
 def room(root: DataRoot, settings: Settings, running: Sequence[Call]) -> Room:
     """What jobs may still take: running ones may not have taken all of theirs yet, so all of it is taken off."""
-    memory_mb = psutil.virtual_memory().total // 1_000_000 * settings.runner.memory_percent / 100
+    memory_mb = host.memory_mb() * settings.runner.memory_percent / 100
     free_mb = shutil.disk_usage(root.root).free // 1_000_000 - settings.runner.reserve_gb * 1000
     return Room(
         memory_mb=int(memory_mb) - sum(call.demand.memory_mb for call in running),
         disk_mb=int(free_mb) - sum(call.demand.disk_mb for call in running),
-        cores=len(os.sched_getaffinity(0)),
+        cores=host.cores(),
         tmpfs_short=tmpfs_free_percent(settings) < settings.runner.tmpfs_min_free_percent,
     )
 

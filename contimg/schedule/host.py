@@ -1,0 +1,78 @@
+"""Limits of the host: memory and processors that this process may use, those of its control groups included.
+
+A container, a unit of systemd or a batch system limits them by control groups, of version 1 or 2; the kernel's own
+counts are those of the whole machine all the same.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+_PROC = Path("/proc/self")
+
+
+def memory_mb(proc: Path = _PROC) -> int:
+    """Memory (MB) that this process and those beside it may use together."""
+    limits = [_number(folder / name) for folder in _folders("memory", proc) for name in _MEMORY]
+    return int(min(psutil.virtual_memory().total, *limits, math.inf) // 1_000_000)
+
+
+def cores(proc: Path = _PROC) -> int:
+    """Processors that may be kept busy at the same time, at least one; a part of one counts for nothing."""
+    shares = [_share(folder) for folder in _folders("cpu", proc)]
+    return max(1, int(min(len(os.sched_getaffinity(0)), *shares, math.inf)))
+
+
+_MEMORY = ("memory.max", "memory.limit_in_bytes")
+"""Files of version 2 and of version 1."""
+
+
+def _share(folder: Path) -> float:
+    """Processors that a control group may keep busy."""
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()  # version 2
+    except (OSError, ValueError):
+        quota, period = (_text(folder / name) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
+    try:
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    except (ValueError, ZeroDivisionError):  # no limit, or no such file
+        return math.inf
+
+
+def _number(path: Path) -> float:
+    try:
+        return int(_text(path))
+    except ValueError:  # "max", or no such file
+        return math.inf
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _folders(controller: str, proc: Path) -> Iterator[Path]:
+    """Folders of this process's control groups that may limit something, each with those above it.
+
+    In a container the names are those of the host and the folders are not; then the topmost one is its own.
+    """
+    mounts = {}
+    for line in _text(proc / "mountinfo").splitlines():
+        fields, _, source = line.partition(" - ")
+        kind, _, options = source.split(maxsplit=2)
+        if kind == "cgroup2" or (kind == "cgroup" and controller in options.split(",")):
+            mounts[kind] = (fields.split()[3], Path(fields.split()[4]))
+    for line in _text(proc / "cgroup").splitlines():
+        number, controllers, name = line.split(":", 2)
+        kind = "cgroup2" if number == "0" else "cgroup"
+        if kind in mounts and (kind == "cgroup2" or controller in controllers.split(",")):
+            root, place = mounts[kind]
+            folder = place / name.removeprefix(root if root != "/" else "").strip("/")
+            yield from (each for each in (folder, *folder.parents) if each.is_relative_to(place))
