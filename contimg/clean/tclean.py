@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from contimg.clean.options import MAJOR_GAIN, CleanOptions, Products
-from contimg.core.errors import ContimgError, DiskFullError, MemoryExhaustedError, NoUsableDataError, ToolFailedError
+from contimg.core.error_patterns import recognized
+from contimg.core.errors import ContimgError, ToolFailedError
 from contimg.core.units import SPEED_OF_LIGHT
 from contimg.visibilities import casa, subprocess_call
 
@@ -20,12 +20,6 @@ _LOG = logging.getLogger(__name__)
 
 _PRODUCTS = ("residual", "model", "psf")
 _LEFT_OVER = (*_PRODUCTS, "image", "pb", "sumwt", "mask", "components", "weight")
-_FAILURES: tuple[tuple[str, type[ContimgError], str], ...] = (
-    (r"No space left on device|[Dd]isk (is )?full|quota exceeded|write error", DiskFullError, "the disk is full"),
-    (r"bad_alloc|[Cc]annot allocate memory|MemoryError", MemoryExhaustedError, "there is not enough memory"),
-    (r"[Dd]ata selection ended with 0 rows|zero psf|PSF is zero|no unflagged data", NoUsableDataError, "no data"),
-)
-"""What CASA says, the error that it means, and in our words."""
 _PLANES_PER_TURN = 4
 """w-planes for each turn of phase that w makes at the corner of the field."""
 _MASK_MARGIN = 3
@@ -124,8 +118,7 @@ def _write_mask(image: Any, model: str, mask: str) -> None:
 
 def _meaning(ms: Path, said: str) -> ContimgError:
     """The error that CASA's words mean."""
+    if found := recognized(said):
+        return found.as_error(str(ms), "tclean")
     line = said.strip().splitlines()[0] if said.strip() else "no message"
-    for pattern, error, meaning in _FAILURES:
-        if re.search(pattern, said):
-            return error(f"{ms}: tclean says that {meaning} ({line}); the job fails")
     return ToolFailedError(f"{ms}: tclean failed ({line}); the job fails")

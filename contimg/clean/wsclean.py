@@ -6,9 +6,11 @@ import logging
 import re
 import signal
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from contimg.clean.options import MAJOR_GAIN, CleanOptions, Products
 from contimg.core import processes
@@ -58,7 +60,9 @@ def command(ms: Path, prefix: Path, options: CleanOptions) -> list[str]:
 
 def clean(ms: Path, prefix: Path, options: CleanOptions) -> Products:
     """Image and clean with WSClean; see `imager.clean`."""
-    _run(ms, command(ms, prefix, options))
+    held_gb = psutil.Process().memory_info().rss / 1e9  # by this process, of what the job may take
+    memory_gb = max(options.memory_gb - held_gb, options.memory_gb / 2)
+    _run(ms, command(ms, prefix, replace(options, memory_gb=memory_gb)))
     return Products(*(prefix.with_name(f"{prefix.name}-{name}.fits") for name in ("residual", "model", "psf")))
 
 

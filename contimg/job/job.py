@@ -22,6 +22,7 @@ from typing import Any
 
 from contimg import __version__
 from contimg.core import config, files
+from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
 from contimg.core.release import commit
 from contimg.core.trace import traceparent
@@ -43,7 +44,11 @@ def run(snakemake: Any, step: Step, *, staged: Mapping[str, int] | None = None) 
     staged
         Outputs to write in tmpfs first, by name, with their expected sizes in bytes.
     """
-    settings = config.validated(snakemake.config, {})  # the environment was taken in by the Snakefile
+    settings = _with_share(
+        config.validated(snakemake.config, {}),  # the environment was taken in by the Snakefile
+        snakemake.threads,
+        snakemake.resources.get("mem_mb"),
+    )
     root = DataRoot(settings.data_root)
     unit = snakemake.wildcards.get("group") or snakemake.wildcards.get("window") or ""
     job = _Job(
@@ -76,6 +81,12 @@ def scratch(task: Task) -> Iterator[Path]:
     first = next(iter(vars(task.output).values()))
     with tempfile.TemporaryDirectory(prefix=f"{first.name}-", dir=first.parent) as directory:
         yield Path(directory)
+
+
+def _with_share(settings: Settings, threads: int, memory_mb: int | None) -> Settings:
+    """Settings whose limits are the job's own share, whatever runs beside it."""
+    share = {"threads": threads, "mem_mb": memory_mb or settings.limits.mem_mb}
+    return settings.model_copy(update={"limits": settings.limits.model_copy(update=share)})
 
 
 def _namespace(named: Any) -> SimpleNamespace:

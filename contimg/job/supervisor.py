@@ -49,7 +49,7 @@ class Task:
     params
         The rule's parameters.
     settings
-        The validated settings.
+        The validated settings; `limits.threads` and `limits.mem_mb` are the job's own share.
     threads
         How many threads the job may use.
     log

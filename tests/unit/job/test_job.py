@@ -34,9 +34,9 @@ root = Path(sys.argv[1])
 group = "20260112T080000"
 snakemake = SimpleNamespace(
     rule="image", config={"data_root": str(root), "staging": {"directory": str(root / "tmpfs")}},
-    wildcards=Named(group=group), input=Named(ms="in.ms"), params=Named(), threads=2,
+    wildcards=Named(group=group), input=Named(ms="in.ms"), params=Named(), threads=1,
     output=Named(image="images/a.fits", table="images/a.tab", sidecar="images/a.json"),
-    resources=Named(runtime=RUNTIME), log=["logs/image.log"])
+    resources=Named(runtime=RUNTIME, mem_mb=1500), log=["logs/image.log"])
 
 def step(task):
 BODY
@@ -239,7 +239,7 @@ def test_staging_falls_back_to_disk_and_says_so(tmp_path):
 
 def test_threads_are_what_the_workflow_gave(tmp_path):
     finish(start(tmp_path, f"{WRITE}; return {{'threads': os.environ['OMP_NUM_THREADS']}}"))
-    assert json.loads((tmp_path / "images/a.json").read_text())["threads"] == "2"
+    assert json.loads((tmp_path / "images/a.json").read_text())["threads"] == "1"
 
 
 def test_a_step_sees_the_sidecar_that_it_replaces(tmp_path):
@@ -273,3 +273,11 @@ def test_a_product_that_a_failed_job_did_not_replace_is_as_old_as_it_is(tmp_path
     finish(start(tmp_path, f"{WRITE}; return {{}}"))
     assert not job.set_back(attempts, "image", sidecar, [product])
     assert not job.set_back(attempts, "image", tmp_path / "images/none.json", [])
+
+
+def test_limits_are_the_jobs_own_share(tmp_path):
+    """A mosaic beside three images has no more threads than Snakemake gave it, an imager no more memory."""
+    step = f"{WRITE}; return {{'threads': task.settings.limits.threads, 'mem_mb': task.settings.limits.mem_mb}}"
+    finish(start(tmp_path, step))
+    sidecar = json.loads((tmp_path / "images/a.json").read_text())
+    assert (sidecar["threads"], sidecar["mem_mb"]) == (1, 1500)
