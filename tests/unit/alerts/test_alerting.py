@@ -132,7 +132,7 @@ def test_a_pager_has_one_incident_from_the_opening_of_an_alert_to_its_end(
     watched.until(lambda: len(got) == 3)
     assert [message["event_action"] for message in got] == ["trigger", "trigger", "resolve"]
     assert len({message["dedup_key"] for message in got}) == 1
-    watched.tick(20, held=True)
+    watched.tick(20, held=("detect",))
     watched.until(lambda: len(got) == 4)
     assert got[3]["event_action"] == "trigger"
     assert got[3]["dedup_key"] != got[0]["dedup_key"]

@@ -82,4 +82,4 @@ def test_without_a_runner_it_says_so(service: Served, monkeypatch: pytest.Monkey
 
 
 def test_it_needs_the_token(service: Served) -> None:
-    assert service.post("/api/admin/reload-config", {"by": "x"}, TOKEN[:-1])
+    assert service.post("/api/admin/reload-config", {"by": "x"}, TOKEN[:-1]).status_code == 401
