@@ -55,7 +55,7 @@ try:
         for path in (*settings.calibration.catalogues, settings.sky_catalogue.path):
             if path and not path.is_file():
                 raise ConfigError(f"{path}: there is no such catalogue")
-        groups_now = grouping.scan(root, settings, datetime.now(UTC))
+        groups_now = grouping.scan(root, settings, datetime.now(UTC)).groups
     else:
         groups_now = grouping.loaded(root, settings.groups)
     found = {group.name: group for group in groups_now}

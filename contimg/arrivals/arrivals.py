@@ -5,17 +5,18 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Collection, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from contimg.core.config import Settings
-from contimg.core.errors import MisshapenFileError
-from contimg.core.paths import DataRoot, RawName, group_id, group_start
-from contimg.ingest import groups as grouping
-from contimg.ingest.groups import Group, Stretch
-from contimg.ingest.manifest import names_in
+from contimg.core.paths import DataRoot
+from contimg.ingest.grouping import NAME_SPREAD_S
+from contimg.ingest.groups import written
+from contimg.ingest.incoming import RawFile, look_at
+from contimg.ingest.manifest import Group, name_of
+from contimg.ingest.placing import REACH_S, Found, in_folder, take_up
+from contimg.ingest.report import Report
 
 _AGAIN_S = 15.0
 """Files that no group has yet, and groups that wait for subbands, are looked at again after this long (s)."""
@@ -24,10 +25,6 @@ _EVERYTHING_S = 600.0
 
 _MOST = 1000
 """Files that one look takes up, the newest; the runner goes on working between the looks that a backlog takes."""
-_TEN = timedelta(minutes=10)
-_TEN_MINUTES = len("2026-01-12T08:0")
-"""So much of a file's name tells its ten minutes; of a group's name, all but the last three characters."""
-
 _IN_CLOSE_WRITE, _IN_MOVED_TO = 0x08, 0x80
 _EVENTS_BYTES = 65536
 
@@ -65,14 +62,6 @@ class Bell:
             os.close(self.descriptor)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    size: int
-    mtime_ns: int
-    changed_s: float = field(compare=False)
-    """When it last changed, by the clock as it is set now (Unix, s)."""
-
-
 class Scanner:
     """Finds what changed in `incoming/` since it last looked.
 
@@ -85,7 +74,11 @@ class Scanner:
     def __init__(self, root: DataRoot, manifests: Callable[[str, str], Iterable[str]]) -> None:
         self._root = root
         self._manifests = manifests
-        self._seen: dict[str, _Seen] | None = None
+        self._seen: dict[str, RawFile] | None = None
+        self._groups: dict[str, str] = {}
+        """Group of each file that was placed."""
+        self._not_raw: dict[str, str | None] = {}
+        """Names that are not a raw file's; those that look like one with the reason for which they are not taken."""
         self._looked_at_all = 0.0
         self.unplaced: dict[str, float] = {}
         """Files that no group has yet (growing, unreadable, strays), and when each was noticed (Unix, s)."""
@@ -94,13 +87,13 @@ class Scanner:
         """There was no look yet, or one left files to the next."""
         self.behind = False
         """Whether the last look left files that the next one can take up at once."""
+        self.report = Report.read(root)
 
     def shift(self, seconds: float) -> None:
         """The clock was put forward or back: what came before came as long ago as before."""
-        if self._seen is not None:
-            self._seen = {
-                name: replace(known, changed_s=known.changed_s + seconds) for name, known in self._seen.items()
-            }
+        for name, file in (self._seen or {}).items():
+            if file.came_s is not None:
+                self._seen[name] = file._replace(came_s=file.came_s + seconds)  # type: ignore[index]
         self.unplaced = {name: since + seconds for name, since in self.unplaced.items()}
 
     def look(self, settings: Settings, now: float, collecting: Iterable[str]) -> list[Group]:
@@ -121,132 +114,119 @@ class Scanner:
         Raises
         ------
         OSError
-            If `incoming/` or `groups/` cannot be read or written now.
+            If `incoming/` or `groups/` cannot be listed now.
         """
         everything = not 0 <= now - self._looked_at_all < _EVERYTHING_S
         self.behind = False
-        changed, seen = self._changed(now, everything=everything)
-        left = changed[_MOST:]
-        del changed[_MOST:]
-        for name in left:
-            del seen[name]
+        seen, changed, untaken = self._listed(now, everything=everything)
+        gone = {name for name in self._seen or () if name not in seen} if self._fewer(seen, changed) else set()
+        changed, left = _newest(changed)
+        for file in left:
+            del seen[file.name]
         if everything:
             self._looked_at_all = now
-        for name in changed:  # until they have been placed, whatever happens below
-            self.unplaced.setdefault(name, now)
-        moment = datetime.fromtimestamp(now, UTC)
+        for file in changed:  # until they have been placed, whatever happens below
+            self.unplaced.setdefault(file.name, now)
+        new = {file.name: file for file in changed}
+        names = {group for name in gone if (group := self._groups.pop(name, None))}
         if self._catching_up or left:
             self._catching_up = True
-            found = self._caught_up(settings, moment, changed, left, seen)
-            self._seen = seen  # only now: what could not be taken up is new in the next look
-            self._catching_up = self.behind = bool(left)
+            near = in_folder(self._root) if new else self._near
         else:
             self._seen = seen
-            spans = [Stretch.around(RawName.parse(name).opened.timestamp()) for name in changed]
-            if not 0 <= self._next_look - now <= _AGAIN_S:
-                self._next_look = now + _AGAIN_S
-                spans += [Stretch.around(RawName.parse(name).opened.timestamp()) for name in self.unplaced]
-                spans += [(start, start) for start in (group_start(name).timestamp() for name in collecting)]
-            found = [
-                group
-                for low, high in _merged(spans)
-                for group in self._scan(settings, moment, seen, (low, high), self._manifests)
-            ]
+            near = self._near
+        if not 0 <= self._next_look - now <= _AGAIN_S:
+            self._next_look = now + _AGAIN_S
+            new |= {name: seen[name] for name in self.unplaced if name in seen}
+            names |= {*collecting}
+        found = Found((), {})
+        if new or names:
+            found = take_up(self._root, settings.ingest, now, new=new, there=seen, names=names, near=near)
+            found = written(self._root, found)
+        self._seen = seen  # only now: what could not be taken up is new in the next look
+        self._catching_up = self.behind = bool(left)
         self._place(found)
-        return found
+        self._tell(found, untaken, max((file.since_s for file in changed), default=self.report.newest or now))
+        return list(found.groups)
 
-    def _caught_up(
-        self,
-        settings: Settings,
-        moment: datetime,
-        names: Sequence[str],
-        left: Iterable[str],
-        seen: Mapping[str, _Seen],
-    ) -> list[Group]:
-        """Groups of files (the newest first) between which there are, of all that lie there, none but known ones."""
-        if not names:
-            return []
-        # As in a scan of everything: of the manifests, only those that may speak of a file that lies there are read.
-        tens = (
-            datetime.fromisoformat(f"{ten}0:00+00:00") for ten in {name[:_TEN_MINUTES] for name in (*seen, *left)}
-        )
-        bins = {group_id(ten + step)[:-3] for ten in tens for step in (-_TEN, timedelta(), _TEN)}
-
-        def manifests(first: str, last: str) -> Iterable[str]:
-            return (name for name in names_in(self._root.groups) if name[:-3] in bins and first <= name <= last)
-
-        (low, _), (_, high) = (Stretch.around(RawName.parse(names[edge]).opened.timestamp()) for edge in (-1, 0))
-        return self._scan(settings, moment, seen, (low, high), manifests)
-
-    def _changed(self, now: float, *, everything: bool) -> tuple[list[str], dict[str, _Seen]]:
-        """The finished files that are new, or (if all are compared) not what they were, the newest first; and all."""
+    def _listed(self, now: float, *, everything: bool) -> tuple[dict[str, RawFile], list[RawFile], dict[str, str]]:
+        """All finished files; those that are new, or (if all are compared) not what they were; and the untaken."""
         before = self._seen or {}
-        seen: dict[str, _Seen] = {}
+        if everything:
+            self._not_raw = {}
+        seen: dict[str, RawFile] = {}
         changed = []
+        untaken: dict[str, str] = {}
         with os.scandir(self._root.incoming) as entries:
             for entry in entries:
                 known = before.get(entry.name)
                 if known and not everything:
                     seen[entry.name] = known
-                    continue
-                try:
-                    if not known:
-                        RawName.parse(entry.name)
-                    status = entry.stat()
-                except (MisshapenFileError, FileNotFoundError):
-                    continue
-                found = _Seen(status.st_size, status.st_mtime_ns, _changed_s(status.st_mtime_ns, now))
-                seen[entry.name] = known if found == known else found
-                if found != known:
-                    changed.append(entry.name)
-        return sorted(changed, reverse=True), seen
+                elif entry.name in self._not_raw:
+                    if reason := self._not_raw[entry.name]:
+                        untaken[entry.name] = reason
+                elif not look_at(entry, now, seen, untaken):
+                    self._not_raw[entry.name] = untaken.get(entry.name)
+                elif known and entry.name not in seen:  # whether it has changed cannot be said now
+                    seen[entry.name] = known
+                elif file := seen.get(entry.name):
+                    if known and (known.size, known.mtime_ns) == (file.size, file.mtime_ns):
+                        seen[entry.name] = known
+                        continue
+                    if not self._catching_up:
+                        seen[entry.name] = file._replace(came_s=now)
+                    changed.append(seen[entry.name])
+        return seen, changed, untaken
 
-    def _place(self, found: Iterable[Group]) -> None:
-        """Note which files have found their group, or are gone."""
-        placed = {
-            Path(subband.path).name
-            for group in found
-            for subband in (*group.subbands.values(), *group.duplicates)
-            if subband.path
-        }
+    def _fewer(self, seen: Collection[str], changed: Collection[RawFile]) -> bool:
+        """Whether a file that lay in `incoming/` at the last look may be gone."""
+        return bool(self._seen) and len(seen) - len(changed) < len(self._seen or ())
+
+    def _near(self, times: Collection[float]) -> Iterable[str]:
+        """Groups with manifests near times, as the ledger knows them."""
+        found: set[str] = set()
+        for low, high in _merged(times):
+            names = (datetime.fromtimestamp(edge, UTC).strftime("%Y%m%dT%H%M%S") for edge in (low, high))
+            found.update(self._manifests(*names))
+        return found
+
+    def _place(self, found: Found) -> None:
+        """Note which files have found their group, or are gone, and when each came, as far as its manifest knows."""
         seen = self._seen or {}
-        self.unplaced = {name: since for name, since in self.unplaced.items() if name not in placed and name in seen}
+        for group in found.groups:
+            for subband in group.files:
+                name = name_of(subband)
+                self._groups[name] = group.name
+                self.unplaced.pop(name, None)
+                if name in seen and seen[name].came_s is None:
+                    seen[name] = seen[name]._replace(came_s=subband.came)
+        self.unplaced = {name: since for name, since in self.unplaced.items() if name in seen}
 
-    def _scan(
-        self,
-        settings: Settings,
-        moment: datetime,
-        seen: Mapping[str, _Seen],
-        span: tuple[float, float],
-        manifests: Callable[[str, str], Iterable[str]],
-    ) -> list[Group]:
-        low, high = span
-        names = (
-            datetime.fromtimestamp(edge, UTC).strftime("%Y%m%dT%H%M%S")
-            for edge in (low - Stretch.margin_s, high + Stretch.margin_s)
-        )
-
-        def changed(name: str, mtime_ns: int) -> float:
-            known = seen.get(name)
-            if known and known.mtime_ns == mtime_ns:
-                return known.changed_s
-            return _changed_s(mtime_ns, moment.timestamp())
-
-        stretch = Stretch(low, high, frozenset(manifests(*names)))
-        return grouping.scan(self._root, settings, moment, stretch, changed)
+    def _tell(self, found: Found, untaken: dict[str, str], newest: float) -> None:
+        """Log what is new, and keep it for those who ask."""
+        reasons = {name: found.unplaced.get(name) or self.report.unplaced.get(name, "") for name in self.unplaced}
+        report = self.report.after(found.groups, unplaced=reasons, untaken=untaken, newest=newest)
+        if report != self.report:
+            report.tell(self.report)
+            report.write(self._root)
+            self.report = report
 
 
-def _changed_s(mtime_ns: int, now: float) -> float:
-    """When a file that is seen for the first time last changed (Unix, s): not after now, whatever its time says."""
-    return min(mtime_ns / 1e9, now)
+def _newest(files: Iterable[RawFile]) -> tuple[list[RawFile], list[RawFile]]:
+    """The files that one look takes up, those of their groups with them, and the others, which it leaves."""
+    ordered = sorted(files, key=lambda file: file.name, reverse=True)
+    if len(ordered) <= _MOST:
+        return ordered, []
+    oldest = ordered[_MOST - 1].opened_s - NAME_SPREAD_S
+    return [f for f in ordered if f.opened_s >= oldest], [f for f in ordered if f.opened_s < oldest]
 
 
-def _merged(spans: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Spans of time with those that touch made one."""
+def _merged(times: Iterable[float]) -> list[tuple[float, float]]:
+    """Spans of time within reach of times (Unix, s), those that touch made one."""
     merged: list[tuple[float, float]] = []
-    for low, high in sorted(spans):
-        if merged and low <= merged[-1][1] + Stretch.margin_s:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], high))
+    for time in sorted(times):
+        if merged and time - REACH_S <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], time + REACH_S)
         else:
-            merged.append((low, high))
+            merged.append((time - REACH_S, time + REACH_S))
     return merged

@@ -8,10 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from contimg.core.config import Settings
-from contimg.core.errors import ContimgError, ErrorClass, QuarantineError
+from contimg.core.errors import ContimgError, ErrorClass
 from contimg.core.paths import DataRoot, RawName, group_id, window_of
 from contimg.ingest import quarantine
-from contimg.ingest.groups import Group, examined
+from contimg.ingest.incoming import examined
+from contimg.ingest.manifest import Group
+from contimg.ingest.placing import processed
 from contimg.ledger.events import Arrived, FilesGone, PutInQuarantine, Tell
 from contimg.ledger.group_life import SCAN
 from contimg.ledger.ledger import Ledger
@@ -28,16 +30,15 @@ def patience_s(settings: Settings) -> float:
     return _STRAY_WAITS * settings.ingest.complete_within_minutes * 60
 
 
-def arrival(group: Group, manifest_ns: int, settings: Settings, *, in_quarantine: bool) -> Arrived:
+def arrival(group: Group, manifest_ns: int, settings: Settings) -> Arrived:
     """Event of a group that the scan found, as its manifest has it."""
     return Arrived(
         group.state,
         group.reason or "",
-        arrived=max((subband.mtime_ns or 0 for subband in group.subbands.values()), default=0) / 1e9,
+        arrived=group.arrived,
         raw_bytes=group.raw_bytes,
         manifest_ns=manifest_ns,
         window=window_of(group.name, settings.mosaic.window_minutes),
-        in_quarantine=in_quarantine,
     )
 
 
@@ -66,23 +67,24 @@ class Intake:
     def _admit(self, group: Group, now: float) -> None:
         modified = self._root.manifest(group.name).stat().st_mtime_ns
         known = self._ledger.group(group.name)
-        if known and known.manifest_ns == modified and self._ledger.in_outbox(group.name, PutInQuarantine.__name__):
-            return  # its files are on their way into quarantine
+        if quarantine.holds(self._root, group.name):
+            return  # the scan takes a group out of it when more of it has come
+        if self._ledger.in_outbox(group.name, PutInQuarantine.__name__):
+            if known and known.manifest_ns == modified:
+                return  # its files are on their way into quarantine
+            self._ledger.drop_outbox_of(group.name, PutInQuarantine.__name__)
         if known and known.state == "done" and known.manifest_ns != modified:
             log.warning("%s: more of it arrived after it had ended; it is processed again", group.name)
-        in_quarantine = quarantine.holds(self._root, group.name)
-        if in_quarantine and known and known.manifest_ns == modified and self._not_moved(group.name):
-            return  # its files count as in quarantine where they are
-        event = arrival(group, modified, self.settings, in_quarantine=in_quarantine)
-        Transitions(self._ledger, self.settings.retry).group(group.name, event, now)
+        Transitions(self._ledger, self.settings.retry).group(group.name, arrival(group, modified, self.settings), now)
 
-    def _not_moved(self, group: str) -> bool:
-        """Whether files of a group are in quarantine by its record alone, because they could not be moved."""
-        try:
-            places = list(quarantine.entry(self._root, group).places(self._root))
-        except QuarantineError:
-            return False
-        return any(place.parent == self._root.incoming and place.exists() for place in places)
+    def released(self) -> list[str]:
+        """Groups that are in quarantine by their rows, and not by their files: a person has released them."""
+        return [
+            row.name
+            for row in self._ledger.quarantined_groups()
+            if not (self._root.quarantine(row.name) / quarantine.REASON).exists()
+            and not self._ledger.in_outbox(row.name, PutInQuarantine.__name__)
+        ]
 
     def forget(self, collecting: Iterable[str], now: float) -> None:
         """Forget groups that wait for subbands and whose manifest the scan removed: their files are another's."""
@@ -103,23 +105,27 @@ class Intake:
                 log.error("%s: cannot be quarantined now (%s); tried again in the next pass", path, error)
 
     def _stray(self, path: Path, since: float, now: float) -> None:
-        patience = patience_s(self.settings)
-        # A time of modification in the future says nothing of when it was written.
-        if now - since < patience or 0 <= now - path.stat().st_mtime < patience:
+        home = self._home(path.name) if now - since >= patience_s(self.settings) else None
+        if home is None:
             return
-        group, why = self._home(path.name)
+        group, why = home
         reason = f"{path.name}: {why}"
         facts = {"reason": reason, "error_class": ErrorClass.CORRUPT_INPUT, "stage": SCAN}
         quarantine.put(self._root, group, [path], **facts, stray=True)
         told = Tell("quarantined", group, f"a file was quarantined under {group}: {reason}")
         self._ledger.add_to_outbox(Tell.__name__, group, asdict(told))
 
-    def _home(self, name: str) -> tuple[str, str]:
-        """Group under whose name a stray file is kept, and what is the matter with it."""
+    def _home(self, name: str) -> tuple[str, str] | None:
+        """Group under whose name a stray file is kept, and the reason; None for a file that stays where it is.
+
+        A file that cannot be read now stays, and a good one whose group may still take it.
+        """
         try:
             frame, _, wrong = examined(self._root.incoming / name)
-        except OSError as error:
-            frame, wrong = None, f"cannot be read ({error})"
-        if frame:
-            return frame.group, "arrived after its group was processed and its raw files were archived"
-        return group_id(RawName.parse(name).opened), str(wrong)
+        except OSError:
+            return None
+        if wrong:
+            return group_id(RawName.parse(name).opened), wrong.removeprefix(f"{name}: ")
+        if frame and processed(self._root, frame.group):
+            return frame.group, f"arrived after {frame.group} had been processed, whose other raw files are gone"
+        return None

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from contimg.core import files
 from contimg.core.paths import group_id, jd_to_datetime
 
 SUBBANDS = 16
+_STATES = ("collecting", "complete", "incomplete", "unusable")
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,11 @@ class Group:
         )
 
 
+def name_of(subband: Subband) -> str:
+    """Name of a subband's file."""
+    return (subband.path or "").rpartition("/")[2]
+
+
 def names_in(folder: Path) -> list[str]:
     """Names of all groups that have a manifest in the folder, in no order; none if there is no folder.
 
@@ -136,5 +143,49 @@ def names_in(folder: Path) -> list[str]:
 
 
 def load(manifest: Path) -> Group:
-    """Read a manifest."""
-    return Group.from_manifest(files.read_json(manifest))
+    """Read a manifest.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or makes no sense.
+    OSError
+        If it cannot be read.
+    """
+    try:
+        group = Group.from_manifest(files.read_json(manifest))
+        sound = _is_sound(group)
+    except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        raise ValueError(f"{manifest}: is no manifest ({error!r})") from error
+    if not sound:
+        raise ValueError(f"{manifest}: what it says makes no sense")
+    return group
+
+
+def _is_sound(group: Group) -> bool:
+    """Whether a group is one that a scan can have found."""
+    frame = group.frame
+    return (
+        group.state in _STATES
+        and isinstance(group.reason, str | None)
+        and group.subbands.keys() == {*range(SUBBANDS)}
+        and all(map(_is_file, group.subbands.values()))
+        and all(map(_is_file, group.duplicates))
+        and (frame is None or (isfinite(sum(frame)) and frame.integrations > 0 and frame.group == group.name))
+    )
+
+
+def _is_file(subband: Subband) -> bool:
+    if subband.path is None:
+        return subband == MISSING
+    place, _, name = subband.path.rpartition("/")
+    return (
+        place == "incoming"
+        and bool(name)
+        and isinstance(subband.size, int)
+        and isinstance(subband.mtime_ns, int)
+        and isinstance(subband.state, str)
+        and isinstance(subband.reason, str | None)
+        and isinstance(subband.integrations, int | None)
+        and isinstance(subband.came, float | int | None)
+    )

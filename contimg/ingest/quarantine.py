@@ -57,6 +57,15 @@ class Entry:
             inside = root.quarantine(self.group) / item["name"]
             yield inside if inside.exists() else root.root / item["from"]
 
+    def returning(self, root: DataRoot) -> dict[str, Path]:
+        """Files that a release puts back, by the name they will have: the newest of those from one place."""
+        return {
+            place.name: inside
+            for item in self.content["files"]
+            if (inside := root.quarantine(self.group) / item["name"]).exists()
+            if not (place := root.root / item["from"]).exists()
+        }
+
 
 def raw_files(root: DataRoot, group: str) -> list[Path]:
     """The raw files that a group's manifest lists and that are there, duplicates included."""

@@ -21,8 +21,6 @@ class Arrived:
         When its newest file came (Unix, s).
     manifest_ns
         Time of modification of its manifest, which moves when the group has to be processed again.
-    in_quarantine
-        Whether files of it lie in quarantine, which the new ones join.
     """
 
     state: str
@@ -31,7 +29,6 @@ class Arrived:
     raw_bytes: int
     manifest_ns: int
     window: str
-    in_quarantine: bool = False
 
 
 @dataclass(frozen=True)

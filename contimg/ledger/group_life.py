@@ -133,8 +133,6 @@ def _quarantined(row: GroupRow, stage: str, reason: str, error_class: str, now: 
 
 
 def _arrived(name: str, row: GroupRow | None, event: Arrived, facts: Facts) -> Advanced:
-    if row and row.state == QUARANTINED and event.in_quarantine:
-        return row, (Release(name),)
     if row and row.state in (DUE, DONE) and row.manifest_ns == event.manifest_ns:
         return row, ()
     collecting = event.state == COLLECTING

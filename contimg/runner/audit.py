@@ -20,7 +20,7 @@ from contimg.core.errors import ContimgError, MisshapenFileError
 from contimg.core.paths import GROUP_PATTERN, DataRoot, RawName, group_of
 from contimg.execute.lease import holder, mark_of
 from contimg.ingest import quarantine
-from contimg.ingest.groups import Group, load
+from contimg.ingest.manifest import Group, load
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import GroupRow
 from contimg.runner import cleanup

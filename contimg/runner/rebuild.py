@@ -19,7 +19,7 @@ from contimg.execute import attempts
 from contimg.execute.outcomes import job_done
 from contimg.execute.set_registration import WAITING, register
 from contimg.ingest import quarantine
-from contimg.ingest.groups import Group, load
+from contimg.ingest.manifest import Group, load
 from contimg.job.attempt_record import AttemptRecord, records
 from contimg.ledger.events import CallFailed, FoundInQuarantine, JobDone, JobFailed, MosaicMade, PutInQuarantine
 from contimg.ledger.group_life import SCAN, Facts, advance
@@ -119,7 +119,7 @@ def _replay_group(
     name = group.name
     transitions = Transitions(ledger, settings.retry, replay=True)
     since = ledger.last_success_id(name)
-    arrived = arrival(group, root.manifest(name).stat().st_mtime_ns, settings, in_quarantine=False)
+    arrived = arrival(group, root.manifest(name).stat().st_mtime_ns, settings)
     row = transitions.group(name, arrived, arrived.arrived, since)
     if entry and not entry.stray:
         ledger.drop_outbox_of(name, PutInQuarantine.__name__)

@@ -252,7 +252,8 @@ class Runner:
     def _scan(self) -> None:
         now = self._clock.now()
         collecting = [row.name for row in self._ledger.open_groups() if row.state == "collecting"]
-        self._well &= self._intake.admit(self._scanner.look(self.settings, now, collecting), now)
+        again = [*collecting, *self._intake.released()]
+        self._well &= self._intake.admit(self._scanner.look(self.settings, now, again), now)
         self._intake.forget(collecting, now)
         self._intake.strays(self._scanner.unplaced, now)
 

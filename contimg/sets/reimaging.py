@@ -8,7 +8,8 @@ from typing import Any
 
 from contimg.core import files
 from contimg.core.paths import DataRoot, jd_to_datetime
-from contimg.ingest import groups as grouping
+from contimg.ingest.groups import raw_present
+from contimg.ingest.manifest import load
 from contimg.ingest.pointing_track import Drift
 from contimg.sets.policy import Choice, Standing, choose
 from contimg.sets.registry import Registry
@@ -99,7 +100,7 @@ def _better(registry: Registry, selection: dict[str, Any], choice: Choice) -> bo
 
 def _can_be_remade(root: DataRoot, group: str) -> bool:
     """Whether the group's Measurement Set is there or can be made."""
-    return root.ms(group).exists() or grouping.raw_present(root, grouping.load(root.manifest(group)))
+    return root.ms(group).exists() or raw_present(root, load(root.manifest(group)))
 
 
 def _found_bad(registry: Registry, name: str) -> bool:

@@ -16,7 +16,8 @@ from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, MisshapenFileError
 from contimg.core.paths import DataRoot, RawName, group_of, group_start, window_of
 from contimg.fits import integrity
-from contimg.ingest import groups as grouping
+from contimg.ingest.groups import raw_present
+from contimg.ingest.manifest import load
 from contimg.job.attempt_record import in_folder, read
 from contimg.sets import reimaging
 from contimg.sets.registry import Registry
@@ -129,7 +130,7 @@ class _Look:
 
     def _raw_group(self, manifest: Path) -> tuple[datetime, Unit] | None:
         try:
-            group = grouping.load(manifest)
+            group = load(manifest)
         except _NOT_UNDERSTOOD as error:
             _LOG.warning("%s: cannot be read (%r); the group's raw files stay", manifest, error)
             return None
@@ -249,8 +250,8 @@ class _Look:
         calibrator, manifest = self.root.calibrator(group), self.root.manifest(group)
         if (calibrator.exists() and not files.read_json(calibrator)["calibrator"]) or not manifest.exists():
             return None
-        found = grouping.load(manifest)
-        if found.state == "unusable" or not (self.root.ms(group).exists() or grouping.raw_present(self.root, found)):
+        found = load(manifest)
+        if found.state == "unusable" or not (self.root.ms(group).exists() or raw_present(self.root, found)):
             return None
         if not calibrator.exists():
             return f"group {group}, in reach of it, may give a set: nobody has looked for its calibrator yet"
@@ -269,7 +270,7 @@ class _Look:
         return None
 
     def _raw_differs(self, group: str) -> str | None:
-        manifest = grouping.load(self.root.manifest(group))
+        manifest = load(self.root.manifest(group))
         if not manifest.usable:
             return f"the group is {manifest.state}"
         for subband in (*manifest.subbands.values(), *manifest.duplicates):

@@ -19,7 +19,7 @@ from contimg.execute import outbox
 from contimg.execute.outcomes import Ending, Settled, lost_product, settle
 from contimg.execute.set_registration import lacks_set
 from contimg.execute.snakemake import Started
-from contimg.ingest.groups import Frame, Group, Subband
+from contimg.ingest.manifest import Frame, Group, Subband
 from contimg.ledger.events import Arrived, ProductLost, Tell
 from contimg.ledger.group_life import Facts, advance
 from contimg.ledger.ledger import create_ledger
@@ -86,7 +86,7 @@ class Played:
             status = path.stat()
             place = str(path.relative_to(self.root.root))
             subbands[subband] = Subband(place, status.st_size, status.st_mtime_ns, "good")
-        frame = Frame(2440587.5 + start.timestamp() / 86400, 54.57, 24, 12.884902, 48)
+        frame = Frame(2440587.5 + (start.timestamp() + 12.884902 / 2) / 86400, 54.57, 24, 12.884902, 48)
         group = Group(name(number), state, None if state == "complete" else "it is short", frame, subbands)
         files.write_json(self.root.manifest(group.name), group.as_manifest())
         self.tick(self.root.manifest(group.name))

@@ -13,6 +13,7 @@ from contimg.core.errors import JobDiedError, JobTimeoutError
 from contimg.execute.outcomes import Ending
 from contimg.execute.set_registration import put_back
 from contimg.ingest import quarantine
+from contimg.ingest.manifest import load
 from contimg.ledger.ledger import create_ledger
 from contimg.ledger.rows import GroupRow
 from contimg.runner.rebuild import rebuild
@@ -233,16 +234,14 @@ def test_a_further_file_releases_its_group(played: Played) -> None:
     unit = played.arrive(0)
     played.failed("detect", unit, error_class="corrupt_input")
     assert row(played, unit).state == "quarantined"
-    late = played.root.quarantine(unit) / "reason.json"
-    assert late.exists()
-    group = played.root.manifest(unit)
-    files.write_json(group, files.read_json(group))
-    from contimg.ingest.groups import load
-
-    played.intake.admit([load(group)], NOW)
-    played.do_outbox()
-    assert row(played, unit).state == "collecting"
-    assert "back from quarantine" in row(played, unit).reason
+    group = load(played.root.manifest(unit))
+    played.intake.admit([group], NOW)
+    assert row(played, unit).state == "quarantined"
+    assert played.intake.released() == []
+    quarantine.release(played.root, unit)  # as the scan does when more of it has come, or a person
+    assert played.intake.released() == [unit]
+    played.intake.admit([group], NOW)
+    assert row(played, unit).state == "due"
     assert len(list(played.root.incoming.iterdir())) == 16
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,11 +12,11 @@ import h5py
 import pytest
 import raw_groups as raw
 
-from contimg.core import config
+from contimg.core import config, files
 from contimg.core.files import read_json
 from contimg.core.paths import DataRoot
-from contimg.ingest import groups
-from contimg.ingest.manifest import names_in
+from contimg.ingest import groups, placing
+from contimg.ingest.manifest import Group, load, names_in
 from contimg.simulator import faults
 from contimg.simulator.faults import Fault, FaultKind
 from contimg.simulator.simulator import Naming
@@ -27,31 +26,33 @@ FIRST = "20260112T080000"
 
 
 class Folder:
-    """A data root with its clock: files' times and the scan's are set, not waited for."""
+    """A data root whose clock is ahead of the files' by as much as is set, not waited for."""
 
     def __init__(self, root: Path) -> None:
         self.root = DataRoot(root)
-        self.now = datetime(2026, 1, 12, 9, tzinfo=UTC)
+        self.ahead = timedelta()
+
+    @property
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def wait(self, minutes: float) -> None:
+        self.ahead += timedelta(minutes=minutes)
 
     def make(self, groups: int = 1, **options) -> dict:
         truth = raw.make(self.root.root, groups=groups, **options)
-        self.settle()
+        self.wait(5)
         return truth
 
-    def settle(self, minutes: float = 5) -> None:
-        for path in self.root.incoming.iterdir():
-            self.date(path, minutes)
-
-    def date(self, path: Path, minutes_ago: float) -> None:
-        then = (self.now - timedelta(minutes=minutes_ago)).timestamp()
-        os.utime(path, (then, then))
-
-    def scan(self, **sections) -> dict[str, groups.Group]:
+    def look(self, **sections) -> groups.Found:
         found = groups.scan(self.root, raw.settings(self.root.root, **sections), self.now)
-        assert [group.name for group in found] == sorted(group.name for group in found)
-        for group in found:
-            assert groups.load(self.root.manifest(group.name)) == group
-        return {group.name: group for group in found}
+        assert [group.name for group in found.groups] == sorted(group.name for group in found.groups)
+        for group in found.groups:
+            assert load(self.root.manifest(group.name)) == group
+        return found
+
+    def scan(self, **sections) -> dict[str, Group]:
+        return {group.name: group for group in self.look(**sections).groups}
 
     def manifest(self, name: str = FIRST) -> dict:
         return read_json(self.root.manifest(name))
@@ -65,7 +66,7 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
-def states(group: groups.Group, *but: str) -> dict[int, str]:
+def states(group: Group, *but: str) -> dict[int, str]:
     return {number: subband.state for number, subband in group.subbands.items() if subband.state not in but}
 
 
@@ -117,13 +118,12 @@ def test_collecting_then_incomplete_then_complete(folder: Folder) -> None:
     group = folder.scan()[FIRST]
     assert group.state == "collecting"
     assert group.reason == "waits for subbands 02 missing, 09 missing"
-    folder.now += timedelta(minutes=11)
+    folder.wait(11)
     group = folder.scan()[FIRST]
     assert group.state == "incomplete"
     assert "02 missing, 09 missing" in group.reason
     done = folder.root.manifest(FIRST).stat().st_mtime_ns
-    for path in faults.deliver(truth, folder.root.incoming):
-        folder.date(path, 0)
+    faults.deliver(truth, folder.root.incoming)
     time.sleep(0.01)
     assert folder.scan()[FIRST].state == "complete"
     assert folder.root.manifest(FIRST).stat().st_mtime_ns > done, "Snakemake would not process it again"
@@ -131,11 +131,10 @@ def test_collecting_then_incomplete_then_complete(folder: Folder) -> None:
 
 def test_one_of_two_late_subbands_keeps_the_group_processed(folder: Folder) -> None:
     truth = folder.make(fault_list=[Fault(FaultKind.LATE, 0, (2, 9))])
-    folder.now += timedelta(minutes=11)
+    folder.wait(11)
     folder.scan()
     late = folder.root.incoming / truth["groups"][0]["late"][0]
     faults.writing_name(late).replace(late)
-    folder.date(late, 0)
     group = folder.scan()[FIRST]
     assert (group.state, len(group.good)) == ("incomplete", 15)
 
@@ -143,7 +142,7 @@ def test_one_of_two_late_subbands_keeps_the_group_processed(folder: Folder) -> N
 def test_too_few_subbands(folder: Folder) -> None:
     folder.make(fault_list=[Fault(FaultKind.MISSING, 0, (0, 1, 2, 3, 4))])
     assert folder.scan()[FIRST].state == "collecting"
-    folder.now += timedelta(minutes=15)
+    folder.wait(15)
     group = folder.scan()[FIRST]
     assert group.state == "unusable"
     assert group.reason.startswith("11 of 16 subbands can be used, 12 are needed: 00 missing")
@@ -172,13 +171,14 @@ def test_bad_file_in_its_group(folder: Folder, caplog: pytest.LogCaptureFixture,
 
 def test_a_young_bad_file_may_still_be_on_its_way(folder: Folder) -> None:
     folder.make()
+    folder.ahead = timedelta()
     path = folder.file(5)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    folder.date(path, 0)
-    assert states(folder.scan()[FIRST], "good") == {5: "missing"}
+    found = folder.look()
+    assert states(found.groups[0], "good") == {5: "missing"}
+    assert "judged when it has not changed for 60 s" in found.unplaced[path.name]
     path.write_bytes(whole)
-    folder.date(path, 0)
     assert folder.scan()[FIRST].state == "complete"
 
 
@@ -187,7 +187,6 @@ def test_a_file_sent_again_replaces_the_bad_one(folder: Folder) -> None:
     path = folder.file(5)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    folder.date(path, 5)
     assert states(folder.scan()[FIRST], "good") == {5: "truncated"}
     path.write_bytes(whole)
     assert folder.scan()[FIRST].state == "complete"
@@ -195,7 +194,6 @@ def test_a_file_sent_again_replaces_the_bad_one(folder: Folder) -> None:
 
 def test_clockless_group_stands_by_itself(folder: Folder) -> None:
     folder.make(fault_list=[Fault(FaultKind.CLOCKLESS, 0)])
-    folder.settle(20)
     (group,) = folder.scan().values()
     assert group.name == "20260112T080014", "named by its names"
     assert group.state == "unusable"
@@ -241,15 +239,44 @@ def test_foreign_files_are_left_alone(folder: Folder) -> None:
     assert not group.duplicates
 
 
-def test_raw_files_gone_change_nothing(folder: Folder) -> None:
+def test_raw_files_gone_of_a_processed_group_change_nothing(folder: Folder) -> None:
     folder.make(groups=2)
     folder.scan()
     manifests = {path: (path.stat().st_mtime_ns, path.read_text()) for path in folder.root.groups.iterdir()}
+    for group in manifests:
+        files.write_json(folder.root.ms_sidecar(group.stem), {})  # it has been processed
     for path in sorted(folder.root.incoming.iterdir())[:20]:
         path.unlink()
     found = folder.scan()
     assert {path: (path.stat().st_mtime_ns, path.read_text()) for path in folder.root.groups.iterdir()} == manifests
     assert [groups.raw_present(folder.root, group) for group in found.values()] == [False]
+
+
+def test_a_raw_file_gone_before_its_group_is_processed(folder: Folder) -> None:
+    folder.make()
+    folder.scan()
+    done = folder.root.manifest(FIRST).stat().st_mtime_ns
+    folder.file(4).unlink()
+    assert states(folder.scan()[FIRST], "good") == {4: "missing"}
+    assert folder.manifest()["state"] == "incomplete"
+    assert folder.root.manifest(FIRST).stat().st_mtime_ns > done, "conversion would look for the file"
+
+
+@pytest.mark.parametrize("processed", [False, True])
+def test_a_raw_file_with_another_name_is_the_same_file(folder: Folder, processed: bool) -> None:
+    """Another program renames the files of a group to one time, as the live system's does."""
+    folder.make()
+    before = folder.scan()[FIRST]
+    done = folder.root.manifest(FIRST).stat().st_mtime_ns
+    if processed:
+        files.write_json(folder.root.ms_sidecar(FIRST), {})
+    for number in range(16):
+        folder.file(number).rename(folder.root.incoming / f"2026-01-12T08:00:00_sb{number:02d}.hdf5")
+    after = folder.scan()[FIRST]
+    assert (after.state, after.duplicates) == ("complete", ())
+    assert {one.path for one in after.files} == {f"incoming/2026-01-12T08:00:00_sb{n:02d}.hdf5" for n in range(16)}
+    assert after.frame == before.frame
+    assert folder.root.manifest(FIRST).stat().st_mtime_ns == done, "Snakemake would make everything anew"
 
 
 def test_named_groups_only(folder: Folder) -> None:
@@ -267,9 +294,9 @@ def test_file_that_does_not_fit_its_group(folder: Folder) -> None:
     path = folder.file(8)
     with h5py.File(path, "r+") as file:
         file["Header/phase_center_app_dec"][...] = 0.5
-    folder.settle()
     group = folder.scan()[FIRST]
-    assert states(group, "good") == {8: "misshapen"}
+    assert states(group, "good") == {8: "different"}
+    assert "declination" in str(group.subbands[8].reason)
     assert folder.scan()[FIRST] == group
 
 
@@ -289,8 +316,7 @@ def test_history_costs_little(folder: Folder, monkeypatch: pytest.MonkeyPatch) -
         name = f"{datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=day):%Y%m%dT%H%M%S}"
         folder.root.manifest(name).write_text(text)
     opened = []
-    load = groups.load
-    monkeypatch.setattr(groups, "load", lambda path: opened.append(path) or load(path))
+    monkeypatch.setattr(placing, "load", lambda path: opened.append(path) or load(path))
     groups.scan(folder.root, raw.settings(folder.root.root), folder.now)
     assert opened == [folder.root.manifest(FIRST)]
 

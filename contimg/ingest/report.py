@@ -1,0 +1,120 @@
+"""What a look at `incoming/` has to tell beside the groups: `state/arrivals.json`, for status and alerts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from contimg.core import files
+from contimg.core.paths import DataRoot, RawName, group_start
+from contimg.ingest.incoming import shown
+from contimg.ingest.manifest import Group, name_of
+from contimg.ingest.placing import REACH_S
+
+log = logging.getLogger(__name__)
+
+_MOST = 20
+"""Files of one kind that are named in the log at once; all are in the audit."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Files that are in no group, hosts whose clocks are wrong, and when the newest file came.
+
+    Attributes
+    ----------
+    untaken
+        Names that look like a raw file's, of entries that are not taken, with the reason.
+    unplaced
+        Raw files that no group has, with the reason.
+    clocks
+        By how much (s) the clock in the names of a subband's files is ahead of their data, where it is wrong; by the
+        subband ("sb07"), with the newest group in which it was.
+    newest
+        Time (Unix, s) at which the newest file came, or of the first look where none has come.
+    """
+
+    untaken: Mapping[str, str] = field(default_factory=dict)
+    unplaced: Mapping[str, str] = field(default_factory=dict)
+    clocks: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+    newest: float = 0.0
+
+    @classmethod
+    def read(cls, root: DataRoot) -> Report:
+        """The last report of a data root; an empty one where there is none that can be read."""
+        try:
+            content = files.read_json(_path(root))
+            return cls(
+                dict(content["untaken"]),
+                dict(content["unplaced"]),
+                {subband: (float(ahead), str(group)) for subband, (ahead, group) in content["clocks"].items()},
+                float(content["newest"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return cls()
+
+    def write(self, root: DataRoot) -> None:
+        """Keep the report; a disk that cannot take it costs no arrival."""
+        try:
+            files.write_json(_path(root), vars(self))
+        except OSError as error:
+            log.warning("%s: cannot be written: %s", _path(root), error)
+
+    def after(
+        self, groups: Iterable[Group], *, unplaced: Mapping[str, str], untaken: Mapping[str, str], newest: float
+    ) -> Report:
+        """The report after a look that found these groups."""
+        clocks = dict(self.clocks)
+        for group in groups:
+            for number, ahead in clock_errors(group).items():
+                subband = f"sb{number:02d}"
+                if group.name < clocks.get(subband, (0.0, ""))[1]:
+                    continue
+                if abs(ahead) > REACH_S:
+                    clocks[subband] = (ahead, group.name)
+                else:
+                    clocks.pop(subband, None)
+        return Report(
+            {shown(name): why for name, why in sorted(untaken.items())},
+            dict(sorted(unplaced.items())),
+            clocks,
+            max(self.newest, newest),
+        )
+
+    def tell(self, before: Report) -> None:
+        """Log what is new since a report."""
+        for what, now, then in (
+            ("looks like a raw file and is not taken", self.untaken, before.untaken),
+            ("is in no group", self.unplaced, before.unplaced),
+        ):
+            new = [(name, why) for name, why in now.items() if then.get(name) != why]
+            for name, why in new[:_MOST]:
+                log.warning("%s: %s: %s", name, what, why.removeprefix(f"{name}: "))
+            if len(new) > _MOST:
+                log.warning("… and %d more: %s; contimg audit names all", len(new) - _MOST, what)
+        for subband, (ahead, group) in self.clocks.items():
+            if abs(ahead - before.clocks.get(subband, (0.0, ""))[0]) > REACH_S:
+                log.warning(
+                    "%s: the clock in its files' names is %.1f h %s their data (group %s); they go by their data",
+                    subband,
+                    abs(ahead) / 3600,
+                    "ahead of" if ahead > 0 else "behind",
+                    group,
+                )
+
+
+def clock_errors(group: Group) -> dict[int, float]:
+    """By how much (s) the time in the name of each good file is ahead of the start of its data."""
+    if group.frame is None:
+        return {}
+    start = group_start(group.name)
+    return {
+        number: (RawName.parse(name_of(subband)).opened - start).total_seconds()
+        for number, subband in group.good.items()
+    }
+
+
+def _path(root: DataRoot) -> Path:
+    return root.state / "arrivals.json"

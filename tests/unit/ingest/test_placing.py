@@ -1,0 +1,457 @@
+"""Which group a file belongs to when clocks, disks, parts of groups and manifests are not as they should be."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import raw_groups as raw
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from contimg.core import files
+from contimg.core.paths import DataRoot, RawName
+from contimg.ingest import groups, quarantine
+from contimg.ingest.grouping import in_common
+from contimg.ingest.manifest import load
+from contimg.ingest.report import Report
+
+FIRST = "20260112T080000"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Raw files of one group."""
+    root = tmp_path_factory.mktemp("made")
+    raw.make(root)
+    return root / "incoming"
+
+
+@pytest.fixture
+def root(tmp_path: Path, made: Path) -> DataRoot:
+    shutil.copytree(made, tmp_path / "incoming")
+    return DataRoot(tmp_path)
+
+
+def scan(root: DataRoot, minutes_later: float = 5, **sections: object) -> groups.Found:
+    now = datetime.now(UTC) + timedelta(minutes=minutes_later)
+    return groups.scan(root, raw.settings(root.root, **sections), now)
+
+
+def file(root: DataRoot, number: int) -> Path:
+    return next(root.incoming.glob(f"*_sb{number:02d}.hdf5"))
+
+
+def states(group: groups.Group) -> dict[int, str]:
+    return {number: subband.state for number, subband in group.subbands.items() if subband.state != "good"}
+
+
+# Time taken from the wrong clock
+
+
+@pytest.mark.parametrize("copy", [shutil.copy2, lambda a, b: (shutil.copyfile(a, b), os.utime(b, (1e9, 1e9)))])
+def test_late_copies_that_keep_their_times_are_waited_for(tmp_path: Path, made: Path, copy) -> None:
+    """`cp -p` and `rsync -a` set a file's time back; it came when it was first seen, over any restart."""
+    root = DataRoot(tmp_path)
+    root.incoming.mkdir()
+    sources = sorted(made.glob("*.hdf5"))
+    for path in sources[:8]:
+        os.utime(path, (time.time() - 7200,) * 2)
+        copy(path, root.incoming / path.name)
+    assert [group.state for group in scan(root, 0).groups] == ["collecting"]
+    assert [group.state for group in scan(root, 14).groups] == ["collecting"]
+    for path in root.incoming.iterdir():
+        path.chmod(0o644)  # which changes their status, and not when they came
+    assert [group.state for group in scan(root, 16).groups] == ["unusable"]
+
+
+@pytest.mark.parametrize("hours", [-8, -0.25, 1, 8, 24 * 365 * -56])
+@pytest.mark.parametrize("numbers", [(7,), tuple(range(16))])
+def test_a_host_whose_clock_is_wrong(root: DataRoot, caplog, hours: float, numbers: tuple[int, ...]) -> None:
+    """Local time in the names, or 1970: the group is by header, and the clock's error is told."""
+    for number in numbers:
+        path = file(root, number)
+        opened = RawName.parse(path.name).opened + timedelta(hours=hours)
+        path.rename(root.incoming / str(RawName(opened.replace(microsecond=0), number)))
+    found = scan(root)
+    assert {group.name: group.state for group in found.groups} == {FIRST: "complete"}
+    assert not found.unplaced
+    report = Report().after(found.groups, unplaced={}, untaken={}, newest=0.0)
+    assert {*report.clocks} == {f"sb{number:02d}" for number in numbers}
+    assert report.clocks[f"sb{numbers[0]:02d}"][0] == pytest.approx(hours * 3600, abs=100)
+    with caplog.at_level(logging.WARNING):
+        report.tell(Report())
+    assert f"sb{numbers[0]:02d}: the clock in its files' names is" in caplog.text
+    assert scan(root).changed == []
+
+
+def test_two_groups_of_a_host_an_hour_off(tmp_path: Path) -> None:
+    raw.make(tmp_path, groups=3, cadence_s=309.0)
+    root = DataRoot(tmp_path)
+    for path in root.incoming.glob("*_sb03.hdf5"):
+        opened = RawName.parse(path.name).opened + timedelta(hours=1)
+        path.rename(root.incoming / str(RawName(opened, 3)))
+    assert [group.state for group in scan(root).groups] == ["complete"] * 3
+    assert [group.state for group in scan(root, groups=["20260112T080509"]).groups] == ["complete"]
+
+
+# Judged under an error
+
+
+def test_a_disk_that_fails_during_a_scan_judges_nothing(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "Unable to synchronously open object (file read failed: errno = 5, error message = 'Input/output error')"
+
+    def failing(*_: object) -> None:
+        raise KeyError(said)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(h5py.Group, "__getitem__", failing)
+        found = scan(root)
+    assert not found.groups
+    assert len(found.unplaced) == 16
+    assert all("cannot be read now (Input/output error)" in line for line in found.unsettled)
+    assert {group.name: group.state for group in scan(root).groups} == {FIRST: "complete"}
+
+
+def test_what_an_earlier_version_judged_under_an_error_is_judged_again(root: DataRoot) -> None:
+    scan(root)
+    content = files.read_json(root.manifest(FIRST))
+    content["subbands"]["03"] |= {"state": "misshapen", "reason": "Unable to open object (read failed: errno = 5)"}
+    content["state"] = "incomplete"
+    files.write_json(root.manifest(FIRST), content)
+    assert [group.state for group in scan(root).groups] == ["complete"]
+
+
+def test_a_file_that_cannot_be_looked_at_now_costs_its_group_nothing(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mount is dead while a group waits to be processed."""
+    scan(root)
+    target = str(file(root, 4))
+    stat = os.stat
+
+    class Entry:
+        def __init__(self, entry: os.DirEntry[str]) -> None:
+            self.name, self.path, self._entry = entry.name, entry.path, entry
+
+        def is_symlink(self) -> bool:
+            return self._entry.is_symlink()
+
+        def stat(self) -> os.stat_result:
+            if self.path == target:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), self.path)
+            return self._entry.stat()
+
+    class Entries:
+        def __init__(self, folder: Path) -> None:
+            self._entries = real(folder)
+
+        def __enter__(self) -> list[Entry]:
+            return [Entry(entry) for entry in self._entries]
+
+        def __exit__(self, *_: object) -> None:
+            self._entries.close()
+
+    def dead(path, *args, **kwargs):
+        if str(path) == target:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return stat(path, *args, **kwargs)
+
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", Entries)
+    monkeypatch.setattr(os, "stat", dead)
+    found = scan(root)
+    assert {group.name: group.state for group in found.groups} == {FIRST: "complete"}
+    assert found.changed == []
+
+
+# A part costs the whole
+
+
+def shorten(path: Path, integrations: int) -> None:
+    """The correlator stopped: the file was closed early."""
+    with h5py.File(path, "r+") as handle:
+        head = handle["Header"]
+        rows = int(head["Nbls"][()]) * integrations
+        head["Ntimes"][...] = integrations
+        head["Nblts"][...] = rows
+        for name in ("ant_1_array", "ant_2_array", "uvw_array", "time_array", "integration_time"):
+            head[name].resize(rows, axis=0)
+        for data in handle["Data"].values():
+            data.resize(rows, axis=0)
+
+
+@pytest.mark.parametrize("numbers", [(0, 3, 7, 8, 15), (5,), tuple(range(15))])
+def test_subbands_that_are_an_integration_shorter(root: DataRoot, numbers: tuple[int, ...]) -> None:
+    for number in numbers:
+        shorten(file(root, number), 3)
+    (group,) = scan(root).groups
+    assert (group.state, group.frame.integrations) == ("complete", 3)
+    assert [scan(root).changed, group.subbands[numbers[0]].integrations] == [[], 3]
+
+
+def test_a_subband_that_is_much_shorter_is_left_out_by_name(root: DataRoot) -> None:
+    shorten(file(root, 5), 1)
+    (group,) = scan(root).groups
+    assert (group.state, group.frame.integrations, states(group)) == ("incomplete", 4, {5: "different"})
+    assert group.subbands[5].reason.startswith(f"{file(root, 5).name}: it has 1 of the 4 integrations")
+    assert scan(root).changed == []
+
+
+@pytest.mark.parametrize(
+    ("lengths", "common"),
+    [
+        ([24] * 16, 24),
+        ([24] * 15 + [23], 23),
+        ([24, 23, 22, 21] * 4, 21),
+        ([24] * 15 + [18], 18),
+        ([24] * 15 + [3], 24),
+        ([24] * 2 + [6] * 14, 6),
+        ([5], 5),
+    ],
+)
+def test_the_integrations_that_subbands_have_in_common(lengths: list[int], common: int) -> None:
+    assert in_common(lengths) == common
+
+
+@pytest.mark.parametrize("odd", [0, 5])
+def test_the_one_that_differs_is_blamed_whichever_it_is(root: DataRoot, odd: int) -> None:
+    with h5py.File(file(root, odd), "r+") as handle:
+        handle["Header/phase_center_app_dec"][...] = 0.5
+    (group,) = scan(root).groups
+    assert states(group) == {odd: "different"}
+    assert group.frame.declination_deg == pytest.approx(raw.DECLINATION_DEG)
+    assert "declination 28.6479 instead of 54.57" in str(group.subbands[odd].reason)
+
+
+def test_who_comes_first_does_not_decide_what_a_group_is_like(root: DataRoot) -> None:
+    aside = root.root / "aside"
+    aside.mkdir()
+    for number in range(2, 16):
+        file(root, number).rename(aside / file(root, number).name)
+    for number in (0, 1):
+        with h5py.File(file(root, number), "r+") as handle:
+            handle["Header/phase_center_app_dec"][...] = 0.5
+    assert [states(group).get(0) for group in scan(root).groups] == [None]
+    for path in aside.iterdir():
+        path.rename(root.incoming / path.name)
+    (group,) = scan(root).groups
+    assert states(group) == {0: "different", 1: "different"}
+    assert scan(root).changed == []
+
+
+# Sent again while in quarantine
+
+
+def set_aside(root: DataRoot, reason: str) -> None:
+    raws = quarantine.raw_files(root, FIRST)
+    quarantine.put(root, FIRST, raws, reason=reason, error_class="corrupt_input", stage="groups")
+
+
+def give_up(root: DataRoot, *bad: int) -> dict[int, bytes]:
+    """A transfer died: some files are cut off, and the group goes into quarantine; returns the whole files."""
+    whole = {number: file(root, number).read_bytes() for number in bad}
+    for number in bad:
+        file(root, number).write_bytes(whole[number][:5000])
+    (group,) = scan(root).groups
+    assert group.state == "unusable", "all 16 came"
+    quarantine.put(
+        root,
+        FIRST,
+        quarantine.raw_files(root, FIRST),
+        reason=group.reason,
+        error_class="corrupt_input",
+        stage="groups",
+    )
+    assert list(root.incoming.iterdir()) == []
+    return whole
+
+
+def test_files_sent_again_reopen_their_group(root: DataRoot, made: Path) -> None:
+    whole = give_up(root, 0, 1, 2, 3, 4, 5)
+    names = {
+        number: path.name for number, path in enumerate(sorted(made.glob("*_sb*.hdf5"), key=lambda p: p.stem[-2:]))
+    }
+    (root.incoming / names[0]).write_bytes(whole[0])
+    found = scan(root, 0)
+    assert found.reopened == (FIRST,)
+    assert [group.state for group in found.groups] in (["collecting"], ["unusable"])
+    for number in (1, 2, 3, 4, 5):
+        path = root.incoming / names[number]
+        assert not path.exists() or path.stat().st_size == 5000
+        path.write_bytes(whole[number])
+    assert [group.state for group in scan(root).groups] == ["complete"]
+    kept = root.quarantine(FIRST) / quarantine.SUPERSEDED
+    assert [path.stat().st_size for path in kept.iterdir()] == [5000]
+    assert not quarantine.holds(root, FIRST)
+
+
+def test_all_sent_again(root: DataRoot, made: Path) -> None:
+    give_up(root, 0, 1, 2, 3, 4, 5)
+    shutil.copytree(made, root.incoming, dirs_exist_ok=True)
+    found = scan(root)
+    assert [group.state for group in found.groups] == ["complete"]
+    assert len(list((root.quarantine(FIRST) / quarantine.SUPERSEDED).iterdir())) == 16
+    assert scan(root).changed == []
+
+
+def test_a_look_reopens_nothing(root: DataRoot, made: Path) -> None:
+    give_up(root, 0, 1, 2, 3, 4)
+    shutil.copy(made / file_name(made, 0), root.incoming)
+    before = {path: path.stat().st_mtime_ns for path in root.root.rglob("*")}
+    found = groups.look(root, raw.settings(root.root), datetime.now(UTC) + timedelta(minutes=5))
+    assert [group.state for group in found.groups] == ["incomplete"]
+    assert {path: path.stat().st_mtime_ns for path in root.root.rglob("*")} == before
+
+
+def file_name(folder: Path, number: int) -> str:
+    return next(folder.glob(f"*_sb{number:02d}.hdf5")).name
+
+
+def test_a_second_bad_file_of_a_name_goes_beside_the_first(root: DataRoot, made: Path) -> None:
+    give_up(root, 0, 1, 2, 3, 4)
+    name = file_name(made, 0)
+    for size in (6000, 7000):
+        (root.incoming / name).write_bytes((made / name).read_bytes()[:size])
+        (group,) = scan(root).groups
+        assert group.state == "unusable"
+        quarantine.put(
+            root,
+            FIRST,
+            quarantine.raw_files(root, FIRST),
+            reason="again",
+            error_class="corrupt_input",
+            stage="groups",
+        )
+    sizes = sorted(path.stat().st_size for path in root.quarantine(FIRST).rglob(f"{name.removesuffix('.hdf5')}*"))
+    assert sizes == [5000, 6000, 7000]
+
+
+def test_what_could_not_be_moved_into_quarantine_does_not_reopen_it(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(source: Path, _: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(source))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quarantine, "_move", refused)
+        for number in range(5):
+            file(root, number).write_bytes(b"bad")
+        (group,) = scan(root).groups
+        set_aside(root, "too few")
+        found = scan(root)
+        assert (found.reopened, found.changed, found.unplaced) == ((), [], {})
+        assert found.groups == (group,)
+
+
+def test_a_group_that_cannot_leave_quarantine_now_leaves_later(
+    root: DataRoot, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_up(root, 0, 1, 2, 3, 4)
+    before = root.manifest(FIRST).read_text()
+    shutil.copy(made / file_name(made, 0), root.incoming)
+
+    def refused(source: Path, target: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quarantine, "_move", refused)
+        found = scan(root)
+    assert found.groups == ()
+    assert root.manifest(FIRST).read_text() == before
+    assert [group.state for group in scan(root).groups] == ["incomplete"]
+
+
+# One thing stops everything
+
+NOISE = [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"group": 1, "subbands": 3}', b"7"]
+
+
+@pytest.mark.parametrize("noise", NOISE)
+def test_a_manifest_that_makes_no_sense_is_made_anew(root: DataRoot, noise: bytes) -> None:
+    scan(root)
+    root.manifest(FIRST).write_bytes(noise)
+    assert [group.state for group in scan(root).groups] == ["complete"]
+    assert load(root.manifest(FIRST)).state == "complete"
+
+
+def link_to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, link_to_itself])
+def test_a_manifest_that_cannot_be_read_or_written_holds_up_no_other_group(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    raw.make(tmp_path, groups=2, cadence_s=309.0)
+    root = DataRoot(tmp_path)
+    root.groups.mkdir()
+    make(root.manifest(FIRST))
+    found = scan(root)
+    assert {group.name: group.state for group in found.groups} == {"20260112T080509": "complete"}
+    assert len(found.unplaced) == 16
+    assert all(str(root.manifest(FIRST)) in line for line in found.unsettled)
+
+
+def test_the_manifest_of_another_group_is_not_believed(tmp_path: Path) -> None:
+    raw.make(tmp_path, groups=2, cadence_s=309.0)
+    root = DataRoot(tmp_path)
+    scan(root)
+    shutil.copy(root.manifest("20260112T080509"), root.manifest(FIRST))
+    assert [group.state for group in scan(root).groups] == ["complete", "complete"]
+    assert load(root.manifest(FIRST)).name == FIRST
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_manifest_stops_a_scan(root: DataRoot, data: st.DataObject) -> None:
+    """Whatever a manifest says, the group is there after the scan, and its raw files are as they were."""
+    raws = {path.name: path.stat().st_mtime_ns for path in root.incoming.iterdir()}
+    pristine = root.root / "pristine.json"
+    if not pristine.exists():
+        scan(root)
+        shutil.copy(root.manifest(FIRST), pristine)
+    for path in root.groups.iterdir():
+        path.unlink()
+    content = files.read_json(pristine)
+    where = content
+    for _ in range(data.draw(st.integers(0, 2))):
+        key = data.draw(st.sampled_from(sorted(where)))
+        if isinstance(where[key], dict):
+            where = where[key]
+    where[data.draw(st.sampled_from(sorted(where)))] = data.draw(JSON)
+    files.write_json(root.manifest(FIRST), content)
+    scan(root)
+    (group,) = scan(root).groups
+    assert group.name == FIRST
+    assert len(group.good) >= 15
+    assert {path.name: path.stat().st_mtime_ns for path in root.incoming.iterdir()} == raws
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32), many=st.sampled_from([1, 8, 4000]))
+def test_no_raw_file_stops_a_scan(root: DataRoot, made: Path, seed: int, many: int) -> None:
+    random = np.random.default_rng(seed)
+    path = file(root, 6)
+    octets = np.frombuffer((made / path.name).read_bytes(), np.uint8).copy()
+    octets[random.integers(len(octets), size=many)] = random.integers(256, size=many)
+    path.write_bytes(octets.tobytes()[: random.integers(len(octets) + 1)] if seed % 2 else octets.tobytes())
+    found = scan(root)
+    assert FIRST in {group.name for group in found.groups}
+    assert sum(len(group.good) for group in found.groups) >= 15
