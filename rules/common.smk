@@ -45,8 +45,7 @@ try:
     # What the jobs get: they run in the data root, where a relative path would mean another place.
     config |= settings.model_dump(mode="json", exclude={"alerts"})
     root = DataRoot(settings.data_root)
-    if settings.imaging.imager == "auto":
-        imager.choose("auto")  # where there is no WSClean, it says so
+    imager.refuse_if_missing(settings.imaging.imager)
     if settings.scan_incoming:
         if not root.incoming.is_dir():
             raise ConfigError(

@@ -11,7 +11,7 @@ and a dirty image is Σ w·V·exp(−2πi …) / Σ w over the visibilities: a p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,10 @@ class Gridder:
     threads: int
     accuracy: float = ACCURACY
 
+    def sized(self, size: int) -> Gridder:
+        """Gridder of the same visibilities for images of another size about the same centre."""
+        return replace(self, size=size)
+
     def dirty_image(self, visibilities: np.ndarray) -> np.ndarray:
         """Dirty image (Jy/beam), float32, shape (N, N), of visibilities (Jy), complex64, shape (R, F).
 
@@ -75,8 +79,11 @@ class Gridder:
         return self.dirty_image(np.ones(self.weights.shape, np.complex64))
 
     def predict(self, model: np.ndarray) -> np.ndarray:
-        """Visibilities (Jy), complex64, shape (R, F), of a model image (Jy/pixel), float32, shape (N, N)."""
-        return dirty2vis(dirty=model, **self._common())
+        """Visibilities (Jy), complex64, shape (R, F), of a model image (Jy/pixel), float32, shape (N, N).
+
+        They are 0 where the weights are.
+        """
+        return dirty2vis(dirty=model, mask=(self.weights > 0).view(np.uint8), **self._common())
 
     def _common(self) -> dict[str, Any]:
         """Arguments of both directions.

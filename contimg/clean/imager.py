@@ -1,11 +1,11 @@
 """Cleaned images of averaged visibilities: options → imager → result, whichever imager does it.
 
-WSClean where it is installed, CASA's tclean elsewhere. Both are told the same and give the same files.
+contimg's own works in memory; WSClean and CASA's tclean, for comparison, read a Measurement Set of the averages and
+are told the same.
 """
 
 from __future__ import annotations
 
-import logging
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
-from contimg.clean import tclean, wsclean
+from contimg.clean import major_cycle, tclean, wsclean
 from contimg.clean.options import CleanOptions, Products
 from contimg.clean.restoring import Beam, fitted_beam, with_components
 from contimg.core import files
@@ -24,9 +24,9 @@ from contimg.core.errors import ConfigError, NoUsableDataError, ToolFailedError
 from contimg.visibilities import averaged_ms
 from contimg.visibilities.averaged import Averaged
 
-_LOG = logging.getLogger(__name__)
-
 Imager = Literal["auto", "wsclean", "tclean"]
+OWN = "contimg"
+"""Name of contimg's own imager in products."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class CleanResult:
 def clean(averaged: Averaged, prefix: Path, options: CleanOptions, imager: Imager = "auto") -> CleanResult:
     """Image and clean averaged visibilities, and restore the components with the beam of the dirty beam's core.
 
-    The imager's own restoring beam is not taken: WSClean's depends on the width of the pixels, by a fifth
+    The restoring beam of WSClean is not taken, because it depends on the width of the pixels, by a fifth
     (docs/decisions/0010-restoring-beam.md).
 
     Parameters
@@ -65,26 +65,30 @@ def clean(averaged: Averaged, prefix: Path, options: CleanOptions, imager: Image
     averaged
         Stokes I with its weights.
     prefix
-        Where outputs go: its folder, also for temporary files, and the beginning of their names.
+        Where WSClean and tclean leave their files: a folder, also for temporary files, and the beginning of names.
     options
         What the image is to be.
     imager
-        `auto`: WSClean where it is on the PATH, else tclean.
+        `auto`: contimg's own, in memory (`major_cycle`).
 
     Raises
     ------
     ConfigError
         If WSClean is asked for and is not on the PATH.
     DiskFullError, MemoryExhaustedError, NoUsableDataError, ToolFailedError
-        If the imager fails, by what it says; NoUsableDataError also if the dirty beam has no core, ToolFailedError
+        If an imager fails, by what it says; NoUsableDataError also if the dirty beam has no core, ToolFailedError
         if an output is not there or not finite.
     """
-    chosen = choose(imager)
+    if imager == "auto":
+        cleaned = major_cycle.clean(averaged, options)
+        image = with_components(cleaned.residual, cleaned.model, cleaned.wcs, cleaned.beam)
+        return CleanResult(image, cleaned.residual, cleaned.wcs, cleaned.beam, OWN)
+    refuse_if_missing(imager)
     ms = prefix.with_name(f"{prefix.name}.averaged.ms")
     averaged_ms.write(ms, averaged)
-    products = wsclean.clean(ms, prefix, options) if chosen == "wsclean" else tclean.clean(ms, prefix, options)
+    products = wsclean.clean(ms, prefix, options) if imager == "wsclean" else tclean.clean(ms, prefix, options)
     files.remove(ms)
-    return restored(products, chosen)
+    return restored(products, imager)
 
 
 def restored(products: Products, imager: str) -> CleanResult:
@@ -134,17 +138,7 @@ def read(path: Path) -> tuple[np.ndarray, WCS]:
     return values, wcs
 
 
-def choose(imager: Imager) -> Literal["wsclean", "tclean"]:
-    """The imager that is meant.
-
-    Raises
-    ------
-    ConfigError
-        If WSClean is asked for and is not on the PATH.
-    """
-    if imager == "tclean" or shutil.which("wsclean"):
-        return "tclean" if imager == "tclean" else "wsclean"
-    if imager == "wsclean":
+def refuse_if_missing(imager: Imager) -> None:
+    """Raise ConfigError if WSClean is asked for and is not on the PATH."""
+    if imager == "wsclean" and shutil.which("wsclean") is None:
         raise ConfigError("imaging.imager: wsclean is not on the PATH; install it, or choose auto or tclean")
-    _LOG.warning("wsclean is not on the PATH; CASA's tclean makes the images, several times slower")
-    return "tclean"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import time
 from datetime import timedelta
 from functools import partial
@@ -37,8 +36,6 @@ def run(options: argparse.Namespace) -> int:
     demo.write_settings(root)
     settings = config.load(root.root / "config.yaml", {})
     log = demo.log_path(root)
-    if not shutil.which("wsclean"):
-        console.print("wsclean is not on the PATH; CASA's tclean makes the images, several times slower")
     if not (root.root / "truth.json").exists():
         console.print(f"simulating {demo.GROUPS} groups around the transit of {demo.CALIBRATOR} in {root.incoming}")
         written = partial(demo.simulated, root, time.time())

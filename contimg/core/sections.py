@@ -126,7 +126,7 @@ class Imaging(Section):
     """How a group's image is made."""
 
     imager: Literal["auto", "wsclean", "tclean"] = "auto"
-    """auto: WSClean where it is installed, else CASA's tclean."""
+    """auto: contimg's own, in memory; WSClean and CASA's tclean are there for comparison."""
     field_of_view_deg: Annotated[float, Field(gt=0, le=8)] = 3.5
     """Width of the image (deg)."""
     pixels_per_beam: Annotated[float, Field(ge=3, le=10)] = 4.0

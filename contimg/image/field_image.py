@@ -34,7 +34,7 @@ _WIDE_FIELD_RAD = np.radians(8.0)
 _WIDE_SIZE = 1536
 """Most pixels across it; longer baselines than they resolve are left out."""
 _WIDE_PIXELS_PER_BEAM = 3.0
-_WIDE_MASK_SIGMA, _WIDE_THRESHOLD_SIGMA, _WIDE_MAJOR_ITERATIONS = 10.0, 5.0, 1
+_WIDE_MASK_SIGMA, _WIDE_THRESHOLD_SIGMA, _WIDE_MAJOR_ITERATIONS = 10.0, 5.0, 2
 _BRIGHT_SNR, _MOST_BRIGHT = 10.0, 250
 """Sources above this many times the noise are fitted, but no more than so many."""
 _DOMINANT_SNR, _DOMINATED_RATIO = 2000.0, 0.02

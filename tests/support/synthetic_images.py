@@ -108,7 +108,7 @@ def write_image(
         "catalogue": None,
         "pixel_arcsec": pixel * 3600,
         "size": size,
-        "imager": "wsclean",
+        "imager": "contimg",
         "primary_beam": beam.of(Beam()).name,
         "centre": {"ra_deg": ra_deg, "dec_deg": dec_deg},
     }

@@ -1,4 +1,4 @@
-"""The chain of calibration with real Snakemake, CASA and WSClean: a target as sets come, get better, turn bad."""
+"""The chain of calibration with real Snakemake and CASA: a target as sets come, get better, turn bad."""
 
 from __future__ import annotations
 

@@ -80,23 +80,6 @@ def test_a_group_without_an_image_fails_the_demo(root, monkeypatch):
     assert command.run(argparse.Namespace(directory=root.root)) == 1
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_without_wsclean_it_says_so_in_one_line(root, tmp_path, monkeypatch, capsys, there):
-    write_truth(root, SKY.flux_jy)
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    if there:
-        (programs / "wsclean").symlink_to("/bin/true")
-    (programs / "printf").symlink_to("/usr/bin/printf")
-    monkeypatch.setenv("PATH", str(programs))
-    monkeypatch.setattr(demo, "GROUPS", 0)
-    monkeypatch.setattr(demo, "start_snakemake", nothing_to_do)
-    assert command.run(argparse.Namespace(directory=root.root)) == 0
-    said = [line for line in capsys.readouterr().out.splitlines() if "tclean" in line]
-    missing = "wsclean is not on the PATH; CASA's tclean makes the images, several times slower"
-    assert said == ([] if there else [missing])
-
-
 def test_simulation_and_report_tell_how_far_they_are_and_the_time_left(tmp_path, monkeypatch, capsys):
     root = DataRoot(tmp_path)
     monkeypatch.setattr(demo, "GROUPS", 1)

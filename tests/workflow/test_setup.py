@@ -11,13 +11,12 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[2]
 NEEDED = ("bash", "dirname", "mkdir", "mktemp", "tail", "rm", "env", "cat")
-WSCLEAN = "WSClean is not installed (apt-get install wsclean): images will be made with CASA's tclean, more slowly"
 RCLONE = "rclone is not installed (apt-get install rclone): archives and backups can go to folders only"
 
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """All the programs that the set-up finds: no WSClean, no rclone, and a Python that makes no environment."""
+    """All the programs that the set-up finds: no rclone, and a Python that makes no environment."""
     folder = tmp_path / "programs"
     folder.mkdir()
     for name in NEEDED:
@@ -53,29 +52,29 @@ def asked(programs: Path, *, refuses: bool) -> Path:
 
 def test_without_apt_get_what_is_missing_is_named(tmp_path: Path, programs: Path) -> None:
     lines = set_up(tmp_path, programs).stdout.splitlines()
-    assert lines[:2] == [WSCLEAN, RCLONE]
-    assert lines[2].startswith("installing the locked packages into .venv with Python 3.")
+    assert lines[0] == RCLONE
+    assert lines[1].startswith("installing the locked packages into .venv with Python 3.")
 
 
 def test_where_installation_is_refused_what_is_missing_is_named(tmp_path: Path, programs: Path) -> None:
     said = asked(programs, refuses=True)
     lines = set_up(tmp_path, programs).stdout.splitlines()
-    assert lines[:4] == ["installing system packages: wsclean", WSCLEAN, "installing system packages: rclone", RCLONE]
+    assert lines[:2] == ["installing system packages: rclone", RCLONE]
     assert said.read_text().splitlines()[0] == "update"
 
 
 def test_where_it_may_it_installs(tmp_path: Path, programs: Path) -> None:
     said = asked(programs, refuses=False)
     out = set_up(tmp_path, programs).stdout
-    assert WSCLEAN not in out
-    assert "install -y --no-install-recommends wsclean" in said.read_text().splitlines()
+    assert RCLONE not in out
+    assert "install -y --no-install-recommends rclone" in said.read_text().splitlines()
 
 
 def test_a_user_without_rights_is_not_asked_for_a_password(tmp_path: Path, programs: Path) -> None:
     said = asked(programs, refuses=False)
     program(programs / "id", "echo 1000")
     program(programs / "sudo", '[ "$1" = -n ] && exit 1; sleep 100')
-    assert set_up(tmp_path, programs).stdout.splitlines()[:2] == [WSCLEAN, RCLONE]
+    assert set_up(tmp_path, programs).stdout.splitlines()[0] == RCLONE
     assert not said.exists()
 
 

@@ -1,4 +1,4 @@
-"""The workflow without WSClean: the same must come out when CASA's tclean makes the images."""
+"""The same must come out of the workflow when CASA's tclean makes the images."""
 
 from __future__ import annotations
 

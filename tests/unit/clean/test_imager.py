@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from conftest import call_in_process
+from imaging_group import centre_deg
 
+from contimg.catalogues.source import Source
 from contimg.clean import imager, options, tclean, wsclean
 from contimg.clean.imager import CleanResult
+from contimg.clean.noise import robust_noise
 from contimg.clean.options import CleanOptions
 from contimg.core.errors import (
     ConfigError,
@@ -28,9 +31,12 @@ from contimg.core.errors import (
     ToolFailedError,
 )
 from contimg.core.sections import Beam
+from contimg.image.sources import find
 from contimg.simulator import simulator
+from contimg.simulator.gain_errors import PERFECT
 from contimg.telescope import beam
-from contimg.telescope.stations import EAST_WEST_ARM, NORTH_SOUTH_ARM
+from contimg.telescope.beam import separation
+from contimg.telescope.stations import EAST_WEST_ARM, NORTH_SOUTH_ARM, WITH_DATA
 from contimg.visibilities import subprocess_call
 from contimg.visibilities.averaged import Averaged
 from contimg.visibilities.baseline_averaging import ImagePlan, average
@@ -46,6 +52,14 @@ OPTIONS = CleanOptions(
     memory_gb=1,
 )
 TINY = simulator.Preset(EAST_WEST_ARM[::10] + NORTH_SOUTH_ARM[::10], 1, 2)
+FEW = simulator.Preset(EAST_WEST_ARM[::3] + NORTH_SOUTH_ARM[::3] + WITH_DATA[-6:], 6)
+FIELD_SIZE = 640
+FIELD = [
+    Source(f"S{number}", centre_deg(FEW)[0] + east / 60, centre_deg(FEW)[1] + north / 60, flux)
+    for number, (east, north, flux) in enumerate(
+        ((3.1, 2.2, 0.2), (-9.4, 7.7, 0.1), (6.2, -8.9, 0.08), (-5.7, -3.3, 0.06))
+    )
+]
 with_wsclean = pytest.mark.skipif(shutil.which("wsclean") is None, reason="WSClean is not installed")
 
 
@@ -138,7 +152,7 @@ def test_wsclean_says_why_it_failed(tmp_path):
         by_wsclean(tmp_path / "no.ms", tmp_path / "field")
 
 
-@pytest.mark.parametrize("name", [pytest.param("wsclean", marks=with_wsclean), "tclean"])
+@pytest.mark.parametrize("name", ["auto", pytest.param("wsclean", marks=with_wsclean), "tclean"])
 def test_flagged_data_make_no_image(noise, tmp_path, name):
     flagged = replace(noise, rows=replace(noise.rows, weights=np.zeros_like(noise.rows.weights)))
     with pytest.raises(NoUsableDataError):
@@ -155,28 +169,50 @@ def test_wsclean_talks_to_the_log(noise, tmp_path, caplog):
     assert not list(tmp_path.glob("*.tmp"))
 
 
-@with_wsclean
 def test_the_beam_does_not_depend_on_the_pixels(noise, tmp_path):
     beams = []
     for size, arcsec in ((128, 10.0), (114, 11.23), (100, 12.8)):  # as wide, so that Briggs' weights stay the same
         options = replace(OPTIONS, size=size, pixel_rad=np.radians(arcsec / 3600))
-        beams.append(imager.clean(noise, tmp_path / "field", options, "wsclean").beam)
+        beams.append(imager.clean(noise, tmp_path / "field", options).beam)
     for widths in ([one.major_rad for one in beams], [one.minor_rad for one in beams]):
         assert max(widths) < 1.02 * min(widths)
 
 
-def test_without_wsclean_tclean_is_taken_and_said(monkeypatch, tmp_path, caplog):
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory) -> Averaged:
+    """Point sources of 60 to 250 times the noise; for brighter ones WSClean grids too coarsely."""
+    ms = call_in_process(imaging_group.make, tmp_path_factory.mktemp("few"), FEW, FIELD, corruptions=PERFECT)
+    return average(ms, None, ImagePlan(FIELD_SIZE * OPTIONS.pixel_rad / 2, 0.0, 0.01), 2)
+
+
+@pytest.mark.parametrize("name", [pytest.param("wsclean", marks=with_wsclean), "tclean"])
+def test_the_imagers_agree(sources, tmp_path, name):
+    """On peaks (0.5 % and the noise), positions (0.02 beam and the noise), and noise (3 %)."""
+    pixel_rad = sources.beam_rad / 4
+    options = replace(
+        OPTIONS, size=FIELD_SIZE, pixel_rad=pixel_rad, robust=0.0, iterations=20000, threads=2, memory_gb=2
+    )
+    ours, theirs = (
+        imager.clean(sources, tmp_path / "o", options),
+        imager.clean(sources, tmp_path / "t", options, name),
+    )
+    assert (ours.imager, theirs.imager) == ("contimg", name)
+    noise_jy = robust_noise(ours.residual)
+    assert noise_jy == pytest.approx(robust_noise(theirs.residual), rel=0.03)
+    fits = [
+        find(one.image, np.full_like(one.image, noise_jy), one.wcs, one.beam, min_snr=20) for one in (ours, theirs)
+    ]
+    assert len(fits[0]) == len(fits[1]) == len(FIELD)
+    for mine, other in zip(*fits, strict=True):
+        assert mine.flux_jy == pytest.approx(other.flux_jy, rel=5e-3, abs=noise_jy / 2)
+        off = separation(*np.radians([mine.ra_deg, mine.dec_deg, other.ra_deg, other.dec_deg]))
+        assert off < (0.02 + 0.3 / mine.snr) * ours.beam.major_rad
+
+
+def test_wsclean_must_be_there(monkeypatch, tmp_path, noise):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert imager.choose("auto") == "tclean"
-    assert "wsclean is not on the PATH" in caplog.text
-    assert imager.choose("tclean") == "tclean"
     with pytest.raises(ConfigError, match=r"imaging\.imager: wsclean is not on the PATH"):
-        imager.choose("wsclean")
-
-
-@with_wsclean
-def test_with_wsclean_it_is_taken():
-    assert imager.choose("auto") == "wsclean"
+        imager.clean(noise, tmp_path / "field", OPTIONS, "wsclean")
 
 
 def test_tclean_says_why_it_failed(tmp_path):
