@@ -10,7 +10,7 @@ def step(task: job.Task) -> dict:
     names = ("images", "noise", "pb", "sidecars")
     images = [ImageInputs(*paths) for paths in zip(*(getattr(task.input, name) for name in names), strict=True)]
     products = MosaicProducts(task.output.image, task.output.weight, task.output.coverage, task.output.png)
-    return mosaic(images, products, task.settings, snakemake.wildcards.window)
+    return mosaic(images, products, task.settings, snakemake.wildcards.window, task.threads)
 
 
 job.run(snakemake, step)

@@ -46,7 +46,9 @@ class MosaicProducts:
     png: Path
 
 
-def mosaic(images: Sequence[ImageInputs], outputs: MosaicProducts, settings: Settings, window: str) -> dict[str, Any]:
+def mosaic(
+    images: Sequence[ImageInputs], outputs: MosaicProducts, settings: Settings, window: str, threads: int
+) -> dict[str, Any]:
     """Combine the images of a window.
 
     The value of a pixel is Σ w·I / Σ w over the images whose primary beam there is at least `mosaic.min_pb`, with
@@ -62,6 +64,8 @@ def mosaic(images: Sequence[ImageInputs], outputs: MosaicProducts, settings: Set
         `mosaic`, `limits` and `data_root` are used; the manifests there say which groups the window has.
     window
         The window's name.
+    threads
+        Threads of the job.
 
     Returns
     -------
@@ -84,7 +88,7 @@ def mosaic(images: Sequence[ImageInputs], outputs: MosaicProducts, settings: Set
     grid = make_grid(members)
     _refuse_if_too_large(grid, settings, window)
     sums = Sums(np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.int16))
-    shares = {member.group: add(member, grid, sums, settings) for member in members}
+    shares = {member.group: add(member, grid, sums, settings.mosaic.min_pb, threads) for member in members}
     used = [member for member in members if shares[member.group] > 0]
     if not used:
         raise NoUsableDataError(
@@ -243,5 +247,5 @@ def _header(used: Sequence[Member], grid: Grid, content: dict[str, Any]) -> fits
         header[f"GROUP{number:03d}"] = (member.group, f"{member.sidecar['verdict']}, {member.sidecar['quality']}")
     for group in content["missing"]:
         header.add_history(f"missing: {group}")
-    header.add_history("Sum of weight x image over sum of weight; weight = PB^2 / sigma^2; cubic splines (reproject)")
+    header.add_history("Sum of weight x image over sum of weight; weight = PB^2 / sigma^2; cubic splines")
     return header

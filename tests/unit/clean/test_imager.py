@@ -182,7 +182,7 @@ def test_the_beam_does_not_depend_on_the_pixels(noise, tmp_path):
 def sources(tmp_path_factory) -> Averaged:
     """Point sources of 60 to 250 times the noise; for brighter ones WSClean grids too coarsely."""
     ms = call_in_process(imaging_group.make, tmp_path_factory.mktemp("few"), FEW, FIELD, corruptions=PERFECT)
-    return average(ms, None, ImagePlan(FIELD_SIZE * OPTIONS.pixel_rad / 2, 0.0, 0.01), 2)
+    return average(ms, None, ImagePlan(FIELD_SIZE * OPTIONS.pixel_rad / 2, 0.0, 0.01, beam.of(Beam())), 2)
 
 
 @pytest.mark.parametrize("name", [pytest.param("wsclean", marks=with_wsclean), "tclean"])

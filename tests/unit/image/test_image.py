@@ -17,7 +17,7 @@ from conftest import call_in_process
 from truth import Sky, peaks, plane
 
 from contimg.core import config, files
-from contimg.core.errors import NoUsableDataError
+from contimg.core.errors import UnusableSetError
 from contimg.image import field_image
 from contimg.image import image as image_module
 from contimg.image.image import ImageProducts, image
@@ -240,7 +240,7 @@ def test_a_catalogue_and_gates_are_heard(made, tmp_path, caplog):
 def test_a_set_without_good_gains_makes_no_image(made, tmp_path):
     gains = imaging_group.true_gains(made.directory)
     gains.gain_good[:] = False
-    with pytest.raises(NoUsableDataError, match=f"{made.ms.name}: nothing is unflagged and calibrated"):
+    with pytest.raises(UnusableSetError, match=f"{made.ms.name}: no unflagged visibility has a good gain"):
         field_image.make(made.ms, gains, tmp_path, settings(made.directory), 2)
 
 

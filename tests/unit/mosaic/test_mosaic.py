@@ -26,7 +26,7 @@ NO_SKY = Sky(np.array([]), np.array([]), np.array([]))
 
 def made(root: Path, images: list[ImageInputs], **settings: object) -> tuple[dict, MosaicProducts]:
     outputs = MosaicProducts(*(root / name for name in ("m.fits", "w.fits", "c.fits", "m.png")))
-    return mosaic(images, outputs, configured(root, **settings), WINDOW), outputs
+    return mosaic(images, outputs, configured(root, **settings), WINDOW, 2), outputs
 
 
 def configured(root: Path, **settings: object) -> Settings:
