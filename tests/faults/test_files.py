@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from contimg.core.paths import RawName
 from contimg.ingest import quarantine
 from contimg.simulator.faults import Fault, FaultKind
 
-from .site import simulated, site
+from .site import SETTINGS, simulated, site
 
 pytestmark = pytest.mark.slow
 
@@ -85,9 +86,8 @@ def test_a_subband_that_comes_late_or_twice(tmp_path: Path, raw: list[list[Path]
 
 
 def test_the_ways_out_of_quarantine(tmp_path: Path, raw: list[list[Path]]) -> None:
-    """The rest of a group arrives; a person releases it."""
-    with site(tmp_path, retry={"max_attempts": 0}) as place:
-        blocked = place.put_in_the_way()
+    """The rest of a group arrives; a setting changes that was to blame, here the time limit."""
+    with site(tmp_path, retry={"max_attempts": 0}, limits={**SETTINGS["limits"], "convert_minutes": 0.001}) as place:
         place.arrive(*raw[0][:8])
         place.start()
         place.until(lambda: list(place.states().values()) == ["quarantined"])
@@ -96,9 +96,10 @@ def test_the_ways_out_of_quarantine(tmp_path: Path, raw: list[list[Path]]) -> No
         place.arrive(*raw[0][8:])
         convert = "SELECT * FROM groups WHERE state = 'quarantined' AND stage = 'convert'"
         place.until(lambda: place.rows(convert))
+        place.until(lambda: list(quarantine.entries(place.root)))
         assert place.books().problems == []
-        blocked.unlink()
         (entry,) = quarantine.entries(place.root)
-        quarantine.release(place.root, entry.group)
+        place.write_settings(limits={"convert_minutes": 5})
+        place.signal(signal.SIGHUP)
         place.assert_resumes(entry.group)
         place.assert_converted(1)
