@@ -15,7 +15,7 @@ from contimg.ingest.incoming import examined
 from contimg.ingest.manifest import Group
 from contimg.ingest.placing import processed
 from contimg.ledger.events import Arrived, FilesGone, PutInQuarantine, Tell
-from contimg.ledger.group_life import SCAN
+from contimg.ledger.group_life import COLLECTING, QUARANTINED, SCAN
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.transitions import Transitions
 
@@ -86,11 +86,12 @@ class Intake:
             and not self._ledger.in_outbox(row.name, PutInQuarantine.__name__)
         ]
 
-    def forget(self, collecting: Iterable[str], now: float) -> None:
-        """Forget groups that wait for subbands and whose manifest the scan removed: their files are another's."""
-        for name in collecting:
+    def forget(self, names: Iterable[str], now: float) -> None:
+        """Forget those groups, collecting or released, whose manifest the scan removed: their files are another's."""
+        for name in names:
             row = self._ledger.group(name)
-            if row and row.state == "collecting" and not self._root.manifest(name).exists():
+            waits = row is not None and row.state in (COLLECTING, QUARANTINED)
+            if waits and not self._root.manifest(name).exists():
                 Transitions(self._ledger, self.settings.retry).group(name, FilesGone(), now)
 
     def strays(self, unplaced: Mapping[str, float], now: float) -> None:

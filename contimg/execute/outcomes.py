@@ -199,7 +199,7 @@ class _EndedCall:
 
     def _failed(self, unit: str, attempt: AttemptRow) -> None:
         error_class, blame = ErrorClass(attempt.error_class), Blame(attempt.blame)
-        whole_call = attempt.rule == attempts.WORKFLOW
+        whole_call = attempt.rule == attempts.WORKFLOW and not self._ending
         if self._stage.per is Per.WINDOW:
             event = MosaicFailed(error_class, blame, attempt.message, self._counts, whole_call)
             self._transitions.window(unit, event, self._now)

@@ -211,7 +211,7 @@ def _set_made(row: GroupRow, event: SetMade, facts: Facts) -> Advanced:
 
 
 def _files_gone(row: GroupRow, event: FilesGone, _: Facts) -> Advanced:
-    if row.state != COLLECTING:
+    if row.state not in (COLLECTING, QUARANTINED):
         raise _impossible(row, event)
     return None, ()
 

@@ -155,8 +155,9 @@ def _replay_failure(ledger: Ledger, transitions: Transitions, row: GroupRow, sin
     last = next((one for one in tried if one.rule in rules), None)
     if last is None or last.outcome == "ok" or row.error_class:
         return row
-    kind = CallFailed if last.rule == attempts.WORKFLOW else JobFailed
     error_class = ErrorClass(last.error_class)
+    whole_call = last.rule == attempts.WORKFLOW and error_class is not ErrorClass.TIMEOUT_KILLED
+    kind = CallFailed if whole_call else JobFailed
     event = kind(row.stage, error_class, Blame(last.blame or error_class.blame), last.message)
     facts = Facts(last.finished, transitions.retry, since, ledger.failures(row.name, since))
     after, _ = advance(row.name, row, event, facts)

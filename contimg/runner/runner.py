@@ -254,7 +254,7 @@ class Runner:
         collecting = [row.name for row in self._ledger.open_groups() if row.state == "collecting"]
         again = [*collecting, *self._intake.released()]
         self._well &= self._intake.admit(self._scanner.look(self.settings, now, again), now)
-        self._intake.forget(collecting, now)
+        self._intake.forget(again, now)
         self._intake.strays(self._scanner.unplaced, now)
 
     def _do_outbox(self) -> None:
