@@ -42,11 +42,13 @@ def image(settings_path: str, group: str, directory: str) -> None:
     from benchmarks import imaging
     from contimg.image import field_image
     from contimg.sets import interpolate
+    from contimg.visibilities.baseline_averaging import average
 
     settings = config.load(Path(settings_path))
     root = DataRoot(settings.data_root)
     gains = interpolate.load(files.read_json(root.image(group, "selection.json")), root.root)
-    made = field_image.make(root.ms(group), gains, Path(directory) / "work", settings, THREADS)
+    averaged = average(root.ms(group), gains, field_image.image_plan(settings.imaging, settings.beam), THREADS)
+    made = field_image.make(averaged, Path(directory) / "work", settings, THREADS)
     imaging.keep(made, Path(directory))
 
 

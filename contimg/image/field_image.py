@@ -25,7 +25,7 @@ from contimg.image.source_subtraction import BrightSource
 from contimg.image.sources import PointSource
 from contimg.telescope import beam
 from contimg.visibilities.averaged import Averaged
-from contimg.visibilities.baseline_averaging import ImagePlan, SupportsEvaluate, average
+from contimg.visibilities.baseline_averaging import ImagePlan
 
 _LOG = logging.getLogger(__name__)
 
@@ -91,15 +91,13 @@ class FieldImage:
         return sources.find(self.apparent, self.noise, self.wcs, self.beam, min_snr=min_snr, primary_beam=usable)
 
 
-def make(ms: Path, gains: SupportsEvaluate | None, directory: Path, settings: Settings, threads: int) -> FieldImage:
-    """Calibrate, average, image and clean a group.
+def make(averaged: Averaged, directory: Path, settings: Settings, threads: int) -> FieldImage:
+    """Image and clean a group.
 
     Parameters
     ----------
-    ms
-        Its Measurement Set; it is not changed.
-    gains
-        What to divide out; None for calibrated data.
+    averaged
+        The group, calibrated; the bright sources are taken out of it.
     directory
         For working files; it is the caller's to remove.
     settings
@@ -109,17 +107,14 @@ def make(ms: Path, gains: SupportsEvaluate | None, directory: Path, settings: Se
 
     Raises
     ------
-    NoUsableDataError, MisshapenFileError, DiskFullError, MemoryExhaustedError, ToolFailedError, ConfigError
-        As averaging and imaging do.
+    NoUsableDataError, DiskFullError, MemoryExhaustedError, ToolFailedError, ConfigError
+        As the imager does.
     """
     directory.mkdir(parents=True, exist_ok=True)
     options = settings.imaging
     field_rad = float(np.radians(options.field_of_view_deg))
-    plan = image_plan(settings.imaging, settings.beam)
-    with trace.step("average"):
-        averaged = average(ms, gains, plan, threads)
     with trace.step("take out bright sources"):
-        taken_out = _take_out_bright(averaged, plan, directory, settings, threads)
+        taken_out = _take_out_bright(averaged, image_plan(options, settings.beam), directory, settings, threads)
     pixel_rad = averaged.beam_rad / options.pixels_per_beam
     with trace.step("clean"):
         cleaned = imager.clean(

@@ -28,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 _MIN_SNR = 7.0
 """Sources above this are counted."""
 _MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
-_CALIBRATION = ("verdict", "interpolated", "age_hours", "set", "sets", "calibrator", "warning")
+_CALIBRATION = ("verdict", "interpolated", "age_hours", "set", "sets", "calibrator", "warning", "note")
 """What a sidecar has from the selection."""
 
 
@@ -94,6 +94,7 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
         comparison=comparison,
         conversion=conversion,
         other_beams=_other_beams(primary_beam, chosen["sets"], settings.data_root),
+        selection=chosen,
         gates=settings.quality,
     )
     content = {

@@ -137,6 +137,7 @@ def verdict(
     comparison: Comparison | None,
     conversion: Mapping[str, Any],
     other_beams: Sequence[str],
+    selection: Mapping[str, Any],
     gates: Quality,
 ) -> tuple[str, list[str]]:
     """Pass an image through the gates.
@@ -153,6 +154,8 @@ def verdict(
         The Measurement Set's sidecar, which says whether too much was flagged.
     other_beams
         Primary beams of the calibration sets that are not the image's.
+    selection
+        The selection of its sets, which notes where they differ from the target.
     gates
         The limits.
 
@@ -184,6 +187,8 @@ def verdict(
         reasons.append(f"the calibration was solved with another primary beam ({', '.join(other_beams)})")
     if conversion.get("degraded"):
         reasons.append(f"{conversion['flagged_fraction']:.0%} of the data is flagged")
+    if selection["note"]:
+        reasons.append(selection["note"])
     return ("degraded" if reasons else "clean"), reasons
 
 

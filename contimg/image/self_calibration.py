@@ -18,7 +18,9 @@ import numpy as np
 from contimg.catalogues import sky_catalogue
 from contimg.catalogues.sky_catalogue import Sources
 from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
+from contimg.core import trace
 from contimg.core.config import Settings
+from contimg.core.sections import SkyCatalogue
 from contimg.core.units import SPEED_OF_LIGHT
 from contimg.image import field_image
 from contimg.image.field_image import FieldImage
@@ -65,26 +67,15 @@ class Phases:
     error_rad: float
     sources: int
 
+    def turn(self, averaged: Averaged) -> np.ndarray:
+        """Factor of each averaged row that takes the phases out, complex64, shape (R,)."""
+        gain = np.exp(1j * self.phase_rad)
+        return (gain[averaged.rows.antenna1].conj() * gain[averaged.rows.antenna2]).astype(np.complex64)
+
     @property
     def significant(self) -> bool:
         """Whether there is something to be gained."""
         return self.rms_rad > max(_LEAST_RAD, _SIGNIFICANT * self.error_rad)
-
-
-@dataclass(frozen=True)
-class Refined:
-    """Gains with refined phases; in place of `gains.Gains` where gains are evaluated."""
-
-    gains: SupportsEvaluate
-    phases: Phases
-
-    def evaluate(self, times_mjd_s: np.ndarray, frequencies_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Total corrupting gain and whether it is good, as `Gains.evaluate` gives them."""
-        values, good = self.gains.evaluate(times_mjd_s, frequencies_hz)
-        phase = np.zeros(values.shape[1])
-        phase[: len(self.phases.phase_rad)] = self.phases.phase_rad
-        turn = np.exp(1j * phase).astype(np.complex64)
-        return np.where(good, values * turn[:, None, None], values), good
 
 
 def make(
@@ -92,7 +83,20 @@ def make(
 ) -> tuple[FieldImage, dict[str, Any] | None]:
     """Make a group's image, and again with refined phases if that may help; the better one is kept.
 
-    The arguments are those of `field_image.make`.
+    The group is read and averaged once: a phase of an antenna that holds for the group is turned in the averages.
+
+    Parameters
+    ----------
+    ms
+        The group's Measurement Set; it is not changed.
+    gains
+        Gains to divide out.
+    directory
+        For working files; it is the caller's to remove.
+    settings
+        `calibration`, `sky_catalogue`, `imaging` and `limits` are used.
+    threads
+        Threads of the job.
 
     Returns
     -------
@@ -105,10 +109,14 @@ def make(
     Raises
     ------
     ContimgError
-        As `field_image.make` and `solve` do.
+        As `average`, `field_image.make` and `solve` do.
     """
-    plain = field_image.make(ms, gains, directory / "plain", settings, threads)
-    phases = solve(ms, gains, settings, threads) if settings.calibration.refine_in_field else None
+    with trace.step("average"):
+        averaged = average(ms, gains, field_image.image_plan(settings.imaging, settings.beam), threads)
+    phases = solve(averaged, settings.sky_catalogue, threads) if settings.calibration.refine_in_field else None
+    tried = phases is not None and phases.significant
+    as_read = averaged.rows.visibilities.copy() if tried else None
+    plain = field_image.make(averaged, directory / "plain", settings, threads)
     if phases is None:
         return plain, None
     report: dict[str, Any] = {
@@ -119,9 +127,10 @@ def make(
         "noise_jy": None,
         "dynamic_range": None,
     }
-    if not phases.significant:
+    if as_read is None:
         return plain, report | {"reason": "the phases are right as they are"}
-    refined = field_image.make(ms, Refined(gains, phases), directory / "refined", settings, threads)
+    averaged.rows.visibilities[:] = as_read * phases.turn(averaged)[:, np.newaxis]
+    refined = field_image.make(averaged, directory / "refined", settings, threads)
     images = (plain, refined)
     noise = [one.noise_jy for one in images]
     ranges = [_peak_jy(one, settings.imaging.pb_cutoff) / one.noise_jy for one in images]
@@ -136,19 +145,17 @@ def _peak_jy(image: FieldImage, pb_cutoff: float) -> float:
     return float(image.apparent[image.primary_beam >= pb_cutoff].max())
 
 
-def solve(ms: Path, gains: SupportsEvaluate, settings: Settings, threads: int) -> Phases | None:
-    """Solve for what the phases of a group's gains lack.
+def solve(averaged: Averaged, options: SkyCatalogue, threads: int) -> Phases | None:
+    """Solve for the phases that a group's gains lack.
 
     Parameters
     ----------
-    ms
-        The group's Measurement Set; it is not changed.
-    gains
-        What is known already.
-    settings
-        `sky_catalogue` and `imaging` are used.
+    averaged
+        The group, calibrated; it is not changed.
+    options
+        The sky catalogue.
     threads
-        How many to use.
+        Threads of the job.
 
     Returns
     -------
@@ -159,13 +166,10 @@ def solve(ms: Path, gains: SupportsEvaluate, settings: Settings, threads: int) -
     ------
     CatalogueError
         If the catalogue cannot be read.
-    NoUsableDataError, MisshapenFileError
-        As averaging does.
     """
-    catalogue = sky_catalogue.load(settings.sky_catalogue)
+    catalogue = sky_catalogue.load(options)
     if catalogue is None:
         return None
-    averaged = average(ms, gains, field_image.image_plan(settings.imaging, settings.beam), threads)
     ra_deg, dec_deg = np.degrees(averaged.phase_centre_rad).tolist()
     field = _field(averaged, catalogue.near(ra_deg, dec_deg, float(np.degrees(_RADIUS_RAD))))
     if not len(field[0]):

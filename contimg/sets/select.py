@@ -99,8 +99,8 @@ def _note(drift: Drift, sets: Sequence[CalibrationSet]) -> str | None:
     if not elsewhere:
         return None
     return (
-        f"observed at declination {', '.join(f'{declination:+.2f}°' for declination in elsewhere)}, the target at "
-        f"{drift.declination_deg:+.2f}°; gains are per antenna, so it serves"
+        f"calibrated at declination {', '.join(f'{declination:+.2f}' for declination in elsewhere)} deg, "
+        f"the target is at {drift.declination_deg:+.2f} deg"
     )
 
 

@@ -20,7 +20,7 @@ import erfa
 import numba
 import numpy as np
 
-from contimg.core import files
+from contimg.core import files, trace
 from contimg.core.config import Settings
 from contimg.core.errors import NoUsableDataError
 from contimg.core.paths import jd_to_datetime
@@ -104,7 +104,8 @@ def _solved(  # noqa: PLR0917
 ) -> dict[str, Any]:
     """Solve, put the tables into `directory`, and return the set's own part of `set.json`."""
     geometry = measured.geometry
-    group = CalibratorGroup.read(measured, field_model.calibrator_sky(found, geometry.frequencies_hz))
+    with trace.step("read"):
+        group = CalibratorGroup.read(measured, field_model.calibrator_sky(found, geometry.frequencies_hz))
     whole_group, used = group.over_group()
     if not used.any():
         raise NoUsableDataError(
@@ -114,7 +115,8 @@ def _solved(  # noqa: PLR0917
     reference = reference_antenna.choose(whole_group, flagged, geometry)
     solver = _Solver(geometry, reference, settings.calibration.min_snr)
     delay = solver.delays(whole_group)
-    reduced = group.reduced(delay, field_model.core(geometry, delay), _BANDPASS_WIDTH_HZ)
+    with trace.step("average"):
+        reduced = group.reduced(delay, field_model.core(geometry, delay), _BANDPASS_WIDTH_HZ)
     band = _frequency_range(whole_group)
     del group, whole_group  # most of the memory
     geometry = reduced.geometry
@@ -125,7 +127,8 @@ def _solved(  # noqa: PLR0917
     listed: list[BrightSource] = []
     for left in reversed(range(rounds)):
         averaged = reduced.of_the_core(solution.gains, field_image.image_plan(settings.imaging, settings.beam))
-        listed = field_image.bright_sources(averaged, work / "field", settings, threads, known=listed)
+        with trace.step("field sources"):
+            listed = field_image.bright_sources(averaged, work / "field", settings, threads, known=listed)
         files.remove(work / "field")
         sky = field_model.from_bright(listed, alone, geometry, left)
         _LOG.info("the field's model has %d sources beside the calibrator", len(sky) - 1)

@@ -18,11 +18,12 @@ from truth import Sky, peaks, plane
 
 from contimg.core import config, files
 from contimg.core.errors import UnusableSetError
-from contimg.image import field_image
+from contimg.image import field_image, self_calibration
 from contimg.image import image as image_module
 from contimg.image.image import ImageProducts, image
 from contimg.simulator import simulator
 from contimg.simulator.simulator import Fault, FaultKind
+from contimg.visibilities.baseline_averaging import average
 
 SEED = 7
 FLAGGED_ANTENNAS = (simulator.SMALL.antennas[5], simulator.SMALL.antennas[30])
@@ -59,6 +60,7 @@ def simulate(directory: Path, **options: Any) -> tuple[Path, Path]:
         "calibrator": "J0834+5534",
         "considered": [],
         "warning": "no active set",
+        "note": None,
     }
     files.write_json(selection, chosen)
     described = directory / chosen["set"]
@@ -241,7 +243,7 @@ def test_a_set_without_good_gains_makes_no_image(made, tmp_path):
     gains = imaging_group.true_gains(made.directory)
     gains.gain_good[:] = False
     with pytest.raises(UnusableSetError, match=f"{made.ms.name}: no unflagged visibility has a good gain"):
-        field_image.make(made.ms, gains, tmp_path, settings(made.directory), 2)
+        self_calibration.make(made.ms, gains, tmp_path, settings(made.directory), 2)
 
 
 def test_pure_noise_is_thermal_noise(tmp_path):
@@ -249,6 +251,7 @@ def test_pure_noise_is_thermal_noise(tmp_path):
     ms = call_in_process(imaging_group.make, tmp_path, simulator.SMALL, [], seed=3, corruptions=simulator.PERFECT)
     for robust in (-1.0, 2.0):
         options = settings(tmp_path, imaging={"robust": robust, "field_of_view_deg": 3.0})
-        made = field_image.make(ms, None, tmp_path / f"{robust}", options, 2)
+        averaged = average(ms, None, field_image.image_plan(options.imaging, options.beam), 2)
+        made = field_image.make(averaged, tmp_path / f"{robust}", options, 2)
         assert made.noise_jy / made.averaged.thermal_noise_jy == pytest.approx(1.0, abs=0.05)
         assert made.find_sources(6.5, 0.5) == []

@@ -21,6 +21,7 @@ GOOD = {
     "dynamic_range": 900.0,
     "comparison": None,
     "conversion": {"degraded": False, "flagged_fraction": 0.02},
+    "selection": {"note": None},
     "gates": GATES,
 }
 
@@ -98,6 +99,7 @@ def test_a_good_image_is_clean():
         ({"noise_jy": float("nan")}, "noise is nan × thermal"),
         ({"dynamic_range": 12.0}, "dynamic range is 12, under 50"),
         ({"conversion": {"degraded": True, "flagged_fraction": 0.41}}, "41% of the data is flagged"),
+        ({"selection": {"note": "calibrated at declination +16.27 deg"}}, "declination +16.27 deg"),
         ({"comparison": qa.Comparison(9, 1.3, 0.3, 0.1, 0.1, 0.05)}, "fluxes differ from the catalogue by 30%"),
         ({"comparison": qa.Comparison(9, 1.0, 0.02, 9.0, 0.1, 0.5)}, "positions differ from the catalogue by 0.50"),
     ],

@@ -212,7 +212,7 @@ def test_failed_set_is_never_used(target: Path, settings: Settings, make: Callab
 def test_another_pointing_serves_with_a_note(target: Path, settings: Settings, make: Callable[..., Path]) -> None:
     content = select(target, [make(1, declination_deg=16.27)], registry(settings))
     assert content["verdict"] == "fresh"
-    assert "+16.27°" in content["note"]
+    assert "+16.27 deg" in content["note"]
 
 
 def test_nothing_usable_says_what_and_why(target: Path, settings: Settings, make: Callable[..., Path]) -> None:
