@@ -37,6 +37,7 @@ SLOW = frozenset(
         "unit/convert/test_convert",
         "unit/convert/test_flag",
         "unit/convert/test_measurement_set",
+        "unit/dashboard/test_pages",
         "unit/figures/test_quicklook",
         "unit/image/test_image",
         "unit/clean/test_imager",

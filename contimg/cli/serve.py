@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     """Serve until asked to stop."""
     import uvicorn
 
-    from contimg.service.application import create
+    from contimg.dashboard.site import create
     from contimg.service.source import DataSource
     from contimg.traces.export import Exporter, wanted
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import Any
+
+import numpy as np
 
 from contimg.ledger.ledger import Ledger
 
@@ -102,12 +104,12 @@ def newest_product(ledger: Ledger) -> float | None:
     return None if made is None else float(made)
 
 
-def newest_imaged(ledger: Ledger) -> str | None:
-    """Name of the group whose image was made last."""
-    name = ledger.value(
-        "SELECT name FROM groups WHERE ended IS NOT NULL AND state = 'done' ORDER BY ended DESC LIMIT 1"
+def newest_imaged(ledger: Ledger, most: int) -> list[str]:
+    """Names of the groups whose images were made last, newest first."""
+    rows = ledger.rows(
+        "SELECT name FROM groups WHERE ended IS NOT NULL AND state = 'done' ORDER BY ended DESC LIMIT ?", most
     )
-    return None if name is None else str(name)
+    return [name for (name,) in rows]
 
 
 def started_between(ledger: Ledger, first: str, last: str) -> list[tuple[str, str, str]]:
@@ -128,6 +130,19 @@ def sets_since(ledger: Ledger, since: float) -> list[tuple[str, str, float, bool
         "SELECT name, calibrator, observed, passed FROM sets WHERE observed > ? ORDER BY observed", since
     )
     return [(name, calibrator, observed, bool(passed)) for name, calibrator, observed, passed in rows]
+
+
+def newest_sets(ledger: Ledger, most: int) -> list[tuple[str, str, float, bool]]:
+    """Name, calibrator, observation (Unix, s) and gate of the newest sets, newest first."""
+    rows = ledger.rows("SELECT name, calibrator, observed, passed FROM sets ORDER BY observed DESC LIMIT ?", most)
+    return [(name, calibrator, observed, bool(passed)) for name, calibrator, observed, passed in rows]
+
+
+def neighbours(ledger: Ledger, name: str) -> tuple[str | None, str | None]:
+    """Names of the groups before and after a group."""
+    older = ledger.value("SELECT name FROM groups WHERE name < ? ORDER BY name DESC LIMIT 1", name)
+    newer = ledger.value("SELECT name FROM groups WHERE name > ? ORDER BY name LIMIT 1", name)
+    return older, newer
 
 
 def newest_good_set(ledger: Ledger) -> tuple[str, float] | None:
@@ -203,9 +218,20 @@ def add_sample(ledger: Ledger, sample: Sample, before: float) -> None:
     ledger.write("DELETE FROM samples WHERE at < ?", before)
 
 
-def samples_since(ledger: Ledger, since: float) -> list[Sample]:
-    """Load of the machine after a time, oldest first."""
-    return [Sample(*row) for row in ledger.rows("SELECT * FROM samples WHERE at > ? ORDER BY at", since)]
+def samples_since(ledger: Ledger, since: float) -> np.ndarray:
+    """Load of the machine after a time, oldest first: one record a minute, with the fields of `Sample`."""
+    rows = [tuple(row) for row in ledger.rows("SELECT * FROM samples WHERE at > ? ORDER BY at", since)]
+    return np.array(rows, [(field.name, float) for field in fields(Sample)])
+
+
+def mean_load(ledger: Ledger, since: float, bin_s: float) -> dict[int, tuple[float, float, float]]:
+    """Mean use (%) of CPU, memory and disk in each bin after a time."""
+    rows = ledger.rows(
+        "SELECT CAST((at - ?) / ? AS INTEGER), avg(cpu_percent), avg(memory_percent), avg(io_percent)"
+        " FROM samples WHERE at > ? GROUP BY 1",
+        *(since, bin_s, since),
+    )
+    return {number: (cpu, memory, io) for number, cpu, memory, io in rows}
 
 
 def alerts(ledger: Ledger, since: float) -> list[AlertRow]:

@@ -5,7 +5,6 @@ Everything is read from the ledger. A figure of which nothing was measured is le
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -169,14 +168,14 @@ def _success(attempts: Sequence[tuple[str, str, str, str, float, float]], rule: 
     )
 
 
-def _uptime(samples: Sequence[history.Sample], since: float, now: float) -> Level:
+def _uptime(samples: np.ndarray, since: float, now: float) -> Level:
     """Share of the time since the first sample in which the runner was heard of."""
-    if not samples:
+    if not len(samples):
         return Level("uptime", "M2", "Runner at work", None, "share", 0.999, True, "no sign of a runner")
-    moments = [sample.at for sample in samples] + [now]
-    begin = max(since, moments[0])
-    covered = sum(min(later - earlier, _SILENT_S) for earlier, later in itertools.pairwise(moments))
-    gaps = sum(later - earlier > _SILENT_S for earlier, later in itertools.pairwise(moments))
+    pauses = np.diff(samples["at"], append=now)
+    begin = max(since, float(samples["at"][0]))
+    covered = float(np.minimum(pauses, _SILENT_S).sum())
+    gaps = int((pauses > _SILENT_S).sum())
     value = covered / (now - begin) if now > begin else 1.0
     detail = f"silent {gaps} times in {_time(now - begin)}"
     return Level("uptime", "M2", "Runner at work", min(1.0, value), "share", 0.999, True, detail)
@@ -203,7 +202,7 @@ def _realtime(attempts: Sequence[tuple[str, str, str, str, float, float]]) -> Le
     return Level("realtime", "G6", "Run time ÷ observed time, 95 %", value, "", 1.0, False, detail)
 
 
-def _load(samples: Sequence[history.Sample]) -> list[Level]:
+def _load(samples: np.ndarray) -> list[Level]:
     found = []
     for key, text, goal, unit in (
         ("queue", "Queue, median", _QUEUE_GOAL, "groups"),
@@ -211,10 +210,10 @@ def _load(samples: Sequence[history.Sample]) -> list[Level]:
         ("memory_percent", "Memory in use, mean", 75, "%"),
         ("io_percent", "Disk busy, mean", 60, "%"),
     ):
-        values = [float(getattr(sample, key)) for sample in samples]
+        values = samples[key]
         middle = np.median if key == "queue" else np.mean
-        detail = f"95 % of the minutes under {np.percentile(values, 95):.0f}" if values else "no sample"
-        value = float(middle(values)) if values else None
+        detail = f"95 % of the minutes under {np.percentile(values, 95):.0f}" if len(values) else "no sample"
+        value = float(middle(values)) if len(values) else None
         found.append(Level(key, "M3", text, value, unit, goal, False, detail))
     return found
 

@@ -10,7 +10,7 @@ import itertools
 import shutil
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -137,7 +137,7 @@ class PipelineCollector(Collector):
                 yield _gauge(name, text, [({}, moment)])
         waiting_s = 3600 * waiting_hours(ledger, now)
         yield _gauge("contimg_no_product_seconds", "For how long groups have waited with no image", [({}, waiting_s)])
-        image = self._read(ledger, history.newest_imaged)
+        image = self._newest_image(ledger)
         noise, thermal = image.get("noise_jy"), image.get("thermal_noise_jy")
         if noise and thermal:
             yield _gauge("contimg_noise_over_thermal_ratio", "Newest image: noise ÷ thermal", [({}, noise / thermal)])
@@ -168,11 +168,11 @@ class PipelineCollector(Collector):
         found = service_levels.measure(ledger, now, _LEVELS_DAYS, within, None)
         return [({"level": one.key}, one.value) for one in found if one.value is not None]
 
-    def _read(self, ledger: Ledger, named: Callable[[Ledger], str | None]) -> Mapping[str, Any]:
-        """Sidecar of an image; empty if there is none that can be read."""
-        name = named(ledger)
+    def _newest_image(self, ledger: Ledger) -> Mapping[str, Any]:
+        """Sidecar of the newest image; empty if there is none that can be read."""
         try:
-            return dict(files.read_json(self._source.root.image(name, "json"))) if name else {}
+            names = history.newest_imaged(ledger, 1)
+            return dict(files.read_json(self._source.root.image(names[0], "json"))) if names else {}
         except (OSError, ValueError):
             return {}
 

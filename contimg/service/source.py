@@ -87,6 +87,24 @@ class DataSource:
                 self._kept[name] = (time.monotonic(), value)
             return value
 
+    def behind(self, name: str, make: Callable[[], Any], every_s: float) -> Any:
+        """Result of a reading that takes long, as it was last made; None before the first. It is made in a thread."""
+        made, value = self._kept.get(name, (float("-inf"), None))
+        lock = self._locks.setdefault(name, threading.Lock())
+        if time.monotonic() - made > every_s and lock.acquire(blocking=False):
+            threading.Thread(target=self._make, args=(name, make, lock), daemon=True).start()
+        return value
+
+    def _make(self, name: str, make: Callable[[], Any], lock: threading.Lock) -> None:
+        value = None
+        try:
+            value = make()
+        except Exception:  # a page lacks a part; everything else goes on
+            log.exception("%s could not be read", name)
+        finally:
+            self._kept[name] = (time.monotonic(), value)
+            lock.release()
+
     def forget(self) -> None:
         """Let what was read be read again: something was changed."""
         self._kept.clear()

@@ -15,7 +15,7 @@ import uvicorn
 from bookkeeping import Played
 
 from contimg.core import config
-from contimg.service.application import create
+from contimg.dashboard.site import create
 from contimg.service.source import DataSource
 
 TOKEN = "a-token-of-the-test"  # noqa: S105

@@ -26,13 +26,13 @@ def played(tmp_path: Path) -> Played:
     ]
     played.record("convert", unit, "ok", steps=steps)
     played.product("convert", unit)
-    played.settler.settle(played.started("convert", unit), 0, NOW)
+    played.settle(played.started("convert", unit), 0, NOW)
     played.done("solve", unit, "3C48")
     played.done("image", unit)
     window = played.ledger.group(unit).window
     played.record("mosaic", window, "ok")
     played.product("mosaic", window)
-    played.settler.settle(played.started("mosaic", window), 0, NOW)
+    played.settle(played.started("mosaic", window), 0, NOW)
     played.unit = unit
     return played
 

@@ -1,0 +1,165 @@
+"""What the pages of one group, one set, and the antennas show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from contimg.core import files
+from contimg.core.paths import DataRoot, group_of
+from contimg.ledger import history
+from contimg.service.source import DataSource
+from contimg.traces import spans
+from contimg.traces.spans import Span
+
+_SHOWN = (
+    "noise_jy",
+    "thermal_noise_jy",
+    "dynamic_range",
+    "peak_jy",
+    "sources",
+    "imager",
+    "quality",
+    "verdict",
+    "age_hours",
+)
+_SETS = 40
+_LOG_BYTES = 200_000
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Content of a sidecar; empty if there is none that can be read."""
+    try:
+        content = files.read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def group(source: DataSource, name: str) -> dict[str, Any] | None:
+    """Everything about a group; None for one that is not known."""
+    root = source.root
+    with source.ledger() as ledger:
+        row = ledger.group(name)
+        if row is None:
+            return None
+        attempts = history.unit_attempts(ledger, name)
+        found = spans.trace(root, ledger, name)
+        older, newer = history.neighbours(ledger, name)
+    manifest, image = read(root.manifest(name)), read(root.image(name, "json"))
+    selection = read(root.image(name, "selection.json"))
+    return {
+        "row": row,
+        "older": older,
+        "newer": newer,
+        "subbands": _subbands(manifest),
+        "declination_deg": manifest.get("declination_deg"),
+        "timeline": timeline(found),
+        "trace": found[0].trace if found else "",
+        "attempts": attempts,
+        "selection": selection,
+        "sets": [group_of(Path(path)) for path in selection.get("sets", ())],
+        "image": {key: image[key] for key in _SHOWN if image.get(key) is not None},
+        "reasons": image.get("reasons", []),
+        "noise_over_thermal": _ratio(image),
+        "picture": root.image(name, "png").exists(),
+        "again": f"snakemake --profile profiles/local --config data_root={root.root} --forcerun image -- "
+        f"{root.image(name).relative_to(root.root)}",
+    }
+
+
+def _ratio(image: Mapping[str, Any]) -> float | None:
+    noise, thermal = image.get("noise_jy"), image.get("thermal_noise_jy")
+    return noise / thermal if noise and thermal else None
+
+
+def _subbands(manifest: Mapping[str, Any]) -> list[tuple[int, str, str]]:
+    """Number, state and reason of each subband."""
+    found = []
+    for key, value in sorted(manifest.get("subbands", {}).items()):
+        if isinstance(value, dict):
+            found.append((int(key), str(value.get("state")), value.get("reason") or ""))
+    return found
+
+
+def timeline(found: list[Span]) -> list[dict[str, Any]]:
+    """Bars of a trace: place and width in per cent of the whole."""
+    if not found:
+        return []
+    whole = found[0]
+    length = max(whole.seconds, 1e-9)
+    parents = {span.id: span.parent for span in found}
+    rows = []
+    for span in sorted(found[1:], key=lambda one: (one.start, -one.seconds)):
+        start = 100 * (span.start - whole.start) / length
+        kind = "failed" if span.failed else "wait" if span.name.startswith("wait") else "work"
+        rows.append(
+            {
+                "name": span.name,
+                "step": parents.get(span.parent, "") != "",
+                "kind": kind,
+                "start": round(min(start, 99.6), 2),
+                "width": round(max(0.4, min(100 - start, 100 * span.seconds / length)), 2),
+                "seconds": span.seconds,
+                "message": span.attributes.get("message", ""),
+                "error_class": span.attributes.get("error_class", ""),
+            }
+        )
+    return rows
+
+
+def log_text(root: DataRoot, log: str) -> str | None:
+    """End of a log file of the data root; None for a path that leads out of it or to nothing."""
+    path = (root.root / log).resolve()
+    if not path.is_relative_to((root.root / "logs").resolve()) or path.suffix != ".log" or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _LOG_BYTES))
+        return file.read().decode(errors="replace")
+
+
+def calibration_set(source: DataSource, name: str) -> dict[str, Any] | None:
+    """Everything about a set; None for one that is not there."""
+    content = read(source.root.set(name))
+    if not content:
+        return None
+    quality = content.get("quality", {})
+    return {
+        "name": name,
+        "content": content,
+        "quality": {
+            key: value for key, value in quality.items() if isinstance(value, (int, float)) and key != "passed"
+        },
+        "passed": quality.get("passed") is True,
+        "reasons": quality.get("reasons", []),
+        "antennas": [one for one in content.get("antennas", []) if isinstance(one, dict)],
+        "picture": (source.root.calibration(name) / "calibration.png").exists(),
+    }
+
+
+def antennas(source: DataSource) -> dict[str, Any]:
+    """State of each antenna in the newest sets, oldest first."""
+    with source.ledger() as ledger:
+        found = history.newest_sets(ledger, _SETS)[::-1]
+    columns: list[dict[str, Any]] = []
+    states: dict[str, list[str]] = {}
+    for index, (name, _, observed, passed) in enumerate(found):
+        columns.append({"set": name, "passed": passed, "at": datetime.fromtimestamp(observed, UTC)})
+        for antenna in read(source.root.set(name)).get("antennas", []):
+            if isinstance(antenna, dict) and "name" in antenna:
+                row = states.setdefault(str(antenna["name"]), ["absent"] * len(found))
+                row[index] = _state(antenna)
+    names = sorted(states, key=lambda name: (len(name), name))
+    return {"columns": columns, "rows": [(name, states[name]) for name in names]}
+
+
+def _state(antenna: Mapping[str, Any]) -> str:
+    """State of an antenna in a set: good, partly flagged, or dead."""
+    share = antenna.get("flagged")
+    if isinstance(share, (int, float)):
+        return "dead" if share >= 1 else "partly" if share > 0.3 else "good"
+    amplitudes = antenna.get("amplitude") or []
+    solved = sum(amplitude is not None for amplitude in amplitudes)
+    return "good" if solved == len(amplitudes) and solved else "partly" if solved else "dead"

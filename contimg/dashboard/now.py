@@ -1,0 +1,174 @@
+"""What the page Now shows: the state of everything at one moment."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import psutil
+
+from contimg.alerts.indicators import calibration_age_hours
+from contimg.core import files
+from contimg.core.errors import ContimgError
+from contimg.core.paths import group_id
+from contimg.dashboard import sky
+from contimg.dashboard.charts import Series, chart
+from contimg.ledger import history
+from contimg.ledger.ledger import Ledger
+from contimg.service import probes
+from contimg.service.source import DataSource
+
+_DAY_S = 86400.0
+_POINTS = 97
+_STAGES = ("detect", "convert", "solve", "image", "mosaic")
+_IMAGES = 8
+_TRANSITS_S = 900.0
+
+
+def content(source: DataSource) -> dict[str, Any]:
+    """Everything on the page; with no ledger, that there is none."""
+    now = source.now()
+    parts = probes.parts(source)
+    found: dict[str, Any] = {
+        "at": now,
+        "parts": parts,
+        "ready": all(part.well for part in parts),
+        "machine": _machine(source),
+        "problem": "",
+    }
+    try:
+        with source.ledger() as ledger:
+            return found | _ledger(source, ledger, now)
+    except ContimgError as error:
+        return found | {"problem": str(error)}
+
+
+def _ledger(source: DataSource, ledger: Ledger, now: float) -> dict[str, Any]:
+    attempts = history.attempts_since(ledger, now - _DAY_S)
+    ended = ledger.ended_counts(now - _DAY_S)
+    calls = _running(ledger, now)
+    alerts = [alert for alert in history.alerts(ledger, now) if alert.resolved is None]
+    age = calibration_age_hours(ledger, now)
+    return {
+        "queue": ledger.queue_depth(),
+        "in_work": sum(len(call["units"]) for call in calls),
+        "running": calls,
+        "imaged": ended.get("done", 0),
+        "failed": sum(outcome == "failed" for _, _, outcome, *_ in attempts),
+        "quarantined": ledger.quarantined_count(),
+        "age_hours": age,
+        "age_levels": source.settings.alerts.thresholds.calibration_age_hours,
+        "alerts": sorted(alerts, key=lambda alert: (alert.severity != "critical", alert.severity, -alert.opened)),
+        "severities": Counter(alert.severity for alert in alerts),
+        "stages": _stages(attempts),
+        "queue_chart": queue_chart(ledger, now),
+        "images": images(source, history.newest_imaged(ledger, _IMAGES)),
+        "sky": _sky(source, ledger, now),
+    }
+
+
+def _running(ledger: Ledger, now: float) -> list[dict[str, Any]]:
+    """Calls that run, with how far they are by what their stage usually takes."""
+    usual: dict[str, tuple[int, float]] = {}
+    for tally in history.tallies(ledger):
+        if tally.outcome == "ok":
+            count, seconds = usual.get(tally.what, (0, 0.0))
+            usual[tally.what] = count + tally.count, seconds + tally.seconds
+    found = []
+    for call in ledger.calls():
+        count, seconds = usual.get(call.lane, (0, 0.0))
+        takes = seconds / count * len(call.units) if count else None
+        took = max(0.0, now - call.started)
+        share = None if not takes else min(0.99, took / takes)
+        found.append({"lane": call.lane, "units": call.units, "for_s": took, "takes_s": takes, "share": share})
+    return found
+
+
+def _stages(attempts: Sequence[tuple[str, str, str, str, float, float]]) -> list[dict[str, Any]]:
+    counts = Counter((rule, outcome) for _, rule, outcome, *_ in attempts)
+    rows = []
+    for stage in _STAGES:
+        ok, failed = counts[stage, "ok"], counts[stage, "failed"]
+        rows.append(
+            {"stage": stage, "ok": ok, "failed": failed, "share": ok / (ok + failed) if ok + failed else None}
+        )
+    return rows
+
+
+def queue_chart(ledger: Ledger, now: float) -> Mapping[str, Any]:
+    """Groups waiting or in work over the last 24 hours, from when each came and ended."""
+    now = 60 * np.ceil(now / 60)  # a picture that stays the same for a minute
+    since = now - 3 * _DAY_S
+    first = group_id(datetime.fromtimestamp(since - _DAY_S, UTC))
+    rows = history.arrivals(ledger, since, first)
+    moments = np.linspace(now - _DAY_S, now, _POINTS)
+    came = np.sort([row[0] for row in rows])
+    went = np.sort([row[1] for row in rows if row[1] is not None])
+    depth = np.searchsorted(came, moments, "right") - np.searchsorted(went, moments, "right")
+    depth = np.maximum(depth, 0)
+    said = f"Queue over 24 hours: {depth[-1]} groups now, at most {depth.max()}"
+    return chart(said, moments, [Series("groups", depth.tolist(), "area")], "groups")
+
+
+def images(source: DataSource, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Newest images with the numbers under their pictures."""
+    found = []
+    for name in names:
+        try:
+            sidecar = dict(files.read_json(source.root.image(name, "json")))
+        except (OSError, ValueError):
+            continue
+        keys = ("noise_jy", "verdict", "quality", "age_hours")
+        found.append({"group": name, **{key: sidecar.get(key) for key in keys}})
+    return found
+
+
+def _sky(source: DataSource, ledger: Ledger, now: float) -> dict[str, Any]:
+    moment = datetime.fromtimestamp(now, UTC)
+    rows = history.started_between(ledger, group_id(moment - timedelta(hours=24)), group_id(moment))
+    found = history.sets_since(ledger, now - _DAY_S)
+    within = source.settings.calibration.nearest_within_hours
+    to_come = source.behind("transits", lambda: _transits(source, now), _TRANSITS_S) or []
+    return {
+        "lst": sky.sidereal_hours(now),
+        "groups": sky.unwrapped(sky.groups([(name, state) for name, state, _ in rows])),
+        "sets": sky.unwrapped(sky.sets(found, within)),
+        "transits": sky.transits(to_come, now),
+        "next": next((one for one in sorted(to_come) if one[2]), None),
+    }
+
+
+def _transits(source: DataSource, now: float) -> list[tuple[float, str, bool]]:
+    """Transits of the next day at the newest group's declination: Julian date, calibrator, whether it will serve."""
+    from contimg.calibrators.transits import pointed_at, upcoming  # noqa: PLC0415 — reads catalogues
+    from contimg.catalogues import calibrator_catalogue  # noqa: PLC0415
+
+    pointing = pointed_at(source.root)
+    if pointing is None:
+        return []
+    settings = source.settings
+    sources = calibrator_catalogue.load(settings.calibration)
+    found = upcoming(pointing[1], datetime.fromtimestamp(now, UTC), sources, settings)
+    least_jy = 0.3 * settings.calibration.min_apparent_flux_jy
+    return [
+        (one.transit_jd, one.seen.source.name, one.serves) for one in found if one.seen.apparent_flux_jy > least_jy
+    ]
+
+
+def _machine(source: DataSource) -> list[dict[str, Any]]:
+    """Use of the machine that the service runs on: what it is, share, and the share that is too much."""
+    disk = psutil.disk_usage(str(source.root.root))
+    rows = [
+        {"name": "CPU", "share": psutil.cpu_percent(None) / 100, "limit": 0.8, "text": ""},
+        {"name": "Memory", "share": psutil.virtual_memory().percent / 100, "limit": 0.75, "text": ""},
+        {"name": "Disk", "share": disk.used / disk.total, "limit": 0.9, "text": f"{disk.free / 1e9:.0f} GB free"},
+    ]
+    staging = source.settings.staging
+    if staging.enabled and staging.directory.is_dir():
+        tmpfs = psutil.disk_usage(str(staging.directory))
+        share = tmpfs.used / tmpfs.total if tmpfs.total else 0.0
+        rows.append({"name": "Staging", "share": share, "limit": 0.8, "text": f"{tmpfs.free / 1e9:.1f} GB free"})
+    return rows

@@ -1,0 +1,211 @@
+"""Pages, pictures and logs of the dashboard, and the stream that keeps them up to date."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import Path as InPath
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from contimg import __version__
+from contimg.core.paths import group_start
+from contimg.dashboard import details, now, pictures, sky, trends
+from contimg.service import alert_history
+from contimg.service.source import DataSource, Source
+
+router = APIRouter(tags=["dashboard"])
+
+STATIC = Path(__file__).parent / "static"
+_LOOK_S = 2.0
+_ALIVE_S = 15.0
+_MOST_STREAMS = 500
+_CSS_JS = ("uPlot.iife.min.js", "uPlot.min.css", "app.js", "style.css")
+
+
+def _name(value: str) -> str:
+    """Check that a name is a group's."""
+    try:
+        group_start(value)
+    except ValueError:
+        raise HTTPException(404, f"{value!r} is no group's name") from None
+    return value
+
+
+Name = Annotated[str, InPath(pattern=r"^\d{8}T\d{6}$")]
+
+
+def _duration(seconds: float | None) -> str:
+    """A length of time for people."""
+    if seconds is None:
+        return "–"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _when(moment: float | None) -> str:
+    """A time (Unix, s) in UTC."""
+    return "–" if moment is None else f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M}"
+
+
+_templates = Environment(
+    loader=PackageLoader("contimg.dashboard"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
+_templates.filters.update(
+    duration=_duration,
+    when=_when,
+    json=lambda value: json.dumps(value, separators=(",", ":")),
+    level=trends.level_words,
+)
+_templates.globals.update(
+    version=__version__,
+    assets=hashlib.blake2b(b"".join((STATIC / name).read_bytes() for name in _CSS_JS), digest_size=6).hexdigest(),
+)
+
+
+def _page(source: DataSource, name: str, content: Mapping[str, Any], status: int = 200) -> HTMLResponse:
+    html = _templates.get_template(f"{name}.html").render(
+        page=name, root=source.root.root, lst=sky.sidereal_hours(source.now()), at=source.now(), **content
+    )
+    return HTMLResponse(html, status)
+
+
+def _alerts(source: DataSource) -> dict[str, Any]:
+    return alert_history.read(source, 7.0)
+
+
+_CONTENT: Mapping[str, Callable[[DataSource], dict[str, Any]]] = {"now": now.content, "alerts": _alerts}
+
+
+def _content(source: DataSource, page: str) -> dict[str, Any]:
+    found: dict[str, Any] = source.shared(f"page {page}", lambda: _CONTENT[page](source), _LOOK_S)
+    return found
+
+
+def fragments(source: DataSource, page: str) -> dict[str, str]:
+    """Sections of a page that are kept up to date, by their id."""
+
+    def make() -> dict[str, str]:
+        content = _content(source, page)
+        names = [name for name in _templates.list_templates() if name.startswith(f"{page}/")]
+        return {
+            Path(name).stem: _templates.get_template(name).render(lst=sky.sidereal_hours(source.now()), **content)
+            for name in names
+        }
+
+    found: dict[str, str] = source.shared(f"fragments {page}", make, _LOOK_S)
+    return found
+
+
+@router.get("/", response_class=HTMLResponse)
+def page_now(source: Source) -> HTMLResponse:
+    """Show what happens now."""
+    return _page(source, "now", {"fragments": fragments(source, "now")})
+
+
+@router.get("/history", response_class=HTMLResponse)
+def page_history(source: Source, span: Annotated[Literal["24h", "7d", "30d"], Query()] = "24h") -> HTMLResponse:
+    """Show the last day, week or month."""
+    return _page(source, "history", trends.content(source, span) | {"spans": list(trends.SPANS)})
+
+
+@router.get("/alerts", response_class=HTMLResponse)
+def page_alerts(source: Source) -> HTMLResponse:
+    """Show open alerts and those of the last week."""
+    return _page(source, "alerts", {"fragments": fragments(source, "alerts")})
+
+
+@router.get("/group/{name}", response_class=HTMLResponse, responses={404: {"description": "no such group"}})
+def page_group(source: Source, name: Name) -> HTMLResponse:
+    """Show one group."""
+    content = details.group(source, _name(name))
+    if content is None:
+        return _page(source, "missing", {"what": f"group {name}"}, 404)
+    return _page(source, "group", content)
+
+
+@router.get("/set/{name}", response_class=HTMLResponse, responses={404: {"description": "no such set"}})
+def page_set(source: Source, name: Name) -> HTMLResponse:
+    """Show one calibration set."""
+    content = details.calibration_set(source, _name(name))
+    if content is None:
+        return _page(source, "missing", {"what": f"set {name}"}, 404)
+    return _page(source, "set", content)
+
+
+@router.get("/antennas", response_class=HTMLResponse)
+def page_antennas(source: Source) -> HTMLResponse:
+    """Show the state of each antenna over time."""
+    return _page(source, "antennas", details.antennas(source))
+
+
+@router.get("/thumbnail/{name}.jpg", responses={404: {"description": "no such picture"}})
+def thumbnail(source: Source, name: Name) -> Response:
+    """Small picture of a group's image."""
+    content = pictures.thumbnail(source.root, _name(name))
+    if content is None:
+        raise HTTPException(404, "there is no such picture")
+    return Response(content, media_type="image/jpeg", headers={"Cache-Control": "max-age=300"})
+
+
+@router.get("/picture/{kind}/{name}.png", responses={404: {"description": "no such picture"}})
+def picture(source: Source, kind: Literal["image", "set"], name: Name) -> FileResponse:
+    """Picture of a group's image or of a set."""
+    root = source.root
+    path = root.image(_name(name), "png") if kind == "image" else root.calibration(_name(name)) / "calibration.png"
+    if not path.is_file():
+        raise HTTPException(404, "there is no such picture")
+    return FileResponse(path, media_type="image/png", headers={"Cache-Control": "max-age=60"})
+
+
+@router.get("/log", response_class=PlainTextResponse, responses={404: {"description": "no such log"}})
+def log(source: Source, path: Annotated[str, Query(max_length=300)]) -> PlainTextResponse:
+    """End of a job's log; its path is relative to the data root."""
+    text = details.log_text(source.root, path) if "\0" not in path else None
+    if text is None:
+        raise HTTPException(404, "there is no such log; logs go after retention.log_days")
+    return PlainTextResponse(text)
+
+
+_open: set[int] = set()
+"""Streams that are open; all in one thread."""
+
+
+@router.get("/events", responses={503: {"description": "too many streams"}})
+async def events(source: Source, request: Request, page: Literal["now", "alerts"]) -> StreamingResponse:
+    """Sections of a page as they change: server-sent events."""
+    if len(_open) >= _MOST_STREAMS:
+        raise HTTPException(503, "too many pages are open")
+    return StreamingResponse(
+        _changes(source, request, page), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+    )
+
+
+async def _changes(source: DataSource, request: Request, page: str) -> AsyncIterator[str]:
+    sent: dict[str, str] = {}
+    quiet_s = _ALIVE_S
+    stream = id(sent)
+    _open.add(stream)
+    try:
+        while not await request.is_disconnected():
+            try:
+                found = await asyncio.to_thread(fragments, source, page)
+            except Exception as error:  # noqa: BLE001 — the page says so and goes on
+                found = {"problem": f"<p>{type(error).__name__}</p>"}
+            changed = {name: html for name, html in found.items() if sent.get(name) != html}
+            if changed or quiet_s >= _ALIVE_S:
+                sent |= changed
+                quiet_s = 0.0
+                yield f"data: {json.dumps(changed)}\n\n"
+            quiet_s += _LOOK_S
+            await asyncio.sleep(_LOOK_S)
+    finally:
+        _open.discard(stream)

@@ -1,0 +1,33 @@
+"""Pictures of images for the pages: small ones made here and kept, so that a page stays light."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image
+
+from contimg.core.paths import DataRoot
+
+_WIDTH_PX = 220
+_KEPT = 256
+
+
+def thumbnail(root: DataRoot, group: str) -> bytes | None:
+    """Small JPEG of a group's image; None where there is no picture."""
+    path = root.image(group, "png")
+    try:
+        return _thumbnail(path, path.stat().st_mtime_ns)
+    except OSError:
+        return None
+
+
+@lru_cache(_KEPT)
+def _thumbnail(path: Path, _: int) -> bytes:
+    """Small JPEG of a picture as it was at a time (ns)."""
+    with Image.open(path) as picture:
+        picture.thumbnail((_WIDTH_PX, _WIDTH_PX))
+        content = io.BytesIO()
+        picture.convert("RGB").save(content, "JPEG", quality=78)
+    return content.getvalue()

@@ -1,0 +1,181 @@
+"""What the page History shows: the last day, week or month, in bins."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from contimg.core import files
+from contimg.core.errors import ErrorClass
+from contimg.core.paths import group_id
+from contimg.dashboard.charts import Series, chart
+from contimg.ledger import history
+from contimg.ledger.schema import GROUP_S
+from contimg.report import service_levels
+from contimg.service.source import DataSource
+
+SPANS: Mapping[str, tuple[float, float]] = {"24h": (1.0, 3600.0), "7d": (7.0, 6 * 3600.0), "30d": (30.0, 86400.0)}
+"""Days, and length of a bin (s), of each span."""
+_FRESH_S = 60.0
+_NOISE_S, _LEVELS_S = 300.0, 300.0
+_Attempt = tuple[str, str, str, str, float, float]
+
+
+def content(source: DataSource, span: str) -> dict[str, Any]:
+    """Everything on the page for one span."""
+    made: dict[str, Any] = source.shared(f"trends {span}", lambda: _read(source, span), _FRESH_S)
+    return made
+
+
+def _read(source: DataSource, span: str) -> dict[str, Any]:
+    days, bin_s = SPANS[span]
+    now = source.now()
+    end = np.ceil(now / bin_s) * bin_s
+    edges = np.arange(end - days * 86400, end + 1, bin_s)
+    since = float(edges[0])
+    first = group_id(datetime.fromtimestamp(since - 86400, UTC))
+    with source.ledger() as ledger:
+        attempts = history.attempts_since(ledger, since)
+        arrivals = history.arrivals(ledger, since, first)
+        images = history.first_images(ledger, since)
+        load = history.mean_load(ledger, since, bin_s)
+        names = [name for name, *_ in images]
+    levels = source.behind(f"levels {span}", lambda: _levels(source, days), _LEVELS_S)
+    noise = source.behind(f"noise {span}", lambda: _noise(source, names), _NOISE_S) or []
+    middles = edges[:-1] + bin_s / 2
+    hours = bin_s / 3600
+    return {
+        "span": span,
+        "levels": levels or [],
+        "failures": _failures(attempts),
+        "charts": [
+            ("Groups an hour", _groups(edges, arrivals, images, hours)),
+            ("Failures by class", _failure_chart(edges, attempts)),
+            ("Arrival to image", _latency(edges, images)),
+            ("Run time ÷ observed time", _realtime(edges, attempts)),
+            ("Noise ÷ thermal", _binned_chart("Noise ÷ thermal, median", edges, noise, "median", "×")),
+            ("Raw data", _volume(edges, arrivals)),
+            ("Machine", _machine(edges, load)),
+        ],
+        "empty": not attempts and not arrivals,
+        "bins": len(middles),
+    }
+
+
+def _levels(source: DataSource, days: float) -> list[service_levels.Level]:
+    with source.ledger() as ledger:
+        within = source.settings.calibration.nearest_within_hours
+        return service_levels.measure(ledger, source.now(), days, within, None)
+
+
+def _middles(edges: np.ndarray) -> np.ndarray:
+    return (edges[:-1] + edges[1:]) / 2
+
+
+def _binned(
+    edges: np.ndarray, points: Sequence[tuple[float, float]], reduce: Callable[[np.ndarray], Any]
+) -> list[float | None]:
+    """One number a bin, of the values at moments in it; None where there are none."""
+    if not points:
+        return [None] * (len(edges) - 1)
+    moments, values = np.array(points, float).T
+    where = np.searchsorted(edges, moments, "right") - 1
+    return [float(reduce(values[where == k])) if (where == k).any() else None for k in range(len(edges) - 1)]
+
+
+def _count(edges: np.ndarray, moments: Sequence[float]) -> np.ndarray:
+    return np.histogram(moments, edges)[0]
+
+
+def _groups(edges: np.ndarray, arrivals: Sequence[Any], images: Sequence[Any], hours: float) -> Mapping[str, Any]:
+    came = _count(edges, [row[0] for row in arrivals]) / hours
+    made = _count(edges, [row[2] for row in images]) / hours
+    said = f"{len(arrivals)} groups arrived, {len(images)} were imaged"
+    series = [Series("arrived", came.tolist(), "line"), Series("imaged", made.tolist(), "area")]
+    return chart(said, _middles(edges), series, "an hour")
+
+
+def _failed(attempts: Sequence[_Attempt]) -> list[_Attempt]:
+    return [one for one in attempts if one[2] == "failed" and one[3] != ErrorClass.MISSING_CALIBRATION]
+
+
+def _failures(attempts: Sequence[_Attempt]) -> list[tuple[str, str, int]]:
+    """Rule, class and number, the most frequent first."""
+    counts = Counter((rule, error) for _, rule, _, error, *_ in _failed(attempts))
+    return [(rule, error, count) for (rule, error), count in counts.most_common(12)]
+
+
+def _failure_chart(edges: np.ndarray, attempts: Sequence[_Attempt]) -> Mapping[str, Any]:
+    failed = _failed(attempts)
+    common = [error for error, _ in Counter(one[3] for one in failed).most_common(4)]
+    series = [
+        Series(error, _count(edges, [one[4] for one in failed if one[3] == error]).tolist(), "line")
+        for error in common
+    ]
+    said = f"{len(failed)} of {len(attempts)} attempts failed" if attempts else "No attempt"
+    return chart(said, _middles(edges), series or [Series("none", [0.0] * (len(edges) - 1))], "")
+
+
+def _latency(edges: np.ndarray, images: Sequence[tuple[str, float, float]]) -> Mapping[str, Any]:
+    points = [(made, (made - arrived) / 60) for _, arrived, made in images]
+    series = [
+        Series("half", _binned(edges, points, np.median), "line"),
+        Series("95 %", _binned(edges, points, lambda values: np.percentile(values, 95)), "line"),
+    ]
+    said = (
+        f"Half of {len(points)} images within {np.median([p[1] for p in points]):.1f} min" if points else "No image"
+    )
+    return chart(said, _middles(edges), series, "min")
+
+
+def _realtime(edges: np.ndarray, attempts: Sequence[_Attempt]) -> Mapping[str, Any]:
+    by_stage: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for _, rule, outcome, _, finished, took in attempts:
+        if outcome == "ok":
+            by_stage[rule].append((finished, took / GROUP_S))
+    series = [
+        Series(stage, _binned(edges, by_stage[stage], np.median), "line") for stage in ("convert", "solve", "image")
+    ]
+    return chart("Median run time of each stage over the observed time", _middles(edges), series, "×")
+
+
+def _binned_chart(
+    said: str, edges: np.ndarray, points: Sequence[tuple[float, float]], label: str, unit: str
+) -> Mapping[str, Any]:
+    return chart(said, _middles(edges), [Series(label, _binned(edges, points, np.median), "line")], unit)
+
+
+def _volume(edges: np.ndarray, arrivals: Sequence[tuple[float, float | None, int]]) -> Mapping[str, Any]:
+    sizes = np.histogram([row[0] for row in arrivals], edges, weights=[row[2] / 1e9 for row in arrivals])[0]
+    return chart(f"{sizes.sum():.0f} GB arrived", _middles(edges), [Series("raw", sizes.tolist(), "bars")], "GB")
+
+
+def _machine(edges: np.ndarray, load: Mapping[int, tuple[float, float, float]]) -> Mapping[str, Any]:
+    series = [
+        Series(label, [load[number][column] if number in load else None for number in range(len(edges) - 1)])
+        for column, label in enumerate(("CPU", "memory", "disk"))
+    ]
+    return chart("Share of CPU, memory and disk in use", _middles(edges), series, "%")
+
+
+def _noise(source: DataSource, names: Sequence[str]) -> list[tuple[float, float]]:
+    """When each image was made (Unix, s) and its noise ÷ thermal, from the sidecars."""
+    found = []
+    for name in names:
+        path = source.root.image(name, "json")
+        try:
+            sidecar = files.read_json(path)
+            found.append((path.stat().st_mtime, sidecar["noise_jy"] / sidecar["thermal_noise_jy"]))
+        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+            continue
+    return found
+
+
+def level_words(level: service_levels.Level) -> tuple[str, str, str]:
+    """Value, goal and mark of a service level in words."""
+    mark = service_levels.MARKS[level.met]
+    return service_levels.said(level, level.value), service_levels.goal(level), mark

@@ -1,0 +1,161 @@
+"""Pages: quick and light with a long history, whole with none, live, and closed to paths that lead elsewhere."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from bookkeeping import Played
+from http_service import Served, listening, served
+from lived_root import lived
+from PIL import Image
+
+from contimg.dashboard import now, pages, sky, trends
+from contimg.service.source import DataSource
+
+MOMENT = 1_790_000_000.0
+HISTORY = 100_000
+MOST_BYTES, MOST_S = 300_000, 0.2
+
+
+@pytest.fixture(scope="module")
+def long_lived(tmp_path_factory: pytest.TempPathFactory) -> DataSource:
+    played = lived(tmp_path_factory.mktemp("lived") / "root", HISTORY, MOMENT)
+    return DataSource(lambda: played.settings, clock=lambda: MOMENT)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(tmp_path_factory.mktemp("pages") / "root") as made:
+        played = made.played
+        unit = played.whole_way(1, "3C48")
+        picture = played.root.image(unit, "png")
+        Image.new("RGB", (800, 800), "navy").save(picture)
+        log = played.root.log(unit, "convert")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("converted <script>alert(1)</script>\n")
+        (played.root.root / "secret.log").write_text("not for you")
+        made.unit = unit
+        yield made
+
+
+PAGES: list[Any] = [
+    ("now", pages.page_now),
+    ("history 24h", lambda source: pages.page_history(source, "24h")),
+    ("history 7d", lambda source: pages.page_history(source, "7d")),
+    ("history 30d", lambda source: pages.page_history(source, "30d")),
+    ("alerts", pages.page_alerts),
+    ("antennas", pages.page_antennas),
+]
+
+
+@pytest.mark.parametrize(("name", "page"), PAGES, ids=[name for name, _ in PAGES])
+def test_a_page_is_quick_and_light_with_a_long_history(long_lived: DataSource, name: str, page: Any) -> None:
+    served_with_it = sum((pages.STATIC / part).stat().st_size for part in pages._CSS_JS)
+    page(long_lived)
+    long_lived.forget()
+    began = time.thread_time()
+    body = page(long_lived).body
+    took = time.thread_time() - began
+    print(f"{name}: {1000 * took:.0f} ms, {(len(body) + served_with_it) / 1000:.0f} kB")
+    assert took < MOST_S
+    assert len(body) + served_with_it < MOST_BYTES
+    assert gzip.compress(body)
+
+
+def test_the_figures_are_those_of_the_ledger(service: Served) -> None:
+    content = now.content(service.source)
+    assert content["queue"] == 0
+    assert content["imaged"] == 1
+    text = service.get("/").text
+    assert re.search(r"<dt>Queue</dt><dd>0</dd>", text)
+    assert "Nothing runs" in text
+
+
+@pytest.mark.parametrize("path", ["/", "/history", "/history?span=30d", "/alerts", "/antennas"])
+def test_every_page_works_with_no_data_and_with_no_ledger(tmp_path: Path, path: str) -> None:
+    played = Played(tmp_path / "root")
+    source = DataSource(lambda: played.settings)
+    with listening(source) as url:
+        assert requests.get(url + path, timeout=20).status_code == 200
+        played.root.ledger.unlink()
+        source.forget()
+        answer = requests.get(url + path, timeout=20)
+        assert answer.status_code == (200 if path == "/" else 503)
+        assert "there is no ledger" in answer.text
+
+
+def test_a_groups_page_has_its_way_and_its_logs(service: Served) -> None:
+    text = service.get(f"/group/{service.unit}").text
+    for part in ("Subbands", "Timeline", "convert", "solve", "--forcerun image"):
+        assert part in text
+    assert service.get(f"/set/{service.unit}").status_code == 200
+    assert service.get("/group/20300101T000000").status_code == 404
+    assert service.get("/set/20300101T000000").status_code == 404
+
+
+def test_pictures_are_small(service: Served) -> None:
+    answer = service.get(f"/thumbnail/{service.unit}.jpg")
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert len(answer.content) < 20_000
+    assert service.get(f"/picture/image/{service.unit}.png").status_code == 200
+    assert service.get("/thumbnail/20300101T000000.jpg").status_code == 404
+
+
+def test_a_log_is_text_and_nothing_else_is_a_log(service: Served) -> None:
+    root = service.played.root
+    path = root.log(service.unit, "convert").relative_to(root.root)
+    answer = service.get("/log", params={"path": str(path)})
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert "converted" in answer.text
+    for wrong in ("secret.log", "logs/../secret.log", "/etc/passwd", "logs", f"{path}\0", "state/ledger.sqlite3"):
+        assert service.get("/log", params={"path": wrong}).status_code == 404, wrong
+
+
+def test_nothing_on_a_page_is_inline_or_from_elsewhere(service: Served) -> None:
+    for path in ("/", "/history", "/alerts", "/antennas", f"/group/{service.unit}", f"/set/{service.unit}"):
+        text = service.get(path).text
+        assert not re.search(r"<script(?![^>]*src=\"/static/)|\sstyle=|\son\w+=|(?:src|href)=\"https?:", text), path
+
+
+def test_what_has_changed_is_sent_and_nothing_else(service: Served) -> None:
+    with service.get("/events?page=alerts", stream=True) as stream:
+        lines = (line for line in stream.iter_lines(decode_unicode=True) if line)
+        first = json.loads(next(lines).removeprefix("data: "))
+        assert set(first) == {"open", "figures", "week"}
+        service.played.ledger.open_alert(
+            "disk_free_gb", "", severity="critical", message="the disk is full", value=1.0, now=service.source.now()
+        )
+        second = json.loads(next(lines).removeprefix("data: "))
+        assert "the disk is full" in second["open"]
+
+
+def test_bins_hold_what_is_in_them(long_lived: DataSource) -> None:
+    made = dict(trends._read(long_lived, "7d")["charts"])
+    groups = made["Groups an hour"]["data"]["series"]
+    inside = list(groups[0]["values"][1:-1])
+    assert sum(inside) / len(inside) == pytest.approx(3600 / 309.24, rel=0.02)
+
+
+def test_a_mark_over_midnight_is_cut_in_two() -> None:
+    assert [(mark.start, mark.width) for mark in sky.unwrapped([sky.Mark(23.0, 3.0, "reach", "")])] == [
+        (23.0, 1.0),
+        (0.0, 2.0),
+    ]
+
+
+def test_sidereal_time_is_that_of_the_telescope() -> None:
+    """2026-01-12 00:00 UTC at 118.2825° W: 23.538 h (astropy, mean)."""
+    from astropy.time import Time
+
+    expected = (
+        Time("2026-01-12T00:00:00", scale="utc").sidereal_time("mean", longitude="-118.2825d", model="IAU1982").hour
+    )
+    assert sky.sidereal_hours(1768176000.0) == pytest.approx(expected, abs=1e-3)
