@@ -163,6 +163,8 @@ class Quality(Section):
     """Gates on images: outside them an image is marked degraded."""
 
     max_noise_over_thermal: Positive = 2.0
+    min_noise_over_thermal: Positive = 0.85
+    """No receiver gives less noise than its own: fluxes or weights are wrong where an image has less."""
     min_dynamic_range: Positive = 50.0
     max_flux_scatter: Positive = 0.2
     """Largest median deviation of catalogue flux ratios from 1."""

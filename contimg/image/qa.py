@@ -170,6 +170,10 @@ def verdict(
     ratio = noise_jy / thermal_noise_jy
     if not ratio <= gates.max_noise_over_thermal:
         reasons.append(f"noise is {ratio:.2f} × thermal, over {gates.max_noise_over_thermal:g}")
+    if ratio < gates.min_noise_over_thermal:
+        reasons.append(
+            f"noise is {ratio:.2f} × thermal, under {gates.min_noise_over_thermal:g}: less than the receivers' own"
+        )
     if not dynamic_range >= gates.min_dynamic_range:
         reasons.append(f"dynamic range is {dynamic_range:.0f}, under {gates.min_dynamic_range:g}")
     if comparison is not None and comparison.matches >= _MIN_MATCHES:

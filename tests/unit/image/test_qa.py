@@ -97,6 +97,7 @@ def test_a_good_image_is_clean():
     [
         ({"noise_jy": 4e-4}, "noise is 2.22 × thermal, over 2"),
         ({"noise_jy": float("nan")}, "noise is nan × thermal"),
+        ({"noise_jy": 1.35e-4}, "noise is 0.75 × thermal, under 0.85"),
         ({"dynamic_range": 12.0}, "dynamic range is 12, under 50"),
         ({"conversion": {"degraded": True, "flagged_fraction": 0.41}}, "41% of the data is flagged"),
         ({"selection": {"note": "calibrated at declination +16.27 deg"}}, "declination +16.27 deg"),
