@@ -122,6 +122,9 @@ class _Search:
             self.iterations += minor_cycle.clean(
                 residual, stop, self.mask, self.psf, self.model, options.iterations - self.iterations
             )
+            if float(np.abs(residual[self.mask]).max()) > minor_cycle.DIVERGED * float(left.max()):
+                _LOG.warning("CLEAN diverges: peaks grew; the cycle ends")
+                break
         _LOG.info(
             "noise %.3g Jy; peak of %.3g Jy, %.1f σ, cleaned to %.3g Jy by %d components, %d pixels masked",
             float(np.median(noise)),

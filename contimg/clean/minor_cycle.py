@@ -17,7 +17,7 @@ GAIN = 0.1
 """Fraction of a peak that becomes a component."""
 _GROWTH = 0.5
 """Islands reach so far around a pixel that stands out, in units of the restoring beam's full width."""
-_DIVERGED = 1.5
+DIVERGED = 1.5
 """A minor cycle ends where the highest peak has grown by this factor."""
 
 
@@ -94,7 +94,7 @@ def _find(values, per_stop, pixels, psf, iterations, components):  # noqa: PLR09
                 best, peak = k, level
         if done == 0:
             first_peak = peak
-        if peak <= 1 or peak > _DIVERGED * first_peak or done == iterations:
+        if peak <= 1 or peak > DIVERGED * first_peak or done == iterations:
             return done
         flux = np.float32(GAIN) * values[best]
         components[best] += flux

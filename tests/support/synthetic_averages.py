@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from contimg.core.sections import Beam
 from contimg.core.units import SPEED_OF_LIGHT
-from contimg.telescope import dsa110, stations
+from contimg.telescope import beam, dsa110, stations
 from contimg.visibilities.averaged import Averaged, AveragedRows
 from contimg.visibilities.model import direction_cosines
 from contimg.visibilities.smearing import coordinate_rates
@@ -86,6 +87,7 @@ def averages(
         channels=1,
         visibilities=natural.size,
         thermal_noise_jy=noise_jy,
+        primary_beam=beam.of(Beam()),
         beam_rad=float(np.sqrt(2 * np.log(2) / (np.pi**2 * np.linalg.eigvalsh(moments_uv)[-1]))),
     )
 
