@@ -31,12 +31,13 @@ from casacore import tables
 from contimg.convert import flag as flagging
 from contimg.convert import kernel, measurement_set
 from contimg.convert.geometry import Geometry, first_channel, lay_out
+from contimg.convert.subbands import check_enough, opened
 from contimg.core import trace
 from contimg.core.config import Settings
-from contimg.core.errors import InputError, MisshapenFileError, NoUsableDataError, TooFewSubbandsError
+from contimg.core.errors import NoUsableDataError
 from contimg.core.paths import jd_to_datetime
-from contimg.ingest.manifest import SUBBANDS, Group, load
-from contimg.telescope.raw_header import Header, read_antennas, read_header
+from contimg.ingest.manifest import SUBBANDS, load
+from contimg.telescope.raw_header import Header
 from contimg.telescope.raw_visibilities import ITEM_BYTES, RawVisibilities
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
     Returns
     -------
     dict
-        What came out, for the sidecar: subbands that are missing or zeroed, flagged fractions, dead antennas, phase
+        What came out, for the sidecar: subbands that are missing, zeroed or left out (and why), flagged fractions,
+        dead antennas, phase
         centre, frequencies, times, bytes read and written, seconds by phase (added over the threads).
 
     Raises
@@ -70,8 +72,6 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
         If more than `flag.max_fraction` of the data is flagged.
     TruncatedFileError
         If a file ends while it is read.
-    MisshapenFileError
-        If the files do not belong together.
     DiskFullError
         If there is no room for the Measurement Set.
     OSError
@@ -81,11 +81,13 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
     group = load(manifest)
     with ExitStack() as stack:
         with trace.step("open"), clock("open"):
-            headers = _headers(group, settings)
-            geometry = _geometry(group.name, headers)
-            raw = {number: stack.enter_context(RawVisibilities(header)) for number, header in headers.items()}
+            subbands = opened(group, settings.data_root, settings.ingest, stack)
+            headers = subbands.headers
+            geometry = lay_out(group.name, list(headers.values()), subbands.antennas)
         pool = stack.enter_context(ThreadPoolExecutor(threads))
-        worker = _Worker(raw, headers, geometry, ahead=threads + 1, clock=clock, clip_sigma=settings.flag.clip_sigma)
+        worker = _Worker(
+            subbands.raw, headers, geometry, ahead=threads + 1, clock=clock, clip_sigma=settings.flag.clip_sigma
+        )
         converted = worker.converted(pool)  # while the tables are made
         with clock("create"):
             table = measurement_set.create(ms, geometry.observation)
@@ -96,9 +98,9 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
         zeroed = [number for number in sorted(headers) if worker.is_zero(number)]
         for number in zeroed:
             log.warning(
-                "%s: all its visibilities are zero; the subband is taken as missing", headers[number].path.name
+                "%s: all its visibilities are zero or not finite; it is taken as missing", headers[number].path.name
             )
-        _check_enough(group.name, len(headers) - len(zeroed), settings)
+        check_enough(group.name, len(headers) - len(zeroed), settings.ingest)
         with trace.step("flag"), clock("flag"):
             quality = worker.flag(zeroed, settings, table, pool)
     zeroed += [number for number, subband in group.subbands.items() if subband.state == "zeroed"]
@@ -106,6 +108,7 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
         "group": group.name,
         "missing_subbands": [n for n in range(SUBBANDS) if n not in headers and n not in zeroed],
         "zeroed_subbands": sorted(zeroed),
+        "left_out": {f"{number:02d}": reason for number, reason in sorted(subbands.left_out.items())},
         **quality,
         **_described(geometry, headers),
         "bytes_read": worker.bytes_read,
@@ -133,50 +136,6 @@ class _Clock:
         """Seconds by phase, and `total`, by the clock on the wall."""
         total = time.perf_counter() - self._start
         return {phase: round(spent, 3) for phase, spent in [*self._spent.items(), ("total", total)]}
-
-
-def _headers(group: Group, settings: Settings) -> dict[int, Header]:
-    """Headers of the good subbands; one that turned bad since the scan is left out, with a line that says so."""
-    headers = {}
-    for number, subband in group.good.items():
-        try:
-            headers[number] = read_header(settings.data_root / str(subband.path))
-        except InputError as error:
-            log.warning("%s", error)
-    _check_enough(group.name, len(headers), settings)
-    return headers
-
-
-def _check_enough(name: str, usable: int, settings: Settings) -> None:
-    if usable < settings.ingest.min_subbands:
-        raise TooFewSubbandsError(
-            f"{name}: {usable} of {SUBBANDS} subbands can be used, {settings.ingest.min_subbands} are needed; "
-            "the group is set aside"
-        )
-
-
-def _geometry(name: str, headers: Mapping[int, Header]) -> Geometry:
-    """Geometry that all files agree on."""
-    reference = next(iter(headers.values()))
-    antennas = read_antennas(reference.path, reference)
-    for header in headers.values():
-        other = read_antennas(header.path, header)
-        agree = (
-            np.array_equal(header.times_jd, reference.times_jd)
-            and header.channels == reference.channels
-            and header.polarizations == reference.polarizations
-            and header.declination_rad == reference.declination_rad
-            and header.site == reference.site
-            and np.array_equal(other.first, antennas.first)
-            and np.array_equal(other.second, antennas.second)
-            and np.array_equal(other.positions_m, antennas.positions_m)
-        )
-        if not agree:
-            raise MisshapenFileError(
-                f"{header.path.name}: its times, shape, pointing or baselines are not those of "
-                f"{reference.path.name}; group {name} is set aside"
-            )
-    return lay_out(name, list(headers.values()), antennas)
 
 
 class _Worker:

@@ -26,7 +26,7 @@ from contimg.ingest.manifest import MISSING, SUBBANDS, Frame, Group, Subband
 NAME_SPREAD_S = 100.0
 """Names of one group's files lie within 82 s; a little more for what has not been seen yet."""
 _SHARE_IN_COMMON = 0.75
-"""All subbands are kept where they have this share of the longest one's integrations in common."""
+"""A subband with this share of the longest one's integrations is kept, and the others are cut to it."""
 
 
 class Member(NamedTuple):
@@ -138,13 +138,15 @@ def _nearest(file: RawFile, anchors: Mapping[str, Anchor]) -> str | None:
 def in_common(integrations: Sequence[int]) -> int:
     """Integrations that a group has, of subbands that may have been closed early.
 
-    All subbands are kept if that costs no more than a quarter of the integrations; else as many integrations of as
-    many subbands as make the most data.
+    A quarter of them may be given up for a subband; one that is shorter is left out, unless so many are that fewer
+    integrations of more subbands make more data.
     """
-    longest, shortest = max(integrations), min(integrations)
-    if shortest >= _SHARE_IN_COMMON * longest:
-        return shortest
-    return max(set(integrations), key=lambda n: (n * sum(other >= n for other in integrations), n))
+    fewest = min(n for n in integrations if n >= _SHARE_IN_COMMON * max(integrations))
+
+    def data(count: int) -> int:
+        return count * sum(n >= count for n in integrations)
+
+    return max({fewest, *(n for n in integrations if n < fewest)}, key=lambda count: (data(count), count))
 
 
 def judged(name: str, members: Sequence[Member], before: Group | None, ingest: Ingest, now: float) -> Group:

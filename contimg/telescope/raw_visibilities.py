@@ -56,9 +56,9 @@ class RawVisibilities:
     """
 
     def __init__(self, header: Header) -> None:
-        self._name = header.path.name
+        self._path = header.path
         with opened(header.path) as file:
-            self.chunk, self._offsets = _layout(self._name, file["Data/visdata"])
+            self.chunk, self._offsets = _layout(header.path.name, file["Data/visdata"])
         self._chunk_bytes = int(np.prod(self.chunk)) * ITEM_BYTES
         self._descriptor = os.open(header.path, os.O_RDONLY | os.O_CLOEXEC)
         if os.fstat(self._descriptor).st_size < self._offsets.max() + self._chunk_bytes:
@@ -111,19 +111,22 @@ class RawVisibilities:
         TruncatedFileError
             If the file ends early.
         OSError
-            If the disk fails.
+            If the disk or the mount fails; it names the file.
         """
         for span in plan.spans:
             view = memoryview(buffer)[span.position : span.position + span.size]
             done = 0
             while done < span.size:
-                count = os.preadv(self._descriptor, [view[done:]], span.offset + done)
+                try:
+                    count = os.preadv(self._descriptor, [view[done:]], span.offset + done)
+                except OSError as error:
+                    raise OSError(error.errno, error.strerror, str(self._path)) from error
                 if count == 0:
                     raise self._truncated()
                 done += count
 
     def _truncated(self) -> TruncatedFileError:
-        return TruncatedFileError(f"{self._name}: ends before its last visibility; it is left out")
+        return TruncatedFileError(f"{self._path.name}: ends before its last visibility; it is left out")
 
 
 def _layout(name: str, visibilities: h5py.Dataset) -> tuple[tuple[int, int, int], np.ndarray]:

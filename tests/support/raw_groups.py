@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 from contimg.catalogues.source import Source
 from contimg.core import config
 from contimg.core.paths import DataRoot
@@ -26,6 +28,19 @@ SKY = (Source("A", 113.9, 54.9, 8.8), Source("B", 113.0, 54.2, 1.0))
 def settings(root: Path, **sections: Any) -> config.Settings:
     """Settings of a data root, from nowhere else."""
     return config.validated({"data_root": str(root), **sections}, {})
+
+
+def shorten(path: Path, integrations: int) -> None:
+    """Close a raw file early: the correlator stopped."""
+    with h5py.File(path, "r+") as file:
+        head = file["Header"]
+        rows = int(head["Nbls"][()]) * integrations
+        head["Ntimes"][...] = integrations
+        head["Nblts"][...] = rows
+        for name in ("ant_1_array", "ant_2_array", "uvw_array", "time_array", "integration_time"):
+            head[name].resize(rows, axis=0)
+        for data in file["Data"].values():
+            data.resize(rows, axis=0)
 
 
 def make(root: Path, preset: simulator.Preset = TINY, groups: int = 1, **options: Any) -> dict[str, Any]:

@@ -177,30 +177,17 @@ def test_a_file_that_cannot_be_looked_at_now_costs_its_group_nothing(
 # A part costs the whole
 
 
-def shorten(path: Path, integrations: int) -> None:
-    """The correlator stopped: the file was closed early."""
-    with h5py.File(path, "r+") as handle:
-        head = handle["Header"]
-        rows = int(head["Nbls"][()]) * integrations
-        head["Ntimes"][...] = integrations
-        head["Nblts"][...] = rows
-        for name in ("ant_1_array", "ant_2_array", "uvw_array", "time_array", "integration_time"):
-            head[name].resize(rows, axis=0)
-        for data in handle["Data"].values():
-            data.resize(rows, axis=0)
-
-
 @pytest.mark.parametrize("numbers", [(0, 3, 7, 8, 15), (5,), tuple(range(15))])
 def test_subbands_that_are_an_integration_shorter(root: DataRoot, numbers: tuple[int, ...]) -> None:
     for number in numbers:
-        shorten(file(root, number), 3)
+        raw.shorten(file(root, number), 3)
     (group,) = scan(root).groups
     assert (group.state, group.frame.integrations) == ("complete", 3)
     assert [scan(root).changed, group.subbands[numbers[0]].integrations] == [[], 3]
 
 
 def test_a_subband_that_is_much_shorter_is_left_out_by_name(root: DataRoot) -> None:
-    shorten(file(root, 5), 1)
+    raw.shorten(file(root, 5), 1)
     (group,) = scan(root).groups
     assert (group.state, group.frame.integrations, states(group)) == ("incomplete", 4, {5: "different"})
     assert group.subbands[5].reason.startswith(f"{file(root, 5).name}: it has 1 of the 4 integrations")
