@@ -1,0 +1,44 @@
+"""The documentation names what there is: modules, alert conditions, commands, links."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from contimg.alerts.conditions import CONDITIONS, EVENTS
+from contimg.cli import COMMANDS
+from contimg.core.release import CHECKOUT
+
+DOCS = CHECKOUT / "docs"
+PAGES = sorted(path for path in (*DOCS.rglob("*.md"), *CHECKOUT.glob("*.md")) if path.name != "CHANGELOG.md")
+
+
+def test_the_life_of_a_group_names_modules_that_exist() -> None:
+    named = re.findall(r"`([a-z_]+/[a-z_]+\.py)`", (DOCS / "life-of-a-group.md").read_text())
+    assert len(named) > 30
+    assert [name for name in named if not (CHECKOUT / "contimg" / name).is_file()] == []
+
+
+def test_every_condition_is_documented() -> None:
+    page = (DOCS / "operations" / "alerts.md").read_text()
+    assert [condition.name for condition in CONDITIONS if f"`{condition.name}`" not in page] == []
+
+
+def test_the_first_aid_page_names_conditions_that_exist() -> None:
+    page = (DOCS / "operations" / "when-something-is-wrong.md").read_text()
+    known = {condition.name for condition in CONDITIONS} | {name for name, _ in EVENTS.values()}
+    named = set(re.findall(r"[*(,] ?`([a-z]+_[a-z_]+)`", page))
+    assert named
+    assert named <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_links_and_commands_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    targets = (target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target)
+    assert [target for target in targets if target and not (page.parent / target).exists()] == []
+    commands = {command.__name__.rpartition(".")[2] for command in COMMANDS}
+    named = re.findall(r"(?:^|`|/bin/)contimg ([a-z]+)\b", text, flags=re.M)
+    assert [name for name in named if name not in commands] == []
