@@ -60,6 +60,12 @@ CONDITIONS: tuple[Condition, ...] = (
         "tmpfs_used_percent", "{value:.0f} % of the staging tmpfs is in use (limit {threshold:g} %)", margin=0.05
     ),
     Condition("group_retries", "{subject} was retried {value:.0f} times (limit {threshold:g})", margin=0.0),
+    Condition("no_arrivals", "no raw files have come for {value:.1f} h (limit {threshold:g} h)", margin=0.0),
+    Condition(
+        "no_products",
+        "groups have waited for {value:.1f} h and no image was made (limit {threshold:g} h)",
+        margin=0.0,
+    ),
     Condition(
         "backups_missed",
         "nothing new is safe since {value:.1f} times backup.every_hours",

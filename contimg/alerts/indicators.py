@@ -8,7 +8,9 @@ from datetime import datetime
 from contimg.core.config import Settings
 from contimg.core.errors import ErrorClass
 from contimg.core.paths import DataRoot
+from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
+from contimg.ledger.queries import LAST_ARRIVAL
 from contimg.schedule.snapshot import closed_folders, tmpfs_free_percent
 from contimg.storage import backup, retention
 
@@ -27,7 +29,10 @@ def measure(root: DataRoot, ledger: Ledger, settings: Settings, now: float) -> d
         "folder_closed": dict.fromkeys(closed_folders(root), 1.0),
         "failures_percent": failures_percent(ledger, now),
         "conversion_failures_percent": failures_percent(ledger, now, "convert"),
+        "no_products": {"": waiting_hours(ledger, now)},
     }
+    if arrived := ledger.note(LAST_ARRIVAL):
+        found["no_arrivals"] = {"": (now - arrived) / _HOUR_S}
     age = calibration_age_hours(ledger, now)
     if age is not None:
         found["calibration_age_hours"] = {"": age}
@@ -47,6 +52,14 @@ def calibration_age_hours(ledger: Ledger, now: float) -> float | None:
     if newest is None:
         newest = ledger.oldest_open_arrival()
     return None if newest is None else (now - newest) / 3600
+
+
+def waiting_hours(ledger: Ledger, now: float) -> float:
+    """Time (h) for which groups have waited while no image was made; 0 where none waits."""
+    oldest = history.oldest_waiting(ledger)
+    if oldest is None:
+        return 0.0
+    return max(0.0, now - max(oldest, history.newest_product(ledger) or 0.0)) / _HOUR_S
 
 
 def failures_percent(ledger: Ledger, now: float, rule: str = "%") -> dict[str, float]:

@@ -17,6 +17,7 @@ from contimg.ingest.placing import processed
 from contimg.ledger.events import Arrived, FilesGone, PutInQuarantine, Tell
 from contimg.ledger.group_life import COLLECTING, QUARANTINED, SCAN
 from contimg.ledger.ledger import Ledger
+from contimg.ledger.queries import LAST_ARRIVAL
 from contimg.ledger.transitions import Transitions
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,8 @@ class Intake:
     def _admit(self, group: Group, now: float) -> None:
         modified = self._root.manifest(group.name).stat().st_mtime_ns
         known = self._ledger.group(group.name)
+        if known is None or known.manifest_ns != modified:
+            self._ledger.set_note(LAST_ARRIVAL, now)
         if quarantine.holds(self._root, group.name):
             return  # the scan takes a group out of it when more of it has come
         if self._ledger.in_outbox(group.name, PutInQuarantine.__name__):

@@ -294,6 +294,10 @@ class Thresholds(Section):
     queue_groups: Levels = Levels(warning=50, critical=100)
     tmpfs_used_percent: Levels = Levels(critical=95)
     group_retries: Levels = Levels(warning=3)
+    no_arrivals: Levels = Levels(warning=2, critical=6)
+    """Hours since the last raw files came."""
+    no_products: Levels = Levels(warning=1, critical=3)
+    """Hours for which groups have waited while no image was made."""
 
 
 class Alerts(Section):

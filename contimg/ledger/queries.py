@@ -12,6 +12,8 @@ from typing import Any
 
 from contimg.ledger.rows import AttemptRow, CallRow, GroupRow, MessageRow, OutboxRow, SetRow, WindowRow
 
+LAST_ARRIVAL = "last_arrival"
+"""Note: when raw files of a group last came (Unix, s); the first start of a runner counts as such."""
 SUMMARY_STALE = "summary_stale"
 """Note: whether anything has changed since the summary was made."""
 _ALERT = "id", "condition", "subject", "severity", "message", "opened", "resolved", "acknowledged_by", "false_alarm"

@@ -25,6 +25,7 @@ from contimg.execute.snakemake import Snakemake, Started
 from contimg.ledger.clock_steps import Clock, StepDetector
 from contimg.ledger.events import DiskFreed, ProductLost, RegisterSet, SettingsChanged, Tell
 from contimg.ledger.ledger import Ledger
+from contimg.ledger.queries import LAST_ARRIVAL
 from contimg.ledger.rows import GroupRow, OutboxRow
 from contimg.ledger.transitions import Transitions
 from contimg.observing.request_poller import Asking
@@ -73,6 +74,8 @@ class Runner:
         if now < ledger.note(CLOCK):  # it was put back while no runner saw it
             self._transitions.clock_stepped(now - ledger.note(CLOCK), now)
         first_tasks(ledger, now)
+        if not ledger.note(LAST_ARRIVAL):
+            ledger.set_note(LAST_ARRIVAL, now)
         self._intake = Intake(self._root, ledger, self.settings)
 
     @property

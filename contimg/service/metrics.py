@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
 from contimg import __version__
-from contimg.alerts.indicators import measure
+from contimg.alerts.indicators import measure, waiting_hours
 from contimg.core import files
 from contimg.core.errors import ContimgError, ErrorClass
 from contimg.core.paths import group_id, group_start
@@ -33,7 +33,6 @@ from contimg.ledger.schema import GROUP_S, REALTIME_FACTORS
 from contimg.report import service_levels
 from contimg.runner.housekeeping import CLOCK
 from contimg.runner.status import runner_state
-from contimg.service.probes import waiting_hours
 from contimg.service.source import DataSource, Source
 from contimg.storage import backup, retention
 

@@ -16,7 +16,7 @@ import yaml
 
 from contimg.alerts.conditions import CONDITIONS, Condition
 from contimg.core.sections import Service, Severity, Thresholds
-from contimg.service.probes import HEARTBEAT_S, NO_PRODUCTS_HOURS
+from contimg.service.probes import HEARTBEAT_S
 
 _CALM = "5m"
 """An alert ends when its condition has not held for so long, as contimg's own do."""
@@ -112,13 +112,6 @@ def alert_rules(thresholds: Thresholds) -> dict[str, Any]:
             "for": "2m",
             "labels": {"severity": "critical"},
             "annotations": {"summary": "no sign of the runner; nothing is processed"},
-        },
-        {
-            "alert": "NothingComesOut",
-            "expr": f"contimg_no_product_seconds > {3600 * NO_PRODUCTS_HOURS:g}",
-            "keep_firing_for": _CALM,
-            "labels": {"severity": "critical"},
-            "annotations": {"summary": "groups wait and no image is made, whatever the processes say"},
         },
     ]
     return {"groups": [{"name": "contimg-conditions", "rules": rules}, {"name": "contimg-outside", "rules": outside}]}

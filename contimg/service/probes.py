@@ -12,8 +12,8 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, PlainTextResponse
 
+from contimg.alerts.indicators import waiting_hours
 from contimg.core.errors import ContimgError
-from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
 from contimg.runner.housekeeping import CLOCK
 from contimg.runner.status import runner_state
@@ -49,14 +49,6 @@ def parts(source: DataSource) -> list[Part]:
             ]
     except (ContimgError, OSError) as error:
         return [Part("ledger", False, str(error))]
-
-
-def waiting_hours(ledger: Ledger, now: float) -> float:
-    """Time (h) for which groups have waited while no image was made; 0 where none waits."""
-    oldest = history.oldest_waiting(ledger)
-    if oldest is None:
-        return 0.0
-    return max(0.0, now - max(oldest, history.newest_product(ledger) or 0.0)) / 3600
 
 
 def _runner(source: DataSource, ledger: Ledger) -> Part:
