@@ -17,6 +17,13 @@ rule image:
             category="Images",
             labels={"group": "{group}"},
         ),
+        validation=report(
+            update("images/{date}/{group}.validation.html"),
+            caption="../report/validation.rst",
+            category="Validation",
+            labels={"product": "{group}"},
+        ),
+        sources=update("images/{date}/{group}.sources.csv"),
         sidecar=update("images/{date}/{group}.json"),
     log:
         "logs/{date}/{group}/image.log",

@@ -29,6 +29,12 @@ rule mosaic:
             category="Mosaics",
             labels={"window": "{window}"},
         ),
+        validation=report(
+            update("mosaics/{date}/{window}.validation.html"),
+            caption="../report/validation.rst",
+            category="Validation",
+            labels={"product": "{window}"},
+        ),
         sidecar=update("mosaics/{date}/{window}.json"),
     log:
         "logs/{date}/{window}/mosaic.log",

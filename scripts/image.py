@@ -7,7 +7,8 @@ def step(task: job.Task) -> dict:
     from contimg.image.image import ImageProducts, image
     from contimg.sets.reimaging import history
 
-    products = ImageProducts(task.output.image, task.output.noise, task.output.pb, task.output.png)
+    names = ("image", "noise", "pb", "png", "validation", "sources")
+    products = ImageProducts(*(getattr(task.output, name) for name in names))
     with job.scratch(task) as directory:
         made = image(task.input.ms, task.input.selection, products, directory, task.settings, task.threads)
     return {**made, "history": history(task.replaced)}

@@ -9,7 +9,8 @@ def step(task: job.Task) -> dict:
 
     names = ("images", "noise", "pb", "sidecars")
     images = [ImageInputs(*paths) for paths in zip(*(getattr(task.input, name) for name in names), strict=True)]
-    products = MosaicProducts(task.output.image, task.output.weight, task.output.coverage, task.output.png)
+    outputs = ("image", "weight", "coverage", "png", "validation")
+    products = MosaicProducts(*(getattr(task.output, name) for name in outputs))
     return mosaic(images, products, task.settings, snakemake.wildcards.window, task.threads)
 
 

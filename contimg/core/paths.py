@@ -134,11 +134,11 @@ class DataRoot:
         return self.path("set", group)
 
     def image(self, group: str, product: str = "image.fits") -> Path:
-        """A product of the group's image: image.fits, noise.fits, pb.fits, png, json or selection.json."""
+        """A product of the group's image, by its suffix: image.fits, noise.fits, pb.fits, png, json and others."""
         return self.path("image", group).with_name(f"{group}.{product}")
 
     def mosaic(self, window: str, product: str = "image.fits") -> Path:
-        """A product of the window's mosaic: image.fits, weight.fits, coverage.fits, png or json."""
+        """A product of the window's mosaic, by its suffix: image.fits, weight.fits, coverage.fits, png, json, …."""
         return self.path("mosaic", window).with_name(f"{window}.{product}")
 
     def log(self, group: str, rule: str) -> Path:

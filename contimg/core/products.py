@@ -94,11 +94,16 @@ PRODUCTS: dict[str, Product] = {
         Product("image_noise", "images/{date}/{group}.noise.fits", Role.DATA, archive="image"),
         Product("image_pb", "images/{date}/{group}.pb.fits", Role.DATA, archive="image"),
         Product("image_png", "images/{date}/{group}.png", Role.PICTURE, archive="image"),
+        Product(
+            "image_validation", "images/{date}/{group}.validation.html", Role.PICTURE, archive="image", optional=True
+        ),
+        Product("image_sources", "images/{date}/{group}.sources.csv", Role.DATA, archive="image", optional=True),
         Product("mosaic_sidecar", "mosaics/{date}/{window}.json", Role.SIDECAR, backup=Backup.RECENT),
         Product("mosaic", "mosaics/{date}/{window}.image.fits", Role.DATA),
         Product("mosaic_weight", "mosaics/{date}/{window}.weight.fits", Role.DATA),
         Product("mosaic_coverage", "mosaics/{date}/{window}.coverage.fits", Role.DATA),
         Product("mosaic_png", "mosaics/{date}/{window}.png", Role.PICTURE),
+        Product("mosaic_validation", "mosaics/{date}/{window}.validation.html", Role.PICTURE, optional=True),
         Product("summary", "reports/summary.json", Role.DATA),
         Product("summary_html", "reports/summary.html", Role.PICTURE),
     )

@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 from astropy.wcs import WCS
 
-from contimg.clean import imager
+from contimg.clean import imager, sources
 from contimg.clean.imager import CleanResult
 from contimg.clean.noise import noise_map, robust_noise
 from contimg.clean.options import CleanOptions, fft_size
 from contimg.clean.restoring import Beam, add_sources
+from contimg.clean.sources import PointSource
 from contimg.core import trace
 from contimg.core.config import Settings
 from contimg.core.sections import Beam as BeamOptions
 from contimg.core.sections import Imaging
-from contimg.image import source_subtraction, sources
+from contimg.image import source_subtraction
 from contimg.image.primary_beam import primary_beam
 from contimg.image.source_subtraction import BrightSource
-from contimg.image.sources import PointSource
 from contimg.telescope import beam
 from contimg.visibilities.averaged import Averaged
 from contimg.visibilities.baseline_averaging import ImagePlan

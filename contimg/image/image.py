@@ -17,11 +17,12 @@ from contimg.core import files, trace
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_start
 from contimg.figures import quicklook
-from contimg.image import qa, self_calibration
+from contimg.image import image_validation, qa, self_calibration
 from contimg.image.field_image import FieldImage
 from contimg.sets import coverage, interpolate
 from contimg.sets.registry import Registry
 from contimg.telescope import dsa110
+from contimg.truth import page, references
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,12 +35,14 @@ _CALIBRATION = ("verdict", "interpolated", "age_hours", "set", "sets", "calibrat
 
 @dataclass(frozen=True)
 class ImageProducts:
-    """Where to write the image and its noise (both Jy/beam, flux-corrected), the primary beam and a picture."""
+    """Where to write the image and its noise (Jy/beam, flux-corrected), primary beam, picture, page and sources."""
 
     image: Path
     noise: Path
     pb: Path
     png: Path
+    validation: Path
+    sources: Path
 
 
 def image(  # noqa: PLR0917 — the rule's inputs and outputs
@@ -97,6 +100,10 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
         selection=chosen,
         gates=settings.quality,
     )
+    with trace.step("validate"):
+        validation, listed = image_validation.validated(made, found, chosen["group"], settings)
+    if told := qa.validated(validation):
+        quality, reasons = "degraded", [*reasons, *told]
     content = {
         "group": chosen["group"],
         **{key: chosen[key] for key in _CALIBRATION},
@@ -112,6 +119,7 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
         "dynamic_range": peak_jy / made.noise_jy,
         "sources": len(found),
         "catalogue": qa.as_content(comparison),
+        "validation": validation.to_json(),
         "missing_subbands": sorted({*conversion["missing_subbands"], *conversion["zeroed_subbands"]}),
     }
     for reason in reasons:
@@ -119,6 +127,10 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     with trace.step("write"):
         _write(made, usable, products, content)
     quicklook.image_png(products.image, products.pb, products.png, content)
+    page.write(products.validation, content["group"], validation)
+    errors, snr = (np.array([getattr(one, name) for one in found]) for name in ("error_jy", "snr"))
+    note = f"{content['group']}, {made.frequency_hz / 1e6:.1f} MHz, primary beam {primary_beam}"
+    references.write(products.sources, listed, errors_jy=errors, snr=snr, frequency_hz=made.frequency_hz, note=note)
     return content
 
 
@@ -211,7 +223,7 @@ def _header(made: FieldImage, content: Mapping[str, Any], unit: str, kind: str) 
     header["QUALITY"] = (content["quality"], "clean or degraded")
     header["NOISE"] = (content["noise_jy"], "[Jy/beam] before beam correction")
     header["THERMAL"] = (content["thermal_noise_jy"], "[Jy/beam] that the SEFD predicts")
-    header["PBMODEL"] = (content["primary_beam"], "primary beam that fluxes are corrected for")
+    header["PBMODEL"] = (content["primary_beam"], "primary beam of the flux correction")
     header["IMAGER"] = content["imager"]
     header["ORIGIN"] = f"contimg {contimg.__version__}"
     for reason in content["reasons"]:

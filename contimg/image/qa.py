@@ -7,18 +7,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from contimg.catalogues import sky_catalogue
 from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
+from contimg.clean.sources import PointSource
 from contimg.core.sections import Quality, SkyCatalogue
-from contimg.image.sources import PointSource
-from contimg.telescope.beam import separation
+from contimg.truth import matching
+from contimg.truth.gates import Gate, Reason
+from contimg.truth.validation import Validation
 
-_MATCH_BEAMS = 1.0
-"""Farther than this, in beams, a source and a catalogue entry are not the same."""
-_LONELY_BEAMS = 3.0
-"""A source or an entry with another one of its kind nearer than this is not compared."""
+_BY_SETTINGS = (Reason.FLUX_SCATTER, Reason.POSITION, Reason.NOISE_HIGH, Reason.DYNAMIC_RANGE)
+"""Reasons whose soft limits the settings have."""
 _MIN_SNR = 10.0
 """Sources below are not compared."""
 _MIN_MATCHES = 3
@@ -76,10 +75,10 @@ def compare(
     bright = [source for source in found if source.snr >= _MIN_SNR]
     ra, dec = (np.radians([getattr(source, name) for source in bright]) for name in ("ra_deg", "dec_deg"))
     flux = np.array([source.flux_jy for source in bright])
-    listed = opened.near(*_circle(ra, dec, _LONELY_BEAMS * beam_rad))
+    listed = opened.near(*matching.circle_deg((ra, dec), beam_rad))
     listed_ra, listed_dec = np.radians(listed.ra_deg), np.radians(listed.dec_deg)
     listed_flux = listed.flux_jy * (frequency_hz / REFERENCE_FREQUENCY_HZ) ** listed.spectral_index
-    pairs = _pairs((ra, dec), (listed_ra, listed_dec), beam_rad)
+    pairs = matching.pairs((ra, dec), (listed_ra, listed_dec), beam_rad)
     if not len(pairs):
         return Comparison(0, *(float("nan"),) * 5)
     mine, theirs = pairs.T
@@ -95,38 +94,6 @@ def compare(
         offset_dec_arcsec=float(np.median(north) * arcsec),
         offset_beams=float(np.median(np.hypot(east, north)) / beam_rad),
     )
-
-
-def _circle(ra_rad: np.ndarray, dec_rad: np.ndarray, margin_rad: float) -> tuple[float, float, float]:
-    """Centre (deg) and radius (deg) of a circle that holds all directions (rad) and a margin (rad) around them."""
-    if not len(ra_rad):
-        return 0.0, 0.0, 0.0
-    x, y, z = np.cos(dec_rad) * np.cos(ra_rad), np.cos(dec_rad) * np.sin(ra_rad), np.sin(dec_rad)
-    ra = np.arctan2(y.mean(), x.mean())
-    dec = np.arctan2(z.mean(), np.hypot(x.mean(), y.mean()))
-    radius = separation(ra, dec, ra_rad, dec_rad).max() + margin_rad
-    return float(np.degrees(ra) % 360), float(np.degrees(dec)), float(np.degrees(radius))
-
-
-def _pairs(
-    found: tuple[np.ndarray, np.ndarray], listed: tuple[np.ndarray, np.ndarray], beam_rad: float
-) -> np.ndarray:
-    """Indices of sources and the entries that they are, shape (matches, 2); only those that stand alone."""
-    if not len(found[0]) or not len(listed[0]):
-        return np.empty((0, 2), int)
-    mine, theirs = (cKDTree(_vectors(*positions)) for positions in (found, listed))
-    lonely, match = (2 * np.sin(beams * beam_rad / 2) for beams in (_LONELY_BEAMS, _MATCH_BEAMS))
-    alone = mine.query_ball_point(mine.data, lonely, return_length=True) == 1
-    entries = theirs.query_ball_point(mine.data, lonely, return_length=True)
-    distance, nearest = theirs.query(mine.data)
-    chosen = np.flatnonzero(alone & (entries == 1) & (distance < match))
-    return np.stack([chosen, nearest[chosen]], axis=1)
-
-
-def _vectors(ra_rad: np.ndarray, dec_rad: np.ndarray) -> np.ndarray:
-    """Unit vectors of directions, shape (N, 3)."""
-    cosine = np.cos(dec_rad)
-    return np.stack([cosine * np.cos(ra_rad), cosine * np.sin(ra_rad), np.sin(dec_rad)], axis=1)
 
 
 def verdict(
@@ -194,6 +161,15 @@ def verdict(
     if selection["note"]:
         reasons.append(selection["note"])
     return ("degraded" if reasons else "clean"), reasons
+
+
+def validated(validation: Validation) -> list[str]:
+    """Reasons for which a validation degrades an image, without those that `verdict` has by the settings."""
+    return [
+        f"validation: {check.reason} is {check.value:.2g} ({check.gate})"
+        for check in validation.checks
+        if check.gate is Gate.HARD or (check.gate is Gate.SOFT and check.reason not in _BY_SETTINGS)
+    ]
 
 
 def as_content(comparison: Comparison | None) -> dict[str, Any] | None:

@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 import numba
 import numpy as np
 
+from contimg.clean.sources import PointSource
 from contimg.core.units import SPEED_OF_LIGHT
-from contimg.image.sources import PointSource
 from contimg.telescope import beam
 from contimg.visibilities.averaged import Averaged
 from contimg.visibilities.baseline_averaging import ImagePlan

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
 from contimg.core.config import Settings
 from contimg.core.errors import ConfigError, NoUsableDataError
 from contimg.core.paths import DataRoot, group_start, window_of
@@ -24,6 +25,9 @@ from contimg.figures import quicklook
 from contimg.fits import plane
 from contimg.ingest.manifest import names_in
 from contimg.mosaic.coadd import Grid, ImageInputs, Member, Sums, add, make_grid, read_member, trimmed
+from contimg.mosaic.mosaic_validation import validated
+from contimg.truth import page
+from contimg.truth.gates import Gate
 
 VERDICTS = ("fresh", "nearest", "stale")
 """From best to worst."""
@@ -44,6 +48,7 @@ class MosaicProducts:
     weight: Path
     coverage: Path
     png: Path
+    validation: Path
 
 
 def mosaic(
@@ -82,7 +87,11 @@ def mosaic(
     ToolFailedError
         If an image is not a whole FITS image.
     """
-    members = sorted((read_member(paths) for paths in images), key=lambda member: member.group)
+    every = sorted((read_member(paths) for paths in images), key=lambda member: member.group)
+    failed = {member.group: reasons for member in every if (reasons := _failed(member))}
+    members = [member for member in every if member.group not in failed]
+    if every and not members:
+        raise NoUsableDataError(f"mosaic {window}: all of its {len(every)} images failed validation; none is made")
     if not members:
         raise NoUsableDataError(f"mosaic {window}: has no images; it is due again when one of its groups has one")
     grid = make_grid(members)
@@ -100,8 +109,15 @@ def mosaic(
     sums.image[~covered] = np.nan
     blank = [member.group for member in members if member not in used]
     content = _description(used, shares, grid, sums, settings=settings, window=window)
-    content["missing"] = sorted({*blank, *_groups_of_window(window, settings)} - {member.group for member in used})
+    content["missing"] = sorted(
+        {*blank, *_groups_of_window(window, settings), *failed} - {member.group for member in used}
+    )
     content["reasons"] += [f"the image of {group} has no usable pixel" for group in blank]
+    content["reasons"] += [f"the image of {group} is left out: {reasons}" for group, reasons in failed.items()]
+    validation = validated(sums, grid, content, frequency_hz=_frequency_hz(used), options=settings.sky_catalogue)
+    content["validation"] = validation.to_json()
+    content["reasons"] += [f"validation: {reason}" for reason in content["validation"]["reasons"]]
+    content["quality"] = "degraded" if content["reasons"] else "clean"
     header = _header(used, grid, content)
     for path, values, unit in (
         (outputs.image, sums.image, "Jy/beam"),
@@ -111,7 +127,23 @@ def mosaic(
         header["BUNIT"] = unit
         fits.PrimaryHDU(values, header).writeto(path, overwrite=True, checksum=True)
     quicklook.mosaic_png(outputs.image, outputs.coverage, outputs.png, content)
+    page.write(outputs.validation, window, validation)
     return content
+
+
+def _failed(member: Member) -> str:
+    """Reasons for which an image's validation failed hard; empty if it did not."""
+    validation = member.sidecar.get("validation", {})
+    if validation.get("gate") != Gate.HARD:
+        return ""
+    checks = validation["checks"].items()
+    return "validation failed: " + ", ".join(name for name, check in checks if check["gate"] == Gate.HARD)
+
+
+def _frequency_hz(used: Sequence[Member]) -> float:
+    """Mean frequency of the images."""
+    known = [member.header["RESTFRQ"] for member in used if "RESTFRQ" in member.header]
+    return float(np.mean(known)) if known else REFERENCE_FREQUENCY_HZ
 
 
 def _refuse_if_too_large(grid: Grid, settings: Settings, window: str) -> None:
@@ -228,9 +260,7 @@ def _header(used: Sequence[Member], grid: Grid, content: dict[str, Any]) -> fits
     for key in ("TELESCOP", "INSTRUME"):
         if key in first:
             header[key] = first[key]
-    frequencies = [member.header["RESTFRQ"] for member in used if "RESTFRQ" in member.header]
-    if frequencies:
-        header["RESTFRQ"] = (float(np.mean(frequencies)), "[Hz] centre of the band")
+    header["RESTFRQ"] = (_frequency_hz(used), "[Hz] centre of the band")
     header["TIMESYS"] = "UTC"
     start = f"{group_start(used[0].group):%Y-%m-%dT%H:%M:%S}"
     header["DATE-OBS"] = (first.get("DATE-OBS", start), "start of the first group")

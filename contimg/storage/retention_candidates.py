@@ -25,7 +25,7 @@ from contimg.storage.archive import Unit, is_removed, record_of
 from contimg.storage.inventory import listing
 
 _LOG = logging.getLogger(__name__)
-_IMAGES = ("image.fits", "noise.fits", "pb.fits", "png")
+_IMAGES = ("image.fits", "noise.fits", "pb.fits", "png", "validation.html", "sources.csv")
 
 
 @dataclass(frozen=True)

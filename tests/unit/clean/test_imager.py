@@ -21,6 +21,7 @@ from contimg.clean import imager, options, tclean, wsclean
 from contimg.clean.imager import CleanResult
 from contimg.clean.noise import robust_noise
 from contimg.clean.options import CleanOptions
+from contimg.clean.sources import find
 from contimg.core.errors import (
     ConfigError,
     ContimgError,
@@ -31,7 +32,6 @@ from contimg.core.errors import (
     ToolFailedError,
 )
 from contimg.core.sections import Beam
-from contimg.image.sources import find
 from contimg.simulator import simulator
 from contimg.simulator.gain_errors import PERFECT
 from contimg.telescope import beam

@@ -11,8 +11,8 @@ from synthetic_averages import at, averages
 from contimg.clean import imager, major_cycle
 from contimg.clean.noise import robust_noise
 from contimg.clean.options import CleanOptions
+from contimg.clean.sources import find
 from contimg.core.errors import NoUsableDataError
-from contimg.image.sources import find
 from contimg.telescope.beam import separation
 
 SIZE, NOISE_JY = 512, 1e-3

@@ -73,7 +73,7 @@ def run(directory: Path, ms: Path, selection: Path, **sections: Any) -> tuple[Im
     """What the rule does, with the true gains for a set."""
     out = directory / "out"
     out.mkdir()
-    names = ("image.fits", "noise.fits", "pb.fits", "png")
+    names = ("image.fits", "noise.fits", "pb.fits", "png", "validation.html", "sources.csv")
     products = ImageProducts(*(out / f"{ms.stem}.{name}" for name in names))
     truth = imaging_group.true_gains(ms.parents[2])
     with pytest.MonkeyPatch.context() as patch:

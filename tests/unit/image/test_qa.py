@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from contimg.clean.sources import PointSource
 from contimg.core.errors import CatalogueError
 from contimg.core.sections import Quality, SkyCatalogue
 from contimg.image import qa
-from contimg.image.sources import PointSource
 
 BEAM_RAD = float(np.radians(20 / 3600))
 GATES = Quality()

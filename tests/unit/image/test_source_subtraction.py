@@ -10,9 +10,9 @@ import pytest
 from conftest import call_in_process
 
 from contimg.catalogues.source import Source
+from contimg.clean.sources import PointSource
 from contimg.core.sections import Beam
 from contimg.image import source_subtraction
-from contimg.image.sources import PointSource
 from contimg.simulator import simulator
 from contimg.simulator.sky import offset
 from contimg.telescope import beam

@@ -25,7 +25,7 @@ NO_SKY = Sky(np.array([]), np.array([]), np.array([]))
 
 
 def made(root: Path, images: list[ImageInputs], **settings: object) -> tuple[dict, MosaicProducts]:
-    outputs = MosaicProducts(*(root / name for name in ("m.fits", "w.fits", "c.fits", "m.png")))
+    outputs = MosaicProducts(*(root / name for name in ("m.fits", "w.fits", "c.fits", "m.png", "m.html")))
     return mosaic(images, outputs, configured(root, **settings), WINDOW, 2), outputs
 
 
@@ -120,6 +120,22 @@ def test_images_of_different_primary_beams_degrade_it(tmp_path: Path) -> None:
     assert content["quality"] == "degraded"
     assert f"gaussian 3 deg at 1400 MHz: {sidecar['group']}" in content["reasons"][0]
     assert fits.getheader(outputs.image)["PBMODEL"] == "airy 3.2 deg at 1400 MHz, gaussian 3 deg at 1400 MHz"
+
+
+def test_an_image_that_failed_its_validation_is_left_out(tmp_path: Path) -> None:
+    images = drift(tmp_path, 2, 128.7, NO_SKY)
+    checks = {"flux_scale": {"gate": "hard"}, "position": {"gate": "soft"}, "beam": {"gate": "pass"}}
+    sidecar = read_json(images[0].sidecar)
+    write_json(images[0].sidecar, sidecar | {"validation": {"gate": "hard", "checks": checks}})
+    content, outputs = made(tmp_path, images)
+    assert content["groups"] == [read_json(images[1].sidecar)["group"]]
+    assert content["missing"] == [sidecar["group"]]
+    assert content["quality"] == "degraded"
+    assert content["reasons"] == [f"the image of {sidecar['group']} is left out: validation failed: flux_scale"]
+    assert "NaN" not in outputs.validation.read_text()
+    write_json(images[1].sidecar, read_json(images[1].sidecar) | {"validation": {"gate": "hard", "checks": checks}})
+    with pytest.raises(NoUsableDataError, match="all of its 2 images failed validation"):
+        made(tmp_path, images)
 
 
 def test_one_image_makes_a_mosaic(tmp_path: Path) -> None:

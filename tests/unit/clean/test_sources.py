@@ -8,7 +8,7 @@ from astropy.wcs import WCS
 
 from contimg.clean.noise import noise_map, robust_noise
 from contimg.clean.restoring import Beam, add_sources
-from contimg.image.sources import find
+from contimg.clean.sources import find
 
 ARCSEC = np.radians(1 / 3600)
 BEAM = Beam(40 * ARCSEC, 16 * ARCSEC, np.radians(35.0))

@@ -1,0 +1,65 @@
+"""Validation of a mosaic: what `contimg.truth` asks, from the sums that it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from contimg.clean import sources
+from contimg.clean.restoring import Beam
+from contimg.core.sections import SkyCatalogue
+from contimg.mosaic.coadd import Grid, Sums
+from contimg.truth import references
+from contimg.truth.validation import Product, SourceList, Validation, validate
+
+_MIN_SNR = 7.0
+_MOST_SOURCES = 1000
+"""The brightest that are compared."""
+
+
+def validated(
+    sums: Sums, grid: Grid, content: Mapping[str, Any], *, frequency_hz: float, options: SkyCatalogue
+) -> Validation:
+    """Validate a mosaic against the sky catalogue.
+
+    Parameters
+    ----------
+    sums
+        Image (Jy/beam, nan where there is none) and weight (beam²/Jy²).
+    grid
+        Its coordinates.
+    content
+        Its sidecar: beam, noise, centre.
+    frequency_hz
+        Mean frequency.
+    options
+        The sky catalogue.
+
+    Raises
+    ------
+    CatalogueError
+        If the catalogue cannot be read.
+    """
+    width = content["beam"]
+    major, minor = (float(np.radians(width[name] / 3600)) for name in ("major_arcsec", "minor_arcsec"))
+    noise = np.full(grid.shape, np.nan, np.float32)
+    np.divide(1, np.sqrt(sums.weight), out=noise, where=sums.weight > 0)
+    beam = Beam(major, minor, float(np.radians(width["angle_deg"])))
+    found = sources.find(sums.image, noise, grid.wcs, beam, min_snr=_MIN_SNR)[:_MOST_SOURCES]
+    columns = np.array([(one.ra_deg, one.dec_deg, one.flux_jy) for one in found]).reshape(-1, 3).T
+    listed = SourceList(np.radians(columns[0]), np.radians(columns[1]), columns[2], np.full(len(found), np.nan))
+    centre = float(np.radians(content["centre"]["ra_deg"])), float(np.radians(content["centre"]["dec_deg"]))
+    radius_rad = float(np.radians(0.75 * max(grid.shape) * content["pixel_arcsec"] / 3600))
+    product = Product(
+        sources=listed,
+        snr=np.array([one.snr for one in found]),
+        centre_rad=centre,
+        beam_rad=float(np.sqrt(major * minor)),
+        significance=sums.image / noise,
+        noise_jy=noise,
+        wcs=grid.wcs,
+        noise_ratio=content["noise_over_expected"],
+    )
+    return validate(product, references.of_catalogue(options, centre, radius_rad, frequency_hz))

@@ -1,0 +1,122 @@
+"""Gates of a validation: each measurement passes, fails softly, or fails hard; the reasons are an enumeration.
+
+A soft failure degrades a product; a hard one keeps an image out of mosaics. A measurement that could not be made
+(nan) passes: too few sources are no fault.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Gate(StrEnum):
+    """Outcome of a measurement's check."""
+
+    PASS = "pass"  # noqa: S105 — an outcome
+    SOFT = "soft"
+    HARD = "hard"
+
+
+_ORDER = (Gate.PASS, Gate.SOFT, Gate.HARD)
+
+
+class Reason(StrEnum):
+    """What may be wrong with a product, by its measurement."""
+
+    FLUX_SCALE = "flux_scale"
+    """Median flux over the reference's, off 1."""
+    FLUX_SCATTER = "flux_scatter"
+    """Scatter of that about its median."""
+    FLUX_TREND = "flux_trend"
+    """Its change by a factor of ten in flux: a bias of the deconvolution or of the noise."""
+    BEAM = "beam"
+    """Its change by degree from the centre: another primary beam."""
+    POINTING = "pointing"
+    """Its change with position angle, per degree of radius: a beam that points elsewhere."""
+    SPECTRUM = "spectrum"
+    """Median spectral index less the reference's: a bandpass or a beam's width over frequency."""
+    POSITION = "position"
+    """Median offset from the reference (beams)."""
+    POSITION_TREND = "position_trend"
+    """Change of the offset by degree (beams): a scale or a rotation."""
+    COMPLETENESS = "completeness"
+    """Detected share of the reference's sources that should be over ten times the noise."""
+    FALSE_DETECTION = "false_detection"
+    """Share of the sources over ten times the noise that the reference has not."""
+    NEGATIVE = "negative"
+    """Negative peaks under −7 times the noise, over positive ones: artefacts."""
+    NOISE_HIGH = "noise_high"
+    """Noise over thermal noise, or, of a mosaic, over what its weights say."""
+    NOISE_LOW = "noise_low"
+    """The same, where it is impossibly small: a wrong scale."""
+    NOISE_MAP = "noise_map"
+    """Scatter of the pixels in units of the noise map."""
+    DYNAMIC_RANGE = "dynamic_range"
+    """Brightest peak over the scatter around it."""
+    HERRINGBONE = "herringbone"
+    """Power along the array's axes in the Fourier plane of what is left, over that at other angles."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a measurement stops passing: `soft` and `hard`, above (or, with `least`, below) which it fails."""
+
+    soft: float
+    hard: float
+    least: bool = False
+
+    def judge(self, value: float) -> Gate:
+        """Outcome for a value; nan passes."""
+        sign = -1 if self.least else 1
+        if sign * value > sign * self.hard:
+            return Gate.HARD
+        return Gate.SOFT if sign * value > sign * self.soft else Gate.PASS
+
+
+LIMITS = {
+    Reason.FLUX_SCALE: Limits(0.15, 0.5),
+    Reason.FLUX_SCATTER: Limits(0.2, 0.5),
+    Reason.FLUX_TREND: Limits(0.15, 0.5),
+    Reason.BEAM: Limits(0.04, 0.3),
+    Reason.POINTING: Limits(0.04, 0.3),
+    Reason.SPECTRUM: Limits(0.7, 3.0),
+    Reason.POSITION: Limits(0.3, 1.0),
+    Reason.POSITION_TREND: Limits(0.2, 0.7),
+    Reason.COMPLETENESS: Limits(0.8, 0.4, least=True),
+    Reason.FALSE_DETECTION: Limits(0.2, 0.6),
+    Reason.NEGATIVE: Limits(0.2, 1.0),
+    Reason.NOISE_HIGH: Limits(2.0, 10.0),
+    Reason.NOISE_LOW: Limits(0.8, 0.3, least=True),
+    Reason.NOISE_MAP: Limits(1.5, 4.0),
+    Reason.DYNAMIC_RANGE: Limits(50.0, 5.0, least=True),
+    Reason.HERRINGBONE: Limits(20.0, 200.0),
+}
+"""Deviations are given as their absolute value."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A measurement, the uncertainty of it where there is one (else 0), and its gate."""
+
+    reason: Reason
+    value: float
+    error: float
+    gate: Gate
+
+    @classmethod
+    def of(cls, reason: Reason, value: float, error: float = 0.0) -> Check:
+        """Judge a measurement; what is under four times its error passes."""
+        gate = LIMITS[reason].judge(abs(value))
+        return cls(reason, value, error, Gate.PASS if error and abs(value) < 4 * error else gate)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain content for a sidecar; None where it could not be measured."""
+        number = None if self.value != self.value else self.value
+        return {"value": number, "error": self.error, "gate": str(self.gate)}
+
+
+def worst(checks: list[Check]) -> Gate:
+    """Gate of all checks together."""
+    return max((check.gate for check in checks), key=_ORDER.index, default=Gate.PASS)

@@ -1,0 +1,61 @@
+"""Matching of sources with the entries of a catalogue."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from contimg.telescope.beam import separation
+
+_MATCH_BEAMS = 1.0
+"""Farther than this, in beams, a source and an entry are not the same."""
+_LONELY_BEAMS = 3.0
+"""A source or an entry with another one of its kind nearer than this is not compared."""
+Directions = tuple[np.ndarray, np.ndarray]
+"""Right ascensions and declinations (rad), both of shape (N,)."""
+
+
+def pairs(found: Directions, listed: Directions, beam_rad: float) -> np.ndarray:
+    """Indices of sources and the entries that they are, shape (matches, 2); only those that stand alone."""
+    if not len(found[0]) or not len(listed[0]):
+        return np.empty((0, 2), int)
+    mine, theirs = (cKDTree(_vectors(*positions)) for positions in (found, listed))
+    lonely, match = (2 * np.sin(beams * beam_rad / 2) for beams in (_LONELY_BEAMS, _MATCH_BEAMS))
+    alone = mine.query_ball_point(mine.data, lonely, return_length=True) == 1
+    entries = theirs.query_ball_point(mine.data, lonely, return_length=True)
+    distance, nearest = theirs.query(mine.data)
+    chosen = np.flatnonzero(alone & (entries == 1) & (distance < match))
+    return np.stack([chosen, nearest[chosen]], axis=1)
+
+
+def has_neighbour(of: Directions, among: Directions, radius_rad: float) -> np.ndarray:
+    """Whether a direction has one of the others within a radius (rad), bool, shape (N,)."""
+    if not len(of[0]) or not len(among[0]):
+        return np.zeros(len(of[0]), bool)
+    distance, _ = cKDTree(_vectors(*among)).query(_vectors(*of))
+    return distance < 2 * np.sin(radius_rad / 2)
+
+
+def alone(of: Directions, beam_rad: float) -> np.ndarray:
+    """Whether a direction has no other of its kind within three beams, bool, shape (N,)."""
+    if not len(of[0]):
+        return np.zeros(0, bool)
+    tree = cKDTree(_vectors(*of))
+    return tree.query_ball_point(tree.data, 2 * np.sin(_LONELY_BEAMS * beam_rad / 2), return_length=True) == 1
+
+
+def circle_deg(of: Directions, beam_rad: float) -> tuple[float, float, float]:
+    """Centre and radius (deg) of a circle that holds all directions and their neighbourhoods."""
+    ra, dec = of
+    if not len(ra):
+        return 0.0, 0.0, 0.0
+    x, y, z = np.mean(_vectors(ra, dec), axis=0)
+    middle = np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
+    radius = separation(*middle, ra, dec).max() + _LONELY_BEAMS * beam_rad
+    return float(np.degrees(middle[0]) % 360), float(np.degrees(middle[1])), float(np.degrees(radius))
+
+
+def _vectors(ra_rad: np.ndarray, dec_rad: np.ndarray) -> np.ndarray:
+    """Unit vectors of directions, shape (N, 3)."""
+    cosine = np.cos(dec_rad)
+    return np.stack([cosine * np.cos(ra_rad), cosine * np.sin(ra_rad), np.sin(dec_rad)], axis=1)

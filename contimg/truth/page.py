@@ -1,0 +1,109 @@
+"""The page of a validation: every measurement with its limits, and six plots, in one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from contimg.core import files
+from contimg.truth.gates import LIMITS, Reason
+from contimg.truth.validation import Validation
+
+_MEANINGS = {
+    Reason.FLUX_SCALE: "flux over the reference's, median, less 1",
+    Reason.FLUX_SCATTER: "its scatter about the median",
+    Reason.FLUX_TREND: "its change by a factor of ten in flux (ln)",
+    Reason.BEAM: "its change by degree from the centre (ln): another primary beam",
+    Reason.POINTING: "its steepest change by degree east or north (ln): a pointing offset",
+    Reason.SPECTRUM: "spectral index less the reference's, median",
+    Reason.POSITION: "offset from the reference, median (beams)",
+    Reason.POSITION_TREND: "its change by degree (beams): a scale or a rotation",
+    Reason.COMPLETENESS: "detected share of what should be over 10 σ",
+    Reason.FALSE_DETECTION: "share of the sources over 10 σ that the reference has not",
+    Reason.NEGATIVE: "negative peaks under −7 σ, over positive ones",
+    Reason.NOISE_HIGH: "noise over what is expected",
+    Reason.NOISE_LOW: "noise over what is expected: too little is a wrong scale",
+    Reason.NOISE_MAP: "scatter of the pixels in units of the noise map",
+    Reason.DYNAMIC_RANGE: "brightest peak over the scatter around it",
+    Reason.HERRINGBONE: "residual power along the array's arms, over that between them",
+}
+
+
+def write(path: Path, title: str, validation: Validation) -> None:
+    """Write the page; raises `OSError` if it cannot be written."""
+    rows = [
+        (
+            str(check.reason),
+            _MEANINGS[check.reason],
+            "—" if np.isnan(check.value) else f"{check.value:.3g}" + (f" ± {check.error:.2g}" if check.error else ""),
+            f"{'<' if LIMITS[check.reason].least else '>'} {LIMITS[check.reason].soft:g}",
+            f"{'<' if LIMITS[check.reason].least else '>'} {LIMITS[check.reason].hard:g}",
+            str(check.gate),
+        )
+        for check in validation.checks
+    ]
+    environment = Environment(
+        loader=PackageLoader("contimg.truth"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    text = environment.get_template("validation.html").render(
+        title=title,
+        gate=str(validation.gate),
+        reference=validation.reference,
+        matches=len(validation.matches.ratio),
+        rows=rows,
+        plots=base64.b64encode(_plots(validation)).decode(),
+    )
+    with files.whole(path) as part:
+        part.write_text(text)
+
+
+def _plots(validation: Validation) -> bytes:
+    """Flux ratio against flux, radius and position angle; positions; completeness; counts; as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, 3).ravel()
+    matched = validation.matches
+    east, north = np.degrees(matched.east_rad), np.degrees(matched.north_rad)
+    for plot, x, label in (
+        (axes[0], matched.flux_jy, "flux (Jy)"),
+        (axes[1], np.hypot(east, north), "distance from the centre (deg)"),
+        (axes[2], np.degrees(np.arctan2(east, north)) % 360, "position angle (deg)"),
+    ):
+        plot.axhline(1, color="#999", lw=1)
+        plot.plot(x, matched.ratio, ".", color="#1f5fa8")
+        plot.set(xlabel=label, ylabel="flux / reference", ylim=(0.5, 1.5))
+    axes[0].set(xscale="log", xlim=(1e-3, 10))
+    arcsec = np.degrees(3600)
+    axes[3].plot(matched.offset_east_rad * arcsec, matched.offset_north_rad * arcsec, ".", color="#1f5fa8")
+    axes[3].axhline(0, color="#999", lw=1)
+    axes[3].axvline(0, color="#999", lw=1)
+    axes[3].set(xlabel="offset east (arcsec)", ylabel="offset north (arcsec)")
+    axes[3].set_aspect("equal", "datalim")
+    complete = validation.completeness
+    known = complete["listed"] > 0
+    share = complete["detected"][known] / complete["listed"][known]
+    axes[4].plot(complete["snr"][known], share, "o-", color="#1f5fa8")
+    axes[4].set(
+        xlabel="expected signal to noise", ylabel="detected share", ylim=(0, 1.05), xscale="log", xlim=(4, 200)
+    )
+    counts = validation.counts
+    for name, colour in (("listed", "#999"), ("found", "#1f5fa8")):
+        axes[5].step(
+            counts["flux_jy"],
+            np.where(counts[name] > 0, counts[name], np.nan),
+            where="post",
+            color=colour,
+            label=name,
+        )
+    axes[5].set(xlabel="flux (Jy)", ylabel="sources", xscale="log", yscale="log", xlim=(1e-3, 10), ylim=(0.7, 1e4))
+    axes[5].legend()
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=90)
+    return image.getvalue()

@@ -1,0 +1,105 @@
+"""References of a validation: the sky catalogue, or the source list of an earlier product at the same place."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+
+from contimg.catalogues import sky_catalogue, source_table
+from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ, UNKNOWN_SPECTRAL_INDEX
+from contimg.core import files
+from contimg.core.errors import CatalogueError
+from contimg.core.paths import DataRoot, group_date, group_start
+from contimg.core.sections import SkyCatalogue
+from contimg.truth.validation import Reference, SourceList
+
+_LOG = logging.getLogger(__name__)
+_SIDEREAL_DAY = timedelta(seconds=86164.0905)
+_NEAR = timedelta(minutes=8)
+"""Groups whose sidereal times differ by less overlap."""
+SUFFIX = "sources.csv"
+_COLUMNS = ("name", "ra_deg", "dec_deg", "flux_jy", "spectral_index", "error_jy", "snr")
+
+
+def of_catalogue(
+    options: SkyCatalogue, centre_rad: tuple[float, float], radius_rad: float, frequency_hz: float
+) -> Reference | None:
+    """Sources of the settings' sky catalogue around a direction, at a frequency; None where there is none.
+
+    Raises
+    ------
+    CatalogueError
+        If it cannot be read.
+    """
+    catalogue = sky_catalogue.load(options)
+    if catalogue is None:
+        return None
+    ra_deg, dec_deg = np.degrees(centre_rad).tolist()
+    listed = catalogue.near(ra_deg % 360, dec_deg, float(np.degrees(radius_rad)))
+    shift = frequency_hz / REFERENCE_FREQUENCY_HZ
+    sources = SourceList(
+        np.radians(listed.ra_deg),
+        np.radians(listed.dec_deg),
+        listed.flux_jy * shift**listed.spectral_index,
+        listed.spectral_index,
+    )
+    return Reference(catalogue.survey.name, sources, catalogue.complete_jy * shift**UNKNOWN_SPECTRAL_INDEX)
+
+
+def of_earlier(root: DataRoot, group: str, declination_deg: float, frequency_hz: float) -> Reference | None:
+    """Source list of the image a sidereal day before, or else of an overlapping one; None where there is none.
+
+    A list of another declination (by more than a degree) is passed over, and so is one that cannot be read.
+    """
+    for path in _candidates(root, group):
+        try:
+            table = source_table.read(path, _COLUMNS[1:4], ("spectral_index",))
+        except CatalogueError as error:
+            _LOG.warning("%s", error)
+            continue
+        if not len(table) or abs(np.median(table["dec_deg"]) - declination_deg) > 1:
+            continue
+        flux = table["flux_jy"] * (frequency_hz / REFERENCE_FREQUENCY_HZ) ** table["spectral_index"]
+        ra, dec = (np.radians(np.asarray(table[name])) for name in ("ra_deg", "dec_deg"))
+        sources = SourceList(ra, dec, np.asarray(flux), np.full(len(table), np.nan))
+        return Reference(path.name.partition(".")[0], sources, 0.0)
+    return None
+
+
+def _candidates(root: DataRoot, group: str) -> Iterator[Path]:
+    """Source lists near in sidereal time, of the day before first, then of the same day; the nearest first."""
+    start = group_start(group)
+    for moment in (start - _SIDEREAL_DAY, start):
+        names = set()
+        for day in {group_date(f"{moment + by:%Y%m%dT%H%M%S}") for by in (-_NEAR, _NEAR)}:
+            for path in (root.root / "images" / day).glob(f"*.{SUFFIX}"):
+                names.add(path.name.partition(".")[0])
+        near = sorted((abs(group_start(name) - moment), name) for name in names - {group})
+        yield from (root.image(name, SUFFIX) for distance, name in near if distance < _NEAR)
+
+
+def write(
+    path: Path, sources: SourceList, *, errors_jy: np.ndarray, snr: np.ndarray, frequency_hz: float, note: str
+) -> None:
+    """Write a source list as CSV that every reader of source lists takes; its fluxes are taken to 1.4 GHz."""
+    index = np.where(np.isnan(sources.spectral_index), UNKNOWN_SPECTRAL_INDEX, sources.spectral_index)
+    shift = (REFERENCE_FREQUENCY_HZ / frequency_hz) ** index
+    rows = zip(
+        np.degrees(sources.ra_rad) % 360,
+        np.degrees(sources.dec_rad),
+        sources.flux_jy * shift,
+        sources.spectral_index,
+        errors_jy * shift,
+        snr,
+        strict=True,
+    )
+    lines = [f"# {note}; flux_jy at 1.4 GHz", ",".join(_COLUMNS)]
+    for number, (ra, dec, flux, alpha, error, ratio) in enumerate(rows, 1):
+        known = "" if np.isnan(alpha) else f"{alpha:.2f}"
+        lines.append(f"S{number:04d},{ra:.6f},{dec:.6f},{flux:.6g},{known},{error:.3g},{ratio:.1f}")
+    with files.whole(path) as part:
+        part.write_text("\n".join(lines) + "\n")

@@ -1,0 +1,340 @@
+"""Validation of an image or a mosaic: its sources against a reference, its noise, its artefacts.
+
+The reference is the sky catalogue, or, where there is none, the source lists of earlier products at the same place.
+Trends are Theil and Sen's: the median of the slopes of all pairs, with the 1 σ interval as their error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import theilslopes
+
+from contimg.core.units import MAD_TO_SIGMA
+from contimg.telescope import beam
+from contimg.truth import matching
+from contimg.truth.gates import Check, Gate, Reason, worst
+
+_MIN_SNR = 10.0
+"""Sources below are not compared."""
+_MIN_MATCHES, _MIN_TREND = 3, 10
+"""Matches with which medians, and trends, are measured."""
+_NEGATIVE_SNR = 7.0
+_RING_BEAMS = (3, 30)
+"""Distance from the brightest source in which the scatter around it is measured."""
+_FOURIER_SIZE = 1024
+"""Largest part of the image whose Fourier plane is looked at (pixels)."""
+_SAMPLES = 1_000_000
+"""Pixels from which their scatter is measured."""
+_CLIPPED_SNR = 5.0
+"""Pixels above are sources, not residuals."""
+
+
+@dataclass(frozen=True)
+class SourceList:
+    """Sources of one list: ICRS (rad), flux (Jy) at one frequency, α in S ∝ ν^α (nan unknown); shape (S,)."""
+
+    ra_rad: np.ndarray
+    dec_rad: np.ndarray
+    flux_jy: np.ndarray
+    spectral_index: np.ndarray
+
+    @property
+    def directions(self) -> matching.Directions:
+        """Right ascensions and declinations (rad)."""
+        return self.ra_rad, self.dec_rad
+
+    def chosen(self, which: np.ndarray) -> SourceList:
+        """Some of the sources."""
+        return SourceList(*(values[which] for values in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a product is compared with: name, sources, and the flux (Jy) from which it is complete (0: unknown).
+
+    Fluxes are at the product's frequency.
+    """
+
+    name: str
+    sources: SourceList
+    complete_jy: float
+
+
+@dataclass(frozen=True)
+class Product:
+    """An image or a mosaic, as it is validated.
+
+    Attributes
+    ----------
+    sources, snr
+        Its sources, with fluxes corrected for the primary beam, and their signal-to-noise ratios.
+    centre_rad
+        ICRS direction of the middle.
+    beam_rad
+        Geometric mean width of the synthesized beam.
+    significance
+        Pixels over the local noise, nan where there are none, shape (rows, columns).
+    noise_jy
+        Local noise of corrected fluxes (Jy/beam), of the same shape.
+    wcs
+        Celestial coordinates.
+    noise_ratio
+        Noise over thermal noise, or, of a mosaic, over what its weights say.
+    """
+
+    sources: SourceList
+    snr: np.ndarray
+    centre_rad: tuple[float, float]
+    beam_rad: float
+    significance: np.ndarray
+    noise_jy: np.ndarray
+    wcs: Any
+    noise_ratio: float
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Sources beside their entries, for the trends and the page; arrays of shape (M,).
+
+    `ratio` is flux over the reference's; offsets are product minus reference (rad); `east_rad` and `north_rad` are
+    places from the product's middle.
+    """
+
+    flux_jy: np.ndarray
+    ratio: np.ndarray
+    offset_east_rad: np.ndarray
+    offset_north_rad: np.ndarray
+    east_rad: np.ndarray
+    north_rad: np.ndarray
+    index_difference: np.ndarray
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Checks of a product, and what its page draws."""
+
+    reference: str
+    checks: list[Check]
+    matches: Matches
+    completeness: dict[str, np.ndarray]
+    counts: dict[str, np.ndarray]
+
+    @property
+    def gate(self) -> Gate:
+        """Outcome of all checks."""
+        return worst(self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Content for the sidecar."""
+        return {
+            "reference": self.reference,
+            "matches": len(self.matches.ratio),
+            "gate": str(self.gate),
+            "reasons": [str(check.reason) for check in self.checks if check.gate is not Gate.PASS],
+            "checks": {str(check.reason): check.to_json() for check in self.checks},
+            "completeness": {name: values.tolist() for name, values in self.completeness.items()},
+        }
+
+
+def validate(product: Product, reference: Reference | None) -> Validation:
+    """Measure and judge a product.
+
+    Parameters
+    ----------
+    product
+        The image or mosaic.
+    reference
+        What it is compared with; None: only what the product itself tells is checked.
+    """
+    nothing = np.zeros(0)
+    listed = reference or Reference("none", SourceList(nothing, nothing, nothing, nothing), 0.0)
+    bright = product.snr >= _MIN_SNR
+    matched = _matches(product, product.sources.chosen(bright), listed.sources)
+    detected, completeness = _completeness(product, listed)
+    checks = [
+        *_flux_checks(matched),
+        *_position_checks(matched, product.beam_rad),
+        Check.of(Reason.COMPLETENESS, detected),
+        Check.of(Reason.FALSE_DETECTION, _false_share(product, listed)),
+        *_own_checks(product),
+    ]
+    return Validation(listed.name, checks, matched, completeness, _counts(product, listed))
+
+
+def _matches(product: Product, found: SourceList, listed: SourceList) -> Matches:
+    mine, theirs = matching.pairs(found.directions, listed.directions, product.beam_rad).T
+    one, other = found.chosen(mine), listed.chosen(theirs)
+    # East and north of the entry, and of the middle.
+    offset_east, offset_north = beam.offsets(*one.directions, *other.directions)
+    east, north = beam.offsets(*one.directions, *np.array(product.centre_rad))
+    index = one.spectral_index - other.spectral_index
+    return Matches(one.flux_jy, one.flux_jy / other.flux_jy, offset_east, offset_north, east, north, index)
+
+
+def _flux_checks(matched: Matches) -> list[Check]:
+    """Flux scale, its scatter and its trends over flux, radius and position angle; spectral indices."""
+    number = len(matched.ratio)
+    ratio = matched.ratio if number >= _MIN_MATCHES else np.array([np.nan])
+    middle = float(np.median(ratio))
+    scatter = float(np.median(np.abs(ratio / middle - 1)))
+    logarithm = np.log(np.maximum(matched.ratio, 1e-3))
+    east, north = np.degrees(matched.east_rad), np.degrees(matched.north_rad)
+    towards = [_trend(axis, logarithm) for axis in (east, north)]
+    steepest = max(towards, key=lambda trend: abs(trend[0]) / trend[1] if trend[1] else 0.0)
+    index = matched.index_difference[np.isfinite(matched.index_difference)]
+    spectrum = float(np.median(index)) if len(index) >= _MIN_MATCHES else float("nan")
+    return [
+        Check.of(Reason.FLUX_SCALE, middle - 1, _error(ratio / middle)),
+        Check.of(Reason.FLUX_SCATTER, scatter),
+        Check.of(Reason.FLUX_TREND, *_trend(np.log10(matched.flux_jy), logarithm)),
+        Check.of(Reason.BEAM, *_trend(np.hypot(east, north), logarithm)),
+        Check.of(Reason.POINTING, *steepest),
+        Check.of(Reason.SPECTRUM, spectrum, _error(index)),
+    ]
+
+
+def _position_checks(matched: Matches, beam_rad: float) -> list[Check]:
+    """Median offset (beams) and its gradient (beams per degree)."""
+    if len(matched.ratio) < _MIN_MATCHES:
+        return [Check.of(Reason.POSITION, float("nan")), Check.of(Reason.POSITION_TREND, float("nan"))]
+    offset = float(np.hypot(np.median(matched.offset_east_rad), np.median(matched.offset_north_rad)) / beam_rad)
+    trends = [
+        _trend(np.degrees(axis), values / beam_rad)
+        for axis in (matched.east_rad, matched.north_rad)
+        for values in (matched.offset_east_rad, matched.offset_north_rad)
+    ]
+    return [
+        Check.of(Reason.POSITION, offset),
+        Check.of(Reason.POSITION_TREND, *max(trends, key=lambda trend: abs(np.nan_to_num(trend[0])))),
+    ]
+
+
+def _completeness(product: Product, reference: Reference) -> tuple[float, dict[str, np.ndarray]]:
+    """Detected share of the entries that should be over 10 σ, and that share by expected signal-to-noise ratio."""
+    listed = reference.sources
+    edges = np.array([5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0, 1e9])
+    empty = np.zeros(len(edges) - 1)
+    noise = _at(product, product.noise_jy, listed.directions)
+    expected = np.divide(listed.flux_jy, noise, out=np.zeros_like(noise), where=noise > 0)
+    within = (expected > edges[0]) & matching.alone(listed.directions, product.beam_rad)
+    if not within.any():
+        return float("nan"), {"snr": edges[:-1], "listed": empty, "detected": empty}
+    found = matching.has_neighbour(listed.chosen(within).directions, product.sources.directions, product.beam_rad)
+    expected = expected[within]
+    total, _ = np.histogram(expected, edges)
+    seen, _ = np.histogram(expected[found], edges)
+    bright = expected >= _MIN_SNR
+    share = float(found[bright].mean()) if bright.sum() >= _MIN_MATCHES else float("nan")
+    return share, {"snr": edges[:-1], "listed": total.astype(float), "detected": seen.astype(float)}
+
+
+def _false_share(product: Product, reference: Reference) -> float:
+    """Share of the sources over 10 σ, bright enough for the reference, that have no entry within two beams."""
+    if not reference.complete_jy:
+        return float("nan")
+    found = product.sources.chosen((product.snr >= _MIN_SNR) & (product.sources.flux_jy > 2 * reference.complete_jy))
+    if len(found.flux_jy) < _MIN_MATCHES:
+        return float("nan")
+    known = matching.has_neighbour(found.directions, reference.sources.directions, 2 * product.beam_rad)
+    return float(1 - known.mean())
+
+
+def _own_checks(product: Product) -> list[Check]:
+    """What a product tells without a reference."""
+    significance = product.significance
+    finite = significance[np.isfinite(significance)]
+    some = finite[:: max(1, finite.size // _SAMPLES)]
+    scatter = float(MAD_TO_SIGMA * np.median(np.abs(some - np.median(some)))) if some.size else float("nan")
+    pixel_rad = float(np.radians(np.sqrt(np.abs(np.linalg.det(product.wcs.pixel_scale_matrix)))))
+    beam_pixels = product.beam_rad / pixel_rad
+    area = np.pi / (4 * np.log(2)) * beam_pixels**2
+    negative = np.count_nonzero(finite < -_NEGATIVE_SNR) / area
+    positive = np.count_nonzero(product.snr >= _NEGATIVE_SNR)
+    return [
+        Check.of(Reason.NEGATIVE, float(negative / positive) if positive >= _MIN_MATCHES else float("nan")),
+        Check.of(Reason.NOISE_HIGH, product.noise_ratio),
+        Check.of(Reason.NOISE_LOW, product.noise_ratio),
+        Check.of(Reason.NOISE_MAP, scatter),
+        Check.of(Reason.DYNAMIC_RANGE, _dynamic_range(significance, beam_pixels)),
+        Check.of(Reason.HERRINGBONE, herringbone(significance, beam_pixels)),
+    ]
+
+
+def _dynamic_range(significance: np.ndarray, beam_pixels: float) -> float:
+    """Brightest peak over the scatter in a ring around it; nan for a peak under 100 σ, which noise limits."""
+    filled = np.nan_to_num(significance)
+    row, column = np.unravel_index(int(filled.argmax()), filled.shape)
+    peak = float(filled[row, column])
+    if peak < 100:
+        return float("nan")
+    inner, outer = (beams * beam_pixels for beams in _RING_BEAMS)
+    top, left = max(int(row - outer), 0), max(int(column - outer), 0)
+    stamp = significance[top : int(row + outer) + 1, left : int(column + outer) + 1]
+    y, x = np.indices(stamp.shape)
+    distance = np.hypot(y + top - row, x + left - column)
+    ring = stamp[(distance > inner) & (distance < outer) & np.isfinite(stamp)]
+    clipped = np.clip(ring, -4 * _CLIPPED_SNR, 4 * _CLIPPED_SNR)  # other sources do not count
+    return peak / float(np.sqrt(np.mean(clipped**2))) if ring.size else float("nan")
+
+
+def herringbone(significance: np.ndarray, beam_pixels: float) -> float:
+    """Power of the residuals along the array's arms in the Fourier plane, over that between them.
+
+    The arms run east–west and north–south, and so do the axes of (u, v): errors of antennas or of times make stripes
+    whose power lies there. Compared at the same distances from the origin, within the synthesized aperture; thermal
+    noise alone gives a few, since most baselines lie there as well.
+    """
+    rows, columns = (min(size, _FOURIER_SIZE) for size in significance.shape)
+    top, left = (significance.shape[0] - rows) // 2, (significance.shape[1] - columns) // 2
+    part = np.nan_to_num(significance[top : top + rows, left : left + columns])
+    part[np.abs(part) > _CLIPPED_SNR] = 0
+    window = np.hanning(rows)[:, np.newaxis] * np.hanning(columns)
+    power = np.abs(np.fft.rfft2(part * window)) ** 2
+    v, u = np.fft.fftfreq(rows)[:, np.newaxis], np.fft.rfftfreq(columns)
+    radius = np.hypot(u, v) * beam_pixels
+    within = (radius > 0.1) & (radius < 0.6)
+    angle = np.degrees(np.arctan2(np.abs(v), u))
+    axes, between = within & ((angle < 5) | (angle > 85)), within & (angle > 20) & (angle < 70)
+    rest = power[between].mean() if between.any() else 0.0
+    return float(power[axes].mean() / rest) if axes.any() and rest > 0 else float("nan")
+
+
+def _counts(product: Product, reference: Reference) -> dict[str, np.ndarray]:
+    """Number of sources by flux, of the product and of the reference within it."""
+    edges = np.geomspace(1e-3, 10, 17)
+    inside = np.isfinite(_at(product, product.noise_jy, reference.sources.directions))
+    mine, _ = np.histogram(product.sources.flux_jy, edges)
+    theirs, _ = np.histogram(reference.sources.flux_jy[inside], edges)
+    return {"flux_jy": edges[:-1], "found": mine.astype(float), "listed": theirs.astype(float)}
+
+
+def _at(product: Product, values: np.ndarray, directions: matching.Directions) -> np.ndarray:
+    """Pixels at directions, nan outside."""
+    result = np.full(len(directions[0]), np.nan)
+    if not len(result):
+        return result
+    x, y = product.wcs.wcs_world2pix(*np.degrees(directions), 0)
+    inside = np.isfinite(x) & np.isfinite(y)
+    row, column = np.rint(y[inside]).astype(int), np.rint(x[inside]).astype(int)
+    fits = (row >= 0) & (column >= 0) & (row < values.shape[0]) & (column < values.shape[1])
+    which = np.flatnonzero(inside)[fits]
+    result[which] = values[row[fits], column[fits]]
+    return result
+
+
+def _trend(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Slope and its error."""
+    if len(x) < _MIN_TREND or np.ptp(x) == 0:
+        return float("nan"), 0.0
+    slope = theilslopes(y, x, 0.6827)
+    return float(slope.slope), float(slope.high_slope - slope.low_slope) / 2
+
+
+def _error(values: np.ndarray) -> float:
+    """Standard error of a median, from the scatter."""
+    if len(values) < _MIN_MATCHES:
+        return 0.0
+    return float(1.2533 * MAD_TO_SIGMA * np.median(np.abs(values - np.median(values))) / np.sqrt(len(values)))

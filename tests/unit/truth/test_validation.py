@@ -1,0 +1,203 @@
+"""Validation against a known sky: what was put in is what is said to be wrong, and nothing else."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.wcs import WCS
+from scipy.ndimage import gaussian_filter
+
+from contimg.core.paths import DataRoot
+from contimg.core.sections import Beam
+from contimg.telescope import beam
+from contimg.truth import matching, page, references
+from contimg.truth.gates import LIMITS, Check, Gate, Limits, Reason
+from contimg.truth.validation import Product, Reference, SourceList, herringbone, validate
+
+CENTRE = (np.radians(128.7), np.radians(54.57))
+BEAM_RAD = np.radians(15 / 3600)
+SIZE, PIXEL_DEG, NOISE = 900, 12 / 3600, 4e-4
+"""Large pixels: 3 degrees in 900 of them; only the maps are that coarse."""
+
+
+def wcs() -> WCS:
+    made = WCS(naxis=2)
+    made.wcs.ctype, made.wcs.crval = ["RA---SIN", "DEC--SIN"], np.degrees(CENTRE)
+    made.wcs.crpix, made.wcs.cdelt = [SIZE / 2] * 2, [-PIXEL_DEG, PIXEL_DEG]
+    return made
+
+
+def sky(number: int = 150, seed: int = 1) -> SourceList:
+    """Sources within 1.3 degrees, from 2 mJy to about 1 Jy."""
+    rng = np.random.default_rng(seed)
+    radius, angle = np.radians(1.3) * np.sqrt(rng.uniform(0, 1, number)), rng.uniform(0, 2 * np.pi, number)
+    dec = CENTRE[1] + radius * np.cos(angle)
+    ra = CENTRE[0] + radius * np.sin(angle) / np.cos(dec)
+    flux = 2e-3 * rng.uniform(0.003, 1, number) ** -1.0
+    return SourceList(ra, dec, flux, np.full(number, np.nan))
+
+
+def significance(seed: int = 2) -> np.ndarray:
+    noise = gaussian_filter(np.random.default_rng(seed).normal(size=(SIZE, SIZE)), 1.2)
+    return noise / noise.std()
+
+
+def product(listed: SourceList, seed: int = 3, **change: object) -> Product:
+    """A good image of a sky: fluxes and positions with the errors of its noise."""
+    rng = np.random.default_rng(seed)
+    snr = listed.flux_jy / NOISE
+    shift = BEAM_RAD / snr / 2
+    found = SourceList(
+        listed.ra_rad + rng.normal(size=len(snr)) * shift / np.cos(listed.dec_rad),
+        listed.dec_rad + rng.normal(size=len(snr)) * shift,
+        listed.flux_jy + rng.normal(size=len(snr)) * NOISE,
+        listed.spectral_index,
+    )
+    pixels = significance()
+    x, y = wcs().wcs_world2pix(*np.degrees(listed.directions), 0)
+    pixels[np.rint(y).astype(int), np.rint(x).astype(int)] += snr
+    good = Product(found, snr, CENTRE, BEAM_RAD, pixels, np.full((SIZE, SIZE), NOISE), wcs(), 1.05)
+    return replace(good, **change)
+
+
+def failed(made: Product, reference: Reference) -> dict[Reason, Gate]:
+    return {check.reason: check.gate for check in validate(made, reference).checks if check.gate is not Gate.PASS}
+
+
+SKY = sky()
+REFERENCE = Reference("truth", SKY, 2e-3)
+
+
+def scaled(factor: np.ndarray | float, made: Product) -> Product:
+    return replace(made, sources=replace(made.sources, flux_jy=made.sources.flux_jy * factor))
+
+
+def moved(east_rad: np.ndarray | float, north_rad: np.ndarray | float, made: Product) -> Product:
+    ra, dec = made.sources.directions
+    return replace(made, sources=replace(made.sources, ra_rad=ra + east_rad / np.cos(dec), dec_rad=dec + north_rad))
+
+
+EAST, NORTH = beam.offsets(*SKY.directions, *np.array(CENTRE))
+
+
+def test_a_good_image_passes() -> None:
+    made = validate(product(SKY), REFERENCE)
+    assert failed(product(SKY), REFERENCE) == {}
+    checks = {check.reason: check.value for check in made.checks}
+    assert len(made.matches.ratio) > 40
+    assert checks[Reason.FLUX_SCALE] == pytest.approx(0, abs=0.02)
+    assert checks[Reason.COMPLETENESS] == 1
+    assert checks[Reason.FALSE_DETECTION] == 0
+    assert checks[Reason.NOISE_MAP] == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reasons"),
+    [
+        (lambda made: scaled(0.7, made), {Reason.FLUX_SCALE: Gate.SOFT}),
+        (lambda made: scaled(0.3, made), {Reason.FLUX_SCALE: Gate.HARD}),
+        (lambda made: moved(0.5 * BEAM_RAD, 0.0, made), {Reason.POSITION: Gate.SOFT}),
+        (lambda made: replace(made, noise_ratio=0.5), {Reason.NOISE_LOW: Gate.SOFT}),
+        (lambda made: replace(made, noise_ratio=0.1), {Reason.NOISE_LOW: Gate.HARD}),
+        (lambda made: replace(made, noise_ratio=3.0), {Reason.NOISE_HIGH: Gate.SOFT}),
+        (lambda made: scaled(np.exp(0.1 * np.degrees(EAST)), made), {Reason.POINTING: Gate.SOFT}),
+        (lambda made: moved(0.3 * BEAM_RAD * np.degrees(EAST), 0.0, made), {Reason.POSITION_TREND: Gate.SOFT}),
+    ],
+)
+def test_what_is_wrong_is_named_and_nothing_else(wrong, reasons) -> None:  # type: ignore[no-untyped-def]
+    assert failed(wrong(product(SKY)), REFERENCE) == reasons
+
+
+def test_another_primary_beam_is_told() -> None:
+    """A sky seen through a beam of 2.71 degrees, corrected for one of 3.2: the calibrator at 0.9 degrees is right."""
+    radius = np.hypot(EAST, NORTH)
+    seen, assumed = (beam.of(Beam(fwhm_deg=width)) for width in (2.71, 3.2))
+
+    def ratio(angle: np.ndarray | float) -> np.ndarray:
+        return seen.radial(angle, 1.4e9) / assumed.radial(angle, 1.4e9)
+
+    made = scaled(ratio(radius) / ratio(np.radians(0.9)), product(SKY))
+    assert failed(made, REFERENCE)[Reason.BEAM] is Gate.SOFT
+
+
+def test_lost_and_false_sources_are_counted() -> None:
+    made = product(SKY)
+    kept = np.arange(len(SKY.flux_jy)) % 3 > 0
+    lost = replace(made, sources=made.sources.chosen(kept), snr=made.snr[kept])
+    assert failed(lost, REFERENCE) == {Reason.COMPLETENESS: Gate.SOFT}
+    share = validate(lost, REFERENCE).completeness
+    assert share["detected"].sum() / share["listed"].sum() == pytest.approx(2 / 3, abs=0.12)
+    less = Reference("truth", SKY.chosen(kept), 2e-3)
+    assert failed(made, less) == {Reason.FALSE_DETECTION: Gate.SOFT}
+
+
+def test_without_a_reference_the_image_speaks_for_itself() -> None:
+    made = validate(product(SKY), None)
+    assert made.gate is Gate.PASS
+    assert made.reference == "none"
+    stripes = significance() * 1.0
+    stripes += 1.5 * np.sin(np.arange(SIZE) * 2 * np.pi / 8)  # an antenna's error on an east-west baseline
+    clean = herringbone(significance(), 3.0)
+    assert clean == pytest.approx(1, abs=0.2)
+    assert herringbone(stripes, 3.0) > 10 * clean
+    holes = significance()
+    holes[100:140, 100:140] = -20
+    assert failed(product(SKY, significance=holes), REFERENCE)[Reason.NEGATIVE] is not Gate.PASS
+
+
+def test_too_few_sources_are_no_fault() -> None:
+    few = SKY.chosen(np.arange(2))
+    made = validate(product(few), Reference("truth", few, 2e-3))
+    assert made.gate is Gate.PASS
+    assert made.to_json()["checks"]["flux_scale"]["value"] is None
+    assert validate(product(few), None).gate is Gate.PASS
+
+
+def test_limits_judge_both_sides() -> None:
+    assert [Limits(1, 2).judge(v) for v in (0.5, 1.5, 3, np.nan)] == [Gate.PASS, Gate.SOFT, Gate.HARD, Gate.PASS]
+    assert [Limits(2, 1, least=True).judge(v) for v in (3, 1.5, 0.5)] == [Gate.PASS, Gate.SOFT, Gate.HARD]
+    assert set(LIMITS) == set(Reason)
+    assert Check.of(Reason.BEAM, 0.1, 0.05).gate is Gate.PASS  # two standard deviations
+
+
+def test_crowded_sources_are_not_matched() -> None:
+    ra, dec = np.array([1.0, 1.0, 2.0]), np.array([0.5, 0.5 + BEAM_RAD, 0.5])
+    assert matching.pairs((ra, dec), (ra, dec), BEAM_RAD).tolist() == [[2, 2]]
+
+
+def test_a_page_is_written_and_it_takes_less_than_two_seconds(tmp_path: Path) -> None:
+    made = product(SKY)
+    began = time.process_time()
+    validation = validate(made, REFERENCE)
+    page.write(tmp_path / "v.html", "20260112T084512", validation)
+    assert time.process_time() - began < 2
+    text = (tmp_path / "v.html").read_text()
+    assert '<h1>20260112T084512: <span class="pass">pass</span></h1>' in text
+    assert all(f"<td>{reason}</td>" in text for reason in Reason)
+    page.write(tmp_path / "none.html", "empty", validate(product(SKY.chosen(np.arange(0))), None))
+
+
+def test_yesterdays_list_is_the_reference(tmp_path: Path) -> None:
+    root = DataRoot(tmp_path)
+    group, yesterday, before, far = "20260112T084512", "20260111T084908", "20260112T084000", "20260112T060000"
+    for name, flux in ((yesterday, 1.0), (before, 2.0), (far, 3.0)):
+        path = root.image(name, references.SUFFIX)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        listed = replace(SKY, flux_jy=SKY.flux_jy * flux)
+        ones = np.ones(len(SKY.flux_jy))
+        references.write(path, listed, errors_jy=ones, snr=ones, frequency_hz=1.405e9, note=name)
+    found = references.of_earlier(root, group, 54.57, 1.405e9)
+    assert found is not None
+    assert found.name == yesterday
+    np.testing.assert_allclose(found.sources.flux_jy, SKY.flux_jy, rtol=1e-5)
+    np.testing.assert_allclose(found.sources.ra_rad, SKY.ra_rad, atol=1e-8)
+    assert references.of_earlier(root, group, 16.27, 1.405e9) is None
+    root.image(yesterday, references.SUFFIX).write_text("damaged")
+    found = references.of_earlier(root, group, 54.57, 1.405e9)
+    assert found is not None
+    assert found.name == before
+    assert failed(product(SKY), found)[Reason.FLUX_SCALE] is not Gate.PASS
