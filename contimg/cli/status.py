@@ -50,13 +50,16 @@ def run(options: argparse.Namespace) -> int:
         return 0
     from rich.live import Live
 
-    with Live(_view(now()), screen=True, auto_refresh=False) as live:
+    def view() -> RenderableType:
+        try:
+            return _view(now())
+        except LedgerError as error:  # it is being built, for the first time or again
+            return f"{error}\nwaiting for it"
+
+    with Live(view(), screen=True, auto_refresh=False) as live:
         while True:
             time.sleep(1)
-            try:
-                live.update(_view(now()), refresh=True)
-            except LedgerError as error:  # it is being built again
-                live.update(str(error), refresh=True)
+            live.update(view(), refresh=True)
 
 
 def _view(content: Mapping[str, Any]) -> RenderableType:

@@ -38,8 +38,7 @@ def summarise(root: DataRoot, settings: Settings) -> dict[str, Any]:
         older_groups (how many are left out because the newest are enough); unreadable (sidecars that are not JSON).
     """
     reader = summary_rows.Reader(root.root)
-    names = summary_rows.group_names(root, settings)
-    shown = names[-_MOST_GROUPS:]
+    shown, older = summary_rows.newest_groups(root, settings, _MOST_GROUPS)
     days = sorted({group_date(name) for name in shown})
     windows = sorted(group_of(path) for day in days for path in (root.root / "mosaics" / day).glob("*.json"))
     attempts = {name: summary_rows.newest_attempts(root, name, reader) for name in (*shown, *windows)}
@@ -48,11 +47,11 @@ def summarise(root: DataRoot, settings: Settings) -> dict[str, Any]:
     return {
         "made_utc": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "counts": dict(Counter(row["status"] for row in groups)),
-        "calibration": coverage.coverage(registry, group_start(names[-1])) if names else None,
+        "calibration": coverage.coverage(registry, group_start(shown[-1])) if shown else None,
         "groups": groups,
         "sets": [summary_rows.set_row(path, groups, reader) for path in summary_rows.set_paths(root, days, groups)],
         "mosaics": [summary_rows.mosaic_row(root, window, attempts[window], reader) for window in windows],
         "stages": summary_rows.stage_rows(attempts.values()),
-        "older_groups": len(names) - len(shown),
+        "older_groups": older,
         "unreadable": sorted(reader.unreadable),
     }

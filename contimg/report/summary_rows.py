@@ -20,6 +20,9 @@ STAGES = ("convert", "detect", "solve", "select", "image", "mosaic")
 """Rules whose run times are told, in the order of the data."""
 
 
+_DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
+
+
 class Reader:
     """Reads sidecars; one that is missing or broken is empty, and a broken one is remembered."""
 
@@ -45,11 +48,23 @@ class Reader:
         self.unreadable.add(str(path.relative_to(self._root)))
 
 
-def group_names(root: DataRoot, settings: Settings) -> list[str]:
-    """Names of the groups that have a manifest or an image, in order of time."""
+def newest_groups(root: DataRoot, settings: Settings, most: int) -> tuple[list[str], int]:
+    """Names of the newest groups that have a manifest or an image, in order of time, and the number of older ones.
+
+    Of the images only the newest days are listed, so that it costs the same after years.
+    """
     names = {name for name in names_in(root.groups) if re.fullmatch(GROUP_PATTERN, name)}
-    names |= {group_of(path) for path in (root.root / "images").glob("*/*.json")}
-    return sorted(names & set(settings.groups) if settings.groups else names)
+    imaged: set[str] = set()
+    days = (root.root / "images").glob(_DAY)
+    for day in sorted(days, reverse=True) if not settings.groups else ():
+        imaged |= {group_of(path) for path in day.glob("*.json")}
+        if len(imaged) >= most:
+            break
+    if settings.groups:
+        imaged = {name for name in settings.groups if root.image(name, "json").exists()}
+        names &= set(settings.groups)
+    shown = sorted(names | imaged)
+    return shown[-most:], max(0, len(shown) - most)
 
 
 def newest_attempts(root: DataRoot, unit: str, reader: Reader) -> dict[str, AttemptRecord]:

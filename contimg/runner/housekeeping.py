@@ -61,6 +61,7 @@ class Housekeeping:
         if not 0 <= now - self._seldom < _SELDOM_S:
             self._seldom = now
             _drop_old(self._root.root / ".snakemake" / "metadata", now - _METADATA_DAYS * 86400)
+            _drop_old(self._root.state / "calls", now - settings.retention.log_days * 86400)
             records = sorted((self._root.root / "logs").glob("summary.*.attempt.json"), key=_modified)
             for path in records[:-_SUMMARY_RECORDS]:
                 path.unlink(missing_ok=True)

@@ -9,14 +9,17 @@ import pytest
 from bookkeeping import NOW, Played, name
 
 from contimg.core import files
-from contimg.core.errors import JobDiedError, JobTimeoutError
+from contimg.core.errors import ImpossibleTransitionError, JobDiedError, JobTimeoutError
 from contimg.execute.outcomes import Ending
 from contimg.execute.set_registration import put_back
 from contimg.ingest import quarantine
 from contimg.ingest.manifest import load
+from contimg.ledger.events import Released, SetMade, SettingsChanged
 from contimg.ledger.ledger import create_ledger
 from contimg.ledger.rows import GroupRow
 from contimg.runner.rebuild import rebuild
+from contimg.schedule.circuit_breaker import CircuitBreaker
+from contimg.schedule.snapshot import due_window
 
 
 @pytest.fixture
@@ -87,6 +90,102 @@ def test_what_is_not_the_groups_fault_never_quarantines_it(played: Played, error
         assert NOW < row(played, unit).due <= NOW + 3600
     assert row(played, unit).state == "due"
     assert len(list(played.root.incoming.iterdir())) == 16
+
+
+def test_a_call_for_two_that_fails_as_a_whole_is_recorded_for_each(played: Played) -> None:
+    """A broken Snakefile: no job ran. It went unrecorded, and the same call started every second."""
+    units = [played.arrive(number) for number in range(2)]
+    outcome = played.settle(played.started("detect", *units), 1)
+    for unit in units:
+        assert row(played, unit).due == NOW + 60
+        assert "no job recorded a failure" in row(played, unit).reason
+        assert [one.rule for one in played.ledger.attempts_of(unit, 9)] == ["snakemake"]
+    breaker = CircuitBreaker()
+    breaker.failure("detect", outcome.settled.systemic, 0.0)
+    assert list(breaker.held) == ["detect"]
+    for _ in range(20):
+        assert played.settle(played.started("detect", *units), 1).events == []
+    assert row(played, units[0]).state == "due"
+
+
+def test_a_call_that_the_watchdog_ended_is_its_groups_own_failure(played: Played) -> None:
+    unit = played.arrive(0)
+    ending = Ending(JobTimeoutError("killed"), counts=True)
+    for _ in range(6):
+        played.settle(played.started("detect", unit), -9, NOW, ending)
+    assert row(played, unit).state == "quarantined"
+
+
+def test_a_calibrator_that_gives_no_set_is_imaged_with_another(played: Played) -> None:
+    played.whole_way(1, "3C147")
+    unit = played.arrive(0)
+    played.done("detect", unit, "3C48")
+    played.done("convert", unit)
+    (event,) = played.failed("solve", unit, error_class="corrupt_input").events
+    assert "imaged with another" in event.text
+    assert (row(played, unit).state, row(played, unit).stage) == ("due", "image")
+    assert not played.goes_back(unit)
+    assert not played.lacks_set(unit)
+    played.done("image", unit)
+    assert row(played, unit).state == "done"
+    assert len(list(played.root.incoming.glob("*.hdf5"))) == 32
+
+
+def test_a_group_whose_manifest_the_scan_removed_is_forgotten(played: Played) -> None:
+    """Its row stayed collecting, and the hour's mosaic waited for it."""
+    ghost = played.arrive(0, "collecting")
+    played.root.manifest(ghost).unlink()
+    played.intake.forget([ghost], NOW)
+    assert played.ledger.group(ghost) is None
+
+
+def test_six_images_made_again_give_one_mosaic(played: Played) -> None:
+    units = [played.whole_way(number) for number in range(6)]
+    (due,) = played.ledger.due_windows()
+    played.done("mosaic", due.name)
+    for unit in units:
+        played.transitions.group(unit, SetMade(), NOW)
+    mosaics = 0
+    for unit in units:
+        played.done("image", unit)
+        (window,) = played.ledger.due_windows()
+        found = due_window(played.root, played.ledger, played.settings, window)
+        mosaics += found.unended == 0
+    assert mosaics == 1
+
+
+def test_an_image_that_came_while_its_mosaic_was_made_is_not_forgotten(played: Played) -> None:
+    unit = played.whole_way(0)
+    (due,) = played.ledger.due_windows()
+    started = played.started("mosaic", due.name)
+    late = played.whole_way(1)
+    assert (row(played, late).window, row(played, unit).state) == (due.name, "done")
+    played.product("mosaic", due.name)
+    played.record("mosaic", due.name, "ok")
+    played.settle(started, 0)
+    assert [window.name for window in played.ledger.due_windows()] == [due.name]
+
+
+def test_what_cannot_happen_is_told_with_the_groups_story(played: Played) -> None:
+    unit = played.arrive(0)
+    played.failed("detect", unit)
+    before = row(played, unit)
+    with pytest.raises(ImpossibleTransitionError, match=f"{unit}: Released.*due detect.*detect 1 failed other"):
+        played.transitions.group(unit, Released(), NOW)
+    assert row(played, unit) == before
+
+
+def test_a_changed_setting_gives_back_what_it_was_to_blame_for(played: Played) -> None:
+    short, slow = played.arrive(0, "unusable"), played.arrive(1)
+    played.done("detect", slow)
+    for _ in range(6):
+        played.failed("convert", slow, error_class="timeout_killed")
+    played.transitions.everywhere(SettingsChanged(frozenset(("limits",))), NOW)
+    played.do_outbox()
+    assert (row(played, short).state, row(played, slow).state) == ("quarantined", "collecting")
+    played.transitions.everywhere(SettingsChanged(frozenset(("ingest",))), NOW)
+    played.do_outbox()
+    assert row(played, short).state == "collecting"
 
 
 def test_its_lane_is_told_whose_fault_it_was(played: Played) -> None:

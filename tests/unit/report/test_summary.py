@@ -14,6 +14,7 @@ from contimg.core.files import write_json
 from contimg.core.paths import DataRoot
 from contimg.report.summary import summarise
 from contimg.report.summary_pages import summary_html, summary_text
+from contimg.report.summary_rows import newest_groups
 
 IMAGED, WAITING, FAILED, NEW, UNUSABLE = (f"20260112T08{minute:02d}00" for minute in (5, 10, 15, 20, 25))
 WINDOW = "20260112T080000"
@@ -206,3 +207,13 @@ def test_the_text_has_aligned_columns(root: DataRoot, settings: Settings) -> Non
     assert row.index("imaged") == head.index("status")
     assert row.index("nearest") == head.index("verdict")
     assert lines[0] == "5 groups: 1 failed, 1 imaged, 1 unusable, 2 waiting"
+
+
+def test_of_the_images_only_the_newest_days_are_listed(tmp_path: Path) -> None:
+    root = DataRoot(tmp_path)
+    for day in (10, 11, 12):
+        for hour in (8, 9):
+            write_json(root.image(f"202601{day}T{hour:02}0000", "json"), {})
+    settings = validated({"data_root": str(tmp_path)}, {})
+    assert newest_groups(root, settings, 2) == (["20260112T080000", "20260112T090000"], 0)
+    assert newest_groups(root, settings, 3)[0] == ["20260111T090000", "20260112T080000", "20260112T090000"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import select
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from bookkeeping import NOW, Played
 
 from contimg.alerts.alerting import Alerting, Moment
 from contimg.cli import main
+from contimg.core.release import CHECKOUT
 from contimg.execute.lease import acquire
 from contimg.ingest import quarantine
 from contimg.runner.audit import audit
@@ -108,6 +112,34 @@ def test_status_says_what_waits_for_what(played: Played, call) -> None:
     lease = acquire(played.root)
     assert json.loads(call("status", "--json")[1])["runner"]["state"] == "running"
     lease.release()
+
+
+def test_status_before_the_first_runner_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data" / "incoming").mkdir(parents=True)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data_root": str(tmp_path / "data")}))
+    assert main(["status", "--config", str(tmp_path / "config.yaml")]) == 1
+    said = capsys.readouterr()
+    assert "no runner has worked here; start one" in said.out + said.err
+
+
+def test_status_watched_from_before_the_first_runner_waits_for_it(tmp_path: Path) -> None:
+    (tmp_path / "data" / "incoming").mkdir(parents=True)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data_root": str(tmp_path / "data")}))
+    command = [sys.executable, "-m", "contimg", "status", "--watch", "--config", str(tmp_path / "config.yaml")]
+    terminal, screen = os.openpty()
+    watching = subprocess.Popen(command, cwd=CHECKOUT, stdin=screen, stdout=screen, stderr=screen)
+    try:
+        said, deadline = b"", time.monotonic() + 60
+        while b"waiting for it" not in said and time.monotonic() < deadline:
+            if select.select([terminal], [], [], 1)[0]:
+                said += os.read(terminal, 65536)
+        assert b"waiting for it" in said
+        assert watching.poll() is None
+    finally:
+        watching.kill()
+        watching.wait()
+        os.close(terminal)
+        os.close(screen)
 
 
 def test_status_counts_what_running_calls_may_take(tmp_path: Path) -> None:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from bookkeeping import Played
+from bookkeeping import NOW, Played
 from small_disks import fill, small_disk
 
 from contimg.core import config
 from contimg.core.config import Settings
 from contimg.core.errors import CatalogueError, DiskFullError
-from contimg.core.paths import DataRoot
+from contimg.core.files import write_json
+from contimg.core.paths import DataRoot, group_id
 from contimg.core.release import CHECKOUT
 from contimg.execute.lease import acquire
 from contimg.execute.systemd import notify
 from contimg.ledger.clock_steps import SystemClock
+from contimg.ledger.ledger import open_ledger
+from contimg.runner.housekeeping import Housekeeping
 from contimg.runner.loop import _runnable, run
 from contimg.runner.runner import Runner
 from contimg.runner.settings_watch import Asked, SettingsWatch
@@ -141,4 +147,43 @@ def test_a_catalogue_that_cannot_be_read_is_refused_at_start_and_at_reload(
         reload(runner, lambda: settings)  # noqa: B023
         assert runner.settings == played.settings
     assert caplog.text.count("line 4: flux_jy is 'bright'") == 2
+    played.ledger.close()
+
+
+def test_once_with_nothing_to_do_asks_for_a_calibrator_all_the_same(tmp_path: Path) -> None:
+    """It ended before the look at the request, in a process of its own, had."""
+    root = DataRoot(tmp_path / "data")
+    root.incoming.mkdir(parents=True)
+    write_json(root.manifest(group_id(datetime.now(UTC))), {"declination_deg": 54.57})
+    settings = config.validated({"data_root": str(root.root)}, {})
+    assert run(CHECKOUT, lambda: settings, tmp_path / "config.yaml", once=True) == 0
+    assert len(list(root.requests.glob("*.json"))) == 1
+
+
+def test_nothing_is_written_into_the_ledger_after_the_data_root_was_lost(tmp_path: Path) -> None:
+    played = Played(tmp_path / "data")
+    unit = played.arrive(0)
+    runner = runner_of(played)
+    call = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    started = replace(played.started("detect", unit), pid=call.pid)
+    runner._pool._running.append(started)
+    runner._pool.note(played.ledger)
+    played.record("detect", unit, "running", pid=call.pid)
+    before = (played.ledger.group(unit), played.ledger.calls(), played.ledger.last_attempt_id())
+    runner.abandon()
+    assert call.wait(10) < 0
+    again = open_ledger(played.root.ledger)
+    assert (again.group(unit), again.calls(), again.last_attempt_id()) == before
+    again.close()
+
+
+def test_logs_of_failed_calls_go_with_the_other_logs(tmp_path: Path) -> None:
+    played = Played(tmp_path / "data")
+    calls = played.root.state / "calls"
+    calls.mkdir()
+    for name, days in (("old", 15), ("young", 13)):
+        (calls / f"detect-{name}.log").touch()
+        os.utime(calls / f"detect-{name}.log", (NOW - 86400 * days,) * 2)
+    Housekeeping(played.root, NOW).tick(played.ledger, played.settings, NOW)
+    assert [path.name for path in calls.iterdir()] == ["detect-young.log"]
     played.ledger.close()
