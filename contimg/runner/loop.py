@@ -188,11 +188,15 @@ def _runnable(settings: Settings) -> Settings:
     Raises
     ------
     ConfigError
-        If a run under them would not do what it says, or a catalogue cannot be read.
+        If a run under them would not do what it says, or a catalogue cannot be read, or WSClean cannot run.
     """
     if settings.groups or not settings.scan_incoming:
         raise ConfigError("groups, scan_incoming: the runner works on all groups; leave them as they are")
     channels.check(channels.targets(settings.alerts))
+    if settings.imaging.imager == "wsclean":
+        from contimg.clean import wsclean  # noqa: PLC0415 — only where it is chosen
+
+        wsclean.refuse_if_broken()
     retention.check(settings)
     for path in settings.calibration.catalogues:
         calibrator_catalogue.read(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from contimg.clean import wsclean
-from contimg.core.errors import Blame, ContimgError
+from contimg.core.errors import Blame, ConfigError, ContimgError
 
 
 @pytest.fixture
@@ -61,3 +61,13 @@ def test_it_is_waited_for_after_its_output_has_closed(tmp_path: Path, stand_in) 
     stand_in(f"echo done; exec >&- 2>&-; sleep 6; touch {tmp_path}/whole")
     wsclean._run(tmp_path / "a.ms", ["wsclean"])
     assert (tmp_path / "whole").exists()
+
+
+def test_a_wsclean_that_cannot_run_is_refused_at_the_start_with_the_missing_library(stand_in) -> None:
+    said = "wsclean: error while loading shared libraries: libcasa_ms.so.7: cannot open shared object file"
+    stand_in(f"echo '{said}' >&2; exit 127")
+    with pytest.raises(ConfigError, match=r"imaging\.imager: .*the library libcasa_ms\.so\.7 is missing") as refusal:
+        wsclean.refuse_if_broken()
+    assert "\n" not in str(refusal.value)
+    stand_in("echo WSClean version 3.4")
+    wsclean.refuse_if_broken()
