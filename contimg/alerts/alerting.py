@@ -1,4 +1,4 @@
-"""Alerting: measured, judged, stored, and sent by errands, so that a channel that is down holds up nothing."""
+"""Alerting: measured, judged, stored, and sent by background calls, so that a channel down holds up nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import partial
 from typing import cast
 
 from contimg.alerts import channels, conditions, silences
-from contimg.alerts.background_calls import Errands
+from contimg.alerts.background_calls import BackgroundCalls
 from contimg.alerts.conditions import Alert, Change
 from contimg.alerts.indicators import measure
 from contimg.core.config import Settings
@@ -34,7 +34,7 @@ _GATHERED_S = 900.0
 _SHOWN = 5
 """So many of what such a message tells of are told in full."""
 _AT_ONCE = 20
-"""Messages of one errand."""
+"""Messages of one background call."""
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 30.0, 1800.0
 _API, _HEARTBEAT = "api", "heartbeat"
 
@@ -53,7 +53,7 @@ class Alerting:
 
     def __init__(self, root: DataRoot) -> None:
         self._root = root
-        self._errands = Errands()
+        self._background = BackgroundCalls()
         self._next: dict[str, float] = {}
         """When each periodic step is due (Unix, s)."""
         self._api_down: float | None = None
@@ -99,7 +99,7 @@ class Alerting:
         """Send what is waiting, and see what came of it; for as long as one message may take."""
         self._send(moment)
         deadline = time.monotonic() + moment.settings.alerts.timeout_seconds
-        while self._errands.busy and time.monotonic() < deadline:
+        while self._background.busy and time.monotonic() < deadline:
             time.sleep(0.05)
             self._take_answers(moment)
 
@@ -109,9 +109,9 @@ class Alerting:
         self._next[step] = now + every_s
         return True
 
-    def _free(self, errand: str, every_s: float, now: float) -> bool:
-        """Whether an errand is due and not on its way still."""
-        return not self._errands.runs(errand) and self._due(errand, every_s, now)
+    def _free(self, call: str, every_s: float, now: float) -> bool:
+        """Whether a background call is due and not on its way still."""
+        return not self._background.runs(call) and self._due(call, every_s, now)
 
     # Judging
 
@@ -212,12 +212,12 @@ class Alerting:
     def _send(self, moment: Moment) -> None:
         limit_s = moment.settings.alerts.timeout_seconds
         for target in channels.targets(moment.settings.alerts):
-            if self._errands.runs(target.name):
+            if self._background.runs(target.name):
                 continue
             rows = moment.ledger.due_messages(target.name, moment.now, _AT_ONCE)
             if rows:
                 work = partial(channels.send, target, [self._message(row) for row in rows], limit_s)
-                self._errands.start(target.name, work, limit_s * (len(rows) + 1))
+                self._background.start(target.name, work, limit_s * (len(rows) + 1))
 
     def _message(self, row: MessageRow) -> channels.Message:
         """A message as it is sent."""
@@ -230,7 +230,7 @@ class Alerting:
         return channels.Message(row.id, severity, title, body, row.incident, bool(row.resolved))
 
     def _take_answers(self, moment: Moment) -> None:
-        for name, answer in self._errands.done().items():
+        for name, answer in self._background.done().items():
             if name == _HEARTBEAT:
                 if answer != "":
                     log.warning("the heartbeat could not be sent: %s", answer)
@@ -255,12 +255,12 @@ class Alerting:
 
     def _fetch(self, name: str, url: str, limit_s: float) -> None:
         """Fetch an address; the answer is what went wrong, or nothing."""
-        self._errands.start(name, partial(fetch, url, limit_s), limit_s + 5)
+        self._background.start(name, partial(fetch, url, limit_s), limit_s + 5)
 
 
 def fetch(url: str, timeout_s: float) -> str:
     """Fetch an address; returns what went wrong, without the address, or nothing."""
-    import requests  # noqa: PLC0415 — in the errand's own process
+    import requests  # noqa: PLC0415 — in the call's own process
 
     try:
         status = requests.get(url, timeout=timeout_s).status_code

@@ -1,4 +1,4 @@
-"""Errands: what talks to the network, in short-lived processes, so that the loop never waits for it."""
+"""Background calls: work that talks to the network, in short-lived processes, so that the loop never waits for it."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from contimg.core import processes
 
 
 @dataclass(frozen=True)
-class _Errand:
+class _BackgroundCall:
     pid: int
     answer: int
     deadline: float
     """On the steady clock (s)."""
 
 
-class Errands:
-    """At most one errand of a name at a time."""
+class BackgroundCalls:
+    """At most one call of a name at a time."""
 
     def __init__(self) -> None:
-        self._running: dict[str, _Errand] = {}
+        self._running: dict[str, _BackgroundCall] = {}
 
     @property
     def busy(self) -> bool:
-        """Whether any errand is on its way."""
+        """Whether any call is on its way."""
         return bool(self._running)
 
     def runs(self, name: str) -> bool:
-        """Whether an errand of that name is on its way."""
+        """Whether a call of that name is on its way."""
         return name in self._running
 
     def start(self, name: str, work: Callable[[], Any], limit_s: float) -> None:
@@ -51,28 +51,28 @@ class Errands:
             pid = processes.fork(partial(_answer, work, told), session=True, keep=told)
         finally:
             os.close(told)
-        self._running[name] = _Errand(pid, answer, time.monotonic() + limit_s)
+        self._running[name] = _BackgroundCall(pid, answer, time.monotonic() + limit_s)
 
     def done(self) -> dict[str, Any]:
-        """Results of the errands that have ended, by name; None for one that failed or took too long."""
+        """Results of the calls that have ended, by name; None for one that failed or took too long."""
         results = {}
-        for name, errand in list(self._running.items()):
-            late = time.monotonic() > errand.deadline
-            if not late and not select.select([errand.answer], [], [], 0)[0]:
+        for name, call in list(self._running.items()):
+            late = time.monotonic() > call.deadline
+            if not late and not select.select([call.answer], [], [], 0)[0]:
                 continue
-            results[name] = None if late else _read(errand)
-            os.kill(errand.pid, signal.SIGKILL)
-            os.waitpid(errand.pid, 0)
-            os.close(errand.answer)
+            results[name] = None if late else _read(call)
+            os.kill(call.pid, signal.SIGKILL)
+            os.waitpid(call.pid, 0)
+            os.close(call.answer)
             del self._running[name]
         return results
 
 
-def _read(errand: _Errand) -> Any:
+def _read(call: _BackgroundCall) -> Any:
     """The answer; it is short and comes in one piece, or not at all."""
     said = b""
-    while select.select([errand.answer], [], [], max(0.0, errand.deadline - time.monotonic()))[0]:
-        part = os.read(errand.answer, 65536)
+    while select.select([call.answer], [], [], max(0.0, call.deadline - time.monotonic()))[0]:
+        part = os.read(call.answer, 65536)
         if not part:
             break
         said += part

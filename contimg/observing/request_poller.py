@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from functools import partial
 
-from contimg.alerts.background_calls import Errands
+from contimg.alerts.background_calls import BackgroundCalls
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
 from contimg.ledger.events import Tell
@@ -26,7 +26,7 @@ class Asking:
 
     def __init__(self, root: DataRoot) -> None:
         self._root = root
-        self._errands = Errands()
+        self._background = BackgroundCalls()
         self._next = 0.0
 
     def hurry(self) -> None:
@@ -36,22 +36,22 @@ class Asking:
     def tick(self, settings: Settings, now: float) -> list[Tell]:
         """Changes of the request since the last tick; starts a look if it is due (Unix time, s)."""
         events = self._changes()
-        if not 0 < self._next - now <= _EVERY_S and not self._errands.runs(_NAME):
+        if not 0 < self._next - now <= _EVERY_S and not self._background.runs(_NAME):
             self._next = now + _EVERY_S
-            self._errands.start(_NAME, partial(look, self._root, settings, now), _LIMIT_S)
+            self._background.start(_NAME, partial(look, self._root, settings, now), _LIMIT_S)
         return events
 
     def finish(self) -> list[Tell]:
         """Changes of the request by the look that runs, as soon as it has ended."""
         events: list[Tell] = []
-        while self._errands.busy:
+        while self._background.busy:
             events += self._changes()
             time.sleep(_PAUSE_S)
         return events
 
     def _changes(self) -> list[Tell]:
         events = []
-        for answer in self._errands.done().values():
+        for answer in self._background.done().values():
             if answer is None:
                 _LOG.warning("the request for a calibrator observation could not be looked at; tried again")
             elif answer["text"]:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from contimg.alerts import channels
-from contimg.alerts.background_calls import Errands
+from contimg.alerts.background_calls import BackgroundCalls
 from contimg.core.config import Settings
 from contimg.core.errors import DiskFullError, is_full
 from contimg.core.paths import DataRoot
@@ -71,13 +71,13 @@ def _for_want_of_room(root: DataRoot, error: Exception) -> bool:
 
 def _tell(settings: Settings, what: str, keep: Callable[[], None]) -> None:
     """Tell the channels at once: there is no ledger in which a message could wait."""
-    errands, limit_s = Errands(), settings.alerts.timeout_seconds
+    calls, limit_s = BackgroundCalls(), settings.alerts.timeout_seconds
     for target in channels.targets(settings.alerts):
         if target.wants("critical"):
             message = channels.Message(0, "critical", "contimg critical: disk_full", what)
-            errands.start(target.name, partial(channels.send, target, [message], limit_s), limit_s + 5)
-    while errands.busy:
-        for name, answer in errands.done().items():
+            calls.start(target.name, partial(channels.send, target, [message], limit_s), limit_s + 5)
+    while calls.busy:
+        for name, answer in calls.done().items():
             if answer is None or answer["0"]:
                 log.warning("channel %s: %s", name, "it took too long or broke" if answer is None else answer["0"])
         keep()

@@ -1,4 +1,4 @@
-"""Errands: what hangs, breaks or dies out there never holds up the loop."""
+"""BackgroundCalls: what hangs, breaks or dies out there never holds up the loop."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from contimg.alerts.background_calls import Errands
+from contimg.alerts.background_calls import BackgroundCalls
 
 
-def until_done(errands: Errands, name: str, within_s: float = 5.0) -> Any:
+def until_done(calls: BackgroundCalls, name: str, within_s: float = 5.0) -> Any:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         began = time.monotonic()
-        done = errands.done()
+        done = calls.done()
         assert time.monotonic() - began < 0.5
         if name in done:
             return done[name]
@@ -24,12 +24,12 @@ def until_done(errands: Errands, name: str, within_s: float = 5.0) -> Any:
     raise AssertionError("it is still on its way")
 
 
-def test_an_errand_brings_its_answer() -> None:
-    errands = Errands()
-    errands.start("one", lambda: {"1": "done"}, 5)
-    assert errands.runs("one")
-    assert until_done(errands, "one") == {"1": "done"}
-    assert not errands.runs("one")
+def test_an_background_call_brings_its_answer() -> None:
+    calls = BackgroundCalls()
+    calls.start("one", lambda: {"1": "done"}, 5)
+    assert calls.runs("one")
+    assert until_done(calls, "one") == {"1": "done"}
+    assert not calls.runs("one")
 
 
 def _hang() -> None:
@@ -43,16 +43,16 @@ def _hang() -> None:
     ids=["raises", "dies", "answers nonsense", "hangs"],
 )
 def test_whatever_happens_to_it_there_is_an_end(work) -> None:
-    errands = Errands()
-    errands.start("bad", work, 0.5)
-    assert until_done(errands, "bad") is None
-    errands.start("bad", lambda: "again", 5)
-    assert until_done(errands, "bad") == "again"
+    calls = BackgroundCalls()
+    calls.start("bad", work, 0.5)
+    assert until_done(calls, "bad") is None
+    calls.start("bad", lambda: "again", 5)
+    assert until_done(calls, "bad") == "again"
 
 
-def test_errands_do_not_wait_for_each_other() -> None:
-    errands = Errands()
-    errands.start("slow", _hang, 3)
-    errands.start("quick", lambda: 1, 3)
-    assert until_done(errands, "quick", within_s=1) == 1
-    assert until_done(errands, "slow") is None
+def test_background_calls_do_not_wait_for_each_other() -> None:
+    calls = BackgroundCalls()
+    calls.start("slow", _hang, 3)
+    calls.start("quick", lambda: 1, 3)
+    assert until_done(calls, "quick", within_s=1) == 1
+    assert until_done(calls, "slow") is None

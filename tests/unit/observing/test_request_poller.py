@@ -21,7 +21,7 @@ def after_a_look(asking: Asking, settings: Settings, moment: datetime) -> list[T
     """Tick until the look that is due at a moment has ended."""
     deadline = time.monotonic() + 60
     events = asking.tick(settings, moment.timestamp())
-    while asking._errands.runs("requests") and time.monotonic() < deadline:
+    while asking._background.runs("requests") and time.monotonic() < deadline:
         time.sleep(0.02)
         events += asking.tick(settings, moment.timestamp())
     return events
