@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 _OVERTIME = 2.0
 _SAMPLES_S = 10.0
+"""Longest time (s) between two samples of what a call uses ..."""
+_SAMPLES = 3
+"""... and how many there are at least before it counts as stuck."""
 _BUSY = 0.01
 """Share of one processor below which a process counts as doing nothing: waiting in a loop is no work."""
 
@@ -51,16 +54,17 @@ class Watchdog:
             del self._samples[pid], self._worked[pid]
         for call in calls:
             limit_s = _OVERTIME * 60 * STAGES[call.call.lane].minutes_in(settings)
-            idle_s = steady - self._last_worked(call, steady)
+            every_s = min(_SAMPLES_S, 60 * settings.runner.stuck_minutes / _SAMPLES)
+            idle_s = steady - self._last_worked(call, steady, every_s)
             if steady - call.began_steady > limit_s:
                 found.append((call, f"killed after {limit_s / 60:g} min, twice its time limit"))
             elif idle_s > settings.runner.stuck_minutes * 60:
                 found.append((call, f"killed: its processes did nothing for {idle_s / 60:.0f} min"))
         return found
 
-    def _last_worked(self, call: Started, steady: float) -> float:
+    def _last_worked(self, call: Started, steady: float, every_s: float) -> float:
         before = self._samples.get(call.pid)
-        if before and steady - before.at < _SAMPLES_S:
+        if before and steady - before.at < every_s:
             return self._worked[call.pid]
         sample = _sampled(processes.session(call.pid), steady)
         self._samples[call.pid] = sample
