@@ -227,7 +227,9 @@ def test_a_catalogue_and_gates_are_heard(made, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         products, sidecar = run(tmp_path, made.ms, made.selection, **sections)
     assert sidecar["quality"] == "degraded"
-    noise, fluxes = sidecar["reasons"]
+    noise, fluxes, *told = sidecar["reasons"]
+    assert [text.partition(" is -0.2")[0] for text in told] == ["validation: flux_scale"]
+    assert sidecar["validation"]["checks"]["flux_scale"]["gate"] == "soft"
     assert "× thermal, over 0.5" in noise
     assert "fluxes differ from the catalogue by 2" in fluxes
     assert sidecar["catalogue"]["matches"] >= 3
