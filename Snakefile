@@ -35,29 +35,33 @@ localrules:
     all,
     images,
     mosaics,
+    scan,
     retain,
     backup,
 
 
-# The detections are named before what needs them so that they run side by side: a checkpoint alone asks for one at a time.
 rule all:
     default_target: True
     input:
-        conversions_due,
-        detections_due,
-        sets_due,
+        scans(),
+        conversions,
+        detections,
+        sets_to_solve,
         images_due,
         mosaics_due,
-        summary_due,
+        product("summary"),
+        pictures(),
 
 
 rule images:
     input:
-        detections_due,
+        scans(),
+        detections,
         images_due,
 
 
 rule mosaics:
     input:
-        detections_due,
+        scans(),
+        detections,
         mosaics_due,

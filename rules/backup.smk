@@ -13,6 +13,6 @@ rule backup:
     threads: 2
     resources:
         mem_mb=1000,
-        runtime=settings.limits.backup_minutes,
+        runtime=minutes("backup"),
     script:
         "../scripts/backup.py"

@@ -1,12 +1,12 @@
 """Which calibrator transits in a group, the set that it gives, and the sets that a target uses."""
 
 
-checkpoint detect:
+rule detect:
     """The calibrator that transits in a group, from header and catalogue alone."""
     input:
-        manifest="groups/{group}.json",
+        manifest=product("manifest"),
     output:
-        calibrator="calibration/{date}/{group}/calibrator.json",
+        calibrator=product("calibrator"),
     log:
         "logs/{date}/{group}/detect.log",
     benchmark:
@@ -16,27 +16,23 @@ checkpoint detect:
     threads: 1
     resources:
         mem_mb=500,
-        runtime=5,
+        runtime=minutes("detect"),
     script:
         "../scripts/detect.py"
 
 
-checkpoint solve:
-    """Delays, bandpass and gains of every antenna, on a group in which a calibrator transits."""
+rule solve:
+    """Delays, bandpass and gains of every antenna, on a group in which a calibrator transits.
+
+    The tables are moved into place beside the set's description, which says whether there are any and whether they may
+    be used: a group that gives no solution is a result.
+    """
     input:
-        ms=to_solve,
-        calibrator="calibration/{date}/{group}/calibrator.json",
+        ms=product("ms"),
+        calibrator=product("calibrator"),
     output:
-        delay=update(directory("calibration/{date}/{group}/delay.cal")),
-        bandpass=update(directory("calibration/{date}/{group}/bandpass.cal")),
-        gain=update(directory("calibration/{date}/{group}/gain.cal")),
-        plot=report(
-            update("calibration/{date}/{group}/calibration.png"),
-            caption="../report/calibration.rst",
-            category="Calibration",
-            labels={"set": "{group}"},
-        ),
-        sidecar=update("calibration/{date}/{group}/set.json"),
+        plot=update(product("set_png")),
+        sidecar=update(product("set")),
     log:
         "logs/{date}/{group}/solve.log",
     benchmark:
@@ -46,7 +42,9 @@ checkpoint solve:
     threads: settings.limits.threads
     resources:
         mem_mb=settings.limits.mem_mb,
-        runtime=settings.limits.solve_minutes,
+        runtime=minutes("solve"),
+    params:
+        failed_tries=tries("solve"),
     script:
         "../scripts/solve.py"
 
@@ -54,10 +52,10 @@ checkpoint solve:
 rule select:
     """The sets that calibrate a target, and what that says about its image (requirement C1)."""
     input:
-        manifest="groups/{group}.json",
+        manifest=product("manifest"),
         sets=sets_of,
     output:
-        selection="images/{date}/{group}.selection.json",
+        selection=product("selection"),
     log:
         "logs/{date}/{group}/select.log",
     benchmark:
@@ -67,6 +65,6 @@ rule select:
     threads: 1
     resources:
         mem_mb=500,
-        runtime=5,
+        runtime=minutes("select"),
     script:
         "../scripts/select.py"

@@ -4,27 +4,17 @@
 rule image:
     """A group calibrated, averaged, cleaned and corrected for the primary beam that it drifted through."""
     input:
-        ms="ms/{date}/{group}.ms",
-        conversion="ms/{date}/{group}.json",
-        selection="images/{date}/{group}.selection.json",
+        ms=product("ms"),
+        conversion=product("ms_sidecar"),
+        selection=product("selection"),
     output:
-        image=update("images/{date}/{group}.image.fits"),
-        noise=update("images/{date}/{group}.noise.fits"),
-        pb=update("images/{date}/{group}.pb.fits"),
-        png=report(
-            update("images/{date}/{group}.png"),
-            caption="../report/image.rst",
-            category="Images",
-            labels={"group": "{group}"},
-        ),
-        validation=report(
-            update("images/{date}/{group}.validation.html"),
-            caption="../report/validation.rst",
-            category="Validation",
-            labels={"product": "{group}"},
-        ),
-        sources=update("images/{date}/{group}.sources.csv"),
-        sidecar=update("images/{date}/{group}.json"),
+        image=update(product("image")),
+        noise=update(product("image_noise")),
+        pb=update(product("image_pb")),
+        png=update(product("image_png")),
+        validation=update(product("image_validation")),
+        sources=update(product("image_sources")),
+        sidecar=update(product("image_sidecar")),
     log:
         "logs/{date}/{group}/image.log",
     benchmark:
@@ -35,6 +25,8 @@ rule image:
     resources:
         image_share=SHARE // settings.limits.image_jobs,
         mem_mb=settings.limits.mem_mb,
-        runtime=settings.limits.image_minutes,
+        runtime=minutes("image"),
+    params:
+        failed_tries=tries("image"),
     script:
         "../scripts/image.py"

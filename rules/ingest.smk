@@ -1,13 +1,37 @@
-"""Raw files → Measurement Sets. The manifests, which stand for the raw files, are written by the scan."""
+"""Raw files → manifests → Measurement Sets."""
+
+TAKEN_UP = "state/incoming.scanned"
+
+
+def scans():
+    """The scan, where it has something to write down."""
+    return [TAKEN_UP] if found.changed or found.emptied else []
+
+
+rule scan:
+    """The manifests of the groups whose files have come or changed, which stand for the raw files in all else."""
+    output:
+        update(relative(root.manifest(group.name) for group in found.due)),
+        temp(touch(TAKEN_UP)),
+    log:
+        "logs/scan.log",
+    conda:
+        "../envs/contimg.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    script:
+        "../scripts/scan.py"
 
 
 rule convert:
     """One group's subbands, phased to one centre, flagged, as one Measurement Set."""
     input:
-        manifest="groups/{group}.json",
+        manifest=product("manifest"),
     output:
-        ms=directory("ms/{date}/{group}.ms"),
-        sidecar="ms/{date}/{group}.json",
+        ms=directory(product("ms")),
+        sidecar=product("ms_sidecar"),
     log:
         "logs/{date}/{group}/convert.log",
     benchmark:
@@ -17,10 +41,10 @@ rule convert:
     threads: shared_cores
     resources:
         conversion_share=SHARE // settings.limits.conversions,
-        mem_mb=lambda wildcards: 1000 + raw_mb(wildcards.group),  # staged in memory
+        mem_mb=lambda wildcards: 1000 + due.raw_mb(wildcards.group),  # staged in memory
         tmpfs_mb=lambda wildcards: int(
-            settings.staging.safety_factor * raw_mb(wildcards.group)
+            settings.staging.safety_factor * due.raw_mb(wildcards.group)
         ),
-        runtime=settings.limits.convert_minutes,
+        runtime=minutes("convert"),
     script:
         "../scripts/convert.py"

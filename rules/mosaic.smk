@@ -4,38 +4,17 @@
 rule mosaic:
     """The window's images on one grid, weighted by primary beam squared over noise squared."""
     input:
-        images=lambda wildcards: [
-            relative(root.image(group)) for group in mosaic_groups(wildcards.window)
-        ],
-        noise=lambda wildcards: [
-            relative(root.image(group, "noise.fits"))
-            for group in mosaic_groups(wildcards.window)
-        ],
-        pb=lambda wildcards: [
-            relative(root.image(group, "pb.fits"))
-            for group in mosaic_groups(wildcards.window)
-        ],
-        sidecars=lambda wildcards: [
-            relative(root.image(group, "json"))
-            for group in mosaic_groups(wildcards.window)
-        ],
+        images=images_of("image"),
+        noise=images_of("image_noise"),
+        pb=images_of("image_pb"),
+        sidecars=images_of("image_sidecar"),
     output:
-        image=update("mosaics/{date}/{window}.image.fits"),
-        weight=update("mosaics/{date}/{window}.weight.fits"),
-        coverage=update("mosaics/{date}/{window}.coverage.fits"),
-        png=report(
-            update("mosaics/{date}/{window}.png"),
-            caption="../report/mosaic.rst",
-            category="Mosaics",
-            labels={"window": "{window}"},
-        ),
-        validation=report(
-            update("mosaics/{date}/{window}.validation.html"),
-            caption="../report/validation.rst",
-            category="Validation",
-            labels={"product": "{window}"},
-        ),
-        sidecar=update("mosaics/{date}/{window}.json"),
+        image=update(product("mosaic")),
+        weight=update(product("mosaic_weight")),
+        coverage=update(product("mosaic_coverage")),
+        png=update(product("mosaic_png")),
+        validation=update(product("mosaic_validation")),
+        sidecar=update(product("mosaic_sidecar")),
     log:
         "logs/{date}/{window}/mosaic.log",
     benchmark:
@@ -45,6 +24,8 @@ rule mosaic:
     threads: settings.limits.threads
     resources:
         mem_mb=settings.limits.mem_mb,
-        runtime=settings.limits.mosaic_minutes,
+        runtime=minutes("mosaic"),
+    params:
+        failed_tries=tries("mosaic"),
     script:
         "../scripts/mosaic.py"

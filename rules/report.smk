@@ -1,17 +1,36 @@
 """What came out: one table of groups, sets and mosaics, for people and for programs."""
 
+CATEGORIES = {
+    "mosaic": "Mosaics",
+    "image": "Images",
+    "solve": "Calibration",
+    "summary": "Summary",
+}
+
+
+def marked(stage, unit, path):
+    """A picture that is there, marked for the report, which so shows what a run has made up to now."""
+    shown = dict(
+        category=CATEGORIES.get(stage, stage.capitalize()), labels={"name": unit}
+    )
+    return report(
+        str(path.relative_to(root.root)), caption=f"report/{stage}.rst", **shown
+    )
+
+
+def pictures():
+    return [marked(*picture) for picture in due.pictures()]
+
 
 rule summary:
     """The table of every group: set, verdict, noise, quality, or why it waits."""
     input:
-        manifests=[relative(root.manifest(group)) for group in found],
+        manifests=relative(root.manifest(group) for group in due.groups),
         images=images_due,
         mosaics=mosaics_due,
     output:
-        html=report(
-            "reports/summary.html", caption="../report/summary.rst", category="Summary"
-        ),
-        json="reports/summary.json",
+        html=product("summary_html"),
+        json=product("summary"),
     log:
         "logs/summary.log",
     benchmark:
@@ -21,6 +40,6 @@ rule summary:
     threads: 1
     resources:
         mem_mb=500,
-        runtime=10,
+        runtime=minutes("summary"),
     script:
         "../scripts/summary.py"

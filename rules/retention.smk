@@ -13,6 +13,6 @@ rule retain:
     threads: 2
     resources:
         mem_mb=1000,
-        runtime=settings.limits.retain_minutes,
+        runtime=minutes("retain"),
     script:
         "../scripts/retain.py"

@@ -7,10 +7,11 @@ from contimg.job import job
 def step(task: job.Task) -> None:
     from contimg.core.paths import DataRoot
     from contimg.sets.registry import Registry
-    from contimg.sets.select import select
+    from contimg.sets.select import select, solved_or_best
 
     registry = Registry(DataRoot(task.settings.data_root), task.settings.calibration)
-    files.write_json(task.output.selection, select(task.input.manifest, task.input.sets, registry))
+    sets = solved_or_best(task.input.manifest, task.input.sets, registry)
+    files.write_json(task.output.selection, select(task.input.manifest, sets, registry))
 
 
 job.run(snakemake, step)

@@ -98,12 +98,16 @@ def detect(manifest: Path, settings: Settings) -> dict[str, Any]:
     ContimgError
         If the manifest does not say when and where the group was observed.
     """
-    drift = Drift.of_group(manifest)
+    return detect_in(Drift.of_group(manifest), group_of(manifest), settings)
+
+
+def detect_in(drift: Drift, group: str, settings: Settings) -> dict[str, Any]:
+    """Find the calibrator that transits while the sky drifts by: what `detect` returns for the group's manifest."""
     in_beam, candidates = judge(drift, calibrator_catalogue.load(settings.calibration), settings)
     chosen = next((candidate for candidate in candidates if candidate.serves), None)
     companions = [seen for seen in in_beam if chosen and seen is not chosen.seen and seen.share >= _COMPANION_SHARE]
     return {
-        "group": group_of(manifest),
+        "group": group,
         "calibrator": chosen.to_json() if chosen else None,
         "companions": [{**seen.to_json(), "compact": seen.source.compact} for seen in companions],
         "candidates": [candidate.to_json() for candidate in candidates],

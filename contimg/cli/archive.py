@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from contimg.cli.settings import add_settings, load_settings
 from contimg.core.errors import ContimgError, StoreError
 from contimg.core.paths import DataRoot
+from contimg.core.products import archive_kinds
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +19,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "wanted", nargs="*", metavar="GROUP", help="groups, or copies by the names that `list` prints"
     )
-    parser.add_argument("--kind", choices=["ms", "image", "raw"], help="only Measurement Sets, images or raw files")
+    parser.add_argument("--kind", choices=archive_kinds(), help="only Measurement Sets, images or raw files")
     add_settings(parser)
 
 

@@ -28,6 +28,7 @@ def run(options: argparse.Namespace) -> int:
     from contimg.cli.watch import Watch
     from contimg.core import config
     from contimg.core.paths import DataRoot
+    from contimg.core.products import PRODUCTS
     from contimg.report import demo
 
     began = time.monotonic()
@@ -54,8 +55,8 @@ def run(options: argparse.Namespace) -> int:
     truths = {group: demo.recovery(root, group) for group in groups if root.image(group, "json").exists()}
     console.print(_table(root, groups, truths))
     for kind, paths in {
-        "mosaic": sorted((root.root / "mosaics").glob("*/*.image.fits")),
-        "picture": sorted((root.root / "mosaics").glob("*/*.png")),
+        "mosaic": sorted(root.root.glob(PRODUCTS["mosaic"].pattern)),
+        "picture": sorted(root.root.glob(PRODUCTS["mosaic_png"].pattern)),
         "report": [report],
     }.items():
         for path in paths:

@@ -12,15 +12,18 @@ from rich.text import Text
 
 from contimg.core.files import read_json
 from contimg.core.paths import DataRoot, group_start, window_of
-from contimg.core.stages import STAGES as ALL_STAGES
-from contimg.core.stages import Per
+from contimg.core.stages import STAGES, Per, worked_on
 from contimg.job.attempt_record import AttemptRecord, in_folder, newest
 
 _MARKS = {"ok": ("✔", "green"), "running": ("…", "yellow"), "failed": ("✘", "bold red")}
-STAGES = tuple(stage.name for stage in ALL_STAGES.values() if stage.per is not Per.ROOT)
 _INTERVAL_S = 0.5
-_ALONE = ("solve", "mosaic")
-"""What the others wait for, or what waits for the others: nothing runs beside it."""
+_TYPICAL_S = 5.0
+"""Duration (s) of a stage of which nothing is known."""
+
+
+def _alone(stage: str) -> bool:
+    """Whether nothing runs beside a stage: the others wait for it, or it for them."""
+    return STAGES[stage].calibrators_only or STAGES[stage].per is Per.WINDOW
 
 
 class Watch:
@@ -90,10 +93,11 @@ class Watch:
         jobs = [
             (group, rule)
             for group in self._groups
-            for rule in STAGES
-            if rule != "mosaic" and (rule != "solve" or group in solved)
+            for rule in worked_on()
+            if STAGES[rule].per is Per.GROUP and (not STAGES[rule].calibrators_only or group in solved)
         ]
-        return jobs + [(window, "mosaic") for window in self._windows]
+        last = [rule for rule in worked_on() if STAGES[rule].per is Per.WINDOW]
+        return jobs + [(window, rule) for rule in last for window in self._windows]
 
     def _rules(self, group: str) -> set[str]:
         return {rule for name, rule in self._seen if name == group}
@@ -105,8 +109,8 @@ class Watch:
     def _left(self) -> str:
         """How much is done, and how long the rest will take at the pace measured so far."""
         if len(self._groups) < self._expected_groups:
-            guessed = [rule for rule in STAGES for _ in range(1 if rule in _ALONE else self._expected_groups)]
-            left_s = sum(self._share(rule) * self._typical_s[rule] for rule in guessed)
+            guessed = [rule for rule in worked_on() for _ in range(1 if _alone(rule) else self._expected_groups)]
+            left_s = sum(self._share(rule) * self._typical(rule) for rule in guessed)
             return f"looking at the files, about {left_s:.0f} s left"
         expected = self._expected()
         left = [key for key in expected if key not in self._seen or self._seen[key].running]
@@ -121,20 +125,25 @@ class Watch:
         measured = [
             attempt.duration_s for (_, rule), attempt in self._seen.items() if rule == key[1] and attempt.duration_s
         ]
-        takes_s = sum(measured) / len(measured) if measured else self._typical_s[key[1]]
+        takes_s = sum(measured) / len(measured) if measured else self._typical(key[1])
         return max(takes_s - (time.time() - self._seen[key].started_s), 0.0) if key in self._seen else takes_s
+
+    def _typical(self, rule: str) -> float:
+        return self._typical_s.get(rule, _TYPICAL_S)
 
     def _share(self, rule: str) -> float:
         """Part of a job's time that the run takes longer for it."""
-        return 1.0 if rule in _ALONE else 1.0 / self._cores
+        return 1.0 if _alone(rule) else 1.0 / self._cores
 
     def _table(self) -> Table:
         table = Table(caption=self._left(), caption_justify="left")
         table.add_column("group")
-        for stage in STAGES:
+        for stage in worked_on():
             table.add_column(stage, justify="right")
         for name in (*self._groups, *self._windows):
-            table.add_row(f"{group_start(name):%Y-%m-%d %H:%M:%S}", *(self._cell(name, stage) for stage in STAGES))
+            table.add_row(
+                f"{group_start(name):%Y-%m-%d %H:%M:%S}", *(self._cell(name, stage) for stage in worked_on())
+            )
         return table
 
     def _cell(self, name: str, stage: str) -> Text:

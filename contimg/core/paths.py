@@ -1,7 +1,8 @@
 """Every path and name of the data root, both ways: name → path and path → name.
 
-A group's id is the UTC second in which its data start, `YYYYMMDDTHHMMSS`. A mosaic window is named by the UTC
-second in which it starts, in the same form. Dates in folder names are `YYYY-MM-DD`.
+A group's id is the UTC second in which its data start, `YYYYMMDDTHHMMSS`. A mosaic window of an hour is named by the
+UTC second in which it starts, in the same form; one of another length has that behind it (`20260112T080000-120m`), so
+that a name says which stretch of time is meant whatever the settings are. Dates in folder names are `YYYY-MM-DD`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from contimg.core.products import PRODUCTS
 from contimg.core.units import UNIX_EPOCH_JD
 
 GROUP_PATTERN = r"\d{8}T\d{6}"
+WINDOW_PATTERN = rf"{GROUP_PATTERN}(?:-\d+m)?"
+_WINDOW_LENGTH = re.compile(r"-(\d+)m$")
+_HOUR = 60
+"""Length (min) of a window whose name does not say another."""
 DATE_PATTERN = r"\d{4}-\d{2}-\d{2}"
 _ID_FORMAT = "%Y%m%dT%H%M%S"
 _RAW_NAME = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})_sb(\d{2})\.hdf5", re.ASCII)
@@ -28,15 +33,15 @@ def group_id(start: datetime) -> str:
     return (start.astimezone(UTC) + timedelta(milliseconds=500)).strftime(_ID_FORMAT)
 
 
-def group_start(group: str) -> datetime:
+def group_start(name: str) -> datetime:
     """UTC start of a group or window, from its name.
 
     Raises
     ------
     ValueError
-        If `group` is not a group's name.
+        If it is not the name of a group or window.
     """
-    return datetime.strptime(group, _ID_FORMAT).replace(tzinfo=UTC)
+    return datetime.strptime(_WINDOW_LENGTH.sub("", name), _ID_FORMAT).replace(tzinfo=UTC)
 
 
 def group_date(group: str) -> str:
@@ -81,11 +86,23 @@ class RawName:
 
 
 def window_of(group: str, window_minutes: int) -> str:
-    """Name of the mosaic window of a group; windows start at multiples of their length in the UTC day."""
+    """Name of the mosaic window of a group; windows start at multiples of their length (min) in the UTC day."""
     start = group_start(group)
     minutes = start.hour * 60 + start.minute
     begin = minutes - minutes % window_minutes
-    return group_id(start.replace(hour=begin // 60, minute=begin % 60, second=0))
+    name = group_id(start.replace(hour=begin // 60, minute=begin % 60, second=0))
+    return name if window_minutes == _HOUR else f"{name}-{window_minutes}m"
+
+
+def window_end(window: str) -> datetime:
+    """UTC end of a mosaic window, from its name."""
+    length = _WINDOW_LENGTH.search(window)
+    return group_start(window) + timedelta(minutes=int(length[1]) if length else _HOUR)
+
+
+def in_window(group: str, window: str) -> bool:
+    """Whether a group starts in a mosaic window."""
+    return group_start(window) <= group_start(group) < window_end(window)
 
 
 @dataclass(frozen=True)
@@ -192,7 +209,14 @@ def group_of(path: Path) -> str:
         If the path holds no group's name.
     """
     for part in reversed(path.parts):
-        match = re.match(rf"({GROUP_PATTERN})(?:\.|$)", part)
+        match = re.match(rf"({WINDOW_PATTERN})(?:\.|$)", part)
         if match:
             return match[1]
     raise ValueError(f"{path}: no group's name in this path")
+
+
+def windows_around(root: DataRoot, group: str) -> list[str]:
+    """Windows, of any length, that have a mosaic and in which a group starts; all are in the group's UTC day."""
+    folder = root.mosaic(group).parent
+    names = sorted({group_of(path) for path in folder.glob("*.json") if path.name[0] != "."})
+    return [name for name in names if in_window(group, name)]

@@ -46,8 +46,8 @@ class Product:
         Kind of the bundle in which it goes to the archive and leaves the disks; empty: it stays.
     backup
         When it is in a snapshot; None: it can be made again from raw data.
-    optional
-        Whether its stage may end well without it.
+    beside
+        Whether it is moved into place beside its sidecar by the job, and Snakemake knows nothing of it.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Product:
     directory: bool = False
     archive: str = ""
     backup: Backup | None = None
-    optional: bool = False
+    beside: bool = False
 
     @property
     def folder(self) -> str:
@@ -71,7 +71,11 @@ class Product:
     @property
     def pattern(self) -> str:
         """Glob pattern of all products of this name, from the data root."""
-        return self.path.format(date="*", group="*", window="*")
+        return self.pattern_on("*")
+
+    def pattern_on(self, date: str) -> str:
+        """Glob pattern of the products of this name on a UTC day (`YYYY-MM-DD`)."""
+        return self.path.format(date=date, group="*", window="*")
 
 
 PRODUCTS: dict[str, Product] = {
@@ -82,11 +86,11 @@ PRODUCTS: dict[str, Product] = {
         Product("ms", "ms/{date}/{group}.ms", Role.DATA, directory=True, archive="ms"),
         Product("ms_sidecar", "ms/{date}/{group}.json", Role.SIDECAR, backup=Backup.RECENT),
         Product("set", "calibration/{date}/{group}/set.json", Role.SIDECAR, backup=Backup.SET),
-        Product("delay", "calibration/{date}/{group}/delay.cal", Role.DATA, True, backup=Backup.SET, optional=True),
+        Product("delay", "calibration/{date}/{group}/delay.cal", Role.DATA, True, backup=Backup.SET, beside=True),
         Product(
-            "bandpass", "calibration/{date}/{group}/bandpass.cal", Role.DATA, True, backup=Backup.SET, optional=True
+            "bandpass", "calibration/{date}/{group}/bandpass.cal", Role.DATA, True, backup=Backup.SET, beside=True
         ),
-        Product("gain", "calibration/{date}/{group}/gain.cal", Role.DATA, True, backup=Backup.SET, optional=True),
+        Product("gain", "calibration/{date}/{group}/gain.cal", Role.DATA, True, backup=Backup.SET, beside=True),
         Product("set_png", "calibration/{date}/{group}/calibration.png", Role.PICTURE, backup=Backup.SET),
         Product("selection", "images/{date}/{group}.selection.json", Role.RECORD, backup=Backup.RECENT),
         Product("image_sidecar", "images/{date}/{group}.json", Role.SIDECAR, backup=Backup.RECENT),

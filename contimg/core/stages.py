@@ -102,7 +102,7 @@ class Stage:
 
     def targets(self, root: DataRoot, unit: str) -> tuple[Path, ...]:
         """Files and folders that it makes of a unit; of a task without any, its name, as Snakemake takes it."""
-        wanted = tuple(root.path(product.name, unit) for product in self.products if not product.optional)
+        wanted = tuple(root.path(product.name, unit) for product in self.products if not product.beside)
         return wanted or (root.root / self.name,)
 
     def slots_in(self, settings: Settings) -> int:
@@ -218,6 +218,11 @@ def lanes(*units: Per) -> list[Stage]:
     return [stage for stage in STAGES.values() if not stage.within and (not units or stage.per in units)]
 
 
+def worked_on() -> list[str]:
+    """Names of the stages that work on one group or window, in order."""
+    return [stage.name for stage in STAGES.values() if stage.per is not Per.ROOT]
+
+
 def is_periodic(name: str) -> bool:
     """Whether that is the name of a periodic task, which is its own unit."""
     return name in STAGES and STAGES[name].per is Per.ROOT
@@ -255,6 +260,15 @@ def maker(product: str) -> Stage | None:
 def units_of(product: Product) -> Per:
     """Whether a product is a group's, a window's or the data root's."""
     return Per.GROUP if "{group}" in product.path else Per.WINDOW if "{window}" in product.path else Per.ROOT
+
+
+def made_again() -> tuple[Product, ...]:
+    """Products of groups and windows that no backup holds, each with sidecars in its folder that one does."""
+    return tuple(
+        product
+        for product in PRODUCTS.values()
+        if product.role is Role.DATA and product.backup is None and units_of(product) is not Per.ROOT
+    )
 
 
 def product_folders() -> tuple[str, ...]:

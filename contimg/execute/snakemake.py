@@ -61,7 +61,7 @@ class Snakemake:
         from snakemake import cli  # noqa: PLC0415 — takes a second
 
         __import__("snakemake.report")
-        __import__("contimg.ingest.groups")
+        __import__("contimg.workflow.tries")
         cli.parse_args(self._arguments(Call(SUMMARY, (SUMMARY,), (), demand(SUMMARY, settings, 0)), settings))
         self._warm = True
 

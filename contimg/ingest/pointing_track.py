@@ -9,6 +9,7 @@ import numpy as np
 
 from contimg.core import files
 from contimg.core.errors import ContimgError
+from contimg.ingest.manifest import Frame
 from contimg.telescope import dsa110
 
 
@@ -37,6 +38,19 @@ class Drift:
         if missing := [key for key in keys if content.get(key) is None]:
             raise ContimgError(f"{manifest}: does not say {', '.join(missing)}; the group waits for its next scan")
         return cls(*(content[key] for key in keys))
+
+    @classmethod
+    def of_frame(cls, frame: Frame | None, group: str) -> Drift:
+        """Drift of a group whose files have given their times.
+
+        Raises
+        ------
+        ContimgError
+            If none of them has.
+        """
+        if frame is None:
+            raise ContimgError(f"{group}: no file says when it was observed; the group waits for its next scan")
+        return cls(frame.start_jd, frame.integrations, frame.integration_s, frame.declination_deg)
 
     @classmethod
     def centred(cls, middle_jd: float, declination_deg: float) -> Drift:

@@ -9,11 +9,10 @@ fault in CASA included. So the workflow has time-outs and records without the ru
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,9 +24,10 @@ from contimg.core import config, files
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
 from contimg.core.release import commit
+from contimg.core.stages import STAGES
 from contimg.core.trace import traceparent
 from contimg.job import staging, supervisor
-from contimg.job.attempt_record import AttemptRecord, begun, in_folder, newest
+from contimg.job.attempt_record import AttemptRecord, begun
 from contimg.job.outputs import SIDECAR, Outputs, workspace
 from contimg.job.supervisor import Step, Task
 
@@ -57,7 +57,8 @@ def run(snakemake: Any, step: Step, *, staged: Mapping[str, int] | None = None) 
         root=root,
         time_limit_s=60.0 * snakemake.resources.get("runtime", 60),
         inputs=_namespace(snakemake.input),
-        outputs=_namespace(snakemake.output),
+        outputs=SimpleNamespace(**vars(_namespace(snakemake.output)), **_beside(root, snakemake.rule, unit)),
+        failed_tries=snakemake.params.get("failed_tries"),
     )
     supervisor.hold_back_stops()
     room = staging.reserve(root, settings.staging, sum((staged or {}).values()))
@@ -89,6 +90,12 @@ def _with_share(settings: Settings, threads: int, memory_mb: int | None) -> Sett
     return settings.model_copy(update={"limits": settings.limits.model_copy(update=share)})
 
 
+def _beside(root: DataRoot, rule: str, unit: str) -> dict[str, Path]:
+    """Outputs that Snakemake is not told of: it would remove them before a job that replaces them, and may fail."""
+    products = STAGES[rule].products if rule in STAGES else ()
+    return {product.name: root.path(product.name, unit) for product in products if product.beside}
+
+
 def _namespace(named: Any) -> SimpleNamespace:
     """Snakemake's named list as a namespace of paths (or whatever else the items are)."""
 
@@ -111,47 +118,6 @@ def _replaced(outputs: SimpleNamespace) -> Mapping[str, Any] | None:
         return None
 
 
-def set_back(attempts: Path, rule: str, sidecar: Path, products: Iterable[Path]) -> bool:
-    """Give a product that a failed job was to replace the time at which it was made.
-
-    After such a job Snakemake puts copies of the old files back. By their time they would pass for made from the new
-    inputs, and the job would not be due again.
-
-    Parameters
-    ----------
-    attempts
-        Folder of the rule's attempt records for the product.
-    rule
-        The rule that makes it.
-    sidecar, products
-        The files and folders.
-
-    Returns
-    -------
-    bool
-        Whether there was such a job since the product was made.
-    """
-    last = last_attempt(attempts, rule)
-    try:
-        made = files.read_json(sidecar)["made"]
-        if last is None or last.outcome != "failed" or last.started <= made["started"]:
-            return False  # by time: when old logs have gone, attempts are counted from 1 again
-        moment = datetime.fromisoformat(made["written"]).timestamp()
-    except (OSError, ValueError, KeyError):
-        return False
-    for path in (sidecar, *products):
-        # The time of a folder is, to Snakemake, that of this file in it.
-        for dated in (path, path / ".snakemake_timestamp"):
-            if dated.exists():
-                os.utime(dated, (moment, moment))
-    return True
-
-
-def last_attempt(attempts: Path, rule: str) -> AttemptRecord | None:
-    """Record of a rule's last try; None before the first."""
-    return newest(in_folder(attempts, (rule,))).get(rule)
-
-
 @dataclass(frozen=True)
 class _Job:
     rule: str
@@ -160,6 +126,8 @@ class _Job:
     time_limit_s: float
     inputs: SimpleNamespace
     outputs: SimpleNamespace
+    failed_tries: Any
+    """Number of those so far; anything else where none has failed."""
 
     def supervise(self, step: Step, task: Task, outputs: Outputs) -> int:
         """Fork, wait, settle; returns the exit code of the job."""
@@ -197,5 +165,7 @@ class _Job:
             }
             provenance |= {"started": record.started, "written": datetime.now(UTC).isoformat()}
             provenance |= {"inputs": vars(self.inputs)}
+            if isinstance(self.failed_tries, int):
+                provenance["failed_tries"] = self.failed_tries
             files.write_json(outputs.parts[SIDECAR], {**result, "made": provenance})
         outputs.place()

@@ -19,7 +19,7 @@ from astropy.io import fits
 from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
 from contimg.core.config import Settings
 from contimg.core.errors import ConfigError, NoUsableDataError
-from contimg.core.paths import DataRoot, group_start, window_of
+from contimg.core.paths import DataRoot, group_start, in_window
 from contimg.core.units import MAD_TO_SIGMA
 from contimg.figures import quicklook
 from contimg.fits import plane
@@ -158,7 +158,7 @@ def _refuse_if_too_large(grid: Grid, settings: Settings, window: str) -> None:
 def _groups_of_window(window: str, settings: Settings) -> list[str]:
     """Groups of the window that have a manifest."""
     groups = names_in(DataRoot(settings.data_root).groups)
-    return [group for group in groups if window_of(group, settings.mosaic.window_minutes) == window]
+    return [group for group in groups if in_window(group, window)]
 
 
 def _description(

@@ -10,6 +10,7 @@ from contimg.catalogues import calibrator_catalogue
 from contimg.core import files
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_id, jd_to_datetime
+from contimg.core.products import PRODUCTS
 from contimg.sets.registry import CalibrationSet, Registry
 from contimg.telescope import dsa110
 
@@ -97,7 +98,7 @@ def _in_work(root: DataRoot, newest: CalibrationSet | None, now: datetime) -> bo
     """Whether a calibrator was observed just now whose set is not made yet."""
     first = max(now - _IN_WORK, newest.observed) if newest else now - _IN_WORK
     days = sorted({f"{first:%Y-%m-%d}", f"{now:%Y-%m-%d}"})
-    for path in (path for day in days for path in (root.root / "calibration" / day).glob("*/calibrator.json")):
+    for path in (path for day in days for path in root.root.glob(PRODUCTS["calibrator"].pattern_on(day))):
         group = path.parent.name
         recent = group_id(first) <= group <= group_id(now)
         if recent and not root.set(group).exists() and files.read_json(path)["calibrator"]:

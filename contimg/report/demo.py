@@ -19,6 +19,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 from contimg.core.config import ENVIRONMENT_PREFIX
 from contimg.core.files import read_json
 from contimg.core.paths import DataRoot
+from contimg.core.products import PRODUCTS, Role
 from contimg.telescope.beam import separation
 from contimg.telescope.dsa110 import SUBBANDS
 
@@ -69,7 +70,8 @@ def simulated(root: DataRoot, since: float) -> float:
 
 def pictures(root: DataRoot) -> int:
     """Number of pictures for the report."""
-    return sum(1 for folder in ("images", "calibration", "mosaics") for _ in (root.root / folder).rglob("*.png"))
+    shown = (product.pattern for product in PRODUCTS.values() if product.role is Role.PICTURE)
+    return sum(1 for pattern in shown for path in root.root.glob(pattern) if path.suffix == ".png")
 
 
 def start_snakemake(checkout: Path, root: DataRoot, *arguments: str) -> subprocess.Popen[bytes]:

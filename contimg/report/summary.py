@@ -12,6 +12,7 @@ from typing import Any
 
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_date, group_of, group_start
+from contimg.core.products import PRODUCTS
 from contimg.report import summary_rows
 from contimg.sets import coverage
 from contimg.sets.registry import Registry
@@ -40,7 +41,9 @@ def summarise(root: DataRoot, settings: Settings) -> dict[str, Any]:
     reader = summary_rows.Reader(root.root)
     shown, older = summary_rows.newest_groups(root, settings, _MOST_GROUPS)
     days = sorted({group_date(name) for name in shown})
-    windows = sorted(group_of(path) for day in days for path in (root.root / "mosaics" / day).glob("*.json"))
+    windows = sorted(
+        group_of(path) for day in days for path in root.root.glob(PRODUCTS["mosaic_sidecar"].pattern_on(day))
+    )
     attempts = {name: summary_rows.newest_attempts(root, name, reader) for name in (*shown, *windows)}
     groups = [summary_rows.group_row(root, name, attempts[name], reader) for name in shown]
     registry = Registry(root, settings.calibration)

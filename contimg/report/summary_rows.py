@@ -13,11 +13,10 @@ from contimg.core.config import Settings
 from contimg.core.errors import ErrorClass
 from contimg.core.files import read_json
 from contimg.core.paths import GROUP_PATTERN, DataRoot, group_of, group_start
+from contimg.core.products import PRODUCTS
+from contimg.core.stages import worked_on
 from contimg.ingest.manifest import names_in
 from contimg.job.attempt_record import AttemptRecord, newest, records
-
-STAGES = ("convert", "detect", "solve", "select", "image", "mosaic")
-"""Rules whose run times are told, in the order of the data."""
 
 
 _DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
@@ -55,7 +54,7 @@ def newest_groups(root: DataRoot, settings: Settings, most: int) -> tuple[list[s
     """
     names = {name for name in names_in(root.groups) if re.fullmatch(GROUP_PATTERN, name)}
     imaged: set[str] = set()
-    days = (root.root / "images").glob(_DAY)
+    days = (root.root / PRODUCTS["image_sidecar"].folder).glob(_DAY)
     for day in sorted(days, reverse=True) if not settings.groups else ():
         imaged |= {group_of(path) for path in day.glob("*.json")}
         if len(imaged) >= most:
@@ -142,7 +141,7 @@ def _status(
 
 def set_paths(root: DataRoot, days: Iterable[str], groups: Iterable[Mapping[str, Any]]) -> list[Path]:
     """The sets of these days, and those that these groups use."""
-    paths = {path for day in days for path in (root.root / "calibration" / day).glob("*/set.json")}
+    paths = {path for day in days for path in root.root.glob(PRODUCTS["set"].pattern_on(day))}
     paths |= {root.set(name) for row in groups for name in row["sets"]}
     return sorted(path for path in paths if path.exists())
 
@@ -184,7 +183,7 @@ def mosaic_row(root: DataRoot, window: str, attempts: Mapping[str, AttemptRecord
 
 def _durations(attempts: Mapping[str, AttemptRecord]) -> dict[str, float]:
     """Run time (s) of every stage that succeeded."""
-    done = ((rule, attempts[rule]) for rule in STAGES if rule in attempts and attempts[rule].outcome == "ok")
+    done = ((rule, attempts[rule]) for rule in worked_on() if rule in attempts and attempts[rule].outcome == "ok")
     return {rule: record.duration_s for rule, record in done if record.duration_s is not None}
 
 
@@ -205,6 +204,6 @@ def stage_rows(attempts: Iterable[Mapping[str, AttemptRecord]]) -> list[dict[str
             "median_s": median(seconds[stage]) if seconds[stage] else None,
             "longest_s": max(seconds[stage], default=None),
         }
-        for stage in STAGES
+        for stage in worked_on()
         if stage in outcomes
     ]

@@ -6,10 +6,9 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from contimg.core.config import Settings
-from contimg.core.paths import DataRoot, group_start
+from contimg.core.paths import DataRoot
 from contimg.core.stages import lanes
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import WindowRow
@@ -17,6 +16,7 @@ from contimg.schedule import host
 from contimg.schedule.lanes import Call, demand
 from contimg.schedule.periodic_tasks import due_tasks
 from contimg.schedule.plan import DueWindow, Room, Situation
+from contimg.schedule.window_times import window_times
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ def look(
 def due_window(root: DataRoot, ledger: Ledger, settings: Settings, row: WindowRow) -> DueWindow:
     """A window's groups and times."""
     groups = ledger.groups_in(row.name)
-    end = (group_start(row.name) + timedelta(minutes=settings.mosaic.window_minutes)).timestamp()
+    times = window_times(row.name, settings, row.since)
     return DueWindow(
         row,
         imaged=tuple(group.name for group in groups if root.image(group.name).exists()),
         unended=sum(group.state in ("collecting", "due") for group in groups),
-        closes=end + settings.ingest.complete_within_minutes * 60,
-        deadline=max(end, row.since) + settings.runner.mosaic_deadline_minutes * 60,
+        closes=times.closes,
+        deadline=times.deadline,
     )
 
 

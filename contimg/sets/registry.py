@@ -6,7 +6,7 @@ Nothing else is asked and nothing is remembered: a set that is restored to its p
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from contimg.core import files
-from contimg.core.paths import DataRoot, group_of, group_start
+from contimg.core.paths import DataRoot, group_date, group_of, group_start
+from contimg.core.products import PRODUCTS
 from contimg.core.sections import Calibration
 
 _DATE_FORMAT = "%Y-%m-%d"
@@ -39,6 +40,12 @@ class CalibrationSet:
     passed: bool
     failures: str
     """Reason for which it must not be used; of a set that has not passed."""
+
+    @classmethod
+    def expected(cls, path: str, observed: datetime, validity: timedelta) -> CalibrationSet:
+        """Set that is still to be solved, as it will be if its solutions are good; `path` as `read` gives it."""
+        group = group_of(Path(path))
+        return cls(path, group, "expected", observed, observed - validity, observed + validity, None, True, "")
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], name: str, validity: timedelta) -> CalibrationSet:
@@ -67,14 +74,23 @@ class Registry:
     """The sets of a data root as they are now; a new registry sees later changes.
 
     A question costs the listing of the days that it needs, once each: history does not slow it.
+
+    Parameters
+    ----------
+    coming
+        Sets that are not on disk and are to count as if they were.
     """
 
-    def __init__(self, root: DataRoot, limits: Calibration) -> None:
+    def __init__(self, root: DataRoot, limits: Calibration, coming: Iterable[CalibrationSet] = ()) -> None:
         self.root = root
         self.limits = limits
         """How far sets reach: section `calibration` of the settings."""
-        self._folder = root.root / "calibration"
-        self._days = sorted(path.name for path in self._folder.glob(_DATE_GLOB)) if self._folder.is_dir() else []
+        self._folder = root.root / PRODUCTS["set"].folder
+        self._coming: dict[str, list[CalibrationSet]] = {}
+        for one in coming:
+            self._coming.setdefault(group_date(one.group), []).append(one)
+        there = (path.name for path in self._folder.glob(_DATE_GLOB)) if self._folder.is_dir() else ()
+        self._days = sorted({*there, *self._coming})
         self._read: dict[str, list[CalibrationSet]] = {}
 
     def read(self, path: Path) -> CalibrationSet:
@@ -92,7 +108,8 @@ class Registry:
     def on(self, day: str) -> list[CalibrationSet]:
         """The sets whose groups started on a UTC day (`YYYY-MM-DD`), in order of time."""
         if day not in self._read:
-            self._read[day] = sorted(map(self.read, (self._folder / day).glob("*/set.json")), key=_order)
+            there = map(self.read, (self._folder / day).glob("*/set.json"))
+            self._read[day] = sorted((*there, *self._coming.get(day, ())), key=_order)
         return self._read[day]
 
     def near(self, moment: datetime, reach: timedelta) -> list[CalibrationSet]:

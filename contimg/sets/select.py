@@ -74,6 +74,20 @@ def select(manifest: Path, sets: Iterable[Path], registry: Registry) -> dict[str
     }
 
 
+def solved_or_best(manifest: Path, sets: Sequence[Path], registry: Registry) -> list[Path]:
+    """Sets to choose from: the given ones, or all on disk where none of those, solved in this run, came out good.
+
+    Raises
+    ------
+    ContimgError
+        If the manifest does not say when the group was observed.
+    """
+    if any(registry.read(path).passed for path in sets):
+        return list(sets)
+    middle = jd_to_datetime(Drift.of_group(manifest).middle_jd)
+    return [registry.root.root / one.path for one in registry.for_target(middle)]
+
+
 def _warning(group: str, choice: Choice) -> str | None:
     """What is said, and logged, of a set that is not active; a stale one is an error."""
     verdict = choice.standing.verdict

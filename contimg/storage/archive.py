@@ -20,12 +20,13 @@ from contimg.core import files
 from contimg.core.config import Settings
 from contimg.core.errors import BundleError, ChangedError, ConfigError, StoreError, UnsafePathError
 from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, DataRoot, group_date
+from contimg.core.products import PRODUCTS, archive_kinds
 from contimg.storage import bundle
 from contimg.storage.inventory import Contents, checksummed, guarded, holds, listing, unchanged
 from contimg.storage.lock import only_one
 from contimg.storage.store import Store, open_store, write_synced
 
-KINDS = ("ms", "image", "raw")
+KINDS = archive_kinds()
 """What is archived: a group's Measurement Set, its images, its raw files."""
 _NAME = re.compile(
     rf"(?P<kind>{'|'.join(KINDS)})/{DATE_PATTERN}/(?P<group>{GROUP_PATTERN})\.[0-9a-f]+{re.escape(bundle.SUFFIX)}"
@@ -309,7 +310,8 @@ def fetch(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
 
 def sweep(root: DataRoot) -> None:
     """Remove leftovers of killed fetches. Call it with retention's lock, which a fetch holds."""
-    for pattern in ("ms/*", "images/*", "incoming"):
+    folders = {product.pattern.rpartition("/")[0] for product in PRODUCTS.values() if product.archive}
+    for pattern in (*sorted(folders), root.incoming.name):
         for part in root.root.glob(f"{pattern}/.*{_FETCHING}"):
             files.remove(part)
 

@@ -23,7 +23,8 @@ from contimg import __version__
 from contimg.core import files
 from contimg.core.config import Settings
 from contimg.core.errors import BundleError, ChangedError, ContimgError, StoreError
-from contimg.core.paths import DataRoot, group_of, group_start
+from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, DataRoot, group_of, group_start
+from contimg.core.products import PRODUCTS, Backup
 from contimg.storage import bundle, last_run
 from contimg.storage.inventory import Contents, Entry, checksummed, guarded, listing, unchanged
 from contimg.storage.lock import present
@@ -31,21 +32,13 @@ from contimg.storage.store import Store, open_store, sync_folder
 
 _STAMP = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(r"snapshot-(\d{8}T\d{6}Z)\.tar\.zst")
-_SIDECARS = (
-    ("groups", "*.json"),
-    ("ms/*", "*.json"),
-    ("calibration/*/*", "calibrator.json"),
-    ("images/*", "*.json"),
-    ("mosaics/*", "*.json"),
-    ("archive/*/*", "*.json"),
-    ("requests/closed", "*.json"),
-    ("quarantine/*", "reason.json"),
-)
-"""Folders, and the small files in them that go into a snapshot while they are recent."""
+_RECORDS = ("archive/*/*/*.json", "requests/closed/*.json", "quarantine/*/reason.json")
+"""Small files that are no products and go into a snapshot while they are recent."""
 _UNFINISHED = (f".*{files.PART_MARK}*", ".*.old-*")
 _TRIES = 3
 """Tries to copy a file or set that changes meanwhile."""
-_SET_OF = re.compile(r"calibration/[\d-]+/(\d{8}T\d{6})/")
+_SET_OF = re.compile(PRODUCTS["set"].path.format(date=DATE_PATTERN, group=f"({GROUP_PATTERN})"))
+"""Path of a set, in a selection."""
 SETTINGS = "state/settings-of-snapshot.yaml"
 """Place of the settings in a snapshot; secrets are masked."""
 
@@ -179,7 +172,8 @@ def _collect(root: DataRoot, settings: Settings, now: datetime, workspace: Path)
         files.remove(workspace / "state" / root.ledger.name)
         missed.append(f"{root.ledger}: {error}")
     since = now - timedelta(days=settings.backup.recent_days)
-    sidecars = (path for folders, names in _SIDECARS for path in _changed(root, folders, names, since))
+    recent = [product.pattern for product in PRODUCTS.values() if product.backup is Backup.RECENT]
+    sidecars = (path for pattern in (*recent, *_RECORDS) for path in _changed(root, pattern, since))
     for path in (*sets(root, since), *sidecars, *root.requests.glob("[0-9]*.json")):
         try:
             target = workspace / guarded(root.root, path)
@@ -238,9 +232,9 @@ def _copy_ledger(ledger: Path, copy: Path) -> None:
 
 def sets(root: DataRoot, since: datetime) -> list[Path]:
     """Folders of the recent sets, the newest good one, and those that images still on disk or still to come use."""
-    all_sets = {group_of(path.parent): path.parent for path in root.root.glob("calibration/*/*/set.json")}
-    images = (root.image(group_of(path), "selection.json") for path in root.root.glob("images/*/*.image.fits"))
-    selections = {*images, *_changed(root, "images/*", "*.selection.json", since)}
+    all_sets = {group_of(path.parent): path.parent for path in root.root.glob(PRODUCTS["set"].pattern)}
+    images = (root.image(group_of(path), "selection.json") for path in root.root.glob(PRODUCTS["image"].pattern))
+    selections = {*images, *_changed(root, PRODUCTS["selection"].pattern, since)}
     wanted = {group for group in all_sets if group_start(group) >= since}
     wanted |= {name for path in selections if path.exists() for name in _SET_OF.findall(path.read_text())}
     wanted |= {next((group for group in sorted(all_sets, reverse=True) if _passed(all_sets[group])), "")}
@@ -254,8 +248,9 @@ def _passed(folder: Path) -> bool:
         return False
 
 
-def _changed(root: DataRoot, folders: str, names: str, since: datetime) -> Iterator[Path]:
+def _changed(root: DataRoot, pattern: str, since: datetime) -> Iterator[Path]:
     """Files that were written since a moment; a folder's own time tells whether there can be any in it."""
+    folders, _, names = pattern.rpartition("/")
     for folder in root.root.glob(folders):
         if folder.stat().st_mtime < since.timestamp():
             continue

@@ -21,6 +21,7 @@ from contimg.core import files
 from contimg.core.config import Settings
 from contimg.core.errors import BundleError, StoreError
 from contimg.core.paths import DataRoot, group_of
+from contimg.core.stages import made_again
 from contimg.storage import backup, bundle
 from contimg.storage.archive import is_removed
 from contimg.storage.inventory import Contents, Entry, guarded, holds, listing
@@ -180,11 +181,11 @@ class _Restore:
 
 def _superseded(root: DataRoot, unit: Path, workspace: Path) -> str | None:
     """Why a small file must not come back: what it says is no longer so; None if it may."""
-    products: dict[str, Callable[[str], Path]] = {"ms": root.ms, "images": root.image, "mosaics": root.mosaic}
     folder = unit.parts[0]
-    if folder in products:
+    main = next((product for product in made_again() if product.folder == folder), None)
+    if main:
         group = group_of(unit)
-        there = products[folder](group).exists() or is_removed(root, folder.replace("images", "image"), group)
+        there = root.path(main.name, group).exists() or (main.archive and is_removed(root, main.archive, group))
         return None if there else "to be made again"
     if folder == "requests" and (root.requests / "closed" / unit.name).exists():
         return "closed since"

@@ -14,7 +14,8 @@ from pathlib import Path
 from contimg.core import files
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, MisshapenFileError
-from contimg.core.paths import DataRoot, RawName, group_of, group_start, window_of
+from contimg.core.paths import DataRoot, RawName, group_of, group_start, window_of, windows_around
+from contimg.core.products import PRODUCTS, RAW, archived
 from contimg.fits import integrity
 from contimg.ingest.groups import raw_present
 from contimg.ingest.manifest import load
@@ -25,7 +26,6 @@ from contimg.storage.archive import Unit, is_removed, record_of
 from contimg.storage.inventory import listing
 
 _LOG = logging.getLogger(__name__)
-_IMAGES = ("image.fits", "noise.fits", "pb.fits", "png", "validation.html", "sources.csv")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class _Look:
 
     def images(self) -> Iterator[Aged]:
         """The images of each group; those of one mosaic window have one age."""
-        groups = (group_of(path) for path in self.root.root.glob("images/*/*.image.fits"))
+        groups = (group_of(path) for path in self.root.root.glob(PRODUCTS["image"].pattern))
         found = list(filter(None, (self._dated(self._image_unit(name), self.root.image(name)) for name in groups)))
         newest: dict[str, datetime] = {}
         for made, unit in found:
@@ -113,7 +113,7 @@ class _Look:
     def measurement_sets(self) -> Iterator[Aged]:
         """Every Measurement Set."""
         found = []
-        for path in self.root.root.glob("ms/*/*.ms"):
+        for path in self.root.root.glob(PRODUCTS["ms"].pattern):
             sidecar = path.with_suffix(".json")
             found.append(self._dated(Unit("ms", group_of(path), (path,)), sidecar if sidecar.exists() else path))
         return self._aged(filter(None, found), self.settings.retention.ms_days)
@@ -136,7 +136,7 @@ class _Look:
             return None
         names = [each.path for each in (*group.subbands.values(), *group.duplicates) if each.path]
         there = tuple(path for path in (self.root.root / name for name in names) if path.exists())
-        return self._dated(Unit("raw", group.name, there), *there) if there else None
+        return self._dated(Unit(RAW, group.name, there), *there) if there else None
 
     def _dated(self, unit: Unit, *paths: Path) -> tuple[datetime, Unit] | None:
         """A unit with the time when it was made or last fetched; None if that cannot be told, so it stays."""
@@ -162,7 +162,7 @@ class _Look:
                 yield Aged(unit, size, made, elsewhere or self.needed(unit))
 
     def _image_unit(self, group: str) -> Unit:
-        paths = (self.root.image(group, product) for product in _IMAGES)
+        paths = (self.root.path(product.name, group) for product in archived("image"))
         return Unit("image", group, tuple(path for path in paths if path.exists()))
 
     # What it is needed for
@@ -187,7 +187,7 @@ class _Look:
                     other = "" if group_of(path) == unit.group else f"its mosaic's image {group_of(path)} stays: "
                     return other + reason
             return None
-        if unit.kind == "raw" and (reason := self._raw_differs(unit.group)):
+        if unit.kind == RAW and (reason := self._raw_differs(unit.group)):
             return reason
         return self._group_needs(unit.group)
 
@@ -240,7 +240,7 @@ class _Look:
 
     def _groups_of(self, day: str) -> set[str]:
         manifests = self.root.groups.glob(f"{day.replace('-', '')}T*.json")
-        folders = self.root.root.glob(f"calibration/{day}/*/")
+        folders = self.root.root.glob(f"{PRODUCTS['set'].folder}/{day}/*/")
         return {path.name.removesuffix(".json") for path in (*manifests, *folders)}
 
     def _set_to_come(self, group: str) -> str | None:
@@ -258,7 +258,12 @@ class _Look:
         return f"group {group}, in reach of it, will give a set"
 
     def _mosaic_lacks(self, group: str) -> str | None:
-        window = self._window(group)
+        """Why a group's image is in no mosaic for good; a window of another length than now's will do."""
+        now = self._window(group)
+        reasons = [self._lacked_by(window, group) for window in {now, *windows_around(self.root, group)}]
+        return None if None in reasons else self._lacked_by(now, group)
+
+    def _lacked_by(self, window: str, group: str) -> str | None:
         mosaic, image = self.root.mosaic(window), self.root.image(group)
         if not integrity.whole(mosaic) or not self.root.mosaic(window, "json").exists():
             return "its mosaic is not made"

@@ -241,7 +241,10 @@ class Synthetic:
         path = self.root.mosaic(window)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(fits_bytes(window))
-        files.write_json(self.root.mosaic(window, "json"), {"window": window, "made": {"inputs": {"images": images}}})
+        files.write_json(
+            self.root.mosaic(window, "json"),
+            {"window": window, "groups": [*groups], "made": {"inputs": {"images": images}}},
+        )
         newest = max(self.root.image(name).stat().st_mtime for name in groups) + 60
         self.stamp(made or datetime.fromtimestamp(newest, UTC), path, self.root.mosaic(window, "json"))
         return window

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import pytest
 import yaml
 from truth import Sky, peaks, plane
 
-from contimg.core.paths import DataRoot, group_of
+from contimg.core.paths import DataRoot, group_id, group_of, group_start
 from contimg.simulator.faults import Fault, FaultKind
 from contimg.simulator.scenarios import transit_scenario
 from contimg.simulator.simulator import SMALL, simulate
@@ -290,6 +290,68 @@ def test_relative_paths_are_seen_from_where_snakemake_was_called(run, tmp_path):
     assert root.ms(run.groups[0]).is_dir()
     assert json.loads(root.attempt(run.groups[0], "convert", 1).read_text())["outcome"] == "ok"
     assert not (tmp_path / tmp_path.name).exists()
+
+
+def listing(root: Path) -> dict[str, tuple[int, int]]:
+    """All below a data root with time and size, but for Snakemake's own folder and what `snakemake` adds."""
+    own = {".snakemake", "test.yaml", "home", "cache"}
+    paths = (path for top in root.iterdir() if top.name not in own for path in (top, *top.rglob("*")))
+    return {str(path): (path.lstat().st_mtime_ns, path.lstat().st_size) for path in paths}
+
+
+def test_what_only_looks_writes_nothing_below_the_data_root(run, tmp_path):
+    """Neither where all is done nor where nobody has looked at the files."""
+    shutil.copytree(run.root.incoming, tmp_path / "incoming", copy_function=os.link)
+    (tmp_path / "incoming" / "2026-01-12T07:00:00_sb03.hdf5").write_bytes(b"on its way")
+    before = listing(tmp_path)
+    planned = snakemake(tmp_path, "-n")
+    assert counted(planned.stdout)["convert"] == 3
+    assert "2026-01-12T07:00:00_sb03.hdf5" in planned.stdout + planned.stderr  # looks bad, and came a moment ago
+    linted = snakemake(tmp_path, "--lint")
+    assert "Traceback" not in linted.stdout + linted.stderr
+    assert listing(tmp_path) == before
+    done = listing(run.root.root)
+    snakemake(run.root.root, "-n")
+    snakemake(run.root.root, "--report", str(tmp_path / "report.html"))
+    assert (tmp_path / "report.html").exists()
+    assert listing(run.root.root) == done
+
+
+def test_a_product_whose_remake_failed_stays_and_is_due_until_it_is_made(run):
+    """Snakemake takes the old files, put back, for made from the new inputs."""
+    (path, *_) = sorted((run.root.root / "mosaics").glob("*/*.image.fits"))
+    window, before = group_of(path), path.read_bytes()
+    target = str(path.relative_to(run.root.root))
+    hasty = {"limits": {"threads": 1, "mosaic_minutes": 0.0001}}
+    failed = snakemake(run.root.root, "--forcerun", target, "--", target, settings=hasty)
+    assert failed.returncode != 0
+    assert path.read_bytes() == before
+    assert counted(snakemake(run.root.root, "-n", "--", target).stdout)["mosaic"] == 1
+    made = snakemake(run.root.root, "--", target)
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert json.loads(run.root.mosaic(window, "json").read_text())["made"]["attempt"] == 3
+    assert "Nothing to be done" in snakemake(run.root.root, "-n", "--", target).stderr
+
+
+def test_a_calibrator_group_without_a_solution_is_a_result_and_blocks_nobody(run, tmp_path):
+    """Faults 4 and 5: every target waited for it, and it was given up though another set was near."""
+    for name in ("incoming", "groups", "ms"):
+        shutil.copytree(run.root.root / name, tmp_path / name, copy_function=os.link)
+    root = DataRoot(tmp_path)
+    hopeless = {"calibration": {"min_snr": 1e6, "field_iterations": 0}}
+    solved = snakemake(tmp_path, "--", str(root.set(run.calibrator).relative_to(tmp_path)), settings=hopeless)
+    assert solved.returncode == 0, solved.stdout + solved.stderr
+    quality = json.loads(root.set(run.calibrator).read_text())["quality"]
+    assert not quality["passed"]
+    assert quality["reasons"]
+    waiting = snakemake(tmp_path, "-n", settings=hopeless)
+    assert "image" not in counted(waiting.stdout)
+    assert "solve" not in counted(waiting.stdout)
+    for group in run.groups:
+        assert f"{group} waits: no usable calibration set" in waiting.stdout + waiting.stderr
+    near = group_id(group_start(run.groups[0]) - timedelta(minutes=30))
+    shutil.copytree(run.root.calibration(run.calibrator), root.calibration(near))
+    assert counted(snakemake(tmp_path, "-n", settings=hopeless).stdout)["image"] == 3
 
 
 def test_the_report_holds_the_pictures_and_the_table(run):

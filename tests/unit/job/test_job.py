@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +11,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-from contimg.job import job
 
 HARNESS = """
 import os, sys, time, signal, subprocess
@@ -252,27 +249,6 @@ def test_a_step_sees_the_sidecar_that_it_replaces(tmp_path):
     (tmp_path / "images/a.json").write_text("{")
     finish(start(tmp_path, step))
     assert json.loads((tmp_path / "images/a.json").read_text())["before"] is None
-
-
-def test_a_product_that_a_failed_job_did_not_replace_is_as_old_as_it_is(tmp_path):
-    sidecar, product = tmp_path / "images/a.json", tmp_path / "images/a.fits"
-    attempts = tmp_path / f"logs/2026-01-12/{GROUP}"
-    finish(start(tmp_path, "raise KeyError('gain')"))
-    finish(start(tmp_path, f"{WRITE}; return {{}}"))
-    written = sidecar.stat().st_mtime
-    later = written + 1000
-    os.utime(product, (later, later))
-    assert not job.set_back(attempts, "image", sidecar, [product])
-    assert product.stat().st_mtime == later
-    shutil.rmtree(attempts)  # old logs go, and attempts are counted from 1 again
-    finish(start(tmp_path, "raise KeyError('gain')"))
-    os.utime(sidecar, (later, later))
-    assert job.set_back(attempts, "image", sidecar, [product, tmp_path / "images/gone"])
-    assert sidecar.stat().st_mtime == product.stat().st_mtime
-    assert abs(product.stat().st_mtime - written) < 1
-    finish(start(tmp_path, f"{WRITE}; return {{}}"))
-    assert not job.set_back(attempts, "image", sidecar, [product])
-    assert not job.set_back(attempts, "image", tmp_path / "images/none.json", [])
 
 
 def test_limits_are_the_jobs_own_share(tmp_path):

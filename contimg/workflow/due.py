@@ -1,0 +1,236 @@
+"""What is due: products that can be made now, what each is made from, and why the rest waits.
+
+Everything is known before the first job runs. The calibrator of a group that nobody has looked at is found here as
+the rule finds it, and a set that is still to be solved stands for itself, taken for good: a target is calibrated with
+it in the same run if it is, and with the next best if not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache, cached_property
+from pathlib import Path
+
+from contimg.core import files
+from contimg.core.config import Settings
+from contimg.core.errors import ContimgError
+from contimg.core.paths import DataRoot, group_of, in_window, jd_to_datetime, window_of, windows_around
+from contimg.core.products import Role
+from contimg.core.stages import STAGES, Per, maker
+from contimg.ingest.groups import raw_present
+from contimg.ingest.manifest import Group
+from contimg.ingest.pointing_track import Drift
+from contimg.job.attempt_record import newest, records
+from contimg.schedule.window_times import window_waits
+from contimg.sets import reimaging
+from contimg.sets.policy import choose
+from contimg.sets.registry import CalibrationSet, Registry
+from contimg.storage.archive import is_removed
+
+_NOT_UNDERSTOOD = (ContimgError, OSError, ValueError, KeyError, TypeError)
+"""What a file of one group may raise; that group waits, and no other."""
+
+
+@dataclass(frozen=True, eq=False)
+class Due:
+    """One look at a data root.
+
+    Attributes
+    ----------
+    groups
+        Those to work on, by name, as their manifests have them or will have them after the scan.
+    waits
+        Groups and windows that wait, and why; it fills as the questions below are asked.
+    """
+
+    root: DataRoot
+    settings: Settings
+    groups: dict[str, Group]
+    now: datetime
+    waits: dict[str, str] = field(default_factory=dict)
+
+    # Groups
+
+    @cached_property
+    def usable(self) -> tuple[str, ...]:
+        """Groups that can be processed: enough good subbands, and what to make them from is there."""
+        return tuple(name for name, group in self.groups.items() if self._is_usable(name, group))
+
+    def _is_usable(self, name: str, group: Group) -> bool:
+        if not group.usable:
+            self.waits[name] = group.reason or group.state
+            return False
+        if is_removed(self.root, "image", name):
+            return False  # its image was archived: it has ended
+        if self.imaged(name) or self.root.ms(name).exists() or raw_present(self.root, group):
+            return True
+        self.waits[name] = "its raw files are gone and nothing was made from them"
+        return False
+
+    def imaged(self, group: str) -> bool:
+        """Whether there is an image of a group."""
+        return self.root.image(group, "json").exists()
+
+    @cached_property
+    def unimaged(self) -> tuple[str, ...]:
+        """Usable groups without an image, in order of time."""
+        return tuple(sorted(name for name in self.usable if not self.imaged(name)))
+
+    # Calibration
+
+    @cache  # noqa: B019 — as long as the look itself
+    def calibrator(self, group: str) -> bool:
+        """Whether a calibrator transits in a group."""
+        path = self.root.calibrator(group)
+        try:
+            if path.exists():
+                return bool(files.read_json(path)["calibrator"])
+            from contimg.calibrators.detect import detect_in  # noqa: PLC0415 — takes a second
+
+            return bool(detect_in(self._drift(group), group, self.settings)["calibrator"])
+        except _NOT_UNDERSTOOD as error:
+            self.waits[group] = f"its calibrator cannot be told: {error}"
+            return False
+
+    @cached_property
+    def calibrator_groups(self) -> tuple[str, ...]:
+        """Usable groups in which a calibrator transits."""
+        return tuple(name for name in self.usable if self.calibrator(name))
+
+    @cached_property
+    def coming(self) -> tuple[CalibrationSet, ...]:
+        """Sets that this run is to solve. One whose making failed when it was last tried is not waited for."""
+        validity = timedelta(hours=self.settings.calibration.validity_hours)
+        missing = (name for name in self.calibrator_groups if not self.root.set(name).exists())
+        return tuple(
+            CalibrationSet.expected(
+                str(self.root.set(name).relative_to(self.root.root)), self._middle(name), validity
+            )
+            for name in missing
+            if not self._failed_last(name)
+        )
+
+    def _failed_last(self, group: str) -> bool:
+        """Whether the last try to make a group's set, or what it is made from, failed on the files of now."""
+        solve = maker("set")
+        rules = {each.name for each in (solve, *map(maker, solve.needs if solve else ())) if each}
+        manifest = self.root.manifest(group)
+        known_s = manifest.stat().st_mtime if manifest.exists() else 0.0
+        ended = (record for record in records(self.root, group, rules) if not record.lives)
+        return any(record.outcome != "ok" and record.started_s > known_s for record in newest(ended).values())
+
+    @cached_property
+    def _registry(self) -> Registry:
+        return Registry(self.root, self.settings.calibration, self.coming)
+
+    @cache  # noqa: B019
+    def sets(self, group: str) -> tuple[Path, ...]:
+        """Sets that a group's image is, or is to be, calibrated with (`set.json` files); none: it waits for one."""
+        try:
+            if self.imaged(group):
+                return tuple(reimaging.serving(self._registry, group))
+            middle = self._middle(group)
+            choice, _ = choose(middle, self._registry.for_target(middle), self.settings.calibration)
+        except _NOT_UNDERSTOOD as error:
+            self.waits[group] = f"its calibration cannot be chosen: {error}"
+            return ()
+        return tuple(self.root.root / one.path for one in choice.sets) if choice else ()
+
+    def turned_bad(self, path: Path) -> bool:
+        """Whether a set that an image was calibrated with was solved again since, and failed."""
+        return path.exists() and not self._registry.read(path).passed
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self.root.root).as_posix()
+
+    def _drift(self, group: str) -> Drift:
+        known = self.groups.get(group)
+        return Drift.of_frame(known.frame, group) if known else Drift.of_group(self.root.manifest(group))
+
+    def _middle(self, group: str) -> datetime:
+        return jd_to_datetime(self._drift(group).middle_jd)
+
+    # Products
+
+    @cached_property
+    def image_groups(self) -> tuple[str, ...]:
+        """Groups whose image is there or can be made."""
+        return tuple(name for name in self.usable if self._may_be_imaged(name))
+
+    def _may_be_imaged(self, group: str) -> bool:
+        if self.imaged(group) or self.sets(group):
+            return True
+        self.waits.setdefault(group, "no usable calibration set; it is imaged once there is one")
+        return False
+
+    def in_mosaic(self, window: str) -> list[str]:
+        """Groups of a window whose image is there or can be made."""
+        there = {group_of(path) for path in self.root.image(window).parent.glob("*.image.fits")}
+        return sorted(group for group in {*self.image_groups, *there} if in_window(group, window))
+
+    @cached_property
+    def windows(self) -> tuple[str, ...]:
+        """Windows whose mosaic is there or due: all of their groups are known, and none of their images has left."""
+        minutes = self.settings.mosaic.window_minutes
+        wanted = {window_of(name, minutes) for name in self.image_groups}
+        return tuple(window for window in sorted(wanted - self._leaving) if self._window_is_due(window))
+
+    @cached_property
+    def _leaving(self) -> frozenset[str]:
+        """Windows whose images leave for the archive: their mosaics are not made again from those still there."""
+        minutes = self.settings.mosaic.window_minutes
+        return frozenset(window_of(name, minutes) for name in self.groups if is_removed(self.root, "image", name))
+
+    def _window_is_due(self, window: str) -> bool:
+        if self.root.mosaic(window, "json").exists():
+            return True
+        members = [name for name in self.image_groups if in_window(name, window)]
+        if all(self._combined(name) for name in members):
+            return False  # in mosaics of windows of another length
+        unended = sum(group.state == "collecting" for name, group in self.groups.items() if in_window(name, window))
+        why = window_waits(window, unended, self.now, self.settings)
+        if why:
+            self.waits[window] = why
+        return not why
+
+    def _combined(self, group: str) -> bool:
+        """Whether a group's image is in a mosaic that is newer."""
+        image = self.root.image(group)
+        for window in windows_around(self.root, group) if image.exists() else ():
+            try:
+                mosaic = self.root.mosaic(window, "json")
+                if mosaic.stat().st_mtime >= image.stat().st_mtime and group in files.read_json(mosaic)["groups"]:
+                    return True
+            except _NOT_UNDERSTOOD:
+                continue
+        return False
+
+    # Jobs
+
+    def cores(self, group: str, all_cores: int | None) -> int:
+        """Cores of a job: when several groups are due, two jobs side by side are done sooner than one by one on both.
+
+        Those that are left over at the end share all the cores. A cluster, whose jobs share none, has no number.
+        """
+        due, threads = self.unimaged, self.settings.limits.threads
+        shared = all_cores or threads * len(due)
+        left_over = due[len(due) - len(due) % max(shared, 1) :]
+        if group in due and group not in left_over:
+            return 1
+        return max(1, min(threads, shared // max(len(left_over), 1)))
+
+    def raw_mb(self, group: str) -> int:
+        """Size (MB) of a group's raw files, about that of its Measurement Set; of one that is not known, as usual."""
+        return self.groups[group].raw_bytes // 1_000_000 if group in self.groups else 2400
+
+    def pictures(self) -> Iterator[tuple[str, str, Path]]:
+        """Pictures that there are of what is worked on: stage, group or window, and path."""
+        minutes = self.settings.mosaic.window_minutes
+        windows = {window_of(name, minutes) for name in self.usable} - self._leaving
+        for stage in STAGES.values():
+            units = {Per.GROUP: self.usable, Per.WINDOW: sorted(windows), Per.ROOT: ("",)}[stage.per]
+            for product in stage.products:
+                paths = ((unit, self.root.path(product.name, unit)) for unit in units if product.role is Role.PICTURE)
+                yield from ((stage.name, unit, path) for unit, path in paths if path.exists())

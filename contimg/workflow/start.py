@@ -1,0 +1,47 @@
+"""Start of a workflow run: the settings checked against the disk, and the groups that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from contimg.core import config
+from contimg.core.config import Settings
+from contimg.core.errors import ConfigError
+from contimg.core.paths import DataRoot
+from contimg.ingest.groups import loaded, look
+from contimg.ingest.placing import Found
+
+
+def settings_of(content: Mapping[str, Any]) -> Settings:
+    """Settings of a run, from Snakemake's config and the environment, checked before anything runs.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is bad, or names a folder or catalogue that is not there.
+    """
+    settings = config.validated(content)
+    if settings.scan_incoming:
+        incoming = DataRoot(settings.data_root).incoming
+        if not incoming.is_dir():
+            raise ConfigError(f"data_root: {incoming} is not a folder; it must hold the raw files")
+        for path in (*settings.calibration.catalogues, settings.sky_catalogue.path):
+            if path and not path.is_file():
+                raise ConfigError(f"{path}: there is no such catalogue")
+    return settings
+
+
+def groups_of(root: DataRoot, settings: Settings, now: datetime) -> Found:
+    """Groups of the files in `incoming/`; or those named, as their manifests have them, where the runner has scanned.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be read now.
+    """
+    if settings.scan_incoming:
+        return look(root, settings, now)
+    groups = tuple(loaded(root, settings.groups))
+    return Found(groups, {group.name: group for group in groups})

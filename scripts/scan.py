@@ -1,0 +1,15 @@
+"""Rule scan: raw files → the manifests of their groups."""
+
+from contimg.job import job
+
+
+def step(task: job.Task) -> None:
+    from datetime import UTC, datetime
+
+    from contimg.core.paths import DataRoot
+    from contimg.ingest.groups import scan
+
+    scan(DataRoot(task.settings.data_root), task.settings, datetime.now(UTC))
+
+
+job.run(snakemake, step)
