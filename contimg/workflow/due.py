@@ -105,9 +105,7 @@ class Due:
         validity = timedelta(hours=self.settings.calibration.validity_hours)
         missing = (name for name in self.calibrator_groups if not self.root.set(name).exists())
         return tuple(
-            CalibrationSet.expected(
-                str(self.root.set(name).relative_to(self.root.root)), self._middle(name), validity
-            )
+            CalibrationSet.expected(self._relative(self.root.set(name)), self._middle(name), validity)
             for name in missing
             if not self._failed_last(name)
         )
