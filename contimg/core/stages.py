@@ -271,11 +271,13 @@ def made_again() -> tuple[Product, ...]:
     )
 
 
-def product_folders() -> tuple[str, ...]:
-    """Folders of the data root that hold products of groups and windows, sidecars included."""
-    return tuple(dict.fromkeys(product.folder for product in PRODUCTS.values() if units_of(product) is not Per.ROOT))
-
-
 def sidecar(stage: str) -> Product | None:
     """Sidecar that stands for what a stage makes, if there is one."""
     return next((product for product in STAGES[stage].products if product.role is Role.SIDECAR), None)
+
+
+def completing(stage: str) -> tuple[Product, ...]:
+    """Products without which what a stage makes is half: all, or the sidecar with the tables moved beside it."""
+    made = STAGES[stage].products
+    tables = tuple(product for product in made if product.beside)
+    return (made[0], *tables) if tables else made

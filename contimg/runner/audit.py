@@ -6,8 +6,8 @@ audit reads everything there is: it is for people and tests, not for a pass of t
 
 from __future__ import annotations
 
+import contextlib
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,7 +17,9 @@ from contimg.arrivals.intake import patience_s
 from contimg.core import processes
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, MisshapenFileError
-from contimg.core.paths import GROUP_PATTERN, DataRoot, RawName, group_of
+from contimg.core.paths import DataRoot, RawName, group_of
+from contimg.core.products import PRODUCTS, Backup
+from contimg.core.stages import STAGES, Per, Stage, completing, sidecar
 from contimg.execute.lease import holder, mark_of
 from contimg.ingest import quarantine
 from contimg.ingest.manifest import Group, load
@@ -26,9 +28,9 @@ from contimg.ledger.rows import GroupRow
 from contimg.runner import cleanup
 from contimg.storage.archive import is_removed
 
-_IMAGE = ("image.fits", "noise.fits", "pb.fits", "png", "json")
-_MOSAIC = ("image.fits", "weight.fits", "coverage.fits", "png", "json")
-_TABLES = ("delay.cal", "bandpass.cal", "gain.cal", "set.json")
+_COUNTED = {"convert": "Measurement Sets", "solve": "sets", "image": "images", "mosaic": "mosaics"}
+"""Whole products of some stages, as the audit's table names them."""
+_HALF = {"solve": "half a set"}
 
 
 @dataclass
@@ -152,42 +154,43 @@ class _Audit:
 
     def _products(self, groups: dict[str, Group]) -> None:
         """Every product is whole, and its group is known."""
-        folders: dict[str, set[str]] = {}
-        for kind in ("ms", "images", "mosaics"):
-            for path in (self._root.root / kind).glob("*/*"):
-                name, _, product = path.name.partition(".")
-                if re.fullmatch(GROUP_PATTERN, name):
-                    folders.setdefault(f"{kind} {name}", set()).add(product)
-        for key, products in sorted(folders.items()):
-            kind, name = key.split()
-            if name in self._busy:
+        for stage in STAGES.values():
+            standing = sidecar(stage.name)
+            if standing is None:
                 continue
-            if kind != "mosaics" and name not in groups:
-                self._wrong(f"{kind}/…/{name}: there is no manifest of this group")
-            self._complete(kind, name, products)
-        for folder in sorted((self._root.root / "calibration").glob("*/*")):
-            there = {path.name for path in folder.iterdir()} & set(_TABLES)
-            if there and there != set(_TABLES) and group_of(folder) not in self._busy:
-                self._wrong(f"{folder}: half a set, only {', '.join(sorted(there))}")
-            self._books.counts["sets"] += there == set(_TABLES)
+            wanted = {product.name for product in completing(stage.name)}
+            for unit, there in sorted(self._made(stage).items()):
+                if unit in self._busy:
+                    continue
+                place = f"{standing.folder}/…/{unit}"
+                if stage.per is Per.GROUP and standing.backup is not Backup.SET and unit not in groups:
+                    self._wrong(f"{place}: there is no manifest of this group")
+                self._books.counts[_COUNTED.get(stage.name, f"of stage {stage.name}")] += there == wanted
+                alone = there == {standing.name} and self._is_past(stage, unit)
+                if there and there != wanted and not alone:
+                    names = ", ".join(sorted(PRODUCTS[name].suffix for name in there))
+                    self._wrong(f"{place}: {_HALF.get(stage.name, 'half a product')}, only {names}")
 
-    def _complete(self, kind: str, name: str, products: set[str]) -> None:
-        if kind == "ms":
-            self._books.counts["Measurement Sets"] += "ms" in products
-            gone = is_removed(self._root, "ms", name) or self._root.image(name, "json").exists()
-            if products != {"ms", "json"} and not (products == {"json"} and gone):
-                self._wrong(f"ms/…/{name}: half a product, only {', '.join(sorted(products))}")
-            return
-        wanted = set(_IMAGE if kind == "images" else _MOSAIC)
-        there = products & wanted
-        self._books.counts[kind] += there == wanted
-        removed = kind == "images" and is_removed(self._root, "image", name)
-        if there and there != wanted and not (removed and there == {"json"}):
-            self._wrong(f"{kind}/…/{name}: half a product, only {', '.join(sorted(there))}")
+    def _made(self, stage: Stage) -> dict[str, set[str]]:
+        """Groups or windows of which something is there that completes a product, with the names of what is."""
+        found: dict[str, set[str]] = {}
+        for product in completing(stage.name):
+            for path in self._root.root.glob(product.pattern):
+                with contextlib.suppress(ValueError):  # not a name of ours
+                    unit = group_of(path)
+                    if path == self._root.path(product.name, unit):
+                        found.setdefault(unit, set()).add(product.name)
+        return found
+
+    def _is_past(self, stage: Stage, unit: str) -> bool:
+        """Whether a product may have left its sidecar behind: it is in the archive, or an image was made from it."""
+        kinds = {product.archive for product in stage.products if product.archive}
+        used = "image" not in stage.makes and self._root.image(unit, "json").exists()
+        return bool(kinds) and (used or any(is_removed(self._root, kind, unit) for kind in kinds))
 
     def _leftovers(self) -> None:
         """Nothing half-written, staged or running without an owner."""
-        for kind in ("ms", "images", "mosaics", "calibration", "reports", "groups"):
+        for kind in sorted({product.folder for product in PRODUCTS.values()}):
             for path in (self._root.root / kind).rglob(".*"):
                 if cleanup.abandoned(path):
                     self._wrong(f"{path}: half-written, and its process is dead")

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 
 from contimg.core import files, processes
-from contimg.core.paths import DataRoot, group_date
+from contimg.core.paths import DataRoot
+from contimg.core.products import PRODUCTS
 from contimg.execute.lease import mark_of
 
 log = logging.getLogger(__name__)
@@ -38,11 +39,10 @@ def stale_staging(root: DataRoot, directory: Path) -> Iterator[Path]:
 
 def half_written(root: DataRoot, unit: str) -> Iterator[Path]:
     """Parts of a unit's outputs, and what they were to replace, whose process is dead."""
-    date = group_date(unit)
-    for kind in ("ms", "images", "mosaics"):
-        folder = root.root / kind / date
-        yield from (path for path in folder.glob(f".{unit}.*") if abandoned(path))
-    yield from (path for path in root.calibration(unit).glob(".*") if abandoned(path))
+    folders = {root.path(product.name, unit).parent for product in PRODUCTS.values() if "{date}" in product.path}
+    for folder in sorted(folders):
+        own = ".*" if folder.name == unit else f".{unit}.*"
+        yield from (path for path in folder.glob(own) if abandoned(path))
 
 
 def abandoned(path: Path) -> bool:
