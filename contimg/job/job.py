@@ -9,6 +9,7 @@ fault in CASA included. So the workflow has time-outs and records without the ru
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tempfile
 import time

@@ -19,7 +19,7 @@ from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, MisshapenFileError
 from contimg.core.paths import DataRoot, RawName, group_of
 from contimg.core.products import PRODUCTS, Backup
-from contimg.core.stages import STAGES, Per, Stage, completing, sidecar
+from contimg.core.stages import STAGES, Per, Stage, completing, maker, sidecar
 from contimg.execute.lease import holder, mark_of
 from contimg.ingest import quarantine
 from contimg.ingest.manifest import Group, load
@@ -185,8 +185,9 @@ class _Audit:
     def _is_past(self, stage: Stage, unit: str) -> bool:
         """Whether a product may have left its sidecar behind: it is in the archive, or an image was made from it."""
         kinds = {product.archive for product in stage.products if product.archive}
-        used = "image" not in stage.makes and self._root.image(unit, "json").exists()
-        return bool(kinds) and (used or any(is_removed(self._root, kind, unit) for kind in kinds))
+        image = maker("image")
+        used = image and {*image.needs} & {*stage.makes} and self._root.image(unit, "json").exists()
+        return bool(kinds and (used or any(is_removed(self._root, kind, unit) for kind in kinds)))
 
     def _leftovers(self) -> None:
         """Nothing half-written, staged or running without an owner."""
