@@ -9,7 +9,7 @@ from pathlib import Path
 
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, ErrorClass
-from contimg.core.paths import DataRoot, RawName, group_id, window_of
+from contimg.core.paths import DataRoot, RawName, group_id, window_for
 from contimg.ingest import quarantine
 from contimg.ingest.incoming import examined
 from contimg.ingest.manifest import Group
@@ -39,7 +39,7 @@ def arrival(group: Group, manifest_ns: int, settings: Settings) -> Arrived:
         arrived=group.arrived,
         raw_bytes=group.raw_bytes,
         manifest_ns=manifest_ns,
-        window=window_of(group.name, settings.mosaic.window_minutes),
+        window=window_for(DataRoot(settings.data_root), group.name, settings.mosaic.window_minutes),
     )
 
 

@@ -215,8 +215,10 @@ def group_of(path: Path) -> str:
     raise ValueError(f"{path}: no group's name in this path")
 
 
-def windows_around(root: DataRoot, group: str) -> list[str]:
-    """Windows, of any length, that have a mosaic and in which a group starts; all are in the group's UTC day."""
-    folder = root.mosaic(group).parent
-    names = sorted({group_of(path) for path in folder.glob("*.json") if path.name[0] != "."})
-    return [name for name in names if in_window(group, name)]
+def window_for(root: DataRoot, group: str, window_minutes: int) -> str:
+    """Mosaic window of a group: one of another length than now's where that has a mosaic already."""
+    window = window_of(group, window_minutes)
+    if root.mosaic(window, "json").exists():
+        return window
+    there = sorted({group_of(path) for path in root.mosaic(group).parent.glob("[0-9]*.json")})
+    return next((name for name in there if in_window(group, name)), window)

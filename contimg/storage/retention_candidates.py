@@ -14,7 +14,7 @@ from pathlib import Path
 from contimg.core import files
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, MisshapenFileError
-from contimg.core.paths import DataRoot, RawName, group_of, group_start, window_of, windows_around
+from contimg.core.paths import DataRoot, RawName, group_of, group_start, window_for
 from contimg.core.products import PRODUCTS, RAW, archived
 from contimg.fits import integrity
 from contimg.ingest.groups import raw_present
@@ -258,12 +258,7 @@ class _Look:
         return f"group {group}, in reach of it, will give a set"
 
     def _mosaic_lacks(self, group: str) -> str | None:
-        """Why a group's image is in no mosaic for good; a window of another length than now's will do."""
-        now = self._window(group)
-        reasons = [self._lacked_by(window, group) for window in {now, *windows_around(self.root, group)}]
-        return None if None in reasons else self._lacked_by(now, group)
-
-    def _lacked_by(self, window: str, group: str) -> str | None:
+        window = self._window(group)
         mosaic, image = self.root.mosaic(window), self.root.image(group)
         if not integrity.whole(mosaic) or not self.root.mosaic(window, "json").exists():
             return "its mosaic is not made"
@@ -289,7 +284,7 @@ class _Look:
         return None
 
     def _window(self, group: str) -> str:
-        return window_of(group, self.settings.mosaic.window_minutes)
+        return window_for(self.root, group, self.settings.mosaic.window_minutes)
 
 
 def _refuse(path: Path, error: Exception) -> None:

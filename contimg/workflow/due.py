@@ -16,7 +16,7 @@ from pathlib import Path
 from contimg.core import files
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError
-from contimg.core.paths import DataRoot, group_of, in_window, jd_to_datetime, window_of, windows_around
+from contimg.core.paths import DataRoot, group_of, in_window, jd_to_datetime, window_for
 from contimg.core.products import Role
 from contimg.core.stages import STAGES, Per, maker
 from contimg.ingest.groups import raw_present
@@ -171,39 +171,27 @@ class Due:
     @cached_property
     def windows(self) -> tuple[str, ...]:
         """Windows whose mosaic is there or due: all of their groups are known, and none of their images has left."""
-        minutes = self.settings.mosaic.window_minutes
-        wanted = {window_of(name, minutes) for name in self.image_groups}
-        return tuple(window for window in sorted(wanted - self._leaving) if self._window_is_due(window))
+        wanted = {self._window(name) for name in self.image_groups} - self._leaving
+        return tuple(window for window in sorted(wanted) if self._window_is_due(window))
+
+    @cache  # noqa: B019
+    def _window(self, group: str) -> str:
+        return window_for(self.root, group, self.settings.mosaic.window_minutes)
 
     @cached_property
     def _leaving(self) -> frozenset[str]:
         """Windows whose images leave for the archive: their mosaics are not made again from those still there."""
-        minutes = self.settings.mosaic.window_minutes
-        return frozenset(window_of(name, minutes) for name in self.groups if is_removed(self.root, "image", name))
+        return frozenset(self._window(name) for name in self.groups if is_removed(self.root, "image", name))
 
     def _window_is_due(self, window: str) -> bool:
         if self.root.mosaic(window, "json").exists():
             return True
-        members = [name for name in self.image_groups if in_window(name, window)]
-        if all(self._combined(name) for name in members):
-            return False  # in mosaics of windows of another length
-        unended = sum(group.state == "collecting" for name, group in self.groups.items() if in_window(name, window))
+        members = (group for name, group in self.groups.items() if in_window(name, window))
+        unended = sum(group.state == "collecting" for group in members)
         why = window_waits(window, unended, self.now, self.settings)
         if why:
             self.waits[window] = why
         return not why
-
-    def _combined(self, group: str) -> bool:
-        """Whether a group's image is in a mosaic that is newer."""
-        image = self.root.image(group)
-        for window in windows_around(self.root, group) if image.exists() else ():
-            try:
-                mosaic = self.root.mosaic(window, "json")
-                if mosaic.stat().st_mtime >= image.stat().st_mtime and group in files.read_json(mosaic)["groups"]:
-                    return True
-            except _NOT_UNDERSTOOD:
-                continue
-        return False
 
     # Jobs
 
@@ -225,8 +213,7 @@ class Due:
 
     def pictures(self) -> Iterator[tuple[str, str, Path]]:
         """Pictures that there are of what is worked on: stage, group or window, and path."""
-        minutes = self.settings.mosaic.window_minutes
-        windows = {window_of(name, minutes) for name in self.usable} - self._leaving
+        windows = {self._window(name) for name in self.usable} - self._leaving
         for stage in STAGES.values():
             units = {Per.GROUP: self.usable, Per.WINDOW: sorted(windows), Per.ROOT: ("",)}[stage.per]
             for product in stage.products:
