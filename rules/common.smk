@@ -9,8 +9,7 @@ from contimg.core.errors import ContimgError
 from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, WINDOW_PATTERN, DataRoot
 from contimg.core.products import path as product
 from contimg.core.stages import STAGES, value
-from contimg.clean import imager
-from contimg.workflow.due import Due
+from contimg.workflow.due import CATEGORIES, Due
 from contimg.workflow.start import groups_of, settings_of
 from contimg.workflow.tries import failed_tries
 
@@ -23,21 +22,19 @@ wildcard_constraints:
 
 # A job takes its part of the whole, so that the settings say how many run at once; the profile names the whole.
 SHARE = 1000
+SCANNED = "state/incoming.scanned"
 
 try:
     settings = settings_of(config)
     # What the jobs get: they run in the data root, where a relative path would mean another place.
     config |= settings.model_dump(mode="json", exclude={"alerts"})
     root = DataRoot(settings.data_root)
-    if settings.imaging.imager == "auto":
-        imager.choose("auto")  # where there is no WSClean, it says so
-    found = groups_of(root, settings, datetime.now(UTC))
+    now = datetime.now(UTC)
+    found = groups_of(root, settings, now)
 except ContimgError as error:
     raise WorkflowError(str(error)) from None
 
-due = Due(
-    root, settings, {group.name: group for group in found.groups}, datetime.now(UTC)
-)
+due = Due(root, settings, found.by_name, now)
 try:
     all_cores = workflow.cores
 except WorkflowError:  # a cluster, whose jobs do not share cores
@@ -54,6 +51,11 @@ def relative(paths):
             said.add((unit, why))
             logger.warning(f"{unit} waits: {why}")
     return [str(path.relative_to(root.root)) for path in paths]
+
+
+def scans():
+    """The scan, where it has something to write down."""
+    return [SCANNED] if found.changed or found.emptied else []
 
 
 def conversions(_):
@@ -92,14 +94,11 @@ def tries(rule):
     )
 
 
-def as_input(path):
-    """A set that calibrates a target; one that has turned bad, with nothing to replace it, is no news."""
-    name = str(path.relative_to(root.root))
-    return ancient(name) if due.turned_bad(path) else name
-
-
 def sets_of(wildcards):
-    return [as_input(path) for path in due.sets(wildcards.group)]
+    """Sets that calibrate a target; one that has turned bad, with nothing to replace it, is no news."""
+    sets = due.sets(wildcards.group)
+    bad = {*relative(path for path in sets if due.turned_bad(path))}
+    return [ancient(name) if name in bad else name for name in relative(sets)]
 
 
 def images_of(product_name):
@@ -107,3 +106,15 @@ def images_of(product_name):
     return lambda wildcards: relative(
         root.path(product_name, group) for group in due.in_mosaic(wildcards.window)
     )
+
+
+def marked(stage, unit, path):
+    """A picture that is there, marked for the report, which so shows what a run has made up to now."""
+    shown = dict(category=CATEGORIES.get(stage, stage), labels={"name": unit})
+    return report(path, caption=f"report/{stage}.rst", **shown)
+
+
+def pictures():
+    return [
+        marked(stage, unit, *relative([path])) for stage, unit, path in due.pictures()
+    ]

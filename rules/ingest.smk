@@ -1,18 +1,11 @@
 """Raw files → manifests → Measurement Sets."""
 
-TAKEN_UP = "state/incoming.scanned"
-
-
-def scans():
-    """The scan, where it has something to write down."""
-    return [TAKEN_UP] if found.changed or found.emptied else []
-
 
 rule scan:
     """The manifests of the groups whose files have come or changed, which stand for the raw files in all else."""
     output:
         update(relative(root.manifest(group.name) for group in found.due)),
-        temp(touch(TAKEN_UP)),
+        temp(touch(SCANNED)),
     log:
         "logs/scan.log",
     conda:

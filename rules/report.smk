@@ -1,26 +1,5 @@
 """What came out: one table of groups, sets and mosaics, for people and for programs."""
 
-CATEGORIES = {
-    "mosaic": "Mosaics",
-    "image": "Images",
-    "solve": "Calibration",
-    "summary": "Summary",
-}
-
-
-def marked(stage, unit, path):
-    """A picture that is there, marked for the report, which so shows what a run has made up to now."""
-    shown = dict(
-        category=CATEGORIES.get(stage, stage.capitalize()), labels={"name": unit}
-    )
-    return report(
-        str(path.relative_to(root.root)), caption=f"report/{stage}.rst", **shown
-    )
-
-
-def pictures():
-    return [marked(*picture) for picture in due.pictures()]
-
 
 rule summary:
     """The table of every group: set, verdict, noise, quality, or why it waits."""

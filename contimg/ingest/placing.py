@@ -70,6 +70,11 @@ class Found:
         )
 
     @property
+    def by_name(self) -> dict[str, Group]:
+        """All groups."""
+        return {group.name: group for group in self.groups}
+
+    @property
     def changed(self) -> list[Group]:
         """Groups whose manifests are to be written."""
         return [group for group in self.groups if group != self.before.get(group.name)]

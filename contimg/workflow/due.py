@@ -31,6 +31,8 @@ from contimg.storage.archive import is_removed
 
 _NOT_UNDERSTOOD = (ContimgError, OSError, ValueError, KeyError, TypeError)
 """What a file of one group may raise; that group waits, and no other."""
+CATEGORIES = {"mosaic": "Mosaics", "image": "Images", "solve": "Calibration", "summary": "Summary"}
+"""Headings of the report under which the pictures of some stages stand."""
 
 
 @dataclass(frozen=True, eq=False)

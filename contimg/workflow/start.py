@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from contimg.clean import imager
 from contimg.core import config
 from contimg.core.config import Settings
 from contimg.core.errors import ConfigError
@@ -23,6 +24,8 @@ def settings_of(content: Mapping[str, Any]) -> Settings:
         If a setting is bad, or names a folder or catalogue that is not there.
     """
     settings = config.validated(content)
+    if settings.imaging.imager == "auto":
+        imager.choose("auto")  # where there is no WSClean, it says so
     if settings.scan_incoming:
         incoming = DataRoot(settings.data_root).incoming
         if not incoming.is_dir():

@@ -19,7 +19,7 @@ HOUR = START.replace(minute=0, second=0, microsecond=0)
 
 def look(site: Synthetic, now: datetime = NOW) -> Due:
     found = groups_of(site.root, site.settings, now)
-    return Due(site.root, site.settings, {group.name: group for group in found.groups}, now)
+    return Due(site.root, site.settings, found.by_name, now)
 
 
 @pytest.fixture
