@@ -44,11 +44,11 @@ rule all:
     default_target: True
     input:
         scans(),
-        conversions,
-        detections,
-        sets_to_solve,
-        images_due,
-        mosaics_due,
+        asked("ms", "unimaged"),
+        asked("calibrator", "usable"),
+        asked("set", "calibrator_groups"),
+        asked("image", "image_groups"),
+        asked("mosaic", "windows"),
         product("summary"),
         pictures(),
 
@@ -56,12 +56,12 @@ rule all:
 rule images:
     input:
         scans(),
-        detections,
-        images_due,
+        asked("calibrator", "usable"),
+        asked("image", "image_groups"),
 
 
 rule mosaics:
     input:
         scans(),
-        detections,
-        mosaics_due,
+        asked("calibrator", "usable"),
+        asked("mosaic", "windows"),

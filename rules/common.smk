@@ -9,6 +9,7 @@ from contimg.core.errors import ContimgError
 from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, WINDOW_PATTERN, DataRoot
 from contimg.core.products import path as product
 from contimg.core.stages import STAGES, value
+from contimg.execute import lease
 from contimg.workflow.due import CATEGORIES, Due
 from contimg.workflow.start import groups_of, settings_of
 from contimg.workflow.tries import failed_tries
@@ -40,8 +41,8 @@ try:
 except WorkflowError:  # a cluster, whose jobs do not share cores
     all_cores = None
 said = set()
-for unsettled in found.unsettled:
-    logger.warning(unsettled)
+for line in found.unsettled:
+    logger.warning(line)
 
 
 def relative(paths):
@@ -53,29 +54,22 @@ def relative(paths):
     return [str(path.relative_to(root.root)) for path in paths]
 
 
+def share_data_root():
+    """Keep runners out while this run works."""
+    try:
+        lease.share(root)
+    except ContimgError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def scans():
     """The scan, where it has something to write down."""
-    return [SCANNED] if found.changed or found.emptied else []
+    return [SCANNED] if found.changed or found.emptied or found.reopened else []
 
 
-def conversions(_):
-    return relative(root.ms(group) for group in due.unimaged)
-
-
-def detections(_):
-    return relative(root.calibrator(group) for group in due.usable)
-
-
-def sets_to_solve(_):
-    return relative(root.set(group) for group in due.calibrator_groups)
-
-
-def images_due(_):
-    return relative(root.image(group) for group in due.image_groups)
-
-
-def mosaics_due(_):
-    return relative(root.mosaic(window) for window in due.windows)
+def asked(name, units):
+    """Input function: a product of each of the groups or windows that a question to `due` gives."""
+    return lambda _: relative(root.path(name, unit) for unit in getattr(due, units))
 
 
 def shared_cores(wildcards):
@@ -83,7 +77,6 @@ def shared_cores(wildcards):
 
 
 def minutes(stage):
-    """Time limit of a stage (min)."""
     return value(settings, STAGES[stage].minutes)
 
 

@@ -5,8 +5,8 @@ rule summary:
     """The table of every group: set, verdict, noise, quality, or why it waits."""
     input:
         manifests=relative(root.manifest(group) for group in due.groups),
-        images=images_due,
-        mosaics=mosaics_due,
+        images=asked("image", "image_groups"),
+        mosaics=asked("mosaic", "windows"),
     output:
         html=product("summary_html"),
         json=product("summary"),

@@ -24,8 +24,7 @@ def settings_of(content: Mapping[str, Any]) -> Settings:
         If a setting is bad, or names a folder or catalogue that is not there.
     """
     settings = config.validated(content)
-    if settings.imaging.imager == "auto":
-        imager.choose("auto")  # where there is no WSClean, it says so
+    imager.refuse_if_missing(settings.imaging.imager)
     if settings.scan_incoming:
         incoming = DataRoot(settings.data_root).incoming
         if not incoming.is_dir():
