@@ -10,7 +10,7 @@ from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, WINDOW_PATTERN, Data
 from contimg.core.products import path as product
 from contimg.core.stages import STAGES, value
 from contimg.execute import lease
-from contimg.workflow.due import CATEGORIES, Due
+from contimg.workflow.due import REPORTED, Due
 from contimg.workflow.start import groups_of, settings_of
 from contimg.workflow.tries import failed_tries
 
@@ -101,13 +101,13 @@ def images_of(product_name):
     )
 
 
-def marked(stage, unit, path):
+def marked(product_name, unit, path):
     """A picture that is there, marked for the report, which so shows what a run has made up to now."""
-    shown = dict(category=CATEGORIES.get(stage, stage), labels={"name": unit})
-    return report(path, caption=f"report/{stage}.rst", **shown)
+    category, caption = REPORTED.get(product_name, (product_name, None))
+    return report(path, caption=caption, category=category, labels={"name": unit})
 
 
 def pictures():
     return [
-        marked(stage, unit, *relative([path])) for stage, unit, path in due.pictures()
+        marked(name, unit, *relative([path])) for name, unit, path in due.pictures()
     ]

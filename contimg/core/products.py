@@ -48,6 +48,8 @@ class Product:
         When it is in a snapshot; None: it can be made again from raw data.
     beside
         Whether it is moved into place beside its sidecar by the job, and Snakemake knows nothing of it.
+    optional
+        Whether its stage may end well without it, or earlier versions made the product without it.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Product:
     archive: str = ""
     backup: Backup | None = None
     beside: bool = False
+    optional: bool = False
 
     @property
     def folder(self) -> str:

@@ -102,7 +102,9 @@ class Stage:
 
     def targets(self, root: DataRoot, unit: str) -> tuple[Path, ...]:
         """Files and folders that it makes of a unit; of a task without any, its name, as Snakemake takes it."""
-        wanted = tuple(root.path(product.name, unit) for product in self.products if not product.beside)
+        wanted = tuple(
+            root.path(product.name, unit) for product in self.products if not (product.beside or product.optional)
+        )
         return wanted or (root.root / self.name,)
 
     def slots_in(self, settings: Settings) -> int:
@@ -278,6 +280,6 @@ def sidecar(stage: str) -> Product | None:
 
 def completing(stage: str) -> tuple[Product, ...]:
     """Products without which what a stage makes is half: all, or the sidecar with the tables moved beside it."""
-    made = STAGES[stage].products
+    made = tuple(product for product in STAGES[stage].products if not product.optional)
     tables = tuple(product for product in made if product.beside)
     return (made[0], *tables) if tables else made

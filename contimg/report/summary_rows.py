@@ -18,7 +18,6 @@ from contimg.core.stages import worked_on
 from contimg.ingest.manifest import names_in
 from contimg.job.attempt_record import AttemptRecord, newest, records
 
-
 _DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 
 

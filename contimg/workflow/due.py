@@ -31,8 +31,15 @@ from contimg.storage.archive import is_removed
 
 _NOT_UNDERSTOOD = (ContimgError, OSError, ValueError, KeyError, TypeError)
 """What a file of one group may raise; that group waits, and no other."""
-CATEGORIES = {"mosaic": "Mosaics", "image": "Images", "solve": "Calibration", "summary": "Summary"}
-"""Headings of the report under which the pictures of some stages stand."""
+REPORTED = {
+    "mosaic_png": ("Mosaics", "report/mosaic.rst"),
+    "image_png": ("Images", "report/image.rst"),
+    "image_validation": ("Validation", "report/validation.rst"),
+    "mosaic_validation": ("Validation", "report/validation.rst"),
+    "set_png": ("Calibration", "report/solve.rst"),
+    "summary_html": ("Summary", "report/summary.rst"),
+}
+"""Headings of the report and captions, by the product; others stand under their own name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,10 +221,10 @@ class Due:
         return self.groups[group].raw_bytes // 1_000_000 if group in self.groups else 2400
 
     def pictures(self) -> Iterator[tuple[str, str, Path]]:
-        """Pictures that there are of what is worked on: stage, group or window, and path."""
+        """Pictures that there are of what is worked on: product, group or window, and path."""
         windows = {self._window(name) for name in self.usable} - self._leaving
         for stage in STAGES.values():
             units = {Per.GROUP: self.usable, Per.WINDOW: sorted(windows), Per.ROOT: ("",)}[stage.per]
             for product in stage.products:
                 paths = ((unit, self.root.path(product.name, unit)) for unit in units if product.role is Role.PICTURE)
-                yield from ((stage.name, unit, path) for unit, path in paths if path.exists())
+                yield from ((product.name, unit, path) for unit, path in paths if path.exists())

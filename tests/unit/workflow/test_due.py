@@ -195,5 +195,5 @@ def test_groups_that_are_due_together_share_the_cores(site: Synthetic) -> None:
 def test_pictures_are_those_that_there_are(site: Synthetic) -> None:
     names = site.hour(HOUR)
     shown = list(look(site).pictures())
-    assert [(stage, unit) for stage, unit, _ in shown] == [("image", name) for name in names]
+    assert [(product, unit) for product, unit, _ in shown] == [("image_png", name) for name in names]
     assert all(path.exists() for _, _, path in shown)
