@@ -209,6 +209,46 @@ def test_no_calibrator_is_nothing_to_solve_on(quiet_group: CalibrationGroup, tmp
         solve(quiet_group.ms, calibrator, tmp_path / "set", quiet_group.settings, 2)
 
 
+def solve_with_a_silent_antenna(group: CalibrationGroup, directory: Path, silent: str) -> dict[str, Any]:
+    """Solve on a copy in which an antenna has no data in the last minute; return the set and its gains at the end."""
+    from casacore import tables
+
+    from contimg.sets import gains
+    from contimg.solve.solve import solve
+
+    ms = directory / group.ms.name
+    shutil.copytree(group.ms, ms)
+    with tables.table(str(ms), readonly=False, ack=False) as table:
+        times, flags = table.getcol("TIME"), table.getcol("FLAG")
+        antenna = int(silent) - 1
+        touched = (table.getcol("ANTENNA1") == antenna) | (table.getcol("ANTENNA2") == antenna)
+        flags[(times >= np.unique(times)[-4]) & touched] = True
+        table.putcol("FLAG", flags)
+    settings = config.validated({"data_root": str(directory), "calibration": {"field_iterations": 0}}, {})
+    described = solve(ms, group.calibrator, directory / "set", settings, 2)
+    found = gains.load(directory / "set")
+    hour_later = found.times_mjd_s[-1:] + 3600
+    values, good = found.evaluate(hour_later, found.bandpass_hz)
+    return {"set": described, "values": values[0, antenna], "good": good[0], "there": found.gain_good[:, antenna]}
+
+
+def test_a_reference_that_falls_silent_costs_no_target(
+    quiet: dict[str, Any], quiet_group: CalibrationGroup, in_process: InProcess, tmp_path: Path
+) -> None:
+    silent = quiet["set"]["reference_antenna"]
+    result = in_process(solve_with_a_silent_antenna, quiet_group, tmp_path, silent)
+    assert result["set"]["quality"]["passed"] is True
+    assert result["set"]["reference_antenna"] != silent
+    # The silent one serves with its last good interval, and all others as before.
+    assert not result["there"][-1].any()
+    assert result["there"][:-1].all()
+    alive = [int(one["name"]) - 1 for one in result["set"]["antennas"] if one["served_utc"]]
+    assert result["good"][alive].mean() > 0.98
+    served = {one["name"]: one["served_utc"] for one in result["set"]["antennas"]}
+    assert served[silent][1] < max(times[1] for times in served.values() if times)
+    assert served[str(DEAD + 1)] is None
+
+
 def solve_without(group: CalibrationGroup, directory: Path, what: str) -> str:
     """Solve on a copy of which nothing but noise, or nothing at all, is left; return why there is no solution."""
     from casacore import tables
