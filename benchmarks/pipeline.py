@@ -25,8 +25,8 @@ def measure(root: DataRoot, groups: Groups, work: Path, runs: int) -> Iterator[F
         sets.append(make(root, [root.set(groups.calibrator)], work))
         images.append(make(root, [root.image(groups.target)], work))
     for name, costs, bound in (
-        ("a calibrator group, files to set", sets, "≤ 0.6"),
-        ("a target group, files to image", images, "≤ 0.45"),
+        ("a calibrator group, files to set", sets, "≤ 0.18"),
+        ("a target group, files to image", images, "≤ 0.10"),
     ):
         yield of_runs(
             f"real-time factor of {name}",
@@ -37,7 +37,7 @@ def measure(root: DataRoot, groups: Groups, work: Path, runs: int) -> Iterator[F
             stages_s=stages(root, groups.calibrator if "set" in name else groups.target),
         )
     peak = max(cost.peak_bytes for cost in sets + images)
-    yield Figure("peak memory of any one job, its whole process tree", peak / 1e9, "GB", "≤ 6")
+    yield Figure("peak memory of any one job, its whole process tree", peak / 1e9, "GB", "≤ 3")
 
 
 def make(root: DataRoot, products: Sequence[Path], work: Path) -> Cost:
