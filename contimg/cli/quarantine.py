@@ -1,18 +1,26 @@
-"""Groups that were taken out of play: list them, see why, put them back."""
+"""Groups and mosaic windows that were given up: list them, see why, put them back."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from contimg.cli.settings import add_settings, load_settings
 from contimg.core.paths import DataRoot
+
+if TYPE_CHECKING:
+    from contimg.core.sections import Retry
+    from contimg.ledger.rows import WindowRow
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("what", choices=["list", "show", "release"])
-    parser.add_argument("groups", nargs="*", metavar="GROUP", help="for show and release")
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help="for show and release; mosaic windows, too")
     parser.add_argument("--json", action="store_true", help="as JSON")
     add_settings(parser)
 
@@ -22,21 +30,49 @@ def run(options: argparse.Namespace) -> int:
     from contimg.core.errors import QuarantineError
     from contimg.ingest import quarantine
 
-    root = DataRoot(load_settings(options).data_root)
+    settings = load_settings(options)
+    root = DataRoot(settings.data_root)
     if options.what == "list":
-        entries = list(quarantine.entries(root))
+        entries, windows = list(quarantine.entries(root)), _failed_windows(root)
         if options.json:
-            print(json.dumps([dict(entry.content) for entry in entries], indent=1))
-        for entry in entries if not options.json else ():
+            print(json.dumps([dict(entry.content) for entry in entries] + [asdict(row) for row in windows], indent=1))
+            return 0
+        for entry in entries:
             print(f"{entry.group}  {entry.since}  {entry.error_class}  {len(entry.names)} files  {entry.reason}")
-        if not entries and not options.json:
+        for row in windows:
+            print(f"{row.name}  {row.error_class}  {row.reason}")
+        if not entries and not windows:
             print("nothing is in quarantine")
         return 0
     if not options.groups:
         raise QuarantineError(f"name the groups to {options.what}")
-    for group in options.groups:
+    failed = {row.name for row in _failed_windows(root)}
+    for name in options.groups:
         if options.what == "show":
-            print(json.dumps(dict(quarantine.entry(root, group).content), indent=1))
-        else:
-            print(f"{group}: {len(quarantine.release(root, group))} files are back in incoming/")
+            print(json.dumps(dict(quarantine.entry(root, name).content), indent=1))
+            continue
+        if name in failed:
+            _release_window(root, settings.retry, name)
+            print(f"{name}: its mosaic is due again")
+        if name not in failed or quarantine.holds(root, name):
+            print(f"{name}: {len(quarantine.release(root, name))} files are back in incoming/")
     return 0
+
+
+def _failed_windows(root: DataRoot) -> list[WindowRow]:
+    """Mosaic windows that were given up; none where no runner has worked."""
+    from contimg.ledger.ledger import open_ledger
+
+    if not root.ledger.exists():
+        return []
+    with contextlib.closing(open_ledger(root.ledger, read_only=True)) as ledger:
+        return ledger.failed_windows()
+
+
+def _release_window(root: DataRoot, retry: Retry, name: str) -> None:
+    from contimg.ledger.events import Released
+    from contimg.ledger.ledger import open_ledger
+    from contimg.ledger.transitions import Transitions
+
+    with contextlib.closing(open_ledger(root.ledger)) as ledger:
+        Transitions(ledger, retry).window(name, Released(), time.time())

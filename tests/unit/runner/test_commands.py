@@ -57,6 +57,18 @@ def test_quarantine(played: Played, call) -> None:
     assert call("quarantine", "release")[0] == 1
 
 
+def test_a_mosaic_window_that_was_given_up_is_listed_and_released(played: Played, call) -> None:
+    played.whole_way(0)
+    (due,) = played.ledger.due_windows()
+    for _ in range(6):
+        played.failed("mosaic", due.name, message="it is bad")
+    assert played.ledger.due_windows() == []
+    assert "it is bad" in call("quarantine", "list")[1]
+    assert call("quarantine", "release", due.name) == (0, f"{due.name}: its mosaic is due again\n")
+    assert [row.name for row in played.ledger.due_windows()] == [due.name]
+    assert call("quarantine", "list") == (0, "nothing is in quarantine\n")
+
+
 def test_the_ledger_is_checked_and_rebuilt(played: Played, call) -> None:
     played.whole_way(0)
     assert "1 groups" in call("ledger", "check")[1]
