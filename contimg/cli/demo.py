@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from datetime import timedelta
 from functools import partial
@@ -30,6 +31,7 @@ def run(options: argparse.Namespace) -> int:
     from contimg.core.paths import DataRoot
     from contimg.core.products import PRODUCTS
     from contimg.report import demo
+    from contimg.runner.rebuild import build
 
     began = time.monotonic()
     console = Console(highlight=False)
@@ -61,6 +63,8 @@ def run(options: argparse.Namespace) -> int:
     }.items():
         for path in paths:
             console.print(f"{kind:8s} {path}", soft_wrap=True)
+    build(root, settings, lambda: None)
+    console.print(f"look at it: {_contimg()} serve --data-root {options.directory}", soft_wrap=True)
     console.print(f"took {timedelta(seconds=round(time.monotonic() - began))}")
     good = [group for group, truth in truths.items() if truth.enough]
     if len(good) < demo.GROUPS:
@@ -69,6 +73,12 @@ def run(options: argparse.Namespace) -> int:
         )
         return 1
     return 0
+
+
+def _contimg() -> str:
+    """How this command was called."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "contimg" else "contimg"
 
 
 def _must(code: int, what: str, log: Path) -> None:

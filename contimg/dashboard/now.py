@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ import psutil
 
 from contimg.alerts.indicators import calibration_age_hours
 from contimg.core import files
-from contimg.core.errors import ContimgError
-from contimg.core.paths import group_id
+from contimg.core.errors import ContimgError, ErrorClass
+from contimg.core.paths import group_start
 from contimg.dashboard import sky
 from contimg.dashboard.charts import Series, chart
 from contimg.ledger import history
@@ -25,6 +25,7 @@ _DAY_S = 86400.0
 _POINTS = 97
 _STAGES = ("detect", "convert", "solve", "image", "mosaic")
 _IMAGES = 8
+_SETS = 100
 _TRANSITS_S = 900.0
 
 
@@ -57,7 +58,7 @@ def _ledger(source: DataSource, ledger: Ledger, now: float) -> dict[str, Any]:
         "in_work": sum(len(call["units"]) for call in calls),
         "running": calls,
         "imaged": ended.get("done", 0),
-        "failed": sum(outcome == "failed" for _, _, outcome, *_ in attempts),
+        "failed": sum(one[2] == "failed" and one[3] != ErrorClass.MISSING_CALIBRATION for one in attempts),
         "quarantined": ledger.quarantined_count(),
         "age_hours": age,
         "age_levels": source.settings.alerts.thresholds.calibration_age_hours,
@@ -102,8 +103,7 @@ def queue_chart(ledger: Ledger, now: float) -> Mapping[str, Any]:
     """Groups waiting or in work over the last 24 hours, from when each came and ended."""
     now = 60 * np.ceil(now / 60)  # a picture that stays the same for a minute
     since = now - 3 * _DAY_S
-    first = group_id(datetime.fromtimestamp(since - _DAY_S, UTC))
-    rows = history.arrivals(ledger, since, first)
+    rows = history.arrivals(ledger, since)
     moments = np.linspace(now - _DAY_S, now, _POINTS)
     came = np.sort([row[0] for row in rows])
     went = np.sort([row[1] for row in rows if row[1] is not None])
@@ -127,14 +127,14 @@ def images(source: DataSource, names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _sky(source: DataSource, ledger: Ledger, now: float) -> dict[str, Any]:
-    moment = datetime.fromtimestamp(now, UTC)
-    rows = history.started_between(ledger, group_id(moment - timedelta(hours=24)), group_id(moment))
-    found = history.sets_since(ledger, now - _DAY_S)
+    rows = history.arrived_since(ledger, now - _DAY_S)
     within = source.settings.calibration.nearest_within_hours
+    oldest = min([now - _DAY_S, *(group_start(name).timestamp() - 3600 * within for name, _ in rows[:1])])
+    found = history.sets_since(ledger, oldest)[-_SETS:]
     to_come = source.behind("transits", lambda: _transits(source, now), _TRANSITS_S) or []
     return {
         "lst": sky.sidereal_hours(now),
-        "groups": sky.unwrapped(sky.groups([(name, state) for name, state, _ in rows])),
+        "groups": sky.unwrapped(sky.groups(rows)),
         "sets": sky.unwrapped(sky.sets(found, within)),
         "transits": sky.transits(to_come, now),
         "next": next((one for one in sorted(to_come) if one[2]), None),
@@ -158,11 +158,28 @@ def _transits(source: DataSource, now: float) -> list[tuple[float, str, bool]]:
     ]
 
 
+class _Processor:
+    """Use of the processors since it was last asked for, from whatever thread."""
+
+    def __init__(self) -> None:
+        self._before = psutil.cpu_times()
+
+    def share(self) -> float:
+        """Share of the time in which they worked."""
+        before, self._before = self._before, psutil.cpu_times()
+        spent = [now - then for now, then in zip(self._before, before, strict=True)]
+        idle = self._before.idle - before.idle + getattr(self._before, "iowait", 0) - getattr(before, "iowait", 0)
+        return min(1.0, max(0.0, 1 - idle / sum(spent))) if sum(spent) > 0 else 0.0
+
+
+_processor = _Processor()
+
+
 def _machine(source: DataSource) -> list[dict[str, Any]]:
     """Use of the machine that the service runs on: what it is, share, and the share that is too much."""
     disk = psutil.disk_usage(str(source.root.root))
     rows = [
-        {"name": "CPU", "share": psutil.cpu_percent(None) / 100, "limit": 0.8, "text": ""},
+        {"name": "CPU", "share": _processor.share(), "limit": 0.8, "text": ""},
         {"name": "Memory", "share": psutil.virtual_memory().percent / 100, "limit": 0.75, "text": ""},
         {"name": "Disk", "share": disk.used / disk.total, "limit": 0.9, "text": f"{disk.free / 1e9:.0f} GB free"},
     ]

@@ -105,10 +105,21 @@ def fragments(source: DataSource, page: str) -> dict[str, str]:
     return found
 
 
+def unavailable(source: DataSource, why: str) -> HTMLResponse:
+    """Page that says why nothing can be shown now."""
+    return _page(source, "missing", {"what": "ledger to read", "why": why}, 503)
+
+
 @router.get("/", response_class=HTMLResponse)
 def page_now(source: Source) -> HTMLResponse:
     """Show what happens now."""
     return _page(source, "now", {"fragments": fragments(source, "now")})
+
+
+@router.get("/favicon.ico", include_in_schema=False)
+def icon() -> FileResponse:
+    """Icon for pages that name none, such as logs."""
+    return FileResponse(STATIC / "icon.svg", media_type="image/svg+xml")
 
 
 @router.get("/history", response_class=HTMLResponse)
@@ -128,7 +139,9 @@ def page_group(source: Source, name: Name) -> HTMLResponse:
     """Show one group."""
     content = details.group(source, _name(name))
     if content is None:
-        return _page(source, "missing", {"what": f"group {name}"}, 404)
+        return _page(
+            source, "missing", {"what": f"group {name}", "why": "Neither the ledger nor the files know it."}, 404
+        )
     return _page(source, "group", content)
 
 
@@ -137,7 +150,9 @@ def page_set(source: Source, name: Name) -> HTMLResponse:
     """Show one calibration set."""
     content = details.calibration_set(source, _name(name))
     if content is None:
-        return _page(source, "missing", {"what": f"set {name}"}, 404)
+        return _page(
+            source, "missing", {"what": f"set {name}", "why": "Neither the ledger nor the files know it."}, 404
+        )
     return _page(source, "set", content)
 
 

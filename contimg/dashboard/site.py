@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+import sqlite3
+
+from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 
+from contimg.core.errors import ContimgError
 from contimg.dashboard import pages
 from contimg.service import application
 from contimg.service.source import DataSource
@@ -14,5 +17,14 @@ def create(source: DataSource) -> FastAPI:
     """Application over a data root."""
     app = application.create(source)
     app.include_router(pages.router)
+    for kind in (ContimgError, sqlite3.Error, OSError):
+        app.add_exception_handler(kind, _unavailable)
     app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
     return app
+
+
+def _unavailable(request: Request, error: Exception) -> Response:
+    """Answer that the data root cannot be read now: a page to a browser, JSON to a program."""
+    if "text/html" in request.headers.get("accept", ""):
+        return pages.unavailable(request.app.state.source, str(error))
+    return application.unavailable(request, error)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from contimg.core import files
 from contimg.core.errors import ErrorClass
-from contimg.core.paths import group_id
 from contimg.dashboard.charts import Series, chart
 from contimg.ledger import history
 from contimg.ledger.schema import GROUP_S
@@ -37,10 +35,9 @@ def _read(source: DataSource, span: str) -> dict[str, Any]:
     end = np.ceil(now / bin_s) * bin_s
     edges = np.arange(end - days * 86400, end + 1, bin_s)
     since = float(edges[0])
-    first = group_id(datetime.fromtimestamp(since - 86400, UTC))
     with source.ledger() as ledger:
         attempts = history.attempts_since(ledger, since)
-        arrivals = history.arrivals(ledger, since, first)
+        arrivals = history.arrivals(ledger, since)
         images = history.first_images(ledger, since)
         load = history.mean_load(ledger, since, bin_s)
         names = [name for name, *_ in images]

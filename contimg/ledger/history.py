@@ -161,18 +161,10 @@ def first_images(ledger: Ledger, since: float) -> list[tuple[str, float, float]]
     return [tuple(row) for row in rows]
 
 
-def arrivals(ledger: Ledger, since: float, first_name: str) -> list[tuple[float, float | None, int]]:
-    """Groups that arrived after a time: arrival, end (Unix, s) and bytes.
-
-    Parameters
-    ----------
-    first_name
-        Name of a group that old; names and arrivals keep the same order but for a day.
-    """
+def arrivals(ledger: Ledger, since: float) -> list[tuple[float, float | None, int]]:
+    """Groups that arrived after a time: arrival, end (Unix, s) and bytes."""
     rows = ledger.rows(
-        "SELECT arrived, ended, raw_bytes FROM groups WHERE name >= ? AND arrived > ? AND state != 'collecting'",
-        first_name,
-        since,
+        "SELECT arrived, ended, raw_bytes FROM groups WHERE arrived > ? AND state != 'collecting'", since
     )
     return [tuple(row) for row in rows]
 
@@ -187,12 +179,17 @@ def attempts_since(ledger: Ledger, since: float) -> list[tuple[str, str, str, st
     return [tuple(row) for row in rows]
 
 
-def ages_since(ledger: Ledger, since: float, first_name: str) -> list[tuple[str, str, float | None]]:
+def arrived_since(ledger: Ledger, since: float) -> list[tuple[str, str]]:
+    """Name and state of the groups that arrived after a time."""
+    return [
+        tuple(row) for row in ledger.rows("SELECT name, state FROM groups WHERE arrived > ? ORDER BY name", since)
+    ]
+
+
+def ages_since(ledger: Ledger, since: float) -> list[tuple[str, str, float | None]]:
     """Groups that arrived after a time: state, error class and age (h) of their calibration."""
     rows = ledger.rows(
-        "SELECT state, error_class, age_hours FROM groups WHERE name >= ? AND arrived > ? AND state != 'collecting'",
-        first_name,
-        since,
+        "SELECT state, error_class, age_hours FROM groups WHERE arrived > ? AND state != 'collecting'", since
     )
     return [tuple(row) for row in rows]
 

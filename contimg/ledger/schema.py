@@ -221,4 +221,7 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE messages ADD COLUMN incident TEXT NOT NULL DEFAULT '';
     ALTER TABLE messages ADD COLUMN resolved INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    CREATE INDEX groups_arrived ON groups (arrived);
+    """,
 )

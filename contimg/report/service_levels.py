@@ -15,13 +15,10 @@ from typing import Any
 import numpy as np
 
 from contimg.core.errors import ErrorClass
-from contimg.core.paths import group_id
 from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.schema import GROUP_S
 
-_MARGIN_S = 86400.0
-"""A group's name may be so much older than its arrival."""
 _SILENT_S = 600.0
 """The runner counts as at work for so long after each of its samples: cron starts it every five minutes."""
 _RECOVERY_GOAL_S, _LATENCY_GOAL_S = 300.0, 600.0
@@ -73,9 +70,8 @@ def measure(ledger: Ledger, now: float, days: float, within_hours: float, lost: 
         Problems that the audit found; None where it was not made.
     """
     since = now - 86400 * days
-    first = group_id(datetime.fromtimestamp(since - _MARGIN_S, UTC))
     attempts = history.attempts_since(ledger, since)
-    groups = history.ages_since(ledger, since, first)
+    groups = history.ages_since(ledger, since)
     samples = history.samples_since(ledger, since)
     images = history.first_images(ledger, since)
     return [

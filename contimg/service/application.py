@@ -30,13 +30,13 @@ def create(source: DataSource) -> FastAPI:
     app.add_middleware(Guard)
     for module in (admin, alert_history, alertmanager, metrics, probes):
         app.include_router(module.router)
-    app.add_exception_handler(ContimgError, _unavailable)
-    app.add_exception_handler(sqlite3.Error, _unavailable)
-    app.add_exception_handler(OSError, _unavailable)
+    app.add_exception_handler(ContimgError, unavailable)
+    app.add_exception_handler(sqlite3.Error, unavailable)
+    app.add_exception_handler(OSError, unavailable)
     return app
 
 
-def _unavailable(_: Request, error: Exception) -> JSONResponse:
+def unavailable(_: Request, error: Exception) -> JSONResponse:
     """Answer that the data root cannot be read now, and why."""
     log.warning("%s", error)
     return JSONResponse({"detail": str(error)}, 503)

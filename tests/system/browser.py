@@ -44,8 +44,15 @@ class Browser:
         return str(self.run("return document.body.innerText"))
 
     def click(self, selector: str) -> None:
-        found = self._call("POST", "/element", {"using": "css selector", "value": selector})
-        self._call("POST", f"/element/{found[_ELEMENT]}/click")
+        """Click on an element; once more if the page was brought up to date in between."""
+        for last in (False, True):
+            found = self._call("POST", "/element", {"using": "css selector", "value": selector})
+            try:
+                self._call("POST", f"/element/{found[_ELEMENT]}/click")
+                return
+            except AssertionError as error:
+                if last or "stale element" not in str(error):
+                    raise
 
     def type(self, selector: str, text: str) -> None:
         found = self._call("POST", "/element", {"using": "css selector", "value": selector})

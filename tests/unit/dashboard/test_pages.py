@@ -87,7 +87,8 @@ def test_every_page_works_with_no_data_and_with_no_ledger(tmp_path: Path, path: 
         assert requests.get(url + path, timeout=20).status_code == 200
         played.root.ledger.unlink()
         source.forget()
-        answer = requests.get(url + path, timeout=20)
+        answer = requests.get(url + path, timeout=20, headers={"Accept": "text/html"})
+        assert "<title>" in answer.text
         assert answer.status_code == (200 if path == "/" else 503)
         assert "there is no ledger" in answer.text
 
