@@ -114,15 +114,15 @@ class _Search:
         while self.iterations < options.iterations:
             seeds = residual > np.maximum(faintest, sidelobe * float(residual.max()))
             minor_cycle.grow(self.mask, seeds, self.shape)
-            left = np.abs(residual[self.mask])
-            left = left[left > floor[self.mask]]
+            masked = np.abs(residual[self.mask])
+            left = masked[masked > floor[self.mask]]
             if not len(left):
                 break
             stop = np.maximum(floor, sidelobe * float(left.max()))
             self.iterations += minor_cycle.clean(
                 residual, stop, self.mask, self.psf, self.model, options.iterations - self.iterations
             )
-            if float(np.abs(residual[self.mask]).max()) > minor_cycle.DIVERGED * float(left.max()):
+            if float(np.abs(residual[self.mask]).max()) > minor_cycle.DIVERGED * float(masked.max()):
                 _LOG.warning("CLEAN diverges: peaks grew; the cycle ends")
                 break
         _LOG.info(
