@@ -67,6 +67,17 @@ CONDITIONS: tuple[Condition, ...] = (
         margin=0.0,
     ),
     Condition(
+        "files_untaken",
+        "{value:.0f} entries of incoming/ look like raw files and are not taken, {subject} is one: rename them;"
+        " contimg audit names all",
+        levels=Levels(warning=0.5),
+    ),
+    Condition(
+        "clock_error_hours",
+        "{subject}: the clock in its files' names is {value:.1f} h off their data; groups go by the data",
+        levels=Levels(warning=0.17),
+    ),
+    Condition(
         "backups_missed",
         "nothing new is safe since {value:.1f} times backup.every_hours",
         levels=Levels(warning=1.5, critical=3),

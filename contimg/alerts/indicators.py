@@ -8,6 +8,7 @@ from datetime import datetime
 from contimg.core.config import Settings
 from contimg.core.errors import ErrorClass
 from contimg.core.paths import DataRoot
+from contimg.ingest.report import Report
 from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.queries import LAST_ARRIVAL
@@ -33,6 +34,7 @@ def measure(root: DataRoot, ledger: Ledger, settings: Settings, now: float) -> d
     }
     if arrived := ledger.note(LAST_ARRIVAL):
         found["no_arrivals"] = {"": (now - arrived) / _HOUR_S}
+    found |= arrivals(Report.read(root))
     age = calibration_age_hours(ledger, now)
     if age is not None:
         found["calibration_age_hours"] = {"": age}
@@ -44,6 +46,14 @@ def measure(root: DataRoot, ledger: Ledger, settings: Settings, now: float) -> d
     if retained:
         found["retention_failures"] = {"": float(len(retained["failed"]))}
     return found
+
+
+def arrivals(report: Report) -> dict[str, dict[str, float]]:
+    """What the last look at `incoming/` says: what is not taken, with an example, and whose clock is wrong."""
+    return {
+        "files_untaken": {min(report.untaken): float(len(report.untaken))} if report.untaken else {},
+        "clock_error_hours": {subband: abs(ahead) / 3600 for subband, (ahead, _) in report.clocks.items()},
+    }
 
 
 def calibration_age_hours(ledger: Ledger, now: float) -> float | None:

@@ -7,7 +7,6 @@ audit reads everything there is: it is for people and tests, not for a pass of t
 from __future__ import annotations
 
 import contextlib
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,13 +15,15 @@ from pathlib import Path
 from contimg.arrivals.intake import patience_s
 from contimg.core import processes
 from contimg.core.config import Settings
-from contimg.core.errors import ContimgError, MisshapenFileError
-from contimg.core.paths import DataRoot, RawName, group_of
+from contimg.core.errors import ContimgError
+from contimg.core.paths import DataRoot, group_of
 from contimg.core.products import PRODUCTS, Backup
 from contimg.core.stages import STAGES, Per, Stage, completing, maker, sidecar
 from contimg.execute.lease import holder, mark_of
 from contimg.ingest import quarantine
+from contimg.ingest.incoming import listed, shown
 from contimg.ingest.manifest import Group, load
+from contimg.ingest.report import Report
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import GroupRow
 from contimg.runner import cleanup
@@ -31,6 +32,7 @@ from contimg.storage.archive import is_removed
 _COUNTED = {"convert": "Measurement Sets", "solve": "sets", "image": "images", "mosaic": "mosaics"}
 """Whole products of some stages, as the audit's table names them."""
 _HALF = {"solve": "half a set"}
+_SCAN = "a scan takes it up"
 
 
 @dataclass
@@ -85,24 +87,30 @@ class _Audit:
 
     def _incoming(self, groups: dict[str, Group]) -> None:
         """Every file in `incoming/` is in a manifest, has just come, or is not ours."""
-        listed = {
+        recorded = {
             subband.path
             for group in groups.values()
             for subband in (*group.subbands.values(), *group.duplicates)
             if subband.path
         }
-        for path in self._root.incoming.iterdir():
-            try:
-                RawName.parse(path.name)
-            except MisshapenFileError:
-                self._books.counts["files left alone (not finished, or not ours)"] += 1
+        listing = listed(self._root, self._now)
+        for name, why in sorted(listing.untaken.items()):
+            self._wrong(f"incoming/{shown(name)}: looks like a raw file and is not taken: {why}; rename it")
+        entries = sum(1 for _ in self._root.incoming.iterdir())
+        left_alone = entries - len(listing.files) - len(listing.untaken)
+        self._books.counts["files left alone (not finished, or not ours)"] += left_alone
+        unplaced = Report.read(self._root).unplaced
+        in_groups = {name for name, file in listing.files.items() if file.place in recorded}
+        self._books.counts["files in incoming/, in a group"] += len(in_groups)
+        for name, file in listing.files.items():
+            if name in in_groups:
                 continue
-            if str(path.relative_to(self._root.root)) in listed:
-                self._books.counts["files in incoming/, in a group"] += 1
-            elif self._now - _came(path) < patience_s(self._settings):
+            if self._now - file.changed_s < patience_s(self._settings):
                 self._books.counts["files in incoming/ that have just come"] += 1
             else:
-                self._wrong(f"{path}: is in no group (a scan takes it up)")
+                self._wrong(
+                    f"{self._root.incoming / name}: is in no group: {unplaced.get(name, 'a scan takes it up')}"
+                )
 
     def _quarantine(self, groups: dict[str, Group]) -> None:
         for entry in self._entries.values():
@@ -203,15 +211,6 @@ class _Audit:
         own = {process.pid for process in processes.marked(current)} if current else set()
         for pid in environment.keys() - own:
             self._wrong(f"process {pid}: works for a runner that is dead")
-
-
-def _came(path: Path) -> float:
-    """When a file came (Unix, s); a copy may have kept an older time."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:  # it has just gone into quarantine
-        return math.inf
-    return max(status.st_mtime, status.st_ctime)
 
 
 def _state(row: GroupRow) -> str:

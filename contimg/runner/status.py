@@ -13,6 +13,7 @@ from contimg.core.errors import ContimgError
 from contimg.core.paths import DataRoot
 from contimg.core.stages import STAGES, Per
 from contimg.execute.lease import holder
+from contimg.ingest.report import Report
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import CallRow
 from contimg.observing import requests
@@ -45,6 +46,7 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
     return {
         "at": _utc(now),
         "runner": runner_state(root),
+        "arrivals": _arrivals(root, now),
         "queue": ledger.queue_depth(),
         "groups": ledger.group_counts(),
         "quarantined": ledger.quarantined_count(),
@@ -113,3 +115,19 @@ def runner_state(root: DataRoot) -> Mapping[str, Any]:
 
 def _utc(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+
+
+def _arrivals(root: DataRoot, now: float) -> Mapping[str, Any]:
+    """What the last look at `incoming/` has to tell, each kind with its number and an example."""
+    report = Report.read(root)
+
+    def told(names: Mapping[str, str]) -> dict[str, Any]:
+        name = min(names, default="")
+        return {"count": len(names), "example": f"{name}: {names[name]}" if name else None}
+
+    return {
+        "newest_hours_ago": round((now - report.newest) / 3600, 2) if report.newest else None,
+        "not_taken": told(report.untaken),
+        "in_no_group": told(report.unplaced),
+        "wrong_clocks_hours": {subband: round(ahead / 3600, 2) for subband, (ahead, _) in report.clocks.items()},
+    }

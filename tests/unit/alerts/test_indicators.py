@@ -1,12 +1,16 @@
-"""Indicators of silence: nothing arrives, or nothing comes out."""
+"""Indicators of silence: nothing arrives, nothing is taken, or nothing comes out."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from bookkeeping import NOW, Played
 
 from contimg.alerts.indicators import measure
+from contimg.arrivals.arrivals import Scanner
+from contimg.core.paths import DataRoot
+from contimg.ingest.report import Report
 from contimg.ledger.queries import LAST_ARRIVAL
 
 
@@ -34,3 +38,20 @@ def test_hours_for_which_groups_wait_while_no_image_is_made(tmp_path: Path) -> N
     for stage in ("detect", "convert", "image"):
         played.done(stage, name)
     assert silence(played, 9)[1] == 0.0
+
+
+@pytest.mark.parametrize("noise", [b"", b"{", b"[]", b"7", b"\xff", b'{"untaken": 3}'])
+def test_a_report_of_arrivals_that_makes_no_sense_is_none(tmp_path: Path, noise: bytes) -> None:
+    root = DataRoot(tmp_path)
+    root.state.mkdir()
+    (root.state / "arrivals.json").write_bytes(noise)
+    assert Report.read(root) == Report()
+
+
+def test_what_is_not_taken_is_one_alert_with_a_number_and_an_example(tmp_path: Path) -> None:
+    played = Played(tmp_path / "root")
+    for number in range(16):
+        (played.root.incoming / f"2026-01-12T08_00_14_sb{number:02d}.hdf5").touch()
+    Scanner(played.root, lambda *_: []).look(played.settings, NOW, [])
+    found = measure(played.root, played.ledger, played.settings, NOW)
+    assert found["files_untaken"] == {"2026-01-12T08_00_14_sb00.hdf5": 16.0}
