@@ -23,7 +23,6 @@ wildcard_constraints:
 
 # A job takes its part of the whole, so that the settings say how many run at once; the profile names the whole.
 SHARE = 1000
-SCANNED = "state/incoming.scanned"
 
 try:
     settings = settings_of(config)
@@ -32,6 +31,7 @@ try:
     root = DataRoot(settings.data_root)
     now = datetime.now(UTC)
     found = groups_of(root, settings, now)
+    SCANNED = f"state/scan-{now:%Y%m%dT%H%M%S}.done"  # another for each run
 except ContimgError as error:
     raise WorkflowError(str(error)) from None
 

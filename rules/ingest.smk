@@ -5,7 +5,7 @@ rule scan:
     """The manifests of the groups whose files have come or changed, which stand for the raw files in all else."""
     output:
         update(relative(root.manifest(group.name) for group in found.due)),
-        temp(touch(SCANNED)),
+        touch(SCANNED),
     log:
         "logs/scan.log",
     conda:

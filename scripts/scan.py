@@ -9,7 +9,10 @@ def step(task: job.Task) -> None:
     from contimg.core.paths import DataRoot
     from contimg.ingest.groups import scan
 
-    scan(DataRoot(task.settings.data_root), task.settings, datetime.now(UTC))
+    root = DataRoot(task.settings.data_root)
+    for earlier in root.state.glob("scan-*.done"):
+        earlier.unlink()
+    scan(root, task.settings, datetime.now(UTC))
 
 
 job.run(snakemake, step)
