@@ -1,4 +1,4 @@
-"""One real run for all system tests: simulated groups, taken through by the runner while the service looks on."""
+"""A real run for each file of system tests: groups taken through by the runner while the service looks on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from daemons import TOKEN, Site, contimg, daemon
 from servers import free_port
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Two simulated groups, the second with the calibrator's transit, before the runner's first start."""
     folder = tmp_path_factory.mktemp("site")
