@@ -11,9 +11,9 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from contimg.clean.options import MAJOR_GAIN, CleanOptions, Products
-from contimg.core.error_patterns import recognized
 from contimg.core.errors import ContimgError, ToolFailedError
 from contimg.core.units import SPEED_OF_LIGHT
+from contimg.job.error_patterns import recognized
 from contimg.visibilities import casa, subprocess_call
 
 _LOG = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ import psutil
 
 from contimg.clean.options import MAJOR_GAIN, CleanOptions, Products
 from contimg.core import processes
-from contimg.core.error_patterns import recognized
 from contimg.core.errors import ConfigError, ContimgError, NoUsableDataError, ToolBrokenError, ToolFailedError
+from contimg.job.error_patterns import recognized
 
 _LOG = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import sys
 
 from contimg.cli.settings import add_settings, load_settings
 from contimg.core.errors import HeldError
-from contimg.core.log_lines import configure
 from contimg.core.release import CHECKOUT
+from contimg.job.log_lines import configure
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import ipaddress
 import os
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.core.log_lines import configure
+from contimg.job.log_lines import configure
 
 _NICE = 5
 """The pipeline's processes come first."""

@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from contimg.core.error_patterns import UNTOLD, recognized
 from contimg.core.errors import Blame, ContimgError, ErrorClass
 from contimg.core.paths import DataRoot
 from contimg.job.attempt_record import AttemptRecord, begun
+from contimg.job.error_patterns import UNTOLD, recognized
 from contimg.ledger.rows import AttemptRow
 
 log = logging.getLogger(__name__)

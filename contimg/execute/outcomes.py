@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 from contimg.core import files
 from contimg.core.config import Settings
-from contimg.core.error_patterns import recognized
 from contimg.core.errors import (
     Blame,
     ContimgError,
@@ -23,6 +22,7 @@ from contimg.core.trace import trace_id
 from contimg.execute import attempts
 from contimg.execute.snakemake import Started, last_words
 from contimg.job.attempt_record import records
+from contimg.job.error_patterns import recognized
 from contimg.ledger.events import CallFailed, JobDone, JobFailed, MosaicFailed, MosaicMade
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import AttemptRow, GroupRow

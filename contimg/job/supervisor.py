@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
-from contimg.core import cache, files, log_lines, processes, trace
+from contimg.core import cache, files, processes, trace
 from contimg.core.config import Settings
 from contimg.core.errors import (
     Blame,
@@ -31,6 +31,7 @@ from contimg.core.errors import (
     is_full,
     is_passing,
 )
+from contimg.job import log_lines
 from contimg.job.attempt_record import described
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from contimg.core.log_lines import configure
 from contimg.core.sections import Logging
 from contimg.core.trace import trace_id
+from contimg.job.log_lines import configure
 
 GROUP = "20260112T084512"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from contimg.core.error_patterns import recognized
+from contimg.job.error_patterns import recognized
 
 
 @pytest.mark.parametrize(
