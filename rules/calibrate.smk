@@ -1,7 +1,7 @@
 """Which calibrator transits in a group, the set that it gives, and the sets that a target uses."""
 
 
-rule detect:
+checkpoint detect:
     """The calibrator that transits in a group, from header and catalogue alone."""
     input:
         manifest=product("manifest"),

@@ -54,7 +54,7 @@ def sky_and_start(groups: int, before: int, min_flux_jy: float = 0.05):
 
 
 def raw_groups(folder: Path, groups: int, before: int, **options) -> dict:
-    """Simulate groups into `folder/incoming`, as files that arrived long ago."""
+    """Simulate groups into `folder/incoming`, as files that were written long ago."""
     scenario, sky = sky_and_start(groups, before)
     truth = simulate(
         folder / "incoming",
@@ -73,9 +73,8 @@ def raw_groups(folder: Path, groups: int, before: int, **options) -> dict:
 
 def snakemake(root: Path, *arguments: str, settings: dict | None = None) -> subprocess.CompletedProcess[str]:
     """Call Snakemake as a user does."""
-    (root / "test.yaml").write_text(
-        yaml.safe_dump({"data_root": str(root), "limits": {"threads": 1}, **(settings or {})})
-    )
+    usual = {"data_root": str(root), "limits": {"threads": 1}, "ingest": {"complete_within_minutes": 0.01}}
+    (root / "test.yaml").write_text(yaml.safe_dump({**usual, **(settings or {})}))
     command = [
         sys.executable,
         "-m",

@@ -9,7 +9,7 @@ import pytest
 
 from contimg.core.config import Settings
 from contimg.core.files import read_json, write_json
-from contimg.core.paths import DataRoot, group_id
+from contimg.core.paths import DataRoot, RawName, group_id
 from contimg.sets import reimaging
 from contimg.sets.registry import Registry
 from contimg.sets.select import select
@@ -28,14 +28,14 @@ class Scene:
             "group": TARGET,
             "state": "complete",
             "reason": None,
-            "start_jd": 2440587.5 + START.timestamp() / 86400,
+            "start_jd": 2440587.5 + (START.timestamp() + 12.884902 / 2) / 86400,
             "integrations": 24,
             "integration_s": 12.884902,
             "declination_deg": 54.57,
             "channels": 48,
             "subbands": {
                 f"{number:02d}": {
-                    "path": f"incoming/{number}",
+                    "path": f"incoming/{RawName(START, number)}",
                     "size": 1,
                     "mtime_ns": 1,
                     "state": "good",
@@ -153,7 +153,7 @@ def test_without_its_data_an_image_is_not_made_again(scene: Scene) -> None:
     assert scene.serving() == [old]
     scene.root.incoming.mkdir()
     for number in range(16):
-        (scene.root.incoming / str(number)).touch()
+        (scene.root.incoming / str(RawName(START, number))).touch()
     assert scene.due
 
 
