@@ -106,6 +106,10 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own CONTIMG_* variables, or a test that called the runner, must not change what a test sees."""
     for name in loop.JOB_LOGGERS:
         logging.getLogger(name).setLevel(logging.NOTSET)
+    top = logging.getLogger()
+    top.setLevel(logging.WARNING)
+    for handler in [each for each in top.handlers if type(each) is logging.StreamHandler]:
+        top.removeHandler(handler)  # to an earlier test's standard error
     for name in list(os.environ):
         if name.startswith("CONTIMG_"):
             monkeypatch.delenv(name)

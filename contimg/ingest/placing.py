@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 REACH_S = 600.0
 """A name that is further than this from the start of its data (s) comes from a host whose clock is wrong."""
 _SETTLED_S = 60.0
-"""A file that looks bad is judged when it has not changed for this long (s): it may still be on its way."""
+"""A file that looks bad is judged when it has not changed for this long (s), it may still be on its way; and no later
+than its group is taken without its missing subbands."""
 _PASSING = "errno = "
 """Reasons with these words, in manifests of earlier versions, tell of a disk and not of the file."""
 
@@ -160,6 +161,7 @@ class _Work:
     def __init__(self, root: DataRoot, ingest: Ingest, now: float, there: Mapping[str, RawFile], near: Near) -> None:
         self._root = root
         self._ingest = ingest
+        self._settled_s = min(_SETTLED_S, 60 * ingest.complete_within_minutes)
         self._now = now
         self._there = there
         self._near = near
@@ -249,8 +251,8 @@ class _Work:
             if frame and frame.group not in self._asked:  # the name's clock is wrong, and a manifest may have it
                 self._read([frame.group])
                 member = self._recall(file)
-            if member is None and state != "good" and self._now - file.since_s < _SETTLED_S:
-                self._unplaced[file.name] = f"{reason}; judged when it has not changed for {_SETTLED_S:.0f} s"
+            if member is None and state != "good" and self._now - file.since_s < self._settled_s:
+                self._unplaced[file.name] = f"{reason}; judged when it has not changed for {self._settled_s:.0f} s"
                 return
             integrations = frame.integrations if frame else None
             subband = Subband(file.place, file.size, file.mtime_ns, state, reason, integrations, file.since_s)

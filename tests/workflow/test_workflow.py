@@ -303,8 +303,8 @@ def test_what_only_looks_writes_nothing_below_the_data_root(run, tmp_path):
     shutil.copytree(run.root.incoming, tmp_path / "incoming", copy_function=os.link)
     (tmp_path / "incoming" / "2026-01-12T07:00:00_sb03.hdf5").write_bytes(b"on its way")
     before = listing(tmp_path)
-    planned = snakemake(tmp_path, "-n")
-    assert counted(planned.stdout)["convert"] == 3
+    planned = snakemake(tmp_path, "-n", settings={"ingest": {}})
+    assert counted(planned.stdout)["convert"] == 2  # the third group's bad subbands are judged a minute later
     assert "2026-01-12T07:00:00_sb03.hdf5" in planned.stdout + planned.stderr  # looks bad, and came a moment ago
     linted = snakemake(tmp_path, "--lint")
     assert "Traceback" not in linted.stdout + linted.stderr
@@ -329,7 +329,7 @@ def test_a_product_whose_remake_failed_stays_and_is_due_until_it_is_made(run):
     made = snakemake(run.root.root, "--", target)
     assert made.returncode == 0, made.stdout + made.stderr
     assert json.loads(run.root.mosaic(window, "json").read_text())["made"]["attempt"] == 3
-    assert "Nothing to be done" in snakemake(run.root.root, "-n", "--", target).stderr
+    assert "Nothing to be done" in snakemake(run.root.root, "-n", "--", target).stdout
 
 
 def test_a_calibrator_group_without_a_solution_is_a_result_and_blocks_nobody(run, tmp_path):
