@@ -60,7 +60,10 @@ class Host:
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """A host with an environment that services may read, outside /root and /home."""
     folder = tmp_path_factory.mktemp("host") / "systemd"
-    started = subprocess.run([SANDBOX, "start", folder], capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    ours = (CHECKOUT, Path(sys.prefix), Path(sys.base_prefix))
+    shared = [path for path in ours if path.parts[1] in ("tmp", "var", "run")]  # the host has its own
+    start = (SANDBOX, "start", folder, *shared)
+    started = subprocess.run(start, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     if started.returncode != 0:
         pytest.skip(f"no systemd can be started here: {started.stderr.strip()}")
     here = Host(folder)
