@@ -147,7 +147,10 @@ def test_a_clock_that_is_set_while_a_group_waits_for_its_subbands(
     waits_s = 180.0
     with site(tmp_path, ingest={"complete_within_minutes": waits_s / 60}, runner={"poll_seconds": 5}) as place:
         place.start()
-        place.until(lambda: "running on" in place.said())
+        foreign = place.root.incoming / "foreign.hdf5"
+        foreign.touch()
+        place.until(lambda: foreign.name in place.said())  # a first look goes by the file system's clock, not by ours
+        foreign.unlink()
         arrived = place.clock.now()
         place.arrive(*raw[0][:15])
         place.until(lambda: set(place.states().values()) == {"collecting"})
