@@ -1,11 +1,10 @@
-"""Pages: quick and light with a long history, whole with none, live, and closed to paths that lead elsewhere."""
+"""Pages: light with a long history, whole with none, live, and closed to paths that lead elsewhere."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from contimg.service.source import DataSource
 
 MOMENT = 1_790_000_000.0
 HISTORY = 100_000
-MOST_BYTES, MOST_S = 300_000, 0.2
+MOST_BYTES = 300_000
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +56,12 @@ PAGES: list[Any] = [
 
 
 @pytest.mark.parametrize(("name", "page"), PAGES, ids=[name for name, _ in PAGES])
-def test_a_page_is_quick_and_light_with_a_long_history(long_lived: DataSource, name: str, page: Any) -> None:
+def test_a_page_is_light_with_a_long_history(long_lived: DataSource, name: str, page: Any) -> None:
     served_with_it = sum((pages.STATIC / part).stat().st_size for part in pages._CSS_JS)
     page(long_lived)
     long_lived.forget()
-    began = time.thread_time()
     body = page(long_lived).body
-    took = time.thread_time() - began
-    print(f"{name}: {1000 * took:.0f} ms, {(len(body) + served_with_it) / 1000:.0f} kB")
-    assert took < MOST_S
+    print(f"{name}: {(len(body) + served_with_it) / 1000:.0f} kB")
     assert len(body) + served_with_it < MOST_BYTES
     assert gzip.compress(body)
 

@@ -238,12 +238,3 @@ def test_what_failed_before_is_tried_alone() -> None:
     assert [len(call.units) for call in first] == [4]
     second = plan(situation([groups[1], groups[4]]), SETTINGS).calls
     assert [len(call.units) for call in second] == [1]
-
-
-def test_a_plan_for_a_thousand_groups_is_quick() -> None:
-    import time
-
-    groups = [group(n, stage) for n, stage in enumerate(["detect", "convert", "solve", "image"] * 250)]
-    began = time.perf_counter()
-    plan(situation(groups), SETTINGS)
-    assert time.perf_counter() - began < 1

