@@ -2,7 +2,9 @@
 
 A group's id is the UTC second in which its data start, `YYYYMMDDTHHMMSS`. A mosaic window of an hour is named by the
 UTC second in which it starts, in the same form; one of another length has that behind it (`20260112T080000-120m`), so
-that a name says which stretch of time is meant whatever the settings are. Dates in folder names are `YYYY-MM-DD`.
+that a name says which stretch of time is meant whatever the settings are. Where the telescope moved in a window, the
+mosaic of a later pointing has its declination (deg) behind that: `20260112T080000-dec+16.3`. Dates in folder names
+are `YYYY-MM-DD`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from contimg.core.units import UNIX_EPOCH_JD
 
 GROUP_PATTERN = r"\d{8}T\d{6}"
 WINDOW_PATTERN = rf"{GROUP_PATTERN}(?:-\d+m)?"
-_WINDOW_LENGTH = re.compile(r"-(\d+)m$")
+MOSAIC_PATTERN = rf"{WINDOW_PATTERN}(?:-dec[+-]\d\d\.\d)?"
+_WINDOW = re.compile(rf"({GROUP_PATTERN})(?:-(\d+)m)?(?:-dec.*)?")
 _HOUR = 60
 """Length (min) of a window whose name does not say another."""
 DATE_PATTERN = r"\d{4}-\d{2}-\d{2}"
@@ -41,7 +44,8 @@ def group_start(name: str) -> datetime:
     ValueError
         If it is not the name of a group or window.
     """
-    return datetime.strptime(_WINDOW_LENGTH.sub("", name), _ID_FORMAT).replace(tzinfo=UTC)
+    window = _WINDOW.fullmatch(name)
+    return datetime.strptime(window[1] if window else name, _ID_FORMAT).replace(tzinfo=UTC)
 
 
 def group_date(group: str) -> str:
@@ -96,8 +100,8 @@ def window_of(group: str, window_minutes: int) -> str:
 
 def window_end(window: str) -> datetime:
     """UTC end of a mosaic window, from its name."""
-    length = _WINDOW_LENGTH.search(window)
-    return group_start(window) + timedelta(minutes=int(length[1]) if length else _HOUR)
+    named = _WINDOW.fullmatch(window)
+    return group_start(window) + timedelta(minutes=int(named[2]) if named and named[2] else _HOUR)
 
 
 def in_window(group: str, window: str) -> bool:
@@ -201,7 +205,7 @@ class DataRoot:
 
 
 def group_of(path: Path) -> str:
-    """Name of the group or window that a product, table, log or manifest belongs to.
+    """Name of the group, window or further mosaic of a window that a product, table, log or manifest belongs to.
 
     Raises
     ------
@@ -209,7 +213,7 @@ def group_of(path: Path) -> str:
         If the path holds no group's name.
     """
     for part in reversed(path.parts):
-        match = re.match(rf"({WINDOW_PATTERN})(?:\.|$)", part)
+        match = re.match(rf"({MOSAIC_PATTERN})(?:\.|$)", part)
         if match:
             return match[1]
     raise ValueError(f"{path}: no group's name in this path")
@@ -221,4 +225,4 @@ def window_for(root: DataRoot, group: str, window_minutes: int) -> str:
     if root.mosaic(window, "json").exists():
         return window
     there = sorted({group_of(path) for path in root.mosaic(group).parent.glob("[0-9]*.json")})
-    return next((name for name in there if in_window(group, name)), window)
+    return next((name for name in there if in_window(group, name) and re.fullmatch(WINDOW_PATTERN, name)), window)

@@ -12,6 +12,9 @@ from contimg.core.errors import ContimgError
 from contimg.ingest.manifest import Frame
 from contimg.telescope import dsa110
 
+SAME_POINTING_DEG = 0.5
+"""Declinations nearer to each other than this are one pointing."""
+
 
 @dataclass(frozen=True)
 class Drift:

@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,14 @@ from contimg.job.outputs import SIDECAR, Outputs, workspace
 from contimg.job.supervisor import Step, Task
 
 
-def run(snakemake: Any, step: Step, *, staged: Mapping[str, int] | None = None) -> None:
+def run(
+    snakemake: Any,
+    step: Step,
+    *,
+    staged: Mapping[str, int] | None = None,
+    further: Sequence[str] = (),
+    obsolete: Sequence[Path] = (),
+) -> None:
     """Run one step for a rule, and exit non-zero if it fails.
 
     Parameters
@@ -44,6 +51,11 @@ def run(snakemake: Any, step: Step, *, staged: Mapping[str, int] | None = None) 
         What to do. It returns the content of the output named `sidecar`, or None where there is none.
     staged
         Outputs to write in tmpfs first, by name, with their expected sizes in bytes.
+    further
+        Units made together with the rule's own, of which Snakemake is not told; the step returns the content of their
+        sidecars under `further`, by unit.
+    obsolete
+        Products of such units of earlier tries; removed once the new ones are in place.
     """
     settings = _with_share(
         config.validated(snakemake.config, {}),  # the environment was taken in by the Snakefile
@@ -58,7 +70,8 @@ def run(snakemake: Any, step: Step, *, staged: Mapping[str, int] | None = None) 
         root=root,
         time_limit_s=60.0 * snakemake.resources.get("runtime", 60),
         inputs=_namespace(snakemake.input),
-        outputs=SimpleNamespace(**vars(_namespace(snakemake.output)), **_beside(root, snakemake.rule, unit)),
+        outputs=_outputs(_namespace(snakemake.output), further, unit, _beside(root, snakemake.rule, unit)),
+        obsolete=obsolete,
         failed_tries=snakemake.params.get("failed_tries"),
     )
     supervisor.hold_back_stops()
@@ -97,6 +110,16 @@ def _beside(root: DataRoot, rule: str, unit: str) -> dict[str, Path]:
     return {product.name: root.path(product.name, unit) for product in products if product.beside}
 
 
+def _outputs(own: SimpleNamespace, further: Sequence[str], unit: str, beside: Mapping[str, Path]) -> SimpleNamespace:
+    """Places of all outputs, by name; of a further unit they are those of the rule's own under its name."""
+    others = {
+        f"{other}/{name}": path.with_name(path.name.replace(unit, other, 1))
+        for other in further
+        for name, path in vars(own).items()
+    }
+    return SimpleNamespace(**vars(own), **beside, **others)
+
+
 def _namespace(named: Any) -> SimpleNamespace:
     """Snakemake's named list as a namespace of paths (or whatever else the items are)."""
 
@@ -127,6 +150,7 @@ class _Job:
     time_limit_s: float
     inputs: SimpleNamespace
     outputs: SimpleNamespace
+    obsolete: Sequence[Path]
     failed_tries: Any
     """Number of those so far; anything else where none has failed."""
 
@@ -155,7 +179,8 @@ class _Job:
 
     def _commit(self, outputs: Outputs, result: Mapping[str, Any], record: AttemptRecord) -> None:
         """Move the outputs into place, the sidecar last: it stands for the others."""
-        if SIDECAR in outputs.parts:
+        contents = {"": result} | result.get("further", {}) if SIDECAR in outputs.parts else {}
+        if contents:
             provenance = {
                 "rule": self.rule,
                 "version": __version__,
@@ -168,5 +193,9 @@ class _Job:
             provenance |= {"inputs": vars(self.inputs)}
             if isinstance(self.failed_tries, int):
                 provenance["failed_tries"] = self.failed_tries
-            files.write_json(outputs.parts[SIDECAR], {**result, "made": provenance})
+        for unit, content in contents.items():
+            said = {name: value for name, value in content.items() if name != "further"}
+            files.write_json(outputs.parts[f"{unit}/{SIDECAR}" if unit else SIDECAR], {**said, "made": provenance})
         outputs.place()
+        for path in self.obsolete:
+            files.remove(path)

@@ -13,7 +13,7 @@ from contimg.core import files
 from contimg.core.errors import MissingOutputError
 
 SIDECAR = "sidecar"
-"""Name of the output that holds what the step returned, with its provenance."""
+"""Name of the output that holds what the step returned, with its provenance; of a further unit, `unit/sidecar`."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Outputs:
             If they cannot be copied or written.
         """
         for name, written in vars(self.work).items():
-            if name == SIDECAR:
+            if _is_sidecar(name):
                 continue
             if not written.exists():
                 raise MissingOutputError(
@@ -57,9 +57,13 @@ class Outputs:
             files.sync(part)
 
     def place(self) -> None:
-        """Move them into place, the sidecar last: it stands for the others."""
-        for name in sorted(self.final, key=lambda name: name == SIDECAR):
+        """Move them into place, the sidecars last, the job's own behind all: it stands for the others."""
+        for name in sorted(self.final, key=lambda name: (_is_sidecar(name), name == SIDECAR)):
             files.move(self.parts[name], self.final[name])
+
+
+def _is_sidecar(name: str) -> bool:
+    return name.rpartition("/")[2] == SIDECAR
 
 
 @contextlib.contextmanager

@@ -8,9 +8,11 @@ and `beam_spread` in the sidecar says how far the beams' areas differ, which bou
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,16 +20,17 @@ from astropy.io import fits
 
 from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
 from contimg.core.config import Settings
-from contimg.core.errors import ConfigError, NoUsableDataError
-from contimg.core.paths import DataRoot, group_start, in_window
+from contimg.core.errors import ConfigError, ContimgError, NoUsableDataError
+from contimg.core.paths import DataRoot, group_of, group_start, in_window
 from contimg.core.units import MAD_TO_SIGMA
 from contimg.figures import quicklook
 from contimg.fits import plane
 from contimg.ingest.manifest import names_in
+from contimg.ingest.pointing_track import SAME_POINTING_DEG, Drift
 from contimg.mosaic.coadd import Grid, ImageInputs, Member, Sums, add, make_grid, read_member, trimmed
 from contimg.mosaic.mosaic_validation import validated
+from contimg.mosaic.pointings import validation_failures
 from contimg.truth import page
-from contimg.truth.gates import Gate
 
 VERDICTS = ("fresh", "nearest", "stale")
 """From best to worst."""
@@ -51,10 +54,51 @@ class MosaicProducts:
     validation: Path
 
 
+def mosaics(
+    images: Sequence[ImageInputs],
+    names: Mapping[str, Sequence[str]],
+    output: SimpleNamespace,
+    settings: Settings,
+    threads: int,
+) -> list[dict[str, Any]]:
+    """Combine the images of a window: a mosaic for each of its pointings; returns their sidecars in that order.
+
+    Parameters
+    ----------
+    images
+        The window's images.
+    names
+        Mosaics with their groups, as `contimg.mosaic.pointings` names them.
+    output
+        Paths by name, those of the first mosaic plain, of another under `mosaic/name`.
+    settings, threads
+        As `mosaic` takes them.
+
+    Raises
+    ------
+    ContimgError
+        As `mosaic` does.
+    """
+    contents = []
+    for number, (name, groups) in enumerate(names.items()):
+        own = [paths for paths in images if group_of(paths.sidecar) in groups]
+        outputs = (f"{name}/{key.name}" if number else key.name for key in fields(MosaicProducts))
+        products = MosaicProducts(*(getattr(output, key) for key in outputs))
+        elsewhere = {other: names[other] for other in names if other != name}
+        contents.append(mosaic(own, products, settings, name, threads, elsewhere=elsewhere))
+    return contents
+
+
 def mosaic(
-    images: Sequence[ImageInputs], outputs: MosaicProducts, settings: Settings, window: str, threads: int
+    images: Sequence[ImageInputs],
+    outputs: MosaicProducts,
+    settings: Settings,
+    name: str,
+    threads: int,
+    *,
+    elsewhere: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Combine the images of a window.
+    """Combine the images of a window, or those of one of its pointings.
 
     The value of a pixel is Σ w·I / Σ w over the images whose primary beam there is at least `mosaic.min_pb`, with
     w = 1/noise²; as noise is that of the flux-corrected image, w is PB²/σ².
@@ -62,21 +106,23 @@ def mosaic(
     Parameters
     ----------
     images
-        The window's images; one is enough.
+        The images; one is enough.
     outputs
         Where the products are written.
     settings
         `mosaic`, `limits` and `data_root` are used; the manifests there say which groups the window has.
-    window
-        The window's name.
+    name
+        The mosaic's name: that of its window, with the declination of a later pointing.
     threads
         Threads of the job.
+    elsewhere
+        Other mosaics of the same window, with their groups.
 
     Returns
     -------
     dict
         The sidecar: groups used and missing, verdict and quality (the worst of the images'), noise, depth, area,
-        peak, beam, centre.
+        peak, beam, centre, the other mosaics of its window.
 
     Raises
     ------
@@ -88,32 +134,32 @@ def mosaic(
         If an image is not a whole FITS image.
     """
     every = sorted((read_member(paths) for paths in images), key=lambda member: member.group)
-    failed = {member.group: reasons for member in every if (reasons := _failed(member))}
+    failed = {member.group: failures for member in every if (failures := validation_failures(member.sidecar))}
     members = [member for member in every if member.group not in failed]
     if every and not members:
-        raise NoUsableDataError(f"mosaic {window}: all of its {len(every)} images failed validation; none is made")
+        raise NoUsableDataError(f"mosaic {name}: all of its {len(every)} images failed validation; none is made")
     if not members:
-        raise NoUsableDataError(f"mosaic {window}: has no images; it is due again when one of its groups has one")
+        raise NoUsableDataError(f"mosaic {name}: has no images; it is due again when one of its groups has one")
     grid = make_grid(members)
-    _refuse_if_too_large(grid, settings, window)
+    _refuse_if_too_large(grid, settings, name)
     sums = Sums(np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.int16))
     shares = {member.group: add(member, grid, sums, settings.mosaic.min_pb, threads) for member in members}
     used = [member for member in members if shares[member.group] > 0]
     if not used:
-        raise NoUsableDataError(
-            f"mosaic {window}: none of its {len(members)} images has a usable pixel; none is made"
-        )
+        raise NoUsableDataError(f"mosaic {name}: none of its {len(members)} images has a usable pixel; none is made")
     grid, sums = trimmed(grid, sums)
     covered = sums.weight > 0
     np.divide(sums.image, sums.weight, out=sums.image, where=covered)
     sums.image[~covered] = np.nan
     blank = [member.group for member in members if member not in used]
-    content = _description(used, shares, grid, sums, settings=settings, window=window)
-    content["missing"] = sorted(
-        {*blank, *_groups_of_window(window, settings), *failed} - {member.group for member in used}
-    )
+    content = _description(used, shares, grid, sums, settings=settings, name=name)
+    content["other_pointings"] = sorted(elsewhere)
+    known = {*blank, *failed, *_groups_of_window(name, settings, content["centre"]["dec_deg"] if elsewhere else None)}
+    content["missing"] = sorted(known - {member.group for member in used} - {*chain(*elsewhere.values())})
     content["reasons"] += [f"the image of {group} has no usable pixel" for group in blank]
-    content["reasons"] += [f"the image of {group} is left out: {reasons}" for group, reasons in failed.items()]
+    content["reasons"] += [
+        f"the image of {group} is left out: validation failed: {failures}" for group, failures in failed.items()
+    ]
     validation = validated(sums, grid, content, frequency_hz=_frequency_hz(used), options=settings.sky_catalogue)
     content["validation"] = validation.to_json()
     content["reasons"] += [f"validation: {reason}" for reason in content["validation"]["reasons"]]
@@ -127,17 +173,8 @@ def mosaic(
         header["BUNIT"] = unit
         fits.PrimaryHDU(values, header).writeto(path, overwrite=True, checksum=True)
     quicklook.mosaic_png(outputs.image, outputs.coverage, outputs.png, content)
-    page.write(outputs.validation, window, validation)
+    page.write(outputs.validation, name, validation)
     return content
-
-
-def _failed(member: Member) -> str:
-    """Reasons for which an image's validation failed hard; empty if it did not."""
-    validation = member.sidecar.get("validation", {})
-    if validation.get("gate") != Gate.HARD:
-        return ""
-    checks = validation["checks"].items()
-    return "validation failed: " + ", ".join(name for name, check in checks if check["gate"] == Gate.HARD)
 
 
 def _frequency_hz(used: Sequence[Member]) -> float:
@@ -146,23 +183,34 @@ def _frequency_hz(used: Sequence[Member]) -> float:
     return float(np.mean(known)) if known else REFERENCE_FREQUENCY_HZ
 
 
-def _refuse_if_too_large(grid: Grid, settings: Settings, window: str) -> None:
+def _refuse_if_too_large(grid: Grid, settings: Settings, name: str) -> None:
     needed_mb = (math.prod(grid.shape) * _BYTES_PER_PIXEL + _WORKING_BYTES) / 1e6
     if needed_mb > settings.limits.mem_mb:
         raise ConfigError(
-            f"mosaic.window_minutes: the mosaic {window} of {grid.shape[1]} × {grid.shape[0]} pixels needs "
+            f"mosaic.window_minutes: the mosaic {name} of {grid.shape[1]} × {grid.shape[0]} pixels needs "
             f"{needed_mb:.0f} MB and limits.mem_mb is {settings.limits.mem_mb}; none is made until one is changed"
         )
 
 
-def _groups_of_window(window: str, settings: Settings) -> list[str]:
-    """Groups of the window that have a manifest."""
-    groups = names_in(DataRoot(settings.data_root).groups)
-    return [group for group in groups if in_window(group, window)]
+def _groups_of_window(name: str, settings: Settings, declination_deg: float | None) -> list[str]:
+    """Groups of a mosaic's window that have a manifest, and those of one pointing alone where there are several."""
+    root = DataRoot(settings.data_root)
+    groups = [group for group in names_in(root.groups) if in_window(group, name)]
+    if declination_deg is None:
+        return groups
+    return [group for group in groups if _points_at(root.manifest(group), declination_deg)]
+
+
+def _points_at(manifest: Path, declination_deg: float) -> bool:
+    """Whether a group was observed at a declination, as far as its manifest says."""
+    try:
+        return abs(Drift.of_group(manifest).declination_deg - declination_deg) <= SAME_POINTING_DEG
+    except (ContimgError, OSError, ValueError):
+        return True
 
 
 def _description(
-    used: Sequence[Member], shares: dict[str, float], grid: Grid, sums: Sums, *, settings: Settings, window: str
+    used: Sequence[Member], shares: dict[str, float], grid: Grid, sums: Sums, *, settings: Settings, name: str
 ) -> dict[str, Any]:
     """The sidecar, but for the groups that are missing."""
     depth = float(1 / np.sqrt(sums.weight.max()))
@@ -187,7 +235,7 @@ def _description(
     middle = grid.wcs.wcs_pix2world([[(grid.shape[1] - 1) / 2, (grid.shape[0] - 1) / 2]], 0)[0]
     pixel = plane.pixel_deg(grid.wcs)
     return {
-        "window": window,
+        "window": name,
         "groups": [member.group for member in used],
         "missing": [],
         "sets": sorted({member.sidecar["set"] for member in used}),

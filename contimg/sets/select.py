@@ -13,14 +13,12 @@ from typing import Any
 
 from contimg.core.errors import MissingCalibrationError
 from contimg.core.paths import group_of, jd_to_datetime
-from contimg.ingest.pointing_track import Drift
+from contimg.ingest.pointing_track import SAME_POINTING_DEG, Drift
 from contimg.sets.policy import Choice, Refusal, Verdict, choose
 from contimg.sets.registry import CalibrationSet, Registry
 
 _LOG = logging.getLogger(__name__)
 
-_SAME_DECLINATION_DEG = 0.5
-"""Declinations nearer to each other than this are one pointing."""
 _LISTED = 6
 """Number of refused sets that an error names."""
 
@@ -107,8 +105,7 @@ def _note(drift: Drift, sets: Sequence[CalibrationSet]) -> str | None:
     elsewhere = [
         one.declination_deg
         for one in sets
-        if one.declination_deg is not None
-        and abs(one.declination_deg - drift.declination_deg) > _SAME_DECLINATION_DEG
+        if one.declination_deg is not None and abs(one.declination_deg - drift.declination_deg) > SAME_POINTING_DEG
     ]
     if not elsewhere:
         return None

@@ -39,19 +39,19 @@ def step(task):
 BODY
 
 BEFORE
-job.run(snakemake, step, staged=STAGED)
+job.run(snakemake, step, staged=STAGED, **MORE)
 """
 GROUP = "20260112T080000"
 WRITE = "task.output.image.write_text('fits'); task.output.table.mkdir(); (task.output.table / 'f').touch()"
 
 
 def start(
-    root: Path, body: str, *, runtime: float = 1, staged: dict | None = None, before: str = ""
+    root: Path, body: str, *, runtime: float = 1, staged: dict | None = None, before: str = "", more: str = "{}"
 ) -> subprocess.Popen:
     (root / "tmpfs").mkdir(exist_ok=True)
     code = HARNESS.replace("BODY", textwrap.indent(textwrap.dedent(body), "    "))
     code = code.replace("BEFORE", textwrap.dedent(before))
-    code = code.replace("RUNTIME", str(runtime)).replace("STAGED", repr(staged or {}))
+    code = code.replace("RUNTIME", str(runtime)).replace("STAGED", repr(staged or {})).replace("MORE", more)
     return subprocess.Popen(
         [sys.executable, "-c", code, str(root)], cwd=root, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -105,6 +105,28 @@ def test_a_failed_step_leaves_nothing_and_says_one_line(tmp_path):
         tmp_path
     ).items()
     assert record(tmp_path)["error_type"] == "TruncatedFileError"
+
+
+def test_further_units_are_placed_with_the_own_one_and_obsolete_products_go(tmp_path):
+    before = """
+    snakemake.output = Named(image=f"images/{group}.fits", sidecar=f"images/{group}.json")
+    os.makedirs("images")
+    old = Path(f"images/{group}-old.fits")
+    old.touch()
+    """
+    more = "dict(further=[group + '-b'], obsolete=[old])"
+    write = "[path.write_text(name) for name, path in vars(task.output).items() if 'image' in name]; "
+    body = write + "return {'noise_jy': 1.0, 'further': {group + '-b': {'noise_jy': 2.0}}}"
+    assert finish(start(tmp_path, write + "raise OSError(5, 'no')", before=before, more=more))[0] == 1
+    assert products(tmp_path) == [f"{GROUP}-old.fits"]
+    (tmp_path / "images" / f"{GROUP}-old.fits").unlink()
+    (tmp_path / "images").rmdir()
+    assert finish(start(tmp_path, body, before=before, more=more)) == (0, "")
+    names = [f"{name}.{suffix}" for name in (f"{GROUP}-b", GROUP) for suffix in ("fits", "json")]
+    assert products(tmp_path) == names
+    own, other = (json.loads((tmp_path / "images" / name).read_text()) for name in (names[3], names[1]))
+    assert (own["noise_jy"], other["noise_jy"], "further" in own) == (1.0, 2.0, False)
+    assert own["made"] == other["made"]
 
 
 def test_a_step_that_forgets_an_output_is_not_done(tmp_path):

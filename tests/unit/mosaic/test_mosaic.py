@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from contimg.core.errors import ConfigError, NoUsableDataError, ToolFailedError
 from contimg.core.files import read_json, write_json
 from contimg.core.paths import DataRoot
 from contimg.mosaic.coadd import ImageInputs
-from contimg.mosaic.mosaic import MosaicProducts, mosaic
+from contimg.mosaic.mosaic import MosaicProducts, mosaic, mosaics
+from contimg.mosaic.pointings import pointings
 
 WINDOW = "20260112T080000"
 FIRST = "20260112T080200"
@@ -174,6 +176,34 @@ def test_missing_groups_are_named_and_the_worst_verdict_stands(tmp_path: Path) -
     header = fits.getheader(outputs.image)
     assert header["VERDICT"] == "nearest"
     assert f"missing: {names[3]}" in str(header["HISTORY"])
+
+
+def test_each_pointing_has_a_mosaic_that_fits(tmp_path: Path) -> None:
+    """The telescope moves inside the window: each grid is as large as its own images need it."""
+    root, names = DataRoot(tmp_path), groups(FIRST, 4)
+    declinations = (DEC_DEG, DEC_DEG, 16.27, 16.27)
+    for group, dec_deg in zip([*names, "20260112T084500"], [*declinations, 16.27], strict=True):
+        frame = {"start_jd": 2461052.8, "integrations": 24, "integration_s": 12.9, "declination_deg": dec_deg}
+        write_json(root.manifest(group), {"group": group} | frame)
+    skies = {dec: grid_sky(129.5, dec, 2.4, 0.5, 0.3) for dec in set(declinations)}
+    images = [
+        write_image(root, group, centre(FIRST, group, 128.7), dec, skies[dec], noise_jy=1e-5)
+        for group, dec in zip(names, declinations, strict=True)
+    ]
+    named = pointings(WINDOW, [inputs.sidecar for inputs in images])
+    other = f"{WINDOW}-dec+16.3"
+    keys = ("image", "weight", "coverage", "png", "validation")
+    output = {f"{name}{key}": tmp_path / f"{name[:-1]}{key}" for name in ("", f"{other}/") for key in keys}
+    settings = configured(tmp_path, limits={"mem_mb": 1100})
+    first, second = mosaics(images, named, SimpleNamespace(**output), settings, 2)
+    assert (first["window"], first["groups"], first["other_pointings"]) == (WINDOW, names[:2], [other])
+    assert (second["window"], second["groups"], second["other_pointings"]) == (other, names[2:], [WINDOW])
+    assert (first["missing"], second["missing"]) == ([], ["20260112T084500"])
+    assert first["centre"]["dec_deg"] == pytest.approx(DEC_DEG, abs=0.1)
+    assert second["centre"]["dec_deg"] == pytest.approx(16.27, abs=0.1)
+    for name, content, dec in (("", first, DEC_DEG), (f"{other}/", second, 16.27)):
+        assert content["size"][1] * content["pixel_arcsec"] / 3600 < 3.7
+        assert fitted(output[f"{name}image"], skies[dec])[0] == pytest.approx(0.3, rel=0.01)
 
 
 def test_the_header_is_complete(tmp_path: Path) -> None:

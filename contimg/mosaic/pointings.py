@@ -1,0 +1,85 @@
+"""Pointings of a mosaic window: when the telescope moves inside it, each declination has a mosaic of its own.
+
+The mosaic of the first pointing has the window's name; that of another has its declination (deg, ICRS) behind it:
+`20260112T080000-dec+16.3`. One grid over both would be mostly empty, or too large to be made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contimg.core.files import read_json
+from contimg.core.paths import group_of
+from contimg.ingest.pointing_track import SAME_POINTING_DEG
+from contimg.truth.gates import Gate
+
+
+def pointings(window: str, sidecars: Iterable[Path]) -> dict[str, list[str]]:
+    """Mosaics of a window, by name, each with its groups in order of time; that of the first pointing comes first.
+
+    Parameters
+    ----------
+    window
+        The window's name.
+    sidecars
+        Those of its images. One that cannot be read, or whose image failed validation, makes no pointing of its
+        own; the first mosaic tells of it.
+    """
+    found: list[_Pointing] = []
+    lost: list[str] = []
+    for sidecar in sorted(sidecars, key=group_of):
+        group, content = group_of(sidecar), _content(sidecar)
+        declination_deg = _declination_deg(content)
+        known = next((one for one in found if abs(one.latest_deg - declination_deg) <= SAME_POINTING_DEG), None)
+        if known:
+            known.latest_deg = declination_deg
+            known.groups.append(group)
+        elif math.isnan(declination_deg) or validation_failures(content):
+            lost.append(group)
+        else:
+            found.append(_Pointing(declination_deg, declination_deg, [group]))
+    first = found[0].groups if found else []
+    return {window: sorted([*first, *lost])} | {
+        f"{window}-dec{pointing.declination_deg:+05.1f}": pointing.groups for pointing in found[1:]
+    }
+
+
+@dataclass
+class _Pointing:
+    declination_deg: float
+    """Of its first image."""
+    latest_deg: float
+    """Of its latest image: precession moves the coordinates by some hundredths of a degree an hour."""
+    groups: list[str]
+
+
+def obsolete(folder: Path, window: str, names: Collection[str]) -> list[Path]:
+    """Products of a window's further mosaics that are no longer made, because its images are others now."""
+    return [path for path in folder.glob(f"{window}-dec*") if group_of(path) not in names]
+
+
+def validation_failures(sidecar: Mapping[str, Any]) -> str:
+    """Checks for which an image's validation failed hard; empty if it did not."""
+    validation = sidecar.get("validation", {})
+    if validation.get("gate") != Gate.HARD:
+        return ""
+    return ", ".join(name for name, check in validation["checks"].items() if check["gate"] == Gate.HARD)
+
+
+def _content(sidecar: Path) -> Mapping[str, Any]:
+    try:
+        return dict(read_json(sidecar))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _declination_deg(sidecar: Mapping[str, Any]) -> float:
+    """Declination of an image's centre (deg, ICRS); nan where it is not said."""
+    try:
+        return float(sidecar["centre"]["dec_deg"])
+    except (KeyError, TypeError, ValueError):
+        return float("nan")
