@@ -27,7 +27,7 @@ demo: setup  ## half an hour of simulated sky to a calibrated mosaic
 test: setup  ## every test: science, workflow, break tests and drills in their short form
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests
 
-test-system: setup  ## tests against a real Prometheus, Alertmanager and Chromium (installs them)
+test-system: setup  ## tests against real daemons: Prometheus, Alertmanager, Chromium, systemd, Slurm (installs them)
 	@tools/setup-system
 	$(BIN)/pytest tests/system
 

@@ -35,7 +35,9 @@ localrules:
     all,
     images,
     mosaics,
+    detect,
     scan,
+    summary,
     retain,
     backup,
 
