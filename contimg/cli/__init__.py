@@ -16,6 +16,7 @@ from contimg.cli import (
     backup,
     beam,
     catalogue,
+    check_data,
     config,
     demo,
     install,
@@ -57,6 +58,7 @@ COMMANDS = (
     requests,
     beam,
     catalogue,
+    check_data,
     config,
     install,
 )
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=version_line())
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
-        name = command.__name__.rpartition(".")[2]
+        name = command.__name__.rpartition(".")[2].replace("_", "-")
         summary = (command.__doc__ or "").splitlines()[0]
         subparser = subparsers.add_parser(name, help=summary, description=summary)
         command.add(subparser)

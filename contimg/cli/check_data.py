@@ -1,0 +1,34 @@
+"""Check a folder of raw files against every assumption on the telescope's data, before the first run on it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from contimg.cli.settings import DEFAULT_CONFIG
+
+NOT_AS_EXPECTED = 3
+"""Exit code when a line is wrong."""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("directory", type=Path, help="folder of raw files; only read")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write the findings as HTML, too")
+    parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="settings file (default: %(default)s)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the findings; 0 if none is wrong, 3 if one is."""
+    import os
+
+    from contimg.core import config
+    from contimg.first_light import check, page
+    from contimg.first_light.findings import Verdict
+
+    settings = config.load(options.config, os.environ, data_root=str(options.directory))
+    name, findings = check.check(options.directory, settings)
+    print(page.text(name, findings))
+    if options.page:
+        page.write(options.page, name, findings)
+    return NOT_AS_EXPECTED if any(finding.verdict is Verdict.WRONG for finding in findings) else 0

@@ -1,0 +1,88 @@
+"""Findings on raw data: one for each assumption, with its verdict and what to set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Line(StrEnum):
+    """Assumption on the raw data."""
+
+    FILES = "files"
+    """Subbands of the group: all there, whole, of the right shape."""
+    NAMES = "names"
+    """Wall clock in the files' names against the start of the data."""
+    START = "start"
+    """First time of every subband, bit by bit the same."""
+    CLOCK = "clock"
+    """Times that a correlator with a clock writes."""
+    TELESCOPE = "telescope"
+    """Name, instrument and place of the array's centre."""
+    BANDS = "bands"
+    """Frequencies of each subband."""
+    CHANNELS = "channels"
+    """Order and width of the channels."""
+    INTEGRATION = "integration"
+    """Number and length of the integrations."""
+    CADENCE = "cadence"
+    """Time from group to group."""
+    POLARIZATIONS = "polarizations"
+    """Correlation products and their order."""
+    STATIONS = "stations"
+    """Antenna names, numbers and positions against the station list."""
+    BASELINES = "baselines"
+    """Pairs of antennas: complete, with autocorrelations, in one order for all integrations."""
+    DECLINATION = "declination"
+    """Pointing: the same in both places of the header."""
+    PHASE_CENTRE = "phase centre"
+    """Header's words for the meridian."""
+    UVW = "uvw"
+    """Baseline coordinates against antenna positions towards the meridian."""
+    FLAGS = "flags"
+    """Flags of the writer."""
+    NSAMPLES = "nsamples"
+    """Correlator dumps in a visibility."""
+    VALUES = "values"
+    """Visibilities that are finite and not zero."""
+    LEVELS = "levels"
+    """Autocorrelations, by subband."""
+    NOISE = "noise"
+    """Noise of cross-correlations against the radiometer equation."""
+    ANTENNAS = "antennas"
+    """Antennas with a signal."""
+    FRINGE_STOPPING = "fringe stopping"
+    """Course of a bright source's phases through the group."""
+    POSITION = "position"
+    """Place of that source, by the delays across the array."""
+    CALIBRATION = "calibration"
+    """Trial calibration on that source."""
+    UNITS = "units"
+    """System equivalent flux density that autocorrelations and gains give."""
+
+
+class Verdict(StrEnum):
+    """Outcome of one line."""
+
+    GOOD = "good"
+    OLDER = "older"
+    """As an older writer of this telescope left it; it is read rightly."""
+    UNKNOWN = "unknown"
+    """Not to be told from this folder."""
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: the expected, the found, and the setting or place to change where they differ."""
+
+    line: Line
+    verdict: Verdict
+    expected: str
+    found: str
+    to_set: str = ""
+
+
+def judged(line: Line, good: bool, expected: str, found: str, to_set: str) -> Finding:
+    """Finding that is good or wrong."""
+    return Finding(line, Verdict.GOOD if good else Verdict.WRONG, expected, found, "" if good else to_set)

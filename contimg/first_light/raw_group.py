@@ -1,0 +1,178 @@
+"""Raw files of one group as they are: headers read without judging them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from contimg.core.errors import InputError, MisshapenFileError, NoUsableDataError
+from contimg.core.paths import RawName
+from contimg.telescope.raw_header import opened
+
+_APART_DAYS = 60 / 86400
+"""Files whose data start farther apart are of different groups."""
+_ITEMS = (
+    "telescope_name",
+    "instrument",
+    "latitude",
+    "longitude",
+    "altitude",
+    "phase_type",
+    "phase_center_app_dec",
+    "antenna_names",
+    "antenna_numbers",
+    "antenna_positions",
+    "Nbls",
+    "Ntimes",
+    "ant_1_array",
+    "ant_2_array",
+    "uvw_array",
+    "time_array",
+    "integration_time",
+    "freq_array",
+    "channel_width",
+    "polarization_array",
+    "extra_keywords/phase_center_dec",
+    "extra_keywords/ha_phase_center",
+    "extra_keywords/phase_center_epoch",
+)
+_OPTIONAL = ("phase_center_app_dec", "extra_keywords", "instrument", "phase_type")
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One subband's file.
+
+    Attributes
+    ----------
+    path, name
+        Where it is, and its name's content.
+    head
+        Header items by name; an absent optional one is left out.
+    shape
+        Of the visibilities, (baselines × integrations, 1, channels, polarizations).
+    """
+
+    path: Path
+    name: RawName
+    head: dict[str, Any]
+    shape: tuple[int, ...]
+
+    @property
+    def times_jd(self) -> np.ndarray:
+        """Centres of the integrations (UTC Julian dates), shape (T,)."""
+        return self.head["time_array"][:: self.baselines]
+
+    @property
+    def baselines(self) -> int:
+        """Rows of one integration."""
+        return int(self.head["Nbls"])
+
+    @property
+    def integrations(self) -> int:
+        """Number of integrations."""
+        return self.shape[0] // self.baselines
+
+    @property
+    def frequencies_hz(self) -> np.ndarray:
+        """Channel centres as stored, shape (F,)."""
+        return np.ravel(self.head["freq_array"]).astype(float)
+
+    @property
+    def declination_rad(self) -> float:
+        """Apparent declination of the pointing; nan if the header has none."""
+        return self.number("phase_center_app_dec", self.number("extra_keywords/phase_center_dec"))
+
+    def number(self, item: str, without: float = float("nan")) -> float:
+        """First value of a header item."""
+        return float(np.ravel(self.head[item])[0]) if item in self.head else without
+
+    def text(self, item: str) -> str:
+        """Words of a header item; empty if it is absent."""
+        value = self.head.get(item, b"")
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+    def data(self, item: str) -> np.ndarray:
+        """`visdata`, `flags` or `nsamples` by integration and baseline, shape (T, B, F, P).
+
+        Raises
+        ------
+        InputError
+            If it cannot be read whole.
+        """
+        with opened(self.path) as file:
+            values = file[f"Data/{item}"][:, 0]
+        return values.reshape(-1, self.baselines, *values.shape[1:])
+
+
+@dataclass(frozen=True)
+class RawGroup:
+    """Files of one group by subband, files that cannot be read with the reason, and starts of all groups (JD)."""
+
+    files: dict[int, RawFile]
+    unreadable: dict[str, str]
+    starts_jd: list[float]
+
+    @property
+    def first(self) -> RawFile:
+        """File of the lowest subband number."""
+        return self.files[min(self.files)]
+
+    def __iter__(self) -> Iterator[tuple[int, RawFile]]:
+        return iter(sorted(self.files.items()))
+
+
+def read(folder: Path) -> RawGroup:
+    """Read the newest of the groups in a folder that have the most files.
+
+    Raises
+    ------
+    NoUsableDataError
+        If the folder has no raw file that can be read.
+    """
+    found: list[RawFile] = []
+    unreadable: dict[str, str] = {}
+    for path in sorted(folder.glob("*.hdf5")):
+        try:
+            name = RawName.parse(path.name)
+        except MisshapenFileError:
+            continue  # on its way, or not to be processed
+        try:
+            found.append(_read(path, name))
+        except (InputError, OSError) as error:
+            unreadable[path.name] = str(error)
+    groups: list[list[RawFile]] = []
+    for file in sorted(found, key=lambda file: float(file.times_jd[0])):
+        if groups and file.times_jd[0] - groups[-1][0].times_jd[0] < _APART_DAYS:
+            groups[-1].append(file)
+        else:
+            groups.append([file])
+    if not groups:
+        told = f" ({next(iter(unreadable.values()))})" if unreadable else ""
+        raise NoUsableDataError(f"{folder}: no raw file can be read{told}; give the folder of *_sbNN.hdf5 files")
+    chosen = max(reversed(groups), key=len)
+    return RawGroup(
+        {file.name.subband: file for file in chosen}, unreadable, [float(group[0].times_jd[0]) for group in groups]
+    )
+
+
+def _read(path: Path, name: RawName) -> RawFile:
+    with opened(path) as file:
+        header = file["Header"]
+        head = {item: header[item][()] for item in _ITEMS if item in header or not item.startswith(_OPTIONAL)}
+        made = RawFile(path, name, head, file["Data/visdata"].shape)
+        _check_shape(made, header)
+    return made
+
+
+def _check_shape(file: RawFile, header: h5py.Group) -> None:
+    """Raise where nothing more of the file makes sense."""
+    rows = file.baselines * int(file.head["Ntimes"])
+    expected = (rows, 1, len(file.frequencies_hz), len(np.ravel(file.head["polarization_array"])))
+    if file.shape != expected or header["time_array"].shape != (rows,) or not rows:
+        raise MisshapenFileError(f"{file.path.name}: its visibilities have the shape {file.shape}, not {expected}")

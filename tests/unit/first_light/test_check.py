@@ -1,0 +1,228 @@
+"""`contimg check-data`: a simulated group is all right, and whatever is wrong is named by its own line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from contimg.cli import main
+from contimg.core import config
+from contimg.core.errors import NoUsableDataError
+from contimg.first_light import check, page
+from contimg.first_light.findings import Finding, Line, Verdict
+from contimg.simulator import scenarios, simulator, sky
+from contimg.simulator.gain_errors import Corruptions
+from contimg.telescope.stations import EAST_WEST_ARM, NORTH_SOUTH_ARM
+
+PRESET = simulator.Preset(EAST_WEST_ARM[::6] + NORTH_SOUTH_ARM[::6], 6)
+"""14 antennas, six channels a subband, 24 integrations."""
+CALIBRATOR = sky.calibrator("J0834+5534")
+
+
+def simulated(folder: Path, **options: object) -> Path:
+    """Simulate the calibrator's transit."""
+    start = scenarios.start_for_transit(CALIBRATOR, date(2026, 1, 12), 0, PRESET.length_s)
+    usual = {"preset": PRESET, "sky": [CALIBRATOR], "declination_deg": 54.57, "seed": 5}
+    corruptions = Corruptions(delay_ns=4.0)
+    simulator.simulate(folder / "incoming", start, 1, **{**usual, "corruptions": corruptions, **options})  # type: ignore[arg-type]
+    return folder / "incoming"
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulated(tmp_path_factory.mktemp("good"))
+
+
+def found(folder: Path) -> dict[Line, Finding]:
+    _, findings = check.check(folder, config.validated({"data_root": str(folder)}, {}))
+    assert [finding.line for finding in findings] == list(Line)
+    return {finding.line: finding for finding in findings}
+
+
+def wrong(findings: dict[Line, Finding]) -> set[Line]:
+    return {line for line, finding in findings.items() if finding.verdict is Verdict.WRONG}
+
+
+def test_a_simulated_group_is_all_right(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    verdicts = {line: finding.verdict for line, finding in found(good).items()}
+    assert {line for line, verdict in verdicts.items() if verdict is not Verdict.GOOD} == {Line.CADENCE}
+    assert main(["check-data", str(good), "--page", str(tmp_path / "page.html")]) == 0
+    assert "24 good, 1 unknown" in capsys.readouterr().out
+    text = (tmp_path / "page.html").read_text()
+    assert all(f"<td>{line}</td>" in text for line in Line)
+
+
+def rename(old: str, new: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        for path in list(folder.glob(f"*{old}*")):
+            path.rename(path.with_name(path.name.replace(old, new)))
+
+    return change
+
+
+def edit(item: str, value: Callable[[np.ndarray], np.ndarray], only: str = "_sb") -> Callable[[Path], None]:
+    """Change an item of the files whose names have a part; of the same shape it is written in place."""
+
+    def change(folder: Path) -> None:
+        for path in folder.glob(f"*{only}*"):
+            with h5py.File(path, "r+") as file:
+                old = file[item][()]
+                new = value(old)
+                if np.shape(new) == np.shape(old):
+                    file[item][...] = new
+                else:
+                    del file[item]
+                    file[item] = new
+
+    return change
+
+
+def swapped(folder: Path) -> None:
+    for old, new in (("sb03", "sbxx"), ("sb04", "sb03"), ("sbxx", "sb04")):
+        rename(old, new)(folder)
+
+
+def truncated(folder: Path) -> None:
+    path = next(folder.glob("*_sb07*"))
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def first_moved(positions: np.ndarray) -> np.ndarray:
+    positions[0, 1] += 1.0
+    return positions
+
+
+def second_group(folder: Path) -> None:
+    for path in list(folder.glob("*_sb00*")):
+        later = path.with_name("2026-01-12T23:00:00_sb00.hdf5")
+        shutil.copyfile(path, later)
+        edit("Header/time_array", lambda times: times + 200 / 86400, "T23:00:00")(folder)
+
+
+def in_rows(
+    folder: Path,
+    which: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    value: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    """Change the visibilities of some pairs of antennas."""
+    for path in folder.glob("*_sb*"):
+        with h5py.File(path, "r+") as file:
+            rows = which(*(file[f"Header/{name}"][()] for name in ("ant_1_array", "ant_2_array")))
+            data = file["Data/visdata"][()]
+            data[rows] = value(data[rows])
+            file["Data/visdata"][...] = data
+
+
+def louder_autos(folder: Path) -> None:
+    in_rows(folder, lambda first, second: first == second, lambda data: data * np.float32(5))
+
+
+def turned_randomly(data: np.ndarray) -> np.ndarray:
+    """Turn every row by a phase of its own: cross-correlations whose fringes are lost."""
+    turn = np.exp(2j * np.pi * np.random.default_rng(1).uniform(size=(len(data), 1, 1, 1)))
+    return data * turn.astype(np.complex64)
+
+
+def without_fringes(folder: Path) -> None:
+    in_rows(folder, lambda first, second: first != second, turned_randomly)
+
+
+def third(flags: np.ndarray) -> np.ndarray:
+    flags[::3] = True
+    return flags
+
+
+def odd(samples: np.ndarray) -> np.ndarray:
+    samples[::5] = 40
+    return samples
+
+
+WRONG: list[tuple[Line, Callable[[Path], None]]] = [
+    (Line.FILES, truncated),
+    (Line.NAMES, rename("T09:", "T10:")),
+    (Line.START, edit("Header/time_array", lambda times: times + 0.05 / 86400, "_sb05")),
+    (Line.CLOCK, edit("Header/time_array", lambda times: times - times[0] + 2455000.5)),
+    (Line.TELESCOPE, edit("Header/telescope_name", lambda _: np.bytes_("OVRO_LWA"))),
+    (Line.BANDS, swapped),
+    (Line.CHANNELS, edit("Header/freq_array", lambda frequencies: frequencies[:, ::-1], "_sb09")),
+    (Line.INTEGRATION, edit("Header/integration_time", lambda times: times * 1.5)),
+    (Line.CADENCE, second_group),
+    (Line.POLARIZATIONS, edit("Header/polarization_array", lambda _: np.array([-5, -7]), "_sb02")),
+    (Line.STATIONS, edit("Header/antenna_positions", first_moved)),
+    (Line.BASELINES, edit("Header/ant_1_array", lambda numbers: np.roll(numbers, 1), "_sb11")),
+    (Line.DECLINATION, edit("Header/phase_center_app_dec", lambda declination: declination + np.radians(0.1))),
+    (Line.PHASE_CENTRE, edit("Header/phase_type", lambda _: np.bytes_("phased"))),
+    (Line.UVW, edit("Header/uvw_array", lambda uvw: -uvw)),
+    (Line.FLAGS, edit("Data/flags", third, "_sb01")),
+    (Line.NSAMPLES, edit("Data/nsamples", odd, "_sb06")),
+    (Line.VALUES, edit("Data/visdata", np.zeros_like, "_sb08")),
+    (Line.LEVELS, edit("Data/visdata", lambda data: data * np.float32(30), "_sb12")),
+    (Line.NOISE, louder_autos),
+    (Line.FRINGE_STOPPING, edit("Data/visdata", np.conj)),
+    (Line.FRINGE_STOPPING, without_fringes),
+    (Line.POSITION, edit("Header/time_array", lambda times: times - 600 / 86400)),
+]
+
+
+@pytest.mark.parametrize(("line", "change"), WRONG, ids=[f"{line} {k}" for k, (line, _) in enumerate(WRONG)])
+def test_what_is_wrong_is_named_by_its_line(
+    line: Line, change: Callable[[Path], None], good: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "incoming"
+    shutil.copytree(good, folder)
+    change(folder)
+    findings = found(folder)
+    assert line in wrong(findings)
+    assert findings[line].to_set
+    assert f"wrong    {line}" in page.text("group", list(findings.values()))
+
+
+def test_every_line_has_its_wrong_thing() -> None:
+    simulated_ones = {Line.ANTENNAS, Line.CALIBRATION, Line.UNITS}
+    assert {line for line, _ in WRONG} | simulated_ones == set(Line)
+
+
+def test_silent_antennas_are_named(tmp_path: Path) -> None:
+    dead = PRESET.antennas[1:7]
+    named = ", ".join(str(number + 1) for number in dead)
+    silent = found(simulated(tmp_path / "zeros", dead=simulator.DeadAntennas(dead, zeros=True)))
+    assert silent[Line.ANTENNAS].verdict is Verdict.WRONG
+    assert silent[Line.ANTENNAS].found == f"6 of 14 silent: {named}"
+    deaf = found(simulated(tmp_path / "noise", dead=simulator.DeadAntennas(dead)))
+    assert wrong(deaf) == {Line.CALIBRATION}
+    assert f"8 of 14 (none: {named})" in deaf[Line.CALIBRATION].found
+
+
+def test_a_sensitivity_that_is_off_is_told(tmp_path: Path) -> None:
+    assert wrong(found(simulated(tmp_path, noise=simulator.Noise(sefd_jy=18000.0)))) == {Line.UNITS}
+
+
+def test_older_files_are_named_as_such(good: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "incoming"
+    shutil.copytree(good, folder)
+    edit("Header/integration_time", lambda times: np.full_like(times, 0.134217728))(folder)
+    for path in folder.glob("*"):
+        with h5py.File(path, "r+") as file:
+            del file["Header/phase_center_app_dec"]
+    findings = found(folder)
+    older = {line for line, finding in findings.items() if finding.verdict is Verdict.OLDER}
+    assert older == {Line.INTEGRATION, Line.DECLINATION}
+    assert wrong(findings) == set()
+    assert "an older writer" in findings[Line.DECLINATION].found
+
+
+def test_exit_codes_tell_scripts(good: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "incoming"
+    shutil.copytree(good, folder)
+    next(folder.glob("*_sb15*")).unlink()
+    assert main(["check-data", str(folder)]) == 3
+    assert main(["check-data", str(tmp_path)]) == 1
+    with pytest.raises(NoUsableDataError, match="no raw file can be read"):
+        found(tmp_path)
