@@ -180,10 +180,12 @@ def attempts_since(ledger: Ledger, since: float) -> list[tuple[str, str, str, st
 
 
 def arrived_since(ledger: Ledger, since: float) -> list[tuple[str, str]]:
-    """Name and state of the groups that arrived after a time."""
-    return [
-        tuple(row) for row in ledger.rows("SELECT name, state FROM groups WHERE arrived > ? ORDER BY name", since)
-    ]
+    """Name and state of the groups that arrived after a time.
+
+    `+name` keeps SQLite from reading all history in the order of the names instead of the index of arrivals.
+    """
+    rows = ledger.rows("SELECT name, state FROM groups WHERE arrived > ? ORDER BY +name", since)
+    return [tuple(row) for row in rows]
 
 
 def ages_since(ledger: Ledger, since: float) -> list[tuple[str, str, float | None]]:

@@ -2,95 +2,74 @@
 
 from __future__ import annotations
 
-import random
-from datetime import UTC, datetime
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from bookkeeping import Played
 
-from contimg.core.paths import group_id, window_of
-from contimg.core.trace import trace_id
+from contimg.ledger.ledger import Ledger
+from contimg.service.source import DataSource
 
 GROUP_S = 309.237648
 KEPT = int(90 * 86400 / GROUP_S)
 """Groups whose attempts the ledger still has: those of `runner.history_days`."""
-_TYPICAL_S = {"detect": 1.2, "convert": 22.0, "image": 31.0}
+_EACH = 100
+"""Instructions of SQLite's machine that are counted at once."""
+
+# The newest group is number 1. What comes by chance in the field comes here by the number's remainders.
+_GROUPS = """
+    WITH RECURSIVE numbers(back) AS (VALUES (?) UNION ALL SELECT back - 1 FROM numbers WHERE back > 1),
+    begun AS (SELECT back, ? - back * ? AS start FROM numbers)
+    INSERT INTO groups (name, state, stage, due, error_class, arrived, ended, window, raw_bytes, calibrator, age_hours,
+        trace_id)
+    SELECT strftime('%Y%m%dT%H%M%S', start, 'unixepoch'),
+        iif(back <= 3, 'due', iif(back % 500, 'done', 'quarantined')), iif(back <= 3, 'convert', ''), 0,
+        iif(back % 500, '', 'corrupt_input'), start + 330,
+        iif(back <= 3, NULL, start + 410 + iif(back % 33, 0, 900)),
+        strftime('%Y%m%dT%H0000', start, 'unixepoch'), 2300000000, iif(back % 45 = 20, 'J0834+5534', ''),
+        0.1 + back * 7919 % 5400 / 1000.0, hex(randomblob(16))
+    FROM begun
+"""
+_ATTEMPTS = """
+    WITH stages(rule, after, took) AS (
+        VALUES ('detect', 5, 1.2), ('convert', 10, 22.0), ('solve', 35, 45.0), ('image', 90, 31.0)
+    ),
+    tried AS (SELECT *, took * (0.8 + rowid * 7919 % 600 / 1000.0) AS took_s FROM (
+        SELECT *, row_number() OVER () AS rowid FROM (SELECT * FROM groups ORDER BY name DESC LIMIT ?), stages
+        WHERE rule != 'solve' OR calibrator != ''
+    ))
+    INSERT INTO attempts (unit, rule, number, started, finished, duration_s, outcome, error_class, message, trace_id,
+        log)
+    SELECT name, rule, number, arrived + after + 60 * number, arrived + after + 60 * number + took_s, took_s,
+        iif(number, 'ok', 'failed'), iif(number, '', 'memory_error'),
+        iif(number, '', 'out of memory (a job beside it took it); it is tried again later'), trace_id,
+        'logs/' || rule || '.log'
+    FROM tried, (SELECT 0 AS number UNION ALL SELECT 1) WHERE number OR rowid % 100 = 0
+    ORDER BY arrived, after
+"""
+_SETS = """
+    INSERT INTO sets SELECT name, calibrator, arrived - 175, row_number() OVER () % 20 != 0, 0
+    FROM groups WHERE calibrator != ''
+"""
+_SAMPLES = """
+    WITH RECURSIVE minutes(back) AS (VALUES (0) UNION ALL SELECT back + 1 FROM minutes WHERE back < ?)
+    INSERT INTO samples SELECT ? - 60 * back, 35 + back * 31 % 40, 30 + back * 17 % 25, 5 + back * 13 % 30,
+        400000000000, 1000000000, back % 4
+    FROM minutes
+"""
 
 
-def lived(folder: Path, groups: int, now: float, seed: int = 1) -> Played:
+def lived(folder: Path, groups: int, now: float) -> Played:
     """A data root whose newest group began five minutes before a moment (Unix, s)."""
     played = Played(folder)
-    chance = random.Random(seed)
-    rows, attempts, sets = [], [], []
-    for back in range(groups, 0, -1):
-        start = now - back * GROUP_S
-        name = group_id(datetime.fromtimestamp(start, UTC))
-        arrived = start + 330
-        at = arrived + 5
-        identity = trace_id(name)
-        lost = chance.random() < 0.002
-        late = 900.0 if chance.random() < 0.03 else 0.0
-        calibrator = "J0834+5534" if back % 45 == 20 else ""
-        stages = [*_TYPICAL_S, *(["solve"] if calibrator else [])]
-        if back > KEPT:
-            stages = []
-        for rule in sorted(stages, key=["detect", "convert", "solve", "image"].index):
-            took = _TYPICAL_S.get(rule, 45.0) * chance.uniform(0.8, 1.4)
-            if chance.random() < 0.01:
-                message = "out of memory (a job beside it took it); it is tried again later"
-                failed = (
-                    name,
-                    rule,
-                    1,
-                    at,
-                    at + took,
-                    took,
-                    "failed",
-                    "memory_error",
-                    message,
-                    identity,
-                    f"logs/{rule}.log",
-                )
-                attempts.append(failed)
-                at += took + 60
-            attempts.append((name, rule, 2, at, at + took, took, "ok", "", "", identity, f"logs/{rule}.log"))
-            at += took + 2
-        ended = at + late
-        done = "quarantined" if lost else "done"
-        open_now = back <= 3
-        state, stage = ("due", "convert") if open_now else (done, "")
-        rows.append(
-            [
-                *(name, state, stage, 0.0, "", "corrupt_input" if lost else "", arrived),
-                *(None if open_now else ended, window_of(name, 60), 2_300_000_000, 0, calibrator, 0),
-                *(chance.uniform(0.1, 5.5), 0, identity),
-            ]
-        )
-        if calibrator:
-            sets.append((name, calibrator, start + 155, int(chance.random() < 0.95), 0))
-    minutes = min(groups * 5, 30 * 24 * 60)
-    samples = [
-        (
-            now - 60 * k,
-            chance.uniform(35, 75),
-            chance.uniform(30, 55),
-            chance.uniform(5, 35),
-            4 * 10**11,
-            10**9,
-            k % 4,
-        )
-        for k in range(minutes)
-    ]
     ledger = played.ledger
     with ledger.transaction():
-        connection = ledger._connection
-        columns = "name, state, stage, due, reason, error_class, arrived, ended, window, raw_bytes, manifest_ns,"
-        columns += " calibrator, upgrade, age_hours, counted_from, trace_id"
-        connection.executemany(f"INSERT INTO groups ({columns}) VALUES ({', '.join('?' * 16)})", rows)  # noqa: S608
-        columns = "unit, rule, number, started, finished, duration_s, outcome, error_class, message, trace_id, log"
-        connection.executemany(f"INSERT INTO attempts ({columns}) VALUES ({', '.join('?' * 11)})", attempts)  # noqa: S608
-        connection.executemany("INSERT INTO sets VALUES (?, ?, ?, ?, ?)", sets)
-        connection.executemany("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?)", samples)
+        ledger.write(_GROUPS, groups, now, GROUP_S)
+        ledger.write(_ATTEMPTS, KEPT)
+        ledger.write(_SETS)
+        ledger.write(_SAMPLES, min(groups * 5, 30 * 24 * 60), now)
         for ago, condition, severity, message in (
             (2.0, "calibration_age_hours", "warning", "no new caltables for 4.2 h (limit 3 h)"),
             (0.5, "disk_free_gb", "critical", "41 GB of the data disk are free (limit 50 GB)"),
@@ -106,3 +85,22 @@ def lived(folder: Path, groups: int, now: float, seed: int = 1) -> Played:
             ledger.resolve_alert(row[0], 3.0, row[1] + 2400)
         ledger.set_note("clock", now - 20)
     return played
+
+
+class CountedSource(DataSource):
+    """A data source that counts SQLite's work, which no load of the machine changes; nothing is read behind."""
+
+    instructions = 0
+    """Of SQLite's virtual machine, so far."""
+
+    @contextlib.contextmanager
+    def ledger(self, *, write: bool = False) -> Iterator[Ledger]:
+        with super().ledger(write=write) as ledger:
+            ledger._connection.set_progress_handler(self._count, _EACH)
+            yield ledger
+
+    def behind(self, name: str, make: Callable[[], Any], every_s: float) -> Any:
+        return self.shared(name, make, every_s)
+
+    def _count(self) -> None:
+        self.instructions += _EACH
