@@ -26,6 +26,7 @@ def run(options: argparse.Namespace) -> int:
     import uvicorn
 
     from contimg.dashboard.site import create
+    from contimg.service.connections import Connection, raise_limit
     from contimg.service.source import DataSource
     from contimg.traces.export import Exporter, wanted
 
@@ -34,6 +35,7 @@ def run(options: argparse.Namespace) -> int:
     settings = source.settings.service
     host, port = options.host or settings.host, options.port or settings.port
     os.nice(_NICE)
+    raise_limit()
     print(f"contimg: http://{f'[{host}]' if ':' in host else host}:{port} serves {source.root.root}", flush=True)
     if not _loopback(host):
         print("contimg: everybody who reaches this address can read; changes need the token", flush=True)
@@ -46,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
         create(source),
         host=host,
         port=port,
+        http=Connection,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -16,6 +16,7 @@ from bookkeeping import Played
 
 from contimg.core import config
 from contimg.dashboard.site import create
+from contimg.service.connections import Connection
 from contimg.service.source import DataSource
 
 TOKEN = "a-token-of-the-test"  # noqa: S105
@@ -60,7 +61,14 @@ def served(folder: Path, *, token: str | None = TOKEN, **settings: Any) -> Itera
 def listening(source: DataSource) -> Iterator[str]:
     """Serve a data root in a thread; yields the address."""
     server = uvicorn.Server(
-        uvicorn.Config(create(source), port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        uvicorn.Config(
+            create(source),
+            port=0,
+            http=Connection,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=1,
+        )
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -22,8 +22,8 @@ _EACH = 100
 _GROUPS = """
     WITH RECURSIVE numbers(back) AS (VALUES (?) UNION ALL SELECT back - 1 FROM numbers WHERE back > 1),
     begun AS (SELECT back, ? - back * ? AS start FROM numbers)
-    INSERT INTO groups (name, state, stage, due, error_class, arrived, ended, window, raw_bytes, calibrator, age_hours,
-        trace_id)
+    INSERT INTO groups (name, state, stage, due, error_class, arrived, ended, window, raw_bytes, calibrator,
+        age_hours, trace_id)
     SELECT strftime('%Y%m%dT%H%M%S', start, 'unixepoch'),
         iif(back <= 3, 'due', iif(back % 500, 'done', 'quarantined')), iif(back <= 3, 'convert', ''), 0,
         iif(back % 500, '', 'corrupt_input'), start + 330,
