@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from contimg.storage.lock import only_one
 
     settings = load_settings(options)
-    root, store, now = DataRoot(settings.data_root), archive.configured(settings), datetime.now(UTC)
+    root, store, now = DataRoot(settings.data_root), archive.configured(settings.archive), datetime.now(UTC)
     copies = archive.copies(store, root, options.kind, options.wanted)
     if options.what == "list":
         for copy in copies:

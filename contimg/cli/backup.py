@@ -29,7 +29,10 @@ def run(options: argparse.Namespace) -> int:
         with only_one(root, "backup"):
             return 0 if backup.run(root, settings, now, print) else 1
     failures = 0
-    for store in (open_store(str(root.backups), 0) if root.backups.is_dir() else None, backup.destination(settings)):
+    for store in (
+        open_store(str(root.backups), 0) if root.backups.is_dir() else None,
+        backup.destination(settings.backup),
+    ):
         names = store.names() if store else {}
         for one in backup.snapshots(names):
             line = (

@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     from contimg.storage.lock import only_one
 
     settings = load_settings(options)
-    found = restore.find(options.snapshot, DataRoot(settings.data_root), settings)
+    found = restore.find(options.snapshot, DataRoot(settings.data_root), settings.backup)
     root = DataRoot(options.into.absolute() if options.into else settings.data_root)
     root.root.mkdir(parents=True, exist_ok=True)
     held = lease.acquire(root)

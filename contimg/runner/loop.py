@@ -197,7 +197,7 @@ def _runnable(settings: Settings) -> Settings:
         from contimg.clean import wsclean  # noqa: PLC0415 — only where it is chosen
 
         wsclean.refuse_if_broken()
-    retention.check(settings)
+    retention.check(DataRoot(settings.data_root), settings.retention, settings.archive)
     for path in settings.calibration.catalogues:
         calibrator_catalogue.read(path)
     sky_catalogue.load(settings.sky_catalogue)

@@ -17,10 +17,10 @@ from typing import Any
 
 from contimg import __version__
 from contimg.core import files
-from contimg.core.config import Settings
 from contimg.core.errors import BundleError, ChangedError, ConfigError, StoreError, UnsafePathError
 from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, DataRoot, group_date
 from contimg.core.products import PRODUCTS, archive_kinds
+from contimg.core.sections import Archive
 from contimg.storage import bundle
 from contimg.storage.inventory import Contents, checksummed, guarded, holds, listing, unchanged
 from contimg.storage.lock import only_one
@@ -72,7 +72,7 @@ class Record:
         return cls(**{**content, "paths": tuple(content["paths"])})
 
 
-def configured(settings: Settings) -> Store:
+def configured(settings: Archive) -> Store:
     """Return the store that the settings name.
 
     Raises
@@ -80,9 +80,9 @@ def configured(settings: Settings) -> Store:
     ConfigError
         If they name none.
     """
-    if settings.archive.destination is None:
+    if settings.destination is None:
         raise ConfigError("archive.destination: names no folder or remote; nothing can be archived or fetched")
-    return open_store(settings.archive.destination, settings.archive.timeout_minutes)
+    return open_store(settings.destination, settings.timeout_minutes)
 
 
 def record_of(root: DataRoot, kind: str, group: str) -> Record | None:

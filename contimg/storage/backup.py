@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from contimg import __version__
-from contimg.core import files
+from contimg.core import files, sections
 from contimg.core.config import Settings
 from contimg.core.errors import BundleError, ChangedError, ContimgError, StoreError
 from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, DataRoot, group_of, group_start
@@ -68,11 +68,11 @@ def local_snapshots(root: DataRoot) -> list[Snapshot]:
     return snapshots([path.name for path in root.backups.glob("snapshot-*")])
 
 
-def destination(settings: Settings) -> Store | None:
+def destination(settings: sections.Backup) -> Store | None:
     """Return the store that snapshots are sent to, if the settings name one."""
-    if settings.backup.destination is None:
+    if settings.destination is None:
         return None
-    return open_store(settings.backup.destination, settings.backup.timeout_minutes)
+    return open_store(settings.destination, settings.timeout_minutes)
 
 
 def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], None]) -> bool:
@@ -101,13 +101,13 @@ def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], 
         for line in missed:
             say(f"not in it: {line}")
         came_to["outcome"] = "not_sent"
-        for name in send(root, settings, sent):
+        for name in send(root, settings.backup, sent):
             say(f"sent: {name}")
         complete = not missed
         came_to |= {"outcome": "ok" if complete else "incomplete", "message": "; ".join(missed)}
         if complete:
             came_to |= {"last_success": _iso(now), "since": _iso(now)}
-        for name in drop_old(root, settings, now, came_to["last_success"]):
+        for name in drop_old(root, settings.backup, now, came_to["last_success"]):
             say(f"dropped: {name}")
         return complete
     except (ContimgError, OSError) as error:
@@ -260,7 +260,7 @@ def _changed(root: DataRoot, pattern: str, since: datetime) -> Iterator[Path]:
                     yield path
 
 
-def send(root: DataRoot, settings: Settings, sent: list[str]) -> Iterator[str]:
+def send(root: DataRoot, settings: sections.Backup, sent: list[str]) -> Iterator[str]:
     """Send the snapshots that are not at the destination yet, newest first, and read each back.
 
     Parameters
@@ -301,13 +301,13 @@ def _unreadable(store: Store, name: str) -> str:
     return ""
 
 
-def drop_old(root: DataRoot, settings: Settings, now: datetime, complete: str | None) -> Iterator[str]:
+def drop_old(root: DataRoot, settings: sections.Backup, now: datetime, complete: str | None) -> Iterator[str]:
     """Remove the snapshots in the data root that are too old.
 
     The newest always stays, and so does the last `complete` one (made at that time, ISO).
     """
     for one in local_snapshots(root)[1:]:
-        if now - one.made > timedelta(days=settings.backup.keep_days) and _iso(one.made) != complete:
+        if now - one.made > timedelta(days=settings.keep_days) and _iso(one.made) != complete:
             (root.backups / one.name).unlink()
             yield one.name
 

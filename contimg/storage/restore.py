@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from contimg.core import files
-from contimg.core.config import Settings
 from contimg.core.errors import BundleError, StoreError
 from contimg.core.paths import DataRoot, group_of
+from contimg.core.sections import Backup
 from contimg.core.stages import made_again
 from contimg.storage import backup, bundle
 from contimg.storage.archive import is_removed
@@ -37,7 +37,7 @@ class Found(NamedTuple):
     name: str
 
 
-def find(spec: str, root: DataRoot, settings: Settings) -> Found:
+def find(spec: str, root: DataRoot, settings: Backup) -> Found:
     """Place of a snapshot given as a path, `NAME:PATH` of a remote, a snapshot's name, or `latest`.
 
     Names and `latest` are looked for in the data root first, then at the backup's destination.
@@ -49,17 +49,17 @@ def find(spec: str, root: DataRoot, settings: Settings) -> Found:
     """
     path = Path(spec)
     if path.is_file():
-        return Found(open_store(str(path.absolute().parent), settings.backup.timeout_minutes), path.name)
+        return Found(open_store(str(path.absolute().parent), settings.timeout_minutes), path.name)
     if ":" in spec:
         folder, _, name = spec.rpartition("/" if "/" in spec else ":")
         remote = folder if "/" in spec else f"{folder}:"
-        return Found(open_store(remote, settings.backup.timeout_minutes), name)
+        return Found(open_store(remote, settings.timeout_minutes), name)
     for store in (open_store(str(root.backups), 0) if root.backups.is_dir() else None, backup.destination(settings)):
         if store:
             for one in backup.snapshots(store.names()):
                 if spec in ("latest", one.name):
                     return Found(store, one.name)
-    raise StoreError(f"{spec}: no such snapshot in {root.backups} or at {settings.backup.destination}")
+    raise StoreError(f"{spec}: no such snapshot in {root.backups} or at {settings.destination}")
 
 
 def restore(found: Found, root: DataRoot, only: str, now: datetime, say: Callable[[str], None]) -> None:

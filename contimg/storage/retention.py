@@ -19,8 +19,9 @@ from typing import Any
 from contimg.core.config import Settings
 from contimg.core.errors import ChangedError, ConfigError, ContimgError, StoreError
 from contimg.core.paths import DataRoot
-from contimg.storage import archive, last_run, removal
-from contimg.storage.archive import Unit
+from contimg.core.sections import Archive, Retention
+from contimg.storage import last_run, removal
+from contimg.storage.archive import Unit, configured, put, sweep
 from contimg.storage.inventory import listing, unchanged
 from contimg.storage.lock import present
 from contimg.storage.retention_candidates import Aged, Facts, gather, look_again
@@ -56,7 +57,7 @@ class Plan:
         return sum(one.size for one in self.removals)
 
 
-def check(settings: Settings) -> None:
+def check(root: DataRoot, settings: Retention, archive: Archive) -> None:
     """Refuse settings under which all that is old enough would go at once. Without an archive only logs ever do.
 
     Raises
@@ -64,20 +65,20 @@ def check(settings: Settings) -> None:
     ConfigError
         If the free space to keep is more than the disk holds.
     """
-    if settings.archive.destination is None:
+    if archive.destination is None:
         return
     try:
-        total = shutil.disk_usage(settings.data_root).total
+        total = shutil.disk_usage(root.root).total
     except OSError as error:
-        raise ConfigError(f"data_root: {settings.data_root} cannot be looked at ({error.strerror})") from None
-    if settings.retention.min_free_gb * _GB >= total:
+        raise ConfigError(f"data_root: {root.root} cannot be looked at ({error.strerror})") from None
+    if settings.min_free_gb * _GB >= total:
         raise ConfigError(
-            f"retention.min_free_gb: {settings.retention.min_free_gb:g} GB cannot be kept free: "
-            f"the disk of {settings.data_root} holds {total / _GB:.0f} GB"
+            f"retention.min_free_gb: {settings.min_free_gb:g} GB cannot be kept free: "
+            f"the disk of {root.root} holds {total / _GB:.0f} GB"
         )
 
 
-def plan(facts: Facts, settings: Settings) -> Plan:
+def plan(facts: Facts, settings: Retention, archive: Archive) -> Plan:
     """Decide what goes: logs and images by age; Measurement Sets, then raw groups, by age until there is room."""
     removals: list[Removal] = []
     kept: list[tuple[Unit, str]] = []
@@ -100,14 +101,13 @@ def plan(facts: Facts, settings: Settings) -> Plan:
             if mark is not None and free >= mark:
                 return
 
-    limits = settings.retention
-    take(facts.logs, limits.log_days)
-    if settings.archive.destination is None:
+    take(facts.logs, settings.log_days)
+    if archive.destination is None:
         return Plan(tuple(removals), tuple(kept), "without an archive (archive.destination) only logs go")
-    take(facts.images, limits.image_days)
-    take(facts.measurement_sets, limits.ms_days, limits.min_free_gb * _GB)
-    if limits.raw_mark:
-        take(facts.raw, limits.ms_days, limits.min_free_gb * limits.raw_mark * _GB)
+    take(facts.images, settings.image_days)
+    take(facts.measurement_sets, settings.ms_days, settings.min_free_gb * _GB)
+    if settings.raw_mark:
+        take(facts.raw, settings.ms_days, settings.min_free_gb * settings.raw_mark * _GB)
     return Plan(tuple(removals), tuple(kept))
 
 
@@ -120,8 +120,8 @@ def plan_now(root: DataRoot, settings: Settings, now: datetime) -> Plan:
         If the settings are unsafe, or the data root is not there.
     """
     present(root)
-    check(settings)
-    return plan(gather(root, settings, now), settings)
+    check(root, settings.retention, settings.archive)
+    return plan(gather(root, settings, now), settings.retention, settings.archive)
 
 
 def described(plan: Plan) -> str:
@@ -174,7 +174,7 @@ def _run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str],
     removed: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     try:
-        archive.sweep(root)
+        sweep(root)
         for what, failure in removal.finish(root):
             say(f"an interrupted removal, {what}: {failure or 'finished'}")
             if failure:
@@ -229,7 +229,7 @@ def _let_go(unit: Unit, root: DataRoot, settings: Settings, now: datetime) -> No
     if unit.kind == "log":
         entries = listing(root.root, unit.paths)
     else:
-        record, contents = archive.put(archive.configured(settings), root, unit, now)
+        record, contents = put(configured(settings.archive), root, unit, now)
         entries = contents.entries
     if reason := look_again(root, settings, unit, now):
         raise ChangedError(f"{unit.kind} of {unit.group}: {reason}; it stays")

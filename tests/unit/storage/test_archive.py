@@ -28,7 +28,7 @@ def archived(tmp_path):
     """A data root whose Measurement Set is archived and gone."""
     synthetic = Synthetic.make(tmp_path)
     name = synthetic.hour(START, groups=1)[0]
-    store = archive.configured(synthetic.settings)
+    store = archive.configured(synthetic.settings.archive)
     path = synthetic.root.ms(name)
     before = tree(path)
     archive.put(store, synthetic.root, Unit("ms", name, (path,)), NOW)
@@ -90,7 +90,7 @@ class TestFetch:
     def test_killed_anywhere_the_next_one_completes(self, memory_path):
         synthetic = Synthetic.make(memory_path)
         name = synthetic.hour(START, groups=1, subbands=3)[0]
-        store = archive.configured(synthetic.settings)
+        store = archive.configured(synthetic.settings.archive)
         raw = tuple(sorted(synthetic.root.incoming.iterdir()))
         before = tree(synthetic.root.incoming)
         archive.put(store, synthetic.root, Unit("raw", name, raw), NOW)
@@ -206,7 +206,7 @@ def test_killed_while_a_remote_is_at_work_the_next_run_completes(tmp_path, serve
     path = far.root.ms(name)
     (path / "table.dat").write_bytes(os.urandom(10_000_000))
     before = tree(path)
-    unit, store = Unit("ms", name, (path,)), archive.configured(far.settings)
+    unit, store = Unit("ms", name, (path,)), archive.configured(far.settings.archive)
     if moment == "checking":  # a copy that is there already
         archive.put(store, far.root, unit, NOW)
     command = {"checking": "cat", "sending": "rcat", "renaming": "moveto", "reading back": "cat"}[moment]
@@ -240,4 +240,4 @@ def test_killed_while_a_remote_is_at_work_the_next_run_completes(tmp_path, serve
 def test_no_archive_configured(tmp_path):
     synthetic = Synthetic.make(tmp_path, archive={"destination": None})
     with pytest.raises(ConfigError, match=r"archive\.destination"):
-        archive.configured(synthetic.settings)
+        archive.configured(synthetic.settings.archive)

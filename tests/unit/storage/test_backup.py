@@ -188,7 +188,7 @@ class TestKeeping:
         kept = [one.made for one in backup.local_snapshots(synthetic.root)]
         assert kept == [NOW - timedelta(days=13), NOW - timedelta(days=20)]
         assert len(list((tmp_path / "safe").iterdir())) == 3  # what was sent stays there
-        list(backup.drop_old(synthetic.root, synthetic.settings, NOW + timedelta(days=1000), None))
+        list(backup.drop_old(synthetic.root, synthetic.settings.backup, NOW + timedelta(days=1000), None))
         assert [one.made for one in backup.local_snapshots(synthetic.root)] == [NOW - timedelta(days=13)]
 
     def test_the_last_complete_one_stays_too(self, synthetic):
@@ -296,7 +296,7 @@ class TestRemotes:
         assert "refused" in outcome(far)["message"]
         server.start()
         assert run(far, NOW + timedelta(days=3))[0]
-        assert len(backup.snapshots(backup.destination(far.settings).names())) == 4
+        assert len(backup.snapshots(backup.destination(far.settings.backup).names())) == 4
 
     @pytest.mark.mounts
     def test_a_full_one(self, synthetic, server):
@@ -306,10 +306,10 @@ class TestRemotes:
             assert not run(far)[0]
             assert outcome(far)["outcome"] == "not_sent"
             assert len(backup.local_snapshots(far.root)) == 1
-            assert backup.destination(far.settings).names() == {}
+            assert backup.destination(far.settings.backup).names() == {}
             resize(server.folder, "9m")
             assert run(far, NOW + timedelta(days=1))[0]
-            assert len(backup.destination(far.settings).names()) == 2
+            assert len(backup.destination(far.settings.backup).names()) == 2
 
 
 def test_the_command(synthetic, capsys, monkeypatch):

@@ -13,8 +13,9 @@ from small_disks import small_disk
 from synthetic_root import NOW, Synthetic, going, planned, retained, tree
 
 from contimg.cli import main
-from contimg.core import config, files
+from contimg.core import files
 from contimg.core.errors import BusyError, ConfigError
+from contimg.core.sections import Archive, Retention
 from contimg.storage import archive, retention
 from contimg.storage.archive import Unit
 from contimg.storage.lock import only_one
@@ -24,9 +25,8 @@ START = datetime(2026, 2, 1, 8, 0, tzinfo=UTC)
 GB = 10**9
 
 
-def settings_with(**retention_keys):
-    content = {"data_root": "/d", "archive": {"destination": "/cold"}, "retention": retention_keys}
-    return config.validated(content, {})
+def decided(found, destination="/cold", **keys):
+    return retention.plan(found, Retention(**keys), Archive(destination=destination))
 
 
 def aged(kind, number, days, size=10 * GB, needed=None):
@@ -43,39 +43,39 @@ class TestPlan:
 
     def test_measurement_sets_go_oldest_first_and_only_until_there_is_room(self):
         sets = [aged("ms", number, 20 - number) for number in range(1, 6)]
-        plan = retention.plan(facts(85, measurement_sets=sets), settings_with())
+        plan = decided(facts(85, measurement_sets=sets))
         assert going(plan) == [("ms", "20260201T080000"), ("ms", "20260202T080000")]
         assert plan.size == 20 * GB
         assert "19.0 of 7 days old; 85.0 of 100 GB free" in plan.removals[0].why
 
     def test_nothing_goes_while_there_is_room(self):
-        plan = retention.plan(facts(100, measurement_sets=[aged("ms", 1, 300)]), settings_with())
+        plan = decided(facts(100, measurement_sets=[aged("ms", 1, 300)]))
         assert plan.removals == ()
 
     def test_images_and_logs_go_by_age_whatever_the_room(self):
-        plan = retention.plan(facts(1000, [aged("log", 1, 15)], [aged("image", 2, 31)]), settings_with())
+        plan = decided(facts(1000, [aged("log", 1, 15)], [aged("image", 2, 31)]))
         assert going(plan) == [("log", "20260201T080000"), ("image", "20260202T080000")]
 
     def test_what_goes_by_age_counts_towards_the_room(self):
-        plan = retention.plan(facts(91, [], [aged("image", 1, 31)], [aged("ms", 2, 10)]), settings_with())
+        plan = decided(facts(91, [], [aged("image", 1, 31)], [aged("ms", 2, 10)]))
         assert going(plan) == [("image", "20260201T080000")]
 
     def test_raw_groups_go_only_under_the_lower_mark_and_after_the_measurement_sets(self):
         ms, raw = [aged("ms", 1, 10)], [aged("raw", 1, 10), aged("raw", 2, 9)]
-        assert going(retention.plan(facts(45, [], [], ms, raw), settings_with())) == [("ms", "20260201T080000")]
-        plan = retention.plan(facts(35, [], [], ms, raw), settings_with())
+        assert going(decided(facts(45, [], [], ms, raw))) == [("ms", "20260201T080000")]
+        plan = decided(facts(35, [], [], ms, raw))
         assert going(plan) == [("ms", "20260201T080000"), ("raw", "20260201T080000")]
-        assert going(retention.plan(facts(0, [], [], [], raw), settings_with(raw_mark=0))) == []
+        assert going(decided(facts(0, [], [], [], raw), raw_mark=0)) == []
 
     def test_what_is_needed_stays_and_the_next_goes(self):
         sets = [aged("ms", 1, 20, needed="its mosaic is not made"), aged("ms", 2, 10)]
-        plan = retention.plan(facts(95, measurement_sets=sets), settings_with())
+        plan = decided(facts(95, measurement_sets=sets))
         assert going(plan) == [("ms", "20260202T080000")]
         assert [(unit.group, why) for unit, why in plan.kept] == [("20260201T080000", "its mosaic is not made")]
 
     def test_without_an_archive_only_logs_go(self):
-        settings = config.validated({"data_root": "/d"}, {})
-        plan = retention.plan(facts(1, [aged("log", 1, 15)], [aged("image", 2, 31)], [aged("ms", 3, 9)]), settings)
+        found = facts(1, [aged("log", 1, 15)], [aged("image", 2, 31)], [aged("ms", 3, 9)])
+        plan = decided(found, destination=None)
         assert going(plan) == [("log", "20260201T080000")]
         assert retention.described(plan).splitlines()[-1] == ("without an archive (archive.destination) only logs go")
 
@@ -101,7 +101,7 @@ class TestRun:
         assert disks.root.set(names[0]).exists()
         assert retained(disks) == (0, ["0 to go, 0.00 GB"])
         # and it all comes back as it was
-        store = archive.configured(disks.settings)
+        store = archive.configured(disks.settings.archive)
         for copy in archive.copies(store, disks.root):
             archive.fetch(store, disks.root, copy.name, NOW)
         assert {name: tree(disks.root.ms(name)) for name in names} == before
