@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks.figures import Figure, of_runs
 from contimg.catalogues import sky_catalogue
-from contimg.core import cache, config
-from contimg.core.sections import SkyCatalogue
+from contimg.core import cache
+from contimg.core.sections import Cache, SkyCatalogue
 
 _SOURCES = 1_773_484
 _FAINTEST_JY = 0.0025
@@ -23,8 +23,7 @@ def measure(work: Path, runs: int, sources: int = _SOURCES) -> Iterator[Figure]:
     """Read the catalogue with a cache that is empty, and with one that has it (processor time)."""
     path = work / "sky.csv"
     _write(path, sources)
-    settings = config.validated({"data_root": str(work)}, {})
-    cache.open_for_process(settings)
+    cache.open_for_process(work, Cache())
     misses, hits = [], []
     for _ in range(runs):
         shutil.rmtree(work / "state", ignore_errors=True)

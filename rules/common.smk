@@ -77,7 +77,7 @@ def shared_cores(wildcards):
 
 
 def minutes(stage):
-    return value(settings, STAGES[stage].minutes)
+    return value(settings.limits, STAGES[stage].minutes)
 
 
 def tries(rule):

@@ -12,7 +12,7 @@ def step(task: job.Task) -> None:
     root = DataRoot(task.settings.data_root)
     for earlier in root.state.glob("scan-*.done"):
         earlier.unlink()
-    scan(root, task.settings, datetime.now(UTC))
+    scan(root, task.settings.ingest, datetime.now(UTC), task.settings.groups)
 
 
 job.run(snakemake, step)

@@ -117,7 +117,7 @@ class Alerting:
 
     def _judge(self, moment: Moment, *, held: Iterable[str], refused: bool) -> None:
         ledger, settings, now = moment.ledger, moment.settings, moment.now
-        measured = measure(self._root, ledger, settings, now)
+        measured = measure(self._root, ledger, settings.backup, settings.staging, now)
         measured["workflow_held"] = dict.fromkeys(held, 1.0)
         measured["settings_refused"] = {"": float(refused)}
         measured["passes_failing"] = {"": (self._failing[1] - self._failing[0]) / 60 if self._failing else 0.0}

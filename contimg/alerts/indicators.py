@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from datetime import datetime
 
-from contimg.core.config import Settings
 from contimg.core.errors import ErrorClass
 from contimg.core.paths import DataRoot
+from contimg.core.sections import Backup, Staging
 from contimg.ingest.report import Report
 from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
@@ -20,12 +20,14 @@ _FEWEST_ATTEMPTS = 5
 """A share of fewer attempts than these says nothing."""
 
 
-def measure(root: DataRoot, ledger: Ledger, settings: Settings, now: float) -> dict[str, dict[str, float]]:
+def measure(
+    root: DataRoot, ledger: Ledger, saving: Backup, staging: Staging, now: float
+) -> dict[str, dict[str, float]]:
     """The quantities of the alerts' conditions, by name and subject; what cannot be said now is left out."""
     found = {
         "disk_free_gb": {"": shutil.disk_usage(root.root).free / 1e9},
         "queue_groups": {"": float(ledger.queue_depth())},
-        "tmpfs_used_percent": {"": 100.0 - tmpfs_free_percent(settings)},
+        "tmpfs_used_percent": {"": 100.0 - tmpfs_free_percent(staging)},
         "group_retries": retries(ledger),
         "folder_closed": dict.fromkeys(closed_folders(root), 1.0),
         "failures_percent": failures_percent(ledger, now),
@@ -42,7 +44,7 @@ def measure(root: DataRoot, ledger: Ledger, settings: Settings, now: float) -> d
     # Before the first backup, what was made first is what is not safe.
     since = datetime.fromisoformat(saved["since"]).timestamp() if saved else ledger.first_attempt_end()
     if since is not None:
-        found["backups_missed"] = {"": (now - since) / 3600 / settings.backup.every_hours}
+        found["backups_missed"] = {"": (now - since) / 3600 / saving.every_hours}
     if retained:
         found["retention_failures"] = {"": float(len(retained["failed"]))}
     return found

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
+from contimg.core.sections import Ingest
 from contimg.ingest.grouping import NAME_SPREAD_S
 from contimg.ingest.groups import written
 from contimg.ingest.incoming import RawFile, look_at
@@ -96,7 +96,7 @@ class Scanner:
                 self._seen[name] = file._replace(came_s=file.came_s + seconds)  # type: ignore[index]
         self.unplaced = {name: since + seconds for name, since in self.unplaced.items()}
 
-    def look(self, settings: Settings, now: float, collecting: Iterable[str]) -> list[Group]:
+    def look(self, settings: Ingest, now: float, collecting: Iterable[str]) -> list[Group]:
         """Bring the manifests up to date with the files.
 
         Parameters
@@ -141,7 +141,7 @@ class Scanner:
             names |= {*collecting}
         found = Found((), {})
         if new or names:
-            found = take_up(self._root, settings.ingest, now, new=new, there=seen, names=names, near=near)
+            found = take_up(self._root, settings, now, new=new, there=seen, names=names, near=near)
             found = written(self._root, found)
         self._seen = seen  # only now: what could not be taken up is new in the next look
         self._catching_up = self.behind = bool(left)

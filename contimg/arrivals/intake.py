@@ -10,6 +10,7 @@ from pathlib import Path
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, ErrorClass
 from contimg.core.paths import DataRoot, RawName, group_id, window_for
+from contimg.core.sections import Ingest, Mosaic
 from contimg.ingest import quarantine
 from contimg.ingest.incoming import examined
 from contimg.ingest.manifest import Group
@@ -26,12 +27,12 @@ _STRAY_WAITS = 2
 """A file that no group takes is quarantined when it has waited this many times `complete_within_minutes`."""
 
 
-def patience_s(settings: Settings) -> float:
+def patience_s(settings: Ingest) -> float:
     """How long (s) a file may be in no group: it may be on its way, unreadable for now, or wait to be judged."""
-    return _STRAY_WAITS * settings.ingest.complete_within_minutes * 60
+    return _STRAY_WAITS * settings.complete_within_minutes * 60
 
 
-def arrival(group: Group, manifest_ns: int, settings: Settings) -> Arrived:
+def arrival(root: DataRoot, group: Group, manifest_ns: int, settings: Mosaic) -> Arrived:
     """Event of a group that the scan found, as its manifest has it."""
     return Arrived(
         group.state,
@@ -39,7 +40,7 @@ def arrival(group: Group, manifest_ns: int, settings: Settings) -> Arrived:
         arrived=group.arrived,
         raw_bytes=group.raw_bytes,
         manifest_ns=manifest_ns,
-        window=window_for(DataRoot(settings.data_root), group.name, settings.mosaic.window_minutes),
+        window=window_for(root, group.name, settings.window_minutes),
     )
 
 
@@ -78,7 +79,8 @@ class Intake:
             self._ledger.drop_outbox_of(group.name, PutInQuarantine.__name__)
         if known and known.state == "done" and known.manifest_ns != modified:
             log.warning("%s: more of it arrived after it had ended; it is processed again", group.name)
-        Transitions(self._ledger, self.settings.retry).group(group.name, arrival(group, modified, self.settings), now)
+        arrived = arrival(self._root, group, modified, self.settings.mosaic)
+        Transitions(self._ledger, self.settings.retry).group(group.name, arrived, now)
 
     def released(self) -> list[str]:
         """Groups that are in quarantine by their rows, and not by their files: a person has released them."""
@@ -109,7 +111,7 @@ class Intake:
                 log.error("%s: cannot be quarantined now (%s); tried again in the next pass", path, error)
 
     def _stray(self, path: Path, since: float, now: float) -> None:
-        home = self._home(path.name) if now - since >= patience_s(self.settings) else None
+        home = self._home(path.name) if now - since >= patience_s(self.settings.ingest) else None
         if home is None:
             return
         group, why = home

@@ -26,6 +26,7 @@ from contimg.catalogues import calibrator_catalogue
 from contimg.catalogues.calibrator import Calibrator
 from contimg.core.config import Settings
 from contimg.core.paths import group_of, jd_to_datetime
+from contimg.core.sections import Calibration, SkyCatalogue
 from contimg.ingest.pointing_track import Drift
 from contimg.telescope import beam
 
@@ -149,24 +150,24 @@ def judge(drift: Drift, sources: Sequence[Calibrator], settings: Settings) -> tu
     times = next_transit(float(drift.edges_jd[0]) - 1e-6, ra[crossing], dec[crossing])
     candidates = []
     for i, time in zip(crossing, times, strict=True):
-        serves, reason = _verdict(seen[i], in_beam, settings)
+        serves, reason = _verdict(seen[i], in_beam, settings.calibration, settings.sky_catalogue)
         candidates.append(Candidate(seen[i], float(time), serves, reason))
     return in_beam, candidates
 
 
-def _verdict(seen: InBeam, in_beam: Sequence[InBeam], settings: Settings) -> tuple[bool, str]:
+def _verdict(
+    seen: InBeam, in_beam: Sequence[InBeam], calibration: Calibration, catalogue: SkyCatalogue
+) -> tuple[bool, str]:
     """Whether a group can be calibrated on a source that transits in it, and why."""
-    least = settings.calibration.min_apparent_flux_jy
+    least = calibration.min_apparent_flux_jy
     where = f"{seen.apparent_flux_jy:.2f} Jy in the beam, {seen.separation_deg:.2f}° from its centre"
     if seen.apparent_flux_jy < least:
         return False, f"{where}: under min_apparent_flux_jy = {least:g}"
     if not seen.source.compact:
         return False, f"{where}: extended, so not a point source on the array's long baselines"
-    strong = [
-        other for other in in_beam if other is not seen and other.share > settings.calibration.max_blend_fraction
-    ]
+    strong = [other for other in in_beam if other is not seen and other.share > calibration.max_blend_fraction]
     for other in strong:
-        if obstacle := _obstacle(other, seen, settings):
+        if obstacle := _obstacle(other, seen, calibration, catalogue):
             name, share = other.source.name, f"{other.share:.0%}"
             return False, f"{where}: blend, {name} has {share} of the catalogued flux in the beam, {obstacle}"
     if strong:
@@ -175,13 +176,13 @@ def _verdict(seen: InBeam, in_beam: Sequence[InBeam], settings: Settings) -> tup
     return True, where
 
 
-def _obstacle(other: InBeam, seen: InBeam, settings: Settings) -> str | None:
+def _obstacle(other: InBeam, seen: InBeam, calibration: Calibration, catalogue: SkyCatalogue) -> str | None:
     """Why a strong second source in the beam cannot be modelled while the first is solved on; None if it can."""
     if not other.source.compact:
         return "and is extended: no point source models it"
     if other.apparent_flux_jy > seen.apparent_flux_jy:
         return "more than the candidate"
-    if settings.calibration.field_iterations == 0 and settings.sky_catalogue.path is None:
+    if calibration.field_iterations == 0 and catalogue.path is None:
         return "and nothing models it (field_iterations is 0 and there is no sky catalogue)"
     return None
 

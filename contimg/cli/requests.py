@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
         change = requests.update(root, settings, datetime.now(UTC))
         if change:
             print(change.text, file=sys.stderr)
-            if wrong := requests.send(change.request, settings):
+            if wrong := requests.send(change.request, settings.calibration, settings.alerts):
                 print(f"contimg: calibration.request_webhook: {wrong}; the request is in requests/", file=sys.stderr)
     request = requests.open_request(root)
     if options.json:

@@ -61,7 +61,7 @@ def _register(root: DataRoot, settings: Settings, groups: list[str]) -> None:
     from contimg.ledger.ledger import open_ledger
 
     with contextlib.closing(open_ledger(root.ledger)) as ledger:
-        entered, struck = put_back(root, ledger, groups, settings, time.time())
+        entered, struck = put_back(root, ledger, groups, settings.calibration, settings.retry, now=time.time())
     for group in entered:
         print(f"registered: {group}")
     for group in struck:

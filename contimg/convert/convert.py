@@ -36,6 +36,7 @@ from contimg.core import trace
 from contimg.core.config import Settings
 from contimg.core.errors import NoUsableDataError
 from contimg.core.paths import jd_to_datetime
+from contimg.core.sections import Flag
 from contimg.ingest.manifest import SUBBANDS, load
 from contimg.telescope.raw_header import Header
 from contimg.telescope.raw_visibilities import ITEM_BYTES, RawVisibilities
@@ -102,7 +103,7 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
             )
         check_enough(group.name, len(headers) - len(zeroed), settings.ingest)
         with trace.step("flag"), clock("flag"):
-            quality = worker.flag(zeroed, settings, table, pool)
+            quality = worker.flag(zeroed, settings.flag, table, pool)
     zeroed += [number for number, subband in group.subbands.items() if subband.state == "zeroed"]
     return {
         "group": group.name,
@@ -251,7 +252,7 @@ class _Worker:
         return int(self._zeros[:, slot : slot + self._subband_channels].sum()) == samples
 
     def flag(
-        self, zeroed: Collection[int], settings: Settings, table: tables.table, pool: ThreadPoolExecutor
+        self, zeroed: Collection[int], settings: Flag, table: tables.table, pool: ThreadPoolExecutor
     ) -> dict[str, Any]:
         """Flag bad data, write FLAG, and return the flagged fractions.
 
@@ -267,7 +268,7 @@ class _Worker:
         statistics = flagging.Statistics(
             mean, self._row_median, self._coherence, rows.first[order], rows.second[order], observation.polarizations
         )
-        decision = flagging.decide(statistics, settings.flag.rfi_sigma, settings.flag.clip_sigma)
+        decision = flagging.decide(statistics, settings.rfi_sigma, settings.clip_sigma)
 
         flagged = np.zeros((len(self._bad), self._shape[1]), np.int64)
 
@@ -284,7 +285,7 @@ class _Worker:
         return self._quality(decision, flagged.sum(axis=0), zeroed, settings)
 
     def _quality(
-        self, decision: flagging.Decision, flagged: np.ndarray, zeroed: Collection[int], settings: Settings
+        self, decision: flagging.Decision, flagged: np.ndarray, zeroed: Collection[int], settings: Flag
     ) -> dict[str, Any]:
         """Flagged fractions of the data that are there; missing and zeroed subbands are not counted."""
         observation = self._geometry.observation
@@ -295,10 +296,10 @@ class _Worker:
         by_channel = self._bad.shape[0] * self._shape[0] * self._shape[2]
         samples = by_channel * int(present.sum())
         total = float(flagged[present].sum() / samples)
-        if total > settings.flag.max_fraction:
+        if total > settings.max_fraction:
             raise NoUsableDataError(
                 f"{observation.name}: {total:.0%} of the data is flagged, "
-                f"at most {settings.flag.max_fraction:.0%} may be; the group is set aside"
+                f"at most {settings.max_fraction:.0%} may be; the group is set aside"
             )
         bits = [decision.rows >> pol & 1 for pol in range(self._shape[2])]
         dead_bits = [decision.dead_rows >> pol & 1 for pol in range(self._shape[2])]
@@ -320,7 +321,7 @@ class _Worker:
             "dead_receptors": {
                 receptor: with_data[decision.dead[:, column]].tolist() for column, receptor in enumerate("XY")
             },
-            "degraded": total > settings.flag.degraded_fraction,
+            "degraded": total > settings.degraded_fraction,
         }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contimg.core import files
-from contimg.core.config import Settings
+from contimg.core.sections import Cache
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,14 +73,13 @@ class _Cache:
 _opened: _Cache | None = None
 
 
-def open_for_process(settings: Settings) -> Mapping[str, int]:
-    """Use the data root's cache in this process, if the settings say so; returns the running counts."""
+def open_for_process(root: Path, options: Cache) -> Mapping[str, int]:
+    """Use the cache of a data root in this process, where it is enabled; returns the running counts."""
     global _opened  # noqa: PLW0603 — one cache a process; what computes does not know where it is
-    options = settings.cache
     if not options.enabled:
         _opened = None
         return {}
-    directory = settings.data_root / "state" / "cache" / "contimg"
+    directory = root / "state" / "cache" / "contimg"
     _opened = _Cache(directory, options.ttl_seconds, options.max_mb * 1e6)
     return _opened.counts
 

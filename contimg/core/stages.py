@@ -15,6 +15,7 @@ from typing import Any
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
 from contimg.core.products import PRODUCTS, Product, Role
+from contimg.core.sections import Limits
 
 
 class Per(StrEnum):
@@ -41,7 +42,7 @@ class Unusable(StrEnum):
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage. Numbers that users may set are keys of the settings.
+    """One stage. Numbers that users may set are named by their key of the settings' section `limits`.
 
     Attributes
     ----------
@@ -62,7 +63,7 @@ class Stage:
     calibrators_only
         Whether only groups in which a calibrator transits pass it.
     every
-        Pause (min, or h where the key ends with hours) between two runs of a periodic task.
+        Key of the settings for the pause (min, or h where it ends with hours) between two runs of a periodic task.
     folders
         Folders of the data root that it writes beside those of its products.
     """
@@ -107,17 +108,17 @@ class Stage:
         )
         return wanted or (root.root / self.name,)
 
-    def slots_in(self, settings: Settings) -> int:
+    def slots_in(self, limits: Limits) -> int:
         """Calls at the same time."""
-        return int(value(settings, self.slots))
+        return int(value(limits, self.slots))
 
-    def minutes_in(self, settings: Settings) -> float:
+    def minutes_in(self, limits: Limits) -> float:
         """Time limit (min) of a call: those of its rules, one after the other."""
-        return float(sum(value(settings, STAGES[rule].minutes) for rule in self.rules))
+        return float(sum(value(limits, STAGES[rule].minutes) for rule in self.rules))
 
     def every_minutes(self, settings: Settings) -> float:
         """Pause (min) between two runs of a periodic task."""
-        return float(value(settings, self.every)) * (60 if self.every.endswith("hours") else 1)
+        return float(attrgetter(self.every)(settings)) * (60 if self.every.endswith("hours") else 1)
 
 
 STAGES: dict[str, Stage] = {
@@ -130,8 +131,8 @@ STAGES: dict[str, Stage] = {
             ("manifest",),
             ("ms_sidecar", "ms"),
             Unusable.QUARANTINE,
-            slots="limits.conversions",
-            minutes="limits.convert_minutes",
+            slots="conversions",
+            minutes="convert_minutes",
             memory_mb=1000,
             raw_in_memory=1.0,  # staged there
             disk_mb=200,
@@ -143,8 +144,8 @@ STAGES: dict[str, Stage] = {
             ("ms", "calibrator"),
             ("set", "set_png", "delay", "bandpass", "gain"),
             Unusable.FAILED_RESULT,
-            minutes="limits.solve_minutes",
-            memory_mb="limits.mem_mb",
+            minutes="solve_minutes",
+            memory_mb="mem_mb",
             disk_mb=200,
             raw_on_disk=0.5,
             calibrators_only=True,
@@ -156,9 +157,9 @@ STAGES: dict[str, Stage] = {
             ("ms", "ms_sidecar", "selection"),
             ("image_sidecar", "image", "image_noise", "image_pb", "image_png", "image_validation", "image_sources"),
             Unusable.QUARANTINE,
-            slots="limits.image_jobs",
-            minutes="limits.image_minutes",
-            memory_mb="limits.mem_mb",
+            slots="image_jobs",
+            minutes="image_minutes",
+            memory_mb="mem_mb",
             disk_mb=200,
             raw_on_disk=0.5,
         ),
@@ -168,8 +169,8 @@ STAGES: dict[str, Stage] = {
             ("image", "image_noise", "image_pb", "image_sidecar"),
             ("mosaic_sidecar", "mosaic", "mosaic_weight", "mosaic_coverage", "mosaic_png", "mosaic_validation"),
             Unusable.FAILS,
-            minutes="limits.mosaic_minutes",
-            memory_mb="limits.mem_mb",
+            minutes="mosaic_minutes",
+            memory_mb="mem_mb",
             disk_mb=200,
         ),
         Stage(
@@ -188,7 +189,7 @@ STAGES: dict[str, Stage] = {
             (),
             (),
             Unusable.FAILS,
-            minutes="limits.retain_minutes",
+            minutes="retain_minutes",
             memory_mb=200,
             disk_mb=0,
             every="retention.every_minutes",
@@ -200,7 +201,7 @@ STAGES: dict[str, Stage] = {
             (),
             (),
             Unusable.FAILS,
-            minutes="limits.backup_minutes",
+            minutes="backup_minutes",
             memory_mb=200,
             disk_mb=0,
             every="backup.every_hours",
@@ -210,9 +211,9 @@ STAGES: dict[str, Stage] = {
 }
 
 
-def value(settings: Settings, number: str | float) -> Any:
-    """A number, or the one that stands in the settings under a key."""
-    return attrgetter(number)(settings) if isinstance(number, str) else number
+def value(limits: Limits, number: str | float) -> Any:
+    """A number, or the limit that it names."""
+    return getattr(limits, number) if isinstance(number, str) else number
 
 
 def lanes(*units: Per) -> list[Stage]:

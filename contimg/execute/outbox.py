@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from contimg.core.config import Settings
 from contimg.core.errors import QuarantineError
 from contimg.core.paths import DataRoot
+from contimg.core.sections import Calibration, Retry
 from contimg.execute.set_registration import register, wake
 from contimg.ingest import quarantine
 from contimg.ledger.events import PutInQuarantine, RegisterSet, Release, Released, Tell
@@ -26,7 +26,14 @@ _TOLD = 10
 
 
 def do(
-    root: DataRoot, ledger: Ledger, settings: Settings, row: OutboxRow, *, now: float, tell: Callable[[Tell], None]
+    root: DataRoot,
+    ledger: Ledger,
+    calibration: Calibration,
+    retry: Retry,
+    row: OutboxRow,
+    *,
+    now: float,
+    tell: Callable[[Tell], None],
 ) -> None:
     """Do one thing and forget it.
 
@@ -48,12 +55,12 @@ def do(
     with ledger.transaction():
         ledger.drop_from_outbox(row.id)
         if row.kind == RegisterSet.__name__:
-            tell(_register_set(root, ledger, row.unit, settings, now))
+            tell(_register_set(root, ledger, row.unit, calibration, retry, now=now))
         elif row.kind == Tell.__name__:
             tell(Tell(**row.content))
         known = ledger.group(row.unit)
         if released and known and known.state == QUARANTINED:
-            Transitions(ledger, settings.retry).group(row.unit, Released(), now)
+            Transitions(ledger, retry).group(row.unit, Released(), now)
 
 
 def _put_in_quarantine(root: DataRoot, ledger: Ledger, given_up: PutInQuarantine) -> None:
@@ -84,9 +91,11 @@ def _released(root: DataRoot, group: str) -> bool:
     return True
 
 
-def _register_set(root: DataRoot, ledger: Ledger, group: str, settings: Settings, now: float) -> Tell:
-    made = register(root, ledger, root.set(group), settings)
-    wake(root, ledger, group, settings, now)
+def _register_set(
+    root: DataRoot, ledger: Ledger, group: str, calibration: Calibration, retry: Retry, *, now: float
+) -> Tell:
+    made = register(root, ledger, root.set(group), calibration)
+    wake(root, ledger, group, calibration, retry, now=now)
     if not made.passed:
         return Tell("set", group, f"set {group} on {made.calibrator} is not used: {made.failures}")
     return Tell("set", group, f"new caltables: {group} on {made.calibrator}")

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from contimg.core import files
-from contimg.core.config import Settings
 from contimg.core.errors import (
     Blame,
     ContimgError,
@@ -17,6 +16,7 @@ from contimg.core.errors import (
     WorkflowError,
 )
 from contimg.core.paths import DataRoot
+from contimg.core.sections import Retry
 from contimg.core.stages import STAGES, Per
 from contimg.core.trace import trace_id
 from contimg.execute import attempts
@@ -27,7 +27,6 @@ from contimg.ledger.events import CallFailed, JobDone, JobFailed, MosaicFailed, 
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import AttemptRow, GroupRow
 from contimg.ledger.transitions import Transitions
-from contimg.schedule.periodic_tasks import settle_task
 from contimg.schedule.snapshot import closed_folders
 
 log = logging.getLogger(__name__)
@@ -64,14 +63,14 @@ class Settled:
 def settle(
     root: DataRoot,
     ledger: Ledger,
-    settings: Settings,
+    retry: Retry,
     started: Started,
     code: int,
     *,
     now: float,
     ending: Ending | None = None,
 ) -> Settled:
-    """Settle a call that has ended, each of its units by itself.
+    """Settle a call for groups or windows that has ended, each of its units by itself.
 
     Parameters
     ----------
@@ -84,17 +83,9 @@ def settle(
     closed = bool(stage.writes & closed_folders(root))  # then whatever failed is not to blame for it
     counts = not (started.call.probe or closed) and (ending is None or ending.counts)
     with ledger.transaction():
-        if stage.per is Per.ROOT:
-            settle_task(ledger, stage.name, settings, now, wrong=last_words(started.log) if code else "")
-            settled = Settled()
-        else:
-            settled = _EndedCall(
-                root, ledger, settings, started, code, now=now, ending=ending, counts=counts
-            ).settle()
+        settled = _EndedCall(root, ledger, retry, started, code, now=now, ending=ending, counts=counts).settle()
     if closed or ending:
         settled.systemic.clear()
-    if code == 0:
-        started.log.unlink(missing_ok=True)
     return settled
 
 
@@ -130,7 +121,7 @@ class _EndedCall:
         self,
         root: DataRoot,
         ledger: Ledger,
-        settings: Settings,
+        retry: Retry,
         started: Started,
         code: int,
         *,
@@ -140,7 +131,7 @@ class _EndedCall:
     ) -> None:
         self._root = root
         self._ledger = ledger
-        self._transitions = Transitions(ledger, settings.retry)
+        self._transitions = Transitions(ledger, retry)
         self._started = started
         self._stage = STAGES[started.call.lane]
         self._code = code

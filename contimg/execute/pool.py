@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import psutil
 
 from contimg.core import processes
-from contimg.core.config import Settings
 from contimg.core.errors import JobDiedError, JobTimeoutError
+from contimg.core.sections import Limits, Runner
 from contimg.core.trace import trace_id
 from contimg.execute.outcomes import Ending
 from contimg.execute.snakemake import Snakemake, Started, ended
@@ -49,7 +49,7 @@ class Pool:
         """What runs."""
         return [started.call for started in self._running]
 
-    def start(self, call: Call, settings: Settings, ledger: Ledger) -> None:
+    def start(self, call: Call, settings: Runner, ledger: Ledger) -> None:
         """Start a call and note it.
 
         Raises
@@ -74,10 +74,10 @@ class Pool:
             for started in self._running:
                 ledger.add_call(started.pid, started.call.lane, started.call.units, started.began)
 
-    def watch(self, settings: Settings) -> None:
+    def watch(self, runner: Runner, limits: Limits) -> None:
         """Kill what is stuck."""
         running = [started for started in self._running if started.pid not in self._codes]
-        for started, why in self._watchdog.stuck(running, settings, self._clock.steady()):
+        for started, why in self._watchdog.stuck(running, runner, limits, self._clock.steady()):
             log.error("%s: %s %s", " ".join(started.call.units), started.call.lane, why)
             self._endings[started.pid] = Ending(JobTimeoutError(f"{why}; it is due again"), counts=True)
             processes.kill(processes.session(started.pid))
@@ -93,11 +93,12 @@ class Pool:
             yield started, self._codes[started.pid], self._endings.get(started.pid)
 
     def forget(self, started: Started, ledger: Ledger) -> None:
-        """A call was settled."""
+        """A call was settled; the log of one that worked goes."""
         ledger.drop_calls(started.pid)
         self._running.remove(started)
-        self._codes.pop(started.pid)
         self._endings.pop(started.pid, None)
+        if self._codes.pop(started.pid) == 0:
+            started.log.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """Stop everything now: jobs are asked to put down their records, then killed."""

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from contimg.core.config import Settings
 from contimg.core.errors import Blame, ContimgError, ErrorClass
 from contimg.core.paths import DataRoot, group_id, group_start
+from contimg.core.sections import Calibration, Retry
 from contimg.ledger.events import JobFailed, SetMade
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import AttemptRow, GroupRow, SetRow
@@ -24,16 +24,16 @@ WAITING = "calibration"
 """Rule of the attempts that only found that there is no set yet; no job ran."""
 
 
-def register(root: DataRoot, ledger: Ledger, path: Path, settings: Settings) -> CalibrationSet:
+def register(root: DataRoot, ledger: Ledger, path: Path, settings: Calibration) -> CalibrationSet:
     """Enter a set into the ledger."""
-    made = Registry(root, settings.calibration).read(path)
+    made = Registry(root, settings).read(path)
     observed, modified_ns = made.observed.timestamp(), path.stat().st_mtime_ns
     ledger.put_set(SetRow(made.group, made.calibrator, observed, int(made.passed), modified_ns))
     return made
 
 
 def put_back(
-    root: DataRoot, ledger: Ledger, groups: Iterable[str], settings: Settings, now: float
+    root: DataRoot, ledger: Ledger, groups: Iterable[str], calibration: Calibration, retry: Retry, *, now: float
 ) -> tuple[list[str], list[str]]:
     """Make the ledger's sets those on disk, after files were restored or lost, and wake what is served by new ones.
 
@@ -53,33 +53,31 @@ def put_back(
         ledger.drop_set(name)
     entered = [name for name in groups if known.get(name) != root.set(name).stat().st_mtime_ns]
     for name in entered:
-        register(root, ledger, root.set(name), settings)
-        wake(root, ledger, name, settings, now)
+        register(root, ledger, root.set(name), calibration)
+        wake(root, ledger, name, calibration, retry, now=now)
     return entered, struck
 
 
-def wake(root: DataRoot, ledger: Ledger, unit: str, settings: Settings, now: float) -> None:
+def wake(root: DataRoot, ledger: Ledger, unit: str, calibration: Calibration, retry: Retry, *, now: float) -> None:
     """Take up the groups that waited for a set, and those whose images the set of that group can better."""
-    transitions = Transitions(ledger, settings.retry)
+    transitions = Transitions(ledger, retry)
     for row in ledger.open_groups_after(ErrorClass.MISSING_CALIBRATION):
         transitions.group(row.name, SetMade(), now)
-    sets = Registry(root, settings.calibration)
+    sets = Registry(root, calibration)
     for row in ledger.quarantined_after(ErrorClass.MISSING_CALIBRATION):
         with _apart(row.name):
             if reimaging.serving(sets, row.name):
                 transitions.group(row.name, SetMade(), now)
-    reach = timedelta(hours=settings.calibration.nearest_within_hours)
+    reach = timedelta(hours=calibration.nearest_within_hours)
     start = group_start(unit)
     for row in ledger.groups_between(group_id(start - reach), group_id(start + reach)):
         with _apart(row.name):
-            if row.state == "done" and reimaging.due(Registry(root, settings.calibration), [row.name]):
+            if row.state == "done" and reimaging.due(Registry(root, calibration), [row.name]):
                 stage = "image" if root.ms(row.name).exists() else "convert"
                 transitions.group(row.name, SetMade(stage), now)
 
 
-def lacks_set(
-    root: DataRoot, ledger: Ledger, row: GroupRow, sets: Registry, settings: Settings, *, now: float
-) -> bool:
+def lacks_set(root: DataRoot, ledger: Ledger, row: GroupRow, sets: Registry, retry: Retry, *, now: float) -> bool:
     """Whether a group cannot be imaged for want of a set; it then waits for one."""
     if reimaging.serving(sets, row.name):
         return False
@@ -94,7 +92,7 @@ def lacks_set(
     with ledger.transaction():
         ledger.add_attempts([waited])
         event = JobFailed(row.stage, ErrorClass.MISSING_CALIBRATION, Blame.SET, why)
-        Transitions(ledger, settings.retry).group(row.name, event, now)
+        Transitions(ledger, retry).group(row.name, event, now)
     return True
 
 

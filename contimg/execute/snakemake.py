@@ -17,8 +17,9 @@ import yaml
 from contimg.core import files, processes
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
+from contimg.core.sections import Runner
 from contimg.core.stages import STAGES
-from contimg.schedule.lanes import Call, demand
+from contimg.schedule.lanes import Call, Demand
 from contimg.schedule.periodic_tasks import SUMMARY
 
 
@@ -54,7 +55,7 @@ class Snakemake:
         self._mark = mark
         self._warm = False
 
-    def warm(self, settings: Settings) -> None:
+    def warm(self, settings: Runner) -> None:
         """Import what every call needs, if that has not been done."""
         if self._warm:
             return
@@ -62,7 +63,7 @@ class Snakemake:
 
         __import__("snakemake.report")
         __import__("contimg.workflow.tries")
-        cli.parse_args(self._arguments(Call(SUMMARY, (SUMMARY,), (), demand(SUMMARY, settings, 0)), settings))
+        cli.parse_args(self._arguments(Call(SUMMARY, (SUMMARY,), (), Demand(0, 0)), settings))
         self._warm = True
 
     def write_settings(self, settings: Settings) -> frozenset[str]:
@@ -94,7 +95,7 @@ class Snakemake:
             old = {}
         return frozenset(section for section in content if content[section] != old.get(section))
 
-    def start(self, call: Call, settings: Settings, now: float, steady: float, trace_id: str) -> Started:
+    def start(self, call: Call, settings: Runner, now: float, steady: float, trace_id: str) -> Started:
         """Start a call; its session is killed by the kernel's hand should this process die.
 
         Raises
@@ -118,12 +119,12 @@ class Snakemake:
     def _settings_path(self) -> Path:
         return self._root.state / "settings.yaml"
 
-    def _arguments(self, call: Call, settings: Settings) -> list[str]:
+    def _arguments(self, call: Call, settings: Runner) -> list[str]:
         lane = STAGES[call.lane]
         targets = [
             str(path.relative_to(self._root.root)) for unit in call.units for path in lane.targets(self._root, unit)
         ]
-        profile = settings.runner.profile or self._checkout / "profiles" / "local"
+        profile = settings.profile or self._checkout / "profiles" / "local"
         return [
             *("--snakefile", str(self._checkout / "Snakefile"), "--profile", str(profile)),
             *("--configfile", str(self._settings_path), "--replace-workflow-config"),
@@ -135,7 +136,7 @@ class Snakemake:
             *("--", *targets),
         ]
 
-    def _call(self, call: Call, settings: Settings, log: int, trace_id: str) -> int:
+    def _call(self, call: Call, settings: Runner, log: int, trace_id: str) -> int:
         """Run Snakemake in the forked process; returns its exit code."""
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (log, 1), (log, 2)):

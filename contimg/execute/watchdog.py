@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import psutil
 
 from contimg.core import processes
-from contimg.core.config import Settings
+from contimg.core.sections import Limits, Runner
 from contimg.core.stages import STAGES
 from contimg.execute.snakemake import Started
 
@@ -47,18 +47,20 @@ class Watchdog:
         self._worked: dict[int, float] = {}
         """When each call was last seen working (steady clock, s)."""
 
-    def stuck(self, calls: Sequence[Started], settings: Settings, steady: float) -> list[tuple[Started, str]]:
+    def stuck(
+        self, calls: Sequence[Started], runner: Runner, limits: Limits, steady: float
+    ) -> list[tuple[Started, str]]:
         """Calls that have to be killed, with the reason."""
         found = []
         for pid in set(self._samples) - {call.pid for call in calls}:
             del self._samples[pid], self._worked[pid]
         for call in calls:
-            limit_s = _OVERTIME * 60 * STAGES[call.call.lane].minutes_in(settings)
-            every_s = min(_SAMPLES_S, 60 * settings.runner.stuck_minutes / _SAMPLES)
+            limit_s = _OVERTIME * 60 * STAGES[call.call.lane].minutes_in(limits)
+            every_s = min(_SAMPLES_S, 60 * runner.stuck_minutes / _SAMPLES)
             idle_s = steady - self._last_worked(call, steady, every_s)
             if steady - call.began_steady > limit_s:
                 found.append((call, f"killed after {limit_s / 60:g} min, twice its time limit"))
-            elif idle_s > settings.runner.stuck_minutes * 60:
+            elif idle_s > runner.stuck_minutes * 60:
                 found.append((call, f"killed: its processes did nothing for {idle_s / 60:.0f} min"))
         return found
 

@@ -101,7 +101,9 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
         gates=settings.quality,
     )
     with trace.step("validate"):
-        validation, listed = image_validation.validated(made, found, chosen["group"], settings)
+        validation, listed = image_validation.validated(
+            made, found, chosen["group"], DataRoot(settings.data_root), settings.sky_catalogue
+        )
     if told := qa.validated(validation):
         quality, reasons = "degraded", [*reasons, *told]
     content = {

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from contimg.clean.sources import PointSource
-from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
+from contimg.core.sections import SkyCatalogue
 from contimg.image.field_image import FieldImage
 from contimg.truth import matching, references
 from contimg.truth.validation import Product, Reference, SourceList, Validation, validate
 
 
 def validated(
-    made: FieldImage, found: Sequence[PointSource], group: str, settings: Settings
+    made: FieldImage, found: Sequence[PointSource], group: str, root: DataRoot, catalogue: SkyCatalogue
 ) -> tuple[Validation, SourceList]:
     """Validate an image against the sky catalogue, or else against an earlier image of the same place.
 
@@ -25,8 +25,8 @@ def validated(
         The image, and its sources where the primary beam is over a half.
     group
         Its group.
-    settings
-        `sky_catalogue` and `data_root` are used.
+    root, catalogue
+        Places of the references.
 
     Returns
     -------
@@ -57,14 +57,13 @@ def validated(
         wcs=made.wcs,
         noise_ratio=made.noise_jy / made.averaged.thermal_noise_jy,
     )
-    return validate(product, _reference(made, group, settings)), sources
+    return validate(product, _reference(made, group, root, catalogue)), sources
 
 
-def _reference(made: FieldImage, group: str, settings: Settings) -> Reference | None:
+def _reference(made: FieldImage, group: str, root: DataRoot, catalogue: SkyCatalogue) -> Reference | None:
     centre = made.averaged.phase_centre_rad
     radius_rad = 0.75 * made.pixel_rad * max(made.apparent.shape)
-    listed = references.of_catalogue(settings.sky_catalogue, centre, radius_rad, made.frequency_hz)
-    root = DataRoot(settings.data_root)
+    listed = references.of_catalogue(catalogue, centre, radius_rad, made.frequency_hz)
     return listed or references.of_earlier(root, group, float(np.degrees(centre[1])), made.frequency_hz)
 
 

@@ -15,9 +15,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from contimg.core import files
-from contimg.core.config import Settings
 from contimg.core.errors import QuarantineError
 from contimg.core.paths import DataRoot, group_start
+from contimg.core.sections import Ingest
 from contimg.ingest import quarantine
 from contimg.ingest.incoming import listed
 from contimg.ingest.manifest import Group, load, name_of
@@ -36,7 +36,7 @@ def loaded(root: DataRoot, names: Collection[str]) -> list[Group]:
     return [load(root.manifest(name)) for name in sorted(names) if root.manifest(name).exists()]
 
 
-def scan(root: DataRoot, settings: Settings, now: datetime) -> Found:
+def scan(root: DataRoot, settings: Ingest, now: datetime, names: Collection[str] = ()) -> Found:
     """Find the groups of the files in `incoming/`, bring their manifests up to date, and return what `look` finds.
 
     Raises
@@ -44,10 +44,10 @@ def scan(root: DataRoot, settings: Settings, now: datetime) -> Found:
     OSError
         If `incoming/` or `groups/` cannot be listed.
     """
-    return written(root, look(root, settings, now))
+    return written(root, look(root, settings, now, names))
 
 
-def look(root: DataRoot, settings: Settings, now: datetime) -> Found:
+def look(root: DataRoot, settings: Ingest, now: datetime, names: Collection[str] = ()) -> Found:
     """Find the groups of the files in `incoming/`; nothing is written.
 
     Parameters
@@ -55,21 +55,22 @@ def look(root: DataRoot, settings: Settings, now: datetime) -> Found:
     root
         The data root.
     settings
-        `ingest` says when a group is taken as it is; `groups`, if not empty, which groups to look at.
+        When a group is taken as it is.
     now
         Present time, with a time zone.
+    names
+        Groups to look at; empty: all.
 
     Returns
     -------
     Found
-        Every group that has files in `incoming/`, and those named in `settings.groups` that have a manifest.
+        Every group that has files in `incoming/`, and those named that have a manifest.
 
     Raises
     ------
     OSError
         If `incoming/` or `groups/` cannot be listed.
     """
-    names = settings.groups
     listing = listed(root, now.timestamp())
     starts = [group_start(name).timestamp() for name in names]
     chosen = {
@@ -79,7 +80,7 @@ def look(root: DataRoot, settings: Settings, now: datetime) -> Found:
     }
     found = take_up(
         root,
-        settings.ingest,
+        settings,
         now.timestamp(),
         new=chosen,
         there=listing.files,

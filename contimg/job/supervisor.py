@@ -99,7 +99,7 @@ def _work(step: Step, task: Task, answer: BinaryIO, finish: Callable[[], None]) 
         _keep_to_threads(task.threads)
         _keep_out_of_home(task.settings.data_root / "state" / "cache")
         log_lines.configure(task.settings.logging, task.unit)
-        counts = cache.open_for_process(task.settings)
+        counts = cache.open_for_process(task.settings.data_root, task.settings.cache)
         content = {"result": dict(step(task) or {}), "cache": counts, "steps": trace.steps()}
         finish()
         code = 0

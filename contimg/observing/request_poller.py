@@ -77,5 +77,5 @@ def look(root: DataRoot, settings: Settings, now: float) -> dict[str, str]:
         "kind": change.kind,
         "id": change.request["id"],
         "text": change.text,
-        "wrong": requests.send(change.request, settings),
+        "wrong": requests.send(change.request, settings.calibration, settings.alerts),
     }

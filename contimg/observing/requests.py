@@ -16,6 +16,7 @@ from contimg.calibrators.transits import pointed_at
 from contimg.core import files
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_id
+from contimg.core.sections import Alerts, Calibration
 from contimg.observing import needs
 from contimg.sets.registry import Registry
 
@@ -93,15 +94,15 @@ def open_request(root: DataRoot) -> dict[str, Any] | None:
     return dict(files.read_json(paths[0])) if paths else None
 
 
-def send(request: dict[str, Any], settings: Settings) -> str:
+def send(request: dict[str, Any], calibration: Calibration, alerts: Alerts) -> str:
     """Post a request to `calibration.request_webhook`; returns what went wrong, without the address, or nothing."""
     import requests  # noqa: PLC0415 — only where there is something to send
 
-    address = settings.calibration.request_webhook
+    address = calibration.request_webhook
     if address is None:
         return ""
     try:
-        answer = requests.post(address.get_secret_value(), json=request, timeout=settings.alerts.timeout_seconds)
+        answer = requests.post(address.get_secret_value(), json=request, timeout=alerts.timeout_seconds)
     except requests.RequestException as error:
         return type(error).__name__
     return "" if answer.status_code < 400 else f"it answered {answer.status_code}"

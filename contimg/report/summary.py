@@ -39,7 +39,7 @@ def summarise(root: DataRoot, settings: Settings) -> dict[str, Any]:
         older_groups (how many are left out because the newest are enough); unreadable (sidecars that are not JSON).
     """
     reader = summary_rows.Reader(root.root)
-    shown, older = summary_rows.newest_groups(root, settings, _MOST_GROUPS)
+    shown, older = summary_rows.newest_groups(root, settings.groups, _MOST_GROUPS)
     days = sorted({group_date(name) for name in shown})
     windows = sorted(
         group_of(path) for day in days for path in root.root.glob(PRODUCTS["mosaic_sidecar"].pattern_on(day))

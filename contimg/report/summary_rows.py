@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from contimg.core.config import Settings
 from contimg.core.errors import ErrorClass
 from contimg.core.files import read_json
 from contimg.core.paths import GROUP_PATTERN, DataRoot, group_of, group_start
@@ -46,7 +45,7 @@ class Reader:
         self.unreadable.add(str(path.relative_to(self._root)))
 
 
-def newest_groups(root: DataRoot, settings: Settings, most: int) -> tuple[list[str], int]:
+def newest_groups(root: DataRoot, wanted: Collection[str], most: int) -> tuple[list[str], int]:
     """Names of the newest groups that have a manifest or an image, in order of time, and the number of older ones.
 
     Of the images only the newest days are listed, so that it costs the same after years.
@@ -54,13 +53,13 @@ def newest_groups(root: DataRoot, settings: Settings, most: int) -> tuple[list[s
     names = {name for name in names_in(root.groups) if re.fullmatch(GROUP_PATTERN, name)}
     imaged: set[str] = set()
     days = (root.root / PRODUCTS["image_sidecar"].folder).glob(_DAY)
-    for day in sorted(days, reverse=True) if not settings.groups else ():
+    for day in sorted(days, reverse=True) if not wanted else ():
         imaged |= {group_of(path) for path in day.glob("*.json")}
         if len(imaged) >= most:
             break
-    if settings.groups:
-        imaged = {name for name in settings.groups if root.image(name, "json").exists()}
-        names &= set(settings.groups)
+    if wanted:
+        imaged = {name for name in wanted if root.image(name, "json").exists()}
+        names &= set(wanted)
     shown = sorted(names | imaged)
     return shown[-most:], max(0, len(shown) - most)
 

@@ -105,7 +105,7 @@ class _Audit:
         for name, file in listing.files.items():
             if name in in_groups:
                 continue
-            if self._now - file.changed_s < patience_s(self._settings):
+            if self._now - file.changed_s < patience_s(self._settings.ingest):
                 self._books.counts["files in incoming/ that have just come"] += 1
             else:
                 self._wrong(

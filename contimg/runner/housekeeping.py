@@ -51,9 +51,9 @@ class Housekeeping:
         if not 0 <= now - self._often < _OFTEN_S:
             self._often = now
             ledger.set_note(CLOCK, now)
-            self._load.sample(ledger, settings, now)
+            self._load.sample(ledger, settings.staging, now, settings.runner.history_days)
             ledger.prune(now - settings.runner.history_days * 86400)
-            if tmpfs_free_percent(settings) < settings.runner.tmpfs_min_free_percent:
+            if tmpfs_free_percent(settings.staging) < settings.runner.tmpfs_min_free_percent:
                 cleanup.sweep_staging(self._root, settings.staging.directory)
         if not 0 <= now - self._verified < _LEDGER_S:
             self._verified = now

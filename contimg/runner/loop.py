@@ -106,7 +106,7 @@ def run(
     root.incoming.mkdir(parents=True, exist_ok=True)
     lease = when_there_is_room(
         root,
-        settings,
+        settings.alerts,
         lambda: acquire(root),
         wait=not once,
         keep=lambda: None,
@@ -121,7 +121,7 @@ def run(
         return runner
 
     try:
-        runner = when_there_is_room(root, settings, ready, wait=not once, keep=lease.keep)
+        runner = when_there_is_room(root, settings.alerts, ready, wait=not once, keep=lease.keep)
         requests = _Requests()
         with requests.caught() as wake, contextlib.closing(Bell(root.incoming)) as bell:
             notify("READY=1")

@@ -8,8 +8,8 @@ import time
 
 import psutil
 
-from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
+from contimg.core.sections import Staging
 from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
 
@@ -22,7 +22,7 @@ class MachineLoad:
         psutil.cpu_percent(None)
         self._busy = self._disk_busy()
 
-    def sample(self, ledger: Ledger, settings: Settings, now: float) -> None:
+    def sample(self, ledger: Ledger, staging: Staging, now: float, history_days: float) -> None:
         """Store a sample, and drop those that are older than the history that is kept.
 
         Raises
@@ -33,7 +33,6 @@ class MachineLoad:
         before, self._busy = self._busy, self._disk_busy()
         took_s = self._busy[0] - before[0]
         io = 100 * (self._busy[1] - before[1]) / took_s if took_s > 0 else 0.0
-        staging = settings.staging.directory
         history.add_sample(
             ledger,
             history.Sample(
@@ -42,10 +41,10 @@ class MachineLoad:
                 memory_percent=psutil.virtual_memory().percent,
                 io_percent=min(100.0, max(0.0, io)),
                 disk_free_bytes=shutil.disk_usage(self._root.root).free,
-                tmpfs_used_bytes=shutil.disk_usage(staging).used if staging.is_dir() else 0,
+                tmpfs_used_bytes=shutil.disk_usage(staging.directory).used if staging.directory.is_dir() else 0,
                 queue=ledger.queue_depth(),
             ),
-            now - settings.runner.history_days * 86400,
+            now - history_days * 86400,
         )
 
     def _disk_busy(self) -> tuple[float, float]:

@@ -79,7 +79,7 @@ def rebuild(root: DataRoot, ledger: Ledger, settings: Settings, keep: Callable[[
     with ledger.transaction():
         for path in sorted((root.root / "calibration").glob("*/*/set.json")):
             keep()
-            register(root, ledger, path, settings)
+            register(root, ledger, path, settings.calibration)
         for unit in _tried(root):
             keep()
             rows = [_closed(record, root) for record in records(root, unit) if not record.lives]
@@ -119,7 +119,7 @@ def _replay_group(
     name = group.name
     transitions = Transitions(ledger, settings.retry, replay=True)
     since = ledger.last_success_id(name)
-    arrived = arrival(group, root.manifest(name).stat().st_mtime_ns, settings)
+    arrived = arrival(root, group, root.manifest(name).stat().st_mtime_ns, settings.mosaic)
     row = transitions.group(name, arrived, arrived.arrived, since)
     if entry and not entry.stray:
         ledger.drop_outbox_of(name, PutInQuarantine.__name__)

@@ -15,13 +15,13 @@ from contimg.arrivals.intake import Intake
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, LeaseError
 from contimg.core.paths import DataRoot
-from contimg.core.stages import is_periodic
+from contimg.core.stages import STAGES, is_periodic
 from contimg.execute import outbox
 from contimg.execute.lease import Lease
-from contimg.execute.outcomes import Ending, lost_product, settle
+from contimg.execute.outcomes import Ending, Settled, lost_product, settle
 from contimg.execute.pool import Pool
 from contimg.execute.set_registration import lacks_set
-from contimg.execute.snakemake import Snakemake, Started
+from contimg.execute.snakemake import Snakemake, Started, last_words
 from contimg.ledger.clock_steps import Clock, StepDetector
 from contimg.ledger.events import DiskFreed, ProductLost, RegisterSet, SettingsChanged, Tell
 from contimg.ledger.ledger import Ledger
@@ -34,7 +34,7 @@ from contimg.runner.housekeeping import CLOCK, Housekeeping
 from contimg.runner.recovery import lost, whole_ledger
 from contimg.schedule.circuit_breaker import CircuitBreaker
 from contimg.schedule.lanes import overlapping
-from contimg.schedule.periodic_tasks import first_tasks
+from contimg.schedule.periodic_tasks import first_tasks, settle_task
 from contimg.schedule.plan import plan
 from contimg.schedule.snapshot import Hold, closed_folders, disk_short, look
 from contimg.sets.registry import Registry
@@ -95,7 +95,7 @@ class Runner:
 
     def warm_up(self) -> None:
         """Import now what calls need, rather than with the first of them."""
-        self._snakemake.warm(self.settings)
+        self._snakemake.warm(self.settings.runner)
 
     def change(self, settings: Settings) -> None:
         """Work with other settings from now on; calls that run keep theirs.
@@ -148,7 +148,7 @@ class Runner:
             )
             self._guarded(lambda: self._transitions.clock_stepped(step, self._clock.now()))
             self._scanner.shift(step)
-        self._pool.watch(self.settings)
+        self._pool.watch(self.settings.runner, self.settings.limits)
         self._guarded(self._settle)
         self._guarded(self._do_outbox)
         now = self._clock.now()
@@ -240,7 +240,14 @@ class Runner:
 
     def _settle_one(self, started: Started, code: int, ending: Ending | None) -> None:
         call = started.call
-        settled = settle(self._root, self._ledger, self.settings, started, code, now=self._clock.now(), ending=ending)
+        now = self._clock.now()
+        settled = Settled()
+        if is_periodic(call.lane):
+            wrong = last_words(started.log) if code else ""
+            settle_task(self._ledger, call.lane, STAGES[call.lane].every_minutes(self.settings), now, wrong)
+        else:
+            retry = self.settings.retry
+            settled = settle(self._root, self._ledger, retry, started, code, now=now, ending=ending)
         self._pool.forget(started, self._ledger)
         if settled.whole:
             self._breaker.success(call.lane)
@@ -256,7 +263,7 @@ class Runner:
         now = self._clock.now()
         collecting = [row.name for row in self._ledger.open_groups() if row.state == "collecting"]
         again = [*collecting, *self._intake.released()]
-        self._well &= self._intake.admit(self._scanner.look(self.settings, now, again), now)
+        self._well &= self._intake.admit(self._scanner.look(self.settings.ingest, now, again), now)
         self._intake.forget(again, now)
         self._intake.strays(self._scanner.unplaced, now)
 
@@ -265,7 +272,8 @@ class Runner:
             self._guarded(partial(self._do, row))
 
     def _do(self, row: OutboxRow) -> None:
-        outbox.do(self._root, self._ledger, self.settings, row, now=self._clock.now(), tell=self._tell)
+        calibration, retry = self.settings.calibration, self.settings.retry
+        outbox.do(self._root, self._ledger, calibration, retry, row, now=self._clock.now(), tell=self._tell)
         if row.kind == RegisterSet.__name__:
             self._asking.hurry()
             self._served.clear()
@@ -284,12 +292,12 @@ class Runner:
             hold=hold,
             now=now,
         )
-        short = situation.room.tmpfs_short or disk_short(situation.room, self.settings)
+        short = situation.room.tmpfs_short or disk_short(situation.room)
         if self._short and not short:
             self._transitions.everywhere(DiskFreed(), now)
         self._short = short
-        for call in plan(situation, self.settings).calls:
-            self._pool.start(call, self.settings, self._ledger)
+        for call in plan(situation, self.settings.limits).calls:
+            self._pool.start(call, self.settings.runner, self._ledger)
 
     def _check_inputs(self, now: float) -> None:
         """Send back, or let wait, groups whose Measurement Set or calibration set is not there."""
@@ -307,7 +315,7 @@ class Runner:
         if lost_stage:
             log.warning("%s: what %s needs is gone; it goes back to %s", row.name, row.stage, lost_stage)
             self._transitions.group(row.name, ProductLost(lost_stage), now)
-        elif row.stage != "image" or not lacks_set(self._root, self._ledger, row, sets, self.settings, now=now):
+        elif row.stage != "image" or not lacks_set(self._root, self._ledger, row, sets, self.settings.retry, now=now):
             self._served.add(row.name)
 
     def _tell(self, *happened: Tell) -> None:

@@ -11,6 +11,7 @@ from contimg.alerts.indicators import calibration_age_hours, retries
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError
 from contimg.core.paths import DataRoot
+from contimg.core.sections import Limits
 from contimg.core.stages import STAGES, Per
 from contimg.execute.lease import holder
 from contimg.ingest.report import Report
@@ -35,9 +36,9 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
         {"lane": call.lane, "units": list(call.units), "pid": call.pid, "for_s": round(now - call.started)}
         for call in ledger.calls()
     ]
-    calls = [_call(ledger, settings, call) for call in ledger.calls()]
+    calls = [_call(ledger, settings.limits, call) for call in ledger.calls()]
     situation = look(root, ledger, settings, running=calls, turns={}, hold=_hold(ledger, now), now=now)
-    planned = plan(situation, settings)
+    planned = plan(situation, settings.limits)
     busy = {unit for call in calls for unit in call.units}
     soon = {unit: f"{call.lane}: starts in the next pass" for call in planned.calls for unit in call.units}
     waiting = {unit: why for unit, why in (planned.waiting | soon).items() if unit not in busy}
@@ -72,7 +73,7 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
         "disk": {"free_gb": round(disk.free / 1e9, 1), "total_gb": round(disk.total / 1e9, 1)},
         "backup": backup.last_outcome(root),
         "retention": retention.last_outcome(root),
-        "tmpfs_free_percent": round(tmpfs_free_percent(settings), 1),
+        "tmpfs_free_percent": round(tmpfs_free_percent(settings.staging), 1),
         "alerts": [
             {key: alert[key] for key in ("id", "severity", "message", "acknowledged_by")}
             | {"since": _utc(alert["opened"])}
@@ -82,11 +83,11 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
     }
 
 
-def _call(ledger: Ledger, settings: Settings, row: CallRow) -> Call:
+def _call(ledger: Ledger, limits: Limits, row: CallRow) -> Call:
     """A call that runs, with what it may take."""
     group = ledger.group(row.units[0])
     raw_mb = group.raw_bytes // 1_000_000 if group and STAGES[row.lane].per is Per.GROUP else 0
-    return Call(row.lane, row.units, (), demand(row.lane, settings, raw_mb))
+    return Call(row.lane, row.units, (), demand(row.lane, limits, raw_mb))
 
 
 def _hold(ledger: Ledger, now: float) -> Hold:

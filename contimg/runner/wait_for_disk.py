@@ -12,9 +12,9 @@ from typing import TypeVar
 
 from contimg.alerts import channels
 from contimg.alerts.background_calls import BackgroundCalls
-from contimg.core.config import Settings
 from contimg.core.errors import DiskFullError, is_full
 from contimg.core.paths import DataRoot
+from contimg.core.sections import Alerts
 from contimg.execute.systemd import notify
 from contimg.ledger.ledger import without_room
 
@@ -26,7 +26,7 @@ _Made = TypeVar("_Made")
 
 
 def when_there_is_room(
-    root: DataRoot, settings: Settings, work: Callable[[], _Made], *, wait: bool, keep: Callable[[], None]
+    root: DataRoot, alerts: Alerts, work: Callable[[], _Made], *, wait: bool, keep: Callable[[], None]
 ) -> _Made:
     """Do some work on a data root; on a full disk, again and again until there is room for it.
 
@@ -57,7 +57,7 @@ def when_there_is_room(
         if not told:
             told = True
             log.error("%s; it starts when there is some", full)
-            _tell(settings, f"{full}; it starts when there is some\n({socket.gethostname()})", keep)
+            _tell(alerts, f"{full}; it starts when there is some\n({socket.gethostname()})", keep)
         notify("WATCHDOG=1")
         keep()
         time.sleep(_LOOKS_S)
@@ -69,10 +69,10 @@ def _for_want_of_room(root: DataRoot, error: Exception) -> bool:
     return isinstance(error, DiskFullError) or without_room(root.root, error)
 
 
-def _tell(settings: Settings, what: str, keep: Callable[[], None]) -> None:
+def _tell(alerts: Alerts, what: str, keep: Callable[[], None]) -> None:
     """Tell the channels at once: there is no ledger in which a message could wait."""
-    calls, limit_s = BackgroundCalls(), settings.alerts.timeout_seconds
-    for target in channels.targets(settings.alerts):
+    calls, limit_s = BackgroundCalls(), alerts.timeout_seconds
+    for target in channels.targets(alerts):
         if target.wants("critical"):
             message = channels.Message(0, "critical", "contimg critical: disk_full", what)
             calls.start(target.name, partial(channels.send, target, [message], limit_s), limit_s + 5)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contimg.core.config import Settings
+from contimg.core.sections import Limits
 from contimg.core.stages import STAGES, value
 
 
@@ -21,11 +21,11 @@ class Demand:
     disk_mb: int
 
 
-def demand(lane: str, settings: Settings, raw_mb: int) -> Demand:
+def demand(lane: str, limits: Limits, raw_mb: int) -> Demand:
     """Memory and disk that a call of a lane may take, by the size (MB) of its group's raw files."""
     stage = STAGES[lane]
     return Demand(
-        int(value(settings, stage.memory_mb) + stage.raw_in_memory * raw_mb),
+        int(value(limits, stage.memory_mb) + stage.raw_in_memory * raw_mb),
         int(stage.disk_mb + stage.raw_on_disk * raw_mb),
     )
 

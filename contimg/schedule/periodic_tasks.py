@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from contimg.core.config import Settings
-from contimg.core.stages import STAGES, Per, lanes
+from contimg.core.stages import Per, lanes
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.queries import SUMMARY_STALE
 
@@ -31,9 +30,9 @@ def due_tasks(ledger: Ledger, now: float) -> Iterator[str]:
             yield stage.name
 
 
-def settle_task(ledger: Ledger, task: str, settings: Settings, now: float, wrong: str) -> None:
+def settle_task(ledger: Ledger, task: str, every_minutes: float, now: float, wrong: str) -> None:
     """Note when a task that has ended is due again; `wrong` says why it failed, empty if it did not."""
-    pause = 60 * STAGES[task].every_minutes(settings)
+    pause = 60 * every_minutes
     if wrong:
         log.warning("%s failed: %s", task, wrong)
         pause = min(pause, _AGAIN_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from contimg.core.config import Settings
+from contimg.core.sections import Limits
 from contimg.core.stages import STAGES, Per, is_periodic, lanes
 from contimg.ledger.rows import GroupRow, WindowRow
 from contimg.schedule.lanes import Call, demand, overlapping
@@ -70,7 +70,7 @@ class Plan:
     waiting: dict[str, str] = field(default_factory=dict)
 
 
-def plan(situation: Situation, settings: Settings) -> Plan:
+def plan(situation: Situation, limits: Limits) -> Plan:
     """Decide what starts now, and on how many cores.
 
     Each lane fills its free slots: groups in back-off are left out, calibrator groups come first, then the newest,
@@ -78,20 +78,20 @@ def plan(situation: Situation, settings: Settings) -> Plan:
     fewest turns is served first, so that none starves where memory or disk is short. What runs at the same time
     shares the cores: two jobs side by side are done sooner than one after the other on both.
     """
-    result = _chosen(situation, settings)
+    result = _chosen(situation, limits)
     working = sum(not is_periodic(call.lane) for call in (*situation.running, *result.calls))
-    cores = max(1, min(settings.limits.threads, situation.room.cores // max(working, 1)))
+    cores = max(1, min(limits.threads, situation.room.cores // max(working, 1)))
     result.calls = [replace(call, cores=cores) for call in result.calls]
     return result
 
 
-def _chosen(situation: Situation, settings: Settings) -> Plan:
+def _chosen(situation: Situation, limits: Limits) -> Plan:
     result = Plan()
     for group in situation.groups:
         why = _waits(group, situation.now)
         if why:
             result.waiting[group.name] = why
-    filler = _Filler(situation, settings, result)
+    filler = _Filler(situation, limits, result)
     for stage in sorted(lanes(Per.GROUP, Per.WINDOW), key=lambda stage: situation.turns.get(stage.name, 0)):
         before = len(result.calls)
         held = situation.held.get(stage.name, "")
@@ -139,9 +139,9 @@ def in_order(candidates: Iterable[GroupRow], turn: int) -> list[GroupRow]:
 class _Filler:
     """Fills the lanes' free slots while there is room."""
 
-    def __init__(self, situation: Situation, settings: Settings, result: Plan) -> None:
+    def __init__(self, situation: Situation, limits: Limits, result: Plan) -> None:
         self._situation = situation
-        self._settings = settings
+        self._limits = limits
         self._result = result
         self._memory_mb = situation.room.memory_mb
         self._disk_mb = situation.room.disk_mb
@@ -219,7 +219,7 @@ class _Filler:
                 self._start(task, (task,), ())
 
     def _free_slots(self, lane: str) -> int:
-        slots = STAGES[lane].slots_in(self._settings)
+        slots = STAGES[lane].slots_in(self._limits)
         if STAGES[lane].raw_in_memory and self._situation.room.tmpfs_short:
             slots = 1
         return slots - sum(call.lane == lane for call in self._calls)
@@ -227,14 +227,14 @@ class _Filler:
     def _idle_cores(self) -> bool:
         """Whether a job would not take cores from others."""
         working = sum(not is_periodic(call.lane) for call in self._calls)
-        return working < max(1, self._situation.room.cores // self._settings.limits.threads)
+        return working < max(1, self._situation.room.cores // self._limits.threads)
 
     def _start(self, lane: str, units: tuple[str, ...], groups: tuple[str, ...], raw_bytes: int = 0) -> str:
         """Add a call if its folder is open and there is room for it; returns why not."""
         closed = STAGES[lane].writes & self._situation.closed
         if closed:
             return f"{'/ and '.join(sorted(closed))}/ cannot be written"
-        needed = demand(lane, self._settings, raw_bytes // 1_000_000)
+        needed = demand(lane, self._limits, raw_bytes // 1_000_000)
         if needed.disk_mb > max(self._disk_mb, 0):
             return f"disk: {max(self._disk_mb, 0) / 1000:.1f} GB to spare, {needed.disk_mb / 1000:.1f} GB needed"
         # A job that alone needs more than there is has to be tried all the same.

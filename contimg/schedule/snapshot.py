@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
-from contimg.core.stages import lanes
+from contimg.core.sections import Ingest, Runner, Staging
+from contimg.core.stages import STAGES, lanes
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import WindowRow
 from contimg.schedule import host
-from contimg.schedule.lanes import Call, demand
+from contimg.schedule.lanes import Call
 from contimg.schedule.periodic_tasks import due_tasks
 from contimg.schedule.plan import DueWindow, Room, Situation
 from contimg.schedule.window_times import window_times
@@ -50,9 +51,9 @@ def look(
     return Situation(
         now=now,
         groups=ledger.open_groups(),
-        windows=[due_window(root, ledger, settings, row) for row in ledger.due_windows()],
+        windows=[due_window(root, ledger, settings.ingest, settings.runner, row) for row in ledger.due_windows()],
         running=running,
-        room=room(root, settings, running),
+        room=room(root, settings.runner, settings.staging, running),
         turns=turns,
         tasks_due=tuple(due_tasks(ledger, now)),
         held=hold.lanes,
@@ -61,10 +62,10 @@ def look(
     )
 
 
-def due_window(root: DataRoot, ledger: Ledger, settings: Settings, row: WindowRow) -> DueWindow:
+def due_window(root: DataRoot, ledger: Ledger, ingest: Ingest, runner: Runner, row: WindowRow) -> DueWindow:
     """A window's groups and times."""
     groups = ledger.groups_in(row.name)
-    times = window_times(row.name, settings, row.since)
+    times = window_times(row.name, ingest, runner, row.since)
     return DueWindow(
         row,
         imaged=tuple(group.name for group in groups if root.image(group.name).exists()),
@@ -74,15 +75,15 @@ def due_window(root: DataRoot, ledger: Ledger, settings: Settings, row: WindowRo
     )
 
 
-def room(root: DataRoot, settings: Settings, running: Sequence[Call]) -> Room:
+def room(root: DataRoot, runner: Runner, staging: Staging, running: Sequence[Call]) -> Room:
     """What jobs may still take: running ones may not have taken all of theirs yet, so all of it is taken off."""
-    memory_mb = host.memory_mb() * settings.runner.memory_percent / 100
-    free_mb = shutil.disk_usage(root.root).free // 1_000_000 - settings.runner.reserve_gb * 1000
+    memory_mb = host.memory_mb() * runner.memory_percent / 100
+    free_mb = shutil.disk_usage(root.root).free // 1_000_000 - runner.reserve_gb * 1000
     return Room(
         memory_mb=int(memory_mb) - sum(call.demand.memory_mb for call in running),
         disk_mb=int(free_mb) - sum(call.demand.disk_mb for call in running),
         cores=host.cores(),
-        tmpfs_short=tmpfs_free_percent(settings) < settings.runner.tmpfs_min_free_percent,
+        tmpfs_short=tmpfs_free_percent(staging) < runner.tmpfs_min_free_percent,
     )
 
 
@@ -100,14 +101,14 @@ def closed_folders(root: DataRoot) -> frozenset[str]:
     )
 
 
-def disk_short(found: Room, settings: Settings) -> bool:
+def disk_short(found: Room) -> bool:
     """Whether the data root has no room for another conversion of an ordinary group."""
-    return found.disk_mb < demand("convert", settings, 0).disk_mb
+    return found.disk_mb < STAGES["convert"].disk_mb
 
 
-def tmpfs_free_percent(settings: Settings) -> float:
+def tmpfs_free_percent(staging: Staging) -> float:
     """Free share (%) of the staging folder's file system; 100 where there is none."""
-    if not (settings.staging.enabled and settings.staging.directory.is_dir()):
+    if not (staging.enabled and staging.directory.is_dir()):
         return 100.0
-    usage = shutil.disk_usage(settings.staging.directory)
+    usage = shutil.disk_usage(staging.directory)
     return 100.0 * usage.free / usage.total if usage.total else 100.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from contimg.core.config import Settings
 from contimg.core.paths import window_end
+from contimg.core.sections import Ingest, Runner
 
 
 @dataclass(frozen=True)
@@ -25,24 +25,21 @@ class WindowTimes:
     deadline: float
 
 
-def window_times(window: str, settings: Settings, since: float = 0.0) -> WindowTimes:
+def window_times(window: str, ingest: Ingest, runner: Runner, since: float = 0.0) -> WindowTimes:
     """Moments of a window; `since` is when the first image came that its mosaic does not have (Unix, s)."""
     end = window_end(window).timestamp()
     return WindowTimes(
-        closes=end + settings.ingest.complete_within_minutes * 60,
-        deadline=max(end, since) + settings.runner.mosaic_deadline_minutes * 60,
+        closes=end + ingest.complete_within_minutes * 60,
+        deadline=max(end, since) + runner.mosaic_deadline_minutes * 60,
     )
 
 
-def window_waits(window: str, unended: int, now: datetime, settings: Settings) -> str:
+def window_waits(window: str, unended: int, now: datetime, ingest: Ingest, runner: Runner) -> str:
     """Why a window is not combined yet, by the number of its groups that have not ended; empty if it is due."""
-    times, moment = window_times(window, settings), now.timestamp()
+    times, moment = window_times(window, ingest, runner), now.timestamp()
     if moment < times.closes:
-        return f"its time is not over until {window_end(window):%Y-%m-%dT%H:%M} UTC and {_patience(settings)} after"
+        patience = timedelta(minutes=ingest.complete_within_minutes)
+        return f"its time is not over until {window_end(window):%Y-%m-%dT%H:%M} UTC and {patience} after"
     if unended and moment < times.deadline:
         return f"{unended} of its groups have not ended"
     return ""
-
-
-def _patience(settings: Settings) -> timedelta:
-    return timedelta(minutes=settings.ingest.complete_within_minutes)

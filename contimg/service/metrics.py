@@ -116,7 +116,7 @@ class PipelineCollector(Collector):
         yield _gauge("contimg_active_conversions", "Conversions that run", [({}, calls["convert"])])
         active = [({"stage": lane}, float(count)) for lane, count in sorted(calls.items())]
         yield _gauge("contimg_active_jobs", "Groups or windows in work, by stage", active)
-        measured = measure(source.root, ledger, source.settings, now)
+        measured = measure(source.root, ledger, source.settings.backup, source.settings.staging, now)
         yield _gauge("contimg_queue_depth", "Groups waiting or in work", [({}, measured["queue_groups"][""])])
         alerts = history.open_alerts(ledger)
         yield _gauge("contimg_alerts", "Open alerts", _by_severity(alerts))

@@ -11,7 +11,7 @@ import numpy as np
 from contimg.catalogues import sky_catalogue
 from contimg.catalogues.calibrator import FluxModel
 from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
-from contimg.core.config import Settings
+from contimg.core.sections import Calibration, SkyCatalogue
 from contimg.image.source_subtraction import BrightSource
 from contimg.sets.caltable import Caltable
 from contimg.telescope import beam
@@ -48,7 +48,9 @@ def calibrator_sky(found: Mapping[str, Any], frequencies_hz: np.ndarray) -> Sky:
     return _sky([found["calibrator"]], frequencies_hz)
 
 
-def start(alone: Sky, found: Mapping[str, Any], geometry: Geometry, settings: Settings) -> tuple[Sky, int]:
+def start(
+    alone: Sky, found: Mapping[str, Any], geometry: Geometry, calibration: Calibration, catalogued: SkyCatalogue
+) -> tuple[Sky, int]:
     """The sky to begin with, and how many times it is to be made anew from the field's image.
 
     With a sky catalogue it is complete. Without one it is the calibrator with the other point sources that the
@@ -62,19 +64,21 @@ def start(alone: Sky, found: Mapping[str, Any], geometry: Geometry, settings: Se
         Content of `calibrator.json`.
     geometry
         Of the measurement.
-    settings
-        All settings.
+    calibration
+        Number of rounds.
+    catalogued
+        Sky catalogue, if there is one.
 
     Raises
     ------
     CatalogueError
         If the sky catalogue cannot be read.
     """
-    catalogue = sky_catalogue.load(settings.sky_catalogue)
+    catalogue = sky_catalogue.load(catalogued)
     if catalogue is None:
         companions = [one for one in found.get("companions", ()) if one["compact"]]
         field = _sky(companions, geometry.frequencies_hz)
-        return join(alone, field, geometry), settings.calibration.field_iterations
+        return join(alone, field, geometry), calibration.field_iterations
     ra_deg, dec_deg = np.degrees(geometry.phase_centre_rad).tolist()
     listed = catalogue.near(ra_deg, dec_deg, float(np.degrees(_CATALOGUE_RADIUS_RAD)))
     field = power_law(

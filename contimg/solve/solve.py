@@ -24,6 +24,7 @@ from contimg.core import files, trace
 from contimg.core.config import Settings
 from contimg.core.errors import NoUsableDataError
 from contimg.core.paths import jd_to_datetime
+from contimg.core.sections import Calibration
 from contimg.core.units import MJD_ZERO_JD
 from contimg.image import field_image
 from contimg.image.source_subtraction import BrightSource
@@ -81,7 +82,7 @@ def solve(ms: Path, calibrator: Path, directory: Path, settings: Settings, threa
     description = {
         "group": found["group"],
         "calibrator": found["calibrator"]["name"],
-        **_times(measured.geometry, settings),
+        **_times(measured.geometry, settings.calibration),
         "inputs": {"ms": ms.name, "calibrator": calibrator.name, "sky_catalogue": settings.sky_catalogue.path},
         "declination_deg": _declination_deg(measured.geometry),
         "primary_beam": measured.geometry.primary_beam.name,
@@ -121,7 +122,7 @@ def _solved(  # noqa: PLR0917
     del group, whole_group  # most of the memory
     geometry = reduced.geometry
     alone = field_model.calibrator_sky(found, geometry.frequencies_hz)
-    sky, rounds = field_model.start(alone, found, geometry, settings)
+    sky, rounds = field_model.start(alone, found, geometry, settings.calibration, settings.sky_catalogue)
     modelled = Modelled(reduced, sky)
     solution = solver.solve(modelled, None, _COARSE_WIDTH_HZ if rounds else _BANDPASS_WIDTH_HZ)
     listed: list[BrightSource] = []
@@ -145,7 +146,7 @@ def _solved(  # noqa: PLR0917
     return {
         "tables": list(TABLES),
         "reference_antenna": geometry.names[reference],
-        "quality": _quality(modelled, solution, settings),
+        "quality": _quality(modelled, solution, settings.calibration),
         "frequency_hz": band,
         "model": {
             "source": "catalogue" if settings.sky_catalogue.path else "image" if rounds else "calibrators",
@@ -233,7 +234,7 @@ class _Solver:
         return _Solution(delay, bandpass, self.gains(modelled.in_gain_intervals(flat)))
 
 
-def _quality(modelled: Modelled, solution: _Solution, settings: Settings) -> dict[str, Any]:
+def _quality(modelled: Modelled, solution: _Solution, settings: Calibration) -> dict[str, Any]:
     """The set's quality with its verdict."""
     quality = calibration_quality.measure(
         modelled.reduced.geometry,
@@ -243,7 +244,7 @@ def _quality(modelled: Modelled, solution: _Solution, settings: Settings) -> dic
         modelled.in_gain_intervals(solution.gains),
         apparent_jy=modelled.calibrator_jy,
     )
-    reasons = calibration_quality.reasons(quality, settings.calibration)
+    reasons = calibration_quality.reasons(quality, settings)
     return {**quality, "passed": not reasons, "reasons": reasons}
 
 
@@ -273,10 +274,10 @@ def _utc(mjd_s: float) -> str:
     return jd_to_datetime(mjd_s / 86400 + MJD_ZERO_JD).isoformat(timespec="milliseconds")
 
 
-def _times(geometry: Geometry, settings: Settings) -> dict[str, str]:
+def _times(geometry: Geometry, settings: Calibration) -> dict[str, str]:
     """When the set was observed (middle of the group), and for how long it is valid."""
     observed = jd_to_datetime(geometry.times_mjd_s.mean() / 86400 + MJD_ZERO_JD)
-    reach = timedelta(hours=settings.calibration.validity_hours)
+    reach = timedelta(hours=settings.validity_hours)
     times = {"observed_utc": observed, "valid_from": observed - reach, "valid_until": observed + reach}
     return {name: time.isoformat(timespec="milliseconds") for name, time in times.items()}
 

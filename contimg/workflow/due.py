@@ -197,7 +197,7 @@ class Due:
             return True
         members = (group for name, group in self.groups.items() if in_window(name, window))
         unended = sum(group.state == "collecting" for group in members)
-        why = window_waits(window, unended, self.now, self.settings)
+        why = window_waits(window, unended, self.now, self.settings.ingest, self.settings.runner)
         if why:
             self.waits[window] = why
         return not why

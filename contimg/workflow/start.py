@@ -44,6 +44,6 @@ def groups_of(root: DataRoot, settings: Settings, now: datetime) -> Found:
         If the folder cannot be read now.
     """
     if settings.scan_incoming:
-        return look(root, settings, now)
+        return look(root, settings.ingest, now, settings.groups)
     groups = tuple(loaded(root, settings.groups))
     return Found(groups, {group.name: group for group in groups})

@@ -103,7 +103,15 @@ class Played:
         told: list[Tell] = []
         while rows := self.ledger.outbox():
             for row in rows:
-                outbox.do(self.root, self.ledger, self.settings, row, now=now, tell=told.append)
+                outbox.do(
+                    self.root,
+                    self.ledger,
+                    self.settings.calibration,
+                    self.settings.retry,
+                    row,
+                    now=now,
+                    tell=told.append,
+                )
         return told
 
     def change(self, unit: str, **values: Any) -> None:
@@ -114,7 +122,7 @@ class Played:
 
     def settle(self, started: Started, code: int, now: float = NOW, ending: Ending | None = None) -> Outcome:
         """Settle a call, and do what follows."""
-        settled = settle(self.root, self.ledger, self.settings, started, code, now=now, ending=ending)
+        settled = settle(self.root, self.ledger, self.settings.retry, started, code, now=now, ending=ending)
         return Outcome(settled, self.do_outbox(now))
 
     def lacks_set(self, unit: str, now: float = NOW) -> bool:
@@ -122,7 +130,7 @@ class Played:
         row = self.ledger.group(unit)
         assert row is not None
         sets = Registry(self.root, self.settings.calibration)
-        return lacks_set(self.root, self.ledger, row, sets, self.settings, now=now)
+        return lacks_set(self.root, self.ledger, row, sets, self.settings.retry, now=now)
 
     def goes_back(self, unit: str) -> bool:
         """Let a group look for the product that it needs next."""

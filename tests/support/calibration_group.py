@@ -59,7 +59,7 @@ def make(directory: Path, field: Sequence[sky.Source] = (), **options: Any) -> C
         declination_deg=scenarios.POINTING_DEG,
         **options,
     )
-    (group,) = groups.scan(DataRoot(directory), settings, datetime.now(UTC) + timedelta(days=1)).groups
+    (group,) = groups.scan(DataRoot(directory), settings.ingest, datetime.now(UTC) + timedelta(days=1)).groups
     ms = directory / f"{group.name}.ms"
     convert(DataRoot(directory).manifest(group.name), ms, settings, 2)
     calibrator = directory / "calibrator.json"

@@ -34,7 +34,7 @@ class Converted:
 def scanned(root: Path, **sections: Any) -> Path:
     """The manifest of the data root's one group."""
     later = datetime.now(UTC) + timedelta(minutes=5)
-    (group,) = groups.scan(DataRoot(root), raw.settings(root, **sections), later).groups
+    (group,) = groups.scan(DataRoot(root), raw.settings(root, **sections).ingest, later).groups
     return DataRoot(root).manifest(group.name)
 
 

@@ -50,7 +50,7 @@ def make(directory: Path, preset: simulator.Preset, sources: Sequence[sky.Source
     simulator.simulate(
         root.incoming, START, 1, preset=preset, sky=sources, declination_deg=DECLINATION_DEG, **options
     )
-    (group,) = groups.scan(root, settings, datetime.now(UTC) + timedelta(days=1)).groups
+    (group,) = groups.scan(root, settings.ingest, datetime.now(UTC) + timedelta(days=1)).groups
     ms = root.ms(group.name)
     ms.parent.mkdir(parents=True)
     files.write_json(root.ms_sidecar(group.name), convert(root.manifest(group.name), ms, settings, 2))

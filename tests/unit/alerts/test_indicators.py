@@ -16,7 +16,9 @@ from contimg.ledger.queries import LAST_ARRIVAL
 
 def silence(played: Played, hours: float) -> tuple[float | None, float]:
     """Hours without arrivals and without products, so many hours after the beginning."""
-    measured = measure(played.root, played.ledger, played.settings, NOW + 3600 * hours)
+    measured = measure(
+        played.root, played.ledger, played.settings.backup, played.settings.staging, NOW + 3600 * hours
+    )
     return measured.get("no_arrivals", {}).get(""), measured["no_products"][""]
 
 
@@ -52,6 +54,6 @@ def test_what_is_not_taken_is_one_alert_with_a_number_and_an_example(tmp_path: P
     played = Played(tmp_path / "root")
     for number in range(16):
         (played.root.incoming / f"2026-01-12T08_00_14_sb{number:02d}.hdf5").touch()
-    Scanner(played.root, lambda *_: []).look(played.settings, NOW, [])
-    found = measure(played.root, played.ledger, played.settings, NOW)
+    Scanner(played.root, lambda *_: []).look(played.settings.ingest, NOW, [])
+    found = measure(played.root, played.ledger, played.settings.backup, played.settings.staging, NOW)
     assert found["files_untaken"] == {"2026-01-12T08_00_14_sb00.hdf5": 16.0}

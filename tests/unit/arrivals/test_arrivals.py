@@ -69,9 +69,8 @@ class World:
             shutil.copyfile(path, self.root.incoming / path.name)
 
     def look(self, after_s: float = 0.0, collecting: tuple[str, ...] = ()) -> dict[str, str]:
-        found = {
-            group.name: group.state for group in self.scanner.look(self.settings, time.time() + after_s, collecting)
-        }
+        groups = self.scanner.look(self.settings.ingest, time.time() + after_s, collecting)
+        found = {group.name: group.state for group in groups}
         self.names |= set(found)
         return found
 
@@ -155,7 +154,7 @@ def test_a_stretch_agrees_with_a_scan_of_everything(world: World, raw: Path) -> 
             world.look()
     manifests = groups_in(world.root)
     shutil.rmtree(world.root.groups)
-    scan(world.root, world.settings, datetime.now(UTC))
+    scan(world.root, world.settings.ingest, datetime.now(UTC))
     assert groups_in(world.root) == manifests
     assert len(manifests) == 3
 

@@ -176,7 +176,7 @@ def converted(root: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.nd
     from contimg.convert.convert import convert
 
     settings = raw.settings(root)
-    (group,) = groups.scan(DataRoot(root), settings, datetime.now(UTC) + timedelta(minutes=5)).groups
+    (group,) = groups.scan(DataRoot(root), settings.ingest, datetime.now(UTC) + timedelta(minutes=5)).groups
     result = convert(DataRoot(root).manifest(group.name), root / "group.ms", settings, 2)
     with tables.table(str(root / "group.ms"), ack=False) as table:
         shape = (result["integrations"], result["baselines"], result["channels"], -1)

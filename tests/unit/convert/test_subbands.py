@@ -27,7 +27,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A group and its manifest, before anything happened to its files."""
     root = tmp_path_factory.mktemp("made")
     raw.make(root)
-    scan(DataRoot(root), raw.settings(root), datetime.now(UTC) + timedelta(minutes=5))
+    scan(DataRoot(root), raw.settings(root).ingest, datetime.now(UTC) + timedelta(minutes=5))
     return root
 
 

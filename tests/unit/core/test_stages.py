@@ -51,8 +51,9 @@ def test_products_of_a_stage_are_of_its_unit() -> None:
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)
 def test_numbers_of_a_stage_are_settings(stage) -> None:
-    for number in (stage.slots, stage.minutes, stage.memory_mb, *([stage.every] if stage.every else [])):
-        assert value(SETTINGS, number) > 0
+    for number in (stage.slots, stage.minutes, stage.memory_mb):
+        assert value(SETTINGS.limits, number) > 0
+    assert not stage.every or stage.every_minutes(SETTINGS) > 0
 
 
 def test_a_group_passes_the_stages_in_order() -> None:
@@ -69,7 +70,7 @@ def test_a_group_passes_the_stages_in_order() -> None:
 def test_a_preparation_runs_in_the_calls_of_its_stage() -> None:
     assert STAGES["image"].rules == ("select", "image")
     assert "select" not in [stage.name for stage in lanes()]
-    assert STAGES["image"].minutes_in(SETTINGS) == SETTINGS.limits.image_minutes + 5
+    assert STAGES["image"].minutes_in(SETTINGS.limits) == SETTINGS.limits.image_minutes + 5
     assert STAGES["solve"].writes == {"calibration", "logs"}
 
 

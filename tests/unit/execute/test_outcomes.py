@@ -149,7 +149,7 @@ def test_six_images_made_again_give_one_mosaic(played: Played) -> None:
     for unit in units:
         played.done("image", unit)
         (window,) = played.ledger.due_windows()
-        found = due_window(played.root, played.ledger, played.settings, window)
+        found = due_window(played.root, played.ledger, played.settings.ingest, played.settings.runner, window)
         mosaics += found.unended == 0
     assert mosaics == 1
 
@@ -382,10 +382,14 @@ def test_sets_that_were_restored_or_lost_are_so_in_the_ledger(played: Played) ->
     shutil.rmtree(played.root.calibration(lost))
     assert played.lacks_set(waiting)
     played.product("solve", restored, "3C147")
-    assert put_back(played.root, played.ledger, [restored], played.settings, NOW) == ([restored], [lost])
+    assert put_back(
+        played.root, played.ledger, [restored], played.settings.calibration, played.settings.retry, now=NOW
+    ) == ([restored], [lost])
     assert played.ledger.rows("SELECT name, calibrator FROM sets") == [(restored, "3C147")]
     assert row(played, waiting).due == 0
-    assert put_back(played.root, played.ledger, [restored], played.settings, NOW) == ([], [])
+    assert put_back(
+        played.root, played.ledger, [restored], played.settings.calibration, played.settings.retry, now=NOW
+    ) == ([], [])
 
 
 def test_a_group_that_lies_in_ruins_holds_up_no_set(played: Played) -> None:

@@ -91,7 +91,7 @@ def observed(folder: Path) -> Path:
 
     name = drifting_groups.observe(folder, 1, preset=FEW, corruptions=PERFECT)
     settings, root = validated({"data_root": str(folder)}, {}), DataRoot(folder)
-    groups.scan(root, settings, datetime.now(UTC))
+    groups.scan(root, settings.ingest, datetime.now(UTC))
     convert(root.manifest(name), folder / "group.ms", settings, 2)
     return folder / "group.ms"
 

@@ -12,9 +12,10 @@ import h5py
 import pytest
 import raw_groups as raw
 
-from contimg.core import config, files
+from contimg.core import files
 from contimg.core.files import read_json
 from contimg.core.paths import DataRoot
+from contimg.core.sections import Ingest
 from contimg.ingest import groups, placing
 from contimg.ingest.manifest import Group, load, names_in
 from contimg.simulator import faults
@@ -45,7 +46,8 @@ class Folder:
         return truth
 
     def look(self, **sections) -> groups.Found:
-        found = groups.scan(self.root, raw.settings(self.root.root, **sections), self.now)
+        settings = raw.settings(self.root.root, **sections)
+        found = groups.scan(self.root, settings.ingest, self.now, settings.groups)
         assert [group.name for group in found.groups] == sorted(group.name for group in found.groups)
         for group in found.groups:
             assert load(self.root.manifest(group.name)) == group
@@ -317,7 +319,7 @@ def test_history_costs_little(folder: Folder, monkeypatch: pytest.MonkeyPatch) -
         folder.root.manifest(name).write_text(text)
     opened = []
     monkeypatch.setattr(placing, "load", lambda path: opened.append(path) or load(path))
-    groups.scan(folder.root, raw.settings(folder.root.root), folder.now)
+    groups.scan(folder.root, raw.settings(folder.root.root).ingest, folder.now)
     assert opened == [folder.root.manifest(FIRST)]
 
 
@@ -332,7 +334,7 @@ def test_a_look_writes_nothing_and_names_what_may_still_be_on_its_way(tmp_path) 
     root = DataRoot(tmp_path)
     root.incoming.mkdir()
     (root.incoming / "2026-01-12T08:45:12_sb03.hdf5").write_bytes(b"no HDF5")
-    found = groups.look(root, config.validated({"data_root": str(tmp_path)}, {}), datetime.now(UTC))
+    found = groups.look(root, Ingest(), datetime.now(UTC))
     assert not found.groups
     assert len(found.unsettled) == 1
     assert "2026-01-12T08:45:12_sb03.hdf5" in found.unsettled[0]

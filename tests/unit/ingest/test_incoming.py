@@ -66,7 +66,7 @@ def root(tmp_path: Path) -> DataRoot:
 
 
 def look(root: DataRoot) -> groups.Found:
-    return groups.look(root, raw.settings(root.root), datetime.now(UTC))
+    return groups.look(root, raw.settings(root.root).ingest, datetime.now(UTC))
 
 
 @pytest.mark.parametrize("time", IMPOSSIBLE)
@@ -148,7 +148,7 @@ def test_no_name_stops_the_others(tmp_path: Path, names: list[str]) -> None:
         if len(os.fsencode(name)) < 255 and not (root.incoming / name).exists():
             (root.incoming / name).touch()
             made += 1
-    found = groups.scan(root, raw.settings(folder), datetime(2027, 1, 1, tzinfo=UTC))
+    found = groups.scan(root, raw.settings(folder).ingest, datetime(2027, 1, 1, tzinfo=UTC))
     accounted = {*found.untaken, *found.unplaced, *(name for name in listed(root, 0.0).files)}
     silent = [name for name in os.listdir(root.incoming) if name not in accounted]  # noqa: PTH208
     assert not [name for name in silent if looks_raw(name)]

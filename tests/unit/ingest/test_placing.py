@@ -44,7 +44,8 @@ def root(tmp_path: Path, made: Path) -> DataRoot:
 
 def scan(root: DataRoot, minutes_later: float = 5, **sections: object) -> groups.Found:
     now = datetime.now(UTC) + timedelta(minutes=minutes_later)
-    return groups.scan(root, raw.settings(root.root, **sections), now)
+    settings = raw.settings(root.root, **sections)
+    return groups.scan(root, settings.ingest, now, settings.groups)
 
 
 def file(root: DataRoot, number: int) -> Path:
@@ -295,7 +296,7 @@ def test_a_look_reopens_nothing(root: DataRoot, made: Path) -> None:
     give_up(root, 0, 1, 2, 3, 4)
     shutil.copy(made / file_name(made, 0), root.incoming)
     before = {path: path.stat().st_mtime_ns for path in root.root.rglob("*")}
-    found = groups.look(root, raw.settings(root.root), datetime.now(UTC) + timedelta(minutes=5))
+    found = groups.look(root, raw.settings(root.root).ingest, datetime.now(UTC) + timedelta(minutes=5))
     assert [group.state for group in found.groups] == ["incomplete"]
     assert {path: path.stat().st_mtime_ns for path in root.root.rglob("*")} == before
 

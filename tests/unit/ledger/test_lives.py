@@ -84,7 +84,7 @@ class World:
         collecting = [row.name for row in played.ledger.open_groups() if row.state == "collecting"]
         again = [*collecting, *played.intake.released()]
         while True:
-            assert played.intake.admit(self.scanner.look(played.settings, self.now, again), self.now)
+            assert played.intake.admit(self.scanner.look(played.settings.ingest, self.now, again), self.now)
             if not self.scanner.behind:
                 break
         played.intake.forget(again, self.now)
@@ -101,13 +101,19 @@ class World:
         found = look(played.root, played.ledger, played.settings, running=[], turns={}, hold=Hold(), now=self.now)
         for window in found.windows:
             assert window.imaged
-        return [call for call in plan(found, played.settings).calls if not is_periodic(call.lane)]
+        return [call for call in plan(found, played.settings.limits).calls if not is_periodic(call.lane)]
 
     def end(self, call: Call, outcome: str, error_class: ErrorClass = ErrorClass.OTHER) -> None:
         """Play a call to its end: ok, failed (its first unit's job), whole (Snakemake), killed, or stopped."""
         played, stage = self.played, STAGES[call.lane]
         if call.lane == "mosaic":
-            due = due_window(played.root, played.ledger, played.settings, played.ledger.window(call.units[0]))
+            due = due_window(
+                played.root,
+                played.ledger,
+                played.settings.ingest,
+                played.settings.runner,
+                played.ledger.window(call.units[0]),
+            )
             assert not due.unended or self.now >= due.deadline, "a mosaic of a window that has not settled"
         started = replace(played.started(call.lane, *call.units), call=call, began=self.now - 10)
         ending = None
@@ -147,7 +153,9 @@ class World:
                 quarantine.release(played.root, entry.group)
         calibrator = group_id(START - timedelta(seconds=309))
         played.product("solve", calibrator, "3C48")
-        put_back(played.root, played.ledger, [calibrator], played.settings, self.now)
+        put_back(
+            played.root, played.ledger, [calibrator], played.settings.calibration, played.settings.retry, now=self.now
+        )
         for _ in range(60):
             self.now += 3600
             self.scan()

@@ -216,8 +216,7 @@ def test_the_webhook_gets_the_request(scene: Scene, webhook: tuple[str, list[Any
     request = scene.update(quiet(scene, 1)).request
 
     def send(url: str | None) -> str:
-        calibration = Calibration(request_webhook=url)
-        return requests.send(request, scene.settings.model_copy(update={"calibration": calibration}))
+        return requests.send(request, Calibration(request_webhook=url), scene.settings.alerts)
 
     assert send(None) == ""
     assert send(f"{address}/") == ""

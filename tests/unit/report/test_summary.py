@@ -214,6 +214,5 @@ def test_of_the_images_only_the_newest_days_are_listed(tmp_path: Path) -> None:
     for day in (10, 11, 12):
         for hour in (8, 9):
             write_json(root.image(f"202601{day}T{hour:02}0000", "json"), {})
-    settings = validated({"data_root": str(tmp_path)}, {})
-    assert newest_groups(root, settings, 2) == (["20260112T080000", "20260112T090000"], 0)
-    assert newest_groups(root, settings, 3)[0] == ["20260111T090000", "20260112T080000", "20260112T090000"]
+    assert newest_groups(root, (), 2) == (["20260112T080000", "20260112T090000"], 0)
+    assert newest_groups(root, (), 3)[0] == ["20260111T090000", "20260112T080000", "20260112T090000"]

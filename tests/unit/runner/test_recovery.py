@@ -275,12 +275,12 @@ def test_the_watchdog_tells_waiting_from_working(played: Played) -> None:
         watchdog = Watchdog()
         for steady in (0.0, 11.0, 22.0):
             works_for(busy, 0.3)
-            assert watchdog.stuck(calls, settings, steady) == []
+            assert watchdog.stuck(calls, settings.runner, settings.limits, steady) == []
         works_for(busy, 0.3)
-        ((stuck, why),) = watchdog.stuck(calls, settings, 33.5)
+        ((stuck, why),) = watchdog.stuck(calls, settings.runner, settings.limits, 33.5)
         assert stuck.pid == idle.pid
         assert "did nothing" in why
-        overdue = watchdog.stuck(calls[:1], settings, 41 * 60.0)
+        overdue = watchdog.stuck(calls[:1], settings.runner, settings.limits, 41 * 60.0)
         assert "twice its time limit" in overdue[0][1]
     finally:
         for process in (busy, idle):

@@ -46,12 +46,12 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Played]:
 
 def one_pass(played: Played) -> None:
     """What a pass does that starts nothing, and what status asks for."""
-    played.scanner.look(played.settings, NOW, [])
+    played.scanner.look(played.settings.ingest, NOW, [])
     situation = look(
         played.root, played.ledger, played.settings, running=[], turns={}, hold=Hold({"detect": "held"}), now=NOW
     )
-    plan(situation, played.settings)
-    measure(played.root, played.ledger, played.settings, NOW)
+    plan(situation, played.settings.limits)
+    measure(played.root, played.ledger, played.settings.backup, played.settings.staging, NOW)
     played.ledger.prune(0.0)
     status(played.root, played.settings, played.ledger, NOW)
 

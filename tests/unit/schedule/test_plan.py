@@ -17,6 +17,7 @@ from contimg.schedule.lanes import Call, Demand
 from contimg.schedule.plan import DueWindow, Room, Situation, in_order, plan
 
 SETTINGS = config.validated({"data_root": "/data"}, {})
+LIMITS = SETTINGS.limits
 NOW = 1e9
 START = datetime(2026, 1, 12, tzinfo=UTC)
 PLENTY = Room(memory_mb=100_000, disk_mb=1_000_000, cores=8)
@@ -46,7 +47,7 @@ def units(found) -> list[tuple[str, ...]]:
 
 def test_the_limits_hold() -> None:
     groups = [group(n) for n in range(10)] + [group(n, "image") for n in range(10, 20)]
-    found = plan(situation(groups), SETTINGS)
+    found = plan(situation(groups), LIMITS)
     lanes = [call.lane for call in found.calls]
     assert lanes.count("convert") == 2
     assert lanes.count("image") == 4
@@ -61,34 +62,34 @@ def test_what_runs_together_shares_the_cores(cores: int, groups: int, running: i
     room = Room(memory_mb=100_000, disk_mb=1_000_000, cores=cores)
     others = [Call("image", (name(90 + n),), (), Demand(1, 1)) for n in range(running)]
     task = Call("backup", ("backup",), (), Demand(1, 1))
-    found = plan(situation([group(n) for n in range(groups)], room=room, running=[*others, task]), SETTINGS)
+    found = plan(situation([group(n) for n in range(groups)], room=room, running=[*others, task]), LIMITS)
     assert [call.cores for call in found.calls] == [each] * groups
 
 
 def test_better_images_take_no_cores_from_new_groups() -> None:
     two = Room(memory_mb=100_000, disk_mb=1_000_000, cores=2)
     better = [group(n, "image", upgrade=1) for n in range(3)]
-    found = plan(situation([*better, group(9)], room=two), SETTINGS)
+    found = plan(situation([*better, group(9)], room=two), LIMITS)
     assert units(found) == [(name(9),)]
     assert "idle cores" in found.waiting[name(0)]
-    found = plan(situation(better, room=two, running=found.calls), SETTINGS)
+    found = plan(situation(better, room=two, running=found.calls), LIMITS)
     assert found.calls == []
-    found = plan(situation(better, room=two), SETTINGS)
+    found = plan(situation(better, room=two), LIMITS)
     assert (units(found), found.calls[0].cores) == ([(name(2),)], 2)
 
 
 def test_periodic_tasks_run_even_when_all_else_is_held_or_the_disk_is_full() -> None:
     full = Room(memory_mb=100_000, disk_mb=-5)
     for values in ({"held": {"convert": "it is broken"}}, {"room": full}):
-        found = plan(situation([group(1)], tasks_due=("retain", "backup"), **values), SETTINGS)
+        found = plan(situation([group(1)], tasks_due=("retain", "backup"), **values), LIMITS)
         assert units(found) == [("retain",), ("backup",)]
-        running = plan(situation([], tasks_due=("retain",), running=found.calls, **values), SETTINGS)
+        running = plan(situation([], tasks_due=("retain",), running=found.calls, **values), LIMITS)
         assert not running.calls
 
 
 def test_running_calls_count() -> None:
     running = [Call("convert", (name(9),), (name(9),), Demand(1, 1))]
-    found = plan(situation([group(n) for n in range(4)], running=running), SETTINGS)
+    found = plan(situation([group(n) for n in range(4)], running=running), LIMITS)
     assert len(found.calls) == 1
 
 
@@ -97,7 +98,7 @@ def test_new_arrivals_do_not_wait_for_other_kinds_of_work() -> None:
         Call("mosaic", (name(1),), (name(1),), Demand(6000, 1000)),
         Call("solve", (name(2),), (name(2),), Demand(6000, 1000)),
     ]
-    found = plan(situation([group(5, "detect")], running=running), SETTINGS)
+    found = plan(situation([group(5, "detect")], running=running), LIMITS)
     assert units(found) == [(name(5),)]
 
 
@@ -135,22 +136,22 @@ def test_back_off_and_collecting_wait_with_a_reason() -> None:
         group(1, state="collecting", reason="waits for subbands 03 missing"),
         group(2),
     ]
-    found = plan(situation(groups), SETTINGS)
+    found = plan(situation(groups), LIMITS)
     assert units(found) == [(name(2),)]
     assert "10 min" in found.waiting[name(0)]
     assert "subbands" in found.waiting[name(1)]
 
 
 def test_detection_takes_many_at_once() -> None:
-    found = plan(situation([group(n, "detect") for n in range(50)]), SETTINGS)
+    found = plan(situation([group(n, "detect") for n in range(50)]), LIMITS)
     assert [len(call.units) for call in found.calls] == [STAGES["detect"].batch]
 
 
 def test_a_short_disk_slows_down_before_it_fails() -> None:
-    found = plan(situation([group(0), group(1)], room=Room(memory_mb=100_000, disk_mb=3000)), SETTINGS)
+    found = plan(situation([group(0), group(1)], room=Room(memory_mb=100_000, disk_mb=3000)), LIMITS)
     assert len(found.calls) == 1
     assert "disk" in found.waiting[name(0)]
-    found = plan(situation([group(0)], room=Room(memory_mb=100_000, disk_mb=-5)), SETTINGS)
+    found = plan(situation([group(0)], room=Room(memory_mb=100_000, disk_mb=-5)), LIMITS)
     assert found.calls == []
 
 
@@ -159,7 +160,7 @@ def test_a_short_disk_slows_down_before_it_fails() -> None:
 )
 def test_what_would_write_into_a_closed_folder_waits(closed: str, lanes: set[str]) -> None:
     groups = [group(0, "detect"), group(1, "convert")]
-    found = plan(situation(groups, windows=[window(9)], closed=frozenset({closed})), SETTINGS)
+    found = plan(situation(groups, windows=[window(9)], closed=frozenset({closed})), LIMITS)
     assert {call.lane for call in found.calls} == lanes
     assert all(why.endswith(f"{closed}/ cannot be written") for why in found.waiting.values())
     assert len(found.waiting) == 3 - len(found.calls)
@@ -167,14 +168,14 @@ def test_what_would_write_into_a_closed_folder_waits(closed: str, lanes: set[str
 
 def test_a_short_tmpfs_means_one_conversion() -> None:
     room = Room(memory_mb=100_000, disk_mb=1_000_000, tmpfs_short=True)
-    assert len(plan(situation([group(n) for n in range(4)], room=room), SETTINGS).calls) == 1
+    assert len(plan(situation([group(n) for n in range(4)], room=room), LIMITS).calls) == 1
 
 
 def test_memory_is_shared_and_no_lane_starves() -> None:
     groups = [group(0), group(1), group(2, "image"), group(3, "solve")]
     turns = dict.fromkeys((stage.name for stage in lanes()), 0)
     for _ in range(6):
-        found = plan(situation(groups, room=Room(memory_mb=6500, disk_mb=10**6), turns=turns), SETTINGS)
+        found = plan(situation(groups, room=Room(memory_mb=6500, disk_mb=10**6), turns=turns), LIMITS)
         assert len(found.calls) == 1
         turns[found.calls[0].lane] += 1
     assert turns["convert"] == turns["image"] == turns["solve"] == 2
@@ -182,9 +183,9 @@ def test_memory_is_shared_and_no_lane_starves() -> None:
 
 def test_a_job_larger_than_the_machine_is_tried_alone() -> None:
     room = Room(memory_mb=100, disk_mb=10**6)
-    assert len(plan(situation([group(0), group(1)], room=room), SETTINGS).calls) == 1
+    assert len(plan(situation([group(0), group(1)], room=room), LIMITS).calls) == 1
     running = [Call("detect", (name(9),), (), Demand(1, 1))]
-    assert plan(situation([group(0)], room=room, running=running), SETTINGS).calls == []
+    assert plan(situation([group(0)], room=room, running=running), LIMITS).calls == []
 
 
 @pytest.mark.parametrize(
@@ -198,43 +199,43 @@ def test_a_job_larger_than_the_machine_is_tried_alone() -> None:
     ],
 )
 def test_when_a_window_closes(values: dict, starts: bool) -> None:
-    found = plan(situation([], windows=[window(0, **values)]), SETTINGS)
+    found = plan(situation([], windows=[window(0, **values)]), LIMITS)
     assert bool(found.calls) == starts
     assert bool(found.waiting) != starts
 
 
 def test_a_mosaic_and_its_images_keep_out_of_each_others_way() -> None:
     making = [Call("image", (name(0),), (name(0),), Demand(1, 1))]
-    found = plan(situation([], windows=[window(0)], running=making), SETTINGS)
+    found = plan(situation([], windows=[window(0)], running=making), LIMITS)
     assert found.calls == []
     combining = [Call("mosaic", (name(100),), (name(0),), Demand(1, 1))]
-    found = plan(situation([group(0, "image")], running=combining), SETTINGS)
+    found = plan(situation([group(0, "image")], running=combining), LIMITS)
     assert found.calls == []
 
 
 def test_a_held_lane_is_only_probed_and_the_others_go_on() -> None:
     groups = [*(group(n) for n in range(5)), group(9, "image")]
     held: dict = {"held": {"convert": "it is broken"}}
-    found = plan(situation(groups, **held), SETTINGS)
+    found = plan(situation(groups, **held), LIMITS)
     assert [call.lane for call in found.calls] == ["image"]
     assert found.waiting == {name(n): "it is broken" for n in range(5)}
     held["probes_due"] = frozenset(("convert",))
-    probe, other = sorted(plan(situation(groups, **held), SETTINGS).calls, key=lambda call: call.lane)
+    probe, other = sorted(plan(situation(groups, **held), LIMITS).calls, key=lambda call: call.lane)
     assert (probe.lane, probe.probe, len(probe.units)) == ("convert", True, 1)
     assert not other.probe
-    assert [call.lane for call in plan(situation(groups, **held, running=[probe]), SETTINGS).calls] == ["image"]
+    assert [call.lane for call in plan(situation(groups, **held, running=[probe]), LIMITS).calls] == ["image"]
 
 
 def test_a_mosaic_that_is_a_probe_has_all_its_images() -> None:
     held: dict = {"held": {"mosaic": "it is broken"}, "probes_due": frozenset(("mosaic",))}
-    (probe,) = plan(situation([], windows=[window(0), window(1)], **held), SETTINGS).calls
+    (probe,) = plan(situation([], windows=[window(0), window(1)], **held), LIMITS).calls
     assert probe.groups == window(1).imaged or probe.groups == window(0).imaged
 
 
 def test_what_failed_before_is_tried_alone() -> None:
     """Else one group that makes every call fail would hold up the others of its batch."""
     groups = [group(n, "detect", error_class="other" if n in (1, 4) else "") for n in range(6)]
-    first = plan(situation(groups), SETTINGS).calls
+    first = plan(situation(groups), LIMITS).calls
     assert [len(call.units) for call in first] == [4]
-    second = plan(situation([groups[1], groups[4]]), SETTINGS).calls
+    second = plan(situation([groups[1], groups[4]]), LIMITS).calls
     assert [len(call.units) for call in second] == [1]

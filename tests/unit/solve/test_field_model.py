@@ -11,7 +11,7 @@ from sky_lists import sky_of
 from contimg.catalogues.calibrator import FluxModel
 from contimg.core import config
 from contimg.core.errors import CatalogueError, NoUsableDataError
-from contimg.core.sections import Beam
+from contimg.core.sections import Beam, Calibration, SkyCatalogue
 from contimg.image.source_subtraction import BrightSource
 from contimg.sets.caltable import Caltable
 from contimg.sets.gains import combine
@@ -309,8 +309,7 @@ def test_a_sky_catalogue_is_the_model(tmp_path: Path) -> None:
     where = geometry()
     found = calibrator_json(where)
     alone = field_model.calibrator_sky(found, where.frequencies_hz)
-    settings = config.validated({"data_root": "/data", "sky_catalogue": {"path": str(path)}}, {})
-    start, rounds = field_model.start(alone, found, where, settings)
+    start, rounds = field_model.start(alone, found, where, Calibration(), SkyCatalogue(path=path))
     assert (len(start), rounds) == (2, 0)
     np.testing.assert_allclose(start.flux_jy[1], (where.frequencies_hz / 1.4e9) ** -0.7)
 

@@ -336,7 +336,9 @@ class TestKnown:
 
     @staticmethod
     def missed(played, now):
-        return measure(played.root, played.ledger, played.settings, now.timestamp()).get("backups_missed")
+        return measure(
+            played.root, played.ledger, played.settings.backup, played.settings.staging, now.timestamp()
+        ).get("backups_missed")
 
     def test_the_age_of_what_is_safe_is_measured(self, played, tmp_path):
         assert backup.run(played.root, played.settings, NOW, print)
