@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
 
     settings = load_settings(options)
     root = DataRoot(settings.data_root)
-    books = checked(root, settings, open_ledger(root.ledger, read_only=True), time.time())
+    books = checked(root, settings.ingest, settings.staging, open_ledger(root.ledger, read_only=True), time.time())
     if options.json:
         print(json.dumps({"balance": books.balance, "counts": books.counts, "problems": books.problems}, indent=1))
     else:

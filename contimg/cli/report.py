@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     settings = load_settings(options)
     root, now = DataRoot(settings.data_root), time.time()
     ledger = open_ledger(root.ledger, read_only=True)
-    lost = len(checked(root, settings, ledger, now).problems)
+    lost = len(checked(root, settings.ingest, settings.staging, ledger, now).problems)
     within = settings.calibration.nearest_within_hours
     levels = service_levels.measure(ledger, now, options.since, within, lost)
     if options.format == "json":

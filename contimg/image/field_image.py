@@ -19,7 +19,7 @@ from contimg.clean.sources import PointSource
 from contimg.core import trace
 from contimg.core.config import Settings
 from contimg.core.sections import Beam as BeamOptions
-from contimg.core.sections import Imaging
+from contimg.core.sections import Imaging, Limits
 from contimg.image import source_subtraction
 from contimg.image.primary_beam import primary_beam
 from contimg.image.source_subtraction import BrightSource
@@ -114,13 +114,15 @@ def make(averaged: Averaged, directory: Path, settings: Settings, threads: int) 
     options = settings.imaging
     field_rad = float(np.radians(options.field_of_view_deg))
     with trace.step("take out bright sources"):
-        taken_out = _take_out_bright(averaged, image_plan(options, settings.beam), directory, settings, threads)
+        taken_out = _take_out_bright(
+            averaged, image_plan(options, settings.beam), directory, options, settings.limits, threads=threads
+        )
     pixel_rad = averaged.beam_rad / options.pixels_per_beam
     with trace.step("clean"):
         cleaned = imager.clean(
             averaged,
             directory / "field",
-            clean_options(settings, threads, fft_size(field_rad / pixel_rad), pixel_rad),
+            clean_options(settings.imaging, settings.limits, threads, fft_size(field_rad / pixel_rad), pixel_rad),
             options.imager,
         )
     apparent, residual, wcs = cleaned.image, cleaned.residual, cleaned.wcs
@@ -157,7 +159,13 @@ def bright_sources(
     """
     directory.mkdir(parents=True, exist_ok=True)
     return _take_out_bright(
-        averaged, image_plan(settings.imaging, settings.beam), directory, settings, threads, known=known
+        averaged,
+        image_plan(settings.imaging, settings.beam),
+        directory,
+        settings.imaging,
+        settings.limits,
+        threads=threads,
+        known=known,
     )
 
 
@@ -171,33 +179,36 @@ def _take_out_bright(
     averaged: Averaged,
     plan: ImagePlan,
     directory: Path,
-    settings: Settings,
-    threads: int,
+    imaging: Imaging,
+    limits: Limits,
     *,
+    threads: int,
     known: Sequence[BrightSource] = (),
 ) -> list[BrightSource]:
     """Find the bright sources and subtract them from the averaged visibilities, the dominant ones first."""
     taken_out = source_subtraction.subtract(averaged, [], known, plan=plan, threads=threads)
     for number in range(_MOST_ROUNDS):
-        found = _look_around(averaged, directory / f"wide-{number}", settings, threads)
+        found = _look_around(averaged, directory / f"wide-{number}", imaging, limits, threads)
         taken_out = source_subtraction.subtract(averaged, taken_out, found, plan=plan, threads=threads)
         if not _dominates(found, averaged):
             break
     return taken_out
 
 
-def _look_around(averaged: Averaged, prefix: Path, settings: Settings, threads: int) -> list[PointSource]:
+def _look_around(
+    averaged: Averaged, prefix: Path, imaging: Imaging, limits: Limits, threads: int
+) -> list[PointSource]:
     """Bright sources in and around the field, from a wide image of lower resolution; fluxes as they appear."""
     resolution_rad = max(averaged.beam_rad, _WIDE_PIXELS_PER_BEAM * _WIDE_FIELD_RAD / _WIDE_SIZE)
     pixel_rad = resolution_rad / _WIDE_PIXELS_PER_BEAM
     options = replace(
-        clean_options(settings, threads, fft_size(_WIDE_FIELD_RAD / pixel_rad), pixel_rad),
+        clean_options(imaging, limits, threads, fft_size(_WIDE_FIELD_RAD / pixel_rad), pixel_rad),
         major_iterations=_WIDE_MAJOR_ITERATIONS,
         mask_sigma=_WIDE_MASK_SIGMA,
         threshold_sigma=_WIDE_THRESHOLD_SIGMA,
         longest_wavelengths=1 / resolution_rad,
     )
-    cleaned = imager.clean(averaged, prefix, options, settings.imaging.imager)
+    cleaned = imager.clean(averaged, prefix, options, imaging.imager)
     noise = noise_map(cleaned.residual, _beam_pixels(cleaned, pixel_rad))
     found = sources.find(cleaned.image, noise, cleaned.wcs, cleaned.beam, min_snr=_BRIGHT_SNR)[:_MOST_BRIGHT]
     if _dominates(found, averaged):
@@ -211,9 +222,8 @@ def _dominates(found: Sequence[PointSource], averaged: Averaged) -> bool:
     return len(found) > 0 and found[0].flux_jy > _DOMINANT_SNR * averaged.thermal_noise_jy
 
 
-def clean_options(settings: Settings, threads: int, size: int, pixel_rad: float) -> CleanOptions:
+def clean_options(options: Imaging, limits: Limits, threads: int, size: int, pixel_rad: float) -> CleanOptions:
     """What the settings ask for, of an image of that size and pixel width (rad)."""
-    options = settings.imaging
     return CleanOptions(
         size=size,
         pixel_rad=pixel_rad,
@@ -222,7 +232,7 @@ def clean_options(settings: Settings, threads: int, size: int, pixel_rad: float)
         mask_sigma=options.mask_sigma,
         threshold_sigma=options.threshold_sigma,
         threads=threads,
-        memory_gb=settings.limits.mem_mb / 1000,
+        memory_gb=limits.mem_mb / 1000,
     )
 
 

@@ -22,6 +22,7 @@ from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
 from contimg.core.config import Settings
 from contimg.core.errors import ConfigError, ContimgError, NoUsableDataError
 from contimg.core.paths import DataRoot, group_of, group_start, in_window
+from contimg.core.sections import Limits, Mosaic
 from contimg.core.units import MAD_TO_SIGMA
 from contimg.figures import quicklook
 from contimg.fits import plane
@@ -141,7 +142,7 @@ def mosaic(
     if not members:
         raise NoUsableDataError(f"mosaic {name}: has no images; it is due again when one of its groups has one")
     grid = make_grid(members)
-    _refuse_if_too_large(grid, settings, name)
+    _refuse_if_too_large(grid, settings.limits, name)
     sums = Sums(np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.int16))
     shares = {member.group: add(member, grid, sums, settings.mosaic.min_pb, threads) for member in members}
     used = [member for member in members if shares[member.group] > 0]
@@ -152,9 +153,10 @@ def mosaic(
     np.divide(sums.image, sums.weight, out=sums.image, where=covered)
     sums.image[~covered] = np.nan
     blank = [member.group for member in members if member not in used]
-    content = _description(used, shares, grid, sums, settings=settings, name=name)
+    content = _description(used, shares, grid, sums, settings=settings.mosaic, name=name)
     content["other_pointings"] = sorted(elsewhere)
-    known = {*blank, *failed, *_groups_of_window(name, settings, content["centre"]["dec_deg"] if elsewhere else None)}
+    declination_deg = content["centre"]["dec_deg"] if elsewhere else None
+    known = {*blank, *failed, *_groups_of_window(DataRoot(settings.data_root), name, declination_deg)}
     content["missing"] = sorted(known - {member.group for member in used} - {*chain(*elsewhere.values())})
     content["reasons"] += [f"the image of {group} has no usable pixel" for group in blank]
     content["reasons"] += [
@@ -183,18 +185,17 @@ def _frequency_hz(used: Sequence[Member]) -> float:
     return float(np.mean(known)) if known else REFERENCE_FREQUENCY_HZ
 
 
-def _refuse_if_too_large(grid: Grid, settings: Settings, name: str) -> None:
+def _refuse_if_too_large(grid: Grid, limits: Limits, name: str) -> None:
     needed_mb = (math.prod(grid.shape) * _BYTES_PER_PIXEL + _WORKING_BYTES) / 1e6
-    if needed_mb > settings.limits.mem_mb:
+    if needed_mb > limits.mem_mb:
         raise ConfigError(
             f"mosaic.window_minutes: the mosaic {name} of {grid.shape[1]} × {grid.shape[0]} pixels needs "
-            f"{needed_mb:.0f} MB and limits.mem_mb is {settings.limits.mem_mb}; none is made until one is changed"
+            f"{needed_mb:.0f} MB and limits.mem_mb is {limits.mem_mb}; none is made until one is changed"
         )
 
 
-def _groups_of_window(name: str, settings: Settings, declination_deg: float | None) -> list[str]:
+def _groups_of_window(root: DataRoot, name: str, declination_deg: float | None) -> list[str]:
     """Groups of a mosaic's window that have a manifest, and those of one pointing alone where there are several."""
-    root = DataRoot(settings.data_root)
     groups = [group for group in names_in(root.groups) if in_window(group, name)]
     if declination_deg is None:
         return groups
@@ -210,7 +211,7 @@ def _points_at(manifest: Path, declination_deg: float) -> bool:
 
 
 def _description(
-    used: Sequence[Member], shares: dict[str, float], grid: Grid, sums: Sums, *, settings: Settings, name: str
+    used: Sequence[Member], shares: dict[str, float], grid: Grid, sums: Sums, *, settings: Mosaic, name: str
 ) -> dict[str, Any]:
     """The sidecar, but for the groups that are missing."""
     depth = float(1 / np.sqrt(sums.weight.max()))
@@ -227,7 +228,7 @@ def _description(
         named = (f"{name}: {', '.join(g for g in beams if beams[g] == name)}" for name in sorted(set(beams.values())))
         listed = "; ".join(named)
         reasons.append(f"its images were corrected for different primary beams ({listed})")
-    limit = settings.mosaic.max_noise_over_expected
+    limit = settings.max_noise_over_expected
     if ratio > limit:
         reasons.append(f"its noise is {ratio:.2f} times what its images' noise makes of it (limit {limit:g})")
     row, column = divmod(int(np.nanargmax(sums.image)), grid.shape[1])

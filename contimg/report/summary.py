@@ -7,12 +7,13 @@ summary can be made at any moment of a run.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
-from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_date, group_of, group_start
 from contimg.core.products import PRODUCTS
+from contimg.core.sections import Calibration
 from contimg.report import summary_rows
 from contimg.sets import coverage
 from contimg.sets.registry import Registry
@@ -21,15 +22,17 @@ _MOST_GROUPS = 1000
 """Groups in a summary: the newest ones, so that it costs the same after years."""
 
 
-def summarise(root: DataRoot, settings: Settings) -> dict[str, Any]:
+def summarise(root: DataRoot, calibration: Calibration, wanted: Collection[str] = ()) -> dict[str, Any]:
     """Summary of a data root.
 
     Parameters
     ----------
     root
         The data root.
-    settings
-        `groups`, where it is not empty, limits the summary to these.
+    calibration
+        Settings of the sets.
+    wanted
+        Groups to which the summary is limited; empty: none are left out.
 
     Returns
     -------
@@ -39,14 +42,14 @@ def summarise(root: DataRoot, settings: Settings) -> dict[str, Any]:
         older_groups (how many are left out because the newest are enough); unreadable (sidecars that are not JSON).
     """
     reader = summary_rows.Reader(root.root)
-    shown, older = summary_rows.newest_groups(root, settings.groups, _MOST_GROUPS)
+    shown, older = summary_rows.newest_groups(root, wanted, _MOST_GROUPS)
     days = sorted({group_date(name) for name in shown})
     windows = sorted(
         group_of(path) for day in days for path in root.root.glob(PRODUCTS["mosaic_sidecar"].pattern_on(day))
     )
     attempts = {name: summary_rows.newest_attempts(root, name, reader) for name in (*shown, *windows)}
     groups = [summary_rows.group_row(root, name, attempts[name], reader) for name in shown]
-    registry = Registry(root, settings.calibration)
+    registry = Registry(root, calibration)
     return {
         "made_utc": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "counts": dict(Counter(row["status"] for row in groups)),

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from contimg.arrivals.intake import patience_s
 from contimg.core import processes
-from contimg.core.config import Settings
 from contimg.core.errors import ContimgError
 from contimg.core.paths import DataRoot, group_of
 from contimg.core.products import PRODUCTS, Backup
+from contimg.core.sections import Ingest, Staging
 from contimg.core.stages import STAGES, Per, Stage, completing, maker, sidecar
 from contimg.execute.lease import holder, mark_of
 from contimg.ingest import quarantine
@@ -48,15 +48,16 @@ class Books:
         return not self.problems
 
 
-def audit(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> Books:
+def audit(root: DataRoot, ingest: Ingest, staging: Staging, ledger: Ledger, now: float) -> Books:
     """Go through the books at a moment (Unix, s). While a runner works, what its calls have in hand is left out."""
-    return _Audit(root, settings, ledger, now).books()
+    return _Audit(root, ingest, staging, ledger, now).books()
 
 
 class _Audit:
-    def __init__(self, root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> None:
+    def __init__(self, root: DataRoot, ingest: Ingest, staging: Staging, ledger: Ledger, now: float) -> None:
         self._root = root
-        self._settings = settings
+        self._patience_s = patience_s(ingest)
+        self._staging = staging.directory
         self._ledger = ledger
         self._now = now
         self._books = Books()
@@ -105,7 +106,7 @@ class _Audit:
         for name, file in listing.files.items():
             if name in in_groups:
                 continue
-            if self._now - file.changed_s < patience_s(self._settings.ingest):
+            if self._now - file.changed_s < self._patience_s:
                 self._books.counts["files in incoming/ that have just come"] += 1
             else:
                 self._wrong(
@@ -203,7 +204,7 @@ class _Audit:
             for path in (self._root.root / kind).rglob(".*"):
                 if cleanup.abandoned(path):
                     self._wrong(f"{path}: half-written, and its process is dead")
-        for path in cleanup.stale_staging(self._root, self._settings.staging.directory):
+        for path in cleanup.stale_staging(self._root, self._staging):
             self._wrong(f"{path}: staging of a dead process")
         now = holder(self._root)
         current = f"{mark_of(self._root)}{now.number}" if now and now.holds else None
@@ -219,9 +220,9 @@ def _state(row: GroupRow) -> str:
     return row.state
 
 
-def checked(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> Books:
+def checked(root: DataRoot, ingest: Ingest, staging: Staging, ledger: Ledger, now: float) -> Books:
     """`audit`, with what cannot even be read as a problem of its own."""
     try:
-        return audit(root, settings, ledger, now)
+        return audit(root, ingest, staging, ledger, now)
     except ContimgError as error:
         return Books(problems=[str(error)])

@@ -14,6 +14,7 @@ from contimg.core import files
 from contimg.core.config import Settings
 from contimg.core.errors import Blame, DiskFullError, ErrorClass, JobDiedError
 from contimg.core.paths import DataRoot, group_of
+from contimg.core.sections import Mosaic
 from contimg.core.stages import STAGES
 from contimg.execute import attempts
 from contimg.execute.outcomes import job_done
@@ -76,6 +77,7 @@ def rebuild(root: DataRoot, ledger: Ledger, settings: Settings, keep: Callable[[
     dict
         How many groups, windows, sets and attempts there are now.
     """
+    transitions = Transitions(ledger, settings.retry, replay=True)
     with ledger.transaction():
         for path in sorted((root.root / "calibration").glob("*/*/set.json")):
             keep()
@@ -92,9 +94,9 @@ def rebuild(root: DataRoot, ledger: Ledger, settings: Settings, keep: Callable[[
             except (OSError, ValueError, KeyError, TypeError) as error:
                 log.warning("%s: cannot be read as a manifest (%r); the scan makes it anew", manifest, error)
                 continue
-            _replay_group(root, ledger, settings, group, quarantined.get(group.name))
+            _replay_group(root, transitions, ledger, group, quarantined.get(group.name), mosaic=settings.mosaic)
         keep()
-        _replay_mosaics(root, ledger, settings)
+        _replay_mosaics(root, ledger, transitions)
     return ledger.sizes()
 
 
@@ -113,13 +115,18 @@ def _closed(record: AttemptRecord, root: DataRoot) -> AttemptRow:
 
 
 def _replay_group(
-    root: DataRoot, ledger: Ledger, settings: Settings, group: Group, entry: quarantine.Entry | None
+    root: DataRoot,
+    transitions: Transitions,
+    ledger: Ledger,
+    group: Group,
+    entry: quarantine.Entry | None,
+    *,
+    mosaic: Mosaic,
 ) -> None:
     """A group's life once more, as its files tell it."""
     name = group.name
-    transitions = Transitions(ledger, settings.retry, replay=True)
     since = ledger.last_success_id(name)
-    arrived = arrival(root, group, root.manifest(name).stat().st_mtime_ns, settings.mosaic)
+    arrived = arrival(root, group, root.manifest(name).stat().st_mtime_ns, mosaic)
     row = transitions.group(name, arrived, arrived.arrived, since)
     if entry and not entry.stray:
         ledger.drop_outbox_of(name, PutInQuarantine.__name__)
@@ -180,9 +187,8 @@ def _reached(root: DataRoot, name: str, manifest_ns: int) -> str:
     return "image"
 
 
-def _replay_mosaics(root: DataRoot, ledger: Ledger, settings: Settings) -> None:
+def _replay_mosaics(root: DataRoot, ledger: Ledger, transitions: Transitions) -> None:
     """The windows' lives: their images have been told; a mosaic that is newer than all of them has been made."""
-    transitions = Transitions(ledger, settings.retry, replay=True)
     newest: dict[str, int] = {}
     for row in ledger.imaged_groups():
         newest[row.window] = max(newest.get(row.window, 0), _modified(root.image(row.name, "json")))

@@ -265,7 +265,7 @@ class Site:
     def books(self) -> Books:
         """The audit."""
         with self._ledger() as ledger:
-            return audit(self.root, self.settings, ledger, self.clock.now())
+            return audit(self.root, self.settings.ingest, self.settings.staging, ledger, self.clock.now())
 
     def waiting(self) -> dict[str, str]:
         """What waits, and why, as `contimg status` says it."""

@@ -78,9 +78,10 @@ def test_a_group_passes_it_in_a_lane_of_its_own(counting: Stage, tmp_path: Path)
     row = played.ledger.group(unit)
     assert row is not None
     assert (row.state, row.stage) == ("done", "")
-    assert audit(played.root, played.settings, played.ledger, LATE).counts["of stage count"] == 1
+    sections = played.settings.ingest, played.settings.staging
+    assert audit(played.root, *sections, played.ledger, LATE).counts["of stage count"] == 1
     played.root.path("count_table", unit).unlink()
-    assert any("half a product" in said for said in audit(played.root, played.settings, played.ledger, LATE).problems)
+    assert any("half a product" in said for said in audit(played.root, *sections, played.ledger, LATE).problems)
 
 
 def test_archive_retention_and_backup_know_its_products(counting: Stage, tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_summary_and_progress_show_it(counting: Stage, tmp_path: Path) -> None:
     played = Played(tmp_path / "root")
     unit = played.arrive(0)
     played.record("count", unit, "ok")
-    assert "count" in [row["stage"] for row in summarise(played.root, played.settings)["stages"]]
+    assert "count" in [row["stage"] for row in summarise(played.root, played.settings.calibration)["stages"]]
     watch = Watch(played.root, 1, 60, {"detect": 1.0, "convert": 1.0, "solve": 1.0, "image": 1.0}, 2)
     watch._look()
     console = Console(record=True, width=200)

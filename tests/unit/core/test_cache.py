@@ -12,6 +12,7 @@ import pytest
 from sky_lists import sky_of
 
 from contimg.core import cache, config
+from contimg.core.sections import Cache
 
 LINES = "ra_deg,dec_deg,flux_jy\n10.0,50.0,1.0\n11.0,51.0,0.5\n12.0,52.0,0.1\n"
 
@@ -25,7 +26,7 @@ def listed(tmp_path: Path) -> Path:
 
 def opened(root: Path, **options) -> dict:
     """The cache as a job opens it; what it counts."""
-    return cache.open_for_process(config.validated({"data_root": str(root), "cache": options}, {}))
+    return cache.open_for_process(root, Cache(**options))
 
 
 @pytest.fixture(autouse=True)

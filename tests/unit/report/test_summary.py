@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from attempt_files import attempt
 
-from contimg.core.config import Settings, validated
 from contimg.core.files import write_json
 from contimg.core.paths import DataRoot
+from contimg.core.sections import Calibration
 from contimg.report.summary import summarise
 from contimg.report.summary_pages import summary_html, summary_text
 from contimg.report.summary_rows import newest_groups
@@ -23,11 +23,6 @@ WINDOW = "20260112T080000"
 @pytest.fixture
 def root(tmp_path: Path) -> DataRoot:
     return DataRoot(tmp_path)
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return validated({"data_root": str(tmp_path)})
 
 
 def manifest(root: DataRoot, group: str, state: str = "complete", good: int = 16, reason: str | None = None) -> None:
@@ -79,9 +74,9 @@ def whole_run(root: DataRoot) -> None:
     attempt(root, WINDOW, "mosaic", 1, outcome="ok", duration_s=11.0)
 
 
-def test_a_row_says_what_became_of_each_group(root: DataRoot, settings: Settings) -> None:
+def test_a_row_says_what_became_of_each_group(root: DataRoot) -> None:
     whole_run(root)
-    summary = summarise(root, settings)
+    summary = summarise(root, Calibration())
     rows = {row["group"]: row for row in summary["groups"]}
     assert list(rows) == [IMAGED, WAITING, FAILED, NEW, UNUSABLE]
     assert {name: row["status"] for name, row in rows.items()} == {
@@ -102,18 +97,18 @@ def test_a_row_says_what_became_of_each_group(root: DataRoot, settings: Settings
     assert (rows[UNUSABLE]["good_subbands"], rows[UNUSABLE]["reason"]) == (9, "9 good subbands, 12 asked for")
 
 
-def test_the_share_of_the_observations_with_a_set_is_told(root: DataRoot, settings: Settings) -> None:
+def test_the_share_of_the_observations_with_a_set_is_told(root: DataRoot) -> None:
     whole_run(root)
-    summary = summarise(root, settings)
+    summary = summarise(root, Calibration())
     usable = sum(row["state"] in ("complete", "incomplete") for row in summary["groups"])
     assert summary["calibration"]["observations"] == usable
     assert f"of {usable} observations" in summary_text(summary)
     assert "goal of 95% is" in summary_html(summary)
 
 
-def test_sets_mosaics_and_stages(root: DataRoot, settings: Settings) -> None:
+def test_sets_mosaics_and_stages(root: DataRoot) -> None:
     whole_run(root)
-    summary = summarise(root, settings)
+    summary = summarise(root, Calibration())
     (row,) = summary["sets"]
     assert (row["set"], row["passed"], row["used_by"]) == (IMAGED, True, 1)
     (row,) = summary["mosaics"]
@@ -123,45 +118,43 @@ def test_sets_mosaics_and_stages(root: DataRoot, settings: Settings) -> None:
     assert (stages["image"]["ok"], stages["image"]["failed"], stages["image"]["median_s"]) == (1, 1, 70.0)
 
 
-def test_a_set_of_another_day_is_listed_when_it_is_used(root: DataRoot, settings: Settings) -> None:
+def test_a_set_of_another_day_is_listed_when_it_is_used(root: DataRoot) -> None:
     early, late = "20260112T002000", "20260111T230000"
     manifest(root, early)
     used = f"calibration/2026-01-11/{late}/set.json"
     write_json(root.image(early, "selection.json"), {"set": used, "sets": [used]})
     write_json(root.set(late), {"group": late})
-    assert [row["set"] for row in summarise(root, settings)["sets"]] == [late]
+    assert [row["set"] for row in summarise(root, Calibration())["sets"]] == [late]
 
 
 def test_settings_limit_the_groups(root: DataRoot, tmp_path: Path) -> None:
     whole_run(root)
-    summary = summarise(root, validated({"data_root": str(tmp_path), "groups": [NEW]}))
+    summary = summarise(root, Calibration(), [NEW])
     assert [row["group"] for row in summary["groups"]] == [NEW]
 
 
-def test_only_the_newest_groups_are_shown(
-    root: DataRoot, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_the_newest_groups_are_shown(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("contimg.report.summary._MOST_GROUPS", 2)
     whole_run(root)
-    summary = summarise(root, settings)
+    summary = summarise(root, Calibration())
     assert [row["group"] for row in summary["groups"]] == [NEW, UNUSABLE]
     assert "3 older groups are not shown" in summary_text(summary)
 
 
-def test_it_works_whatever_is_missing_or_broken(root: DataRoot, settings: Settings) -> None:
+def test_it_works_whatever_is_missing_or_broken(root: DataRoot) -> None:
     whole_run(root)
     present = sorted(path for path in root.root.rglob("*.json"))
     for path in present:
         content = path.read_bytes()
         path.unlink()
-        assert summary_html(summarise(root, settings))
+        assert summary_html(summarise(root, Calibration()))
         path.write_text("{ not whole")
-        summary = summarise(root, settings)
+        summary = summarise(root, Calibration())
         assert f"Not readable: {path.relative_to(root.root)}" in summary_text(summary)
         path.write_bytes(content)
     for path in present:
         path.unlink()
-    empty = summarise(root, settings)
+    empty = summarise(root, Calibration())
     assert empty["groups"] == []
     assert summary_text(empty) == "No groups yet.\n"
 
@@ -186,9 +179,9 @@ class _Page(HTMLParser):
             self.cells.append(data)
 
 
-def test_the_page_is_whole_and_escaped(root: DataRoot, settings: Settings) -> None:
+def test_the_page_is_whole_and_escaped(root: DataRoot) -> None:
     whole_run(root)
-    html = summary_html(summarise(root, settings))
+    html = summary_html(summarise(root, Calibration()))
     page = _Page()
     page.feed(html)
     assert page.open == []
@@ -198,9 +191,9 @@ def test_the_page_is_whole_and_escaped(root: DataRoot, settings: Settings) -> No
     assert "http" not in html  # nothing is fetched
 
 
-def test_the_text_has_aligned_columns(root: DataRoot, settings: Settings) -> None:
+def test_the_text_has_aligned_columns(root: DataRoot) -> None:
     whole_run(root)
-    text = summary_text(summarise(root, settings))
+    text = summary_text(summarise(root, Calibration()))
     lines = text.splitlines()
     head = next(line for line in lines if line.startswith("group"))
     row = next(line for line in lines if line.startswith(IMAGED) and "imaged" in line)

@@ -248,7 +248,10 @@ def test_what_is_wrong_with_the_books_is_said(played: Played, call, breaks, said
 
 def test_a_file_that_has_just_come_is_no_problem_and_one_that_stays_without_a_group_is(played: Played) -> None:
     (played.root.incoming / "2026-01-12T10:00:00_sb00.hdf5").touch()
-    books = [audit(played.root, played.settings, played.ledger, time.time() + 60 * minutes) for minutes in (0, 31)]
+    books = [
+        audit(played.root, played.settings.ingest, played.settings.staging, played.ledger, time.time() + 60 * minutes)
+        for minutes in (0, 31)
+    ]
     assert [book.balance for book in books] == [True, False]
     assert books[0].counts["files in incoming/ that have just come"] == 1
     assert "is in no group" in books[1].problems[0]

@@ -9,7 +9,6 @@ import pytest
 from sky_lists import sky_of
 
 from contimg.catalogues.calibrator import FluxModel
-from contimg.core import config
 from contimg.core.errors import CatalogueError, NoUsableDataError
 from contimg.core.sections import Beam, Calibration, SkyCatalogue
 from contimg.image.source_subtraction import BrightSource
@@ -294,7 +293,7 @@ def test_the_model_starts_with_the_catalogued_point_sources() -> None:
     where = geometry()
     found = calibrator_json(where)
     alone = field_model.calibrator_sky(found, where.frequencies_hz)
-    start, rounds = field_model.start(alone, found, where, config.validated({"data_root": "/data"}, {}))
+    start, rounds = field_model.start(alone, found, where, Calibration(), SkyCatalogue())
     assert (len(start), rounds) == (2, 3)
     np.testing.assert_allclose(start.flux_jy[1], 2.0 * (where.frequencies_hz / 1.4e9) ** -0.5)
 
