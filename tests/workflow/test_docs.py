@@ -40,5 +40,5 @@ def test_links_and_commands_lead_somewhere(page: Path) -> None:
     targets = (target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target)
     assert [target for target in targets if target and not (page.parent / target).exists()] == []
     commands = {command.__name__.rpartition(".")[2].replace("_", "-") for command in COMMANDS}
-    named = re.findall(r"(?:^|`|/bin/)contimg ([a-z-]+)\b", text, flags=re.M)
+    named = re.findall(r"(?:^|`|/bin/)contimg ([a-z]+(?:-[a-z]+)*)\b", text, flags=re.M)
     assert [name for name in named if name not in commands] == []
