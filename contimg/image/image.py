@@ -23,6 +23,7 @@ from contimg.sets import coverage, interpolate
 from contimg.sets.registry import Registry
 from contimg.telescope import dsa110
 from contimg.truth import page, references
+from contimg.truth.validation import SourceList
 
 _LOG = logging.getLogger(__name__)
 
@@ -132,7 +133,15 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     page.write(products.validation, content["group"], validation)
     errors, snr = (np.array([getattr(one, name) for one in found]) for name in ("error_jy", "snr"))
     note = f"{content['group']}, {made.frequency_hz / 1e6:.1f} MHz, primary beam {primary_beam}"
-    references.write(products.sources, listed, errors_jy=errors, snr=snr, frequency_hz=made.frequency_hz, note=note)
+    references.write(
+        products.sources,
+        listed,
+        errors_jy=errors,
+        snr=snr,
+        response=_response(made, listed),
+        frequency_hz=made.frequency_hz,
+        note=note,
+    )
     return content
 
 
@@ -165,6 +174,12 @@ def _described(made: FieldImage) -> dict[str, Any]:
         "primary_beam": made.averaged.primary_beam.name,
         "centre": {"ra_deg": float(np.degrees(ra) % 360), "dec_deg": float(np.degrees(dec))},
     }
+
+
+def _response(made: FieldImage, sources: SourceList) -> np.ndarray:
+    """Primary beam at sources, shape (S,)."""
+    column, row = made.wcs.wcs_world2pix(*np.degrees(sources.directions), 0) if len(sources.ra_rad) else ([], [])
+    return made.primary_beam[np.rint(row).astype(int), np.rint(column).astype(int)]
 
 
 def _write(made: FieldImage, usable: np.ndarray, products: ImageProducts, content: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ from contimg.ingest.pointing_track import SAME_POINTING_DEG, Drift
 from contimg.mosaic.coadd import Grid, ImageInputs, Member, Sums, add, make_grid, read_member, trimmed
 from contimg.mosaic.mosaic_validation import validated
 from contimg.mosaic.pointings import validation_failures
-from contimg.truth import page
+from contimg.truth import overlap, page, references
 
 VERDICTS = ("fresh", "nearest", "stale")
 """From best to worst."""
@@ -111,7 +111,8 @@ def mosaic(
     outputs
         Where the products are written.
     settings
-        `mosaic`, `limits` and `data_root` are used; the manifests there say which groups the window has.
+        `mosaic`, `limits`, `sky_catalogue` and `data_root` are used; the manifests there say which groups the window
+        has, and the source lists beside the images how well these agree.
     name
         The mosaic's name: that of its window, with the declination of a later pointing.
     threads
@@ -123,7 +124,7 @@ def mosaic(
     -------
     dict
         The sidecar: groups used and missing, verdict and quality (the worst of the images'), noise, depth, area,
-        peak, beam, centre, the other mosaics of its window.
+        peak, beam, centre, how well the images agree where they overlap, the other mosaics of its window.
 
     Raises
     ------
@@ -162,7 +163,12 @@ def mosaic(
     content["reasons"] += [
         f"the image of {group} is left out: validation failed: {failures}" for group, failures in failed.items()
     ]
-    validation = validated(sums, grid, content, frequency_hz=_frequency_hz(used), options=settings.sky_catalogue)
+    lists = [
+        (member.paths.sidecar.with_name(f"{member.group}.{references.SUFFIX}"), member.sidecar) for member in used
+    ]
+    compared = overlap.compare(overlap.read_all(lists))
+    content["overlap"] = compared.to_json()
+    validation = validated(sums, grid, content, compared, frequency_hz=_frequency_hz(used), settings=settings)
     content["validation"] = validation.to_json()
     content["reasons"] += [f"validation: {reason}" for reason in content["validation"]["reasons"]]
     content["quality"] = "degraded" if content["reasons"] else "clean"

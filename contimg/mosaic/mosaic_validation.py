@@ -9,9 +9,11 @@ import numpy as np
 
 from contimg.clean import sources
 from contimg.clean.restoring import Beam
-from contimg.core.sections import SkyCatalogue
+from contimg.core.config import Settings
+from contimg.core.paths import DataRoot
 from contimg.mosaic.coadd import Grid, Sums
 from contimg.truth import references
+from contimg.truth.overlap import Overlap
 from contimg.truth.validation import Product, SourceList, Validation, validate
 
 _MIN_SNR = 7.0
@@ -20,9 +22,9 @@ _MOST_SOURCES = 1000
 
 
 def validated(
-    sums: Sums, grid: Grid, content: Mapping[str, Any], *, frequency_hz: float, options: SkyCatalogue
+    sums: Sums, grid: Grid, content: Mapping[str, Any], overlap: Overlap, *, frequency_hz: float, settings: Settings
 ) -> Validation:
-    """Validate a mosaic against the sky catalogue.
+    """Validate a mosaic against the sky catalogue, or else the day before, and its images against each other.
 
     Parameters
     ----------
@@ -31,11 +33,13 @@ def validated(
     grid
         Its coordinates.
     content
-        Its sidecar: beam, noise, centre.
+        Its sidecar: groups, beam, noise, centre.
+    overlap
+        The same sources in its images.
     frequency_hz
         Mean frequency.
-    options
-        The sky catalogue.
+    settings
+        `sky_catalogue` and `data_root` are used.
 
     Raises
     ------
@@ -61,5 +65,10 @@ def validated(
         noise_jy=noise,
         wcs=grid.wcs,
         noise_ratio=content["noise_over_expected"],
+        overlap=overlap,
     )
-    return validate(product, references.of_catalogue(options, centre, radius_rad, frequency_hz))
+    reference = references.of_catalogue(settings.sky_catalogue, centre, radius_rad, frequency_hz)
+    if reference is None:
+        root, declination_deg = DataRoot(settings.data_root), content["centre"]["dec_deg"]
+        reference = references.of_day_before(root, content["groups"], declination_deg, frequency_hz)
+    return validate(product, reference)

@@ -32,9 +32,11 @@ class Reason(StrEnum):
     FLUX_TREND = "flux_trend"
     """Its change by a factor of ten in flux: a bias of the deconvolution or of the noise."""
     BEAM = "beam"
-    """Its change by degree from the centre: another primary beam."""
+    """Its change by degree from the centre: another primary beam; of a mosaic, by degree from its images' centres."""
     POINTING = "pointing"
     """Its change with position angle, per degree of radius: a beam that points elsewhere."""
+    OVERLAP = "overlap"
+    """Fluxes of one of a mosaic's images over those of its neighbours, off 1."""
     SPECTRUM = "spectrum"
     """Median spectral index less the reference's: a bandpass or a beam's width over frequency."""
     POSITION = "position"
@@ -81,6 +83,7 @@ LIMITS = {
     Reason.FLUX_TREND: Limits(0.15, 0.5),
     Reason.BEAM: Limits(0.04, 0.3),
     Reason.POINTING: Limits(0.04, 0.3),
+    Reason.OVERLAP: Limits(0.1, 0.5),
     Reason.SPECTRUM: Limits(0.7, 3.0),
     Reason.POSITION: Limits(0.3, 1.0),
     Reason.POSITION_TREND: Limits(0.2, 0.7),

@@ -44,6 +44,19 @@ def alone(of: Directions, beam_rad: float) -> np.ndarray:
     return tree.query_ball_point(tree.data, 2 * np.sin(_LONELY_BEAMS * beam_rad / 2), return_length=True) == 1
 
 
+def first_of_each(of: Directions, radius_rad: float) -> np.ndarray:
+    """Indices of the directions that have none before them within a radius (rad)."""
+    if not len(of[0]):
+        return np.zeros(0, int)
+    tree = cKDTree(_vectors(*of))
+    near = tree.query_ball_point(tree.data, 2 * np.sin(radius_rad / 2))
+    kept = np.ones(len(of[0]), bool)
+    for number, others in enumerate(near):
+        if kept[number]:
+            kept[[other for other in others if other > number]] = False
+    return np.flatnonzero(kept)
+
+
 def circle_deg(of: Directions, beam_rad: float) -> tuple[float, float, float]:
     """Centre and radius (deg) of a circle that holds all directions and their neighbourhoods."""
     ra, dec = of

@@ -19,6 +19,7 @@ _MEANINGS = {
     Reason.FLUX_TREND: "its change by a factor of ten in flux (ln)",
     Reason.BEAM: "its change by degree from the centre (ln): another primary beam",
     Reason.POINTING: "its steepest change by degree east or north (ln): a pointing offset",
+    Reason.OVERLAP: "fluxes of one image over those of its neighbours, the worst, less 1",
     Reason.SPECTRUM: "spectral index less the reference's, median",
     Reason.POSITION: "offset from the reference, median (beams)",
     Reason.POSITION_TREND: "its change by degree (beams): a scale or a rotation",

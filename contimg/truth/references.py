@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,18 @@ from contimg.core import files
 from contimg.core.errors import CatalogueError
 from contimg.core.paths import DataRoot, group_date, group_start
 from contimg.core.sections import SkyCatalogue
+from contimg.telescope.beam import separation
+from contimg.truth import matching
 from contimg.truth.validation import Reference, SourceList
 
 _LOG = logging.getLogger(__name__)
 _SIDEREAL_DAY = timedelta(seconds=86164.0905)
+_SAME_SOURCE_RAD = np.radians(20 / 3600)
+"""Entries of different images nearer than this are one source."""
 _NEAR = timedelta(minutes=8)
 """Groups whose sidereal times differ by less overlap."""
 SUFFIX = "sources.csv"
-_COLUMNS = ("name", "ra_deg", "dec_deg", "flux_jy", "spectral_index", "error_jy", "snr")
+_COLUMNS = ("name", "ra_deg", "dec_deg", "flux_jy", "spectral_index", "error_jy", "snr", "response")
 
 
 def of_catalogue(
@@ -55,25 +59,56 @@ def of_earlier(root: DataRoot, group: str, declination_deg: float, frequency_hz:
 
     A list of another declination (by more than a degree) is passed over, and so is one that cannot be read.
     """
-    for path in _candidates(root, group):
-        try:
-            table = source_table.read(path, _COLUMNS[1:4], ("spectral_index",))
-        except CatalogueError as error:
-            _LOG.warning("%s", error)
-            continue
-        if not len(table) or abs(np.median(table["dec_deg"]) - declination_deg) > 1:
-            continue
-        flux = table["flux_jy"] * (frequency_hz / REFERENCE_FREQUENCY_HZ) ** table["spectral_index"]
-        ra, dec = (np.radians(np.asarray(table[name])) for name in ("ra_deg", "dec_deg"))
-        sources = SourceList(ra, dec, np.asarray(flux), np.full(len(table), np.nan))
-        return Reference(path.name.partition(".")[0], sources, 0.0)
+    start = group_start(group)
+    for path in _candidates(root, group, (start - _SIDEREAL_DAY, start)):
+        if (sources := _listed(path, declination_deg, frequency_hz)) is not None:
+            return Reference(path.name.partition(".")[0], sources, 0.0)
     return None
 
 
-def _candidates(root: DataRoot, group: str) -> Iterator[Path]:
-    """Source lists near in sidereal time, of the day before first, then of the same day; the nearest first."""
-    start = group_start(group)
-    for moment in (start - _SIDEREAL_DAY, start):
+def of_day_before(
+    root: DataRoot, groups: Sequence[str], declination_deg: float, frequency_hz: float
+) -> Reference | None:
+    """Sources of the images that saw the place of these groups a sidereal day before; None where there are none.
+
+    Of a source in several of them counts the one nearest to the middle of its image.
+    """
+    lists: dict[Path, SourceList] = {}
+    for group in groups:
+        for path in _candidates(root, group, (group_start(group) - _SIDEREAL_DAY,)):
+            if path not in lists and (sources := _listed(path, declination_deg, frequency_hz)) is not None:
+                lists[path] = sources
+    if not lists:
+        return None
+    every = SourceList(
+        *(np.concatenate(columns) for columns in zip(*(vars(one).values() for one in lists.values()), strict=True))
+    )
+    middles = [np.median(np.stack(one.directions), axis=1) for one in lists.values()]
+    own = np.repeat(middles, [len(one.flux_jy) for one in lists.values()], axis=0)
+    nearest = np.argsort(separation(*every.directions, *own.T), kind="stable")
+    every = every.chosen(nearest)
+    sources = every.chosen(matching.first_of_each(every.directions, _SAME_SOURCE_RAD))
+    days = sorted({path.parent.name for path in lists})
+    return Reference(f"{len(lists)} images of {', '.join(days)}", sources, 0.0)
+
+
+def _listed(path: Path, declination_deg: float, frequency_hz: float) -> SourceList | None:
+    """Sources of a list, at a frequency; None if it is of another declination, empty, or cannot be read."""
+    try:
+        table = source_table.read(path, _COLUMNS[1:4], ("spectral_index",))
+    except CatalogueError as error:
+        _LOG.warning("%s", error)
+        return None
+    if not len(table) or abs(np.median(table["dec_deg"]) - declination_deg) > 1:
+        return None
+    flux = table["flux_jy"] * (frequency_hz / REFERENCE_FREQUENCY_HZ) ** table["spectral_index"]
+    ra, dec = (np.radians(np.asarray(table[name])) for name in ("ra_deg", "dec_deg"))
+    return SourceList(ra, dec, np.asarray(flux), np.full(len(table), np.nan))
+
+
+def _candidates(root: DataRoot, group: str, moments: Sequence[datetime]) -> Iterator[Path]:
+    """Source lists near in time to one of these moments, the first one's first, the nearest of them first."""
+    for moment in moments:
         names = set()
         for day in {group_date(f"{moment + by:%Y%m%dT%H%M%S}") for by in (-_NEAR, _NEAR)}:
             for path in (root.root / "images" / day).glob(f"*.{SUFFIX}"):
@@ -83,9 +118,19 @@ def _candidates(root: DataRoot, group: str) -> Iterator[Path]:
 
 
 def write(
-    path: Path, sources: SourceList, *, errors_jy: np.ndarray, snr: np.ndarray, frequency_hz: float, note: str
+    path: Path,
+    sources: SourceList,
+    *,
+    errors_jy: np.ndarray,
+    snr: np.ndarray,
+    response: np.ndarray,
+    frequency_hz: float,
+    note: str,
 ) -> None:
-    """Write a source list as CSV that every reader of source lists takes; its fluxes are taken to 1.4 GHz."""
+    """Write a source list as CSV that every reader of source lists takes.
+
+    Fluxes are taken to 1.4 GHz; `response` is the primary beam by which they were divided.
+    """
     index = np.where(np.isnan(sources.spectral_index), UNKNOWN_SPECTRAL_INDEX, sources.spectral_index)
     shift = (REFERENCE_FREQUENCY_HZ / frequency_hz) ** index
     rows = zip(
@@ -95,11 +140,12 @@ def write(
         sources.spectral_index,
         errors_jy * shift,
         snr,
+        response,
         strict=True,
     )
     lines = [f"# {note}; flux_jy at 1.4 GHz", ",".join(_COLUMNS)]
-    for number, (ra, dec, flux, alpha, error, ratio) in enumerate(rows, 1):
+    for number, (ra, dec, flux, alpha, error, ratio, beam) in enumerate(rows, 1):
         known = "" if np.isnan(alpha) else f"{alpha:.2f}"
-        lines.append(f"S{number:04d},{ra:.6f},{dec:.6f},{flux:.6g},{known},{error:.3g},{ratio:.1f}")
+        lines.append(f"S{number:04d},{ra:.6f},{dec:.6f},{flux:.6g},{known},{error:.3g},{ratio:.1f},{beam:.5f}")
     with files.whole(path) as part:
         part.write_text("\n".join(lines) + "\n")

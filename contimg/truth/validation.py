@@ -16,6 +16,7 @@ from contimg.core.units import MAD_TO_SIGMA
 from contimg.telescope import beam
 from contimg.truth import matching
 from contimg.truth.gates import Check, Gate, Reason, worst
+from contimg.truth.overlap import Overlap
 
 _MIN_SNR = 10.0
 """Sources below are not compared."""
@@ -83,6 +84,8 @@ class Product:
         Celestial coordinates.
     noise_ratio
         Noise over thermal noise, or, of a mosaic, over what its weights say.
+    overlap
+        Of a mosaic: the same sources in its images.
     """
 
     sources: SourceList
@@ -93,6 +96,7 @@ class Product:
     noise_jy: np.ndarray
     wcs: Any
     noise_ratio: float
+    overlap: Overlap | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ def validate(product: Product, reference: Reference | None) -> Validation:
     matched = _matches(product, product.sources.chosen(bright), listed.sources)
     detected, completeness = _completeness(product, listed)
     checks = [
-        *_flux_checks(matched),
+        *_flux_checks(matched, product.overlap),
         *_position_checks(matched, product.beam_rad),
         Check.of(Reason.COMPLETENESS, detected),
         Check.of(Reason.FALSE_DETECTION, _false_share(product, listed)),
@@ -174,8 +178,11 @@ def _matches(product: Product, found: SourceList, listed: SourceList) -> Matches
     return Matches(one.flux_jy, one.flux_jy / other.flux_jy, offset_east, offset_north, east, north, index)
 
 
-def _flux_checks(matched: Matches) -> list[Check]:
-    """Flux scale, its scatter and its trends over flux, radius and position angle; spectral indices."""
+def _flux_checks(matched: Matches, overlap: Overlap | None) -> list[Check]:
+    """Flux scale, its scatter and its trends over flux, radius and position angle; spectral indices.
+
+    A mosaic has no one place in the beam: its trend over the radius is that in its overlapping images.
+    """
     number = len(matched.ratio)
     ratio = matched.ratio if number >= _MIN_MATCHES else np.array([np.nan])
     middle = float(np.median(ratio))
@@ -184,14 +191,19 @@ def _flux_checks(matched: Matches) -> list[Check]:
     east, north = np.degrees(matched.east_rad), np.degrees(matched.north_rad)
     towards = [_trend(axis, logarithm) for axis in (east, north)]
     steepest = max(towards, key=lambda trend: abs(trend[0]) / trend[1] if trend[1] else 0.0)
+    outwards, factor = _trend(np.hypot(east, north), logarithm), (float("nan"), 0.0)
+    if overlap is not None:
+        steepest, outwards = (float("nan"), 0.0), (overlap.slope, overlap.slope_error)
+        factor = overlap.worst_factor
     index = matched.index_difference[np.isfinite(matched.index_difference)]
     spectrum = float(np.median(index)) if len(index) >= _MIN_MATCHES else float("nan")
     return [
         Check.of(Reason.FLUX_SCALE, middle - 1, _error(ratio / middle)),
         Check.of(Reason.FLUX_SCATTER, scatter),
         Check.of(Reason.FLUX_TREND, *_trend(np.log10(matched.flux_jy), logarithm)),
-        Check.of(Reason.BEAM, *_trend(np.hypot(east, north), logarithm)),
+        Check.of(Reason.BEAM, *outwards),
         Check.of(Reason.POINTING, *steepest),
+        Check.of(Reason.OVERLAP, *factor),
         Check.of(Reason.SPECTRUM, spectrum, _error(index)),
     ]
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import source_lists
 from astropy.io import fits
 from astropy.wcs import WCS
 from scipy.optimize import least_squares
@@ -16,9 +17,12 @@ from contimg.core.config import Settings, validated
 from contimg.core.errors import ConfigError, NoUsableDataError, ToolFailedError
 from contimg.core.files import read_json, write_json
 from contimg.core.paths import DataRoot
+from contimg.core.sections import Beam
 from contimg.mosaic.coadd import ImageInputs
 from contimg.mosaic.mosaic import MosaicProducts, mosaic, mosaics
 from contimg.mosaic.pointings import pointings
+from contimg.telescope import beam
+from contimg.truth.validation import SourceList
 
 WINDOW = "20260112T080000"
 FIRST = "20260112T080200"
@@ -140,6 +144,44 @@ def test_an_image_that_failed_its_validation_is_left_out(tmp_path: Path) -> None
         made(tmp_path, images)
 
 
+def test_images_that_disagree_where_they_overlap_degrade_it(tmp_path: Path) -> None:
+    pointing = source_lists.Pointing(FIRST, 128.7, DEC_DEG, 4)
+    listed, right = source_lists.sky(pointing, 500), beam.of(Beam())
+    images = drift(tmp_path, 4, 128.7, NO_SKY)
+    source_lists.write(DataRoot(tmp_path), pointing, listed, right, right)
+    content, outputs = made(tmp_path, images)
+    assert content["quality"] == "clean"
+    assert content["overlap"]["sources"] > 30
+    assert len(content["overlap"]["factors"]) == 4
+    source_lists.write(DataRoot(tmp_path), pointing, listed, beam.of(Beam(fwhm_deg=2.72)), right)
+    content, outputs = made(tmp_path, images)
+    assert content["quality"] == "degraded"
+    assert content["validation"]["checks"]["beam"]["gate"] == "soft"
+    assert content["reasons"] == ["validation: beam"]
+    assert "<td>overlap</td>" in outputs.validation.read_text()
+    source_lists.write(DataRoot(tmp_path), pointing, listed, right, right, factors=[1, 0.7, 1, 1])
+    assert made(tmp_path, images)[0]["reasons"] == ["validation: overlap"]
+
+
+def test_without_a_catalogue_the_day_before_is_the_reference(tmp_path: Path) -> None:
+    sky = grid_sky(128.7 + 1, DEC_DEG, 3, 0.37, 0.3)
+    images = drift(tmp_path, 2, 128.7, sky)
+    pointing = source_lists.Pointing("20260111T080556", 128.7, DEC_DEG, 2)
+    right = beam.of(Beam())
+    unknown = np.full(len(sky.flux_jy), np.nan)
+    listed = SourceList(np.radians(sky.ra_deg), np.radians(sky.dec_deg), sky.flux_jy, unknown)
+    source_lists.write(DataRoot(tmp_path), pointing, listed, right, right)
+    content, _ = made(tmp_path, images)
+    assert content["validation"]["reference"] == "2 images of 2026-01-11"
+    assert content["validation"]["matches"] > 20
+    assert content["validation"]["checks"]["flux_scale"]["value"] == pytest.approx(0, abs=0.03)
+    twice = SourceList(listed.ra_rad, listed.dec_rad, 2 * listed.flux_jy, listed.spectral_index)
+    source_lists.write(DataRoot(tmp_path), pointing, twice, right, right)
+    content, _ = made(tmp_path, images)
+    assert content["validation"]["checks"]["flux_scale"]["value"] == pytest.approx(-0.5, abs=0.03)
+    assert content["quality"] == "degraded"
+
+
 def test_one_image_makes_a_mosaic(tmp_path: Path) -> None:
     sky = grid_sky(128.7, DEC_DEG, 2.4, 0.5, 0.3)
     content, outputs = made(tmp_path, drift(tmp_path, 1, 128.7, sky, noise_jy=1e-5))
@@ -225,9 +267,9 @@ def test_unequal_beams_keep_peaks(tmp_path: Path) -> None:
     names = groups(FIRST, 2)
     images = [
         write_image(
-            DataRoot(tmp_path), group, centre(FIRST, group, 128.7), DEC_DEG, sky, beam_arcsec=beam, noise_jy=1e-5
+            DataRoot(tmp_path), group, centre(FIRST, group, 128.7), DEC_DEG, sky, beam_arcsec=width, noise_jy=1e-5
         )
-        for group, beam in zip(names, (140.0, 145.6), strict=True)
+        for group, width in zip(names, (140.0, 145.6), strict=True)
     ]
     content, outputs = made(tmp_path, images)
     assert fitted(outputs.image, sky)[0] == pytest.approx(1.0, abs=0.01)
@@ -239,10 +281,10 @@ def test_the_mean_of_beams_keeps_their_angle(tmp_path: Path) -> None:
     images = drift(tmp_path, 2, 128.7, NO_SKY)
     for number, inputs in enumerate(images):
         _change(inputs, {"beam": {"major_arcsec": 150.0, "minor_arcsec": 120.0, "angle_deg": (-88.0, 88.0)[number]}})
-    beam = made(tmp_path, images)[0]["beam"]
-    assert beam["major_arcsec"] == pytest.approx(150, abs=0.2)
-    assert beam["minor_arcsec"] == pytest.approx(120, abs=0.2)
-    assert abs(beam["angle_deg"]) == pytest.approx(90, abs=0.5)
+    mean = made(tmp_path, images)[0]["beam"]
+    assert mean["major_arcsec"] == pytest.approx(150, abs=0.2)
+    assert mean["minor_arcsec"] == pytest.approx(120, abs=0.2)
+    assert abs(mean["angle_deg"]) == pytest.approx(90, abs=0.5)
 
 
 def test_a_blank_part_does_not_spread(tmp_path: Path) -> None:

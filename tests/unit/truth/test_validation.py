@@ -186,7 +186,7 @@ def test_yesterdays_list_is_the_reference(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         listed = replace(SKY, flux_jy=SKY.flux_jy * flux)
         ones = np.ones(len(SKY.flux_jy))
-        references.write(path, listed, errors_jy=ones, snr=ones, frequency_hz=1.405e9, note=name)
+        references.write(path, listed, errors_jy=ones, snr=ones, response=ones, frequency_hz=1.405e9, note=name)
     found = references.of_earlier(root, group, 54.57, 1.405e9)
     assert found is not None
     assert found.name == yesterday
