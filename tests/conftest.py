@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import small_disks
 from converted_group import Converted, converted
+from hypothesis import settings
 from raw_groups import MEDIUM
 from servers import Server, free_port
 from synthetic_root import Synthetic, on_a_full_disk
@@ -29,6 +30,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--long", action="store_true", help="long forms: every fault many times, all benchmarks (minutes to an hour)"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the examples of property tests the same in each run, but in the long forms."""
+    settings.register_profile("same examples", derandomize=not config.getoption("--long"))
+    settings.load_profile("same examples")
 
 
 SLOW = frozenset(

@@ -26,6 +26,7 @@ _HOUR = 60
 """Length (min) of a window whose name does not say another."""
 DATE_PATTERN = r"\d{4}-\d{2}-\d{2}"
 _ID_FORMAT = "%Y%m%dT%H%M%S"
+_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RAW_NAME = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})_sb(\d{2})\.hdf5", re.ASCII)
 _YEARS = range(1970, 2132)
 """Years of a raw file's name that are possible: a host that has lost its clock begins in 1970."""
@@ -54,8 +55,17 @@ def group_date(group: str) -> str:
 
 
 def jd_to_datetime(jd: float) -> datetime:
-    """UTC date and time of a Julian date in days (good to about 40 µs, as a double holds it)."""
-    return datetime.fromtimestamp((jd - UNIX_EPOCH_JD) * 86400.0, tz=UTC)
+    """UTC date and time of a Julian date in days (good to about 40 µs, as a double holds it).
+
+    Raises
+    ------
+    ValueError
+        If it lies outside the years 1 to 9999, or is no number.
+    """
+    try:
+        return _UNIX_EPOCH + timedelta(seconds=(jd - UNIX_EPOCH_JD) * 86400.0)
+    except OverflowError as error:
+        raise ValueError(f"Julian date {jd} is in no year from 1 to 9999") from error
 
 
 @dataclass(frozen=True)

@@ -164,15 +164,22 @@ def load(manifest: Path) -> Group:
 
 def _is_sound(group: Group) -> bool:
     """Whether a group is one that a scan can have found."""
-    frame = group.frame
     return (
         group.state in _STATES
         and isinstance(group.reason, str | None)
         and group.subbands.keys() == {*range(SUBBANDS)}
         and all(map(_is_file, group.subbands.values()))
         and all(map(_is_file, group.duplicates))
-        and (frame is None or (isfinite(sum(frame)) and frame.integrations > 0 and frame.group == group.name))
+        and _is_frame_of(group)
     )
+
+
+def _is_frame_of(group: Group) -> bool:
+    """Whether the common times are the group's, or missing as no file that can be read gives any."""
+    frame = group.frame
+    if frame is None:
+        return not group.good
+    return isfinite(sum(frame)) and frame.integrations > 0 and frame.group == group.name
 
 
 def _is_file(subband: Subband) -> bool:

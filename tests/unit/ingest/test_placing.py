@@ -399,6 +399,18 @@ def test_the_manifest_of_another_group_is_not_believed(tmp_path: Path) -> None:
     assert load(root.manifest(FIRST)).name == FIRST
 
 
+@pytest.mark.parametrize("start_jd", [None, -784_349_881_285, 1e300, 0.0])
+def test_a_manifest_of_an_impossible_time_is_made_anew(root: DataRoot, start_jd: float | None) -> None:
+    scan(root)
+    content = files.read_json(root.manifest(FIRST))
+    files.write_json(root.manifest(FIRST), content | {"start_jd": start_jd})
+    for _ in range(2):
+        found = scan(root)
+        assert [group.name for group in found.groups] == [FIRST]
+        assert not found.unplaced
+    assert files.read_json(root.manifest(FIRST))["start_jd"] == content["start_jd"]
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

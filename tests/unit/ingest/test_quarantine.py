@@ -12,7 +12,7 @@ from contimg.core import files
 from contimg.core.errors import QuarantineError
 from contimg.core.paths import DataRoot
 from contimg.ingest import quarantine
-from contimg.ingest.manifest import MISSING, Group, Subband, load
+from contimg.ingest.manifest import MISSING, Frame, Group, Subband, load
 
 GROUP = "20260112T080000"
 
@@ -166,7 +166,10 @@ def test_what_cannot_leave_now_leaves_later(root: DataRoot, monkeypatch: pytest.
 def test_a_release_makes_verdicts_void(root: DataRoot) -> None:
     bad = Subband("incoming/2026-01-12T08:00:00_sb03.hdf5", 9, 1, "misshapen", "it looked so")
     good = Subband("incoming/2026-01-12T08:00:00_sb04.hdf5", 9, 1, "good")
-    group = Group(GROUP, "unusable", "too few", None, {**dict.fromkeys(range(16), MISSING), 3: bad, 4: good}, (bad,))
+    start = 2461052.833333333 + 10 / 86400
+    frame = Frame(start, 54.57, 24, 20.0, 48)
+    assert frame.group == GROUP
+    group = Group(GROUP, "unusable", "too few", frame, {**dict.fromkeys(range(16), MISSING), 3: bad, 4: good}, (bad,))
     files.write_json(root.manifest(GROUP), group.as_manifest())
     put(root)
     quarantine.release(root, GROUP)
