@@ -125,6 +125,10 @@ class TooFewSubbandsError(InputError):
     """Fewer usable subbands than `ingest.min_subbands`."""
 
 
+class UnreadableMeasurementSetError(InputError):
+    """A Measurement Set cannot be read or is not as conversion writes it; the group is converted again, once."""
+
+
 class NoUsableDataError(InputError):
     """After flagging, nothing is left to work on."""
 

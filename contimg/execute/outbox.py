@@ -6,15 +6,17 @@ Each thing can be done twice: files that have moved stay moved, a set that is en
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable
 
 from contimg.core.errors import QuarantineError
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Calibration, Retry
+from contimg.core.stages import maker
 from contimg.execute.set_registration import register, wake
 from contimg.ingest import quarantine
-from contimg.ledger.events import PutInQuarantine, RegisterSet, Release, Released, Tell
-from contimg.ledger.group_life import QUARANTINED
+from contimg.ledger.events import DiscardMeasurementSet, PutInQuarantine, RegisterSet, Release, Released, Tell
+from contimg.ledger.group_life import DUE, QUARANTINED
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import OutboxRow
 from contimg.ledger.transitions import Transitions
@@ -50,6 +52,8 @@ def do(
     released = False
     if row.kind == PutInQuarantine.__name__:
         _put_in_quarantine(root, ledger, PutInQuarantine(**row.content))
+    elif row.kind == DiscardMeasurementSet.__name__:
+        _discard_measurement_set(root, ledger, row.unit)
     elif row.kind == Release.__name__:
         released = _released(root, row.unit)
     with ledger.transaction():
@@ -76,6 +80,16 @@ def _put_in_quarantine(root: DataRoot, ledger: Ledger, given_up: PutInQuarantine
             for one in ledger.attempts_of(given_up.group, _TOLD, "failed")
         ],
     )
+
+
+def _discard_measurement_set(root: DataRoot, ledger: Ledger, group: str) -> None:
+    """Remove a Measurement Set that cannot be read, while its group waits for another."""
+    known, stage = ledger.group(group), maker("ms")
+    if known and stage and (known.state, known.stage) == (DUE, stage.name):
+        root.ms_sidecar(group).unlink(missing_ok=True)
+        if root.ms(group).exists():
+            shutil.rmtree(root.ms(group))
+        log.warning("%s: its Measurement Set could not be read; it is converted again", group)
 
 
 def _released(root: DataRoot, group: str) -> bool:

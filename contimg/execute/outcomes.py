@@ -13,6 +13,7 @@ from contimg.core.errors import (
     ErrorClass,
     ImpossibleTransitionError,
     JobDiedError,
+    UnreadableMeasurementSetError,
     WorkflowError,
 )
 from contimg.core.paths import DataRoot
@@ -21,9 +22,11 @@ from contimg.core.stages import STAGES, Per
 from contimg.core.trace import trace_id
 from contimg.execute import attempts
 from contimg.execute.snakemake import Started, last_words
+from contimg.ingest.groups import raw_present
+from contimg.ingest.manifest import load
 from contimg.job.attempt_record import records
 from contimg.job.error_patterns import recognized
-from contimg.ledger.events import CallFailed, JobDone, JobFailed, MosaicFailed, MosaicMade
+from contimg.ledger.events import CallFailed, JobDone, JobFailed, MeasurementSetUnreadable, MosaicFailed, MosaicMade
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import AttemptRow, GroupRow
 from contimg.ledger.transitions import Transitions
@@ -196,6 +199,8 @@ class _EndedCall:
             self._transitions.window(unit, event, self._now)
             return
         kind = CallFailed if whole_call else JobFailed
+        if attempt.error_type == UnreadableMeasurementSetError.__name__ and _raw_there(self._root, unit):
+            kind = MeasurementSetUnreadable
         self._transitions.group(
             unit, kind(self._stage.name, error_class, blame, attempt.message, self._counts), self._now
         )
@@ -229,6 +234,14 @@ class _EndedCall:
             trace_id=trace_id(unit),
             output=self._started.log,
         )
+
+
+def _raw_there(root: DataRoot, group: str) -> bool:
+    """Whether a group can be converted again."""
+    try:
+        return raw_present(root, load(root.manifest(group)))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _nothing_to_do(unit: str, stage: str, now: float) -> AttemptRow:

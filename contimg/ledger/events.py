@@ -68,6 +68,11 @@ class CallFailed(JobFailed):
 
 
 @dataclass(frozen=True)
+class MeasurementSetUnreadable(JobFailed):
+    """The job could not read the Measurement Set, and the raw files are there to make it again."""
+
+
+@dataclass(frozen=True)
 class Interrupted:
     """The runner that had the group in a call died."""
 
@@ -189,6 +194,13 @@ class PutInQuarantine:
 
 
 @dataclass(frozen=True)
+class DiscardMeasurementSet:
+    """The group's Measurement Set is removed, so that it is made again."""
+
+    group: str
+
+
+@dataclass(frozen=True)
 class Release:
     """The group's raw files come back from quarantine."""
 
@@ -216,4 +228,4 @@ class MarkSummaryStale:
     """The summary has to be made again."""
 
 
-Instruction = TouchWindow | PutInQuarantine | Release | RegisterSet | Tell | MarkSummaryStale
+Instruction = TouchWindow | PutInQuarantine | DiscardMeasurementSet | Release | RegisterSet | Tell | MarkSummaryStale

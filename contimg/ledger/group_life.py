@@ -16,12 +16,13 @@ from typing import Any
 
 from contimg.core.errors import ErrorClass, ImpossibleTransitionError
 from contimg.core.sections import Retry
-from contimg.core.stages import STAGES, Per, Unusable, feeds_windows, first_stage, lanes, next_stage
+from contimg.core.stages import STAGES, Per, Unusable, feeds_windows, first_stage, lanes, maker, next_stage
 from contimg.core.trace import trace_id
 from contimg.ledger.events import (
     Arrived,
     CallFailed,
     ClockStepped,
+    DiscardMeasurementSet,
     DiskFreed,
     FilesGone,
     FoundInQuarantine,
@@ -31,6 +32,7 @@ from contimg.ledger.events import (
     JobDone,
     JobFailed,
     MarkSummaryStale,
+    MeasurementSetUnreadable,
     ProductLost,
     PutInQuarantine,
     RegisterSet,
@@ -165,6 +167,8 @@ def _job_done(row: GroupRow, event: JobDone, facts: Facts) -> Advanced:
     calibrator = event.calibrator if event.stage == first_stage() else row.calibrator
     following = next_stage(event.stage, calibrator=bool(calibrator))
     then = replace(_again(row, following, facts), calibrator=calibrator)
+    if following and row.error_class == ErrorClass.CORRUPT_INPUT:  # a second time counts as one
+        then = replace(then, counted_from=row.counted_from, error_class=row.error_class)
     instructions: list[Instruction] = []
     if "set" in STAGES[event.stage].makes:
         instructions.append(RegisterSet(row.name))
@@ -198,6 +202,16 @@ def _job_failed(row: GroupRow, event: JobFailed, facts: Facts) -> Advanced:
         told = Tell("failed", row.name, f"{row.name}: it gives no set, and is imaged with another: {reason}")
         return replace(without, calibrator=""), (told,)
     return _quarantined(row, event.stage, reason, event.error_class, facts.now)
+
+
+def _measurement_set_unreadable(row: GroupRow, event: MeasurementSetUnreadable, facts: Facts) -> Advanced:
+    """Back to conversion, once: a Measurement Set that is unreadable again, newly made, is the group's fault."""
+    again = facts.failures.get(event.error_class, 1) > 1
+    stage = maker("ms")
+    if stage is None or row.state != DUE or row.stage != event.stage or not event.counts or again:
+        return _job_failed(row, event, facts)
+    back = replace(row, stage=stage.name, due=0.0, reason=event.message, error_class=event.error_class)
+    return back, (DiscardMeasurementSet(row.name),)
 
 
 def _set_made(row: GroupRow, event: SetMade, facts: Facts) -> Advanced:
@@ -273,6 +287,7 @@ _HANDLERS: Mapping[type, Callable[..., Advanced]] = {
     JobDone: _job_done,
     JobFailed: _job_failed,
     CallFailed: _job_failed,
+    MeasurementSetUnreadable: _measurement_set_unreadable,
     SetMade: _set_made,
     ProductLost: _product_lost,
     FilesGone: _files_gone,

@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from typing import assert_never
 
 from contimg.core.errors import ImpossibleTransitionError
 from contimg.core.sections import Retry
 from contimg.ledger import group_life, window_life
 from contimg.ledger.events import (
     ClockStepped,
+    DiscardMeasurementSet,
     DiskFreed,
     GroupEvent,
     ImageMade,
@@ -137,9 +139,11 @@ class Transitions:
                 case PutInQuarantine() | Release():
                     self._ledger.drop_outbox_of(name, PutInQuarantine.__name__, Release.__name__)
                     self._ledger.add_to_outbox(type(instruction).__name__, name, asdict(instruction))
-                case RegisterSet() | Tell():
+                case DiscardMeasurementSet() | RegisterSet() | Tell():
                     if not self._replay:
                         self._ledger.add_to_outbox(type(instruction).__name__, name, asdict(instruction))
+                case _:
+                    assert_never(instruction)
 
     def _told(
         self, name: str, row: GroupRow | WindowRow | None, error: ImpossibleTransitionError

@@ -68,7 +68,7 @@ def solve(ms: Path, calibrator: Path, directory: Path, settings: Settings, threa
     ------
     NoUsableDataError
         If there is no calibrator.
-    MisshapenFileError
+    UnreadableMeasurementSetError
         If the MS is not one group as `convert` writes it.
     DiskFullError, MemoryExhaustedError, ToolFailedError
         If the imager fails.

@@ -85,7 +85,7 @@ def average(ms: Path, gains: SupportsEvaluate | None, plan: ImagePlan, threads: 
         If nothing is unflagged.
     UnusableSetError
         If nothing that is unflagged has good gains.
-    MisshapenFileError
+    UnreadableMeasurementSetError
         If the Measurement Set is not one that conversion makes.
     """
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))

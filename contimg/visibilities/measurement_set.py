@@ -5,6 +5,7 @@ casatools must not be in the same process.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 from casacore import tables
 
-from contimg.core.errors import MisshapenFileError
+from contimg.core.errors import UnreadableMeasurementSetError
 from contimg.core.units import MJD_ZERO_JD
+from contimg.job.error_patterns import recognized
 from contimg.telescope.beam import PrimaryBeam
 from contimg.telescope.meridian import for_icrs_directions
 from contimg.visibilities.averaging import Baselines, Visibilities
@@ -113,11 +115,11 @@ class MeasurementSet:
 
         Raises
         ------
-        MisshapenFileError
-            If it has not one field and one spectral window with XX and YY, the same baselines in every integration,
-            and a pointing for each; or if its uvw are wrong.
+        UnreadableMeasurementSetError
+            If it cannot be read; if it has not one field and one spectral window with XX and YY, the same baselines
+            in every integration, and a pointing for each; or if its uvw are wrong.
         """
-        try:
+        with _reading(path):
             table = tables.table(str(path), ack=False)
             times, first, second = (table.getcol(name) for name in ("TIME", "ANTENNA1", "ANTENNA2"))
             (types,) = _columns(path / "POLARIZATION", "CORR_TYPE")
@@ -126,22 +128,19 @@ class MeasurementSet:
             names, positions = _columns(path / "ANTENNA", "NAME", "POSITION")
             pointing_times, directions = _columns(path / "POINTING", "TIME", "DIRECTION")
             interval = float(np.median(table.getcol("INTERVAL"))) if len(times) else 0.0
-        except RuntimeError as error:
-            raise MisshapenFileError(
-                f"{path}: cannot be read as a Measurement Set ({str(error).splitlines()[0]}); convert the group again"
-            ) from error
+            uvw = table.getcol("UVW")
         moments, rows = _grid(path, times, first, second)
         present = types[0].tolist()
         if len(types) != 1 or len(frequencies) != 1 or len(centres) != 1 or not set(_XX_YY) <= set(present):
-            raise MisshapenFileError(
+            raise UnreadableMeasurementSetError(
                 f"{path}: not one field and one spectral window with XX and YY; convert the group again"
             )
         if not (np.diff(frequencies[0]) > 0).all():
-            raise MisshapenFileError(f"{path}: frequencies do not ascend; convert the group again")
+            raise UnreadableMeasurementSetError(f"{path}: frequencies do not ascend; convert the group again")
         centre = float(centres[0, 0, 0]), float(centres[0, 0, 1])
         cross = np.flatnonzero(first[:rows] != second[:rows])
         antenna1, antenna2 = (column[:rows][cross].astype(np.int64) for column in (first, second))
-        uvw = table.getcol("UVW").reshape(len(moments), rows, 3)[:, cross]
+        uvw = uvw.reshape(len(moments), rows, 3)[:, cross]
         uvw = for_icrs_directions(uvw, moments.mean() / 86400 + MJD_ZERO_JD, *centre)
         autos = np.flatnonzero(first[:rows] == second[:rows])
         autocorrelations = np.full(len(names), -1)
@@ -166,19 +165,22 @@ class MeasurementSet:
     @cached_property
     def row_weights(self) -> np.ndarray:
         """WEIGHT of XX and YY (Jy⁻²), 0 where the row is flagged; float32, shape (T, R, 2)."""
-        weights = self._table.getcol("WEIGHT")[:, self._correlations].astype(np.float32)
-        weights[self._table.getcol("FLAG_ROW")] = 0
+        with _reading(self.path):
+            weights = self._table.getcol("WEIGHT")[:, self._correlations].astype(np.float32)
+            weights[self._table.getcol("FLAG_ROW")] = 0
         return np.ascontiguousarray(weights.reshape(-1, self.rows, 2))
 
     def read(self, first: int, last: int) -> Visibilities:
         """XX and YY of integrations `first` to before `last`."""
-        data, flags = (self._column(name, first, last) for name in ("DATA", "FLAG"))
+        with _reading(self.path):
+            data, flags = (self._column(name, first, last) for name in ("DATA", "FLAG"))
         return Visibilities(data, flags, self.row_weights[first:last, :, np.newaxis])
 
     def read_rows(self, integration: int, rows: np.ndarray) -> Visibilities:
         """XX and YY of some rows of an integration."""
-        table = self._table.selectrows(integration * self.rows + rows)
-        data, flags = (table.getcol(name)[np.newaxis][..., self._correlations] for name in ("DATA", "FLAG"))
+        with _reading(self.path):
+            table = self._table.selectrows(integration * self.rows + rows)
+            data, flags = (table.getcol(name)[np.newaxis][..., self._correlations] for name in ("DATA", "FLAG"))
         return Visibilities(data, flags, self.row_weights[integration, rows][np.newaxis, :, np.newaxis])
 
     def chunks(self, size_bytes: int) -> Iterator[tuple[int, Visibilities]]:
@@ -201,6 +203,20 @@ class MeasurementSet:
         return made
 
 
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Errors of casacore as ours: of the machine where its words say so, else of the Measurement Set."""
+    try:
+        yield
+    except RuntimeError as error:
+        if found := recognized(str(error), passing=True):
+            raise found.as_error(str(path), "casacore") from error
+        said = str(error).splitlines()[0]
+        raise UnreadableMeasurementSetError(
+            f"{path}: cannot be read as a Measurement Set ({said}); convert the group again"
+        ) from error
+
+
 def _columns(table: Path, *names: str) -> list[Any]:
     with tables.table(str(table), ack=False) as opened:
         return [opened.getcol(name) for name in names]
@@ -215,7 +231,7 @@ def _grid(path: Path, times: np.ndarray, first: np.ndarray, second: np.ndarray) 
         for column, expected in ((first, first[:rows]), (second, second[:rows]), (times, moments[:, np.newaxis]))
     )
     if not len(times) or not regular:
-        raise MisshapenFileError(
+        raise UnreadableMeasurementSetError(
             f"{path}: rows are not in order of time with the same baselines each time; convert the group again"
         )
     return moments, rows
@@ -240,7 +256,7 @@ def antenna_uvw(uvw_m: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray, a
 
     Raises
     ------
-    MisshapenFileError
+    UnreadableMeasurementSetError
         If the baselines are not differences of antenna coordinates to 1 cm.
     """
     incidence = np.zeros((len(antenna1), antennas))
@@ -250,8 +266,8 @@ def antenna_uvw(uvw_m: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray, a
     coordinates = np.linalg.pinv(incidence.T @ incidence, hermitian=True) @ (incidence.T @ uvw_m)
     worst = np.max(np.abs(coordinates[..., antenna1, :] - coordinates[..., antenna2, :] - uvw_m), initial=0.0)
     if worst > _UVW_TOLERANCE_M:
-        raise MisshapenFileError(
-            f"baselines miss the differences of antenna coordinates by {worst:.3f} m; uvw are wrong"
+        raise UnreadableMeasurementSetError(
+            f"UVW: baselines miss the differences of antenna coordinates by {worst:.3f} m; uvw are wrong"
         )
     return coordinates
 
@@ -261,8 +277,8 @@ def _pointings(
 ) -> np.ndarray:
     """ICRS (ra, dec) of the beam's centre in each integration: the POINTING row of its time."""
     if not len(times):
-        raise MisshapenFileError(f"{path}: POINTING is empty, so the beam's place is not known")
+        raise UnreadableMeasurementSetError(f"{path}: POINTING is empty, so the beam's place is not known")
     nearest = np.abs(np.subtract.outer(moments, times)).argmin(axis=1)
     if np.abs(times[nearest] - moments).max() > interval_s / 2:
-        raise MisshapenFileError(f"{path}: POINTING misses integrations, so the beam's place is not known")
+        raise UnreadableMeasurementSetError(f"{path}: POINTING misses integrations, so the beam's place is not known")
     return directions[nearest, 0]

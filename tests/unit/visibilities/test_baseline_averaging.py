@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import imaging_group
 import numpy as np
 import pytest
+from casacore import tables
 from conftest import call_in_process
 
 from contimg.catalogues.source import Source
-from contimg.core.errors import MisshapenFileError, NoUsableDataError, UnusableSetError
+from contimg.core.errors import NoUsableDataError, UnreadableMeasurementSetError, UnusableSetError
 from contimg.core.sections import Beam
 from contimg.core.units import SPEED_OF_LIGHT
 from contimg.simulator import simulator
@@ -227,8 +230,20 @@ def peak(averaged: Averaged, source: Source) -> tuple[float, int]:
 
 def test_what_is_no_group_is_refused(tmp_path):
     (tmp_path / "no.ms").mkdir()
-    with pytest.raises(MisshapenFileError, match="cannot be read as a Measurement Set"):
+    with pytest.raises(UnreadableMeasurementSetError, match="cannot be read as a Measurement Set"):
         average(tmp_path / "no.ms", None, PLAN, 2)
+
+
+@pytest.mark.parametrize("column", ["DATA", "UVW", "FLAG"])
+def test_a_truncated_table_is_an_unreadable_measurement_set(group, tmp_path, column):
+    ms = shutil.copytree(group, tmp_path / group.name)
+    manager = tables.table(str(ms), ack=False).getdminfo(column)
+    files = [path for path in ms.glob(f"table.f{manager['SEQNR']}*") if path.stat().st_size > 1000]
+    assert files
+    for path in files:
+        os.truncate(path, path.stat().st_size // 3)
+    with pytest.raises(UnreadableMeasurementSetError, match="cannot be read as a Measurement Set"):
+        average(ms, None, PLAN, 2)
 
 
 def test_a_set_that_gives_nothing_for_a_target_is_not_the_targets_fault(group):

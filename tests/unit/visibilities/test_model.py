@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from calibration_group import CALIBRATOR, make
 
-from contimg.core.errors import MisshapenFileError
+from contimg.core.errors import UnreadableMeasurementSetError
 from contimg.core.sections import Beam
 from contimg.core.units import SPEED_OF_LIGHT
 from contimg.simulator import simulator, sky
@@ -116,7 +116,7 @@ def test_uvw_that_are_no_differences_are_refused() -> None:
     coordinates, antenna1, antenna2 = array()
     uvw = coordinates[antenna1] - coordinates[antenna2]
     uvw[3] *= -1  # a baseline the wrong way round
-    with pytest.raises(MisshapenFileError, match="uvw are wrong"):
+    with pytest.raises(UnreadableMeasurementSetError, match="uvw are wrong"):
         measurement_set.antenna_uvw(uvw, antenna1, antenna2, 7)
 
 

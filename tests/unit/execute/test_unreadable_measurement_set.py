@@ -1,0 +1,91 @@
+"""Fault 14: a Measurement Set that cannot be read is made again, once; its group was quarantined."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from bookkeeping import Played
+
+from contimg.ledger.rows import GroupRow
+
+UNREADABLE = {
+    "error_class": "corrupt_input",
+    "error_type": "UnreadableMeasurementSetError",
+    "blame": "group",
+    "message": "cannot be read as a Measurement Set",
+}
+
+
+@pytest.fixture
+def played(tmp_path: Path) -> Played:
+    return Played(tmp_path)
+
+
+def row(played: Played, unit: str) -> GroupRow:
+    found = played.ledger.group(unit)
+    assert found is not None
+    return found
+
+
+def converted(played: Played, unit: str) -> None:
+    """A conversion that worked: its Measurement Set is a folder."""
+    played.done("convert", unit)
+    played.root.ms(unit).unlink(missing_ok=True)
+    (played.root.ms(unit) / "table.dat").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("calibrator", [None, "3C48"])
+def test_it_is_removed_and_its_group_converted_again(played: Played, calibrator: str | None) -> None:
+    unit = played.arrive(0)
+    played.done("detect", unit, calibrator)
+    converted(played, unit)
+    stage = "solve" if calibrator else "image"
+    outcome = played.failed(stage, unit, **UNREADABLE)
+    assert (row(played, unit).state, row(played, unit).stage) == ("due", "convert")
+    assert row(played, unit).due == 0
+    assert not played.root.ms(unit).exists()
+    assert not played.root.ms_sidecar(unit).exists()
+    assert outcome.systemic == ""
+    assert len(list(played.root.incoming.iterdir())) == 16
+    converted(played, unit)
+    played.done(stage, unit, calibrator)
+    if calibrator:
+        played.done("image", unit)
+    assert (row(played, unit).state, row(played, unit).error_class) == ("done", "")
+
+
+def test_a_second_time_is_the_groups_fault(played: Played) -> None:
+    unit = played.arrive(0)
+    played.done("detect", unit, "3C48")
+    converted(played, unit)
+    played.failed("solve", unit, **UNREADABLE)
+    converted(played, unit)
+    played.done("solve", unit, "3C48")
+    played.failed("image", unit, **UNREADABLE)
+    assert row(played, unit).state == "quarantined"
+    assert "cannot be read" in row(played, unit).reason
+
+
+def test_without_raw_files_it_cannot_be_made_again(played: Played) -> None:
+    unit = played.arrive(0)
+    played.done("detect", unit)
+    converted(played, unit)
+    for path in played.root.incoming.iterdir():
+        path.unlink()
+    played.failed("image", unit, **UNREADABLE)
+    assert row(played, unit).state == "quarantined"
+    assert played.root.ms(unit).exists()
+
+
+def test_a_removal_that_was_put_off_spares_a_new_measurement_set(played: Played) -> None:
+    unit = played.arrive(0)
+    played.done("detect", unit)
+    converted(played, unit)
+    played.failed("image", unit, **UNREADABLE)
+    played.ledger.add_to_outbox("DiscardMeasurementSet", unit, {"group": unit})
+    converted(played, unit)
+    played.do_outbox()
+    assert played.root.ms(unit).exists()
+    shutil.rmtree(played.root.ms(unit))
