@@ -17,7 +17,6 @@ from contimg.alerts.indicators import measure
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Severity
-from contimg.ledger import history
 from contimg.ledger.events import Tell
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import MessageRow
@@ -172,7 +171,7 @@ class Alerting:
     def _silenced(self, moment: Moment, change: Change) -> bool:
         """Whether a silence keeps an alert from being sent."""
         labels = silences.labels(change.condition, change.subject, change.severity)
-        return bool(silences.silencing(history.silences(moment.ledger, moment.now), labels, moment.now))
+        return bool(silences.silencing(moment.ledger.silences(moment.now), labels, moment.now))
 
     # Sending
 

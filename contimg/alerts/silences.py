@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contimg.core.errors import ConfigError
-from contimg.ledger.history import Silence
+from contimg.ledger.rows import Silence
 
 _MATCHER = re.compile(r'\s*([A-Za-z_]\w*)\s*(=~|!~|!=|=)\s*(?:"((?:[^"\\]|\\.)*)"|(.*?))\s*')
 _LONGEST = 200

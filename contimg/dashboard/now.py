@@ -51,7 +51,7 @@ def _ledger(source: DataSource, ledger: Ledger, now: float) -> dict[str, Any]:
     attempts = history.attempts_since(ledger, now - _DAY_S)
     ended = ledger.ended_counts(now - _DAY_S)
     calls = _running(ledger, now)
-    alerts = [alert for alert in history.alerts(ledger, now) if alert.resolved is None]
+    alerts = [alert for alert in ledger.alerts_since(now) if alert.resolved is None]
     age = calibration_age_hours(ledger, now)
     return {
         "queue": ledger.queue_depth(),

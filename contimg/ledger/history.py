@@ -1,12 +1,7 @@
-"""Queries of history, for metrics, reports and the dashboard: bounded by a time, or counted by triggers.
-
-They read only, but for acknowledgements and silences.
-"""
+"""Queries of history, for metrics, reports and the dashboard: bounded by a time, or counted by triggers."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
 from typing import Any
 
@@ -47,38 +42,6 @@ class Sample:
     disk_free_bytes: int
     tmpfs_used_bytes: int
     queue: int
-
-
-@dataclass(frozen=True)
-class AlertRow:
-    """One alert, open or resolved; times are Unix (s)."""
-
-    id: int
-    condition: str
-    subject: str
-    severity: str
-    message: str
-    value: float | None
-    opened: float
-    told: float
-    seen: float
-    resolved: float | None
-    acknowledged: float | None
-    acknowledged_by: str
-    false_alarm: int
-
-
-@dataclass(frozen=True)
-class Silence:
-    """Alerts that match are not sent between two times (Unix, s)."""
-
-    id: str
-    matchers: tuple[Mapping[str, Any], ...]
-    starts: float
-    ends: float
-    created_by: str
-    comment: str
-    updated: float
 
 
 def tallies(ledger: Ledger) -> list[Tally]:
@@ -231,42 +194,6 @@ def mean_load(ledger: Ledger, since: float, bin_s: float) -> dict[int, tuple[flo
         *(since, bin_s, since),
     )
     return {number: (cpu, memory, io) for number, cpu, memory, io in rows}
-
-
-def alerts(ledger: Ledger, since: float) -> list[AlertRow]:
-    """Alerts that are open or were opened after a time, newest first."""
-    rows = ledger.rows(
-        "SELECT id, condition, subject, severity, message, value, opened, told, seen, resolved, acknowledged,"
-        " acknowledged_by, false_alarm FROM alerts WHERE resolved IS NULL OR opened > ? ORDER BY id DESC",
-        since,
-    )
-    return [AlertRow(*row) for row in rows]
-
-
-def silences(ledger: Ledger, ended_after: float = 0.0) -> list[Silence]:
-    """Silences that end after a time, those that end last first."""
-    rows = ledger.rows("SELECT * FROM silences WHERE ends > ? ORDER BY ends DESC", ended_after)
-    return [Silence(row[0], tuple(json.loads(row[1])), *row[2:]) for row in rows]
-
-
-def open_alerts(ledger: Ledger) -> list[tuple[str, str, float | None]]:
-    """Condition, severity and value of the alerts that are open."""
-    rows = ledger.rows("SELECT condition, severity, value FROM alerts WHERE resolved IS NULL")
-    return [tuple(row) for row in rows]
-
-
-def put_silence(ledger: Ledger, silence: Silence) -> None:
-    """Add a silence, or replace the one of its id."""
-    ledger.write(
-        "INSERT OR REPLACE INTO silences VALUES (?, ?, ?, ?, ?, ?, ?)",
-        *(silence.id, json.dumps(list(silence.matchers)), silence.starts, silence.ends),
-        *(silence.created_by, silence.comment, silence.updated),
-    )
-
-
-def expire_silence(ledger: Ledger, silence_id: str, at: float) -> bool:
-    """End a silence now; whether there is one of that id."""
-    return bool(ledger.write("UPDATE silences SET ends = min(ends, ?), updated = ? WHERE id = ?", at, at, silence_id))
 
 
 def _named(ledger: Ledger, columns: tuple[str, ...], rest: str, *values: Any) -> list[dict[str, Any]]:

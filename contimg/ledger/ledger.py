@@ -16,7 +16,7 @@ from pathlib import Path
 
 from contimg.core.errors import DiskFullError, LedgerError
 from contimg.core.files import network_file_system
-from contimg.ledger.queries import Queries
+from contimg.ledger.alert_queries import AlertQueries
 from contimg.ledger.schema import MIGRATIONS
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ _ROOM_BYTES = 1_000_000
 _NOT_ALLOWED = "this user may not: call it as the runner's"
 
 
-class Ledger(Queries):
+class Ledger(AlertQueries):
     """An open ledger; use `open_ledger`."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:

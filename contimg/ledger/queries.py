@@ -1,6 +1,7 @@
-"""Queries of the ledger, each with a name and a sentence; those of past months, for people, are in `history`.
+"""Queries on groups, windows, sets, attempts, calls and the outbox, each with a name and a sentence.
 
-Each is one short statement on an index: none gets slower as history grows.
+Those on alerts are in `alert_queries`, those of past months, for people, in `history`. Each is one short
+statement on an index: none gets slower as history grows.
 """
 
 from __future__ import annotations
@@ -10,17 +11,16 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from contimg.ledger.rows import AttemptRow, CallRow, GroupRow, MessageRow, OutboxRow, SetRow, WindowRow
+from contimg.ledger.rows import AttemptRow, CallRow, GroupRow, OutboxRow, SetRow, WindowRow
 
 LAST_ARRIVAL = "last_arrival"
 """Note: when raw files of a group last came (Unix, s); the first start of a runner counts as such."""
 SUMMARY_STALE = "summary_stale"
 """Note: whether anything has changed since the summary was made."""
-_ALERT = "id", "condition", "subject", "severity", "message", "opened", "resolved", "acknowledged_by", "false_alarm"
 
 
 class Queries:
-    """The ledger's content over an open connection."""
+    """Content of the ledger over an open connection."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -255,141 +255,6 @@ class Queries:
     def drop_calls(self, pid: int | None = None) -> None:
         """Forget one call, or all."""
         self.write("DELETE FROM calls WHERE pid = coalesce(?, pid)", pid)
-
-    # Alerts
-
-    def open_alerts(self) -> list[sqlite3.Row]:
-        """Open alerts: id, condition, subject, severity, message, told, seen, whether acknowledged."""
-        return self.rows(
-            "SELECT id, condition, subject, severity, message, told, seen, acknowledged IS NOT NULL"
-            " FROM alerts WHERE resolved IS NULL"
-        )
-
-    def alerts(self, *, resolved: bool) -> list[dict[str, Any]]:
-        """Open alerts, or with `resolved` all there ever were, in the order in which they were opened."""
-        where = "" if resolved else "WHERE resolved IS NULL"
-        found = self.rows(f"SELECT {', '.join(_ALERT)} FROM alerts {where} ORDER BY id")  # noqa: S608 — names of ours
-        return [dict(zip(_ALERT, row, strict=True)) for row in found]
-
-    def alerts_seen_since(self, since: float, *conditions: str) -> list[tuple[str, str, str]]:
-        """Condition, subject and message of open alerts of some conditions that held since a time (Unix, s)."""
-        found = self.rows(
-            "SELECT condition, subject, message FROM alerts"
-            " WHERE condition IN (SELECT value FROM json_each(?)) AND resolved IS NULL AND seen > ?",
-            *(json.dumps(conditions), since),
-        )
-        return [(condition, subject, message) for condition, subject, message in found]
-
-    def open_alert(
-        self, condition: str, subject: str, *, severity: str, message: str, value: float | None, now: float
-    ) -> None:
-        """Open an alert."""
-        self.write(
-            "INSERT INTO alerts (condition, subject, severity, message, value, opened, told, seen)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            *(condition, subject, severity, message, value, now, now, now),
-        )
-
-    def add_event(self, condition: str, subject: str, severity: str, message: str, now: float) -> None:
-        """Store what happened once: an alert that is resolved at once."""
-        self.write(
-            "INSERT INTO alerts (condition, subject, severity, message, opened, told, seen, resolved)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            *(condition, subject, severity, message, now, now, now, now),
-        )
-
-    def see_alert(
-        self, number: int, *, severity: str, message: str, value: float | None, seen: float, told: float
-    ) -> None:
-        """Note that an alert's condition holds still."""
-        self.write(
-            "UPDATE alerts SET severity = ?, message = ?, value = ?, seen = ?, told = ? WHERE id = ?",
-            *(severity, message, value, seen, told, number),
-        )
-
-    def resolve_alert(self, number: int, value: float | None, now: float) -> None:
-        """Resolve an alert."""
-        self.write("UPDATE alerts SET resolved = ?, value = ? WHERE id = ?", now, value, number)
-
-    def acknowledge_alert(self, number: int, by: str, now: float, *, false_alarm: bool) -> bool:
-        """Acknowledge an alert; returns whether there is one of that number."""
-        changed = self.write(
-            "UPDATE alerts SET acknowledged = ?, acknowledged_by = ?, false_alarm = ? WHERE id = ?",
-            *(now, by, int(false_alarm), number),
-        )
-        return bool(changed)
-
-    # Messages
-
-    def add_message(
-        self,
-        channel: str,
-        *,
-        severity: str,
-        title: str,
-        body: str,
-        now: float,
-        due: float,
-        incident: str = "",
-        resolved: bool = False,
-    ) -> None:
-        """Put a message on the way to a channel, not before it is due."""
-        self.write(
-            "INSERT INTO messages (channel, severity, title, body, created, due, incident, resolved)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            *(channel, severity, title, body, now, due, incident, int(resolved)),
-        )
-
-    def join_message(self, channel: str, title: str, body: str, *, now: float, shown: int) -> bool:
-        """Add to the message of that title that waits for a channel; False where none waits."""
-        joined = self.write(
-            "UPDATE messages SET gathered = gathered + 1,"
-            " body = CASE WHEN gathered < ? THEN body || char(10) || ? ELSE body END"
-            " WHERE channel = ? AND title = ? AND sent IS NULL AND due > ?",
-            *(shown, body, channel, title, now),
-        )
-        return bool(joined)
-
-    def last_message_due(self, channel: str, title: str, since: float) -> float | None:
-        """When the last message of that title, created since a time, was or is due (Unix, s)."""
-        found: float | None = self.value(
-            "SELECT max(due) FROM messages WHERE channel = ? AND title = ? AND created > ?", channel, title, since
-        )
-        return found
-
-    def due_messages(self, channel: str, now: float, most: int) -> list[MessageRow]:
-        """Unsent messages that are due, critical ones first."""
-        found = self.rows(
-            "SELECT id, severity, title, body, gathered, incident, resolved FROM messages"
-            " WHERE channel = ? AND sent IS NULL AND due <= ? ORDER BY severity = 'critical' DESC, id LIMIT ?",
-            *(channel, now, most),
-        )
-        return [MessageRow(*row) for row in found]
-
-    def message_sent(self, number: int, now: float) -> None:
-        """Note that a message was sent."""
-        self.write("UPDATE messages SET sent = ?, error = '' WHERE id = ?", now, number)
-
-    def message_failed(
-        self, channel: str, number: int | None, wrong: str, *, now: float, first_s: float, longest_s: float
-    ) -> None:
-        """Put off a message (None: all that were due) to a channel, the longer the more often it failed."""
-        self.write(
-            "UPDATE messages SET tries = tries + 1, error = ?, due = ? + min(? * (1 << min(tries, 10)), ?)"
-            " WHERE channel = ? AND sent IS NULL AND due <= ? AND id = coalesce(?, id)",
-            *(wrong, now, first_s, longest_s, channel, now, number),
-        )
-
-    def drop_undeliverable(self, channels: Iterable[str]) -> int:
-        """Forget what waits for other channels than these; returns how many messages did."""
-        return self.write(
-            "DELETE FROM messages WHERE sent IS NULL AND channel NOT IN (SELECT value FROM json_each(?))",
-            json.dumps(list(channels)),
-        )
-
-    def unsent_messages(self) -> int:
-        """Number of messages that wait."""
-        return int(self.value("SELECT count(*) FROM messages WHERE sent IS NULL"))
 
     # Outbox
 

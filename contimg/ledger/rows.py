@@ -113,3 +113,35 @@ class OutboxRow:
     """Name of an instruction (`contimg.ledger.group_life`)."""
     unit: str
     content: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class AlertRow:
+    """One alert, open or resolved; times are Unix (s)."""
+
+    id: int
+    condition: str
+    subject: str
+    severity: str
+    message: str
+    value: float | None
+    opened: float
+    told: float
+    seen: float
+    resolved: float | None
+    acknowledged: float | None
+    acknowledged_by: str
+    false_alarm: int
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Alerts that match are not sent between two times (Unix, s)."""
+
+    id: str
+    matchers: tuple[Mapping[str, Any], ...]
+    starts: float
+    ends: float
+    created_by: str
+    comment: str
+    updated: float

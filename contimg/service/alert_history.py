@@ -12,8 +12,7 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from pydantic import BaseModel, Field
 
 from contimg.alerts.conditions import EVENTS
-from contimg.ledger import history
-from contimg.ledger.history import AlertRow
+from contimg.ledger.rows import AlertRow
 from contimg.service import audit_log
 from contimg.service.alertmanager import utc
 from contimg.service.security import Authorised
@@ -65,7 +64,7 @@ def summary(alerts: Sequence[AlertRow]) -> dict[str, Any]:
 def read(source: DataSource, days: float) -> dict[str, Any]:
     """Alerts of the last days, newest first, with their figures."""
     with source.ledger() as ledger:
-        found = history.alerts(ledger, source.now() - 86400 * days)
+        found = ledger.alerts_since(source.now() - 86400 * days)
     return {"days": days, "summary": summary(found), "alerts": [shown(alert) for alert in found]}
 
 

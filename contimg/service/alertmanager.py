@@ -15,8 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from contimg import __version__
 from contimg.alerts.silences import Matcher, all_match, labels, silencing
 from contimg.core.errors import ConfigError
-from contimg.ledger import history
-from contimg.ledger.history import AlertRow, Silence
+from contimg.ledger.rows import AlertRow, Silence
 from contimg.service import audit_log
 from contimg.service.security import Authorised
 from contimg.service.source import DataSource, Source
@@ -98,8 +97,8 @@ def open_alerts(source: DataSource) -> list[dict[str, Any]]:
     """All open alerts, newest first."""
     now = source.now()
     with source.ledger() as ledger:
-        silences = history.silences(ledger, now)
-        return [_alert(alert, silences, now) for alert in history.alerts(ledger, now) if alert.resolved is None]
+        silences = ledger.silences(now)
+        return [_alert(alert, silences, now) for alert in ledger.alerts_since(now) if alert.resolved is None]
 
 
 @router.get("/alerts")
@@ -175,7 +174,7 @@ def silences(source: Source, filters: Filters) -> list[dict[str, Any]]:
     """List silences, those that end last first; filters are held against their matchers."""
     matchers, now = _matchers(filters), source.now()
     with source.ledger() as ledger:
-        found = history.silences(ledger, now - _KEPT_S)
+        found = ledger.silences(now - _KEPT_S)
     return [_silence(one, now) for one in found if all_match(matchers, _values(one))]
 
 
@@ -187,7 +186,7 @@ def _values(one: Silence) -> Mapping[str, str]:
 def silence(source: Source, silence_id: str) -> dict[str, Any]:
     """Show one silence."""
     with source.ledger() as ledger:
-        found = next((one for one in history.silences(ledger) if one.id == silence_id), None)
+        found = next((one for one in ledger.silences() if one.id == silence_id), None)
     if found is None:
         raise HTTPException(404, "there is no such silence")
     return _silence(found, source.now())
@@ -209,14 +208,14 @@ def put_silence(source: Source, request: Request, body: SilenceBody) -> dict[str
     except ConfigError as error:
         raise HTTPException(400, str(error)) from None
     with source.ledger(write=True) as ledger, ledger.transaction():
-        known = {one.id for one in history.silences(ledger)}
+        known = {one.id for one in ledger.silences()}
         if body.id and body.id not in known:
             raise HTTPException(404, "there is no such silence")
         number = body.id or str(uuid.uuid4())
         audit_log.record(
             source.root, request, body.createdBy, "silence", id=number, until=utc(ends), matchers=matchers
         )
-        history.put_silence(ledger, Silence(number, matchers, starts, ends, body.createdBy, body.comment, now))
+        ledger.put_silence(Silence(number, matchers, starts, ends, body.createdBy, body.comment, now))
     return {"silenceID": number}
 
 
@@ -226,7 +225,7 @@ def put_silence(source: Source, request: Request, body: SilenceBody) -> dict[str
 def expire_silence(source: Source, request: Request, silence_id: str) -> JSONResponse:
     """End a silence now."""
     with source.ledger(write=True) as ledger, ledger.transaction():
-        if not history.expire_silence(ledger, silence_id, source.now()):
+        if not ledger.expire_silence(silence_id, source.now()):
             raise HTTPException(404, "there is no such silence")
         audit_log.record(source.root, request, "", "silence ended", id=silence_id)
     return JSONResponse({})

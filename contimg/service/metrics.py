@@ -29,6 +29,7 @@ from contimg.core.paths import group_id, group_start
 from contimg.ledger import history
 from contimg.ledger.history import Tally
 from contimg.ledger.ledger import Ledger
+from contimg.ledger.rows import AlertRow
 from contimg.ledger.schema import GROUP_S, REALTIME_FACTORS
 from contimg.report import service_levels
 from contimg.runner.housekeeping import CLOCK
@@ -118,7 +119,7 @@ class PipelineCollector(Collector):
         yield _gauge("contimg_active_jobs", "Groups or windows in work, by stage", active)
         measured = measure(source.root, ledger, source.settings.backup, source.settings.staging, now)
         yield _gauge("contimg_queue_depth", "Groups waiting or in work", [({}, measured["queue_groups"][""])])
-        alerts = history.open_alerts(ledger)
+        alerts = [alert for alert in ledger.alerts_since(now) if alert.resolved is None]
         yield _gauge("contimg_alerts", "Open alerts", _by_severity(alerts))
         yield _gauge(
             "contimg_indicator", "Quantity that an alert's condition looks at", _indicators(measured, alerts)
@@ -212,21 +213,21 @@ def _gauge(name: str, text: str, values: Iterable[tuple[Mapping[str, str], float
     return family
 
 
-def _by_severity(alerts: Iterable[tuple[str, str, float | None]]) -> list[tuple[dict[str, str], float]]:
-    counts = Counter(severity for _, severity, _ in alerts)
+def _by_severity(alerts: Iterable[AlertRow]) -> list[tuple[dict[str, str], float]]:
+    counts = Counter(alert.severity for alert in alerts)
     return [({"severity": severity}, float(counts[severity])) for severity in ("info", "warning", "critical")]
 
 
 def _indicators(
-    measured: Mapping[str, Mapping[str, float]], alerts: Iterable[tuple[str, str, float | None]]
+    measured: Mapping[str, Mapping[str, float]], alerts: Iterable[AlertRow]
 ) -> list[tuple[dict[str, str], float]]:
     """Worst value of each indicator; those that only the runner can measure come from its open alerts."""
     worst = {
         name: (min if name == "disk_free_gb" else max)(values.values()) for name, values in measured.items() if values
     }
-    for condition, _, value in alerts:
-        if value is not None:
-            worst.setdefault(condition, value)
+    for alert in alerts:
+        if alert.value is not None:
+            worst.setdefault(alert.condition, alert.value)
     return [({"condition": name}, value) for name, value in sorted(worst.items())]
 
 

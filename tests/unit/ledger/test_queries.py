@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 import contimg
+from contimg.ledger.alert_queries import AlertQueries
 from contimg.ledger.ledger import Ledger, create_ledger
-from contimg.ledger.queries import Queries
 
 _SQL = re.compile(r"\b(SELECT .* FROM|INSERT .*INTO|UPDATE \w+ SET|DELETE FROM)\b")
 _READ_HISTORY = {"imaged_groups", "sizes", "alerts", "set_times"}
 """For people, and for a ledger that is built again: never in a pass."""
-_BY_KEY = {"put_group", "put_window", "put_set", "add_attempts", "add_to_outbox"}
+_BY_KEY = {"put_group", "put_window", "put_set", "add_attempts", "add_to_outbox", "put_silence"}
 _BY_ID = {"first_attempt_end", "prune"}
 """They walk along an index or the rows' order, and stop at once."""
 
@@ -27,11 +27,18 @@ def test_sql_stands_in_one_package() -> None:
     found = {
         path.relative_to(package).as_posix() for path in package.rglob("*.py") if _SQL.search(path.read_text("utf-8"))
     }
-    assert found == {"ledger/queries.py", "ledger/history.py", "ledger/schema.py"}
+    assert found == {f"ledger/{name}.py" for name in ("schema", "queries", "alert_queries", "history")}
+
+
+def test_only_the_ledger_speaks_to_sqlite() -> None:
+    package = Path(contimg.__file__).parent
+    speaking = {path.relative_to(package) for path in package.rglob("*.py") if ".execute(" in path.read_text("utf-8")}
+    elsewhere = {str(path) for path in speaking if path.parts[0] != "ledger"}
+    assert elsewhere == {"storage/backup.py", "storage/restore.py"}, "these check a copy's integrity"
 
 
 def _named() -> Iterator[tuple[str, Any]]:
-    for name, query in inspect.getmembers(Queries, inspect.isfunction):
+    for name, query in inspect.getmembers(AlertQueries, inspect.isfunction):
         if not name.startswith("_") and name not in {"rows", "value", "write"}:
             yield name, query
 
@@ -64,5 +71,5 @@ def test_no_query_of_a_pass_reads_history(tmp_path: Path, name: str) -> None:
     for statement in (one for one in said if not one.startswith("INSERT")):
         for step in ledger.rows(f"EXPLAIN QUERY PLAN {statement}"):
             scanned = re.match(r"SCAN (\w+)", step[3])
-            small = scanned and scanned[1] in {"calls", "notes", "json_each", "sqlite_sequence", "outbox"}
+            small = scanned and scanned[1] in {"calls", "notes", "json_each", "sqlite_sequence", "outbox", "silences"}
             assert not scanned or small or "INDEX" in step[3], f"{statement}: {step[3]}"
