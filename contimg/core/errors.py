@@ -201,6 +201,12 @@ class JobDiedError(ContimgError):
     error_class = ErrorClass.DIED
 
 
+class ClusterAwayError(ContimgError):
+    """Slurm does not answer, so neither can a job be handed to it nor is it known what became of one."""
+
+    error_class = ErrorClass.DIED
+
+
 class JobCrashedError(JobDiedError):
     """A job's process ended without a word, by a crash of its own."""
 

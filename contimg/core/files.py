@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,13 @@ _NETWORK = re.compile(
 
 
 def part_path(path: Path) -> Path:
-    """Where `path` is written before it is whole: beside it, hidden, under this process's id."""
-    return path.with_name(f".{path.name}{PART_MARK}{os.getpid()}")
+    """Where `path` is written before it is whole: beside it, hidden, under this process's host and id."""
+    return path.with_name(f".{path.name}{PART_MARK}{host()}.{os.getpid()}")
+
+
+def host() -> str:
+    """Name of this host, as names of files have it."""
+    return re.sub(r"\W", "_", socket.gethostname())
 
 
 def remove(path: Path) -> None:
@@ -50,7 +56,7 @@ def move(part: Path, path: Path) -> None:
     A directory cannot be replaced in one step: the old one is set aside first and removed last.
     """
     if part.is_dir() and path.exists():
-        old = path.with_name(f".{path.name}.old-{os.getpid()}")
+        old = path.with_name(f".{path.name}.old-{host()}.{os.getpid()}")
         path.rename(old)
         part.rename(path)
         shutil.rmtree(old)

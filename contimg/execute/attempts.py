@@ -9,7 +9,7 @@ from pathlib import Path
 
 from contimg.core.errors import Blame, ContimgError, ErrorClass
 from contimg.core.paths import DataRoot
-from contimg.job.attempt_record import AttemptRecord, begun
+from contimg.job.attempt_record import AttemptRecord, begun, described
 from contimg.job.error_patterns import UNTOLD, recognized
 from contimg.ledger.rows import AttemptRow
 
@@ -65,6 +65,13 @@ def close(record: AttemptRecord, error: ContimgError) -> AttemptRecord:
     ended = record.ended(error, error_type="Unrecorded")
     ended.write()
     return ended
+
+
+def explain(record: AttemptRecord, error: ContimgError) -> AttemptRecord:
+    """Write the cause of a failure that its job could not know: it only felt the signal."""
+    explained = replace(record, **described(error))
+    explained.write()
+    return explained
 
 
 def workflow_failure(

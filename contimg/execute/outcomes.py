@@ -21,6 +21,7 @@ from contimg.core.sections import Retry
 from contimg.core.stages import STAGES, Per
 from contimg.core.trace import trace_id
 from contimg.execute import attempts
+from contimg.execute.slurm import how_it_ended, submitted
 from contimg.execute.snakemake import Started, last_words
 from contimg.ingest.groups import raw_present
 from contimg.ingest.manifest import load
@@ -141,6 +142,7 @@ class _EndedCall:
         self._now = now
         self._ending = ending
         self._counts = counts
+        self._slurm_jobs = submitted(started.log) if started.slurm_jobs else {}
 
     def settle(self) -> Settled:
         settled = Settled()
@@ -211,9 +213,16 @@ class _EndedCall:
     def _finished(self, unit: str) -> Iterable[AttemptRow]:
         """Finished attempts of a unit whose call has ended; those whose jobs died are closed first."""
         for record in records(self._root, unit, self._stage.rules):
-            if record.running and record.lives:
+            in_call = record.slurm_job in self._slurm_jobs
+            if record.running and record.lives and not in_call:
                 continue  # a job on another host
-            ended = attempts.close(record, (self._ending or _DIED).error) if record.running else record
+            cause = how_it_ended(self._started.log, record.slurm_job) if in_call and not self._ending else None
+            if record.running:
+                ended = attempts.close(record, cause or (self._ending or _DIED).error)
+            elif cause and record.error_class == ErrorClass.DIED:
+                ended = attempts.explain(record, cause)
+            else:
+                ended = record
             yield attempts.row(ended, self._root)
 
     def _unrecorded(self, unit: str, message: str = "") -> AttemptRow:
@@ -225,7 +234,9 @@ class _EndedCall:
             missing = self._stage.targets(self._root, unit)[0]
             message = f"Snakemake reported success, but {missing} is not there"
         found = recognized(message)
-        error = self._ending.error if self._ending else found.pattern.error(message) if found else None
+        error = self._ending.error if self._ending else how_it_ended(self._started.log) if self._slurm_jobs else None
+        if found and not error:
+            error = found.pattern.error(message)
         return attempts.workflow_failure(
             self._root,
             unit,

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import psutil
 
 from contimg.core import processes
-from contimg.core.errors import JobDiedError, JobTimeoutError
+from contimg.core.errors import ContimgError, JobDiedError, JobTimeoutError
 from contimg.core.sections import Limits, Runner
 from contimg.core.trace import trace_id
+from contimg.execute import slurm
 from contimg.execute.outcomes import Ending
 from contimg.execute.snakemake import Snakemake, Started, ended
 from contimg.execute.watchdog import Watchdog
@@ -54,7 +55,7 @@ class Pool:
 
         Raises
         ------
-        OSError
+        OSError, ConfigError
             If it cannot be started now.
         """
         started = self._snakemake.start(
@@ -83,13 +84,18 @@ class Pool:
             processes.kill(processes.session(started.pid))
 
     def ended(self) -> Iterator[tuple[Started, int, Ending | None]]:
-        """Calls that have ended and are not settled, with their exit codes and how they were ended."""
+        """Calls that have ended and are not settled, with their exit codes and how they were ended.
+
+        Not before the last job of theirs has left the cluster: another try must not meet it.
+        """
         for started in list(self._running):
             if started.pid not in self._codes:
                 code = ended(started)
                 if code is None:
                     continue
                 self._codes[started.pid] = code
+            if self._codes[started.pid] and started.slurm_jobs and not _gone(started):
+                continue
             yield started, self._codes[started.pid], self._endings.get(started.pid)
 
     def forget(self, started: Started, ledger: Ledger) -> None:
@@ -106,6 +112,8 @@ class Pool:
         for started in self._running:
             if started.pid not in self._codes:
                 self._endings.setdefault(started.pid, STOPPED)
+                if started.slurm_jobs:
+                    _gone(started)
                 members += processes.session(started.pid)
         for member in members:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -114,3 +122,18 @@ class Pool:
         while time.monotonic() < deadline and any(processes.runs(member) for member in members):
             time.sleep(0.05)
         processes.kill(members)
+
+
+def _gone(started: Started) -> bool:
+    """Whether no job of a call is left in Slurm; what is left is cancelled."""
+    try:
+        left = slurm.cancel(started.slurm_jobs)
+    except ContimgError as error:
+        log.warning("%s: %s is settled later: %s", " ".join(started.call.units), started.call.lane, error)
+        return False
+    if left:
+        said = ", ".join(f"{job.number} ({job.state.lower()})" for job in left)
+        log.warning(
+            "%s: %s ends; its Slurm jobs %s are cancelled", " ".join(started.call.units), started.call.lane, said
+        )
+    return not left

@@ -17,8 +17,11 @@ import yaml
 from contimg.core import files, processes
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
+from contimg.core.profile import on_slurm
 from contimg.core.sections import Runner
 from contimg.core.stages import STAGES
+from contimg.execute import slurm
+from contimg.execute.lease import Lease
 from contimg.schedule.lanes import Call, Demand
 from contimg.schedule.periodic_tasks import SUMMARY
 
@@ -37,6 +40,8 @@ class Started:
         The same on the steady clock.
     log
         What Snakemake prints.
+    slurm_jobs
+        First part of the names of its Slurm jobs; empty where its jobs run on this host.
     """
 
     call: Call
@@ -44,15 +49,17 @@ class Started:
     began: float
     began_steady: float
     log: Path
+    slurm_jobs: str = ""
 
 
 class Snakemake:
-    """The workflow of a checkout, for one data root."""
+    """The workflow of a checkout, for one data root under one lease."""
 
-    def __init__(self, checkout: Path, root: DataRoot, mark: str) -> None:
+    def __init__(self, checkout: Path, root: DataRoot, lease: Lease) -> None:
         self._checkout = checkout
         self._root = root
-        self._mark = mark
+        self._lease = lease
+        self._started = 0
         self._warm = False
 
     def warm(self, settings: Runner) -> None:
@@ -63,7 +70,7 @@ class Snakemake:
 
         __import__("snakemake.report")
         __import__("contimg.workflow.tries")
-        cli.parse_args(self._arguments(Call(SUMMARY, (SUMMARY,), (), Demand(0, 0)), settings))
+        cli.parse_args(self._arguments(Call(SUMMARY, (SUMMARY,), (), Demand(0, 0)), settings, ""))
         self._warm = True
 
     def write_settings(self, settings: Settings) -> frozenset[str]:
@@ -102,41 +109,52 @@ class Snakemake:
         ------
         OSError
             If its log cannot be written or no process can be made.
+        ConfigError
+            If the profile cannot be read.
         """
         self.warm(settings)
+        self._started += 1
+        slurm_jobs = ""
+        if on_slurm(settings.profile):
+            slurm_jobs = slurm.jobs_of(self._root, self._lease.number, self._started)
         log = self._root.state / "calls" / f"{call.lane}-{call.units[0]}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
             pid = processes.fork(
-                lambda: self._call(call, settings, descriptor, trace_id), session=True, keep=descriptor
+                lambda: self._call(self._arguments(call, settings, slurm_jobs), descriptor, trace_id, slurm_jobs),
+                session=True,
+                keep=descriptor,
             )
         finally:
             os.close(descriptor)
-        return Started(call, pid, now, steady, log)
+        return Started(call, pid, now, steady, log, slurm_jobs)
 
     @property
     def _settings_path(self) -> Path:
         return self._root.state / "settings.yaml"
 
-    def _arguments(self, call: Call, settings: Runner) -> list[str]:
+    def _arguments(self, call: Call, settings: Runner, slurm_jobs: str) -> list[str]:
         lane = STAGES[call.lane]
         targets = [
             str(path.relative_to(self._root.root)) for unit in call.units for path in lane.targets(self._root, unit)
         ]
         profile = settings.profile or self._checkout / "profiles" / "local"
+        # Memory is that of this host, or Slurm's to share out.
+        memory = [] if slurm_jobs else [f"mem_mb={call.demand.memory_mb}"]
         return [
             *("--snakefile", str(self._checkout / "Snakefile"), "--profile", str(profile)),
             *("--configfile", str(self._settings_path), "--replace-workflow-config"),
             *("--config", f"groups={json.dumps(call.groups)}", "scan_incoming=false"),
             *("--nolock", "--nocolor", "--cores", str(call.cores)),
-            *("--resources", "conversion_share=1000", "image_share=1000", f"mem_mb={call.demand.memory_mb}"),
+            *("--resources", "conversion_share=1000", "image_share=1000", *memory),
+            *(("--slurm-jobname-prefix", slurm_jobs) if slurm_jobs else ()),
             *("--allowed-rules", *lane.rules),
             *(("--forcerun", SUMMARY) if call.lane == SUMMARY else ()),
             *("--", *targets),
         ]
 
-    def _call(self, call: Call, settings: Runner, log: int, trace_id: str) -> int:
+    def _call(self, arguments: list[str], log: int, trace_id: str, slurm_jobs: str) -> int:
         """Run Snakemake in the forked process; returns its exit code."""
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (log, 1), (log, 2)):
@@ -144,10 +162,12 @@ class Snakemake:
         os.close(nothing)
         os.close(log)
         cache = str(self._root.state / "cache")
-        os.environ.update({processes.MARK: self._mark, "XDG_CACHE_HOME": cache, "XDG_CONFIG_HOME": cache})
+        os.environ.update({processes.MARK: self._lease.mark, "XDG_CACHE_HOME": cache, "XDG_CONFIG_HOME": cache})
         os.environ["TRACEPARENT"] = f"00-{trace_id}-{os.urandom(8).hex()}-01"
         os.chdir(self._root.root)
-        return _run(self._arguments(call, settings))
+        if slurm_jobs:
+            slurm.look_steadily()
+        return _run(arguments)
 
 
 def _run(arguments: list[str]) -> int:

@@ -2,7 +2,8 @@
 
 Every job has its own time limit, kept by its supervisor. This one watches the supervisors too: it kills a call past
 twice its time, and one whose working processes have used neither processor nor disk for long (stopped, or asleep on
-I/O for ever).
+I/O for ever). Of a call whose jobs run on a cluster it sees the time alone. Time for which a job waits in the queue,
+or Slurm does not answer, does not count.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from dataclasses import dataclass
 import psutil
 
 from contimg.core import processes
+from contimg.core.errors import ClusterAwayError
 from contimg.core.sections import Limits, Runner
 from contimg.core.stages import STAGES
+from contimg.execute import slurm
 from contimg.execute.snakemake import Started
 
 log = logging.getLogger(__name__)
@@ -26,6 +29,8 @@ _SAMPLES_S = 10.0
 """Longest time (s) between two samples of what a call uses ..."""
 _SAMPLES = 3
 """... and how many there are at least before it counts as stuck."""
+_QUEUE_S = 30.0
+"""Time (s) between two looks at Slurm's queue."""
 _BUSY = 0.01
 """Share of one processor below which a process counts as doing nothing: waiting in a loop is no work."""
 
@@ -46,6 +51,9 @@ class Watchdog:
         self._samples: dict[int, _Sample] = {}
         self._worked: dict[int, float] = {}
         """When each call was last seen working (steady clock, s)."""
+        self._waited: dict[int, float] = {}
+        """Time (s) for which jobs of each call have waited in Slurm's queue."""
+        self._queue_seen = float("-inf")
 
     def stuck(
         self, calls: Sequence[Started], runner: Runner, limits: Limits, steady: float
@@ -54,15 +62,38 @@ class Watchdog:
         found = []
         for pid in set(self._samples) - {call.pid for call in calls}:
             del self._samples[pid], self._worked[pid]
+        self._look_at_queue([call for call in calls if call.slurm_jobs], steady)
         for call in calls:
             limit_s = _OVERTIME * 60 * STAGES[call.call.lane].minutes_in(limits)
+            worked_s = steady - call.began_steady - self._waited.get(call.pid, 0.0)
+            if worked_s > limit_s:
+                found.append((call, f"killed after {limit_s / 60:g} min, twice its time limit"))
+                continue
+            if call.slurm_jobs:
+                continue
             every_s = min(_SAMPLES_S, 60 * runner.stuck_minutes / _SAMPLES)
             idle_s = steady - self._last_worked(call, steady, every_s)
-            if steady - call.began_steady > limit_s:
-                found.append((call, f"killed after {limit_s / 60:g} min, twice its time limit"))
-            elif idle_s > runner.stuck_minutes * 60:
+            if idle_s > runner.stuck_minutes * 60:
                 found.append((call, f"killed: its processes did nothing for {idle_s / 60:.0f} min"))
         return found
+
+    def _look_at_queue(self, calls: Sequence[Started], steady: float) -> None:
+        """Add the time since the last look to what the calls have waited whose jobs wait."""
+        passed_s = steady - self._queue_seen
+        if passed_s < _QUEUE_S:
+            return
+        self._queue_seen = steady
+        self._waited = {call.pid: self._waited.get(call.pid, 0.0) for call in calls}
+        if not calls:
+            return
+        try:
+            waiting = [job.name for job in slurm.jobs("contimg-") if job.waits]
+        except ClusterAwayError as error:
+            log.warning("%s", error)
+            waiting = [call.slurm_jobs for call in calls]
+        for call in calls:
+            if any(name.startswith(call.slurm_jobs) for name in waiting):
+                self._waited[call.pid] += min(passed_s, steady - call.began_steady)
 
     def _last_worked(self, call: Started, steady: float, every_s: float) -> float:
         before = self._samples.get(call.pid)

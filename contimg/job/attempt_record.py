@@ -48,6 +48,8 @@ class AttemptRecord:
         ISO 8601 (UTC).
     pid_started
         Clock ticks after the boot: with host and pid it tells the job from all others.
+    slurm_job
+        Id of the Slurm job in which it runs; empty on a host of its own.
     log
         The job's log file.
     peak_memory_mb, cpu_s, cache
@@ -68,6 +70,7 @@ class AttemptRecord:
     pid: int
     log: str
     pid_started: int = 0
+    slurm_job: str = ""
     trace_id: str = ""
     version: str = ""
     commit: str = ""
@@ -156,6 +159,7 @@ def begun(root: DataRoot, unit: str, rule: str, log_file: str) -> AttemptRecord:
         host=socket.gethostname(),
         pid=os.getpid(),
         pid_started=processes.started(os.getpid()) or 0,
+        slurm_job=os.environ.get("SLURM_JOB_ID", ""),
         log=log_file,
         trace_id=trace_id(unit) if unit else "",
         version=__version__,

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from contimg.core.errors import (
+    ClusterAwayError,
     ContimgError,
     DiskFullError,
     ErrorClass,
@@ -73,7 +74,7 @@ PATTERNS: tuple[ErrorPattern, ...] = tuple(
         ),
         (
             r"bad_alloc|(cannot|unable to) allocate|out of memory|\bMemoryError\b|oom-kill"
-            r"|(not enough|insufficient) memory",
+            r"|(not enough|insufficient) memory|exceeded (job |step )?memory limit",
             MemoryExhaustedError,
             "there is not enough memory",
         ),
@@ -91,6 +92,12 @@ PATTERNS: tuple[ErrorPattern, ...] = tuple(
             r"(?:unknown|unrecognized|invalid) (?:command.line )?(?:parameter|option)s?:? *(\S*)",
             ToolBrokenError,
             "the option {} is unknown to its version",
+        ),
+        (
+            r"unable to contact slurm controller|slurm_load_jobs error"
+            r"|batch job submission failed: (?:connection|socket)",
+            ClusterAwayError,
+            "Slurm does not answer",
         ),
         # CASA's table system waits for locks of others, and gives up.
         (

@@ -23,11 +23,12 @@ from typing import Any
 from contimg import __version__
 from contimg.core import config, files
 from contimg.core.config import Settings
+from contimg.core.errors import JobDiedError
 from contimg.core.paths import DataRoot
 from contimg.core.release import commit
 from contimg.core.stages import STAGES
 from contimg.core.trace import traceparent
-from contimg.job import staging, supervisor
+from contimg.job import attempt_record, staging, supervisor
 from contimg.job.attempt_record import AttemptRecord, begun
 from contimg.job.outputs import SIDECAR, Outputs, workspace
 from contimg.job.supervisor import Step, Task
@@ -178,7 +179,15 @@ class _Job:
         return 1 if failure else 0
 
     def _commit(self, outputs: Outputs, result: Mapping[str, Any], record: AttemptRecord) -> None:
-        """Move the outputs into place, the sidecar last: it stands for the others."""
+        """Move the outputs into place, the sidecar last: it stands for the others.
+
+        Raises
+        ------
+        JobDiedError
+            If a runner has closed the attempt: another may be at work on the same outputs.
+        """
+        if not attempt_record.read(record.path).running:
+            raise JobDiedError(f"{record.path}: was closed while its job ran; its outputs are left out")
         contents = {"": result} | result.get("further", {}) if SIDECAR in outputs.parts else {}
         if contents:
             provenance = {

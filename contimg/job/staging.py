@@ -15,11 +15,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from contimg.core import files
 from contimg.core.paths import DataRoot
-from contimg.core.processes import started
+from contimg.core.processes import alive, started
 from contimg.core.sections import Staging
 
-_FOLDER = re.compile(r"contimg-\d+-(\d+)-(\d+)")
+_FOLDER = re.compile(r"contimg-(\d+)-(\d+)-(\d+)")
 _PROMISE = ".promised"
 
 
@@ -34,6 +35,8 @@ def reserve(root: DataRoot, settings: Staging, expected_bytes: int) -> Path | No
     free = 0.0
     if settings.directory.is_dir():
         with _alone(settings.directory):
+            for left in stale(root, settings.directory):  # of a job that was killed here, on a host without a runner
+                files.remove(left)
             free = shutil.disk_usage(settings.directory).free - sum(_outstanding(settings.directory))
             if free >= needed:
                 inode = root.root.stat().st_ino
@@ -46,6 +49,15 @@ def reserve(root: DataRoot, settings: Staging, expected_bytes: int) -> Path | No
         file=sys.stderr,
     )
     return None
+
+
+def stale(root: DataRoot, directory: Path) -> Iterator[Path]:
+    """Staging folders of a data root whose process is dead."""
+    inode = root.root.stat().st_ino
+    for path in list(directory.iterdir()) if directory.is_dir() else ():
+        match = _FOLDER.fullmatch(path.name)
+        if match and int(match[1]) == inode and not alive(int(match[2]), int(match[3])):
+            yield path
 
 
 @contextlib.contextmanager
@@ -63,7 +75,7 @@ def _outstanding(directory: Path) -> Iterator[float]:
     """What was promised to living jobs and is not written yet (bytes)."""
     for folder in directory.iterdir():
         owner = _FOLDER.fullmatch(folder.name)
-        if owner is None or started(int(owner[1])) != int(owner[2]):
+        if owner is None or started(int(owner[2])) != int(owner[3]):
             continue
         with contextlib.suppress(OSError, ValueError):  # it ends just now, or is another user's
             yield max(0, int((folder / _PROMISE).read_text()) - _written(folder))

@@ -24,6 +24,7 @@ from contimg.ingest import quarantine
 from contimg.ingest.incoming import listed, shown
 from contimg.ingest.manifest import Group, load
 from contimg.ingest.report import Report
+from contimg.job import staging
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import GroupRow
 from contimg.runner import cleanup
@@ -204,7 +205,7 @@ class _Audit:
             for path in (self._root.root / kind).rglob(".*"):
                 if cleanup.abandoned(path):
                     self._wrong(f"{path}: half-written, and its process is dead")
-        for path in cleanup.stale_staging(self._root, self._staging):
+        for path in staging.stale(self._root, self._staging):
             self._wrong(f"{path}: staging of a dead process")
         now = holder(self._root)
         current = f"{mark_of(self._root)}{now.number}" if now and now.holds else None

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 
 from contimg.core import files, processes
+from contimg.core.errors import ClusterAwayError
 from contimg.core.paths import DataRoot
 from contimg.core.products import PRODUCTS
+from contimg.execute import slurm
 from contimg.execute.lease import mark_of
+from contimg.job import staging
 
 log = logging.getLogger(__name__)
 
-_PART = re.compile(rf"\..+(?:{re.escape(files.PART_MARK)}|\.old-)(\d+)(?:-\w+)?")
+_PART = re.compile(rf"\..+(?:{re.escape(files.PART_MARK)}|\.old-)(?:(\w+)\.)?(\d+)(?:-\w+)?")
+_QUEUE_S = 600.0
+"""Longest wait (s) for cancelled jobs: slurmctld takes a while to know that a node is dead."""
+_FAR_JOBS_S = 86400.0
+"""Age (s) up to which a part of another host's job is taken for one that is written."""
 
 
 def kill_orphans(root: DataRoot) -> int:
@@ -28,30 +37,29 @@ def kill_orphans(root: DataRoot) -> int:
     return processes.kill(orphans)
 
 
-def stale_staging(root: DataRoot, directory: Path) -> Iterator[Path]:
-    """Staging folders of this data root whose process is dead."""
-    pattern = re.compile(rf"contimg-{root.root.stat().st_ino}-(\d+)-(\d+)")
-    for path in directory.iterdir() if directory.is_dir() else ():
-        match = pattern.fullmatch(path.name)
-        if match and not processes.alive(int(match[1]), int(match[2])):
-            yield path
-
-
 def half_written(root: DataRoot, unit: str) -> Iterator[Path]:
-    """Parts of a unit's outputs, and what they were to replace, whose process is dead."""
+    """Parts of a unit's outputs, and what they were to replace, whose process is dead; none of its jobs may run."""
     folders = {root.path(product.name, unit).parent for product in PRODUCTS.values() if "{date}" in product.path}
     for folder in sorted(folders):
         own = ".*" if folder.name == unit else f".{unit}.*"
-        yield from (path for path in folder.glob(own) if abandoned(path))
+        yield from (path for path in folder.glob(own) if abandoned(path, far_jobs_s=-math.inf))
 
 
-def abandoned(path: Path) -> bool:
-    """Whether a path is a part of an output, or what one was to replace, and the process that wrote it is dead."""
+def abandoned(path: Path, far_jobs_s: float = _FAR_JOBS_S) -> bool:
+    """Whether a path is a part of an output, or what one was to replace, and the process that wrote it is dead.
+
+    Parameters
+    ----------
+    far_jobs_s
+        Age (s) from which that is taken for granted of another host's process.
+    """
     match = _PART.fullmatch(path.name)
     if not match:
         return False
     try:
-        writer = psutil.Process(int(match[1]))
+        if match[1] not in (None, files.host()):
+            return time.time() - path.lstat().st_mtime >= far_jobs_s
+        writer = psutil.Process(int(match[2]))
         return not processes.runs(writer) or writer.create_time() > path.lstat().st_mtime + 1
     except psutil.NoSuchProcess:
         return True
@@ -59,9 +67,30 @@ def abandoned(path: Path) -> bool:
         return False
 
 
+def clear_queue(root: DataRoot, keep: Callable[[], None]) -> int:
+    """Cancel what dead runners of this data root left in Slurm, and wait until it is gone; returns how many jobs.
+
+    Raises
+    ------
+    ClusterAwayError
+        If Slurm does not answer, or does not end them: a job that lives on could meet another try of its group.
+    """
+    count = len(slurm.cancel(slurm.jobs_of(root)))
+    if count:
+        log.warning("cancelling %d Slurm jobs that a dead runner left behind", count)
+    deadline = time.monotonic() + _QUEUE_S
+    while left := slurm.cancel(slurm.jobs_of(root)):
+        if time.monotonic() > deadline:
+            said = ", ".join(f"{job.number} ({job.state.lower()})" for job in left)
+            raise ClusterAwayError(f"Slurm jobs {said} of a dead runner do not end; see to them, then start again")
+        keep()
+        time.sleep(1)
+    return count
+
+
 def sweep_staging(root: DataRoot, directory: Path) -> None:
     """Remove stale staging."""
-    for path in stale_staging(root, directory):
+    for path in staging.stale(root, directory):
         log.warning("%s: removing the staging of a dead job", path)
         files.remove(path)
 

@@ -7,6 +7,7 @@ must outlive the process is in files or in the ledger before the next step is ma
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 import select
@@ -20,6 +21,7 @@ from contimg.catalogues import calibrator_catalogue, sky_catalogue
 from contimg.core.config import Settings
 from contimg.core.errors import ConfigError, LeaseError
 from contimg.core.paths import DataRoot
+from contimg.core.profile import on_slurm
 from contimg.execute.lease import acquire
 from contimg.execute.systemd import notify
 from contimg.ledger.clock_steps import Clock, SystemClock
@@ -197,6 +199,10 @@ def _runnable(settings: Settings) -> Settings:
         from contimg.clean import wsclean  # noqa: PLC0415 — only where it is chosen
 
         wsclean.refuse_if_broken()
+    if on_slurm(settings.runner.profile) and importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
+        raise ConfigError(
+            "runner.profile: hands jobs to Slurm, for which contimg[slurm] is not installed; install it"
+        )
     retention.check(DataRoot(settings.data_root), settings.retention, settings.archive)
     for path in settings.calibration.catalogues:
         calibrator_catalogue.read(path)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from contimg.core.config import Settings
 from contimg.core.errors import ImpossibleTransitionError, JobDiedError, LedgerError
 from contimg.core.paths import DataRoot
+from contimg.core.profile import on_slurm
 from contimg.core.stages import STAGES, Per, is_periodic
 from contimg.execute import attempts
 from contimg.ingest import quarantine
@@ -42,7 +43,11 @@ def recover(root: DataRoot, settings: Settings, keep: Callable[[], None], now: f
         If something cannot be removed now.
     DiskFullError
         If there is no room for the ledger; one that is whole stays as it is.
+    ClusterAwayError
+        If jobs of a dead runner cannot be found or ended.
     """
+    if on_slurm(settings.runner.profile):
+        cleanup.clear_queue(root, keep)
     cleanup.kill_orphans(root)
     cleanup.sweep_staging(root, settings.staging.directory)
     for group in quarantine.finish_interrupted(root):
@@ -81,7 +86,7 @@ def _close_calls(root: DataRoot, ledger: Ledger, transitions: Transitions, now: 
                 if is_periodic(unit):
                     continue
                 for record in records(root, unit):
-                    if record.lives:
+                    if record.lives and not record.slurm_job:
                         continue  # a job on another host
                     ended = attempts.close(record, JobDiedError(INTERRUPTED)) if record.running else record
                     ledger.add_attempts([replace(attempts.row(ended, root), counts=int(not record.running))])

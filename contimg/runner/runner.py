@@ -54,7 +54,7 @@ class Runner:
         self._clock = clock
         self._step = StepDetector(clock)
         self._breaker = CircuitBreaker()
-        self._snakemake = Snakemake(checkout, root, lease.mark)
+        self._snakemake = Snakemake(checkout, root, lease)
         self._pool = Pool(self._snakemake, clock)
         self._housekeeping = Housekeeping(root, clock.now())
         self._asking = Asking(root)

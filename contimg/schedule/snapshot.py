@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
-from contimg.core.sections import Ingest, Runner, Staging
-from contimg.core.stages import STAGES, lanes
+from contimg.core.profile import on_slurm
+from contimg.core.sections import Ingest, Limits, Runner, Staging
+from contimg.core.stages import STAGES, Per, lanes
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import WindowRow
 from contimg.schedule import host
@@ -47,13 +49,15 @@ def look(
     ------
     OSError
         If a disk cannot be asked.
+    ConfigError
+        If the profile cannot be read.
     """
     return Situation(
         now=now,
         groups=ledger.open_groups(),
         windows=[due_window(root, ledger, settings.ingest, settings.runner, row) for row in ledger.due_windows()],
         running=running,
-        room=room(root, settings.runner, settings.staging, running),
+        room=room(root, settings.runner, settings.limits, settings.staging, running),
         turns=turns,
         tasks_due=tuple(due_tasks(ledger, now)),
         held=hold.lanes,
@@ -75,15 +79,20 @@ def due_window(root: DataRoot, ledger: Ledger, ingest: Ingest, runner: Runner, r
     )
 
 
-def room(root: DataRoot, runner: Runner, staging: Staging, running: Sequence[Call]) -> Room:
-    """What jobs may still take: running ones may not have taken all of theirs yet, so all of it is taken off."""
-    memory_mb = host.memory_mb() * runner.memory_percent / 100
+def room(root: DataRoot, runner: Runner, limits: Limits, staging: Staging, running: Sequence[Call]) -> Room:
+    """What jobs may still take: running ones may not have taken all of theirs yet, so all of it is taken off.
+
+    Memory, cores and staging of nodes are Slurm's to share out: only slots and disk bound the calls there.
+    """
+    cluster = on_slurm(runner.profile)
+    memory_mb = sys.maxsize if cluster else host.memory_mb() * runner.memory_percent / 100
+    slots = sum(stage.slots_in(limits) for stage in lanes(Per.GROUP, Per.WINDOW))
     free_mb = shutil.disk_usage(root.root).free // 1_000_000 - runner.reserve_gb * 1000
     return Room(
         memory_mb=int(memory_mb) - sum(call.demand.memory_mb for call in running),
         disk_mb=int(free_mb) - sum(call.demand.disk_mb for call in running),
-        cores=host.cores(),
-        tmpfs_short=tmpfs_free_percent(staging) < runner.tmpfs_min_free_percent,
+        cores=limits.threads * slots if cluster else host.cores(),
+        tmpfs_short=not cluster and tmpfs_free_percent(staging) < runner.tmpfs_min_free_percent,
     )
 
 

@@ -169,9 +169,10 @@ class Cluster:
             self._end(name, signal.SIGTERM if name == "munged" else signal.SIGKILL)
 
     def _start(self, name: str, *command: str) -> None:
+        until_we_end = ("setpriv", "--pdeathsig", "KILL")
         with (self.folder / f"{name}.output").open("ab") as output:
             self._daemons[name] = subprocess.Popen(
-                command, env=self.environment, stdout=output, stderr=output, start_new_session=True
+                (*until_we_end, *command), env=self.environment, stdout=output, stderr=output, start_new_session=True
             )
 
     def _end(self, name: str, number: signal.Signals) -> None:

@@ -233,6 +233,18 @@ def test_a_killed_supervisor_leaves_no_orphan(tmp_path):
     assert record(tmp_path)["outcome"] == "running"  # which the runner's watchdog reads as died
 
 
+def test_a_job_whose_attempt_was_closed_places_nothing(tmp_path):
+    """Its runner took it for dead, on a node that could not be reached, and started another."""
+    close = (
+        "import json; path = next((root / 'logs').rglob('*.attempt.json')); content = json.loads(path.read_text())"
+    )
+    close += "; path.write_text(json.dumps(content | {'outcome': 'failed', 'finished': content['started']}))"
+    code, said = finish(start(tmp_path, f"{close}; {WRITE}; return {{}}"))
+    assert (code, products(tmp_path)) == (1, [])
+    assert "was closed while its job ran" in said
+    assert record(tmp_path)["error_class"] == "died"
+
+
 def test_attempts_are_numbered_on(tmp_path):
     finish(start(tmp_path, "raise KeyError('gain')"))
     finish(start(tmp_path, f"{WRITE}; return {{}}"))

@@ -111,3 +111,14 @@ def test_without_staging_or_without_its_folder_disk_is_used(place, tmp_path: Pat
     assert staging.reserve(root, settings.model_copy(update={"enabled": False}), MB) is None
     assert staging.reserve(root, settings, 0) is None
     assert staging.reserve(root, settings.model_copy(update={"directory": tmp_path / "none"}), MB) is None
+
+
+def test_what_a_killed_job_left_on_a_host_without_a_runner_goes_with_the_next_job(place) -> None:
+    root, settings = place
+    left = settings.directory / f"contimg-{root.root.stat().st_ino}-999999-1"
+    others = settings.directory / f"contimg-{root.root.stat().st_ino + 1}-999999-1"
+    for folder in (left, others):
+        folder.mkdir()
+    assert reserved(place, 10)
+    assert not left.exists()
+    assert others.exists()

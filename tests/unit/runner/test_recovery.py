@@ -72,9 +72,12 @@ def test_what_was_half_done_goes_and_what_is_at_work_stays(played: Played, tmp_p
         images / f".{unit}.image.fits.part-{DEAD}-a1b2c3",
         sets / f".gain.cal.part-{DEAD}",
         sets / f".gain.cal.old-{DEAD}",
+        images / f".{unit}.image.fits.part-{files.host()}.{DEAD}-a1b2c3",
+        images / f".{unit}.pb.fits.part-n1.{own.pid}",  # its job was on a node, and is over
     ]
     kept = [
         images / f".{unit}.noise.fits.part-{own.pid}",
+        images / f".{unit}.noise.fits.part-{files.host()}.{own.pid}",
         images / ".20200101T000000.image.fits.part-x",
         sets / "gain.cal",
     ]

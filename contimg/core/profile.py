@@ -1,0 +1,32 @@
+"""Where the jobs of a Snakemake profile run: on this host, or on the nodes of a Slurm cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from contimg.core.errors import ConfigError
+
+_NAMES = ("profile.yaml", "config.yaml")
+"""Of the file in a profile's folder; the second was Snakemake's until 9.19."""
+
+
+def on_slurm(profile: Path | None) -> bool:
+    """Whether the jobs of a profile are handed to Slurm; None is the project's own, for this host.
+
+    Raises
+    ------
+    ConfigError
+        If the profile cannot be read.
+    """
+    if profile is None:
+        return False
+    path = next((profile / name for name in _NAMES if (profile / name).is_file()), None)
+    if path is None:
+        raise ConfigError(f"runner.profile: {profile} holds no {_NAMES[0]}; name a folder that does")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"runner.profile: {path} cannot be read ({error})") from error
+    return isinstance(content, dict) and content.get("executor") == "slurm"

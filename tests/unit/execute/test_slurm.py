@@ -1,0 +1,67 @@
+"""Slurm's word on how a job ended, as Snakemake's plugin prints it, and the names of a data root's jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from contimg.core.errors import (
+    Blame,
+    ClusterAwayError,
+    JobDiedError,
+    JobTimeoutError,
+    MemoryExhaustedError,
+)
+from contimg.core.paths import DataRoot
+from contimg.execute import slurm
+
+OTHER = "SLURM-job '6' failed, SLURM status is: 'CANCELLED'."
+
+
+def call_log(folder: Path, state: str, said: str = "") -> Path:
+    """What Snakemake printed of a job 7, and the job's own output."""
+    output = folder / "7.log"
+    output.write_text(said)
+    log = folder / "call.log"
+    lines = [f"Job 1 has been submitted with SLURM jobid 7 (log: {output}).", OTHER]
+    failed = "failed due to a node failure" if state == "NODE_FAIL" else "failed"
+    log.write_text("\n".join([*lines, f"SLURM-job '7' {failed}, SLURM status is: '{state}'. Detailed reason …"]))
+    return log
+
+
+@pytest.mark.parametrize(
+    ("state", "said", "error"),
+    [
+        ("TIMEOUT", "", JobTimeoutError),
+        ("OUT_OF_MEMORY", "", MemoryExhaustedError),
+        ("CANCELLED", "", JobDiedError),
+        ("NODE_FAIL", "", JobDiedError),
+        ("PREEMPTED", "", JobDiedError),
+        ("FAILED", "slurmstepd: error: StepId=7.0 exceeded memory limit (9 > 5), being killed", MemoryExhaustedError),
+        ("FAILED", "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0", MemoryExhaustedError),
+        ("FAILED", "insufficient unflagged antennas", type(None)),
+    ],
+)
+def test_a_job_s_end_has_the_class_that_it_deserves(tmp_path: Path, state: str, said: str, error: type) -> None:
+    log = call_log(tmp_path, state, said)
+    assert type(slurm.how_it_ended(log, "7")) is error
+    assert type(slurm.how_it_ended(log, "6")) is JobDiedError
+    assert slurm.how_it_ended(log, "8") is None
+    assert slurm.submitted(log) == {"7": tmp_path / "7.log"}
+
+
+def test_jobs_are_told_by_root_lease_and_call(tmp_path: Path) -> None:
+    root, other = DataRoot(tmp_path / "a"), DataRoot(tmp_path / "b")
+    call = slurm.jobs_of(root, 1, 12)
+    assert call.startswith(slurm.jobs_of(root, 1))
+    assert call.startswith(slurm.jobs_of(root))
+    assert not call.startswith((slurm.jobs_of(root, 11), slurm.jobs_of(root, 1, 1), slurm.jobs_of(other)))
+    assert len(slurm.jobs_of(root, 10**6, 10**9)) <= 50
+
+
+def test_a_cluster_that_does_not_answer_is_the_machine_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ClusterAwayError, match=r"^squeue: does not answer") as refused:
+        slurm.jobs("contimg-")
+    assert refused.value.blame is Blame.MACHINE
