@@ -9,14 +9,27 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import burst, caching, conversion, data, figures, growth, imaging, passes, pipeline, processes, stream
+from benchmarks import (
+    burst,
+    caching,
+    conversion,
+    data,
+    figures,
+    growth,
+    imaging,
+    passes,
+    pipeline,
+    processes,
+    service,
+    stream,
+)
 from benchmarks.data import Groups
 from benchmarks.figures import Figure
 
 OUT = Path(__file__).parent / "out" / "bench.json"
 DATA = Path("/var/tmp/contimg-bench")  # noqa: S108 — a cache that anyone may remove
-PARTS = ("conversion", "staging", "pipeline", "imaging", "burst", "passes", "caching", "growth", "stream")
-_SMALL_PARTS = ("conversion", "pipeline", "imaging", "passes", "caching")
+PARTS = ("conversion", "staging", "pipeline", "imaging", "burst", "passes", "service", "caching", "growth", "stream")
+_SMALL_PARTS = ("conversion", "pipeline", "imaging", "passes", "service", "caching")
 """Those of the small form, unless others are asked for."""
 _SIZES = ((24, 48), (48, 48), (96, 12), (96, 48))
 _SMALL_SIZES = ((12, 4), (24, 4))
@@ -69,16 +82,23 @@ def _measured(parts: tuple[str, ...], groups: Groups, work: Path, runs: int, *, 
         shutil.rmtree(two.root)
     if "burst" in parts:
         yield from burst.measure(groups, work, runs)
-    if "passes" in parts:
-        few = data.groups(work.parent, "small")
-        settled = two if small else data.data_root(work / "few", few, [min(few.files), few.calibrator])
-        yield from passes.measure(settled, few, work, runs, history=1000 if small else 100_000)
+    yield from _runner(parts, work, runs, small=small)
     if "caching" in parts:
         yield from caching.measure(work, runs, **({"sources": 10_000} if small else {}))
     if "growth" in parts:
         yield from growth.measure(_SMALL_SIZES if small else _SIZES, work)
     if "stream" in parts:
         yield from stream.measure(groups, work)
+
+
+def _runner(parts: tuple[str, ...], work: Path, runs: int, *, small: bool) -> Iterator[Figure]:
+    """Measure the runner's passes, alone and beside a service that many look at."""
+    few = data.groups(work.parent, "small")
+    history = 1000 if small else 100_000
+    for part, measure in (("passes", passes.measure), ("service", service.measure)):
+        if part in parts:
+            settled = data.data_root(work / "few", few, [min(few.files), few.calibrator])
+            yield from measure(settled, few, work, runs, history=history)
 
 
 if __name__ == "__main__":

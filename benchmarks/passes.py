@@ -24,7 +24,7 @@ from contimg.ledger.rows import GroupRow
 
 _LITTLE = 10
 _STEP_S = 309
-_SETTINGS = {"backup": {"every_hours": 1e6}, "imaging": {"field_of_view_deg": 1.0}}
+SETTINGS = {"backup": {"every_hours": 1e6}, "imaging": {"field_of_view_deg": 1.0}}
 """No backup in between, and short jobs."""
 _FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -34,19 +34,19 @@ def measure(little: DataRoot, groups: Groups, work: Path, runs: int, history: in
 
     The root has the calibrator's group and another one; it is removed in the end.
     """
-    data.write_settings(little, **_SETTINGS)
-    _once(little, work)  # until all is done
+    data.write_settings(little, **SETTINGS)
+    once(little, work)  # until all is done
     there = {path.name for path in little.incoming.iterdir()}
-    idle = [_once(little, work) for _ in range(runs)]
+    idle = [once(little, work) for _ in range(runs)]
     yield of_runs("a pass with nothing to do, whole process", idle, "s", "≤ 2")
     targets = [paths for _, paths in sorted(groups.files.items()) if paths[0].name not in there]
     much = DataRoot(work / "much")
     shutil.copytree(little.root, much.root)
-    data.write_settings(much, **_SETTINGS)
-    _put_history(little, _LITTLE)
-    _put_history(much, history)
-    _once(little, work), _once(much, work)
-    pairs = [(_once(little, work), _once(much, work)) for _ in range(runs)]
+    data.write_settings(much, **SETTINGS)
+    put_history(little, _LITTLE)
+    put_history(much, history)
+    once(little, work), once(much, work)
+    pairs = [(once(little, work), once(much, work)) for _ in range(runs)]
     yield of_runs(
         f"a pass with {history:,} groups behind it, against {_LITTLE}",
         [long / short for short, long in pairs],
@@ -71,14 +71,19 @@ def measure(little: DataRoot, groups: Groups, work: Path, runs: int, history: in
 
 def _with_new_group(root: DataRoot, paths: list[Path], work: Path) -> float:
     """Time (s) of a pass that finds a new group, beyond its jobs."""
-    for path in paths:
-        os.link(path, root.incoming / path.name)
+    link(root, paths)
     before = time.time()
-    took = _once(root, work)
+    took = once(root, work)
     return took - _jobs_s(root, before)
 
 
-def _once(root: DataRoot, work: Path) -> float:
+def link(root: DataRoot, paths: list[Path]) -> None:
+    """Put a group's raw files into `incoming/`."""
+    for path in paths:
+        os.link(path, root.incoming / path.name)
+
+
+def once(root: DataRoot, work: Path) -> float:
     """Time (s) of a `contimg run --once`."""
     command = [sys.executable, "-m", "contimg", "run", "--once", "--config", data.settings_path(root)]
     return processes.run(command, work / "log").wall_s
@@ -101,7 +106,7 @@ def _ended(name: str, settings: Settings) -> GroupRow:
     return row
 
 
-def _put_history(root: DataRoot, count: int) -> None:
+def put_history(root: DataRoot, count: int) -> None:
     """Put groups that ended long ago into the ledger, and their manifests and sidecars onto the disk."""
     settings = data.settings(root)
     ledger = open_ledger(root.ledger)
