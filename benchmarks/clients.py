@@ -104,6 +104,7 @@ class Clients:
                 writer.write(self._request(_LARGE, close=False) * _MANY)
                 while await reader.read(1):
                     await asyncio.sleep(1)
+                    writer.write(self._request(_LARGE, close=False))  # tells that the connection is gone
                 writer.close()
             self.counts["slow readers dropped"] += 1
 

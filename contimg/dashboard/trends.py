@@ -14,6 +14,7 @@ from contimg.dashboard.charts import Series, chart
 from contimg.ledger import history
 from contimg.ledger.schema import GROUP_S
 from contimg.report import service_levels
+from contimg.service.losses import lost
 from contimg.service.source import DataSource
 
 SPANS: Mapping[str, tuple[float, float]] = {"24h": (1.0, 3600.0), "7d": (7.0, 6 * 3600.0), "30d": (30.0, 86400.0)}
@@ -66,7 +67,7 @@ def _read(source: DataSource, span: str) -> dict[str, Any]:
 def _levels(source: DataSource, days: float) -> list[service_levels.Level]:
     with source.ledger() as ledger:
         within = source.settings.calibration.nearest_within_hours
-        return service_levels.measure(ledger, source.now(), days, within, None)
+        return service_levels.measure(ledger, source.now(), days, within, lost(source))
 
 
 def _middles(edges: np.ndarray) -> np.ndarray:

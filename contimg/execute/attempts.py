@@ -42,6 +42,7 @@ def row(record: AttemptRecord, root: DataRoot) -> AttemptRow:
         pid=record.pid,
         trace_id=record.trace_id,
         blame=str(blame or ""),
+        **{f"cache_{kind}": count for kind, count in (record.cache or {}).items()},
     )
 
 

@@ -49,6 +49,11 @@ def tallies(ledger: Ledger) -> list[Tally]:
     return [Tally(*row) for row in ledger.rows("SELECT * FROM tallies")]
 
 
+def counts(ledger: Ledger, what: str) -> dict[str, int]:
+    """Number of each kind since the ledger was made: of `cache`, hits and misses; of `ended`, groups."""
+    return dict(tuple(row) for row in ledger.rows("SELECT kind, count FROM counts WHERE what = ?", what))
+
+
 def groups_by_state(ledger: Ledger) -> dict[tuple[str, str], int]:
     """Number of open groups by state and stage."""
     rows = ledger.rows("SELECT state, stage, count(*) FROM open_groups GROUP BY 1, 2")

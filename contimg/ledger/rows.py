@@ -76,6 +76,8 @@ class AttemptRow:
     trace_id: str = ""
     counts: int = 1
     blame: str = ""
+    cache_hits: int = 0
+    cache_misses: int = 0
 
 
 @dataclass(frozen=True)

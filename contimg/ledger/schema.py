@@ -21,6 +21,12 @@ def _at_most(duration: str) -> str:
     return f"CASE {steps} ELSE {_BEYOND_S} END"
 
 
+def _how_ended(state: str, error_class: str) -> str:
+    """SQL: how a group ended: imaged, set aside for its unusable data, or given up for a person."""
+    given_up = f"CASE {error_class} WHEN 'corrupt_input' THEN 'unusable' ELSE 'given_up' END"
+    return f"CASE {state} WHEN 'done' THEN 'imaged' ELSE {given_up} END"
+
+
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE groups (
@@ -150,7 +156,7 @@ MIGRATIONS: tuple[str, ...] = (
     f"""
     -- Counts for metrics: they only grow, so that old attempts can be dropped.
     CREATE TABLE tallies (
-        what TEXT NOT NULL,                    -- a rule, or arrival_to_image
+        what TEXT NOT NULL,                    -- a rule, arrival_to_image, or recovery: from a passing failure
         outcome TEXT NOT NULL,
         error_class TEXT NOT NULL,
         at_most_s REAL NOT NULL,               -- upper bound of the durations counted here; see DURATIONS_S
@@ -224,4 +230,41 @@ MIGRATIONS: tuple[str, ...] = (
     """
     CREATE INDEX groups_arrived ON groups (arrived);
     """,
+    f"""
+    -- How often the cache served a job.
+    ALTER TABLE attempts ADD COLUMN cache_hits INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE attempts ADD COLUMN cache_misses INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE counts (                      -- counts for metrics that have no duration; they only grow
+        what TEXT NOT NULL,                    -- cache, or ended: groups
+        kind TEXT NOT NULL,                    -- hits, misses; imaged, unusable, given_up
+        count INTEGER NOT NULL,
+        PRIMARY KEY (what, kind)
+    ) WITHOUT ROWID;
+    CREATE TRIGGER cache_counted AFTER INSERT ON attempts WHEN NEW.cache_hits + NEW.cache_misses > 0 BEGIN
+        INSERT INTO counts VALUES ('cache', 'hits', NEW.cache_hits), ('cache', 'misses', NEW.cache_misses)
+        ON CONFLICT DO UPDATE SET count = count + excluded.count;
+    END;
+    CREATE TRIGGER group_end_counted BEFORE INSERT ON groups
+        WHEN NEW.ended IS NOT NULL AND NOT EXISTS (SELECT 1 FROM groups WHERE name = NEW.name AND ended IS NOT NULL)
+    BEGIN
+        INSERT INTO counts VALUES ('ended', {_how_ended("NEW.state", "NEW.error_class")}, 1)
+        ON CONFLICT DO UPDATE SET count = count + 1;
+    END;
+    INSERT INTO counts
+        SELECT 'ended', {_how_ended("state", "error_class")}, count(*) FROM groups WHERE ended IS NOT NULL GROUP BY 2;
+    CREATE TRIGGER recovery_tallied AFTER INSERT ON attempts WHEN NEW.outcome = 'ok' AND NEW.counts BEGIN
+        INSERT INTO tallies
+        SELECT 'recovery', 'ok', '', {_at_most("(NEW.finished - min(finished))")},
+            1, NEW.finished - min(finished), NEW.finished - min(finished), NEW.trace_id, NEW.finished
+        FROM attempts
+        WHERE unit = NEW.unit AND rule = NEW.rule AND outcome = 'failed' AND counts AND NOT permanent
+            AND error_class != 'missing_calibration' AND id > (
+                SELECT coalesce(max(id), 0) FROM attempts
+                WHERE unit = NEW.unit AND rule = NEW.rule AND outcome = 'ok' AND id < NEW.id
+            )
+        GROUP BY unit
+        ON CONFLICT DO UPDATE SET count = count + 1, seconds = seconds + excluded.seconds,
+            last_s = excluded.last_s, last_trace_id = excluded.last_trace_id, last_at = excluded.last_at;
+    END;
+    """,  # noqa: S608
 )

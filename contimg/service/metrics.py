@@ -34,6 +34,7 @@ from contimg.ledger.schema import GROUP_S, REALTIME_FACTORS
 from contimg.report import service_levels
 from contimg.runner.housekeeping import CLOCK
 from contimg.runner.status import runner_state
+from contimg.service.losses import lost
 from contimg.service.source import DataSource, Source
 from contimg.storage import backup, retention
 
@@ -44,14 +45,17 @@ _JOB_S = (10, 30, 60, 120, 300, 600, 1200, 1800)
 _LATENCY_S = (60, 120, 300, 600, 1200, 1800, 3600, 7200, 21600, 86400)
 _LEVELS_DAYS, _LEVELS_S = 7, 300.0
 """Service levels are measured over so many days, and anew after so long (s)."""
-ARRIVAL = "arrival_to_image"
+ARRIVAL, RECOVERY = "arrival_to_image", "recovery"
+"""Tallies that are no stage's."""
 _DURATIONS: Mapping[str, tuple[str, str, Sequence[float]]] = {
     "contimg_conversion_duration_seconds": ("convert", "Run time of conversions that succeeded", CONVERSION_S),
     "contimg_calibration_duration_seconds": ("solve", "Run time of calibration solving that succeeded", _JOB_S),
     "contimg_imaging_duration_seconds": ("image", "Run time of imaging that succeeded", _JOB_S),
     "contimg_mosaic_duration_seconds": ("mosaic", "Run time of mosaics that succeeded", _JOB_S),
     "contimg_arrival_to_image_seconds": (ARRIVAL, "Time from a group's arrival to its first image", _LATENCY_S),
+    "contimg_recovery_seconds": (RECOVERY, "Time from a passing failure to the same job's success", _LATENCY_S),
 }
+_ENDED = ("imaged", "unusable", "given_up")
 _PRODUCTS = {"convert": "measurement_set", "solve": "set", "image": "image", "mosaic": "mosaic"}
 
 
@@ -105,6 +109,11 @@ class PipelineCollector(Collector):
         tallied = history.tallies(ledger)
         yield from _histograms(tallied)
         yield from _counters(tallied)
+        ended, cache = history.counts(ledger, "ended"), history.counts(ledger, "cache")
+        text = "Groups that ended: imaged, set aside for unusable data, given up for a person"
+        yield _counter("contimg_groups_ended", text, "outcome", {kind: ended.get(kind, 0) for kind in _ENDED})
+        text = "Jobs' questions to the cache of catalogues, by whether it served them"
+        yield _counter("contimg_cache", text, "result", {kind: cache.get(kind, 0) for kind in ("hits", "misses")})
         states = history.groups_by_state(ledger)
         groups: list[tuple[dict[str, str], float]] = [
             ({"state": state, "stage": stage}, count) for (state, stage), count in sorted(states.items())
@@ -165,7 +174,7 @@ class PipelineCollector(Collector):
 
     def _levels(self, ledger: Ledger, now: float) -> list[tuple[dict[str, str], float]]:
         within = self._source.settings.calibration.nearest_within_hours
-        found = service_levels.measure(ledger, now, _LEVELS_DAYS, within, None)
+        found = service_levels.measure(ledger, now, _LEVELS_DAYS, within, lost(self._source))
         return [({"level": one.key}, one.value) for one in found if one.value is not None]
 
     def _newest_image(self, ledger: Ledger) -> Mapping[str, Any]:
@@ -240,7 +249,7 @@ def _histograms(tallied: Sequence[Tally]) -> Iterator[Metric]:
         yield family
     family = HistogramMetricFamily("contimg_realtime_factor", "Run time ÷ observed time, by stage", labels=["stage"])
     limits = {round(factor * GROUP_S, 3): factor for factor in REALTIME_FACTORS}
-    for stage in sorted({one.what for one in done} - {ARRIVAL, "mosaic"}):
+    for stage in sorted({one.what for one in done} - {ARRIVAL, RECOVERY, "mosaic"}):
         buckets, total = _buckets([one for one in done if one.what == stage], list(limits), limits)
         family.add_metric([stage], buckets, total / GROUP_S)
     yield family
@@ -269,7 +278,7 @@ def _buckets(
 def _counters(tallied: Sequence[Tally]) -> Iterator[Metric]:
     attempts, failures, products = Counter[tuple[str, str]](), Counter[tuple[str, str]](), Counter[str]()
     for one in tallied:
-        if one.what == ARRIVAL:
+        if one.what in (ARRIVAL, RECOVERY):
             continue
         attempts[one.what, one.outcome] += one.count
         if one.outcome == "failed":
@@ -284,10 +293,15 @@ def _counters(tallied: Sequence[Tally]) -> Iterator[Metric]:
         for values, count in sorted(counts.items()):
             family.add_metric(list(values), count)
         yield family
-    family = CounterMetricFamily("contimg_products", "Products written", labels=["product"])
-    for product in _PRODUCTS.values():
-        family.add_metric([product], products[product])
-    yield family
+    made = {product: products[product] for product in _PRODUCTS.values()}
+    yield _counter("contimg_products", "Products written", "product", made)
+
+
+def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in values.items():
+        family.add_metric([value], count)
+    return family
 
 
 def render(source: DataSource, accept: str) -> tuple[bytes, str]:

@@ -16,6 +16,7 @@ import yaml
 
 from contimg.alerts.conditions import CONDITIONS, Condition
 from contimg.core.sections import Service, Severity, Thresholds
+from contimg.service.losses import EVERY_S
 from contimg.service.probes import HEARTBEAT_S
 
 _CALM = "5m"
@@ -54,6 +55,18 @@ def _ratio(bad: str, every: str) -> str:
 _FAILED = 'contimg_attempts_total{stage="%s",outcome="failed"}'
 _TRIED = 'contimg_attempts_total{stage="%s"}'
 OBJECTIVES = (
+    Objective(
+        "zero_touch",
+        "M1: 99.5 % of the groups need nobody",
+        _ratio('contimg_groups_ended_total{outcome="given_up"}', "contimg_groups_ended_total"),
+        0.995,
+    ),
+    Objective(
+        "recovery",
+        "M1: 95 % of the passing failures are over within 5 min",
+        "1 - (" + _ratio('contimg_recovery_seconds_bucket{le="300.0"}', "contimg_recovery_seconds_count") + ")",
+        0.95,
+    ),
     Objective(
         "realtime_factor",
         "G6: 99 % of the jobs of every stage take no longer than the sky that they process",
@@ -112,6 +125,15 @@ def alert_rules(thresholds: Thresholds) -> dict[str, Any]:
             "for": "2m",
             "labels": {"severity": "critical"},
             "annotations": {"summary": "no sign of the runner; nothing is processed"},
+        },
+        {
+            "alert": "DataLost",
+            "expr": 'contimg_service_level{level="lost"} > 0',
+            "for": f"{1.1 * EVERY_S:.0f}s",  # by two audits
+            "labels": {"severity": "critical"},
+            "annotations": {
+                "summary": 'M2: the books have {{ $value | printf "%.0f" }} problems: contimg audit names them'
+            },
         },
     ]
     return {"groups": [{"name": "contimg-conditions", "rules": rules}, {"name": "contimg-outside", "rules": outside}]}
@@ -275,6 +297,24 @@ _HISTORY: tuple[_Panel, ...] = (
         "Groups of the last day with a good set within 6 h; goal 95 % (M1).",
         "percentunit",
         {"share": "contimg_calibration_coverage_ratio"},
+    ),
+    (
+        "Groups that ended",
+        "In a day; given up ones need a person: contimg quarantine list. Goal: 99.5 % need nobody (M1).",
+        "short",
+        {"{{outcome}}": "sum by (outcome) (increase(contimg_groups_ended_total[1d]))"},
+    ),
+    (
+        "Recovery from passing failures",
+        "Goal: 95 % within 5 min (M1).",
+        "s",
+        {"95%": "histogram_quantile(0.95, sum by (le) (rate(contimg_recovery_seconds_bucket[1d])))"},
+    ),
+    (
+        "Cache",
+        "Share of the jobs' questions for catalogues that the cache served.",
+        "percentunit",
+        {"hits": 'sum(increase(contimg_cache_total{result="hits"}[6h])) / sum(increase(contimg_cache_total[6h]))'},
     ),
     (
         "Budgets burn",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -15,6 +16,22 @@ from contimg.core import config
 from contimg.service import monitoring_files
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "prometheus"
+BURNING = (
+    ("zero_touch", "critical", "M1: 99.5 % of the groups need nobody", "6 times too fast (6h)"),
+    ("zero_touch", "warning", "M1: 99.5 % of the groups need nobody", "1 times too fast (3d)"),
+    ("recovery", "critical", "M1: 95 % of the passing failures are over within 5 min", "6 times too fast (6h)"),
+    ("recovery", "warning", "M1: 95 % of the passing failures are over within 5 min", "1 times too fast (3d)"),
+)
+
+
+def _burns(objective: str, severity: str, text: str, speed: str) -> dict[str, Any]:
+    """A burning budget's alert, as promtool expects it."""
+    return {
+        "exp_labels": {"severity": severity, "objective": objective},
+        "exp_annotations": {"summary": f"{text}: the budget burns {speed}"},
+    }
+
+
 CHECKS = {
     "rule_files": [str(DEPLOY / "alerts.yml"), str(DEPLOY / "objectives.yml")],
     "evaluation_interval": "1m",
@@ -38,6 +55,51 @@ CHECKS = {
                     ],
                 },
                 {"eval_time": "20m", "alertname": "QueueGroups", "exp_alerts": []},
+            ],
+        },
+        {
+            "interval": "1m",
+            "input_series": [{"series": 'contimg_service_level{level="lost"}', "values": "0x60 2x140"}],
+            "alert_rule_test": [
+                {"eval_time": "1h", "alertname": "DataLost", "exp_alerts": []},
+                {"eval_time": "1h50m", "alertname": "DataLost", "exp_alerts": []},
+                {
+                    "eval_time": "3h",
+                    "alertname": "DataLost",
+                    "exp_alerts": [
+                        {
+                            "exp_labels": {"severity": "critical", "level": "lost"},
+                            "exp_annotations": {"summary": "M2: the books have 2 problems: contimg audit names them"},
+                        }
+                    ],
+                },
+            ],
+        },
+        {
+            "interval": "10m",
+            "input_series": [
+                # Two groups an hour are given up of twelve; a third of the failures take more than five minutes.
+                {"series": 'contimg_groups_ended_total{outcome="imaged"}', "values": "0+10x200"},
+                {"series": 'contimg_groups_ended_total{outcome="given_up"}', "values": "0+2x200"},
+                {"series": 'contimg_recovery_seconds_bucket{le="300.0"}', "values": "0+2x200"},
+                {"series": "contimg_recovery_seconds_count", "values": "0+3x200"},
+            ],
+            "alert_rule_test": [
+                {
+                    "eval_time": "13h",
+                    "alertname": "BudgetBurns",
+                    "exp_alerts": [_burns(*one) for one in BURNING],
+                },
+            ],
+            "promql_expr_test": [
+                {
+                    "expr": 'contimg:bad_ratio_6h{objective=~"zero_touch|recovery"} * 12',
+                    "eval_time": "13h",
+                    "exp_samples": [
+                        {"labels": '{objective="recovery"}', "value": 4},
+                        {"labels": '{objective="zero_touch"}', "value": 2},
+                    ],
+                }
             ],
         },
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +15,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from contimg.core.paths import group_id
+from contimg.runner import audit
+from contimg.service import losses
+from contimg.service.alertmanager import utc
 from contimg.service.metrics import CONVERSION_S, coverage, render
 
+ENDED = ("imaged", "unusable", "given_up")
 OPEN = "application/openmetrics-text; version=1.0.0"
 HISTORIES = (10_000, 100_000)
 """Groups: five weeks, and a year."""
@@ -62,6 +67,39 @@ def test_the_names_that_were_asked_for(service: Served) -> None:
     assert found["contimg_realtime_factor_bucket", "le=0.1", "stage=convert"] == 2
     assert found["contimg_arrival_to_image_seconds_count",] == 2
     assert found["contimg_products_total", "product=image"] == 2
+
+
+def test_ends_recoveries_and_the_cache_are_counted_once(tmp_path: Path) -> None:
+    with served(tmp_path / "root") as made:
+        played = made.played
+        played.whole_way(1)
+        unit = played.arrive(2)
+        played.done("detect", unit)
+        played.failed("convert", unit, error_class="memory_error", finished=utc(NOW - 100))
+        played.record("convert", unit, "ok", finished=utc(NOW), cache={"hits": 3, "misses": 1})
+        played.product("convert", unit)
+        played.settle(played.started("convert", unit), 0)
+        for group, state in ((unit, "quarantined"), (unit, "quarantined"), (played.arrive(3), "quarantined")):
+            played.change(group, state=state, ended=NOW, error_class="corrupt_input" if group == unit else "other")
+        found = values(made.get("/metrics").text)
+        ended = {kind: found["contimg_groups_ended_total", f"outcome={kind}"] for kind in ENDED}
+        assert ended == {"imaged": 1, "unusable": 1, "given_up": 1}
+        assert found["contimg_recovery_seconds_bucket", "le=120.0"] == 1
+        assert found["contimg_recovery_seconds_sum",] == pytest.approx(100, abs=1)
+        assert found["contimg_cache_total", "result=hits"] == 3
+        assert found["contimg_cache_total", "result=misses"] == 1
+
+
+def test_losses_are_what_the_audit_finds_in_a_process_of_its_own(service: Served) -> None:
+    assert losses.lost(service.source) is None
+    service.source.started -= 3600
+    losses.lost(service.source)
+    end = time.monotonic() + 60
+    while losses.lost(service.source) is None and time.monotonic() < end:
+        time.sleep(0.05)
+    played = service.played
+    books = audit.checked(played.root, played.settings.ingest, played.settings.staging, played.ledger, time.time())
+    assert losses.lost(service.source) == len(books.problems) > 0
 
 
 def test_no_group_is_a_label(service: Served) -> None:
