@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Any
 
@@ -172,6 +173,16 @@ def unit_attempts(ledger: Ledger, unit: str) -> list[dict[str, Any]]:
 def attempts_after(ledger: Ledger, attempt_id: int, at_most: int) -> list[dict[str, Any]]:
     """Attempts stored after an attempt, in that order."""
     return _named(ledger, _ATTEMPT, "FROM attempts WHERE id > ? ORDER BY id LIMIT ?", attempt_id, at_most)
+
+
+def quarantined_after(ledger: Ledger, last: Sequence[Any], at_most: int) -> list[tuple[float, str]]:
+    """Groups in quarantine after the last of them, in this order: end (Unix, s) and name."""
+    rows = ledger.rows(
+        "SELECT ended, name FROM groups WHERE (ended, name) > (?, ?) AND ended IS NOT NULL AND state = 'quarantined'"
+        " ORDER BY ended, name LIMIT ?",
+        *(*last, at_most),
+    )
+    return [tuple(row) for row in rows]
 
 
 def newest_groups(ledger: Ledger, before: str, at_most: int) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ import numpy as np
 from astropy.io import fits
 
 from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
+from contimg.core import trace
 from contimg.core.config import Settings
 from contimg.core.errors import ConfigError, ContimgError, NoUsableDataError
 from contimg.core.paths import DataRoot, group_of, group_start, in_window
@@ -145,7 +146,8 @@ def mosaic(
     grid = make_grid(members)
     _refuse_if_too_large(grid, settings.limits, name)
     sums = Sums(np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.int16))
-    shares = {member.group: add(member, grid, sums, settings.mosaic.min_pb, threads) for member in members}
+    with trace.step("add images"):
+        shares = {member.group: add(member, grid, sums, settings.mosaic.min_pb, threads) for member in members}
     used = [member for member in members if shares[member.group] > 0]
     if not used:
         raise NoUsableDataError(f"mosaic {name}: none of its {len(members)} images has a usable pixel; none is made")
@@ -166,22 +168,24 @@ def mosaic(
     lists = [
         (member.paths.sidecar.with_name(f"{member.group}.{references.SUFFIX}"), member.sidecar) for member in used
     ]
-    compared = overlap.compare(overlap.read_all(lists))
-    content["overlap"] = compared.to_json()
-    validation = validated(sums, grid, content, compared, frequency_hz=_frequency_hz(used), settings=settings)
+    with trace.step("validate"):
+        compared = overlap.compare(overlap.read_all(lists))
+        content["overlap"] = compared.to_json()
+        validation = validated(sums, grid, content, compared, frequency_hz=_frequency_hz(used), settings=settings)
     content["validation"] = validation.to_json()
     content["reasons"] += [f"validation: {reason}" for reason in content["validation"]["reasons"]]
     content["quality"] = "degraded" if content["reasons"] else "clean"
     header = _header(used, grid, content)
-    for path, values, unit in (
-        (outputs.image, sums.image, "Jy/beam"),
-        (outputs.weight, sums.weight, "beam2/Jy2"),
-        (outputs.coverage, sums.coverage, ""),
-    ):
-        header["BUNIT"] = unit
-        fits.PrimaryHDU(values, header).writeto(path, overwrite=True, checksum=True)
-    quicklook.mosaic_png(outputs.image, outputs.coverage, outputs.png, content)
-    page.write(outputs.validation, name, validation)
+    with trace.step("write"):
+        for path, values, unit in (
+            (outputs.image, sums.image, "Jy/beam"),
+            (outputs.weight, sums.weight, "beam2/Jy2"),
+            (outputs.coverage, sums.coverage, ""),
+        ):
+            header["BUNIT"] = unit
+            fits.PrimaryHDU(values, header).writeto(path, overwrite=True, checksum=True)
+        quicklook.mosaic_png(outputs.image, outputs.coverage, outputs.png, content)
+        page.write(outputs.validation, name, validation)
     return content
 
 

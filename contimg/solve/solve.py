@@ -115,7 +115,8 @@ def _solved(  # noqa: PLR0917
     flagged = reference_antenna.flagged_fraction(used, group.intervals, geometry)
     reference = reference_antenna.choose(whole_group, flagged, geometry)
     solver = _Solver(geometry, reference, settings.calibration.min_snr)
-    delay = solver.delays(whole_group)
+    with trace.step("solve delays"):
+        delay = solver.delays(whole_group)
     with trace.step("average"):
         reduced = group.reduced(delay, field_model.core(geometry, delay), _BANDPASS_WIDTH_HZ)
     band = _frequency_range(whole_group)
@@ -124,7 +125,8 @@ def _solved(  # noqa: PLR0917
     alone = field_model.calibrator_sky(found, geometry.frequencies_hz)
     sky, rounds = field_model.start(alone, found, geometry, settings.calibration, settings.sky_catalogue)
     modelled = Modelled(reduced, sky)
-    solution = solver.solve(modelled, None, _COARSE_WIDTH_HZ if rounds else _BANDPASS_WIDTH_HZ)
+    with trace.step("solve gains"):
+        solution = solver.solve(modelled, None, _COARSE_WIDTH_HZ if rounds else _BANDPASS_WIDTH_HZ)
     listed: list[BrightSource] = []
     for left in reversed(range(rounds)):
         averaged = reduced.of_the_core(solution.gains, field_image.image_plan(settings.imaging, settings.beam))
@@ -134,7 +136,8 @@ def _solved(  # noqa: PLR0917
         sky = field_model.from_bright(listed, alone, geometry, left)
         _LOG.info("the field's model has %d sources beside the calibrator", len(sky) - 1)
         modelled = Modelled(reduced, sky)
-        solution = solver.solve(modelled, solution, _COARSE_WIDTH_HZ if left else _BANDPASS_WIDTH_HZ)
+        with trace.step("solve gains"):
+            solution = solver.solve(modelled, solution, _COARSE_WIDTH_HZ if left else _BANDPASS_WIDTH_HZ)
     band_hz = geometry.channel_width_hz * len(geometry.frequencies_hz)
     bin_hz = band_hz / len(solution.bandpass.frequencies_hz)
     write_caltable(work / DELAY_TABLE, "K", solution.delay, band_hz, measured.path)

@@ -1,7 +1,8 @@
 """Traces sent over OTLP/HTTP where OTEL_EXPORTER_OTLP_ENDPOINT is set; nothing waits for the collector.
 
-How far they were sent is `state/otlp.json`, the id of an attempt. A collector that is down, slow or wrong leaves it
-where it is, and what it missed is sent when it is back: each span at least once, under the same id.
+How far they were sent is `state/otlp.json`: the id of an attempt, and end and name of a group in quarantine, which
+may have no attempt. A collector that is down, slow or wrong leaves it where it is, and what it missed is sent when it
+is back: each span at least once, under the same id.
 """
 
 from __future__ import annotations
@@ -85,38 +86,47 @@ class Exporter:
         """
         while not self._ended.is_set():
             with self._ledger() as ledger:
-                after = self._cursor(ledger)
-                attempts = history.attempts_after(ledger, after, _AT_ONCE)
-                found = list(self._spans(ledger, attempts))
-            if not attempts:
+                cursor = self._cursor(ledger)
+                attempts = history.attempts_after(ledger, cursor["attempt"], _AT_ONCE)
+                quarantined = history.quarantined_after(ledger, cursor["quarantined"], _AT_ONCE)
+                found = list(self._spans(ledger, attempts, {name for _, name in quarantined}))
+            if not attempts and not quarantined:
                 return True
             if found and self._sender.export(self._readable(found)) != SpanExportResult.SUCCESS:
                 log.warning("traces: the collector took nothing; what it missed is sent later")
                 return False
-            files.write_json(self._path, {"attempt": attempts[-1]["id"]})
+            if attempts:
+                cursor["attempt"] = attempts[-1]["id"]
+            if quarantined:
+                cursor["quarantined"] = list(quarantined[-1])
+            files.write_json(self._path, cursor)
         return False
 
     @property
     def _path(self) -> Path:
         return self._root.state / "otlp.json"
 
-    def _cursor(self, ledger: Ledger) -> int:
-        """Id of the last attempt that was sent; a ledger that was built again starts at its end."""
+    def _cursor(self, ledger: Ledger) -> dict[str, Any]:
+        """The last attempt and the last group in quarantine that were sent.
+
+        A ledger that was built again starts at its last attempt.
+        """
         newest = ledger.last_attempt_id()
         try:
-            sent = int(files.read_json(self._path)["attempt"])
+            content = files.read_json(self._path)
+            ended, name = content["quarantined"]
+            return {"attempt": min(int(content["attempt"]), newest), "quarantined": [float(ended), str(name)]}
         except (OSError, ValueError, KeyError, TypeError):
-            return 0
-        return sent if sent <= newest else newest
+            return {"attempt": 0, "quarantined": [0.0, ""]}
 
-    def _spans(self, ledger: Ledger, attempts: Sequence[dict[str, Any]]) -> Iterable[Span]:
-        whole: set[str] = set()
+    def _spans(self, ledger: Ledger, attempts: Sequence[dict[str, Any]], whole: set[str]) -> Iterable[Span]:
+        """Spans of attempts, and those of the groups that have ended with them or are named in `whole`."""
         for attempt in attempts:
             unit = str(attempt["unit"])
             if attempt["rule"] == "mosaic":
                 for row in ledger.groups_in(unit):
                     if self._root.image(row.name).exists():
-                        yield spans.mosaic_span(row.name, attempt)
+                        yield from spans.mosaic_spans(self._root, row.name, attempt)
                         whole.add(row.name)
                 continue
             yield from spans.attempt_spans(self._root, attempt)

@@ -18,6 +18,7 @@ from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import GroupRow
 
+QUARANTINE = "quarantine"
 _SHORTEST_WAIT_S = 1.0
 _ARRIVING_S = 3600.0
 """Files older than this when their group arrived were copied: their times say nothing of the arrival."""
@@ -48,8 +49,8 @@ class Span:
 
     @property
     def of_group(self) -> bool:
-        """Whether it is the whole group, its arrival or a wait, not work."""
-        return not self.parent or self.name == "arrival" or self.name.startswith("wait for ")
+        """Whether it is the whole group, its arrival, its end in quarantine or a wait, not work."""
+        return not self.parent or self.name in ("arrival", QUARANTINE) or self.name.startswith("wait for ")
 
     @property
     def seconds(self) -> float:
@@ -69,7 +70,7 @@ def trace(root: DataRoot, ledger: Ledger, group: str) -> list[Span]:
         return []
     attempts = history.unit_attempts(ledger, group)
     work = [span for attempt in attempts for span in attempt_spans(root, attempt)]
-    mosaic = _mosaic(ledger, row, attempts)
+    mosaic = _mosaic(root, ledger, row, attempts)
     return [*whole(root, row, attempts, mosaic), *sorted(work + mosaic, key=lambda span: span.start)]
 
 
@@ -79,8 +80,8 @@ def whole(root: DataRoot, row: GroupRow, attempts: list[dict[str, Any]], mosaic:
     first = _first_file(root, row)
     tried = sorted(attempts, key=lambda attempt: attempt["started"])
     ends = [attempt["finished"] for attempt in tried] + [span.end for span in mosaic]
-    end = max([row.arrived, *ends])
     failed = row.state == "quarantined"
+    end = max([row.arrived, *ends, row.ended or row.arrived] if failed else [row.arrived, *ends])
     said = {"group": row.name, "state": row.state} | ({"reason": row.reason} if row.reason else {})
     spans = [
         Span(parent, identity, "", f"group {row.name}", first, end, failed, said),
@@ -97,6 +98,9 @@ def whole(root: DataRoot, row: GroupRow, attempts: list[dict[str, Any]], mosaic:
     if mosaic and mosaic[0].start - at > _SHORTEST_WAIT_S:
         name = "wait for mosaic"
         spans.append(Span(span_id(row.name, name), identity, parent, name, at, mosaic[0].start))
+    if failed:
+        why = {"error_class": row.error_class, "message": row.reason}
+        spans.append(Span(span_id(row.name, QUARANTINE), identity, parent, QUARANTINE, end, end, True, why))
     return spans
 
 
@@ -109,8 +113,13 @@ def attempt_spans(root: DataRoot, attempt: Mapping[str, Any]) -> Iterator[Span]:
     if failed:
         said |= {"error_class": attempt["error_class"], "message": attempt["message"]}
     yield Span(own, identity, root_span_id(unit), rule, attempt["started"], attempt["finished"], failed, said)
+    yield from _steps(root, attempt, identity, own)
+
+
+def _steps(root: DataRoot, attempt: Mapping[str, Any], identity: str, own: str) -> Iterator[Span]:
+    """Steps inside an attempt, from its record; none where that is gone."""
     try:
-        steps = attempt_record.read(root.attempt(unit, rule, number)).steps
+        steps = attempt_record.read(root.attempt(attempt["unit"], attempt["rule"], attempt["number"])).steps
     except (OSError, ValueError, KeyError, TypeError):
         return
     for index, step in enumerate(steps):
@@ -119,29 +128,30 @@ def attempt_spans(root: DataRoot, attempt: Mapping[str, Any]) -> Iterator[Span]:
         yield Span(span_id(own, index, name), identity, own, name, start, start + float(step["seconds"]))
 
 
-def mosaic_span(group: str, attempt: Mapping[str, Any]) -> Span:
-    """A mosaic's attempt as a span of one of its groups; the mosaic has a trace of its own."""
+def mosaic_spans(root: DataRoot, group: str, attempt: Mapping[str, Any]) -> Iterator[Span]:
+    """A mosaic's attempt, and its steps, as spans of one of its groups; jobs' log lines have the window's trace."""
     window, number = attempt["unit"], attempt["number"]
     failed = attempt["outcome"] == "failed"
-    said = {"window": window, "attempt": number, "mosaic_trace": trace_id(window)}
+    said = {"window": window, "attempt": number, "log": attempt["log"], "mosaic_trace": trace_id(window)}
     if failed:
         said |= {"error_class": attempt["error_class"], "message": attempt["message"]}
-    identity = span_id(group, "mosaic", window, number)
+    own, identity = span_id(group, "mosaic", window, number), trace_id(group)
     parent = root_span_id(group)
-    return Span(identity, trace_id(group), parent, "mosaic", attempt["started"], attempt["finished"], failed, said)
+    yield Span(own, identity, parent, "mosaic", attempt["started"], attempt["finished"], failed, said)
+    yield from _steps(root, attempt, identity, own)
 
 
-def _mosaic(ledger: Ledger, row: GroupRow, attempts: list[dict[str, Any]]) -> list[Span]:
-    """Attempts of the group's mosaic, up to the first that has its first image."""
+def _mosaic(root: DataRoot, ledger: Ledger, row: GroupRow, attempts: list[dict[str, Any]]) -> list[Span]:
+    """Attempts of the group's mosaic with their steps, up to the first that has its first image."""
     imaged = [
         attempt["finished"] for attempt in attempts if attempt["rule"] == "image" and attempt["outcome"] == "ok"
     ]
     if not imaged:
         return []
-    spans = []
+    spans: list[Span] = []
     for attempt in history.unit_attempts(ledger, row.window):
         if attempt["rule"] == "mosaic" and attempt["started"] >= imaged[0]:
-            spans.append(mosaic_span(row.name, attempt))
+            spans += mosaic_spans(root, row.name, attempt)
             if attempt["outcome"] == "ok":
                 break
     return spans

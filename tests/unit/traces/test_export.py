@@ -102,6 +102,17 @@ def test_nothing_is_sent_twice_and_failures_are_errors(receiver: Receiver, playe
     assert failed.status.message == "out of memory"
 
 
+def test_a_group_set_aside_as_it_came_is_sent_once(receiver: Receiver, played: Played) -> None:
+    assert exporter(played).send()
+    before = len(receiver.spans)
+    unit = played.arrive(2, "unusable")
+    assert exporter(played).send()
+    assert {span.name for span in receiver.spans[before:]} == {f"group {unit}", "arrival", "quarantine"}
+    before = len(receiver.spans)
+    assert exporter(played).send()
+    assert len(receiver.spans) == before
+
+
 @pytest.mark.parametrize("broken", ["down", "wrong"])
 def test_a_collector_that_takes_nothing_loses_no_group(
     receiver: Receiver, played: Played, monkeypatch: pytest.MonkeyPatch, broken: str
@@ -118,7 +129,7 @@ def test_a_collector_that_takes_nothing_loses_no_group(
 
 
 def test_a_ledger_that_was_built_again_starts_at_its_end(receiver: Receiver, played: Played) -> None:
-    (played.root.state / "otlp.json").write_text('{"attempt": 100000}')
+    (played.root.state / "otlp.json").write_text('{"attempt": 100000, "quarantined": [0, ""]}')
     assert exporter(played).send()
     assert receiver.spans == []
     unit = played.arrive(2)

@@ -30,7 +30,7 @@ def played(tmp_path: Path) -> Played:
     played.done("solve", unit, "3C48")
     played.done("image", unit)
     window = played.ledger.group(unit).window
-    played.record("mosaic", window, "ok")
+    played.record("mosaic", window, "ok", steps=[{"step": "add images", "started": NOW, "seconds": 2.0}])
     played.product("mosaic", window)
     played.settle(played.started("mosaic", window), 0, NOW)
     played.unit = unit
@@ -41,7 +41,9 @@ def test_it_goes_from_arrival_to_mosaic_with_retries_and_steps(played: Played) -
     found = spans.trace(played.root, played.ledger, played.unit)
     names = [span.name for span in found if not span.name.startswith("wait")]
     assert names[:2] == [f"group {played.unit}", "arrival"]
-    assert sorted(names[2:]) == sorted(["detect", "convert", "convert", "open", "flag", "solve", "image", "mosaic"])
+    assert sorted(names[2:]) == sorted(
+        ["detect", "convert", "convert", "open", "flag", "solve", "image", "mosaic", "add images"]
+    )
     assert {span.trace for span in found} == {trace_id(played.unit)}
     known = {span.id for span in found}
     assert len(known) == len(found)
@@ -49,6 +51,16 @@ def test_it_goes_from_arrival_to_mosaic_with_retries_and_steps(played: Played) -
     assert all(span.start <= span.end for span in found)
     failed = [span for span in found if span.failed]
     assert [(span.name, span.attributes["error_class"]) for span in failed] == [("convert", "memory_error")]
+
+
+def test_a_group_set_aside_as_it_came_says_why(tmp_path: Path) -> None:
+    played = Played(tmp_path / "root")
+    unit = played.arrive(1, "unusable")
+    found = spans.trace(played.root, played.ledger, unit)
+    assert [span.name for span in found] == [f"group {unit}", "arrival", "quarantine"]
+    assert found[-1].failed
+    assert found[-1].attributes == {"error_class": "corrupt_input", "message": "it is short"}
+    assert "✘" in drawn(found)[-1]
 
 
 def test_the_same_trace_after_the_ledger_was_asked_again(played: Played) -> None:
