@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ _SHOWN = (
     "age_hours",
 )
 _SETS = 40
+_REFUSED = 8
 _LOG_BYTES = 200_000
 
 
@@ -60,7 +62,11 @@ def group(source: DataSource, name: str) -> dict[str, Any] | None:
         "trace": found[0].trace if found else "",
         "attempts": attempts,
         "selection": selection,
-        "sets": [group_of(Path(path)) for path in selection.get("sets", ())],
+        "sets": _sets(selection),
+        "refused": [
+            (group_of(Path(one["set"])), one["offset_hours"], one["reason"])
+            for one in selection.get("considered", ())
+        ][:_REFUSED],
         "image": {key: image[key] for key in _SHOWN if image.get(key) is not None},
         "reasons": image.get("reasons", []),
         "noise_over_thermal": _ratio(image),
@@ -68,6 +74,12 @@ def group(source: DataSource, name: str) -> dict[str, Any] | None:
         "again": f"snakemake --profile profiles/local --config data_root={root.root} --forcerun image -- "
         f"{root.image(name).relative_to(root.root)}",
     }
+
+
+def _sets(selection: Mapping[str, Any]) -> list[tuple[str, float | None]]:
+    """Sets that calibrate a target, with the time (h) from it to their observation."""
+    paths, offsets = selection.get("sets", ()), selection.get("offsets_hours", ())
+    return [(group_of(Path(path)), offset) for path, offset in zip_longest(paths, offsets[: len(paths)])]
 
 
 def _ratio(image: Mapping[str, Any]) -> float | None:

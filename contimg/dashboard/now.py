@@ -14,6 +14,7 @@ from contimg.alerts.indicators import calibration_age_hours
 from contimg.core import files
 from contimg.core.errors import ContimgError, ErrorClass
 from contimg.core.paths import group_start
+from contimg.core.stages import STAGES
 from contimg.dashboard import sky
 from contimg.dashboard.charts import Series, chart
 from contimg.ledger import history
@@ -23,7 +24,6 @@ from contimg.service.source import DataSource
 
 _DAY_S = 86400.0
 _POINTS = 97
-_STAGES = ("detect", "convert", "solve", "image", "mosaic")
 _IMAGES = 8
 _SETS = 100
 _TRANSITS_S = 900.0
@@ -91,7 +91,7 @@ def _running(ledger: Ledger, now: float) -> list[dict[str, Any]]:
 def _stages(attempts: Sequence[tuple[str, str, str, str, float, float]]) -> list[dict[str, Any]]:
     counts = Counter((rule, outcome) for _, rule, outcome, *_ in attempts)
     rows = []
-    for stage in _STAGES:
+    for stage in STAGES:
         ok, failed = counts[stage, "ok"], counts[stage, "failed"]
         rows.append(
             {"stage": stage, "ok": ok, "failed": failed, "share": ok / (ok + failed) if ok + failed else None}

@@ -51,7 +51,7 @@ function draw(element) {
       const colour = style(lines[number % lines.length]);
       return {
         label: one.label, stroke: colour, width: 2.5, spanGaps: false, points: { show: x.length < 40, size: 5 },
-        dash: number > 1 ? [8, 4] : undefined,
+        dash: [undefined, [10, 5], [3, 4], [12, 4, 3, 4]][number % 4],
         fill: one.kind === "area" ? `${colour}44` : one.kind === "bars" ? colour : undefined,
         paths: one.kind === "bars" ? bars : undefined,
       };

@@ -15,6 +15,7 @@ from http_service import Served, listening, served
 from lived_root import CountedSource, lived
 from PIL import Image
 
+from contimg.core import files
 from contimg.dashboard import now, pages, sky, trends
 from contimg.service.source import DataSource
 
@@ -98,6 +99,33 @@ def test_a_groups_page_has_its_way_and_its_logs(service: Served) -> None:
     assert service.get(f"/set/{service.unit}").status_code == 200
     assert service.get("/group/20300101T000000").status_code == 404
     assert service.get("/set/20300101T000000").status_code == 404
+
+
+def test_a_groups_page_says_which_sets_calibrate_it_and_which_do_not(service: Served) -> None:
+    root, unit = service.played.root, service.unit
+    chosen, refused = (str(root.calibration(name)) for name in (unit, "20260112T020000"))
+    content = {"verdict": "fresh", "interpolated": True, "age_hours": 1.0, "sets": [chosen], "offsets_hours": [-1.0]}
+    content |= {"note": "", "warning": "a warning of the selection"}
+    content["considered"] = [{"set": refused, "offset_hours": -6.5, "reason": "its gate failed"}]
+    files.write_json(root.image(unit, "selection.json"), content)
+    text = re.sub(r"<[^>]+>", " ", service.get(f"/group/{unit}").text)
+    for part in (
+        "fresh, interpolated",
+        f"{unit}  -1.0 h",
+        "a warning of",
+        "20260112T020000  -6.5 h: its gate failed",
+    ):
+        assert part in text
+
+
+def test_states_on_the_sky_strip_differ_in_more_than_colour(service: Served) -> None:
+    source = service.source
+    marks = [sky.Mark(1.0 * n, 0.1, kind, kind) for n, kind in enumerate(("done", "due", "quarantined"))]
+    content = now.content(source) | {"lst": 1.0}
+    content["sky"] = content["sky"] | {"groups": marks}
+    html = pages._templates.get_template("now/sky.html").render(**content)
+    shapes = re.findall(r'class="group \w+" x="[^"]+" y="(\d+)" width="[^"]+" height="(\d+)"', html)
+    assert len(set(shapes)) == len(shapes) == 3
 
 
 def test_pictures_are_small(service: Served) -> None:
