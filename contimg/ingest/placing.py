@@ -87,17 +87,18 @@ class Found:
 
 
 def same_data(group: Group, before: Group | None) -> bool:
-    """Whether nothing has changed of a group that matters to its products: a file may have another name."""
-    return before is not None and (before.usable, before.frame, _content(before)) == (
-        group.usable,
-        group.frame,
-        _content(group),
+    """Whether nothing has changed of a group that matters to its products: a file may have another name or time."""
+    return (
+        before is not None
+        and (before.usable, before.frame, before.good.keys()) == (group.usable, group.frame, group.good.keys())
+        and all(_same_file(subband, before.good[number]) for number, subband in group.good.items())
     )
 
 
-def _content(group: Group) -> dict[int, Subband]:
-    """The good subbands, those that were only renamed as they were."""
-    return {number: replace(subband, path=None) for number, subband in group.good.items()}
+def _same_file(subband: Subband, before: Subband) -> bool:
+    """Whether a good subband is the same file: renamed, or its time of modification put back by a copy."""
+    alike = replace(subband, path=None, mtime_ns=None) == replace(before, path=None, mtime_ns=None)
+    return alike and (subband.mtime_ns == before.mtime_ns or subband.came == before.came)
 
 
 def in_folder(root: DataRoot) -> Near:
@@ -169,6 +170,7 @@ class _Work:
         self._asked: set[str] = set()
         self._unreadable: dict[str, str] = {}
         self._recalled: dict[tuple[str | None, int | None, int | None], tuple[Subband, Group]] = {}
+        self._came_before: dict[tuple[str | None, int | None], float] = {}
         self._members: dict[str, Member] = {}
         self._unplaced: dict[str, str] = {}
         self._touched: set[str] = set()
@@ -238,6 +240,7 @@ class _Work:
             else:
                 self._known[name] = group
                 self._recalled |= {(one.path, one.size, one.mtime_ns): (one, group) for one in group.files}
+                self._came_before |= {(one.path, one.size): one.came for one in group.files if one.good and one.came}
 
     def _look_at(self, file: RawFile) -> None:
         """Put a file among the members: as a manifest has it, or as it is."""
@@ -255,9 +258,18 @@ class _Work:
                 self._unplaced[file.name] = f"{reason}; judged when it has not changed for {self._settled_s:.0f} s"
                 return
             integrations = frame.integrations if frame else None
-            subband = Subband(file.place, file.size, file.mtime_ns, state, reason, integrations, file.since_s)
+            subband = Subband(file.place, file.size, file.mtime_ns, state, reason, integrations, self._came(file))
             member = member or Member(file, subband, frame)
         self._members[file.name] = member
+
+    def _came(self, file: RawFile) -> float:
+        """Time (Unix, s) at which a file came: as before where only its time of modification was put back since.
+
+        `cp -p` and `rsync` do that when the file is whole, and has been seen.
+        """
+        came = self._came_before.get((file.place, file.size), file.since_s)
+        put_back = file.mtime_ns / 1e9 < came and abs(file.changed_s - came) <= _SETTLED_S
+        return came if put_back else file.since_s
 
     def _recall(self, file: RawFile) -> Member | None:
         """A file as a manifest has it; None where it has to be judged (again)."""

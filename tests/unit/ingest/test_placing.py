@@ -75,6 +75,24 @@ def test_late_copies_that_keep_their_times_are_waited_for(tmp_path: Path, made: 
     assert [group.state for group in scan(root, 16).groups] == ["unusable"]
 
 
+@pytest.mark.parametrize(("mtime", "came_s", "due"), [(1e9, 0.0, 0), (1e9, 3600.0, 1), (None, 0.0, 1)])
+def test_a_time_that_a_copy_sets_last_makes_no_group_again(
+    root: DataRoot, mtime: float | None, came_s: float, due: int
+) -> None:
+    """`cp -p` sets it when the file has been seen; a file that changes later, or is written again, is another."""
+    (group,) = scan(root, 0).due
+    manifest = root.manifest(group.name)
+    content = files.read_json(manifest)
+    for subband in content["subbands"].values():
+        subband["came"] -= came_s
+    files.write_json(manifest, content)
+    again = file(root, 7)
+    os.utime(again, (mtime or time.time() + 1,) * 2)
+    assert len(scan(root).due) == due
+    assert files.read_json(manifest)["subbands"]["07"]["mtime_ns"] == again.stat().st_mtime_ns
+    assert scan(root).changed == []
+
+
 @pytest.mark.parametrize("hours", [-8, -0.25, 1, 8, 24 * 365 * -56])
 @pytest.mark.parametrize("numbers", [(7,), tuple(range(16))])
 def test_a_host_whose_clock_is_wrong(root: DataRoot, caplog, hours: float, numbers: tuple[int, ...]) -> None:
