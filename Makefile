@@ -31,7 +31,7 @@ test-system: setup  ## tests against real daemons: Prometheus, Alertmanager, Chr
 	@tools/setup-system
 	$(BIN)/pytest tests/system
 
-soak: setup  ## the long break tests, then a stream with faults at random (SOAK="--hours 24 --seed 1")
+soak: setup  ## the long break tests, then a stream with faults at random (SOAK="--hours 24 --seed 1", or "--hours 1 --groups 1000")
 	@$(BIN)/pytest --long tests/faults
 	PYTHONPATH=tests:tests/support $(BIN)/python -m faults.soak $(SOAK)
 

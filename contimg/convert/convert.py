@@ -29,7 +29,7 @@ import numpy as np
 from casacore import tables
 
 from contimg.convert import flag as flagging
-from contimg.convert import kernel, measurement_set
+from contimg.convert import kernel, measurement_set, writer_flags
 from contimg.convert.geometry import Geometry, first_channel, lay_out
 from contimg.convert.subbands import check_enough, opened
 from contimg.core import trace
@@ -86,8 +86,16 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
             headers = subbands.headers
             geometry = lay_out(group.name, list(headers.values()), subbands.antennas)
         pool = stack.enter_context(ThreadPoolExecutor(threads))
+        with clock("written flags"):
+            said = dict(zip(headers, pool.map(writer_flags.read, headers.values()), strict=True))
         worker = _Worker(
-            subbands.raw, headers, geometry, ahead=threads + 1, clock=clock, clip_sigma=settings.flag.clip_sigma
+            subbands.raw,
+            headers,
+            geometry,
+            bad={number: one.bad for number, one in said.items() if one.bad is not None},
+            ahead=threads + 1,
+            clock=clock,
+            clip_sigma=settings.flag.clip_sigma,
         )
         converted = worker.converted(pool)  # while the tables are made
         with clock("create"):
@@ -110,6 +118,7 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
         "missing_subbands": [n for n in range(SUBBANDS) if n not in headers and n not in zeroed],
         "zeroed_subbands": sorted(zeroed),
         "left_out": {f"{number:02d}": reason for number, reason in sorted(subbands.left_out.items())},
+        "flags_not_believed": writer_flags.tell(group.name, said),
         **quality,
         **_described(geometry, headers),
         "bytes_read": worker.bytes_read,
@@ -148,11 +157,13 @@ class _Worker:
         headers: Mapping[int, Header],
         geometry: Geometry,
         *,
+        bad: Mapping[int, np.ndarray],
         ahead: int,
         clock: _Clock,
         clip_sigma: float,
     ) -> None:
         self._raw = raw
+        self._written_bad = bad
         self._geometry = geometry
         self._clip_sigma = clip_sigma
         self._clock = clock
@@ -232,7 +243,13 @@ class _Worker:
         positions, layout = [], []
         for number, plan in plans.items():
             self._raw[number].read(plan, octets[begin:])
-            positions.append(plan.positions.ravel() + begin // ITEM_BYTES)
+            in_buffer = plan.positions + begin // ITEM_BYTES
+            if number in self._written_bad:
+                first = integration * self._shape[0]
+                bad = self._written_bad[number][first : first + self._shape[0]]
+                chunk = self._raw[number].chunk
+                writer_flags.blank(buffer, in_buffer, chunk, bad, first - plan.first_chunk * chunk[0])
+            positions.append(in_buffer.ravel())
             layout.append([*self._raw[number].chunk, plan.first_chunk, *plan.positions.shape[1:], grid])
             begin += plan.size
             grid += plan.positions.size

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import degrees
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from contimg.core.errors import (
     ClocklessFileError,
@@ -67,6 +67,18 @@ class RawFile(NamedTuple):
     def since_s(self) -> float:
         """Time (Unix, s) since which it is here, as far as is known."""
         return self.changed_s if self.came_s is None else self.came_s
+
+    def now(self, path: Path, now: float) -> Self:
+        """The same file as it is at a time (Unix, s): between its listing and a look into it its copy may have ended.
+
+        Raises
+        ------
+        OSError
+            If it cannot be looked at.
+        """
+        status = path.stat()
+        changed_s = min(status.st_ctime, now)
+        return self._replace(size=status.st_size, mtime_ns=status.st_mtime_ns, changed_s=changed_s)
 
     @property
     def place(self) -> str:

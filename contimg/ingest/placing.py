@@ -246,8 +246,13 @@ class _Work:
         """Put a file among the members: as a manifest has it, or as it is."""
         member = self._recall(file)
         if member is None:
+            path = file.where or self._root.root / file.place
             try:
-                frame, state, reason = examined(file.where or self._root.root / file.place)
+                file = file.now(path, self._now)
+                frame, state, reason = examined(path)
+                if file.now(path, self._now) != file:
+                    self._unplaced[file.name] = "it changed while it was looked at; looked at again soon"
+                    return
             except OSError as error:
                 self._unplaced[file.name] = f"cannot be read now ({error.strerror or error})"
                 return

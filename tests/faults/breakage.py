@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import random
+import signal
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Any
 import psutil
 from small_disks import read_only, resize, used
 
+from .played_jobs import ERRORS, TROUBLE
 from .site import Site
 
 STAGING_SIZE, DISK_SIZE = "64m", "3g"
@@ -127,11 +129,14 @@ def spoil(place: Site, how: str) -> None:
 class Breakage:
     """Breaks a site whose data root is a small disk, with another one for its staging."""
 
-    def __init__(self, place: Site, staging: Path, receiver: Receiver, chance: random.Random) -> None:
+    def __init__(
+        self, place: Site, staging: Path, receiver: Receiver, chance: random.Random, *, played: bool = False
+    ) -> None:
         self._place = place
         self._staging = staging
         self._receiver = receiver
         self._chance = chance
+        self._played = played
         self._todo: list[Callable[[], Fault | None]] = []
         self._rounds = 0
         self._clock_offset_s = 0.0
@@ -158,6 +163,8 @@ class Breakage:
                 self._read_only,
                 self._dead_channel,
                 self._clock_back,
+                self._bad_settings,
+                *[self._troubled_jobs] * self._played,
             ]
             self._chance.shuffle(self._todo)
         for kind in self._todo:
@@ -281,6 +288,23 @@ class Breakage:
             return self._receiver.beats > heard[0] and waiting == [(0,)]
 
         return self._lasting("a dead channel", back, over)
+
+    def _bad_settings(self) -> Fault | None:
+        """Settings that cannot be used, read while it runs."""
+        process, path = self._place.process, self._place.folder / "config.yaml"
+        if process is None or process.poll() is not None:
+            return None
+        whole = path.read_text()
+        path.write_text(whole + self._chance.choice(("\nlimits: {conversions: -1}\n", "\n{half", "\nnonsense: 1\n")))
+        process.send_signal(signal.SIGHUP)
+        return self._lasting("settings that cannot be used", lambda: path.write_text(whole) and None)
+
+    def _troubled_jobs(self) -> Fault | None:
+        """All jobs of a rule fail, through no fault of their groups."""
+        path = self._place.folder / TROUBLE
+        kind = self._chance.choice(tuple(ERRORS))
+        path.write_text(json.dumps({self._chance.choice(("convert", "image", "detect", "mosaic")): kind}))
+        return self._lasting(f"jobs that fail: {kind}", path.unlink)
 
     def _clock_back(self) -> Fault | None:
         self.clock_due = self.now + self._chance.uniform(*LASTS_S)

@@ -11,6 +11,7 @@ from small_disks import used
 
 from .breakage import Fault
 from .site import RECOVERY_S, Site
+from .stream import Arrival
 
 RULES = ("detect", "convert", "solve", "image", "mosaic")
 
@@ -36,16 +37,11 @@ class Figures:
     """Bytes that each runner, and all of its processes that have ended, read and wrote."""
 
 
-def report(place: Site, figures: Figures, arrivals: Collection[str], usable: Collection[str]) -> dict[str, Any]:
-    """The figures of a run.
-
-    Parameters
-    ----------
-    arrivals, usable
-        Names of the groups that arrived, and of those that can be processed.
-    """
+def report(place: Site, figures: Figures, arrivals: Collection[Arrival]) -> dict[str, Any]:
+    """The figures of a run, by the groups that arrived."""
     rows = place.rows("SELECT name, state, age_hours FROM groups")
-    usable = set(usable)
+    usable = {arrival.name for arrival in arrivals if arrival.usable}
+    quarantined = {row[0] for row in rows if row[1] == "quarantined"}
     done = {row[0]: row for row in rows if row[1] == "done"}
     latencies = [
         figures.imaged[name] - figures.arrived[name]
@@ -55,7 +51,7 @@ def report(place: Site, figures: Figures, arrivals: Collection[str], usable: Col
     transient = [fault for fault in figures.faults if fault.transient]
     times = [fault.recovered_s for fault in transient if fault.recovered_s is not None]
     books = place.books()
-    lost = sorted(usable - done.keys() - {row[0] for row in rows if row[1] == "quarantined"})
+    lost = sorted(usable - done.keys() - quarantined)
     whole_s = figures.ended - figures.began
     groups = max(len(done), 1)
     return {
@@ -63,6 +59,7 @@ def report(place: Site, figures: Figures, arrivals: Collection[str], usable: Col
         "groups": len(arrivals),
         "usable groups": len(usable),
         "zero-touch (%)": share(len(usable & done.keys()), len(usable)),
+        "groups with something wrong on their way": sum(bool(arrival.trouble) for arrival in arrivals),
         "faults": len(figures.faults),
         "recovery": {kind: recovery(figures.faults, kind) for kind in sorted({f.kind for f in figures.faults})},
         "recovery, median (s)": percentile(times, 50),
@@ -82,6 +79,7 @@ def report(place: Site, figures: Figures, arrivals: Collection[str], usable: Col
         "written per group (MB)": round(sum(written for _, written in figures.moved.values()) / 1e6 / groups, 1),
         "data root per group (MB)": round(used(place.root.root) / 1e6 / groups, 1),
         "not recovered": [fault.kind for fault in transient if fault.recovered_s is None],
+        "good groups in quarantine": sorted(usable & quarantined),
         "losses": lost + books.problems,
     }
 

@@ -97,9 +97,16 @@ class Site:
     """What a test breaks."""
 
     def __init__(
-        self, folder: Path, rate: float = RATE, start: float | None = None, **settings: dict[str, Any]
+        self,
+        folder: Path,
+        rate: float = RATE,
+        start: float | None = None,
+        *,
+        played: bool = False,
+        **settings: dict[str, Any],
     ) -> None:
         self.folder = folder
+        self._played = played
         self.root = DataRoot(folder / "data")
         self.root.incoming.mkdir(parents=True, exist_ok=True)
         self.clock = SimulatedClock(folder, rate, start)
@@ -138,7 +145,14 @@ class Site:
         environment["PYTHONPATH"] = os.pathsep.join(str(path) for path in (TESTS, TESTS / "support", TESTS.parent))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "faults.simulated", str(self.folder), str(self.rate)],
+                [
+                    sys.executable,
+                    "-m",
+                    "faults.simulated",
+                    str(self.folder),
+                    str(self.rate),
+                    *["--played"] * self._played,
+                ],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
@@ -179,13 +193,13 @@ class Site:
 
     # What it sees
 
-    def arrive(self, *paths: Path) -> None:
-        """Let files arrive as the correlator writes them, now."""
+    def arrive(self, *paths: Path, age_s: float = 0.0) -> None:
+        """Let files arrive as the correlator writes them, now; their times of modification may be older."""
         for path in paths:
             target = self.root.incoming / path.name
             part = target.with_name(f"{target.stem}_incomplete{target.suffix}")
             shutil.copyfile(path, part)
-            os.utime(part, (self.clock.now(), self.clock.now()))
+            os.utime(part, (self.clock.now() - age_s,) * 2)
             part.rename(target)
 
     def rows(self, sql: str) -> list[Any]:

@@ -16,8 +16,9 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,11 @@ from typing import Any
 import psutil
 from small_disks import may_mount, small_disk, where_one_may_mount
 
-from contimg.core.paths import group_id
-from contimg.simulator.faults import Fault as FileFault
-from contimg.simulator.faults import FaultKind
-from contimg.simulator.scenarios import transit_scenario
-from contimg.simulator.simulator import Naming, simulate
-
 from .breakage import DISK_SIZE, FAILED, STAGING_SIZE, Breakage, Fault, Receiver
 from .figures import Figures, report
-from .site import CADENCE_S, TINY, Site
+from .site import Site
+from .stream import Arrival, Delivery, real_stream, small_stream
 
-CYCLE_S = (CADENCE_S,) * 9 + (605.0, 412.0)
-"""Steps from group to group: ten at the cadence, a gap, one, a gap."""
-INCOMPLETE_SHARE = 0.02
-SPREADS_S = ((0.91, 1.0), (0.08, 18.0), (0.01, 82.0))
-"""Spread of a group's names (s), with how often it is so."""
 RESTART_S = 5.0
 """What `RestartSec` of the unit says."""
 LONGEST_S = 1800.0
@@ -48,73 +39,25 @@ SENDER_WAITS_S = 30.0
 """After this long (s) the correlator sends a file again that there was no room for."""
 
 
-@dataclass
-class Arrival:
-    """A group that will arrive."""
-
-    name: str
-    at: float
-    """When its last file is there (s after the beginning)."""
-    files: list[Path]
-    usable: bool = True
-
-
-def prepare(folder: Path, hours: float, chance: random.Random) -> tuple[datetime, list[Arrival]]:
-    """Simulate the stream's files; a calibrator transits in its third group. Returns when the stream begins."""
-    scenario = transit_scenario(
-        "J0834+5534",
-        date.today() + timedelta(days=1),  # ahead of the real time, which the jobs' records have
-        groups=1,
-        groups_before=0,
-        group_s=TINY.length_s,
-        min_flux_jy=0.2,
-        max_flux_jy=1.0,
-        seed=5,
-    )
-    arrivals = []
-    offset = -2 * CADENCE_S
-    number = 0
-    while offset < hours * 3600 - 2 * CADENCE_S:
-        start: datetime = scenario.start + timedelta(seconds=offset)
-        place = folder / f"{number:04d}"
-        faults = []
-        if number != 2 and chance.random() < INCOMPLETE_SHARE:
-            faults.append(FileFault(FaultKind.MISSING, 0, tuple(chance.sample(range(16), chance.randint(1, 6)))))
-        spread = chance.choices([s for _, s in SPREADS_S], [share for share, _ in SPREADS_S])[0]
-        simulate(
-            place,
-            start,
-            1,
-            preset=TINY,
-            sky=scenario.sky,
-            declination_deg=scenario.declination_deg,
-            gains_from=scenario.start,
-            naming=Naming(spread_s=spread),
-            fault_list=faults,
-            seed=5,
-        )
-        files = sorted(place.glob("*.hdf5"))
-        arrivals.append(Arrival(group_id(start), offset + 2 * CADENCE_S + CADENCE_S, files, len(files) >= 12))
-        offset += CYCLE_S[number % len(CYCLE_S)]
-        number += 1
-    return scenario.start - timedelta(seconds=2 * CADENCE_S), arrivals
-
-
 class Soak:
     """The stream, the faults, and what is measured."""
 
     def __init__(
-        self, place: Site, arrivals: list[Arrival], breakage: Breakage, chance: random.Random, fault_every_s: float
+        self, place: Site, stream: Iterator[Arrival], breakage: Breakage, chance: random.Random, fault_every_s: float
     ) -> None:
         self.place = place
-        self.arrivals = arrivals
+        self.stream = stream
+        self.arrivals: dict[str, Arrival] = {}
+        """Those that have begun to come, by name."""
         self.breakage = breakage
         self.chance = chance
         self.fault_every_s = fault_every_s
+        self.waits_s = place.settings.ingest.complete_within_minutes * 60
         self.figures = Figures(json.loads((place.folder / "clock.json").read_text())[1])
-        self.late: list[tuple[float, Path]] = []
-        self.came: dict[Path, float] = {}
-        """When each file came (simulated s)."""
+        self.coming: list[tuple[float, Arrival, Delivery]] = []
+        """What happens to groups that have begun to come, and when (simulated s)."""
+        self.came: dict[str, list[float]] = {}
+        """When each file of a group came (simulated s)."""
         self.dead_since: float | None = None
         self.lasting: Fault | None = None
         self.recovering: list[Fault] = []
@@ -123,16 +66,17 @@ class Soak:
         """Let the stream pass, then wait until all has ended."""
         place, breakage, began = self.place, self.breakage, self.figures.began
         place.start()
-        todo = list(self.arrivals)
-        next_fault = began + todo[0].at + self.chance.expovariate(1 / self.fault_every_s)
+        todo = next(self.stream, None)
+        next_fault = began + (todo.at if todo else 0) + self.chance.expovariate(1 / self.fault_every_s)
         deadline = ended = None
         while True:
             now = breakage.now
-            while todo and began + todo[0].at <= now:
-                self._arrive(todo.pop(0), now)
-            for late in [late for late in self.late if late[0] <= now]:
-                self.late.remove(late)
-                self._bring(late[1], now)
+            while todo and began + todo.at <= now:
+                self._arrive(todo, now)
+                todo = next(self.stream, None)
+            for due in [one for one in self.coming if one[0] <= now]:
+                self.coming.remove(due)
+                self._deliver(due[1], due[2], now)
             if self.lasting and now >= self.lasting.until:
                 self._relieve(self.lasting)
             elif breakage.clock_due and now >= breakage.clock_due:
@@ -148,35 +92,54 @@ class Soak:
                     next_fault = now + self.chance.expovariate(1 / self.fault_every_s)
             self._keep_alive(now)
             self._measure(now)
-            if not todo and not self.late and not self.lasting and not breakage.clock_due:
+            if not todo and not self.coming and not self.lasting and not breakage.clock_due:
                 deadline = deadline or now + 4 * 3600
                 ended = ended or (now if self._ended() else None)
                 if (ended and (not self.recovering or now > ended + LONGEST_S)) or now > deadline:
                     self.figures.ended = now
                     return
-            time.sleep(0.25)
+            time.sleep(min(0.25, 2.5 / place.rate))
 
     def _arrive(self, arrival: Arrival, now: float) -> None:
-        files = list(arrival.files)
-        if len(files) == 16 and self.chance.random() < 0.05:  # a subband that comes after its group was closed
-            self.late.append((now + self.chance.uniform(60, 1200), files.pop(self.chance.randrange(16))))
-        for path in files:
-            self._bring(path, now)
-        self.figures.arrived[arrival.name] = now
+        self.arrivals[arrival.name] = arrival
+        self.came[arrival.name] = []
+        self.coming += [(now + delivery.after_s, arrival, delivery) for delivery in arrival.deliveries]
+        if not arrival.trouble:
+            self.figures.arrived[arrival.name] = now
 
-    def _bring(self, path: Path, now: float) -> None:
-        """Let a file arrive; while the disk is full its sender tries again."""
+    def _deliver(self, arrival: Arrival, delivery: Delivery, now: float) -> None:
+        """Let files arrive; while the disk is full their sender tries again, and what follows waits."""
+        left = list(delivery.files)
         try:
-            self.place.arrive(path)
-            self.came[path] = now
+            while left:
+                self.place.arrive(left[0], age_s=delivery.age_s)
+                self.came[arrival.name].append(now)
+                left.pop(0)
+            if delivery.act:
+                delivery.act(self.place.root.incoming)
         except OSError:
-            self.late.append((now + SENDER_WAITS_S, path))
+            waits = [one for one in self.coming if one[1] is arrival]
+            self.coming = [one for one in self.coming if one[1] is not arrival]
+            self.coming.append((now + SENDER_WAITS_S, arrival, replace(delivery, files=left)))
+            self.coming += [(at + SENDER_WAITS_S, arrival, other) for at, _, other in waits]
+            return
+        if not any(one[1] is arrival for one in self.coming):
+            for path in {path.parent for one in arrival.deliveries for path in one.files}:
+                shutil.rmtree(path, ignore_errors=True)
+            if arrival.trouble:
+                self._troubled(arrival, now)
+
+    def _troubled(self, arrival: Arrival, now: float) -> None:
+        """All of a group is there that will come, and what was wrong with it is over."""
+        name = arrival.name
+        fault = Fault(arrival.trouble, now, {name}, until=now + arrival.judged_s)
+        fault.over = lambda: self.place.states().get(name) in ("due", "done")
+        self._note(fault)
 
     def _closed(self, name: str) -> float:
         """When a group had all of its subbands, or first had waited for them as long as it may (simulated s)."""
-        (files,) = [arrival.files for arrival in self.arrivals if arrival.name == name]
-        came = sorted(self.came[path] for path in files if path in self.came)
-        waits_s = self.place.settings.ingest.complete_within_minutes * 60
+        came = sorted(self.came[name])
+        waits_s = self.waits_s
         waited = (before + waits_s for before, after in pairwise(came) if after > before + waits_s)
         return next(waited, came[-1] if len(came) == 16 else came[-1] + waits_s)
 
@@ -202,9 +165,8 @@ class Soak:
         self._watch(fault)
 
     def _watch(self, fault: Fault) -> None:
-        streamed = {arrival.name for arrival in self.arrivals}  # a foreign file waits for nothing
-        fault.groups &= streamed
-        fault.collecting &= streamed
+        fault.groups &= self.arrivals.keys()  # a foreign file waits for nothing
+        fault.collecting &= self.arrivals.keys()
         fault.until = fault.until or fault.at
         fault.calls = {pid for (pid,) in self.place.rows("SELECT pid FROM calls")}
         self.recovering.append(fault)
@@ -258,10 +220,9 @@ class Soak:
                 self.recovering.remove(fault)
 
     def _ended(self) -> bool:
-        known = {arrival.name for arrival in self.arrivals}
         states = self.place.states()
         return (
-            known <= set(states)
+            self.arrivals.keys() <= states.keys()
             and all(state in ("done", "quarantined") for state in states.values())
             and not self.place.rows("SELECT name FROM windows WHERE state = 'due'")
             and not self.place.rows("SELECT pid FROM calls")
@@ -275,12 +236,39 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "retention": {"every_minutes": 10**6},
     "backup": {"every_hours": 10**6},
 }
+PLAYED: dict[str, dict[str, Any]] = {
+    "limits": {"convert_minutes": 5, "solve_minutes": 5, "image_minutes": 5, "mosaic_minutes": 5},
+    "runner": {"stuck_minutes": 2, "mosaic_deadline_minutes": 60, "summary_minutes": 10**6, "poll_seconds": 0.5},
+}
+"""Differences where jobs are played: all limits are in simulated time, but for the pause between two passes."""
 
 
-def soaked(folder: Path, hours: float, rate: float, fault_every_s: float, seed: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Form:
+    """A stream, and how its jobs are done."""
+
+    rate: float
+    """Simulated seconds in a second."""
+    fault_every_s: float
+    """Mean time between faults of machine and runner (simulated s)."""
+    hours: float = 0.0
+    """Length of the stream (simulated), where the jobs are real."""
+    groups: int = 0
+    """Number of small groups, where they are played."""
+    trouble_share: float = 0.12
+    """Share of small groups with something wrong on their way."""
+
+
+def soaked(folder: Path, form: Form, seed: int) -> dict[str, Any]:
     """Run a soak in a folder; returns its figures."""
     chance = random.Random(seed)
-    start, arrivals = prepare(folder / "stream", hours, chance)
+    (folder / "stream").mkdir()
+    played = bool(form.groups)
+    start, arrivals = (
+        small_stream(folder / "stream", form.groups, form.trouble_share, chance)
+        if played
+        else real_stream(folder / "stream", form.hours, chance)
+    )
     receiver = Receiver()
     staging = folder / "staging"
     with (
@@ -288,28 +276,34 @@ def soaked(folder: Path, hours: float, rate: float, fault_every_s: float, seed: 
         small_disk(folder / "site" / "data", DISK_SIZE),
         small_disk(staging, STAGING_SIZE),
     ):
-        settings = {**SETTINGS, "alerts": receiver.settings, "staging": {"directory": str(staging)}}
-        place = Site(folder / "site", rate, start.timestamp(), **settings)
+        settings = {name: {**values, **(PLAYED.get(name, {}) if played else {})} for name, values in SETTINGS.items()}
+        settings |= {"alerts": receiver.settings, "staging": {"directory": str(staging)}}
+        place = Site(folder / "site", form.rate, start.timestamp(), played=played, **settings)
         try:
-            soak = Soak(place, arrivals, Breakage(place, staging, receiver, chance), chance, fault_every_s)
+            soak = Soak(
+                place, arrivals, Breakage(place, staging, receiver, chance, played=played), chance, form.fault_every_s
+            )
             soak.run()
-            usable = [arrival.name for arrival in arrivals if arrival.usable]
-            return {"seed": seed, **report(place, soak.figures, [arrival.name for arrival in arrivals], usable)}
+            return {"seed": seed, **report(place, soak.figures, soak.arrivals.values())}
         finally:
             place.close()
             shutil.copytree(
                 place.root.root, folder / "kept", ignore=shutil.ignore_patterns("*.ms", "*.hdf5", "*.fits")
             )
+            shutil.copyfile(place.log, folder / "kept" / "runner.log")
 
 
 def main() -> int:
-    """Run a soak."""
+    """Run a soak: a sample with real jobs, then as many small groups as are asked for with played ones."""
     parser = argparse.ArgumentParser(prog="soak", description=__doc__)
     parser.add_argument(
-        "--hours", type=float, default=6, help="simulated length of the stream (default: %(default)s)"
+        "--hours", type=float, default=6, help="simulated length of the stream with real jobs (default: %(default)s)"
     )
     parser.add_argument("--rate", type=float, default=20, help="simulated seconds in a second (default: %(default)s)")
     parser.add_argument("--fault-every", type=float, default=900, help="mean time between faults, simulated seconds")
+    parser.add_argument("--groups", type=int, default=0, help="small groups with played jobs (default: none)")
+    parser.add_argument("--played-rate", type=float, default=20, help="simulated seconds in a second for those")
+    parser.add_argument("--played-fault-every", type=float, default=240, help="mean time between faults for those")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--out", type=Path, default=Path("build/soak.json"))
     options = parser.parse_args()
@@ -318,25 +312,51 @@ def main() -> int:
             where_one_may_mount("-m", "faults.soak", *sys.argv[1:])
         parser.error("the disks that it fills have to be mounted, and this process may not")
     print(f"seed {options.seed}", flush=True)
-    folder = Path(tempfile.mkdtemp(prefix="contimg-soak-"))
-    figures = soaked(folder, options.hours, options.rate, options.fault_every, options.seed)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(figures, indent=1) + "\n")
-    for name, value in figures.items():
+    forms = {}
+    if options.hours > 0:
+        forms["real jobs"] = Form(options.rate, options.fault_every, hours=options.hours)
+    if options.groups > 0:
+        forms["played jobs"] = Form(options.played_rate, options.played_fault_every, groups=options.groups)
+    every = {}
+    wrong = False
+    for name, form in forms.items():
+        print(f"{name}: {form}", flush=True)
+        folder = Path(tempfile.mkdtemp(prefix="contimg-soak-"))
+        every[name] = figures = soaked(folder, form, options.seed)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(every, indent=1) + "\n")
+        tell(name, figures)
+        if any(figures[key] for key in WRONG):
+            wrong = True
+            print(f"kept for a look: {folder}")
+        else:
+            shutil.rmtree(folder)
+    if len(every) > 1:
+        for key in ("groups", "faults"):
+            print(f"{f'together: {key}':45} {sum(figures[key] for figures in every.values())}")
+    return int(wrong)
+
+
+WRONG = {
+    "losses": "LOST",
+    "good groups in quarantine": "WRONGLY IN QUARANTINE",
+    "not recovered": "NOT RECOVERED",
+}
+"""Figures that have to be empty, with the word for each of their items."""
+
+
+def tell(name: str, figures: dict[str, Any]) -> None:
+    """Print the figures of a form."""
+    print(f"\n{name}")
+    for key, value in figures.items():
         if isinstance(value, dict):
             for kind, said in value.items():
-                print(f"{name + ': ' + kind:45} {said}")
+                print(f"{key + ': ' + kind:60} {said}")
         else:
-            print(f"{name:45} {len(value) if isinstance(value, list) else value}")
-    for problem in figures["losses"]:
-        print(f"LOST: {problem}")
-    for kind in figures["not recovered"]:
-        print(f"NOT RECOVERED: {kind}")
-    if figures["losses"] or figures["not recovered"]:
-        print(f"kept for a look: {folder}")
-        return 1
-    shutil.rmtree(folder)
-    return 0
+            print(f"{key:60} {len(value) if isinstance(value, list) else value}")
+    for key, word in WRONG.items():
+        for item in figures[key]:
+            print(f"{word}: {item}")
 
 
 if __name__ == "__main__":

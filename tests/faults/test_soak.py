@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .soak import soaked
+from .soak import Form, soaked
 
 pytestmark = [pytest.mark.slow, pytest.mark.mounts]
 
@@ -17,7 +17,7 @@ def test_a_quarter_of_an_hour_with_faults_at_random_loses_nothing(tmp_path: Path
         pytest.skip("in the long form: how long it takes is chance")
     seed = random.randrange(10**6)
     print(f"seed {seed}")
-    figures = soaked(tmp_path, hours=0.24, rate=10, fault_every_s=20, seed=seed)
+    figures = soaked(tmp_path, Form(10, 20, hours=0.24), seed)
     assert figures["losses"] == []
     assert figures["not recovered"] == []
     assert figures["zero-touch (%)"] == 100

@@ -127,6 +127,42 @@ def test_result(medium: Converted) -> None:
     assert {"read", "compute", "write", "flag", "total"} <= result["seconds"].keys()
 
 
+def flag_in(path: Path, name: str, bad: np.ndarray, **storage: Any) -> None:
+    """Let the correlator's writer call samples bad, by `flags` or by `nsamples`, of shape (rows, channels, pols)."""
+    with h5py.File(path, "r+") as file:
+        values = file[f"Data/{name}"][()]
+        values[:, 0][bad] = name == "flags"
+        del file[f"Data/{name}"]
+        file["Data"].create_dataset(name, data=values, **storage)
+
+
+def test_samples_that_the_writer_calls_bad_are_flagged(tmp_path: Path, casacore: Call) -> None:
+    """And no others; a writer that flags every sample, or counts none, is told and not believed."""
+    truth = raw.make(tmp_path, raw.TINY)
+    assert casacore(run, scanned(tmp_path), tmp_path / "before.ms", {})["flags_not_believed"] == {}
+    paths = [tmp_path / "incoming" / name for name in truth["groups"][0]["files"]]
+    with h5py.File(paths[0]) as file:
+        shape = file["Data/visdata"][:, 0].shape
+    rng = np.random.default_rng(1)
+    bad = {number: rng.random(shape) < 0.1 for number in (3, 4, 5)}
+    flag_in(paths[3], "flags", bad[3], chunks=(7, 1, 2, 1))
+    flag_in(paths[4], "nsamples", bad[4])
+    flag_in(paths[5], "flags", bad[5], compression="gzip")
+    flag_in(paths[6], "flags", np.ones(shape, bool), chunks=True)
+    flag_in(paths[7], "nsamples", np.ones(shape, bool), chunks=(5, 1, 3, 2))
+    result = casacore(run, scanned(tmp_path), tmp_path / "after.ms", {})
+    assert result["flags_not_believed"] == {"06": "every sample is flagged", "07": "every sample counts nothing"}
+    before, after = (casacore(cube, tmp_path / f"{name}.ms", 4, "DATA", "FLAG") for name in ("before", "after"))
+    assert not before["FLAG"].any()
+    for number in range(16):
+        channels = slice((15 - number) * 3, (16 - number) * 3)
+        flagged = after["FLAG"][:, :, channels]
+        # Rows are in another order than in the file: how many of them are flagged says whether they are the same.
+        expected = bad[number].reshape(4, -1, 3, 2)[:, :, ::-1] if number in bad else np.zeros((4, 1, 3, 2), bool)
+        assert np.array_equal(flagged.sum(axis=1), expected.sum(axis=1))
+        assert np.array_equal(after["DATA"][:, :, channels][~flagged], before["DATA"][:, :, channels][~flagged])
+
+
 def test_missing_and_zeroed_subbands_keep_their_channels(tmp_path: Path, casacore: Call) -> None:
     faulty = [Fault(FaultKind.MISSING, 0, (0, 7)), Fault(FaultKind.ZEROED, 0, (3,))]
     truth = raw.make(tmp_path, raw.TINY, fault_list=faulty)

@@ -22,6 +22,7 @@ from contimg.core import files
 from contimg.core.paths import DataRoot, RawName
 from contimg.ingest import groups, quarantine
 from contimg.ingest.grouping import in_common
+from contimg.ingest.incoming import listed
 from contimg.ingest.manifest import load
 from contimg.ingest.report import Report
 
@@ -90,6 +91,20 @@ def test_a_time_that_a_copy_sets_last_makes_no_group_again(
     os.utime(again, (mtime or time.time() + 1,) * 2)
     assert len(scan(root).due) == due
     assert files.read_json(manifest)["subbands"]["07"]["mtime_ns"] == again.stat().st_mtime_ns
+    assert scan(root).changed == []
+
+
+def test_a_file_that_is_whole_between_listing_and_look(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its manifest says is what was looked at, not what was listed."""
+    late = file(root, 7)
+    content = late.read_bytes()
+    late.write_bytes(b"")
+    before = listed(root, time.time())
+    late.write_bytes(content)
+    with monkeypatch.context() as patched:
+        patched.setattr(groups, "listed", lambda *_: before)
+        (group,) = scan(root, 0).due
+    assert group.subbands[7].size == len(content)
     assert scan(root).changed == []
 
 

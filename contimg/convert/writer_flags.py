@@ -1,0 +1,160 @@
+"""Flags of the correlator's writer: samples that a raw file itself calls bad, by `flags` or by `nsamples` of 0.
+
+DSA-110 writes neither: no sample is flagged, and all have as many raw samples. What is the same throughout a file
+says nothing, as where an older writer set every flag or counted no sample; it is told and not believed. Where samples
+differ, those that are flagged or count nothing are bad.
+
+Nearly all files need no more than to see that all is the same, so the bytes are looked at as they lie.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+
+from contimg.core.errors import InputError
+from contimg.telescope.raw_header import Header, opened
+
+log = logging.getLogger(__name__)
+
+_ROWS = 10_000
+"""Rows that are read together through HDF5."""
+_LONGEST_READ = 1_000_000
+"""Bytes of chunks that are read together, about."""
+
+
+@dataclass(frozen=True, eq=False)
+class WriterFlags:
+    """What a raw file says of its samples.
+
+    Attributes
+    ----------
+    bad
+        Samples that are not to be used, shape (rows, channels, polarizations); None where there are none.
+    unbelieved
+        What it says of all samples alike, and is not believed; empty in an ordinary file.
+    """
+
+    bad: np.ndarray | None = None
+    unbelieved: str = ""
+
+
+def read(header: Header) -> WriterFlags:
+    """Read the flags and sample counts of a raw file, as far as they can be read.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read now.
+    """
+    try:
+        return _read(header)
+    except InputError as error:
+        return WriterFlags(unbelieved=f"its flags cannot be read ({error})")
+
+
+def _read(header: Header) -> WriterFlags:
+    bad: np.ndarray | None = None
+    unbelieved = []
+    with opened(header.path) as file, header.path.open("rb") as octets:
+        for name, said, is_bad in _KINDS:
+            dataset = file.get(f"Data/{name}")
+            if dataset is None or dataset.shape != file["Data/visdata"].shape:
+                continue
+            same = _value_throughout(dataset, octets.fileno())
+            if same is None:
+                found = is_bad(dataset[: header.rows, 0])
+                bad = found if bad is None else bad | found
+            elif is_bad(np.array([same]))[0]:
+                unbelieved.append(said)
+    return WriterFlags(bad if bad is not None and bad.any() else None, " and ".join(unbelieved))
+
+
+def tell(group: str, found: Mapping[int, WriterFlags]) -> dict[str, str]:
+    """Log, in a line, what files say of all their samples alike; returns it by subband, for the sidecar."""
+    said = {f"{number:02d}": one.unbelieved for number, one in sorted(found.items()) if one.unbelieved}
+    if said:
+        log.warning(
+            "%s: %s: %s; it is not believed, for no sample would be left",
+            *(group, "subband " + ", ".join(said), "; ".join(sorted({*said.values()}))),
+        )
+    return said
+
+
+def blank(items: np.ndarray, positions: np.ndarray, chunk: tuple[int, int, int], bad: np.ndarray, row: int) -> None:
+    """Make bad samples of a stretch of rows zero where their chunks lie in a buffer, which is flagged as no data.
+
+    Parameters
+    ----------
+    items
+        The buffer, complex64.
+    positions
+        Start of each chunk in it (items), as a grid along rows, channels and polarizations.
+    chunk
+        Rows, channels and polarizations of a chunk.
+    bad
+        Samples of the stretch, shape (rows, channels, polarizations).
+    row
+        Its first row, counted from that of the first chunk.
+    """
+    places = np.stack(np.nonzero(bad))
+    places[0] += row
+    grid, inside = np.divmod(places, np.array(chunk)[:, np.newaxis])
+    items[positions[tuple(grid)] + np.ravel_multi_index(tuple(inside), chunk)] = 0
+
+
+_KINDS = (
+    ("flags", "every sample is flagged", lambda values: values.astype(bool)),
+    ("nsamples", "every sample counts nothing", lambda values: ~(values > 0)),
+)
+"""Datasets, what their being bad throughout means, and which of their values are bad."""
+
+
+def _value_throughout(dataset: h5py.Dataset, descriptor: int) -> object | None:
+    """The one value of a dataset, None where there are several."""
+    first = dataset[(0,) * dataset.ndim]
+    return first if all(bool((part == first).all()) for part in _parts(dataset, descriptor)) else None
+
+
+def _parts(dataset: h5py.Dataset, descriptor: int) -> Iterator[np.ndarray]:
+    """All values of a dataset: its chunks as the bytes that they are, or through HDF5 where they are not plain."""
+    if dataset.chunks is None or dataset.id.get_create_plist().get_nfilters():
+        for row in range(0, dataset.shape[0], _ROWS):
+            yield dataset[row : row + _ROWS]
+        return
+    chunks: list[tuple[int, tuple[int, ...]]] = []
+    dataset.id.chunk_iter(lambda chunk: chunks.append((chunk.byte_offset, chunk.chunk_offset)))
+    in_all = math.prod(-(-size // length) for size, length in zip(dataset.shape, dataset.chunks, strict=True))
+    if len(chunks) < in_all:
+        yield np.array([dataset.fillvalue])  # of those that were never written
+    octets = dataset.dtype.itemsize * math.prod(dataset.chunks)
+    whole = []
+    for offset, places in chunks:
+        inside = tuple(slice(size - place) for size, place in zip(dataset.shape, places, strict=True))
+        if all(part.stop >= length for part, length in zip(inside, dataset.chunks, strict=True)):
+            whole.append(offset)
+        else:
+            read = os.pread(descriptor, octets, offset)
+            yield np.frombuffer(read, dataset.dtype).reshape(dataset.chunks)[inside]
+    for offset, size in _runs(whole, octets):
+        yield np.frombuffer(os.pread(descriptor, size, offset), dataset.dtype)
+
+
+def _runs(offsets: Sequence[int], octets: int) -> Iterator[tuple[int, int]]:
+    """Chunks of some bytes that lie one after the other, as places and sizes of long reads."""
+    begin = end = -1
+    for offset in sorted(offsets):
+        if offset == end and end - begin < _LONGEST_READ:
+            end += octets
+            continue
+        if end > begin:
+            yield begin, end - begin
+        begin, end = offset, offset + octets
+    if end > begin:
+        yield begin, end - begin
