@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
@@ -15,17 +15,17 @@ from contimg.service.source import DataSource
 from contimg.traces import spans
 from contimg.traces.spans import Span
 
-_SHOWN = (
-    "noise_jy",
-    "thermal_noise_jy",
-    "dynamic_range",
-    "peak_jy",
-    "sources",
-    "imager",
-    "quality",
-    "verdict",
-    "age_hours",
-)
+_SHOWN = {
+    "noise_jy": "noise (Jy/beam)",
+    "thermal_noise_jy": "thermal noise (Jy/beam)",
+    "dynamic_range": "dynamic range",
+    "peak_jy": "peak (Jy/beam)",
+    "sources": "sources",
+    "imager": "imager",
+    "quality": "quality",
+    "verdict": "verdict",
+    "age_hours": "age of calibration (h)",
+}
 _SETS = 40
 _REFUSED = 8
 _LOG_BYTES = 200_000
@@ -67,7 +67,7 @@ def group(source: DataSource, name: str) -> dict[str, Any] | None:
             (group_of(Path(one["set"])), one["offset_hours"], one["reason"])
             for one in selection.get("considered", ())
         ][:_REFUSED],
-        "image": {key: image[key] for key in _SHOWN if image.get(key) is not None},
+        "image": {label: image[key] for key, label in _SHOWN.items() if image.get(key) is not None},
         "reasons": image.get("reasons", []),
         "noise_over_thermal": _ratio(image),
         "picture": root.image(name, "png").exists(),
@@ -140,7 +140,7 @@ def calibration_set(source: DataSource, name: str) -> dict[str, Any] | None:
     quality = content.get("quality", {})
     return {
         "name": name,
-        "content": content,
+        "facts": list(_facts(content)),
         "quality": {
             key: value for key, value in quality.items() if isinstance(value, (int, float)) and key != "passed"
         },
@@ -149,6 +149,19 @@ def calibration_set(source: DataSource, name: str) -> dict[str, Any] | None:
         "antennas": [one for one in content.get("antennas", []) if isinstance(one, dict)],
         "picture": (source.root.calibration(name) / "calibration.png").exists(),
     }
+
+
+def _facts(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a set was observed on, when, and for how long it is valid, in words."""
+    if calibrator := content.get("calibrator"):
+        yield "calibrator", str(calibrator)
+    for key, label in (("observed_utc", "observed"), ("valid_from", "valid from"), ("valid_until", "valid until")):
+        if moment := content.get(key):
+            yield label, f"{str(moment)[:16].replace('T', ' ')} UTC"
+    if isinstance(content.get("declination_deg"), (int, float)):
+        yield "declination", f"{content['declination_deg']:+.2f}°"
+    if (reference := content.get("reference_antenna")) is not None:
+        yield "reference antenna", str(reference)
 
 
 def antennas(source: DataSource) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from contimg.alerts.indicators import calibration_age_hours
 from contimg.core import files
 from contimg.core.errors import ContimgError, ErrorClass
 from contimg.core.paths import group_start
-from contimg.core.stages import STAGES
+from contimg.core.stages import STAGES, Per
 from contimg.dashboard import sky
 from contimg.dashboard.charts import Series, chart
 from contimg.ledger import history
@@ -91,7 +91,7 @@ def _running(ledger: Ledger, now: float) -> list[dict[str, Any]]:
 def _stages(attempts: Sequence[tuple[str, str, str, str, float, float]]) -> list[dict[str, Any]]:
     counts = Counter((rule, outcome) for _, rule, outcome, *_ in attempts)
     rows = []
-    for stage in STAGES:
+    for stage in (stage.name for stage in STAGES.values() if stage.per is not Per.ROOT):
         ok, failed = counts[stage, "ok"], counts[stage, "failed"]
         rows.append(
             {"stage": stage, "ok": ok, "failed": failed, "share": ok / (ok + failed) if ok + failed else None}

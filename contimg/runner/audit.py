@@ -115,8 +115,8 @@ class _Audit:
                 )
 
     def _quarantine(self, groups: dict[str, Group]) -> None:
+        self._books.counts["groups in quarantine"] += self._ledger.quarantined_count()
         for entry in self._entries.values():
-            self._books.counts["groups in quarantine"] += not entry.stray
             self._books.counts["files in quarantine"] += len(entry.names)
             folder = self._root.quarantine(entry.group)
             for place in entry.places(self._root):

@@ -55,6 +55,11 @@ _DURATIONS: Mapping[str, tuple[str, str, Sequence[float]]] = {
     "contimg_arrival_to_image_seconds": (ARRIVAL, "Time from a group's arrival to its first image", _LATENCY_S),
     "contimg_recovery_seconds": (RECOVERY, "Time from a passing failure to the same job's success", _LATENCY_S),
 }
+_SET_QUALITY = {
+    "contimg_set_snr_median": ("snr_median", "Median signal-to-noise ratio of its solutions"),
+    "contimg_set_phase_scatter_deg": ("phase_scatter_deg", "Residual phase scatter (deg) of its calibrator"),
+    "contimg_set_flagged_solutions": ("flagged_solutions", "Flagged share of its solutions"),
+}
 _ENDED = ("imaged", "unusable", "given_up")
 _PRODUCTS = {"convert": "measurement_set", "solve": "set", "image": "image", "mosaic": "mosaic"}
 
@@ -160,13 +165,9 @@ class PipelineCollector(Collector):
             name = "contimg_calibration_valid_until_timestamp_seconds"
             yield _gauge(name, "End of the newest good set's validity", [({}, newest[1] + validity_s)])
             quality = self._set_quality(newest[0])
-            for key, text in (
-                ("snr_median", "Median signal-to-noise ratio of its solutions"),
-                ("phase_scatter_deg", "Residual phase scatter (deg) of its calibrator"),
-                ("flagged_solutions", "Flagged share of its solutions"),
-            ):
+            for name, (key, text) in _SET_QUALITY.items():
                 if isinstance(quality.get(key), (int, float)):
-                    yield _gauge(f"contimg_set_{key}", f"Newest good set: {text}", [({}, quality[key])])
+                    yield _gauge(name, f"Newest good set: {text}", [({}, quality[key])])
         share = coverage(ledger, now, self._source.settings.calibration.nearest_within_hours)
         if share is not None:
             text = "Share of the last day's groups with a good set near enough"

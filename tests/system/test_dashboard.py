@@ -13,6 +13,7 @@ from daemons import TOKEN, Site, json_of, wait
 from http_service import served
 
 PICTURES = os.environ.get("DASHBOARD_PICTURES")
+FITS = "[...document.querySelectorAll('.chart')].every(one => one.firstElementChild.offsetWidth <= one.clientWidth)"
 GROUP = "document.querySelector('.images a')?.getAttribute('href')"
 
 
@@ -79,14 +80,17 @@ def test_a_page_has_no_error_and_no_serious_finding(done: Site, window: Browser,
     window.open(done.url + where)
     window.until("document.readyState == 'complete'", "the page is loaded")
     window.until("document.querySelectorAll('.chart').length == document.querySelectorAll('.uplot').length", "charts")
+    if path.startswith("/history"):
+        window.until("document.querySelector('.levels tbody tr') || location.reload()", "service levels")
     assert window.serious() == []
     assert window.errors() == []
+    height = window.run("return document.documentElement.scrollHeight")
+    window.size(1600, min(max(900, height + 140), 1900))
+    window.until(FITS, "charts fit into a smaller window")
     if PICTURES:
-        height = window.run("return document.documentElement.scrollHeight")
-        window.size(1600, min(max(900, height + 140), 1900))
         name = path.strip("/").split("?")[0].split("/")[0] or "now"
         window.picture(Path(PICTURES) / f"dashboard-{name}{'-dark' if dark else ''}.png")
-        window.size(1920, 1080)
+    window.size(1920, 1080)
 
 
 def test_it_can_be_used_by_keyboard_alone(done: Site, window: Browser) -> None:

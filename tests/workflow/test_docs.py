@@ -34,6 +34,27 @@ def test_the_first_aid_page_names_conditions_that_exist() -> None:
     assert named <= known
 
 
+def test_every_metric_is_documented_and_every_documented_metric_is_there() -> None:
+    page = (DOCS / "operations" / "service.md").read_text()
+    code = set(re.findall(r'"(contimg_[a-z_]+)"', (CHECKOUT / "contimg" / "service" / "metrics.py").read_text()))
+    named = {name.removesuffix("_total") for name in re.findall(r"`(contimg_[a-z_]+)(?:\{[a-z_,]+\})?`", page)}
+    assert len(code) > 30
+    assert named == code
+
+
+def test_every_panel_of_the_dashboard_is_documented() -> None:
+    page = (DOCS / "operations" / "service.md").read_text()
+    folder = CHECKOUT / "contimg" / "dashboard"
+    titles = set(re.findall(r'^            \("([^"]+)", _', (folder / "trends.py").read_text(), flags=re.M))
+    for template in ("now", "alerts", "history", "group", "set", "antennas"):
+        text = (folder / "templates" / f"{template}.html").read_text()
+        titles |= set(re.findall(r"<h[23][^>]*>([^<{]+)</h[23]>", text))
+        if template in ("now", "alerts"):
+            titles |= set(re.findall(r'\("[a-z]+", "([^"]+)"\)', text))
+    assert len(titles) > 25
+    assert [title for title in sorted(titles) if f"| {title} |" not in page] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
 def test_links_and_commands_lead_somewhere(page: Path) -> None:
     text = page.read_text()

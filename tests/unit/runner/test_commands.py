@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -55,6 +56,20 @@ def test_quarantine(played: Played, call) -> None:
     assert code == 1
     assert "not in quarantine" in said
     assert call("quarantine", "release")[0] == 1
+
+
+def test_status_and_audit_count_the_same_groups_in_quarantine(played: Played, call) -> None:
+    played.failed("detect", played.arrive(0), error_class="corrupt_input", message="it is bad")
+    unit = played.arrive(1, "unusable")
+
+    def counted() -> tuple[int, int]:
+        counts = json.loads(call("audit", "--json")[1])["counts"]
+        return json.loads(call("status", "--json")[1])["quarantined"], counts["groups in quarantine"]
+
+    assert counted() == (2, 2)
+    shutil.rmtree(played.root.quarantine(unit))
+    assert counted() == (2, 2)
+    assert f"{unit}: is said to be in quarantine and is not" in call("audit")[1]
 
 
 def test_a_mosaic_window_that_was_given_up_is_listed_and_released(played: Played, call) -> None:
