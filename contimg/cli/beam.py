@@ -1,15 +1,18 @@
-"""Show the primary beam of the settings, and the images and sets that were made with another one."""
+"""Show the primary beam of the settings and what was made with another one; fit it to drifting sources."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from datetime import date
 from pathlib import Path
 
 from contimg.cli.settings import add_settings, load_settings
 
 _MIDDLE_HZ = 1.405e9
+_UNTOLD_WIDTH, _UNTOLD_DEG = 0.03, 0.05
+"""Errors (fraction of a width; degrees) from which on a value is said not to be told by the data."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -18,11 +21,54 @@ def add(parser: argparse.ArgumentParser) -> None:
     show = subparsers.add_parser("show", help="the beam, and what was made with another one")
     show.set_defaults(action=_show)
     add_settings(show)
+    fit = subparsers.add_parser("fit", help="the beam by which drifting sources keep their flux")
+    fit.add_argument("dates", nargs="*", metavar="DATE", type=_date, help="UTC days; default: all")
+    fit.add_argument("--output", type=Path, default=Path(), help="folder for beam.png and beam.hdf5 (default: here)")
+    fit.set_defaults(action=_fit)
+    add_settings(fit)
 
 
 def run(options: argparse.Namespace) -> int:
     """Do what is asked."""
     return options.action(options)
+
+
+def _date(text: str) -> str:
+    return date.fromisoformat(text).isoformat()
+
+
+def _fit(options: argparse.Namespace) -> int:
+    """Fit, print the values with errors, and write a plot and a table for `beam.table`."""
+    from contimg.telescope import beam
+    from contimg.truth import beam_evidence, beam_fit, beam_plot
+
+    settings = load_settings(options)
+    made = beam_evidence.collect(settings, options.dates)
+    present, fitted = beam.of(settings.beam), beam_fit.fit(made.evidence)
+    print(
+        f"{made.images} images, {made.sources} sources in several of them, {made.sets} calibrator sets, "
+        f"{made.catalogue or 'no sky catalogue'}; χ²: {fitted.scatter**2:.2f}, {fitted.left_out} sightings left out"
+    )
+    for reason in made.left_out:
+        print(f"left out: {reason}", file=sys.stderr)
+    wide = []
+    for name in beam_fit.NAMES:
+        value, error = fitted.value(name)
+        untold = error > (_UNTOLD_WIDTH * value if "width" in name else _UNTOLD_DEG if "offset" in name else 0.5)
+        wide += [name] if untold else []
+        print(f"{name:17} {value:7.3f} ± {error:.3f}{'  not told by these data' if untold else ''}")
+    if any("north" in name for name in wide):
+        print("the north needs a sky catalogue, or images at other declinations that overlap these")
+    off = beam_fit.off_by(fitted, present)
+    print(
+        f"the setting ({present.name}) is {off['width']:+.1%} wide of it: fluxes at its edge against its middle "
+        f"{off['low']:+.0%} to {off['high']:+.0%}"
+    )
+    options.output.mkdir(parents=True, exist_ok=True)
+    table = beam_fit.write_table(options.output / "beam.hdf5", fitted)
+    beam_plot.write(options.output / "beam.png", fitted, present)
+    print(f"beam.model: table with beam.table: {table.absolute()} has it; beam.png shows it")
+    return 0
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -1,0 +1,235 @@
+"""Fit of the primary beam to sources that drift through it.
+
+ln(apparent flux) = ln(flux of the source) + ln(power of the beam there, averaged over the drift) + ln(factor of the
+image). Sources' fluxes are free. Factors have a small scatter about 1, so that a gradient of the beam along the drift
+is no trend of the calibration.
+
+Along the drift the beam shows in each source by itself; across it only between sources, whose fluxes are not known. A
+width and an offset to the north need a sky catalogue, a calibrator's flux, or images at other declinations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import brentq, least_squares
+from scipy.special import gamma, jv
+
+from contimg.telescope import beam_table
+from contimg.telescope.beam import PrimaryBeam
+
+NAMES = ("width_east_deg", "width_north_deg", "offset_east_deg", "offset_north_deg", "taper")
+_START = np.array([3.0, 3.0, 0.0, 0.0, 0.3])
+_PRIOR = np.array([np.inf, np.inf, 0.3, 0.3, 1.0])
+"""Scatter about the start that is taken as known where the data do not tell: pointings, and tapers of dishes."""
+_ROUND = 0.1
+"""Relative scatter of the two widths about each other that is taken as known."""
+_BOUNDS = (np.array([1.0, 1.0, -1.0, -1.0, -0.4]), np.array([8.0, 8.0, 1.0, 1.0, 4.0]))
+FACTOR_SCATTER = 0.03
+"""Scatter of the images' factors: calibration from group to group."""
+NO_IMAGE, CATALOGUE = -1, -2
+_CLIP = 4.0
+_FAINTEST_POWER = 1e-4
+_PROFILE_STEPS = 2000
+REFERENCE_HZ = 1.4e9
+_TABLE_DEG, _TABLE_STEP_DEG = 6.0, 0.05
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Apparent fluxes of sources at places in the beam; arrays of shape (M,), offsets of shape (M, D).
+
+    Attributes
+    ----------
+    source
+        Index of the source; sightings of one have the same flux.
+    image
+        Index of the image, whose factor has a prior; `NO_IMAGE` without a factor, `CATALOGUE` with the free one of a
+        catalogue's scale.
+    log_apparent, error
+        ln of the apparent flux, up to a constant for each source, and its error.
+    east_rad, north_rad
+        Places from the pointing, by moment of the drift; nan for a flux that was not seen through the beam.
+    frequency_hz
+        Of the flux.
+    """
+
+    source: np.ndarray
+    image: np.ndarray
+    log_apparent: np.ndarray
+    error: np.ndarray
+    east_rad: np.ndarray
+    north_rad: np.ndarray
+    frequency_hz: np.ndarray
+
+    def chosen(self, which: np.ndarray) -> Evidence:
+        """Some of it."""
+        return Evidence(*(values[which] for values in vars(self).values()))
+
+    def joined(self, other: Evidence) -> Evidence:
+        """Both, the sources of the other by their own indices."""
+        return Evidence(
+            *(np.concatenate(pair) for pair in zip(vars(self).values(), vars(other).values(), strict=True))
+        )
+
+
+@dataclass(frozen=True)
+class BeamModel:
+    """Elliptical beam of a dish whose illumination falls as (1 − ρ²)^taper: 0 is an Airy disc.
+
+    Its amplitude is Γ(p + 2)·(2/x)^(p+1)·J_(p+1)(x), p the taper (Baars 2007, The Paraboloidal Reflector Antenna,
+    chapter 4). Widths are full ones at half maximum at `REFERENCE_HZ`, in degrees, and go as 1/frequency.
+    """
+
+    values: np.ndarray
+    """By `NAMES`, shape (5,)."""
+
+    def power(self, east_rad: np.ndarray, north_rad: np.ndarray, frequency_hz: np.ndarray | float) -> np.ndarray:
+        """Power response at angles from where it should point (rad) and frequencies (Hz), which broadcast."""
+        wide, high, east, north, taper = self.values
+        x = (
+            2
+            * np.hypot((np.degrees(east_rad) - east) / wide, (np.degrees(north_rad) - north) / high)
+            * (np.asarray(frequency_hz) / REFERENCE_HZ)
+        )
+        radii, profile = _profile(taper)
+        return np.interp(x, radii, profile)
+
+
+def _profile(taper: float) -> tuple[np.ndarray, np.ndarray]:
+    """Radii in units of the half-power radius, to 8 of them, and the power there."""
+    order = taper + 1
+
+    def power(x: np.ndarray | float) -> np.ndarray:
+        x = np.maximum(x, 1e-6)
+        return (gamma(order + 1) * (2 / x) ** order * jv(order, x)) ** 2
+
+    half = brentq(lambda x: float(power(x)) - 0.5, 0.3, 6.0)
+    radii = np.linspace(0, 8, _PROFILE_STEPS)
+    return radii, power(radii * half)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted beam.
+
+    Attributes
+    ----------
+    model, errors
+        The beam, and its values' errors (1 σ), in the order of `NAMES`.
+    evidence
+        Sightings that count.
+    residuals
+        ln of the measured over the fitted apparent flux, each source's mean taken out, shape (M,).
+    scatter
+        Root of χ² per degree of freedom.
+    left_out
+        Sightings over 4 σ from it, which do not count.
+    """
+
+    model: BeamModel
+    errors: np.ndarray
+    evidence: Evidence
+    residuals: np.ndarray
+    scatter: float
+    left_out: int
+
+    def value(self, name: str) -> tuple[float, float]:
+        """A value and its error."""
+        at = NAMES.index(name)
+        return float(self.model.values[at]), float(self.errors[at])
+
+
+def fit(evidence: Evidence) -> Fit:
+    """Fit a beam; sightings over 4 σ from it are left out and it is fitted again, twice at most."""
+    kept = evidence
+    fitted = _fit(kept, _START)
+    for _ in range(2):
+        limit = _CLIP * max(1.0, 1.4826 * float(np.median(np.abs(fitted.residuals / kept.error))))
+        good = np.abs(fitted.residuals) < limit * kept.error
+        if good.all():
+            break
+        kept = kept.chosen(good)
+        fitted = _fit(kept, fitted.model.values)
+    return replace(fitted, left_out=len(evidence.source) - len(kept.source))
+
+
+def _fit(evidence: Evidence, start: np.ndarray) -> Fit:
+    project = _without_sources_and_factors(evidence)
+
+    def misfit(values: np.ndarray) -> np.ndarray:
+        left = evidence.log_apparent - log_power(BeamModel(values).power, evidence)
+        known = (values - _START) / _PRIOR
+        return np.concatenate([project(left), known[2:], [np.log(values[0] / values[1]) / _ROUND]])
+
+    found = least_squares(misfit, start, bounds=_BOUNDS, x_scale=[1, 1, 0.1, 0.1, 0.5], diff_step=1e-4)
+    freedom = max(len(evidence.source) - len(np.unique(evidence.source)) - len(NAMES), 1)
+    scatter = float(np.sqrt(2 * found.cost / freedom))
+    covariance = np.linalg.pinv(found.jac.T @ found.jac)
+    model = BeamModel(found.x)
+    left = evidence.log_apparent - log_power(model.power, evidence)
+    residuals = project(left)[: len(left)] * evidence.error
+    return Fit(model, np.sqrt(np.diag(covariance)) * max(scatter, 1.0), evidence, residuals, scatter, 0)
+
+
+def log_power(power: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], evidence: Evidence) -> np.ndarray:
+    """Ln of a beam's power averaged over the drift, 0 for fluxes not seen through it, shape (M,)."""
+    outside = np.isnan(evidence.east_rad[:, 0])
+    east, north = (np.nan_to_num(values) for values in (evidence.east_rad, evidence.north_rad))
+    mean = power(east, north, evidence.frequency_hz[:, np.newaxis]).mean(axis=1)
+    return np.where(outside, 0.0, np.log(np.maximum(mean, _FAINTEST_POWER)))
+
+
+def _without_sources_and_factors(evidence: Evidence) -> Callable[[np.ndarray], np.ndarray]:
+    """What is left of values (M,), in units of their errors, once each source's and each image's own is taken out.
+
+    Images' factors have a prior, whose rows come after the values.
+    """
+    _, source = np.unique(evidence.source, return_inverse=True)
+    weight = 1 / evidence.error**2
+    total = np.bincount(source, weight)
+
+    def demeaned(columns: np.ndarray) -> np.ndarray:
+        mean = np.zeros((len(total), columns.shape[1]))
+        np.add.at(mean, source, columns * weight[:, np.newaxis])
+        return (columns - (mean / total[:, np.newaxis])[source]) / evidence.error[:, np.newaxis]
+
+    images, image = np.unique(evidence.image, return_inverse=True)
+    has_factor = images != NO_IMAGE
+    each = np.eye(len(images))[image][:, has_factor]
+    known = np.where(images[has_factor] == CATALOGUE, 0.0, 1 / FACTOR_SCATTER)
+    factors = np.concatenate([demeaned(each), np.diag(known)])
+    basis, _ = np.linalg.qr(factors)
+
+    def project(values: np.ndarray) -> np.ndarray:
+        own = np.concatenate([demeaned(values[:, np.newaxis])[:, 0], np.zeros(each.shape[1])])
+        return own - basis @ (basis.T @ own)
+
+    return project
+
+
+def off_by(fitted: Fit, present: PrimaryBeam) -> dict[str, float]:
+    """How far a setting is off: width (fraction), and largest error of a flux within its half-power radius."""
+    half = present.half_power_rad(REFERENCE_HZ)
+    width = np.sqrt(fitted.model.values[0] * fitted.model.values[1])
+    angle = np.linspace(0, 2 * np.pi, 33)[:, np.newaxis]
+    radii = np.linspace(0, half, 30)
+    east, north = radii * np.sin(angle), radii * np.cos(angle)
+    ratio = fitted.model.power(east, north, REFERENCE_HZ) / present.power(east, north, REFERENCE_HZ)
+    return {
+        "width": float(2 * np.degrees(half) / width - 1),
+        "low": float(ratio.min() / ratio[0, 0] - 1),
+        "high": float(ratio.max() / ratio[0, 0] - 1),
+    }
+
+
+def write_table(path: Path, fitted: Fit) -> Path:
+    """Write the beam, to 6° from the pointing, as a table for `beam.table`; raises `OSError` if that fails."""
+    axis = np.arange(-_TABLE_DEG, _TABLE_DEG + _TABLE_STEP_DEG / 2, _TABLE_STEP_DEG)
+    east, north = np.radians(np.meshgrid(axis, axis))
+    power = fitted.model.power(east, north, REFERENCE_HZ)[np.newaxis]
+    beam_table.write(path, {"POWER": power, "FREQUENCY_HZ": np.array([REFERENCE_HZ]), "L_DEG": axis, "M_DEG": axis})
+    return path
