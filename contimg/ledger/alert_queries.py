@@ -81,12 +81,13 @@ class AlertQueries(Queries):
 
     def alerts_since(self, since: float) -> list[AlertRow]:
         """Alerts that are open or were opened after a time, newest first."""
+        columns = ", ".join(AlertRow.__dataclass_fields__)
         rows = self.rows(
-            "SELECT id, condition, subject, severity, message, value, opened, told, seen, resolved, acknowledged,"
-            " acknowledged_by, false_alarm FROM alerts WHERE resolved IS NULL OR opened > ? ORDER BY +id DESC",
+            f"SELECT {columns} FROM alerts WHERE resolved IS NULL UNION ALL"  # noqa: S608 — names of our own class
+            f" SELECT {columns} FROM alerts WHERE opened > ? AND resolved IS NOT NULL",
             since,
         )
-        return [AlertRow(*row) for row in rows]
+        return sorted((AlertRow(*row) for row in rows), key=lambda alert: -alert.id)
 
     # Messages
 
