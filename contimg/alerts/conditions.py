@@ -93,6 +93,12 @@ CONDITIONS: tuple[Condition, ...] = (
         "{subject}/ cannot be written: what would write there waits until it can",
         levels=Levels(critical=0.5),
     ),
+    Condition(
+        "folder_full",
+        "{subject}/ has no room for another job (space or inodes): what would write there waits until it has; make"
+        " room",
+        levels=Levels(critical=0.5),
+    ),
     Condition("api_down", "the service does not answer", levels=Levels(critical=0.5)),
     Condition(
         "settings_refused",

@@ -24,6 +24,8 @@ class Room:
     """The machine's, those in use included."""
     tmpfs_short: bool = False
     """Less than `runner.tmpfs_min_free_percent` of it is free."""
+    own_disks_mb: Mapping[str, int] = field(default_factory=dict)
+    """What jobs may still take in folders of the data root that are disks of their own (`ms`, `images`, …)."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ class _Filler:
         self._result = result
         self._memory_mb = situation.room.memory_mb
         self._disk_mb = situation.room.disk_mb
+        self._own_disks_mb = {**situation.room.own_disks_mb}
 
     @property
     def _calls(self) -> list[Call]:
@@ -237,10 +240,17 @@ class _Filler:
         needed = demand(lane, self._limits, raw_bytes // 1_000_000)
         if needed.disk_mb > max(self._disk_mb, 0):
             return f"disk: {max(self._disk_mb, 0) / 1000:.1f} GB to spare, {needed.disk_mb / 1000:.1f} GB needed"
+        own = sorted(STAGES[lane].writes & self._own_disks_mb.keys())
+        for folder in own:
+            if needed.disk_mb > max(self._own_disks_mb[folder], 0):
+                spare = max(self._own_disks_mb[folder], 0) / 1000
+                return f"disk of {folder}/: {spare:.1f} GB to spare, {needed.disk_mb / 1000:.1f} GB needed"
         # A job that alone needs more than there is has to be tried all the same.
         if needed.memory_mb > self._memory_mb and self._calls:
             return f"memory: {max(self._memory_mb, 0)} MB to spare, {needed.memory_mb} MB needed"
         self._memory_mb -= needed.memory_mb
         self._disk_mb -= needed.disk_mb
+        for folder in own:
+            self._own_disks_mb[folder] -= needed.disk_mb
         self._result.calls.append(Call(lane, units, groups, needed))
         return ""

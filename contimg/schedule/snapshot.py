@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
@@ -20,6 +21,9 @@ from contimg.schedule.lanes import Call
 from contimg.schedule.periodic_tasks import due_tasks
 from contimg.schedule.plan import DueWindow, Room, Situation
 from contimg.schedule.window_times import window_times
+
+_FEWEST_INODES = 200
+"""A Measurement Set is about a hundred files and folders."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +91,50 @@ def room(root: DataRoot, runner: Runner, limits: Limits, staging: Staging, runni
     cluster = on_slurm(runner.profile)
     memory_mb = sys.maxsize if cluster else host.memory_mb() * runner.memory_percent / 100
     slots = sum(stage.slots_in(limits) for stage in lanes(Per.GROUP, Per.WINDOW))
-    free_mb = shutil.disk_usage(root.root).free // 1_000_000 - runner.reserve_gb * 1000
+    reserve_mb = int(runner.reserve_gb * 1000)
+
+    def taken_mb(folder: str) -> int:
+        return sum(call.demand.disk_mb for call in running if folder in STAGES[call.lane].writes)
+
     return Room(
         memory_mb=int(memory_mb) - sum(call.demand.memory_mb for call in running),
-        disk_mb=int(free_mb) - sum(call.demand.disk_mb for call in running),
+        disk_mb=free_mb(root.root) - reserve_mb - sum(call.demand.disk_mb for call in running),
         cores=limits.threads * slots if cluster else host.cores(),
         tmpfs_short=not cluster and tmpfs_free_percent(staging) < runner.tmpfs_min_free_percent,
+        own_disks_mb={
+            folder: free_mb(path) - reserve_mb - taken_mb(folder) for folder, path in own_disks(root).items()
+        },
     )
+
+
+def free_mb(path: Path) -> int:
+    """Room on the file system of a path (MB): none where its inodes are used up.
+
+    Raises
+    ------
+    OSError
+        If it cannot be asked.
+    """
+    status = os.statvfs(path)
+    if status.f_files and status.f_favail < _FEWEST_INODES:
+        return 0
+    return status.f_bavail * status.f_frsize // 1_000_000
+
+
+def own_disks(root: DataRoot) -> dict[str, Path]:
+    """Folders that stages write and that are on another file system than the data root, by name."""
+    device = root.root.stat().st_dev
+    return {name: path for name, path in _folders(root).items() if path.is_dir() and path.stat().st_dev != device}
+
+
+def full_folders(root: DataRoot) -> frozenset[str]:
+    """Disks without room for another job: folders that are disks of their own, and `.` for the data root itself."""
+    disks = {".": root.root, **own_disks(root)}
+    return frozenset(name for name, path in disks.items() if free_mb(path) < STAGES["convert"].disk_mb)
+
+
+def _folders(root: DataRoot) -> dict[str, Path]:
+    return {name: root.root / name for stage in lanes() for name in stage.writes}
 
 
 def closed_folders(root: DataRoot) -> frozenset[str]:
@@ -104,15 +145,14 @@ def closed_folders(root: DataRoot) -> frozenset[str]:
     OSError
         If a disk cannot be asked.
     """
-    folders = {name: root.root / name for stage in lanes() for name in stage.writes}
     return frozenset(
-        name for name, path in folders.items() if path.exists() and not os.access(path, os.W_OK | os.X_OK)
+        name for name, path in _folders(root).items() if path.exists() and not os.access(path, os.W_OK | os.X_OK)
     )
 
 
 def disk_short(found: Room) -> bool:
-    """Whether the data root has no room for another conversion of an ordinary group."""
-    return found.disk_mb < STAGES["convert"].disk_mb
+    """Whether the data root, or a disk of its own in it, has no room for another job."""
+    return min([found.disk_mb, *found.own_disks_mb.values()]) < STAGES["convert"].disk_mb
 
 
 def tmpfs_free_percent(staging: Staging) -> float:

@@ -64,6 +64,7 @@ class Memory:
         ("clock_error_hours", 8, "warning"),
         ("api_down", 1, "critical"),
         ("folder_closed", 1, "critical"),
+        ("folder_full", 1, "critical"),
         ("workflow_held", 1, "critical"),
         ("passes_failing", 2, "critical"),
         ("passes_failing", 0.5, None),

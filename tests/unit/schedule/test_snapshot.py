@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+from bookkeeping import group_row, name
+from small_disks import fill, mounted
+
+from contimg.alerts.indicators import measure
 from contimg.core import config
 from contimg.core.paths import DataRoot
 from contimg.core.release import CHECKOUT
+from contimg.ledger.ledger import create_ledger
 from contimg.schedule import snapshot
 from contimg.schedule.lanes import Call, demand
-from contimg.schedule.plan import Room
+from contimg.schedule.plan import Room, Situation, plan
 
 
 def room(settings: config.Settings, running: Sequence[Call]) -> Room:
@@ -38,3 +44,37 @@ def test_on_a_cluster_only_slots_and_disk_bound_the_calls(tmp_path: Path) -> Non
     assert not found.tmpfs_short
     assert found.cores >= 60 * 4
     assert found.disk_mb < room(far, []).disk_mb
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize("folder", ["ms", "images"])
+@pytest.mark.parametrize("options", ["size=300m", "size=300m,nr_inodes=50"])
+def test_a_disk_of_its_own_that_is_full_holds_what_writes_there(tmp_path: Path, folder: str, options: str) -> None:
+    """By space or by inodes; the rest goes on, people are told, and it goes on by itself."""
+    settings = config.validated({"data_root": str(tmp_path), "runner": {"reserve_gb": 0}}, {})
+    root = DataRoot(tmp_path)
+    ledger = create_ledger(root.ledger)
+    lanes = {"ms": "convert", "images": "image"}
+    groups = [group_row(name(n), settings, stage=lane) for n, lane in enumerate(("detect", *lanes.values()))]
+
+    def started() -> tuple[set[str], dict[str, str]]:
+        found = plan(Situation(0.0, groups, [], [], room(settings, []), {}), settings.limits)
+        return {call.lane for call in found.calls}, found.waiting
+
+    def told() -> dict[str, float]:
+        return measure(root, ledger, settings.backup, settings.staging, 0.0)["folder_full"]
+
+    everything = {"detect", *lanes.values()}
+    assert (started()[0], told()) == (everything, {})
+    with mounted(tmp_path / folder, options) as disk:
+        ballast = fill(disk) if "inodes" not in options else None
+        lanes_started, waiting = started()
+        assert lanes_started == everything - {lanes[folder]}
+        (why,) = waiting.values()
+        assert why.startswith(f"{lanes[folder]}: disk of {folder}/: 0.0 GB to spare")
+        assert told() == {folder: 1.0}
+        assert snapshot.disk_short(room(settings, []))
+        if ballast:
+            ballast.unlink()
+            assert (started()[0], told()) == (everything, {})
+    assert (started()[0], told()) == (everything, {})
