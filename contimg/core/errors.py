@@ -195,6 +195,12 @@ class JobTimeoutError(ContimgError):
     error_class = ErrorClass.TIMEOUT_KILLED
 
 
+class JobStarvedError(JobTimeoutError):
+    """A job passed its time limit because it waited for a processor: the machine is overloaded."""
+
+    at_fault = Blame.MACHINE
+
+
 class JobDiedError(ContimgError):
     """A job's process ended without a word, by a signal from outside."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from contimg.core.errors import JobCrashedError, JobDiedError
+from contimg.core.errors import JobCrashedError, JobDiedError, JobStarvedError, JobTimeoutError
 
 MARK = "DSA110_CONTIMG_LEASE"
 """Environment variable that all processes of a runner inherit: the data root's number and the lease's."""
@@ -23,6 +23,8 @@ MARK = "DSA110_CONTIMG_LEASE"
 CRASHES = frozenset((signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL))
 """Signals by which a process ends through a fault of its own; the others come from outside."""
 _KILL_WAIT_S = 10.0
+_STARVED_SHARE = 0.5
+"""Share of its time that a job has waited for a processor where its time limit is not its own fault."""
 _PR_SET_PDEATHSIG = 1
 _FIRST_FREE_DESCRIPTOR = 3
 _MOST_DESCRIPTORS = 65536
@@ -132,6 +134,27 @@ def death(code: int, subject: str) -> JobDiedError:
         return JobCrashedError(f"{subject} ended with exit code {code} and without a word; it is due again")
     died = JobCrashedError if -code in CRASHES else JobDiedError
     return died(f"{subject} was killed by {signal.Signals(-code).name}; it is due again")
+
+
+def overdue(said: str, members: Iterable[psutil.Process], after_s: float) -> JobTimeoutError:
+    """The error of processes that are killed after some time (s); the machine's fault where they got no processor."""
+    waited_s = waited_for_processor_s(members)
+    if waited_s < _STARVED_SHARE * after_s:
+        return JobTimeoutError(f"{said}; it is due again")
+    return JobStarvedError(
+        f"{said}, {waited_s / after_s:.0%} of which it waited for a processor: the machine is overloaded; it is due"
+        " again"
+    )
+
+
+def waited_for_processor_s(members: Iterable[psutil.Process]) -> float:
+    """Longest time (s) that a thread of some processes was ready to run and did not; 0 where the kernel has none."""
+    waited_ns = [0]
+    for process in members:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            tasks = Path(f"/proc/{process.pid}/task").iterdir()
+            waited_ns += [int((task / "schedstat").read_text().split()[1]) for task in tasks]
+    return max(waited_ns) / 1e9
 
 
 # Telling apart

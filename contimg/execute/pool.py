@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import psutil
 
 from contimg.core import processes
-from contimg.core.errors import ContimgError, JobDiedError, JobTimeoutError
+from contimg.core.errors import ContimgError, JobDiedError
 from contimg.core.sections import Limits, Runner
 from contimg.core.trace import trace_id
 from contimg.execute import slurm
@@ -80,8 +80,10 @@ class Pool:
         running = [started for started in self._running if started.pid not in self._codes]
         for started, why in self._watchdog.stuck(running, runner, limits, self._clock.steady()):
             log.error("%s: %s %s", " ".join(started.call.units), started.call.lane, why)
-            self._endings[started.pid] = Ending(JobTimeoutError(f"{why}; it is due again"), counts=True)
-            processes.kill(processes.session(started.pid))
+            members = processes.session(started.pid)
+            error = processes.overdue(why, members, self._clock.steady() - started.began_steady)
+            self._endings[started.pid] = Ending(error, counts=True)
+            processes.kill(members)
 
     def ended(self) -> Iterator[tuple[Started, int, Ending | None]]:
         """Calls that have ended and are not settled, with their exit codes and how they were ended.

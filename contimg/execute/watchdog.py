@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ _SAMPLES_S = 10.0
 """Longest time (s) between two samples of what a call uses ..."""
 _SAMPLES = 3
 """... and how many there are at least before it counts as stuck."""
+_SLEPT_S = 60.0
+"""Time (s) between two looks above which the machine stood still: a pass takes seconds."""
 _QUEUE_S = 30.0
 """Time (s) between two looks at Slurm's queue."""
 _BUSY = 0.01
@@ -54,18 +57,23 @@ class Watchdog:
         self._waited: dict[int, float] = {}
         """Time (s) for which jobs of each call have waited in Slurm's queue."""
         self._queue_seen = float("-inf")
+        self._slept: dict[int, float] = {}
+        """Time (s) of each call in which the machine stood still."""
+        self._seen = float("-inf")
 
     def stuck(
         self, calls: Sequence[Started], runner: Runner, limits: Limits, steady: float
     ) -> list[tuple[Started, str]]:
         """Calls that have to be killed, with the reason."""
         found = []
-        for pid in set(self._samples) - {call.pid for call in calls}:
-            del self._samples[pid], self._worked[pid]
+        for pid in set(self._worked) - {call.pid for call in calls}:
+            self._samples.pop(pid, None)
+            del self._worked[pid]
+        self._look_at_sleep(calls, steady)
         self._look_at_queue([call for call in calls if call.slurm_jobs], steady)
         for call in calls:
             limit_s = _OVERTIME * 60 * STAGES[call.call.lane].minutes_in(limits)
-            worked_s = steady - call.began_steady - self._waited.get(call.pid, 0.0)
+            worked_s = steady - call.began_steady - self._waited.get(call.pid, 0.0) - self._slept.get(call.pid, 0.0)
             if worked_s > limit_s:
                 found.append((call, f"killed after {limit_s / 60:g} min, twice its time limit"))
                 continue
@@ -76,6 +84,15 @@ class Watchdog:
             if idle_s > runner.stuck_minutes * 60:
                 found.append((call, f"killed: its processes did nothing for {idle_s / 60:.0f} min"))
         return found
+
+    def _look_at_sleep(self, calls: Sequence[Started], steady: float) -> None:
+        """Take off the time in which this process did not look, either: the machine was suspended or stood still."""
+        slept_s = steady - self._seen
+        self._seen = steady
+        self._slept = {call.pid: self._slept.get(call.pid, 0.0) for call in calls}
+        if _SLEPT_S < slept_s < math.inf:
+            self._slept = {pid: before + slept_s for pid, before in self._slept.items()}
+            self._samples.clear()
 
     def _look_at_queue(self, calls: Sequence[Started], steady: float) -> None:
         """Add the time since the last look to what the calls have waited whose jobs wait."""

@@ -25,7 +25,6 @@ from contimg.core.errors import (
     ErrorClass,
     InputOutputError,
     JobDiedError,
-    JobTimeoutError,
     MemoryExhaustedError,
     ToolBrokenError,
     is_full,
@@ -141,7 +140,8 @@ def wait(child: int, time_limit_s: float) -> tuple[int, Any]:
         while processes.code_of(child) is None:
             said = signal.sigtimedwait(_AWAITED, max(0.0, deadline - time.monotonic()))
             if said is None:
-                raise JobTimeoutError(f"killed after its time limit of {time_limit_s / 60:.0f} min; it is due again")
+                why = f"killed after its time limit of {time_limit_s / 60:.0f} min"
+                raise processes.overdue(why, processes.family(child), time_limit_s)
             if said.si_signo in _STOPS:
                 raise JobDiedError(f"stopped by {signal.Signals(said.si_signo).name}; it is due again")
     except BaseException:
