@@ -11,6 +11,7 @@ import json
 import os
 import random
 import time
+import traceback
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +25,8 @@ from contimg.core import files
 from contimg.core.errors import ContimgError, InputError, ToolBrokenError, ToolFailedError
 from contimg.core.paths import DataRoot, group_of, group_start
 from contimg.core.products import Role
-from contimg.core.stages import STAGES, Per
+from contimg.core.sections import Limits
+from contimg.core.stages import STAGES, Per, value
 from contimg.ingest.manifest import load
 from contimg.job import job
 from contimg.sets import reimaging
@@ -79,6 +81,8 @@ def _forked(rule: str, unit: str, config: dict[str, Any], groups: Sequence[str])
             job.run(_snakemake(rule, unit, config, groups), lambda task: _step(rule, task, groups))
         except SystemExit as end:
             code = int(end.code or 0)
+        except BaseException:  # noqa: BLE001 — nothing may leave this process otherwise
+            traceback.print_exc()
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -102,16 +106,9 @@ def _snakemake(rule: str, unit: str, config: dict[str, Any], groups: Sequence[st
         output=_Named(**outputs),
         params=_Named(),
         threads=1,
-        resources=_Named(runtime=_minutes(stage.minutes, config), mem_mb=1500),
+        resources=_Named(runtime=value(Limits.model_validate(config["limits"]), stage.minutes), mem_mb=1500),
         log=[str(root.log(unit, rule))],
     )
-
-
-def _minutes(limit: str | float, config: Any) -> float:
-    """Time limit (min) of a job, or the one that stands in the settings under a key."""
-    for key in limit.split(".") if isinstance(limit, str) else ():
-        config = config[key]
-    return float(config if isinstance(limit, str) else limit)
 
 
 def _step(rule: str, task: job.Task, groups: Sequence[str]) -> dict[str, Any]:
