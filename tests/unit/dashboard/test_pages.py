@@ -152,7 +152,8 @@ def test_nothing_on_a_page_is_inline_or_from_elsewhere(service: Served) -> None:
         assert not re.search(r"<script(?![^>]*src=\"/static/)|\sstyle=|\son\w+=|(?:src|href)=\"https?:", text), path
 
 
-def test_what_has_changed_is_sent_and_nothing_else(service: Served) -> None:
+def test_what_has_changed_is_sent_and_nothing_else(service: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_LOOK_S", 0.1)
     with service.get("/events?page=alerts", stream=True) as stream:
         lines = (line for line in stream.iter_lines(decode_unicode=True) if line)
         first = json.loads(next(lines).removeprefix("data: "))

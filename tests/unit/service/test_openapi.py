@@ -11,13 +11,8 @@ from hypothesis import HealthCheck, given, settings
 
 from contimg.service import admin, security
 
-FORMS = settings(
-    max_examples=12,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+EXAMPLES, LONG_EXAMPLES = 5, 100
+"""Requests of each operation."""
 
 
 @pytest.fixture
@@ -31,7 +26,14 @@ def service(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         yield made
 
 
-def test_nothing_that_is_sent_breaks_it(service: Served) -> None:
+def test_nothing_that_is_sent_breaks_it(service: Served, request: pytest.FixtureRequest) -> None:
+    forms = settings(
+        max_examples=LONG_EXAMPLES if request.config.getoption("--long") else EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
     schema = schemathesis.openapi.from_url(f"{service.url}/openapi.json")
     tried = []
     for result in schema.get_all_operations():
@@ -39,7 +41,7 @@ def test_nothing_that_is_sent_breaks_it(service: Served) -> None:
         if "/events" in operation.path:
             continue  # it never ends
 
-        @FORMS
+        @forms
         @given(case=operation.as_strategy())
         def holds(case: schemathesis.Case) -> None:
             answer = case.call(base_url=service.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20)
