@@ -25,12 +25,16 @@ _Attempt = tuple[str, str, str, str, float, float]
 
 
 def content(source: DataSource, span: str) -> dict[str, Any]:
-    """Everything on the page for one span."""
-    made: dict[str, Any] = source.shared(f"trends {span}", lambda: _read(source, span), _FRESH_S)
-    return made
+    """Everything on the page for one span; what takes long is there from the next time on."""
+    days = SPANS[span][0]
+    levels = source.behind(f"levels {span}", lambda: _levels(source, days), _LEVELS_S)
+    noise = source.behind(f"noise {span}", lambda: _noise(source, days), _NOISE_S)
+    name = f"trends {span} {'with' if noise else 'without'} noise"
+    made: dict[str, Any] = source.shared(name, lambda: _read(source, span, noise or []), _FRESH_S)
+    return made | {"levels": levels or []}
 
 
-def _read(source: DataSource, span: str) -> dict[str, Any]:
+def _read(source: DataSource, span: str, noise: Sequence[tuple[float, float]]) -> dict[str, Any]:
     days, bin_s = SPANS[span]
     now = source.now()
     end = np.ceil(now / bin_s) * bin_s
@@ -41,14 +45,10 @@ def _read(source: DataSource, span: str) -> dict[str, Any]:
         arrivals = history.arrivals(ledger, since)
         images = history.first_images(ledger, since)
         load = history.mean_load(ledger, since, bin_s)
-        names = [name for name, *_ in images]
-    levels = source.behind(f"levels {span}", lambda: _levels(source, days), _LEVELS_S)
-    noise = source.behind(f"noise {span}", lambda: _noise(source, names), _NOISE_S) or []
     middles = edges[:-1] + bin_s / 2
     hours = bin_s / 3600
     return {
         "span": span,
-        "levels": levels or [],
         "failures": _failures(attempts),
         "charts": [
             ("Groups an hour", _groups(edges, arrivals, images, hours)),
@@ -160,8 +160,10 @@ def _machine(edges: np.ndarray, load: Mapping[int, tuple[float, float, float]]) 
     return chart("Share of CPU, memory and disk in use", _middles(edges), series, "%")
 
 
-def _noise(source: DataSource, names: Sequence[str]) -> list[tuple[float, float]]:
-    """When each image was made (Unix, s) and its noise ÷ thermal, from the sidecars."""
+def _noise(source: DataSource, days: float) -> list[tuple[float, float]]:
+    """When each image of the last days was made (Unix, s) and its noise ÷ thermal, from the sidecars."""
+    with source.ledger() as ledger:
+        names = [name for name, *_ in history.first_images(ledger, source.now() - 86400 * days)]
     found = []
     for name in names:
         path = source.root.image(name, "json")

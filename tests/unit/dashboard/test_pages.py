@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,10 +167,19 @@ def test_what_has_changed_is_sent_and_nothing_else(service: Served, monkeypatch:
 
 
 def test_bins_hold_what_is_in_them(lives: list[CountedSource]) -> None:
-    made = dict(trends._read(lives[1], "7d")["charts"])
+    made = dict(trends.content(lives[1], "7d")["charts"])
     groups = made["Groups an hour"]["data"]["series"]
     inside = list(groups[0]["values"][1:-1])
     assert sum(inside) / len(inside) == pytest.approx(3600 / 309.24, rel=0.02)
+
+
+def test_service_levels_are_there_as_soon_as_they_are_measured(service: Served) -> None:
+    service.forget()
+    assert trends.content(service.source, "24h")["levels"] == []
+    end = time.monotonic() + 30
+    while not trends.content(service.source, "24h")["levels"]:
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_a_mark_over_midnight_is_cut_in_two() -> None:
