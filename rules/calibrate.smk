@@ -53,6 +53,7 @@ rule select:
     """The sets that calibrate a target, and what that says about its image (requirement C1)."""
     input:
         manifest=product("manifest"),
+        calibrator=product("calibrator"),
         sets=sets_of,
     output:
         selection=product("selection"),

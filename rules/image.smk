@@ -14,6 +14,7 @@ rule image:
         png=update(product("image_png")),
         validation=update(product("image_validation")),
         sources=update(product("image_sources")),
+        antennas=update(product("antennas")),
         sidecar=update(product("image_sidecar")),
     log:
         "logs/{date}/{group}/image.log",

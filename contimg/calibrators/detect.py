@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from contimg.calibrators import field_strength
 from contimg.calibrators.transit_geometry import (
     BAND_CENTRE_HZ,
     main_lobe_rad,
@@ -90,7 +91,8 @@ def detect(manifest: Path, settings: Settings) -> dict[str, Any]:
     dict
         Content of `calibrator.json`: `group`; `calibrator`, or None; `companions`, the other catalogue sources in its
         beam with at least 1 % of the flux, brightest first, for the solver's model; `candidates`, all that transit,
-        ranked by apparent flux; `reason`, what was decided and why.
+        ranked by apparent flux; `field`, how well the group's own field calibrates it (`field_strength.measure`);
+        `reason`, what was decided and why.
 
     Raises
     ------
@@ -112,6 +114,7 @@ def detect_in(drift: Drift, group: str, settings: Settings) -> dict[str, Any]:
         "calibrator": chosen.to_json() if chosen else None,
         "companions": [{**seen.to_json(), "compact": seen.source.compact} for seen in companions],
         "candidates": [candidate.to_json() for candidate in candidates],
+        "field": field_strength.measure(drift, settings),
         "reason": _outcome(drift, candidates, chosen, main_lobe_rad(beam.of(settings.beam))),
     }
 

@@ -29,7 +29,7 @@ import numpy as np
 from casacore import tables
 
 from contimg.convert import flag as flagging
-from contimg.convert import kernel, measurement_set, writer_flags
+from contimg.convert import kernel, measurement_set, receivers, writer_flags
 from contimg.convert.geometry import Geometry, first_channel, lay_out
 from contimg.convert.subbands import check_enough, opened
 from contimg.core import trace
@@ -38,6 +38,7 @@ from contimg.core.errors import NoUsableDataError
 from contimg.core.paths import jd_to_datetime
 from contimg.core.sections import Flag
 from contimg.ingest.manifest import SUBBANDS, load
+from contimg.telescope import stations
 from contimg.telescope.raw_header import Header
 from contimg.telescope.raw_visibilities import ITEM_BYTES, RawVisibilities
 
@@ -62,8 +63,8 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
     -------
     dict
         What came out, for the sidecar: subbands that are missing, zeroed or left out (and why), flagged fractions,
-        dead antennas, phase
-        centre, frequencies, times, bytes read and written, seconds by phase (added over the threads).
+        dead antennas, receivers (by antenna), phase centre, frequencies, times, bytes read and written, seconds by
+        phase (added over the threads).
 
     Raises
     ------
@@ -185,6 +186,7 @@ class _Worker:
         self._amplitude_count = np.zeros((integrations, polarizations, channels))
         self._row_median = np.zeros((integrations, baselines, polarizations), np.float32)
         self._coherence = np.zeros((integrations, baselines, polarizations), np.complex64)
+        self._power = np.zeros((integrations, baselines, polarizations), np.float32)
         self._clipped = np.zeros((integrations, channels), np.int64)
         self._zeros = np.zeros((integrations, channels), np.int64)
 
@@ -229,6 +231,7 @@ class _Worker:
                 self._amplitude_count[integration],
                 self._row_median[integration],
                 self._coherence[integration],
+                self._power[integration],
                 self._clipped[integration],
                 self._zeros[integration],
             )
@@ -283,23 +286,46 @@ class _Worker:
             mean = self._amplitude_sum / np.where(self._amplitude_count > 0, self._amplitude_count, np.nan)
         order = np.argsort(rows.target)
         statistics = flagging.Statistics(
-            mean, self._row_median, self._coherence, rows.first[order], rows.second[order], observation.polarizations
+            *(mean, self._row_median, self._coherence, self._power),
+            first=rows.first[order],
+            second=rows.second[order],
+            polarizations=observation.polarizations,
         )
         decision = flagging.decide(statistics, settings.rfi_sigma, settings.clip_sigma)
 
         flagged = np.zeros((len(self._bad), self._shape[1]), np.int64)
+        flagged_rows = np.zeros((len(self._bad), self._shape[0], self._shape[2]), np.int64)
 
         def spread(integration: int) -> np.ndarray:
             flags = np.empty(self._shape, bool)
             bits = self._bad[integration], decision.channels[integration], decision.rows[integration]
-            kernel.spread_flags(*bits, flags, flagged[integration])
+            kernel.spread_flags(*bits, flags, flagged[integration], flagged_rows[integration])
             return flags
 
         for integration, flags in enumerate(self._ahead(spread, pool)):
             table.putcol("FLAG", flags, integration * self._shape[0], self._shape[0])
         whole = (1 << self._shape[2]) - 1
         table.putcol("FLAG_ROW", decision.rows.ravel() == whole)
-        return self._quality(decision, flagged.sum(axis=0), zeroed, settings)
+        quality = self._quality(decision, flagged.sum(axis=0), zeroed, settings)
+        present = self._present(zeroed)
+        with_data = np.union1d(observation.first, observation.second)
+        return quality | {
+            "receivers": receivers.measure(
+                statistics,
+                (flagged_rows - int((~present).sum())) / int(present.sum()),
+                tuple(stations.NAMES[number] for number in with_data),
+                integration_s=observation.integration_s,
+                channel_hz=observation.channel_width_hz,
+            )
+        }
+
+    def _present(self, zeroed: Collection[int]) -> np.ndarray:
+        """Channels of subbands with data, bool, shape (C,)."""
+        present = np.zeros(self._shape[1], bool)
+        for number, slot in self._slots.items():
+            if number not in zeroed:
+                present[slot : slot + self._subband_channels] = True
+        return present
 
     def _quality(
         self, decision: flagging.Decision, flagged: np.ndarray, zeroed: Collection[int], settings: Flag
@@ -307,9 +333,7 @@ class _Worker:
         """Flagged fractions of the data that are there; missing and zeroed subbands are not counted."""
         observation = self._geometry.observation
         used = {number: slot for number, slot in self._slots.items() if number not in zeroed}
-        present = np.zeros(self._shape[1], bool)
-        for slot in used.values():
-            present[slot : slot + self._subband_channels] = True
+        present = self._present(zeroed)
         by_channel = self._bad.shape[0] * self._shape[0] * self._shape[2]
         samples = by_channel * int(present.sum())
         total = float(flagged[present].sum() / samples)

@@ -39,7 +39,7 @@ _NARROWEST_WINDOW = 7
 """Shortest window (values) of a running median; groups with fewer integrations have none in time."""
 _BURST_PARTS = 16
 """Number of sub-bands in which bursts are searched for."""
-_RECEPTORS = {-5: (0, 0), -6: (1, 1), -7: (0, 1), -8: (1, 0)}
+RECEPTORS = {-5: (0, 0), -6: (1, 1), -7: (0, 1), -8: (1, 0)}
 """Receptors (X, Y) of the two antennas, by AIPS number of the polarization."""
 
 
@@ -53,6 +53,8 @@ class Statistics:
     """Median amplitude of each row, 0 where it has none. (T, B, P)"""
     coherence: np.ndarray
     """Fraction of each row's power that neighbouring channels have in common, complex. (T, B, P)"""
+    power: np.ndarray
+    """Mean power of each row of a cross-correlation, 0 where it has none. (T, B, P)"""
     first: np.ndarray
     """Index of each baseline's first antenna, below A. (B,)"""
     second: np.ndarray
@@ -89,7 +91,7 @@ def decide(statistics: Statistics, rfi_sigma: float, clip_sigma: float) -> Decis
     rows = np.zeros(loud.shape[:2], np.uint8)
     dead_rows = np.zeros(loud.shape[1], np.uint8)
     for pol, product in enumerate(statistics.polarizations):
-        one, other = _RECEPTORS[product]
+        one, other = RECEPTORS[product]
         dead_pair = dead[statistics.first, one] | dead[statistics.second, other]
         dead_rows |= dead_pair.astype(np.uint8) << pol
         rows |= (loud[:, :, pol] | dead_pair).astype(np.uint8) << pol

@@ -93,6 +93,8 @@ class Converted(NamedTuple):
     coherence: np.ndarray
     """How much of each row's power neighbouring channels have in common: 0 for noise, of modulus 1 for one source
     without noise; its phase is by how much that source turns from one channel to the next. complex64 (B, P)"""
+    power: np.ndarray
+    """Mean power of each row's samples, 0 for autocorrelations. float32 (B, P)"""
     clipped: np.ndarray
     """Number of clipped samples. int64 (C,)"""
     zeros: np.ndarray
@@ -148,7 +150,8 @@ def convert_integration(raw: Raw, rows: Rows, phasor: np.ndarray, clip_sigma: fl
                 _add(amplitude, np.float32(1) / median, out.amplitude_sum[pol], out.amplitude_count[pol])
                 limit = median + np.float32(clip_sigma) * max(sigma, _QUIETEST * median)
                 valid -= _clip(amplitude, limit, bad, bit, out.clipped)
-                out.coherence[target, pol] = _coherence(parts) if valid == there else _coherence_of_valid(parts)
+                judged = _coherence(parts) if valid == there else _coherence_of_valid(parts)
+                out.coherence[target, pol], out.power[target, pol] = judged
         # The Measurement Set's visibilities are the conjugates of pyuvdata's; those of swapped antennas are again.
         _turn(row, (real, imag), order, np.float32(1 if swapped else -1), (phasor[first], phasor[second]))
         if first == second:
@@ -248,28 +251,30 @@ def _add(amplitude: np.ndarray, scale: float, total: np.ndarray, number: np.ndar
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def _coherence(parts: _Parts) -> np.complex64:
-    """Fraction of the power that neighbouring channels have in common."""
+def _coherence(parts: _Parts) -> tuple[np.complex64, np.float32]:
+    """Fraction of the power that neighbouring channels have in common, and the mean power."""
     real, imag, _ = parts
     common, turned, power = np.float32(0), np.float32(0), np.float32(0)
     for c in range(len(real) - 1):
         common += real[c] * real[c + 1] + imag[c] * imag[c + 1]
         turned += real[c] * imag[c + 1] - imag[c] * real[c + 1]
         power += real[c] * real[c] + imag[c] * imag[c]
-    return np.complex64(complex(common / power, turned / power))
+    return np.complex64(complex(common / power, turned / power)), np.float32(power / (len(real) - 1))
 
 
 @njit(nogil=True, cache=True)
-def _coherence_of_valid(parts: _Parts) -> np.complex64:
+def _coherence_of_valid(parts: _Parts) -> tuple[np.complex64, np.float32]:
     """The same, of the channels that have an amplitude."""
     real, imag, amplitude = parts
-    common, turned, power = np.float32(0), np.float32(0), np.float32(0)
+    common, turned, power, count = np.float32(0), np.float32(0), np.float32(0), 0
     for c in range(len(real) - 1):
         if amplitude[c] > 0 and amplitude[c + 1] > 0:
             common += real[c] * real[c + 1] + imag[c] * imag[c + 1]
             turned += real[c] * imag[c + 1] - imag[c] * real[c + 1]
             power += real[c] * real[c] + imag[c] * imag[c]
-    return np.complex64(complex(common / power, turned / power) if power > 0 else 0)
+            count += 1
+    coherence = np.complex64(complex(common / power, turned / power) if power > 0 else 0)
+    return coherence, np.float32(power / max(count, 1))
 
 
 @njit(nogil=True, cache=True)
@@ -305,8 +310,13 @@ def _make_real(row: np.ndarray, crossed: np.ndarray) -> None:
 
 
 @njit(nogil=True, cache=True)
-def spread_flags(
-    bad: np.ndarray, bad_channels: np.ndarray, bad_rows: np.ndarray, flags: np.ndarray, flagged: np.ndarray
+def spread_flags(  # noqa: PLR0917 — numba takes positional arguments
+    bad: np.ndarray,
+    bad_channels: np.ndarray,
+    bad_rows: np.ndarray,
+    flags: np.ndarray,
+    flagged: np.ndarray,
+    flagged_rows: np.ndarray,
 ) -> None:
     """Turn one integration's bits into what FLAG holds, and count it.
 
@@ -322,6 +332,8 @@ def spread_flags(
         Out: bool, shape (B, C, P).
     flagged
         Flagged samples by channel, added to; int64, shape (C,).
+    flagged_rows
+        The same by row and polarization; int64, shape (B, P).
     """
     for b in range(bad.shape[0]):
         for c in range(bad.shape[1]):
@@ -330,3 +342,4 @@ def spread_flags(
                 flag = (bits >> pol) & 1
                 flags[b, c, pol] = flag != 0
                 flagged[c] += flag
+                flagged_rows[b, pol] += flag

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -86,6 +87,15 @@ def plain(value: Any) -> Any:
     if hasattr(value, "isoformat"):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def listed(values: Any, digits: int = 4) -> Any:
+    """Array of real numbers as nested lists to so many significant digits, None where not finite."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    if isinstance(values, list):
+        return [listed(one, digits) for one in values]
+    return float(f"{values:.{digits}g}") if math.isfinite(values) else None
 
 
 def write_json(path: Path, content: Any) -> None:

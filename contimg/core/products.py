@@ -104,6 +104,7 @@ PRODUCTS: dict[str, Product] = {
         Product(
             "image_validation", "images/{date}/{group}.validation.html", Role.PICTURE, archive="image", optional=True
         ),
+        Product("antennas", "images/{date}/{group}.antennas.json", Role.RECORD, backup=Backup.RECENT, optional=True),
         Product("image_sources", "images/{date}/{group}.sources.csv", Role.DATA, archive="image", optional=True),
         Product("mosaic_sidecar", "mosaics/{date}/{window}.json", Role.SIDECAR, backup=Backup.RECENT),
         Product("mosaic", "mosaics/{date}/{window}.image.fits", Role.DATA),

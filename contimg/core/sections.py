@@ -78,6 +78,9 @@ class Calibration(Section):
     """An image is made again with a better set only if its calibration's effective age falls by this much (h)."""
     refine_in_field: bool = True
     """With a sky catalogue: solve a target's phases on its own field, and keep that if its image is better for it."""
+    max_field_phase_error_deg: Positive = 5.0
+    """Gate: largest median error (deg) of an antenna's phase in 80 s with which a field calibrates its group, both
+    predicted from the catalogue's flux in the beam and measured."""
     request_webhook: SecretStr | None = None
     """An address that gets requests for a calibrator observation as JSON by POST."""
     field_iterations: int = Field(3, ge=0, le=5)

@@ -80,7 +80,7 @@ def mosaic_png(image: Path, coverage: Path, png: Path, content: Mapping[str, Any
 
 def _title(axes: WCSAxes, name: str, content: Mapping[str, Any]) -> None:
     """Name and start on the left; noise and what the product is worth on the right."""
-    good = content["verdict"] == "fresh" and content["quality"] == "clean"
+    good = content["verdict"] in ("fresh", "field") and content["quality"] == "clean"
     worth = f"{content['verdict']} calibration ({content['age_hours']:.1f} h), {content['quality']}"
     lines: tuple[tuple[int, float, str, dict[str, Any]], ...] = (
         (0, 0.34, name, {"fontsize": 14, "fontweight": "bold"}),

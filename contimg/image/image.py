@@ -13,13 +13,15 @@ import numpy as np
 from astropy.io import fits
 
 import contimg
+from contimg.antennas import statistics
 from contimg.core import files, trace
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_start
 from contimg.figures import quicklook
-from contimg.image import image_validation, qa, self_calibration
+from contimg.image import flux_scale, image_validation, qa, self_calibration
 from contimg.image.field_image import FieldImage
 from contimg.sets import coverage, interpolate
+from contimg.sets.policy import Verdict
 from contimg.sets.registry import Registry
 from contimg.telescope import dsa110
 from contimg.truth import page, references
@@ -30,13 +32,16 @@ _LOG = logging.getLogger(__name__)
 _MIN_SNR = 7.0
 """Sources above this are counted."""
 _MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
-_CALIBRATION = ("verdict", "interpolated", "age_hours", "set", "sets", "calibrator", "warning", "note")
+_CALIBRATION = (
+    *("verdict", "interpolated", "age_hours", "set_age_hours", "expected_error"),
+    *("set", "sets", "calibrator", "warning", "note"),
+)
 """What a sidecar has from the selection."""
 
 
 @dataclass(frozen=True)
 class ImageProducts:
-    """Where to write the image and its noise (Jy/beam, flux-corrected), primary beam, picture, page and sources."""
+    """Where to write the image, noise (Jy/beam, flux-corrected), primary beam, picture, page, sources, antennas."""
 
     image: Path
     noise: Path
@@ -44,6 +49,7 @@ class ImageProducts:
     png: Path
     validation: Path
     sources: Path
+    antennas: Path
 
 
 def image(  # noqa: PLR0917 — the rule's inputs and outputs
@@ -79,7 +85,11 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     chosen = files.read_json(selection)
     conversion = files.read_json(ms.with_suffix(".json"))
     solved = interpolate.load(chosen, settings.data_root)
-    made, refinement = self_calibration.make(ms, solved, directory, settings, threads)
+    anchored = chosen["verdict"] == Verdict.FIELD
+    calibrated = self_calibration.make(ms, solved, directory, settings, threads, anchored=anchored)
+    if anchored and not calibrated.used:
+        chosen |= chosen["without_field"]
+    made = calibrated.image
     with trace.step("QA"):
         found = made.find_sources(_MIN_SNR, 0.5)
         comparison = qa.compare(
@@ -88,6 +98,10 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
             frequency_hz=made.frequency_hz,
             beam_rad=float(np.sqrt(made.beam.major_rad * made.beam.minor_rad)),
         )
+    scale = None
+    if chosen["verdict"] == Verdict.FIELD:
+        scale = flux_scale.tie(comparison, chosen["set"], settings.data_root)
+        made, found, comparison = flux_scale.scaled(made, found, comparison, scale["factor"])
     usable = made.primary_beam >= settings.imaging.pb_cutoff
     peak_jy = float(made.apparent[usable].max())
     primary_beam = made.averaged.primary_beam.name
@@ -109,12 +123,13 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
         quality, reasons = "degraded", [*reasons, *told]
     content = {
         "group": chosen["group"],
-        **{key: chosen[key] for key in _CALIBRATION},
+        **{key: chosen.get(key) for key in _CALIBRATION},
         "coverage": coverage.coverage(
             Registry(DataRoot(settings.data_root), settings.calibration), group_start(chosen["group"])
         ),
         "interpolation": interpolate.report(solved, made.averaged.times_mjd_s),
-        "refinement": refinement,
+        "refinement": calibrated.report,
+        "flux_scale": scale,
         "quality": quality,
         "reasons": reasons,
         **_described(made),
@@ -133,6 +148,11 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     page.write(products.validation, content["group"], validation)
     errors, snr = (np.array([getattr(one, name) for one in found]) for name in ("error_jy", "snr"))
     note = f"{content['group']}, {made.frequency_hz / 1e6:.1f} MHz, primary beam {primary_beam}"
+    with trace.step("antennas"):
+        files.write_json(
+            products.antennas,
+            statistics.describe(chosen, conversion, solved, calibrated.gains, made.averaged),
+        )
     references.write(
         products.sources,
         listed,
@@ -234,7 +254,7 @@ def _header(made: FieldImage, content: Mapping[str, Any], unit: str, kind: str) 
         header[f"DATE-{name}"] = _iso(moment)
         header[f"MJD-{name}"] = (moment - _MJD_EPOCH) / timedelta(days=1)
     header["EXPTIME"] = ((end - begin).total_seconds(), "[s]")
-    header["VERDICT"] = (content["verdict"], "calibration: fresh, nearest, stale")
+    header["VERDICT"] = (content["verdict"], "calibration: fresh, field, nearest, stale")
     header["CALAGE"] = (content["age_hours"], "[h] age of the calibration")
     header["CALSET"] = (",".join(Path(path).parent.name for path in content["sets"]), "calibration set, or two")
     header["QUALITY"] = (content["quality"], "clean or degraded")

@@ -34,7 +34,7 @@ from contimg.mosaic.mosaic_validation import validated
 from contimg.mosaic.pointings import validation_failures
 from contimg.truth import overlap, page, references
 
-VERDICTS = ("fresh", "nearest", "stale")
+VERDICTS = ("fresh", "field", "nearest", "stale")
 """From best to worst."""
 QUALITIES = ("clean", "degraded")
 
@@ -326,7 +326,7 @@ def _header(used: Sequence[Member], grid: Grid, content: dict[str, Any]) -> fits
     header["DATE-BEG"] = header["DATE-OBS"]
     if "DATE-END" in last:
         header["DATE-END"] = (last["DATE-END"], "end of the last group")
-    header["VERDICT"] = (content["verdict"], "worst of its images: fresh, nearest, stale")
+    header["VERDICT"] = (content["verdict"], "worst image: fresh, field, nearest, stale")
     header["CALAGE"] = (content["age_hours"], "[h] largest age of a calibration")
     header["QUALITY"] = (content["quality"], "clean or degraded")
     header["PBMODEL"] = content["primary_beam"][:60]

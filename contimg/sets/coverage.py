@@ -9,6 +9,7 @@ from typing import Any
 from contimg.core import files
 from contimg.core.paths import DataRoot, group_id, group_start
 from contimg.ingest.manifest import names_in
+from contimg.sets.policy import Verdict
 from contimg.sets.registry import Registry
 
 GOAL = 0.95
@@ -20,17 +21,20 @@ def coverage(registry: Registry, until: datetime) -> dict[str, Any]:
     """Hold the observations of the last 24 h before a moment against the goal.
 
     An observation is a group that can be processed. It is covered if a good set was observed near enough to it,
-    before or after, whether or not its image is made with that set yet.
+    before or after, whether or not its image is made with that set yet; or if its own field calibrates its image.
 
     Returns
     -------
     dict
-        `until_utc`, `hours` (24), `within_hours`, `goal`; `observations` and `covered`, their numbers; `share` (their
-        ratio) and `met`, both None without observations; `newest_age_hours`, from the newest good set to the moment,
-        and `worst_age_hours`, the longest from an observation to its nearest good set, both None without a set.
+        `until_utc`, `hours` (24), `within_hours`, `goal`; `observations`, `covered` and `by_field`, their numbers;
+        `share` of those covered and `met`, both None without observations; `newest_age_hours`, from the newest good
+        set to the moment, and `worst_age_hours`, the longest from an observation to its nearest good set, both None
+        without a set.
     """
     within_hours = registry.limits.nearest_within_hours
-    ages = [_age_hours(registry, group_start(group)) for group in _observed(registry.root, until)]
+    observed = _observed(registry.root, until)
+    by_field = {group for group in observed if _on_its_field(registry.root, group)}
+    ages = [0.0 if group in by_field else _age_hours(registry, group_start(group)) for group in observed]
     known = [age for age in ages if age is not None]
     covered = sum(age <= within_hours for age in known)
     newest = registry.last_good(until)
@@ -41,6 +45,7 @@ def coverage(registry: Registry, until: datetime) -> dict[str, Any]:
         "goal": GOAL,
         "observations": len(ages),
         "covered": covered,
+        "by_field": len(by_field),
         "share": covered / len(ages) if ages else None,
         "met": covered >= GOAL * len(ages) if ages else None,
         "newest_age_hours": _hours(until - newest.observed) if newest else None,
@@ -61,6 +66,14 @@ def _usable(root: DataRoot, group: str) -> bool:
     except (OSError, ValueError):  # gone, or made anew at the next scan
         return False
     return state in ("complete", "incomplete")
+
+
+def _on_its_field(root: DataRoot, group: str) -> bool:
+    """Whether a group's image is calibrated on its own field."""
+    try:
+        return bool(files.read_json(root.image(group, "json"))["verdict"] == Verdict.FIELD)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _age_hours(registry: Registry, moment: datetime) -> float | None:

@@ -2,8 +2,10 @@
 
 1. fresh: an active set, one in whose validity window the target is. With active sets on both sides of it in time,
    the one before and the one after, to be interpolated.
-2. nearest: the nearest set within `calibration.nearest_within_hours`.
-3. stale: the nearest good set there is, within `calibration.stale_within_hours` if that is set.
+2. field: the target's own field, on top of the nearest good set, where gains have drifted further from that set since
+   than the field is expected to err (`drift`).
+3. nearest: the nearest set within `calibration.nearest_within_hours`.
+4. stale: the nearest good set there is, within `calibration.stale_within_hours` if that is set.
 
 A set that failed its quality gate is never used.
 """
@@ -31,6 +33,7 @@ class Verdict(StrEnum):
 
     STALE = "stale"
     NEAREST = "nearest"
+    FIELD = "field"
     FRESH = "fresh"
 
 
@@ -45,11 +48,13 @@ class Standing:
     verdict: Verdict
     offsets_hours: tuple[float, ...]
     """When its sets were observed, relative to the target (h): one, or one before and one after."""
+    field_hours: float = 0.0
+    """Age (h) of the set that would be as good as the field, where the field calibrates."""
 
     @classmethod
     def of_selection(cls, content: Mapping[str, Any]) -> Standing:
         """Standing of the calibration that a selection file names."""
-        return cls(Verdict(content["verdict"]), tuple(content["offsets_hours"]))
+        return cls(Verdict(content["verdict"]), tuple(content["offsets_hours"]), content.get("field_hours") or 0.0)
 
     @property
     def interpolated(self) -> bool:
@@ -58,12 +63,17 @@ class Standing:
 
     @property
     def age_hours(self) -> float:
+        """Time (h) from the target to the nearest of its sets; 0 where its own field calibrates it."""
+        return 0.0 if self.verdict is Verdict.FIELD else self.set_age_hours
+
+    @property
+    def set_age_hours(self) -> float:
         """Time (h) from the target to the nearest of its sets."""
         return min(abs(offset) for offset in self.offsets_hours)
 
     @property
     def rank(self) -> int:
-        """0 stale, 1 nearest, 2 fresh, 3 fresh on both sides."""
+        """0 stale, 1 nearest, 2 field, 3 fresh, 4 fresh on both sides."""
         return _BRACKETED if self.interpolated else _RANKS[self.verdict]
 
     @property
@@ -73,6 +83,8 @@ class Standing:
         The error of gains that wander at random grows with the square root of time; between two known values a and b
         away (a Brownian bridge) its variance is that of the single age ab/(a + b).
         """
+        if self.verdict is Verdict.FIELD:
+            return self.field_hours
         if not self.interpolated:
             return self.age_hours
         before, after = (abs(offset) for offset in self.offsets_hours)
@@ -101,6 +113,8 @@ class Choice:
     standing: Standing
     sets: tuple[CalibrationSet, ...]
     """In order of time: one, or the one before and the one after."""
+    without_field: Standing | None = None
+    """Worth of the sets alone, where the field calibrates on top of them."""
 
     @property
     def nearest(self) -> CalibrationSet:
@@ -128,7 +142,7 @@ def offset_hours(one: CalibrationSet, moment: datetime) -> float:
 
 
 def choose(
-    moment: datetime, sets: Iterable[CalibrationSet], limits: Calibration
+    moment: datetime, sets: Iterable[CalibrationSet], limits: Calibration, field_hours: float | None = None
 ) -> tuple[Choice | None, list[Refusal]]:
     """Choose the sets that calibrate a target.
 
@@ -138,6 +152,8 @@ def choose(
         Middle of the target's integrations.
     sets
         To choose from, in any order.
+    field_hours
+        Age (h) of the set that would be as good as the target's own field; None where that does not serve.
 
     Returns
     -------
@@ -164,6 +180,10 @@ def choose(
             refused += failed
         chosen.sort(key=lambda one: one.observed)
         offsets = tuple(offset_hours(one, moment) for one in chosen)
+        if verdict is not Verdict.FRESH and field_hours is not None and field_hours < abs(offset):
+            return Choice(
+                Standing(Verdict.FIELD, offsets, field_hours), tuple(chosen), Standing(verdict, offsets)
+            ), refused
         return Choice(Standing(verdict, offsets), tuple(chosen)), refused
     return None, refused
 

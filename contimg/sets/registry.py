@@ -5,6 +5,7 @@ Nothing else is asked and nothing is remembered: a set that is restored to its p
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from contimg.core import files
 from contimg.core.paths import DataRoot, group_date, group_of, group_start
 from contimg.core.products import PRODUCTS
 from contimg.core.sections import Calibration
+from contimg.sets import drift
+from contimg.sets.drift import DriftModel
 
 _DATE_FORMAT = "%Y-%m-%d"
 _DATE_GLOB = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
@@ -92,6 +95,7 @@ class Registry:
         there = (path.name for path in self._folder.glob(_DATE_GLOB)) if self._folder.is_dir() else ()
         self._days = sorted({*there, *self._coming})
         self._read: dict[str, list[CalibrationSet]] = {}
+        self._drift: dict[datetime, DriftModel] = {}
 
     def read(self, path: Path) -> CalibrationSet:
         """Set of a `set.json` file (absolute, or relative to the data root); an unreadable one has not passed."""
@@ -140,6 +144,26 @@ class Registry:
             if one:
                 found[one.path] = one
         return sorted(found.values(), key=_order)
+
+    def drift(self, moment: datetime) -> DriftModel:
+        """Model of the gains' drift that holds for the quarter of a day in which a moment is."""
+        begin = moment.replace(hour=moment.hour // 6 * 6, minute=0, second=0, microsecond=0)
+        if begin not in self._drift:
+            self._drift[begin] = drift.learned(self.root, begin)
+        return self._drift[begin]
+
+    def field_hours(self, group: str, moment: datetime) -> float | None:
+        """Age (h) of the set that would be as good as a group's own field; None where the field does not serve.
+
+        Amplitudes are solved to the same relative error as phases.
+        """
+        try:
+            field = files.read_json(self.root.calibrator(group)).get("field")
+            if not field or field["serves"] is not True:
+                return None
+            return self.drift(moment).hours(math.radians(field["phase_error_deg"]) * math.sqrt(2))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
 
     def _first_day(self, moment: datetime) -> int:
         """Index of the first day that may have sets observed after a moment."""

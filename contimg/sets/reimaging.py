@@ -77,7 +77,7 @@ def _due(registry: Registry, group: str) -> bool:
 
 def _best(registry: Registry, group: str) -> Choice | None:
     middle = jd_to_datetime(Drift.of_group(registry.root.manifest(group)).middle_jd)
-    return choose(middle, registry.for_target(middle), registry.limits)[0]
+    return choose(middle, registry.for_target(middle), registry.limits, registry.field_hours(group, middle))[0]
 
 
 def _selection_of_image(root: DataRoot, group: str) -> dict[str, Any] | None:

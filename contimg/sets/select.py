@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 from contimg.core.errors import MissingCalibrationError
 from contimg.core.paths import group_of, jd_to_datetime
 from contimg.ingest.pointing_track import SAME_POINTING_DEG, Drift
-from contimg.sets.policy import Choice, Refusal, Verdict, choose
+from contimg.sets.drift import DriftModel
+from contimg.sets.policy import Choice, Refusal, Standing, Verdict, choose
 from contimg.sets.registry import CalibrationSet, Registry
 
 _LOG = logging.getLogger(__name__)
@@ -42,7 +44,10 @@ def select(manifest: Path, sets: Iterable[Path], registry: Registry) -> dict[str
         `calibration.nearest_within_hours`, "stale" for another); `interpolated`, whether it is between two sets;
         `age_hours`, to the nearest set; `set` (path of that one's `set.json` relative to the data root); `sets` and
         `offsets_hours` (all that are used, in order of time, and their times relative to the target); `calibrator`;
-        `considered` (the sets that stood before it and why they were refused); `warning` and `note` (text or None).
+        `considered` (the sets that stood before it and why they were refused); `warning` and `note` (text or None);
+        `expected_error` of its gains, relative (`drift.DriftModel`), and `drift`, that model; where the verdict is
+        "field", `field_hours`, the age of a set that would be as good, and `without_field`, what holds if the field's
+        gains fail their gates: `verdict`, `age_hours`, `expected_error` and `warning`.
 
     Raises
     ------
@@ -54,21 +59,36 @@ def select(manifest: Path, sets: Iterable[Path], registry: Registry) -> dict[str
     middle = jd_to_datetime(drift.middle_jd)
     failed = {one.path: one for one in registry.for_target(middle) if not one.passed}
     given = {one.path: one for one in (registry.read(path) for path in sorted(set(sets)))}
-    choice, refused = choose(middle, {**failed, **given}.values(), registry.limits)
+    model = registry.drift(middle)
+    choice, refused = choose(
+        middle, {**failed, **given}.values(), registry.limits, registry.field_hours(group, middle)
+    )
     if choice is None:
         raise MissingCalibrationError(_nothing(group, middle, refused))
     return {
         "group": group,
-        "verdict": choice.standing.verdict,
+        **_worth(group, choice, choice.standing, model),
         "interpolated": choice.standing.interpolated,
-        "age_hours": choice.standing.age_hours,
+        "set_age_hours": choice.standing.set_age_hours,
         "set": choice.nearest.path,
         "sets": [one.path for one in choice.sets],
         "offsets_hours": list(choice.standing.offsets_hours),
         "calibrator": choice.nearest.calibrator,
         "considered": [refusal.to_json() for refusal in refused],
-        "warning": _warning(group, choice),
         "note": _note(drift, choice.sets),
+        "field_hours": choice.standing.field_hours or None,
+        "without_field": _worth(group, choice, choice.without_field, model) if choice.without_field else None,
+        "drift": asdict(model),
+    }
+
+
+def _worth(group: str, choice: Choice, standing: Standing, model: DriftModel) -> dict[str, Any]:
+    """What a calibration is worth, and what is to be said of it."""
+    return {
+        "verdict": standing.verdict,
+        "age_hours": standing.age_hours,
+        "expected_error": round(model.error(standing.effective_age_hours), 5),
+        "warning": _warning(group, choice, standing),
     }
 
 
@@ -86,17 +106,26 @@ def solved_or_best(manifest: Path, sets: Sequence[Path], registry: Registry) -> 
     return [registry.root.root / one.path for one in registry.for_target(middle)]
 
 
-def _warning(group: str, choice: Choice) -> str | None:
+def _warning(group: str, choice: Choice, standing: Standing) -> str | None:
     """What is said, and logged, of a set that is not active; a stale one is an error."""
-    verdict = choice.standing.verdict
+    verdict = standing.verdict
     if verdict is Verdict.FRESH:
         return None
-    side = "before" if choice.standing.offsets_hours[0] < 0 else "after"
+    side = "before" if standing.offsets_hours[0] < 0 else "after"
+    if verdict is Verdict.FIELD:
+        warning = (
+            f"no active set; calibrated on its own field, with bandpass and flux scale of {choice.nearest.group} on "
+            f"{choice.nearest.calibrator}, observed {standing.set_age_hours:.1f} h {side}"
+        )
+        _LOG.warning("%s: %s", group, warning)
+        return warning
     which = "the nearest" if verdict is Verdict.NEAREST else "stale: the last known good"
     warning = (
         f"no active set; {which}, {choice.nearest.group} on {choice.nearest.calibrator}, was observed "
-        f"{choice.standing.age_hours:.1f} h {side}"
+        f"{standing.age_hours:.1f} h {side}"
     )
+    if standing is choice.without_field:
+        return warning
     _LOG.log(logging.WARNING if verdict is Verdict.NEAREST else logging.ERROR, "%s: %s", group, warning)
     return warning
 

@@ -38,6 +38,22 @@ class AveragedRows:
 
 
 @dataclass(frozen=True)
+class Polarizations:
+    """XX and YY of averaged rows.
+
+    Attributes
+    ----------
+    visibilities
+        In Jy, complex64, shape (R, C, 2).
+    weights
+        Inverse variances (Jy⁻²), 0 where flagged, float32, shape (R, C, 2).
+    """
+
+    visibilities: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
 class Averaged:
     """Averaged visibilities of a group and the properties of the data that went into them.
 
@@ -75,6 +91,8 @@ class Averaged:
         Expected width (FWHM) of the narrow side of its synthesized beam.
     channels_about
         Direction cosines (l, m, n − 1) about which channels were averaged.
+    by_polarization
+        XX and YY of the rows, as long as gains are still to be solved on them.
     """
 
     ms: Path
@@ -95,6 +113,7 @@ class Averaged:
     thermal_noise_jy: float
     beam_rad: float
     channels_about: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    by_polarization: Polarizations | None = None
 
     @property
     def middle_hz(self) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from contimg.core.errors import NoUsableDataError, UnusableSetError
 from contimg.core.units import SPEED_OF_LIGHT
 from contimg.telescope.beam import PrimaryBeam
-from contimg.visibilities.averaged import Averaged, AveragedRows, binned
+from contimg.visibilities.averaged import Averaged, AveragedRows, Polarizations, binned
 from contimg.visibilities.averaging import Baselines, Sums, Visibilities, inverse_gains
 from contimg.visibilities.measurement_set import Geometry, MeasurementSet
 from contimg.visibilities.smearing import Bins, Sampling, choose_bins
@@ -29,6 +29,8 @@ _PLANNING_CHANNELS = 48
 """Channels with which the weights of the baselines in the image are estimated."""
 _LEVELS_FROM = 5
 """Integrations whose autocorrelations give the antennas' sensitivities."""
+_LONGEST_S = 80.0
+"""Longest average (s): a phase that drifts by 400° an hour loses 0.3 % in it."""
 _MAX_SENSITIVITY = 2.0
 """Most that an antenna's sensitivity is taken to be, relative to the middle one."""
 
@@ -62,7 +64,9 @@ class ImagePlan:
     primary_beam: PrimaryBeam
 
 
-def average(ms: Path, gains: SupportsEvaluate | None, plan: ImagePlan, threads: int) -> Averaged:
+def average(
+    ms: Path, gains: SupportsEvaluate | None, plan: ImagePlan, threads: int, *, polarizations: bool = False
+) -> Averaged:
     """Read a group's Measurement Set as calibrated, averaged Stokes I.
 
     Autocorrelations are left out. They say how sensitive antennas are relative to each other, an antenna's SEFD being
@@ -78,6 +82,8 @@ def average(ms: Path, gains: SupportsEvaluate | None, plan: ImagePlan, threads: 
         The image; how far to average follows from it.
     threads
         Threads of the averaging.
+    polarizations
+        Keep the averages of XX and YY, too.
 
     Raises
     ------
@@ -97,7 +103,7 @@ def average(ms: Path, gains: SupportsEvaluate | None, plan: ImagePlan, threads: 
         inverse = inverse_gains(*gains.evaluate(geometry.times_mjd_s, geometry.frequencies_hz))
     share = np.where(inverse != 0, _sensitivity(measured, inverse)[:, np.newaxis], np.float32(0))
     parts = measured.chunks(_CHUNK_BYTES)
-    return averages(ms, geometry, measured.baselines, parts, (inverse, share), plan)
+    return averages(ms, geometry, measured.baselines, parts, (inverse, share), plan, polarizations=polarizations)
 
 
 def averages(  # noqa: PLR0917
@@ -109,6 +115,7 @@ def averages(  # noqa: PLR0917
     plan: ImagePlan,
     *,
     keep_channels: bool = False,
+    polarizations: bool = False,
 ) -> Averaged:
     """Average calibrated Stokes I of visibilities in memory, as far as the plan allows.
 
@@ -128,6 +135,8 @@ def averages(  # noqa: PLR0917
         The image.
     keep_channels
         Average in time only.
+    polarizations
+        Keep the averages of XX and YY, too.
 
     Raises
     ------
@@ -138,7 +147,7 @@ def averages(  # noqa: PLR0917
     uvw_m = geometry.uvw_m
     bins = _bins(geometry, uvw_m, plan, keep_channels=keep_channels)
     target = _target(len(geometry.times_mjd_s), bins.integrations)
-    sums = Sums.zeros(target, len(geometry.frequencies_hz), bins.channels, 1)
+    sums = Sums.zeros(target, len(geometry.frequencies_hz), bins.channels, 2 if polarizations else 1)
     unflagged = False
     for first, part in parts:
         among = slice(first, first + len(part.data)) if len(inverse) > 1 else slice(None)
@@ -148,7 +157,7 @@ def averages(  # noqa: PLR0917
         if unflagged:
             raise UnusableSetError(f"{ms}: no unflagged visibility has a good gain; the group waits for another set")
         raise NoUsableDataError(f"{ms}: every visibility is flagged; the group cannot be imaged")
-    rows = _rows(sums, target, geometry, uvw_m)
+    rows, by_polarization = _rows(sums, target, geometry, uvw_m)
     frequencies = binned(geometry.frequencies_hz, bins.channels)
     seen = imaging_weights(rows.uvw_m, frequencies, rows.weights, field_rad=plan.field_rad, robust=plan.robust)
     return Averaged(
@@ -169,6 +178,7 @@ def averages(  # noqa: PLR0917
         visibilities=int(np.count_nonzero(rows.weights)),
         thermal_noise_jy=seen.noise,
         beam_rad=_expected_beam(rows, frequencies, seen),
+        by_polarization=by_polarization,
     )
 
 
@@ -209,6 +219,7 @@ def _bins(geometry: Geometry, uvw_m: np.ndarray, plan: ImagePlan, *, keep_channe
         channel_hz=geometry.channel_width_hz,
         frequency_hz=middle_hz,
         declination_rad=geometry.phase_centre_rad[1],
+        longest=max(1, int(_LONGEST_S / geometry.interval_s)),
     )
     flat = uvw_m.reshape(-1, 3)
     frequencies = np.linspace(geometry.frequencies_hz[0], geometry.frequencies_hz[-1], _PLANNING_CHANNELS)
@@ -240,8 +251,10 @@ def _target(integrations: int, lengths: np.ndarray) -> np.ndarray:
     return np.unique(keys, return_inverse=True)[1].reshape(keys.shape)
 
 
-def _rows(sums: Sums, target: np.ndarray, geometry: Geometry, uvw_m: np.ndarray) -> AveragedRows:
-    """Weighted means; rows without data are left out."""
+def _rows(
+    sums: Sums, target: np.ndarray, geometry: Geometry, uvw_m: np.ndarray
+) -> tuple[AveragedRows, Polarizations | None]:
+    """Weighted means of Stokes I, and of XX and YY where sums have both; rows without data are left out."""
     flat, weight = target.ravel(), sums.row_weights.ravel()
     count = len(sums.data)
 
@@ -254,16 +267,21 @@ def _rows(sums: Sums, target: np.ndarray, geometry: Geometry, uvw_m: np.ndarray)
     baseline = np.empty(count, int)
     baseline[flat] = np.broadcast_to(np.arange(target.shape[1]), target.shape).ravel()
     seconds = np.broadcast_to((geometry.times_mjd_s - geometry.times_mjd_s[0])[:, np.newaxis], target.shape)
-    data, _ = sums.means()
-    return AveragedRows(
+    weights = sums.weights[kept].sum(axis=2)
+    stokes_i = sums.data[kept].sum(axis=2)
+    stokes_i /= np.where(weights > 0, weights, np.float32(1))
+    both = sums.data.shape[2] > 1
+    by_polarization = Polarizations(sums.means()[0][kept], sums.weights[kept]) if both else None
+    rows = AveragedRows(
         times_mjd_s=geometry.times_mjd_s[0] + mean(seconds),
         duration_s=np.bincount(flat, minlength=count)[kept] * geometry.interval_s,
         antenna1=geometry.antenna1[baseline[kept]],
         antenna2=geometry.antenna2[baseline[kept]],
         uvw_m=np.stack([mean(uvw_m[..., axis]) for axis in range(3)], axis=1),
-        visibilities=data[kept, :, 0],
-        weights=sums.weights[kept, :, 0],
+        visibilities=stokes_i,
+        weights=weights,
     )
+    return rows, by_polarization
 
 
 def _expected_beam(rows: AveragedRows, frequencies_hz: np.ndarray, weights: ImagingWeights) -> float:

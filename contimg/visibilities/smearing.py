@@ -36,6 +36,8 @@ class Sampling:
     """Middle of the band."""
     declination_rad: float
     """Of the phase centre."""
+    longest: int
+    """Most integrations of an average."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def choose_bins(
         coordinate_rates(uvw_m, sampling.declination_rad) @ directions.T / SPEED_OF_LIGHT * sampling.frequency_hz
     )
     turns_hz = uvw_m @ directions.T / SPEED_OF_LIGHT
-    lengths = _bin_lengths(sampling.integrations)
+    lengths = _bin_lengths(sampling.integrations, sampling.longest)
     time_losses = np.stack([loss(length, turns_s * sampling.integration_s) for length in lengths])
     worst = time_losses.max(axis=2)
     rows_of = -(-sampling.integrations // lengths)
@@ -131,9 +133,10 @@ def coordinate_rates(uvw_m: np.ndarray, declination_rad: float) -> np.ndarray:
     return EARTH_ROTATION * np.stack([w * cosine - v * sine, u * sine, -u * cosine], axis=1)
 
 
-def _bin_lengths(integrations: int) -> np.ndarray:
+def _bin_lengths(integrations: int, longest: int) -> np.ndarray:
     """Lengths, ascending, that make different numbers of bins."""
-    return np.unique([-(-integrations // bins) for bins in range(1, integrations + 1)])
+    lengths = np.unique([-(-integrations // bins) for bins in range(1, integrations + 1)])
+    return lengths[lengths <= longest]
 
 
 def _divisors(number: int) -> list[int]:

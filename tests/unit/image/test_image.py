@@ -73,7 +73,7 @@ def run(directory: Path, ms: Path, selection: Path, **sections: Any) -> tuple[Im
     """What the rule does, with the true gains for a set."""
     out = directory / "out"
     out.mkdir()
-    names = ("image.fits", "noise.fits", "pb.fits", "png", "validation.html", "sources.csv")
+    names = ("image.fits", "noise.fits", "pb.fits", "png", "validation.html", "sources.csv", "antennas.json")
     products = ImageProducts(*(out / f"{ms.stem}.{name}" for name in names))
     truth = imaging_group.true_gains(ms.parents[2])
     with pytest.MonkeyPatch.context() as patch:
@@ -245,7 +245,7 @@ def test_a_set_without_good_gains_makes_no_image(made, tmp_path):
     gains = imaging_group.true_gains(made.directory)
     gains.gain_good[:] = False
     with pytest.raises(UnusableSetError, match=f"{made.ms.name}: no unflagged visibility has a good gain"):
-        self_calibration.make(made.ms, gains, tmp_path, settings(made.directory), 2)
+        self_calibration.make(made.ms, gains, tmp_path, settings(made.directory), 2, anchored=False)
 
 
 def test_pure_noise_is_thermal_noise(tmp_path):

@@ -1,4 +1,4 @@
-"""In-field refinement: the phases that a group's gains lack come out, and help only where they are kept."""
+"""Self-calibration: what a group's gains lack is found on its field, and used where it is wanted or helps."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 from contimg.catalogues.source import Source
 from contimg.core.config import Settings, validated
 from contimg.core.paths import DataRoot
-from contimg.image import field_image, self_calibration
-from contimg.image.self_calibration import phases_of
+from contimg.image import field_gains, field_image, self_calibration
+from contimg.image.field_gains import phases_of
+from contimg.sets.field import FieldGains
 from contimg.simulator import simulator
 from contimg.simulator.gain_errors import PERFECT
-from contimg.visibilities.averaged import Averaged
 from contimg.visibilities.baseline_averaging import average
 
 ANTENNAS = 20
@@ -69,19 +69,34 @@ def test_antennas_without_data_stay_out() -> None:
 
 
 @dataclass(frozen=True)
-class Unit:
-    """Gains of 1, the data being as a perfect instrument gives them, but for phases of the antennas."""
+class Wrong:
+    """Gains of a set by which it errs, as the data are those of a perfect instrument."""
 
     phase_rad: np.ndarray | float = 0.0
+    rate: np.ndarray | float = 0.0
+    amplitude: np.ndarray | float = 1.0
+    delay_s: np.ndarray | float = 0.0
+    jitter_rad: np.ndarray | float = 0.0
+    """In each integration, shape (T, A, 2)."""
 
     def evaluate(self, times_mjd_s: np.ndarray, frequencies_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         shape = (len(times_mjd_s), ALL_ANTENNAS, len(frequencies_hz), 2)
-        turn = np.broadcast_to(np.exp(1j * np.asarray(self.phase_rad)), ALL_ANTENNAS)[:, None, None]
-        return np.ones(shape, np.complex64) * turn.astype(np.complex64), np.ones(shape, bool)
+        elapsed = (times_mjd_s - times_mjd_s.mean())[:, None, None]
+        phase = np.broadcast_to(self.phase_rad + self.rate * elapsed + self.jitter_rad, (*shape[:2], 2))[:, :, None]
+        offset = (frequencies_hz - frequencies_hz.mean())[:, None]
+        turns = np.broadcast_to(self.delay_s, (ALL_ANTENNAS, 2))[:, None] * offset
+        size = np.broadcast_to(self.amplitude, (ALL_ANTENNAS, 2))[:, None]
+        gains = size * np.exp(1j * (phase + 2 * np.pi * turns))
+        return np.broadcast_to(gains, shape).astype(np.complex64), np.ones(shape, bool)
 
 
-def averages(ms: Path, gains: Unit, settings: Settings) -> Averaged:
-    return average(ms, gains, field_image.image_plan(settings.imaging, settings.beam), 2)
+def draw(low: float, high: float, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(low, high, (ALL_ANTENNAS, 2))
+
+
+def found(ms: Path, gains: Wrong, settings: Settings) -> FieldGains:
+    averaged = average(ms, gains, field_image.image_plan(settings.imaging, settings.beam), 2, polarizations=True)
+    return field_gains.solve(averaged, field_gains.field_sources(averaged, settings.sky_catalogue), 2)
 
 
 def observed(folder: Path) -> Path:
@@ -109,29 +124,88 @@ def settings_with(folder: Path, sources: list[Source]) -> Settings:
     return validated({**content, "imaging": {"field_of_view_deg": 2.0}}, {})
 
 
+def common_removed(values: np.ndarray) -> np.ndarray:
+    """Of the antennas with data, less what is common to them."""
+    values = values[list(FEW.antennas)]
+    return values - values.mean(axis=0)
+
+
+def test_what_gains_lack_is_found(ms: Path, tmp_path: Path) -> None:
+    """Phases of any size, drifting as after many hours, amplitudes, delays; the set errs by their inverse."""
+    wrong = Wrong(
+        draw(-np.pi, np.pi, 1),
+        draw(-400, 400, 2) * np.radians(1) / 3600,
+        draw(0.9, 1.1, 3),
+        draw(-0.3, 0.3, 4) * 1e-9,
+    )
+    gains = found(ms, wrong, settings_with(tmp_path, drifting_groups.field()))
+    assert gains.sources == drifting_groups.SOURCES
+    assert gains.solved[list(FEW.antennas)].all()
+    phase, rate = gains.course_rad
+    count = len(phase)
+    left = np.exp(1j * (phase + wrong.phase_rad[:count]))[list(FEW.antennas)]
+    error = gains.error_rad
+    assert np.angle(left * left.mean(axis=0).conj()).std() < 2 * error
+    assert common_removed(rate + wrong.rate[:count]).std() * 155 < 3 * error
+    assert common_removed(gains.delay_s + wrong.delay_s[:count]).std() < 3 * np.median(
+        gains.delay_error_s[list(FEW.antennas)]
+    )
+    amplitude = (gains.amplitude * wrong.amplitude[:count])[list(FEW.antennas)]
+    assert np.std(amplitude / amplitude.mean()) < 3 * np.median(gains.amplitude_error[list(FEW.antennas)])
+
+
+def test_an_unsteady_antenna_is_told(ms: Path, tmp_path: Path) -> None:
+    jitter = np.zeros((24, ALL_ANTENNAS, 2))
+    jitter[:, FEW.antennas[3], 1] = np.repeat([0, 1.5, -0.5, 0.8], 6)
+    gains = found(ms, Wrong(jitter_rad=jitter), settings_with(tmp_path, drifting_groups.field()))
+    unsteady = np.degrees(gains.unsteady_rad[list(FEW.antennas)])
+    assert unsteady[3, 1] > 30
+    unsteady[3, 1] = 0
+    assert unsteady.max() < 5
+
+
 @pytest.mark.slow
-def test_what_gains_lack_is_found_and_the_better_image_kept(ms: Path, tmp_path: Path) -> None:
+def test_a_field_calibrates_its_own_group(ms: Path, tmp_path: Path) -> None:
     settings = settings_with(tmp_path, drifting_groups.field())
-    phase = np.radians(np.random.default_rng(1).uniform(-40, 40, ALL_ANTENNAS))
-    wrong = Unit(phase)
-    found = self_calibration.solve(averages(ms, wrong, settings), settings.sky_catalogue, 2)
-    assert found.significant
-    assert found.sources == drifting_groups.SOURCES
-    left = np.exp(1j * (found.phase_rad + phase[: len(found.phase_rad)]))[list(FEW.antennas)]
-    assert np.degrees(np.abs(np.angle(left * left.mean().conj())).max()) < 2.0
-    image, report = self_calibration.make(ms, wrong, tmp_path / "make", settings, 2)
+    right = self_calibration.make(ms, Wrong(), tmp_path / "right", settings, 2, anchored=False)
+    wrong = Wrong(draw(-np.pi, np.pi, 1), draw(-400, 400, 2) * np.radians(1) / 3600, draw(0.9, 1.1, 3))
+    made = self_calibration.make(ms, wrong, tmp_path / "wrong", settings, 2, anchored=True)
+    assert (made.used, made.report["failed"], made.report["noise_jy"]) == (True, [], None)
+    assert not right.used
+    assert made.image.noise_jy == pytest.approx(right.image.noise_jy, rel=0.03)
+    one, other = (each.image.find_sources(20.0, 0.5) for each in (made, right))
+    fluxes = np.array([[source.flux_jy for source in each[: len(other)]] for each in (one, other)])
+    np.testing.assert_allclose(fluxes[0] / fluxes[1], 1, atol=0.03)
+
+
+@pytest.mark.slow
+def test_a_source_that_doubled_is_not_calibrated_away(ms: Path, tmp_path: Path) -> None:
+    """The catalogue has half the flux of the brightest source; all fluxes come out as they are."""
+    sources = drifting_groups.field()
+    halved = [replace(sources[0], flux_jy=sources[0].flux_jy / 2), *sources[1:]]
+    settings = settings_with(tmp_path, halved)
+    wrong = Wrong(draw(-np.pi, np.pi, 1), 0.0, draw(0.95, 1.05, 3))
+    made = self_calibration.make(ms, wrong, tmp_path / "wrong", settings, 2, anchored=True)
+    assert made.used
+    right = self_calibration.make(
+        ms, Wrong(), tmp_path / "right", settings_with(tmp_path, sources), 2, anchored=False
+    )
+    one, other = (each.image.find_sources(20.0, 0.5) for each in (made, right))
+    ratio = np.array([a.flux_jy / b.flux_jy for a, b in zip(one, other, strict=False)])
+    assert ratio[0] == pytest.approx(1, abs=0.03)
+    assert np.median(ratio) == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.slow
+def test_a_refinement_is_kept_where_the_image_is_better_for_it(ms: Path, tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, drifting_groups.field())
+    made = self_calibration.make(ms, Wrong(draw(-0.7, 0.7, 1)), tmp_path / "make", settings, 2, anchored=False)
+    report = made.report
+    assert made.used
     assert report["kept"]
     assert report["dynamic_range"][1] > 2 * report["dynamic_range"][0]
     assert report["noise_jy"][1] < report["noise_jy"][0]
-    assert image.noise_jy == report["noise_jy"][1]
-
-
-@pytest.mark.slow
-def test_right_gains_need_nothing(ms: Path, tmp_path: Path) -> None:
-    settings = settings_with(tmp_path, drifting_groups.field())
-    found = self_calibration.solve(averages(ms, Unit(), settings), settings.sky_catalogue, 2)
-    assert found.rms_rad < np.radians(1)
-    assert not found.significant
+    assert made.image.noise_jy == report["noise_jy"][1]
 
 
 @pytest.mark.slow
@@ -139,14 +213,15 @@ def test_a_wrong_catalogue_spoils_nothing(ms: Path, tmp_path: Path) -> None:
     sources = drifting_groups.field()
     wrong = [replace(one, flux_jy=other.flux_jy) for one, other in zip(sources, sources[::-1], strict=True)]
     settings = settings_with(tmp_path, wrong)
-    image, report = self_calibration.make(ms, Unit(), tmp_path / "make", settings, 2)
-    assert not report["kept"]
-    assert report["phase_rms_deg"] > 1
-    assert image.noise_jy == report["noise_jy"][0]
-    assert report["noise_jy"][1] > report["noise_jy"][0]
+    made = self_calibration.make(ms, Wrong(), tmp_path / "make", settings, 2, anchored=False)
+    assert not made.used
+    assert made.report["phase_rms_deg"] > 1
+    assert made.image.noise_jy == made.report["noise_jy"][0]
 
 
 @pytest.mark.slow
-def test_without_a_catalogue_nothing_is_solved(ms: Path, tmp_path: Path) -> None:
-    settings = validated({"data_root": str(tmp_path)}, {})
-    assert self_calibration.solve(averages(ms, Unit(), settings), settings.sky_catalogue, 2) is None
+def test_gains_that_fail_their_gates_are_not_used(ms: Path, tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, drifting_groups.field()[-2:])
+    made = self_calibration.make(ms, Wrong(), tmp_path / "make", settings, 2, anchored=True)
+    assert not made.used
+    assert any("phase scatter" in one for one in made.report["failed"])

@@ -64,3 +64,12 @@ def test_without_sets_nothing_is_covered_and_without_groups_nothing_is_said(root
     lacking = coverage(Registry(root, Settings(data_root=root.root).calibration), NOW)
     assert (lacking["covered"], lacking["share"], lacking["met"]) == (0, 0.0, False)
     assert lacking["worst_age_hours"] is None
+
+
+def test_an_image_calibrated_on_its_own_field_is_covered(root: DataRoot) -> None:
+    for hours in (-3, -2, -1):
+        observe(root, hours)
+    for hours, verdict in ((-3, "field"), (-2, "stale")):
+        write_json(root.image(group_id(NOW + timedelta(hours=hours)), "json"), {"verdict": verdict})
+    found = coverage(Registry(root, Settings(data_root=root.root).calibration), NOW)
+    assert (found["covered"], found["by_field"], found["share"]) == (1, 1, pytest.approx(1 / 3))

@@ -37,7 +37,7 @@ FRESH, BRACKETED = standing(Verdict.FRESH, -2.5), standing(Verdict.FRESH, -2.5, 
 
 def test_each_verdict_is_worth_more_than_the_one_before() -> None:
     ranked = [STALE, NEAREST, FRESH, BRACKETED]
-    assert [one.rank for one in ranked] == [0, 1, 2, 3]
+    assert [one.rank for one in ranked] == [0, 1, 3, 4]
     for number, worse in enumerate(ranked):
         for better in ranked[number + 1 :]:
             assert better.worth_remaking(worse, MIN_HOURS)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from contimg.core.config import Settings, validated
@@ -16,6 +18,7 @@ from contimg.core.errors import ErrorClass, MissingCalibrationError
 from contimg.core.files import write_json
 from contimg.core.paths import DataRoot, group_id
 from contimg.core.sections import Calibration
+from contimg.sets import drift
 from contimg.sets.registry import Registry
 from contimg.sets.select import select
 
@@ -94,6 +97,11 @@ def test_nearest_active_set_is_fresh(
         "considered": [],
         "warning": None,
         "note": None,
+        "set_age_hours": pytest.approx(1.5),
+        "expected_error": pytest.approx(np.hypot(np.radians(10), 0.01) * np.sqrt(1.5), abs=1e-5),
+        "field_hours": None,
+        "without_field": None,
+        "drift": asdict(drift.ASSUMED),
     }
     assert not caplog.records
 
@@ -251,3 +259,36 @@ def test_equal_inputs_give_equal_bytes(target: Path, settings: Settings, make: C
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(settings.data_root)
         assert json.dumps(select(target, relative, registry(settings))) == first
+
+
+def field(root: DataRoot, phase_error_deg: float, *, serves: bool = True) -> None:
+    """Say how well the target's own field calibrates it."""
+    content = {"calibrator": None, "field": {"serves": serves, "phase_error_deg": phase_error_deg}}
+    write_json(root.calibrator(group_id(START)), content)
+
+
+def test_a_field_that_errs_less_than_gains_have_drifted_goes_before_the_nearest_set(
+    target: Path, settings: Settings, root: DataRoot, make: Callable[..., Path]
+) -> None:
+    nearest, stale = make(-5), make(-30)
+    field(root, 0.3)
+    for one, without in ((nearest, "nearest"), (stale, "stale")):
+        content = select(target, [one], registry(settings))
+        assert (content["verdict"], content["age_hours"]) == ("field", 0.0)
+        assert content["sets"] == names(settings, one)
+        assert content["without_field"]["verdict"] == without
+        assert content["without_field"]["age_hours"] == content["set_age_hours"]
+        assert content["expected_error"] == pytest.approx(np.radians(0.3) * np.sqrt(2), rel=0.01)
+        assert content["expected_error"] < content["without_field"]["expected_error"]
+        assert "own field" in content["warning"]
+    assert select(target, [make(2)], registry(settings))["verdict"] == "fresh"
+
+
+def test_a_weak_field_does_not_serve(
+    target: Path, settings: Settings, root: DataRoot, make: Callable[..., Path]
+) -> None:
+    sets = [make(-5)]
+    field(root, 30.0)  # gains drift by less in five hours
+    assert select(target, sets, registry(settings))["verdict"] == "nearest"
+    field(root, 0.3, serves=False)
+    assert select(target, sets, registry(settings))["verdict"] == "nearest"

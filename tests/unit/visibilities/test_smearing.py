@@ -14,6 +14,7 @@ SAMPLING = Sampling(
     channel_hz=244140.625,
     frequency_hz=1.405e9,
     declination_rad=np.radians(54.57),
+    longest=24,
 )
 RADIUS_RAD = np.radians(1.6)
 

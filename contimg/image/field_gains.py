@@ -1,0 +1,460 @@
+"""Gains of a target from the sky catalogue's sources in its own field: phases, amplitudes, delays, positions.
+
+Against the set that calibrated it, a group's visibilities are V_ij = g_i·conj(g_j)·M_ij, with the model M of the
+catalogue's sources through the drifting beam, and for each antenna and polarization
+
+    g(t, ν) = a · exp i(φ(t) + 2πτ(ν − ν_mid))
+
+The averaged visibilities are gone through once, for sums over each baseline and interval of time: Σ w·V·conj(M), the
+same with M weighted by frequency and by direction, and Σ w·|M|². From these follow the phases of each interval, of
+any size (the sum's phase is that of conj(g_j)·g_i); then, linear in what is left, delays; then amplitudes (Salvini &
+Wijnholds 2014, A&A 571, A97).
+
+An antenna that stands δ off its place delays each source by δ·s, which differs over the field: its coordinates'
+errors east and north of the pointing direction are solved with the delays. They are reported, not corrected.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from contimg.catalogues import sky_catalogue
+from contimg.catalogues.sky_catalogue import Sources
+from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
+from contimg.core.sections import SkyCatalogue
+from contimg.sets.field import FieldGains
+from contimg.telescope import beam
+from contimg.visibilities.averaged import Averaged, Polarizations
+from contimg.visibilities.model import direction_cosines
+from contimg.visibilities.smearing import coordinate_rates
+
+_RADIUS_RAD = float(np.radians(4.5))
+"""Catalogue sources nearer than this to the phase centre are in the model: to the beam's first null."""
+_MOST_SOURCES = 300
+"""The brightest through the beam."""
+_INTERVAL_S = 80.0
+"""Longest interval of a phase, that of the longest average."""
+_ITERATIONS, _SETTLED = 200, 1e-5
+_BLOCKS = 8
+"""Parts into which rows are divided; fixed, so that sums do not depend on the number of threads."""
+_DERIVATIVES = 4
+"""Of the model: itself, by delay, and by the antenna's coordinate to the east and to the north."""
+_INSTRUMENT = ((0, (0,)), (0, (1,)), (1, (0,)), (1, (1,)))
+_PLACE = ((2, (0, 1)), (3, (0, 1)))
+"""Unknowns of an antenna, derivative and polarizations: phase and delay of XX and YY; offset east, north."""
+_FEWEST_BASELINES = 4
+
+
+def field_sources(averaged: Averaged, options: SkyCatalogue) -> Sources | None:
+    """The catalogue's brightest sources in the beam of a group; None without a catalogue or without any source.
+
+    Raises
+    ------
+    CatalogueError
+        If the catalogue cannot be read.
+    """
+    catalogue = sky_catalogue.load(options)
+    if catalogue is None:
+        return None
+    ra_deg, dec_deg = np.degrees(averaged.phase_centre_rad).tolist()
+    listed = catalogue.near(ra_deg, dec_deg, float(np.degrees(_RADIUS_RAD)))
+    if not len(listed.ra_deg):
+        return None
+    east, north = beam.offsets(
+        np.radians(listed.ra_deg), np.radians(listed.dec_deg), *np.array(averaged.phase_centre_rad)
+    )
+    apparent = listed.flux_jy * averaged.primary_beam.power(east, north, averaged.middle_hz)
+    chosen = np.argsort(-apparent, kind="stable")[:_MOST_SOURCES]
+    return Sources(*(column[chosen] for column in vars(listed).values()))
+
+
+def solve(averaged: Averaged, sources: Sources, threads: int) -> FieldGains:
+    """Solve the gains that a group has beside those of its set.
+
+    Parameters
+    ----------
+    averaged
+        The group, calibrated with its set, with its XX and YY; it is not changed.
+    sources
+        The model.
+    threads
+        Threads of the job.
+    """
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    times, products, grams, apparent_jy = _sums(averaged, sources)
+    _leave_out_lonely(products, grams)
+    number, antennas = len(products), products.shape[2]
+    phase, error = np.zeros((number, antennas, 2)), np.full((number, antennas, 2), np.inf)
+    for p in range(2):
+        start = np.ones(antennas, complex)
+        for n in range(number):
+            phase[n, :, p], error[n, :, p] = phases_of(products[n, p, ..., 0], grams[n, p, ..., 0], start)
+            start = np.exp(1j * phase[n, :, p])
+    solved = np.isfinite(error).all(axis=0)
+    # A mean over the antennas that may jump from interval to interval would be a jump of all.
+    for p in range(2):
+        if solved[:, p].any():
+            steps = np.angle(np.exp(1j * np.diff(phase[:, solved[:, p], p], axis=0)).sum(axis=1))
+            phase[1:, :, p] -= np.cumsum(steps)[:, None]
+    phase = np.where(solved, np.unwrap(phase, axis=0), 0.0)
+    turn = np.exp(-1j * phase).transpose(0, 2, 1)
+    turned = products * (turn[..., :, None] * turn[..., None, :].conj())[..., None]
+    delays, delay_errors = _linear(turned, grams, solved, _INSTRUMENT)
+    offsets, offset_errors = _linear(turned, grams, solved, (*_INSTRUMENT, *_PLACE))
+    amplitude, amplitude_error = _amplitudes(turned[..., 0].real.sum(axis=0), grams[..., 0].sum(axis=0), solved)
+    return FieldGains(
+        times_mjd_s=times,
+        middle_hz=_middle_hz(averaged),
+        phase_rad=phase + delays[:, :2],
+        phase_error_rad=np.where(solved, np.sqrt((error**2).mean(axis=0)), np.inf),
+        amplitude=amplitude,
+        amplitude_error=amplitude_error,
+        delay_s=delays[:, 2:] / (2 * np.pi),
+        delay_error_s=delay_errors[:, 2:] / (2 * np.pi),
+        offset_m=offsets[:, 4:],
+        offset_error_m=offset_errors[:, 4:],
+        sources=len(sources.ra_deg),
+        apparent_jy=apparent_jy,
+    )
+
+
+def apply(averaged: Averaged, found: FieldGains) -> tuple[np.ndarray, np.ndarray]:
+    """Stokes I of a group, corrected, and its weights: visibilities (Jy) and Jy⁻², shape (R, C) each."""
+    rows, both = averaged.rows, _both(averaged)
+    frequencies = averaged.bin_frequencies_hz
+    moments, slot = np.unique(rows.times_mjd_s, return_inverse=True)
+    phase = found.at(moments)
+    turns = 2 * np.pi * np.multiply.outer(found.delay_s, frequencies - found.middle_hz)
+    visibilities = np.empty_like(rows.visibilities)
+    weights = np.empty_like(rows.weights)
+    _correct(
+        both.visibilities,
+        both.weights,
+        (rows.antenna1.astype(np.int64), rows.antenna2.astype(np.int64), slot.astype(np.int64)),
+        (np.exp(-1j * phase).astype(np.complex64), np.exp(-1j * turns).astype(np.complex64)),
+        found.amplitude.astype(np.float32),
+        visibilities,
+        weights,
+    )
+    return visibilities, weights
+
+
+def _both(averaged: Averaged) -> Polarizations:
+    if averaged.by_polarization is None:
+        raise ValueError(f"{averaged.ms}: averaged without XX and YY; no gains can be solved on it")
+    return averaged.by_polarization
+
+
+def _middle_hz(averaged: Averaged) -> float:
+    return float(averaged.frequencies_hz.mean())
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def _correct(  # noqa: PLR0917 — numba takes positional arguments
+    visibilities, weights, places, turns, amplitude, made, made_weights
+):  # pragma: no cover — compiled
+    """Divide by the gains and add XX and YY, each with its weight."""
+    antenna1, antenna2, slot = places
+    in_time, in_band = turns
+    for r in numba.prange(len(visibilities)):
+        i, j, t = antenna1[r], antenna2[r], slot[r]
+        for f in range(visibilities.shape[1]):
+            total, mass = np.complex64(0), np.float32(0)
+            for p in range(2):
+                size = amplitude[i, p] * amplitude[j, p]
+                factor = in_time[t, i, p] * np.conj(in_time[t, j, p])
+                factor *= in_band[i, p, f] * np.conj(in_band[j, p, f])
+                weight = weights[r, f, p] * size * size
+                total += weight * visibilities[r, f, p] * factor / size
+                mass += weight
+            made[r, f] = total / mass if mass > 0 else np.complex64(0)
+            made_weights[r, f] = mass
+
+
+def phases_of(
+    products: np.ndarray, powers: np.ndarray, start: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Phases of antennas from the sums over their baselines.
+
+    With |g| = 1 the sum Σ w|V − g_i·conj(g_j)·M|² is least where each antenna's phase is that of Σ_j X_ij·g_j, with
+    X_ij = Σ w·V·conj(M); so until nothing changes.
+
+    Parameters
+    ----------
+    products
+        X of each baseline, Hermitian, shape (A, A).
+    powers
+        Σ w·|M|², symmetric, of the same shape.
+    start
+        Gains to begin with, shape (A,); ones if not given.
+
+    Returns
+    -------
+    phase_rad : ndarray, shape (A,)
+        Of mean zero, where weighted by their information; 0 for antennas without data.
+    error_rad : ndarray, shape (A,)
+        Standard deviations; infinite for antennas without data.
+    """
+    power = powers.sum(axis=1)
+    alive = power > 0
+    gains = np.ones(len(products), complex) if start is None else start
+    for _ in range(_ITERATIONS):
+        new = np.exp(1j * np.angle(products @ gains + 0.5 * power * gains))  # the second term damps swings
+        new *= np.exp(-1j * np.angle(np.sum(new * power)))
+        change = np.abs(np.angle(new * gains.conj()))[alive].max(initial=0.0)
+        gains = new
+        if change < _SETTLED:
+            break
+    phase = np.where(alive, np.angle(gains), 0.0)
+    error = np.full(len(products), np.inf)
+    coherent = np.abs(np.real(gains.conj() * (products @ gains)))
+    known = alive & (coherent > 0)
+    error[known] = np.sqrt(power[known]) / coherent[known]
+    return phase, error
+
+
+def _amplitudes(products: np.ndarray, powers: np.ndarray, solved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Amplitudes over their geometric mean and their errors, shape (A, 2); 1 and infinite where not solved.
+
+    Parameters
+    ----------
+    products, powers
+        Real part of Σ w·V·conj(M) without the phases, and Σ w·|M|², shape (2, A, A).
+    """
+    amplitude, error = np.ones(solved.shape), np.full(solved.shape, np.inf)
+    for p in range(2):
+        level = max(products[p].sum(), 0.0) / max(powers[p].sum(), 1e-30)
+        one = np.full(len(solved), np.sqrt(level))
+        for iteration in range(_ITERATIONS):
+            below = powers[p] @ one**2
+            new = np.divide(products[p] @ one, below, out=np.zeros_like(one), where=below > 0)
+            new = np.maximum(new, 0) if iteration % 2 == 0 else 0.5 * (np.maximum(new, 0) + one)
+            settled = np.abs(new - one).max() < _SETTLED * max(one.max(), 1e-30)
+            one = new
+            if settled:
+                break
+        known = solved[:, p] & (one > 0)
+        amplitude[known, p] = one[known]
+        error[known, p] = 1 / np.sqrt((powers[p] @ one**2)[known])
+    good = np.isfinite(error)
+    if not good.any():
+        return amplitude, error
+    scale = np.exp(np.mean(np.log(amplitude[good])))
+    error /= scale
+    # What noise scatters them by is no property of the antennas: they are drawn to their mean by its share.
+    scatter, noise = amplitude[good].var() / scale**2, np.mean(error[good] ** 2)
+    share = max(scatter - noise, 0.0) / scatter if scatter > 0 else 0.0
+    return np.where(good, 1 + share * (amplitude / scale - 1), 1.0), error
+
+
+def _linear(
+    turned: np.ndarray, grams: np.ndarray, solved: np.ndarray, unknowns: tuple[tuple[int, tuple[int, ...]], ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the phases leave of each antenna's unknowns, and their errors, shape (A, unknowns).
+
+    Gauss–Newton, once: V − M ≈ Σ_k i(x_ik − x_jk)·D_k, D the model's derivatives.
+    """
+    antennas, count = len(solved), len(unknowns)
+    level = _ratio(turned[..., 0].real.sum(axis=(0, 2, 3)), grams[..., 0].sum(axis=(0, 2, 3)))  # |g|²
+    turned, grams = turned.sum(axis=0), grams.sum(axis=0)
+    normal = np.zeros((count, antennas, count, antennas))
+    right = np.zeros((count, antennas))
+    for row, (k, pols) in enumerate(unknowns):
+        for p in pols:
+            slope = turned[p, :, :, k].imag / max(level[p], 1e-30)
+            right[row] += (slope - grams[p, :, :, 8 + k] if k >= 2 else slope).sum(axis=1)
+        for column, (other, columns) in enumerate(unknowns):
+            for p in set(pols) & set(columns):
+                gram = grams[p, :, :, _place(k, other)]
+                normal[row, :, column] += np.diag(gram.sum(axis=1)) - gram
+    chosen = np.stack([solved[:, list(pols)].all(axis=1) for _, pols in unknowns]).ravel()
+    matrix = normal.reshape(count * antennas, -1)[np.ix_(chosen, chosen)]
+    scale = np.sqrt(np.maximum(np.diag(matrix), 1e-300))
+    matrix = matrix / scale[:, None] / scale
+    # What is common to all antennas cannot be seen, and is held at zero.
+    which = np.repeat(np.arange(count), antennas)[chosen]
+    for row in range(count):
+        common = np.where(which == row, scale, 0.0)
+        if common.any():
+            matrix += np.outer(common, common) / (common @ common)
+    inverse = np.linalg.pinv(matrix, hermitian=True)
+    found, error = np.zeros(count * antennas), np.full(count * antennas, np.inf)
+    found[chosen] = inverse @ (right.ravel()[chosen] / scale) / scale
+    error[chosen] = np.sqrt(np.maximum(np.diag(inverse), 0)) / scale
+    return found.reshape(count, antennas).T, error.reshape(count, antennas).T
+
+
+def _place(k: int, other: int) -> int:
+    """Place of a pair of derivatives in the columns of an upper triangle."""
+    low, high = min(k, other), max(k, other)
+    return high * (high + 1) // 2 + low
+
+
+def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    return np.divide(np.maximum(top, 0), bottom, out=np.zeros_like(top), where=bottom > 0)
+
+
+def _leave_out_lonely(products: np.ndarray, grams: np.ndarray) -> None:
+    """Take antennas with too few baselines in any interval out of the sums."""
+    while True:
+        baselines = (grams[..., 0] > 0).sum(axis=-1)
+        lonely = (baselines > 0) & (baselines < _FEWEST_BASELINES)
+        if not lonely.any():
+            return
+        for n, p, a in np.argwhere(lonely):
+            for array in (products, grams):
+                array[n, p, a] = 0
+                array[n, p, :, a] = 0
+
+
+def _sums(averaged: Averaged, sources: Sources) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Sums over each baseline and interval.
+
+    Returns
+    -------
+    times_mjd_s : ndarray, shape (N,)
+    products : ndarray, shape (N, 2, A, A, 4)
+        Σ w·V·conj(D_k), Hermitian, with D the model's derivatives.
+    grams : ndarray, shape (N, 2, A, A, 12)
+        Re Σ w·D_k·conj(D_l) for k ≤ l, by columns, symmetric; Im Σ w·M·conj(D_k) for the two offsets, antisymmetric.
+    apparent_jy : float
+    """
+    rows, both, frequencies = averaged.rows, _both(averaged), averaged.bin_frequencies_hz
+    ra, dec = np.radians(sources.ra_deg), np.radians(sources.dec_deg)
+    flux = sources.flux_jy * np.power.outer(frequencies / REFERENCE_FREQUENCY_HZ, sources.spectral_index)
+    pointing_ra, pointing_dec = averaged.pointings_rad.T[:, :, None, None]
+    east, north = beam.offsets(ra, dec, pointing_ra, pointing_dec)
+    apparent = flux * averaged.primary_beam.power(east, north, frequencies[:, None])
+    span = averaged.times_mjd_s[-1] - averaged.times_mjd_s[0] + averaged.integration_s
+    number = max(1, round(span / _INTERVAL_S))
+    start = averaged.times_mjd_s[0] - averaged.integration_s / 2
+    interval = np.clip(((rows.times_mjd_s - start) / span * number).astype(np.int64), 0, number - 1)
+    slot = np.interp(rows.times_mjd_s, averaged.times_mjd_s, np.arange(len(averaged.times_mjd_s)))
+    antennas = int(max(rows.antenna1.max(), rows.antenna2.max())) + 1
+    products = np.zeros((_BLOCKS, number, 2, antennas, antennas, _DERIVATIVES), complex)
+    grams = np.zeros((_BLOCKS, number, 2, antennas, antennas, 12))
+    _accumulate(
+        (both.visibilities, both.weights),
+        (rows.uvw_m, coordinate_rates(rows.uvw_m, averaged.phase_centre_rad[1])),
+        (rows.antenna1.astype(np.int64), rows.antenna2.astype(np.int64), interval),
+        (slot, np.maximum(np.rint(rows.duration_s / averaged.integration_s), 1)),
+        direction_cosines(ra, dec, averaged.phase_centre_rad),
+        apparent.astype(np.float32),
+        (frequencies, _middle_hz(averaged)),
+        (averaged.integration_s, averaged.channel_hz, averaged.channels),
+        (products, grams),
+    )
+    product, gram = products.sum(axis=0), grams.sum(axis=0)
+    mirror = (0, 1, 3, 2, 4)
+    odd = np.where(np.arange(12) < 10, 1, -1)
+    # Against the turned baseline: conj for M, and the derivatives' own sign is in the difference of two antennas.
+    product = product + product.transpose(mirror).conj()
+    gram = gram + gram.transpose(mirror) * odd
+    times = start + (np.arange(number) + 0.5) * span / number
+    return times, product, gram, float(apparent.mean(axis=(0, 1)).sum())
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def _accumulate(  # noqa: PLR0915, PLR0917 — one loop, and numba takes positional arguments
+    data, baselines, places, timing, directions, apparent_jy, channels, sampling, sums
+):  # pragma: no cover — compiled
+    """Predict each row and its derivatives, and add it to its baseline's sums."""
+    visibilities, weights = data
+    uvw_m, rates = baselines
+    antenna1, antenna2, interval = places
+    slot, samples = timing
+    frequencies, middle_hz = channels
+    integration_s, channel_hz, averaged_channels = sampling
+    products, grams = sums
+    rows, bins, _ = visibilities.shape
+    sources, last = len(directions), len(apparent_jy) - 1
+    step_hz = (frequencies[-1] - frequencies[0]) / (bins - 1) if bins > 1 else 0.0
+    for block in numba.prange(_BLOCKS):
+        real, imag = np.empty(sources, np.float32), np.empty(sources, np.float32)
+        turn_real, turn_imag = np.empty(sources, np.float32), np.empty(sources, np.float32)
+        kept, east, north = (
+            np.empty(sources, np.float32),
+            np.empty(sources, np.float32),
+            np.empty(sources, np.float32),
+        )
+        product, gram = np.zeros((2, 4), np.complex128), np.zeros((2, 12))
+        for s in range(sources):
+            east[s], north[s] = directions[s, 0], directions[s, 1]
+        for r in range(block * rows // _BLOCKS, (block + 1) * rows // _BLOCKS):
+            u, v, w = uvw_m[r] / 299792458.0
+            du, dv, dw = rates[r] / 299792458.0
+            first = min(int(slot[r]), max(last - 1, 0))
+            second, after = min(first + 1, last), np.float32(slot[r] - first)
+            for s in range(sources):
+                delay = u * directions[s, 0] + v * directions[s, 1] + w * directions[s, 2]
+                rate = du * directions[s, 0] + dv * directions[s, 1] + dw * directions[s, 2]
+                turns, step = delay * frequencies[0], 2 * np.pi * delay * step_hz
+                phase = 2 * np.pi * (turns - np.rint(turns))
+                real[s], imag[s] = np.cos(phase), np.sin(phase)
+                turn_real[s], turn_imag[s] = np.cos(step), np.sin(step)
+                kept[s] = _left(averaged_channels, np.pi * delay * channel_hz) * _left(
+                    samples[r], np.pi * rate * middle_hz * integration_s
+                )
+            product[:] = 0
+            gram[:] = 0
+            for f in range(bins):
+                re, im = np.float32(0), np.float32(0)
+                east_re, east_im, north_re, north_im = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+                for s in range(sources):
+                    flux = kept[s] * (
+                        apparent_jy[first, f, s] + after * (apparent_jy[second, f, s] - apparent_jy[first, f, s])
+                    )
+                    a, b = flux * real[s], flux * imag[s]
+                    re += a
+                    im += b
+                    east_re += a * east[s]
+                    east_im += b * east[s]
+                    north_re += a * north[s]
+                    north_im += b * north[s]
+                    turned = real[s] * turn_real[s] - imag[s] * turn_imag[s]
+                    imag[s] = real[s] * turn_imag[s] + imag[s] * turn_real[s]
+                    real[s] = turned
+                x = frequencies[f] - middle_hz
+                k = 2 * np.pi * frequencies[f] / 299792458.0
+                m = complex(re, im)
+                m_east, m_north = k * complex(east_re, east_im), k * complex(north_re, north_im)
+                power = m.real * m.real + m.imag * m.imag
+                by_east, by_north = m * m_east.conjugate(), m * m_north.conjugate()
+                square_east = m_east.real**2 + m_east.imag**2
+                square_north = m_north.real**2 + m_north.imag**2
+                both = (m_east * m_north.conjugate()).real
+                for p in range(2):
+                    weight = weights[r, f, p]
+                    value = weight * visibilities[r, f, p]
+                    along = value * m.conjugate()
+                    product[p, 0] += along
+                    product[p, 1] += x * along
+                    product[p, 2] += value * m_east.conjugate()
+                    product[p, 3] += value * m_north.conjugate()
+                    gram[p, 0] += weight * power
+                    gram[p, 1] += weight * power * x
+                    gram[p, 2] += weight * power * x * x
+                    gram[p, 3] += weight * by_east.real
+                    gram[p, 4] += weight * by_east.real * x
+                    gram[p, 5] += weight * square_east
+                    gram[p, 6] += weight * by_north.real
+                    gram[p, 7] += weight * by_north.real * x
+                    gram[p, 8] += weight * both
+                    gram[p, 9] += weight * square_north
+                    gram[p, 10] += weight * by_east.imag
+                    gram[p, 11] += weight * by_north.imag
+            n, i, j = interval[r], antenna1[r], antenna2[r]
+            for p in range(2):
+                for q in range(4):
+                    products[block, n, p, i, j, q] += product[p, q]
+                for q in range(12):
+                    grams[block, n, p, i, j, q] += gram[p, q]
+
+
+@numba.njit(cache=True)
+def _left(samples, step):  # pragma: no cover — compiled
+    """Amplitude of the mean of samples whose phases lie 2·`step` (rad) apart."""
+    if abs(step) < 1e-6:
+        return 1.0
+    return np.sin(samples * step) / (samples * np.sin(step))

@@ -1,0 +1,169 @@
+"""Drift of gains with time, learned from past groups: the error model by which kinds of calibration are compared.
+
+Each group's field tells how far its gains are from those of its set. Two groups on the same set, some time apart, so
+tell how far gains drift in that time: the structure function, rms over antennas and polarizations, of the phase's
+difference (circular, as it may have turned) and of the amplitude's. A power law is fitted to each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from contimg.core import files
+from contimg.core.paths import DataRoot, group_date, group_id, group_of, group_start
+from contimg.core.products import PRODUCTS
+
+_DAYS = 3
+"""Days before a target from which its model is learned."""
+_MOST_GROUPS = 48
+"""Groups that are read, evenly spaced: some 50 ms."""
+_LAGS_HOURS = np.geomspace(0.05, 24, 13)
+"""Edges of the bins of the time between two groups (h)."""
+_FEWEST_LAGS = 2
+_EXPONENTS = 0.2, 1.2
+"""Between noise that does not grow and a steady rate."""
+_RANDOM_RAD = np.pi / np.sqrt(3)
+"""Rms of a phase of which nothing is known."""
+_DECIDED_RAD = 1.2
+"""Circular rms up to which it tells a drift."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """Rms drift in an hour, and how it grows: σ(t) = σ₁·t^β."""
+
+    in_an_hour: float
+    exponent: float
+
+    def __call__(self, hours: float) -> float:
+        """Rms drift in a time (h)."""
+        return float(self.in_an_hour * max(hours, 0.0) ** self.exponent)
+
+
+@dataclass(frozen=True)
+class DriftModel:
+    """How far gains are off after some time.
+
+    Attributes
+    ----------
+    phase, amplitude
+        Laws of the phase (rad) and of the relative amplitude.
+    pairs
+        Number of pairs of groups that it was learned from; 0: the assumption that holds until there are some.
+    """
+
+    phase: Law
+    amplitude: Law
+    pairs: int
+
+    def error(self, hours: float) -> float:
+        """Expected rms error of a gain, relative, after a time (h)."""
+        return float(np.hypot(min(self.phase(hours), _RANDOM_RAD), self.amplitude(hours)))
+
+    def hours(self, error: float) -> float:
+        """Time (h) after which gains are off by that error."""
+        low, high = 0.0, 24.0 * 365
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.error(middle) < error else (low, middle)
+        return low
+
+
+ASSUMED = DriftModel(Law(float(np.radians(10.0)), 0.5), Law(0.01, 0.5), 0)
+"""Until past groups tell: a random walk of 10° and 1 % in an hour."""
+
+
+def learned(root: DataRoot, until: datetime) -> DriftModel:
+    """Model from the groups of the last days before a moment; what cannot be read is left out."""
+    return fit([one for path in _newest(root, until) if (one := _read(path)) is not None])
+
+
+def _newest(root: DataRoot, until: datetime) -> list[Path]:
+    product = PRODUCTS["antennas"]
+    found: list[Path] = []
+    for back in range(_DAYS + 1):
+        day = group_date(group_id(until - timedelta(days=back)))
+        found += root.root.glob(product.pattern_on(day))
+    named = sorted((group_of(path), path) for path in found)
+    last = group_id(until)
+    paths = [path for name, path in named if name < last]
+    some = np.unique(np.linspace(0, len(paths) - 1, min(_MOST_GROUPS, len(paths))).round().astype(int))
+    return [paths[number] for number in some]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Gains of a group beside those of its set: time (h), the set's path, phases (rad) and amplitudes, (A, 2)."""
+
+    hours: float
+    set: str
+    phase_rad: np.ndarray
+    amplitude: np.ndarray
+
+
+def _read(path: Path) -> Seen | None:
+    try:
+        content: dict[str, Any] = files.read_json(path)
+        if len(content["sets"]) != 1 or "phase_deg" not in content:
+            return None
+        phase, amplitude = (np.array(content[key], float) for key in ("phase_deg", "amplitude"))
+        names = np.array(content["names"], int)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    full = np.full((2, names.max(initial=0), 2), np.nan)
+    full[0, names - 1], full[1, names - 1] = np.radians(phase), amplitude
+    return Seen(group_start(group_of(path)).timestamp() / 3600, content["sets"][0], *full)
+
+
+def fit(seen: Sequence[Seen]) -> DriftModel:
+    """Model of what was seen of some groups; the assumed one where that is too little."""
+    lags, phases, amplitudes = [], [], []
+    for number, one in enumerate(seen):
+        for other in seen[number + 1 :]:
+            if one.set != other.set:
+                continue
+            antennas = min(len(one.phase_rad), len(other.phase_rad))
+            turned = np.exp(1j * (other.phase_rad[:antennas] - one.phase_rad[:antennas]))
+            known = np.isfinite(turned)
+            if not known.any():
+                continue
+            # By polarization, about what is common to all antennas: it is no error of an image.
+            common = [np.angle(np.nansum(turned[:, p])) for p in range(2)]
+            lags.append(abs(other.hours - one.hours))
+            phases.append(float(np.mean(np.real(turned * np.exp(-1j * np.array(common)))[known])))
+            amplitudes.append(float(np.nanstd(other.amplitude[:antennas] - one.amplitude[:antennas])))
+    if not lags:
+        return ASSUMED
+    bins = np.digitize(lags, _LAGS_HOURS)
+    middle, phase, amplitude = [], [], []
+    for number in np.unique(bins):
+        inside = bins == number
+        coherent = np.array(phases)[inside].mean()
+        middle.append(np.array(lags)[inside].mean())
+        # Of a normal phase of rms σ the mean cosine is exp(−σ²/2).
+        phase.append(np.sqrt(-2 * np.log(max(coherent, 1e-3))))
+        amplitude.append(np.sqrt(np.mean(np.square(np.array(amplitudes)[inside]))))
+    laws = [
+        _law(np.array(middle), np.array(values), most) for values, most in ((phase, _DECIDED_RAD), (amplitude, 1.0))
+    ]
+    if laws[0] is None or laws[1] is None:
+        return ASSUMED
+    return DriftModel(laws[0], laws[1], len(lags))
+
+
+def _law(hours: np.ndarray, values: np.ndarray, most: float) -> Law | None:
+    """Power law through the values below a limit; None where they are too few."""
+    use = (values > 0) & (values < most) & (hours > 0)
+    if use.sum() < _FEWEST_LAGS:
+        return None
+    exponent, logarithm = np.polyfit(np.log(hours[use]), np.log(values[use]), 1)
+    held = float(np.clip(exponent, *_EXPONENTS))
+    if held != exponent:
+        logarithm = np.mean(np.log(values[use]) - held * np.log(hours[use]))
+    return Law(float(np.exp(logarithm)), held)

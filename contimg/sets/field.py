@@ -1,0 +1,90 @@
+"""Gains that a target has beside those of its set, as its own field tells them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class FieldGains:
+    """Gains that a group has beside those of its set; A antennas, N intervals, 2 polarizations.
+
+    Attributes
+    ----------
+    times_mjd_s
+        Middles of the intervals (MJD, s, UTC), shape (N,).
+    middle_hz
+        Frequency at which the delays' phase is zero.
+    phase_rad
+        Unwrapped in time; of mean zero over the antennas; 0 where not solved, shape (N, A, 2).
+    phase_error_rad
+        Standard deviation of the phase of an interval, infinite where not solved, shape (A, 2).
+    amplitude, amplitude_error
+        Over their geometric mean: the field tells antennas apart, and not the flux scale. Shape (A, 2).
+    delay_s, delay_error_s
+        Shape (A, 2).
+    offset_m, offset_error_m
+        Of the antennas' places to the east and north as seen from the phase centre, shape (A, 2).
+    sources
+        Number of sources in the model.
+    apparent_jy
+        Their flux through the beam.
+    """
+
+    times_mjd_s: np.ndarray
+    middle_hz: float
+    phase_rad: np.ndarray
+    phase_error_rad: np.ndarray
+    amplitude: np.ndarray
+    amplitude_error: np.ndarray
+    delay_s: np.ndarray
+    delay_error_s: np.ndarray
+    offset_m: np.ndarray
+    offset_error_m: np.ndarray
+    sources: int
+    apparent_jy: float
+
+    @property
+    def solved(self) -> np.ndarray:
+        """Which antennas and polarizations have a solution, shape (A, 2)."""
+        return np.isfinite(self.phase_error_rad)
+
+    @property
+    def error_rad(self) -> float:
+        """Median error of the phase of an interval (rad); infinite without any solution."""
+        return float(np.median(self.phase_error_rad[self.solved])) if self.solved.any() else float("inf")
+
+    @property
+    def rms_rad(self) -> float:
+        """Root mean square of the phases (rad), each turned to within half a turn of zero."""
+        phase = np.angle(np.exp(1j * self.phase_rad[:, self.solved]))
+        return float(np.sqrt(np.mean(phase**2))) if phase.size else 0.0
+
+    @property
+    def course_rad(self) -> tuple[np.ndarray, np.ndarray]:
+        """Straight line through the phases in time: in the middle of the group (rad) and by second, each (A, 2)."""
+        off = self.times_mjd_s - self.times_mjd_s.mean()
+        spread = off @ off
+        rate = np.tensordot(off, self.phase_rad, 1) / spread if spread > 0 else np.zeros(self.phase_rad.shape[1:])
+        return self.phase_rad.mean(axis=0), rate
+
+    @property
+    def unsteady_rad(self) -> np.ndarray:
+        """Root mean square of the phases about that line (rad), shape (A, 2)."""
+        middle, rate = self.course_rad
+        line = middle + np.multiply.outer(self.times_mjd_s - self.times_mjd_s.mean(), rate)
+        freedom = max(len(self.times_mjd_s) - 2, 1)
+        return np.sqrt(((self.phase_rad - line) ** 2).sum(axis=0) / freedom)
+
+    def at(self, times_mjd_s: np.ndarray) -> np.ndarray:
+        """Phases (rad) at times: the line, and what is left of it interpolated; shape (T, A, 2)."""
+        middle, rate = self.course_rad
+        zero = self.times_mjd_s.mean()
+        left = self.phase_rad - middle - np.multiply.outer(self.times_mjd_s - zero, rate)
+        flat = left.reshape(len(left), -1)
+        between = np.stack([np.interp(times_mjd_s, self.times_mjd_s, one) for one in flat.T], axis=1)
+        return between.reshape(len(times_mjd_s), *left.shape[1:]) + (
+            middle + np.multiply.outer(times_mjd_s - zero, rate)
+        )

@@ -1,0 +1,74 @@
+"""Dead, noisy, delayed, unsteady antennas are told from what was measured of them, and no others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from contimg.antennas.statistics import State, judge
+
+ANTENNAS = 24
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    """Antennas as a group has them."""
+    rng = np.random.default_rng(1)
+
+    def about(value: float, scatter: float) -> list[list[float | None]]:
+        return (value * (1 + scatter * rng.normal(size=(ANTENNAS, 2)))).tolist()
+
+    return {
+        "names": [str(number + 1) for number in range(ANTENNAS)],
+        "flagged": about(0.04, 0.2),
+        "sefd_jy": about(6500, 0.04),
+        "coherence": about(0.3, 0.1),
+        "gain": about(1.0, 0.2),
+        "unsteady_deg": about(0.5, 0.3),
+        "delay_ns": (0.05 * rng.normal(size=(ANTENNAS, 2))).tolist(),
+        "silent_s": [0.0] * ANTENNAS,
+    }
+
+
+def test_good_antennas_are_good(content: dict[str, Any]) -> None:
+    assert judge(content) == [(State.GOOD, [])] * ANTENNAS
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("flagged", 0.7, "Y: 70% flagged"),
+        ("sefd_jy", 19500.0, "Y: SEFD is 3.0 times the others'"),
+        ("coherence", 0.02, "Y: sees"),
+        ("gain", 0.2, "Y: amplitude is 0.2"),
+        ("unsteady_deg", 40.0, "Y: phase scatters by 40° in the group"),
+        ("delay_ns", -5.0, "Y: delay is -5.0 ns off its set"),
+    ],
+)
+def test_a_failing_antenna_is_told(content: dict[str, Any], key: str, value: float, told: str) -> None:
+    content[key][7][1] = value
+    found = judge(content)
+    state, (reason,) = found[7]
+    assert state is State.FAILING
+    assert reason.startswith(told)
+    assert [state for state, _ in found].count(State.GOOD) == ANTENNAS - 1
+
+
+def test_dead_and_silent_antennas(content: dict[str, Any]) -> None:
+    content["flagged"][3] = [1.0, 1.0]
+    content["flagged"][4] = [1.0, 0.04]
+    content["silent_s"][3], content["silent_s"][5] = None, 64.4
+    for key in ("sefd_jy", "gain", "unsteady_deg", "delay_ns"):
+        content[key][3] = [None, None]
+    found = judge(content)
+    assert found[3][0] is State.DEAD
+    assert found[4] == (State.FAILING, ["X: no data"])
+    assert found[5] == (State.FAILING, ["silent for 64 s"])
+
+
+def test_without_a_field_nothing_is_said_of_phases(content: dict[str, Any]) -> None:
+    for key in ("unsteady_deg", "delay_ns"):
+        del content[key]
+    assert judge(content) == [(State.GOOD, [])] * ANTENNAS
