@@ -27,15 +27,16 @@ if TYPE_CHECKING:
 SURVEYS = {
     "NVSS": Survey("NVSS", 1.4e9, 45.0, 3.4e-3),
     "FIRST": Survey("FIRST", 1.4e9, 5.4, 2e-3),
-    "RACS-low": Survey("RACS-low", 887.5e6, 25.0, 3e-3),
-    "RACS-mid": Survey("RACS-mid", 1367.5e6, 11.2, 1.6e-3),
+    "RACS-low": Survey("RACS-low", 887.5e6, 25.0, 5e-3),
+    "RACS-mid": Survey("RACS-mid", 1367.5e6, 11.2, 2e-3),
     "VLASS": Survey("VLASS", 3e9, 2.5, 3e-3),
     "TGSS": Survey("TGSS", 147.5e6, 25.0, 25e-3),
     "VLA calibrators": Survey("VLA calibrators", REFERENCE_FREQUENCY_HZ),
 }
 """Frequency, resolution, completeness: Condon et al. 1998 (NVSS, 99 % at 3.4 mJy), White et al. 1997 (FIRST, 95 % at
-2 mJy), Hale et al. 2021 (RACS-low, 95 %), Duchesne et al. 2023 (RACS-mid, 95 %), Gordon et al. 2021 (VLASS, fluxes of
-the quick look are reliable from 3 mJy), Intema et al. 2017 (TGSS, 7 σ of 3.5 mJy)."""
+2 mJy), Hale et al. 2021 (RACS-low: 95 % of point sources at 5 mJy), Duchesne et al. 2024 (RACS-mid: 95 % above 2 mJy,
+median resolution 11.2″ × 9.3″), Gordon et al. 2021 (VLASS, fluxes of the quick look are reliable from 3 mJy), Intema
+et al. 2017 (TGSS: 7 σ, median noise 3.5 mJy)."""
 RACS_BANDS = ("RACS-low", "RACS-mid")
 
 

@@ -85,10 +85,11 @@ def _show(options: argparse.Namespace) -> int:
     root = settings.data_root
     sets = _others(root, "calibration/*/*/set.json", primary_beam.name)
     images = _others(root, "images/*/*.json", primary_beam.name)
-    for path in (*sets, *images):
+    mosaics = _others(root, "mosaics/*/*.json", primary_beam.name)
+    for path in (*sets, *images, *mosaics):
         print(path.relative_to(root))
-    print(f"{len(sets)} sets and {len(images)} images were made with another beam", end="")
-    print("; snakemake --force with these paths makes them again" if sets or images else "")
+    print(f"{len(sets)} sets, {len(images)} images and {len(mosaics)} mosaics were made with another beam", end="")
+    print("; snakemake --force with these paths makes them again" if sets or images or mosaics else "")
     return 0
 
 

@@ -115,7 +115,7 @@ class Signals:
             self.flagged[worst] == 0,
             "none is set",
             "none" if not self.flagged[worst] else f"{self.flagged[worst]:.2%} of sb{worst:02d}",
-            "nothing: the writer's flags are not read, the `flag` section does it; ask what it flags",
+            "nothing: such samples are flagged, unless a file flags all of them; ask what the writer flags",
         )
 
     def _samples(self) -> Finding:
@@ -126,7 +126,7 @@ class Signals:
             odd == 0 and self.samples > 0,
             "one number over 0 everywhere",
             f"{self.samples:g}" + (f", another one in {odd:.2%} of sb{worst:02d}" if odd else ""),
-            "nothing: weights come from bandwidth and time; ask which integrations are short",
+            "nothing: samples of 0 are flagged, weights come from bandwidth and time; ask which are short",
         )
 
     def _values(self) -> Finding:

@@ -18,6 +18,8 @@ def test_products_of_another_beam_are_named(tmp_path: Path, capsys: pytest.Captu
         ("images/2026-01-12/20260112T085024.json", NAME),
         ("images/2026-01-12/20260112T085533.json", None),
         ("calibration/2026-01-12/20260112T084512/set.json", "gaussian 3 deg at 1400 MHz"),
+        ("mosaics/2026-01-12/20260112T080000.json", f"{NAME}, gaussian 3 deg at 1400 MHz"),
+        ("mosaics/2026-01-12/20260112T090000.json", NAME),
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         write_json(tmp_path / path, {"group": "g", **({"primary_beam": beam} if beam else {})})
@@ -28,6 +30,8 @@ def test_products_of_another_beam_are_named(tmp_path: Path, capsys: pytest.Captu
         f"{NAME}: at 1405 MHz 3.19° wide, main lobe to 3.78°",
         "calibration/2026-01-12/20260112T084512/set.json",
         "images/2026-01-12/20260112T084512.json",
-        "1 sets and 1 images were made with another beam; snakemake --force with these paths makes them again",
+        "mosaics/2026-01-12/20260112T080000.json",
+        "1 sets, 1 images and 1 mosaics were made with another beam; "
+        "snakemake --force with these paths makes them again",
     ]
     assert "20260112T090042.json: cannot be read" in said.err
