@@ -11,7 +11,7 @@ export XDG_CONFIG_HOME := $(CURDIR)/.cache/config
 $(shell mkdir -p $(XDG_CONFIG_HOME))
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 
-.PHONY: help setup demo test test-system soak check drill bench format lock release clean
+.PHONY: help setup demo demo-cluster test test-system soak check drill bench format lock release clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -23,6 +23,10 @@ setup: .venv/.complete  ## install everything into .venv (once)
 
 demo: setup  ## half an hour of simulated sky to a calibrated mosaic
 	@$(BIN)/contimg demo demo
+
+demo-cluster: setup  ## the same on Slurm: two nodes on this machine (as root; installs it)
+	@tools/setup-system
+	build/slurm/bin/python tests/support/slurm_cluster.py build/slurm/bin/python -m contimg demo demo-cluster --profile profiles/slurm
 
 test: setup  ## every test: science, workflow, break tests and drills in their short form
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests
@@ -62,4 +66,4 @@ lock: setup  ## resolve the dependencies anew
 	@tools/lock
 
 clean:  ## remove what the demo and the tests leave behind
-	@rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@rm -rf demo demo-cluster build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -19,6 +19,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "directory", type=Path, nargs="?", default=Path("demo"), help="data root (default: %(default)s)"
     )
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        default=CHECKOUT / "profiles" / "local",
+        help="Snakemake profile (default: %(default)s)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -45,13 +51,17 @@ def run(options: argparse.Namespace) -> int:
         count = Count("simulation", "groups", demo.GROUPS, written, demo.SIMULATION_S)
         _must(count.follow(demo.start_simulation(root)), "the simulation", log)
     console.print("running the workflow: UVH5 → Measurement Set → calibration → image → mosaic")
-    snakemake = demo.start_snakemake(CHECKOUT, root)
+    snakemake = demo.start_snakemake(CHECKOUT, root, options.profile.absolute())
     watch = Watch(root, demo.GROUPS, settings.mosaic.window_minutes, demo.TYPICAL_S, os.cpu_count() or 1)
     _must(watch.follow(snakemake), "the workflow", log)
     report = root.reports / "report.html"
     added = partial(demo.reported, root, log.stat().st_size)
     count = Count("report", "pictures", demo.pictures(root), added, demo.REPORT_S)
-    _must(count.follow(demo.start_snakemake(CHECKOUT, root, "--report", str(report))), "the report", log)
+    _must(
+        count.follow(demo.start_snakemake(CHECKOUT, root, CHECKOUT / "profiles" / "local", "--report", str(report))),
+        "the report",
+        log,
+    )
     console.print("the images, against the sky that was simulated:")
     groups = sorted(path.stem for path in root.groups.glob("*.json"))
     truths = {group: demo.recovery(root, group) for group in groups if root.image(group, "json").exists()}

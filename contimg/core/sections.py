@@ -241,7 +241,7 @@ class Runner(Section):
     watch_settings: bool = True
     """The settings are read again when their file has changed; else only when asked (SIGHUP, the service)."""
     profile: AbsolutePath | None = None
-    """A Snakemake profile; none: the project's own, `profiles/local`."""
+    """A Snakemake profile, on this host or for Slurm; none: the project's own, `profiles/local`."""
 
 
 class RetryRule(Section):

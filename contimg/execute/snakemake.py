@@ -150,7 +150,7 @@ class Snakemake:
             *("--resources", "conversion_share=1000", "image_share=1000", *memory),
             *(("--slurm-jobname-prefix", slurm_jobs) if slurm_jobs else ()),
             *("--allowed-rules", *lane.rules),
-            *(("--forcerun", SUMMARY) if call.lane == SUMMARY else ()),
+            *(("--forcerun", call.lane) if call.again or call.lane == SUMMARY else ()),
             *("--", *targets),
         ]
 

@@ -34,6 +34,8 @@ _SLEPT_S = 60.0
 """Time (s) between two looks above which the machine stood still: a pass takes seconds."""
 _QUEUE_S = 30.0
 """Time (s) between two looks at Slurm's queue."""
+_SLURM_S = 600.0
+"""Time (s) that Slurm has, beyond that of a call, to find that a node is dead (SlurmdTimeout) and to end its job."""
 _BUSY = 0.01
 """Share of one processor below which a process counts as doing nothing: waiting in a loop is no work."""
 
@@ -74,8 +76,10 @@ class Watchdog:
         for call in calls:
             limit_s = _OVERTIME * 60 * STAGES[call.call.lane].minutes_in(limits)
             worked_s = steady - call.began_steady - self._waited.get(call.pid, 0.0) - self._slept.get(call.pid, 0.0)
+            if call.slurm_jobs:
+                limit_s += _SLURM_S
             if worked_s > limit_s:
-                found.append((call, f"killed after {limit_s / 60:g} min, twice its time limit"))
+                found.append((call, f"killed after {limit_s / 60:g} min, far beyond its time limit"))
                 continue
             if call.slurm_jobs:
                 continue

@@ -85,6 +85,13 @@ class SetMade:
 
 
 @dataclass(frozen=True)
+class Reprocess:
+    """The group has its image, which is asked for again, from `stage` on."""
+
+    stage: str
+
+
+@dataclass(frozen=True)
 class ProductLost:
     """The product of an earlier stage is gone (a set, a Measurement Set): it is made again."""
 
@@ -132,6 +139,7 @@ GroupEvent = (
     | JobFailed
     | Interrupted
     | SetMade
+    | Reprocess
     | ProductLost
     | FoundInQuarantine
     | Released

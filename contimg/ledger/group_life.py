@@ -38,6 +38,7 @@ from contimg.ledger.events import (
     RegisterSet,
     Release,
     Released,
+    Reprocess,
     SetMade,
     SettingsChanged,
     Tell,
@@ -47,6 +48,8 @@ from contimg.ledger.retry import Again, GiveUp, decide, patient
 from contimg.ledger.rows import GroupRow
 
 COLLECTING, DUE, DONE, QUARANTINED = "collecting", "due", "done", "quarantined"
+ASKED_AGAIN = 2
+"""Value of `upgrade` of a group whose products are made again from the same inputs; a better set gives 1."""
 SCAN = "groups"
 """Stage of a group that was given up before its first: the scan found too little in it."""
 
@@ -224,6 +227,12 @@ def _set_made(row: GroupRow, event: SetMade, facts: Facts) -> Advanced:
     return replace(row, due=0.0, reason="", counted_from=facts.last_attempt), ()
 
 
+def _reprocess(row: GroupRow, event: Reprocess, facts: Facts) -> Advanced:
+    if row.state != DONE:
+        raise _impossible(row, event)
+    return replace(_again(row, event.stage, facts), upgrade=ASKED_AGAIN, ended=row.ended), ()
+
+
 def _files_gone(row: GroupRow, event: FilesGone, _: Facts) -> Advanced:
     if row.state not in (COLLECTING, QUARANTINED):
         raise _impossible(row, event)
@@ -289,6 +298,7 @@ _HANDLERS: Mapping[type, Callable[..., Advanced]] = {
     CallFailed: _job_failed,
     MeasurementSetUnreadable: _measurement_set_unreadable,
     SetMade: _set_made,
+    Reprocess: _reprocess,
     ProductLost: _product_lost,
     FilesGone: _files_gone,
     FoundInQuarantine: _found_in_quarantine,

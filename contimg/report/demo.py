@@ -20,6 +20,7 @@ from contimg.core.config import ENVIRONMENT_PREFIX
 from contimg.core.files import read_json
 from contimg.core.paths import DataRoot
 from contimg.core.products import PRODUCTS, Role
+from contimg.core.profile import on_slurm
 from contimg.telescope.beam import separation
 from contimg.telescope.dsa110 import SUBBANDS
 
@@ -74,10 +75,12 @@ def pictures(root: DataRoot) -> int:
     return sum(1 for pattern in shown for path in root.root.glob(pattern) if path.suffix == ".png")
 
 
-def start_snakemake(checkout: Path, root: DataRoot, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start Snakemake on the demo's data root, as a user would."""
+def start_snakemake(checkout: Path, root: DataRoot, profile: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start Snakemake on the demo's data root, as a user would; Slurm's logs go there, too."""
     command = [sys.executable, "-m", "snakemake", "--configfile", str(root.root / "config.yaml")]
-    command += ["--profile", "profiles/local", *arguments]
+    command += ["--profile", str(profile)]
+    command += ["--slurm-logdir", str(root.root / "logs" / "slurm")] if on_slurm(profile) else []
+    command += arguments
     return _start(command, root, checkout)
 
 

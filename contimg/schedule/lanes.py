@@ -48,6 +48,8 @@ class Call:
         Whether it is made to see if the workflow is whole again; its failure then counts against nobody.
     cores
         How many it may use.
+    again
+        Whether its products are made though they are there and their inputs are older.
     """
 
     lane: str
@@ -56,6 +58,7 @@ class Call:
     demand: Demand
     probe: bool = False
     cores: int = 1
+    again: bool = False
 
 
 def overlapping(calls: Sequence[Call], name: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from contimg.core.sections import Limits
 from contimg.core.stages import STAGES, Per, is_periodic, lanes
+from contimg.ledger.group_life import ASKED_AGAIN
 from contimg.ledger.rows import GroupRow, WindowRow
 from contimg.schedule.lanes import Call, demand, overlapping
 
@@ -173,10 +174,11 @@ class _Filler:
             candidates = [group for group in ranked if group.name not in names]
             if free <= 0:
                 why = "waits for its turn"
-            elif batch[0].upgrade and not self._idle_cores():
-                why = "a better image waits for idle cores"
+            elif batch[0].upgrade and not self._idle(lane, free):
+                why = "what is made again waits for idle cores"
             else:
-                why = self._start(lane, names, names, batch[0].raw_bytes)
+                again = batch[0].upgrade == ASKED_AGAIN
+                why = self._start(lane, names, names, batch[0].raw_bytes, again=again)
             if why:
                 for group in ranked:
                     self._result.waiting[group.name] = f"{lane}: {why}"
@@ -227,12 +229,16 @@ class _Filler:
             slots = 1
         return slots - sum(call.lane == lane for call in self._calls)
 
-    def _idle_cores(self) -> bool:
-        """Whether a job would not take cores from others."""
+    def _idle(self, lane: str, free: int) -> bool:
+        """Whether a job takes neither cores from others nor the last slot of several, kept for what arrives."""
+        if free == 1 < STAGES[lane].slots_in(self._limits):
+            return False
         working = sum(not is_periodic(call.lane) for call in self._calls)
         return working < max(1, self._situation.room.cores // self._limits.threads)
 
-    def _start(self, lane: str, units: tuple[str, ...], groups: tuple[str, ...], raw_bytes: int = 0) -> str:
+    def _start(
+        self, lane: str, units: tuple[str, ...], groups: tuple[str, ...], raw_bytes: int = 0, *, again: bool = False
+    ) -> str:
         """Add a call if its folder is open and there is room for it; returns why not."""
         closed = STAGES[lane].writes & self._situation.closed
         if closed:
@@ -252,5 +258,5 @@ class _Filler:
         self._disk_mb -= needed.disk_mb
         for folder in own:
             self._own_disks_mb[folder] -= needed.disk_mb
-        self._result.calls.append(Call(lane, units, groups, needed))
+        self._result.calls.append(Call(lane, units, groups, needed, again=again))
         return ""

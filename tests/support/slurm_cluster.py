@@ -24,7 +24,7 @@ NODES = ("n1", "n2")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "squeue")
 _CORES = 2
 _LIMIT_S = 30.0
-_SHM_MB = 512
+_SHM_MB = 1100
 
 _CONF = """
 ClusterName=contimg
@@ -152,6 +152,11 @@ class Cluster:
     def kill_node(self, node: str) -> None:
         """Kill a node with all that runs on it; slurmctld is not told."""
         self._end(node, signal.SIGKILL)
+
+    def inside(self, node: str, *command: str) -> None:
+        """Run a command in a node's namespaces."""
+        inner = Path(f"/proc/{self._daemons[node].pid}/task/{self._daemons[node].pid}/children").read_text().split()
+        subprocess.run(["nsenter", "-t", inner[0], "-m", "-u", "-p", *command], check=True, timeout=_LIMIT_S)
 
     def states(self) -> dict[str, str]:
         """State of each node, as sinfo has it."""

@@ -67,7 +67,7 @@ def test_the_exit_code_says_whether_the_sources_came_out(root, monkeypatch, caps
     write_json(root.manifest(GROUP), {"state": "complete"})
     monkeypatch.setattr(demo, "GROUPS", 1)
     monkeypatch.setattr(demo, "start_snakemake", nothing_to_do)
-    assert command.run(argparse.Namespace(directory=root.root)) == code
+    assert command.run(argparse.Namespace(directory=root.root, profile=Path("profiles/local"))) == code
     assert ("failed: 90% of the sources came out in 0 of 1 groups" in capsys.readouterr().out) == bool(code)
 
 
@@ -77,7 +77,7 @@ def test_a_group_without_an_image_fails_the_demo(root, monkeypatch):
         write_json(root.manifest(group), {"state": "complete"})
     monkeypatch.setattr(demo, "GROUPS", 2)
     monkeypatch.setattr(demo, "start_snakemake", nothing_to_do)
-    assert command.run(argparse.Namespace(directory=root.root)) == 1
+    assert command.run(argparse.Namespace(directory=root.root, profile=Path("profiles/local"))) == 1
 
 
 def test_simulation_and_report_tell_how_far_they_are_and_the_time_left(tmp_path, monkeypatch, capsys):
@@ -88,7 +88,9 @@ def test_simulation_and_report_tell_how_far_they_are_and_the_time_left(tmp_path,
     for picture in (root.image(GROUP, "png"), root.mosaic(GROUP, "png"), root.calibration(GROUP) / "calibration.png"):
         picture.parent.mkdir(parents=True)
         picture.touch()
-    assert command.run(argparse.Namespace(directory=tmp_path)) == 1  # there are no images
+    assert (
+        command.run(argparse.Namespace(directory=tmp_path, profile=Path("profiles/local"))) == 1
+    )  # there are no images
     lines = [re.sub(r"\d+ s", "N s", line) for line in capsys.readouterr().out.splitlines()]
     steps = [line for line in lines if line.startswith(("simulation", "report:"))]
     assert steps[0] == "simulation: 0 of 1 groups, N s, about N s left"

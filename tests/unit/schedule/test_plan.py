@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from contimg.core import config
 from contimg.core.paths import group_id
 from contimg.core.stages import STAGES, lanes
+from contimg.ledger.group_life import ASKED_AGAIN
 from contimg.ledger.rows import GroupRow, WindowRow
 from contimg.schedule.lanes import Call, Demand
 from contimg.schedule.plan import DueWindow, Room, Situation, in_order, plan
@@ -64,6 +65,22 @@ def test_what_runs_together_shares_the_cores(cores: int, groups: int, running: i
     task = Call("backup", ("backup",), (), Demand(1, 1))
     found = plan(situation([group(n) for n in range(groups)], room=room, running=[*others, task]), LIMITS)
     assert [call.cores for call in found.calls] == [each] * groups
+
+
+def test_a_month_made_again_keeps_what_arrives_waiting_for_nothing() -> None:
+    history = [group(n, "image", upgrade=ASKED_AGAIN) for n in range(9000)]
+    many = Room(memory_mb=10**9, disk_mb=10**9, cores=100)  # as on a cluster
+    first = plan(situation(history, room=many), LIMITS)
+    assert len(first.calls) == LIMITS.images - 1  # one slot is kept
+    assert all(call.again and len(call.units) == 1 for call in first.calls)
+    arrived = [group(9001, "image"), group(9002, "convert")]
+    then = plan(situation([*history, *arrived], room=many, running=first.calls), LIMITS)
+    assert sorted(units(then)) == [(name(9001),), (name(9002),)]
+    assert not any(call.again for call in then.calls)
+    both = plan(situation([*history, *arrived], room=many), LIMITS)
+    assert units(both)[0] == (name(9001),) or units(both)[0] == (name(9002),)
+    image = next(call for call in both.calls if call.lane == "image")
+    assert image.units == (name(9001),)
 
 
 def test_better_images_take_no_cores_from_new_groups() -> None:

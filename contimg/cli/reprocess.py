@@ -1,0 +1,55 @@
+"""Make products of a stretch of time again, behind all that arrives meanwhile."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections import Counter
+from datetime import datetime
+
+from contimg.cli.settings import add_settings, load_settings
+from contimg.core.paths import DataRoot
+
+STAGES = ("image", "solve", "convert")
+_AT_ONCE = 200
+"""Groups of one transaction, for which a runner at work waits."""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--from", dest="first", type=_moment, required=True, metavar="UTC", help="first moment")
+    parser.add_argument(
+        "--until", dest="last", type=_moment, required=True, metavar="UTC", help="moment after the last"
+    )
+    parser.add_argument("--stage", choices=STAGES, default="image", help="stage to begin with (default: %(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be made again")
+    add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Mark the groups; a runner at work takes them up, one call each, when nothing newer waits."""
+    from contimg.ledger.ledger import open_ledger
+    from contimg.ledger.transitions import Transitions
+    from contimg.runner.reprocess import chosen, mark
+
+    settings = load_settings(options)
+    root = DataRoot(settings.data_root)
+    with contextlib.closing(open_ledger(root.ledger, read_only=options.dry_run)) as ledger:
+        groups, left_out = chosen(root, ledger, options.first, options.last, options.stage)
+        if not options.dry_run:
+            transitions = Transitions(ledger, settings.retry)
+            for start in range(0, len(groups), _AT_ONCE):
+                mark(ledger, transitions, groups[start : start + _AT_ONCE], options.stage, time.time())
+    for why, count in sorted(Counter(left_out.values()).items()):
+        print(f"{count} groups are left as they are: {why}")
+    print(f"{len(groups)} groups {'would be' if options.dry_run else 'are'} due again from {options.stage} on")
+    return 0
+
+
+def _moment(text: str) -> str:
+    """A date or time (ISO 8601, UTC) in the form of groups' names."""
+    try:
+        return datetime.fromisoformat(text.removesuffix("Z")).strftime("%Y%m%dT%H%M%S")
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no UTC date or time such as 2026-01-12T08:00") from None

@@ -1,0 +1,71 @@
+"""Reprocessing: groups of the past made due again, with the event by which anything happens to a group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from contimg.core import files
+from contimg.core.errors import ImpossibleTransitionError
+from contimg.core.paths import DataRoot
+from contimg.ledger.events import Reprocess
+from contimg.ledger.group_life import DONE
+from contimg.ledger.ledger import Ledger
+from contimg.ledger.rows import GroupRow
+from contimg.ledger.transitions import Transitions
+
+
+def chosen(root: DataRoot, ledger: Ledger, first: str, last: str, stage: str) -> tuple[list[str], dict[str, str]]:
+    """Groups whose data start in a stretch of time and that can be made again from a stage on, newest first.
+
+    Parameters
+    ----------
+    first, last
+        Names of groups between which they lie, the last one excluded.
+
+    Returns
+    -------
+    list of str
+        The groups.
+    dict
+        Those that are left out, with the reason.
+    """
+    groups, left_out = [], {}
+    for row in sorted(ledger.groups_between(first, last), key=lambda row: row.name, reverse=True):
+        if row.name >= last:
+            continue
+        why = _hindrance(root, row, stage)
+        if why:
+            left_out[row.name] = why
+        else:
+            groups.append(row.name)
+    return groups, left_out
+
+
+def _hindrance(root: DataRoot, row: GroupRow, stage: str) -> str:
+    """Why a group cannot be made again from a stage on; empty if it can."""
+    if row.state != DONE:
+        return f"{row.state}, not done"
+    if stage == "solve" and not row.calibrator:
+        return "no calibrator transits in it"
+    if (stage == "convert" or not root.ms(row.name).exists()) and not _raw_is_there(root, row.name):
+        return "its raw files are not in incoming/"
+    return ""
+
+
+def _raw_is_there(root: DataRoot, group: str) -> bool:
+    """Whether all raw files are there of which a group was made."""
+    try:
+        subbands = files.read_json(root.manifest(group))["subbands"].values()
+        return all((root.root / subband["path"]).exists() for subband in subbands if subband["state"] == "good")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def mark(ledger: Ledger, transitions: Transitions, groups: Iterable[str], stage: str, now: float) -> None:
+    """Make groups due again, in one transaction; one that has changed meanwhile stays as it is."""
+    with ledger.transaction():
+        for name in groups:
+            try:
+                transitions.group(name, Reprocess(stage), now)
+            except ImpossibleTransitionError:
+                continue
