@@ -141,14 +141,17 @@ def _sky(source: DataSource, ledger: Ledger, now: float) -> dict[str, Any]:
     }
 
 
-def _transits(source: DataSource, now: float) -> list[tuple[float, str, bool]]:
-    """Transits of the next day at the newest group's declination: Julian date, calibrator, whether it will serve."""
+def _transits(source: DataSource, now: float) -> list[tuple[float, str, bool]] | None:
+    """Transits of the next day at the newest group's declination: Julian date, calibrator, whether it will serve.
+
+    None before the first group.
+    """
     from contimg.calibrators.transits import pointed_at, upcoming  # noqa: PLC0415 — reads catalogues
     from contimg.catalogues import calibrator_catalogue  # noqa: PLC0415
 
     pointing = pointed_at(source.root)
     if pointing is None:
-        return []
+        return None
     settings = source.settings
     sources = calibrator_catalogue.load(settings.calibration)
     found = upcoming(pointing[1], datetime.fromtimestamp(now, UTC), sources, settings)

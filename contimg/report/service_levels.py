@@ -82,7 +82,14 @@ def measure(ledger: Ledger, now: float, days: float, within_hours: float, lost: 
         _success(attempts, "image", "imaging", 0.95),
         _uptime(samples, since, now),
         Level(
-            "lost", "M2", "Files lost", lost, "files", 0, False, "contimg audit" if lost is not None else "not asked"
+            "lost",
+            "M2",
+            "Files lost",
+            lost,
+            "files",
+            0,
+            False,
+            "contimg audit" if lost is not None else "not audited yet",
         ),
         _latency(images),
         _realtime(attempts),

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 _SETTINGS_S = 5.0
 _FRESH_S = 1.0
+_AGAIN_S = 60.0
+"""A reading that gave nothing is made again after this time (s)."""
 
 
 class DataSource:
@@ -91,7 +93,8 @@ class DataSource:
         """Result of a reading that takes long, as it was last made; None before the first. It is made in a thread."""
         made, value = self._kept.get(name, (float("-inf"), None))
         lock = self._locks.setdefault(name, threading.Lock())
-        if time.monotonic() - made > every_s and lock.acquire(blocking=False):
+        due_s = every_s if value is not None else min(every_s, _AGAIN_S)
+        if time.monotonic() - made > due_s and lock.acquire(blocking=False):
             threading.Thread(target=self._make, args=(name, make, lock), daemon=True).start()
         return value
 

@@ -45,7 +45,7 @@ function draw(element) {
     scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.12 : 1] } },
     axes: [
       { ...axis, values: x[x.length - 1] - x[0] > 200000 ? "{MMM} {D}" : "{HH}:{mm}", space: 70 },
-      { ...axis, size: 58, values: (_, marks) => marks.map((mark) => (unit === "an hour" || !unit || unit.length > 3 ? String(mark) : `${mark} ${unit}`)) },
+      { ...axis, size: 70, values: (_, marks) => marks.map((mark) => (unit === "an hour" || !unit || unit.length > 3 ? String(mark) : `${mark} ${unit}`)) },
     ],
     series: [{}, ...series.map((one, number) => {
       const colour = style(lines[number % lines.length]);
