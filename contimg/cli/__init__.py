@@ -20,6 +20,7 @@ from contimg.cli import (
     check_data,
     config,
     demo,
+    deploy,
     install,
     ledger,
     quarantine,
@@ -65,6 +66,7 @@ COMMANDS = (
     check_cluster,
     config,
     install,
+    deploy,
 )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from functools import reduce
 from operator import getitem
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import yaml
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.core.config import Settings, flat, sources
+from contimg.core.config import Settings, flat, sources, variables
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(Settings.model_json_schema(), indent=1))
         return 0
     settings = load_settings(options)
-    said = sources(yaml.safe_load(options.config.read_text()) or {}, os.environ)
+    said = sources(yaml.safe_load(options.config.read_text()) or {}, variables())
     if options.data_root:
         said["data_root"] = "--data-root"
     shown = settings.model_dump(mode="json")

@@ -24,8 +24,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Install, or undo an installation; one line a step."""
     from contimg.deploy import install
+    from contimg.deploy.site import Site
 
-    site = install.Site(options.prefix / "bin" / "contimg", options.data_root, user=options.user)
+    site = Site(options.prefix / "bin" / "contimg", options.data_root, user=options.user)
     work = install.undo if options.undo else install.install
     for line in work(site, dry_run=options.dry_run):
         print(line)

@@ -15,6 +15,9 @@ from contimg.job.log_lines import configure
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--once", action="store_true", help="end when nothing more can be done now (for cron)")
+    parser.add_argument(
+        "--stand-by", action="store_true", help="while another runner is at work, wait, and follow it at once"
+    )
     add_settings(parser)
 
 
@@ -26,7 +29,9 @@ def run(options: argparse.Namespace) -> int:
     for name in loop.JOB_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        return loop.run(CHECKOUT, lambda: load_settings(options), options.config, once=options.once)
+        return loop.run(
+            CHECKOUT, lambda: load_settings(options), options.config, once=options.once, stand_by=options.stand_by
+        )
     except HeldError as error:
         if not options.once:
             raise

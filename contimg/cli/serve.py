@@ -7,11 +7,11 @@ import ipaddress
 import os
 
 from contimg.cli.settings import add_settings, load_settings
+from contimg.execute import systemd
 from contimg.job.log_lines import configure
 
 _NICE = 5
 """The pipeline's processes come first."""
-_SHUTDOWN_S = 3
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -23,17 +23,19 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until asked to stop."""
-    import uvicorn
-
     from contimg.dashboard.site import create
-    from contimg.service.connections import Connection, raise_limit
+    from contimg.service.connections import raise_limit
+    from contimg.service.server import Server
     from contimg.service.source import DataSource
     from contimg.traces.export import Exporter, wanted
 
     source = DataSource(lambda: load_settings(options))
     configure(source.settings.logging)
     settings = source.settings.service
+    passed = systemd.sockets()
     host, port = options.host or settings.host, options.port or settings.port
+    if passed:
+        host, port = passed[0].getsockname()[:2]
     os.nice(_NICE)
     raise_limit()
     print(f"contimg: http://{f'[{host}]' if ':' in host else host}:{port} serves {source.root.root}", flush=True)
@@ -44,19 +46,11 @@ def run(options: argparse.Namespace) -> int:
     exporter = Exporter(source.root, source.ledger) if wanted() else None
     if exporter:
         exporter.start()
-    uvicorn.run(
-        create(source),
-        host=host,
-        port=port,
-        http=Connection,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_SHUTDOWN_S,
-    )
+    server = Server(create(source), host, port)
+    server.run(passed or None)
     if exporter:
         exporter.stop()
-    return 0
+    return 0 if server.started else 1
 
 
 def _loopback(host: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from contimg.core import config
@@ -28,6 +27,6 @@ def load_settings(options: argparse.Namespace) -> config.Settings:
     """
     overrides = {"data_root": str(options.data_root)} if options.data_root else {}
     environment = {
-        name: value for name, value in os.environ.items() if not (overrides and name == "CONTIMG_DATA_ROOT")
+        name: value for name, value in config.variables().items() if not (overrides and name == "CONTIMG_DATA_ROOT")
     }
     return config.load(options.config, environment, **overrides)

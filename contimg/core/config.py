@@ -42,6 +42,8 @@ from contimg.core.sections import (
 )
 
 ENVIRONMENT_PREFIX = "CONTIMG_"
+_CREDENTIAL = "secret_"
+"""Beginning of the names under which systemd passes on the files of the units' folder of secrets."""
 _RETIRED = {("runner", "lease_seconds"): "the lease is a lock of the operating system, which ends with its runner"}
 """Keys that older files may have, each with why nothing depends on it any more."""
 _LOG = logging.getLogger(__name__)
@@ -109,6 +111,24 @@ def environment_names() -> dict[str, tuple[str, ...]]:
     return names
 
 
+def variables() -> dict[str, str]:
+    """Variables of this process, and secrets that systemd passed to its unit as files (`LoadCredential=`).
+
+    Raises
+    ------
+    ConfigError
+        If a secret cannot be read.
+    """
+    found: dict[str, str] = {}
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    for path in sorted(Path(folder).glob(f"{_CREDENTIAL}{ENVIRONMENT_PREFIX}*")) if folder else ():
+        try:
+            found[path.name.removeprefix(_CREDENTIAL)] = path.read_text().strip()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path.name}: the secret cannot be read ({error}); write it as one line") from error
+    return {**found, **os.environ}
+
+
 def _with_environment(content: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     merged = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
     known = environment_names()
@@ -137,7 +157,7 @@ def validated(content: Mapping[str, Any], environment: Mapping[str, str] | None 
     ConfigError
         One line for each bad key, with the key's path.
     """
-    merged = _with_environment(content, os.environ if environment is None else environment)
+    merged = _with_environment(content, variables() if environment is None else environment)
     for (section, key), why in _RETIRED.items():
         if isinstance(merged.get(section), dict) and merged[section].pop(key, None) is not None:
             _LOG.warning("%s.%s: has no effect any more: %s", section, key, why)

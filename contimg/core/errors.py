@@ -313,3 +313,9 @@ class InstallationError(ContimgError):
     """The service could not be installed on this host."""
 
     error_class = ErrorClass.CONFIGURATION
+
+
+class DeploymentError(ContimgError):
+    """A release could not take over; the one before it is in use."""
+
+    error_class = ErrorClass.CONFIGURATION

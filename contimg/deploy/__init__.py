@@ -1,4 +1,4 @@
-"""Deployment: the service user, folders, settings and systemd units of a host.
+"""Deployment: a host's service user, folders, settings and systemd units; one release taking over from another.
 
-In: the units in `deploy/` and where things are to be. Out: an installation that can be repeated and undone.
+In: the units in `deploy/`, places, a new release. Out: an installation that can be repeated and undone, and upgraded.
 """

@@ -21,42 +21,9 @@ from pathlib import Path
 from contimg.core import files
 from contimg.core.errors import InstallationError
 from contimg.core.release import CHECKOUT
+from contimg.deploy.site import UNITS, Site, unit_text, units_of
 
-UNITS = ("contimg.service", "contimg-serve.service", "contimg-once.service", "contimg-once.timer")
-"""Units in `deploy/`: the streaming runner, the HTTP service, and the timer that takes the runner's place."""
 _LIMIT_S = 60
-_PACKAGED = {"contimg": "/opt/contimg/.venv/bin/contimg", "data_root": "/data/contimg", "settings": "/etc/contimg"}
-"""Paths that the packaged units name."""
-
-
-@dataclass(frozen=True)
-class Site:
-    """Places on the host.
-
-    Attributes
-    ----------
-    contimg
-        The `contimg` command that the units start.
-    data_root
-        Folder of the data, made if it is missing.
-    settings
-        Folder of the settings and secrets.
-    units
-        Folder of systemd's units.
-    user
-        System user and group that the units run as.
-    """
-
-    contimg: Path
-    data_root: Path
-    settings: Path = Path("/etc/contimg")
-    units: Path = Path("/etc/systemd/system")
-    user: str = "contimg"
-
-    @property
-    def record(self) -> Path:
-        """Record of what an installation made."""
-        return self.settings / "installed.json"
 
 
 @dataclass
@@ -114,7 +81,7 @@ def install(site: Site, *, dry_run: bool) -> Iterator[str]:
         elif dry_run:
             yield f"would make: {step.text}"
         else:
-            _apply(step)
+            apply(step)
             files.write_json(site.record, vars(record))
             yield f"made: {step.text}"
     if not dry_run:
@@ -136,7 +103,8 @@ def undo(site: Site, *, dry_run: bool) -> Iterator[str]:
     for path in _removable_files(site, record):
         if not dry_run:
             if path.parent == site.units:
-                _must("systemctl", "disable", "--now", path.name)
+                systemctl("stop", path.name.replace("@.", "@*."))
+                systemctl("disable", path.name)
             path.unlink()
         yield f"{gone}: {path}"
     if not dry_run:
@@ -157,7 +125,7 @@ def undo(site: Site, *, dry_run: bool) -> Iterator[str]:
 
 def _removable_files(site: Site, record: Record) -> list[Path]:
     """Files of the record that are still there: the units, and others as long as nobody edited them."""
-    there = [(Path(name), checksum) for name, checksum in reversed(record.files.items()) if Path(name).exists()]
+    there = [(Path(name), checksum) for name, checksum in reversed(record.files.items()) if os.path.lexists(name)]
     return [path for path, checksum in there if path.parent == site.units or _checksum(path) == checksum]
 
 
@@ -205,23 +173,47 @@ def _steps(site: Site, record: Record) -> Iterator[Step]:
         (site.data_root / "incoming", 0o775, True),
         (site.data_root / "logs", 0o750, True),
         (site.settings, 0o755, False),
+        (site.settings / "releases", 0o755, False),
+        (site.settings / "secrets", 0o700, False),
     ):
         yield Step(str(folder), folder.is_dir, partial(_make_folder, folder, mode, owned, site, record))
     settings = (CHECKOUT / "config" / "config.yaml").read_text()
     settings = re.sub(r"^# data_root: .*$", f"data_root: {site.data_root}", settings, count=1, flags=re.M)
-    yield _file_step(site.settings / "config.yaml", settings, 0o640, site, record)
+    yield _file_step(site.config, settings, 0o640, site, record)
+    yield link_step(site, site.enabled, site.contimg.parent.parent, record)
     secrets = "# Secrets, one CONTIMG_NAME=value a line, without quotes; read when a unit starts.\n"
     yield _file_step(site.settings / "environment", secrets, 0o600, site, record)
     for unit in UNITS:
         yield _file_step(site.units / unit, unit_text(unit, site), 0o644, site, record, replaced=True)
+    yield Step(f"contimg@{site.enabled} as the release in use", partial(_is_enabled, site), partial(_enable, site))
 
 
-def unit_text(unit: str, site: Site) -> str:
-    """A unit of `deploy/`, with this site's paths and user."""
-    text = (CHECKOUT / "deploy" / unit).read_text()
-    for place, packaged in _PACKAGED.items():
-        text = text.replace(packaged, str(getattr(site, place)))
-    return re.sub(r"^(User|Group)=contimg$", rf"\1={site.user}", text, flags=re.M)
+def link_step(site: Site, colour: str, environment: Path, record: Record | None = None) -> Step:
+    """Link from a colour to the environment of its release."""
+    link = site.release(colour)
+
+    def make() -> None:
+        part = link.with_name(f".{colour}.part")
+        part.unlink(missing_ok=True)
+        part.symlink_to(environment)
+        part.rename(link)
+        if record:
+            record.files[str(link)] = _checksum(link)
+
+    return Step(f"{link} → {environment}", lambda: link.is_symlink() and link.readlink() == environment, make)
+
+
+def _is_enabled(site: Site) -> bool:
+    links = (
+        site.units / f"{name}.service.wants" / f"{name}@{site.enabled}.service"
+        for name in ("contimg", "contimg-serve")
+    )
+    return all(link.is_symlink() for link in links)
+
+
+def _enable(site: Site) -> None:
+    _reload_units(site)
+    systemctl("enable", *units_of(site.enabled))
 
 
 def _file_step(path: Path, text: str, mode: int, site: Site, record: Record, *, replaced: bool = False) -> Step:
@@ -274,10 +266,18 @@ def _user_id(user: str) -> int | None:
 
 
 def _checksum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    content = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+    return hashlib.sha256(content).hexdigest()
 
 
-def _apply(step: Step) -> None:
+def apply(step: Step) -> None:
+    """Make a step so.
+
+    Raises
+    ------
+    InstallationError
+        If it fails.
+    """
     try:
         step.make()
     except OSError as error:
@@ -286,10 +286,21 @@ def _apply(step: Step) -> None:
 
 def _reload_units(site: Site) -> None:
     if site.units == Site.units:
-        _must("systemctl", "daemon-reload")
+        systemctl("daemon-reload")
 
 
-def _must(*command: str) -> None:
+def systemctl(*arguments: str, limit_s: float = _LIMIT_S) -> str:
+    """Call systemctl; returns what it printed.
+
+    Raises
+    ------
+    InstallationError
+        If it fails.
+    """
+    return _must("systemctl", *arguments, limit_s=limit_s)
+
+
+def _must(*command: str, limit_s: float = _LIMIT_S) -> str:
     """Run a command of the system.
 
     Raises
@@ -298,10 +309,11 @@ def _must(*command: str) -> None:
         If it fails.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InstallationError(f"{command[0]}: {error}; mend it and install again") from error
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()
         why = said[-1] if said else f"exit code {done.returncode}"
-        raise InstallationError(f"{' '.join(command[:2])}: {why}; mend it and install again")
+        raise InstallationError(f"{' '.join(command[:3])}: {why}; mend it and install again")
+    return done.stdout

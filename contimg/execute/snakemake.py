@@ -52,6 +52,12 @@ class Started:
     slurm_jobs: str = ""
 
 
+def import_slow() -> None:
+    """Import what every call needs; takes a second or two, the first time."""
+    for module in ("snakemake.cli", "snakemake.report", "contimg.workflow.tries"):
+        __import__(module)
+
+
 class Snakemake:
     """The workflow of a checkout, for one data root under one lease."""
 
@@ -66,10 +72,9 @@ class Snakemake:
         """Import what every call needs, if that has not been done."""
         if self._warm:
             return
-        from snakemake import cli  # noqa: PLC0415 — takes a second
+        import_slow()
+        from snakemake import cli  # noqa: PLC0415 — imported by now
 
-        __import__("snakemake.report")
-        __import__("contimg.workflow.tries")
         cli.parse_args(self._arguments(Call(SUMMARY, (SUMMARY,), (), Demand(0, 0)), settings, ""))
         self._warm = True
 

@@ -1,10 +1,12 @@
-"""Telling systemd how the runner is (`sd_notify`); nothing happens outside a unit of type notify."""
+"""systemd: telling it how a unit is (`sd_notify`), and sockets that it has opened; nothing happens outside a unit."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
+
+_FIRST_DESCRIPTOR = 3
 
 
 def notify(state: str) -> None:
@@ -17,3 +19,12 @@ def notify(state: str) -> None:
     kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, kind) as connection:
         connection.sendto(state.encode(), socket.MSG_DONTWAIT, address)
+
+
+def sockets() -> list[socket.socket]:
+    """Listening sockets that systemd passed to this process; none outside a unit with a socket."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    return [
+        socket.socket(fileno=_FIRST_DESCRIPTOR + number) for number in range(int(os.environ.get("LISTEN_FDS", "0")))
+    ]

@@ -11,6 +11,7 @@ from contimg.ledger.queries import Queries
 from contimg.ledger.rows import AlertRow, MessageRow, Silence
 
 _ALERT = "id", "condition", "subject", "severity", "message", "opened", "resolved", "acknowledged_by", "false_alarm"
+_SILENCE = ", ".join(Silence.__dataclass_fields__)
 
 
 class AlertQueries(Queries):
@@ -165,13 +166,13 @@ class AlertQueries(Queries):
 
     def silences(self, ended_after: float = 0.0) -> list[Silence]:
         """Silences that end after a time, those that end last first."""
-        rows = self.rows("SELECT * FROM silences WHERE ends > ? ORDER BY ends DESC", ended_after)
+        rows = self.rows(f"SELECT {_SILENCE} FROM silences WHERE ends > ? ORDER BY ends DESC", ended_after)  # noqa: S608
         return [Silence(row[0], tuple(json.loads(row[1])), *row[2:]) for row in rows]
 
     def put_silence(self, silence: Silence) -> None:
         """Add a silence, or replace the one of its id."""
         self.write(
-            "INSERT OR REPLACE INTO silences VALUES (?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO silences ({_SILENCE}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
             *(silence.id, json.dumps(list(silence.matchers)), silence.starts, silence.ends),
             *(silence.created_by, silence.comment, silence.updated),
         )

@@ -45,9 +45,12 @@ class Sample:
     queue: int
 
 
+_SAMPLE = ", ".join(Sample.__dataclass_fields__)
+
+
 def tallies(ledger: Ledger) -> list[Tally]:
     """All counts since the ledger was made."""
-    return [Tally(*row) for row in ledger.rows("SELECT * FROM tallies")]
+    return [Tally(*row) for row in ledger.rows(f"SELECT {', '.join(Tally.__dataclass_fields__)} FROM tallies")]  # noqa: S608
 
 
 def counts(ledger: Ledger, what: str) -> dict[str, int]:
@@ -192,13 +195,13 @@ def newest_groups(ledger: Ledger, before: str, at_most: int) -> list[dict[str, A
 
 def add_sample(ledger: Ledger, sample: Sample, before: float) -> None:
     """Store the load of a minute, and drop what is older than a time."""
-    ledger.write("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?)", *astuple(sample))
+    ledger.write(f"INSERT OR REPLACE INTO samples ({_SAMPLE}) VALUES (?, ?, ?, ?, ?, ?, ?)", *astuple(sample))  # noqa: S608
     ledger.write("DELETE FROM samples WHERE at < ?", before)
 
 
 def samples_since(ledger: Ledger, since: float) -> np.ndarray:
     """Load of the machine after a time, oldest first: one record a minute, with the fields of `Sample`."""
-    rows = [tuple(row) for row in ledger.rows("SELECT * FROM samples WHERE at > ? ORDER BY at", since)]
+    rows = [tuple(row) for row in ledger.rows(f"SELECT {_SAMPLE} FROM samples WHERE at > ? ORDER BY at", since)]  # noqa: S608
     return np.array(rows, [(field.name, float) for field in fields(Sample)])
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from contimg.core.errors import DiskFullError, LedgerError
 from contimg.core.files import network_file_system
 from contimg.ledger.alert_queries import AlertQueries
-from contimg.ledger.schema import MIGRATIONS
+from contimg.ledger.schema import MIGRATIONS, WORKS_WITH
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ _SIDE_FILES = ("", "-wal", "-shm")
 _BUSY_MS = 10_000
 _ROOM_BYTES = 1_000_000
 """With less than this SQLite may be refused what it needs to open a file, and says so in many ways."""
+_WORKS_WITH = "works_with_schema"
+"""Note: `schema.WORKS_WITH` of the contimg that migrated last."""
 _NOT_ALLOWED = "this user may not: call it as the runner's"
 
 
@@ -129,7 +131,7 @@ def _opened(path: Path, *, read_only: bool) -> Ledger:
             if damage:
                 raise LedgerError(f"damaged ({damage})")
             _migrate(connection)
-        elif connection.execute("PRAGMA user_version").fetchone()[0] != len(MIGRATIONS):
+        elif _version(connection) < len(MIGRATIONS):
             raise LedgerError(f"{path}: its schema is not this contimg's; start the runner, which migrates it")
         return Ledger(path, connection)
     except (sqlite3.Error, LedgerError) as error:
@@ -182,11 +184,27 @@ def _damage(connection: sqlite3.Connection) -> str:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(MIGRATIONS):
-        raise LedgerError(f"schema {version} is newer than this contimg's {len(MIGRATIONS)}")
+    version = _version(connection)
     for number in range(version, len(MIGRATIONS)):
         connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[number]} PRAGMA user_version = {number + 1}; COMMIT;")
+    if version < len(MIGRATIONS):
+        AlertQueries(connection).set_note(_WORKS_WITH, WORKS_WITH)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """Number of steps that made a ledger.
+
+    Raises
+    ------
+    LedgerError
+        If they are more than this contimg knows, and it cannot work with what they made.
+    """
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > len(MIGRATIONS):
+        least = AlertQueries(connection).note(_WORKS_WITH)
+        if not 0 < least <= len(MIGRATIONS):
+            raise LedgerError(f"schema {version} is newer than this contimg's {len(MIGRATIONS)}")
+    return version
 
 
 def remove_ledger(path: Path) -> None:

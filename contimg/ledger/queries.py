@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from contimg.ledger.rows import AttemptRow, CallRow, GroupRow, OutboxRow, SetRow, WindowRow
 
@@ -17,6 +17,9 @@ LAST_ARRIVAL = "last_arrival"
 """Note: when raw files of a group last came (Unix, s); the first start of a runner counts as such."""
 SUMMARY_STALE = "summary_stale"
 """Note: whether anything has changed since the summary was made."""
+
+
+Row = TypeVar("Row", GroupRow, WindowRow, SetRow)
 
 
 class Queries:
@@ -46,8 +49,13 @@ class Queries:
             *(getattr(row, column) for column in columns),
         )
 
+    def _all(self, kind: type[Row], sql: str, *values: Any) -> list[Row]:
+        """Rows of a query for all columns, without those that a later contimg has added behind."""
+        columns = len(kind.__dataclass_fields__)
+        return [kind(*row[:columns]) for row in self.rows(sql, *values)]
+
     def _groups(self, where: str, *values: Any) -> list[GroupRow]:
-        return [GroupRow(*row) for row in self.rows(f"SELECT * FROM groups {where}", *values)]  # noqa: S608
+        return self._all(GroupRow, f"SELECT * FROM groups {where}", *values)  # noqa: S608
 
     def _counts(self, sql: str, *values: Any) -> dict[str, int]:
         return {str(what).strip(): count for what, count in self.rows(sql, *values)}
@@ -61,11 +69,11 @@ class Queries:
 
     def open_groups(self) -> list[GroupRow]:
         """Groups that have not ended."""
-        return [GroupRow(*row) for row in self.rows("SELECT * FROM open_groups")]
+        return self._all(GroupRow, "SELECT * FROM open_groups")
 
     def open_groups_after(self, error_class: str) -> list[GroupRow]:
         """Groups that wait after a failure of a class."""
-        return [GroupRow(*row) for row in self.rows("SELECT * FROM open_groups WHERE error_class = ?", error_class)]
+        return self._all(GroupRow, "SELECT * FROM open_groups WHERE error_class = ?", error_class)
 
     def groups_in(self, window: str) -> list[GroupRow]:
         """All groups of a window."""
@@ -120,21 +128,20 @@ class Queries:
 
     def window(self, name: str) -> WindowRow | None:
         """One window."""
-        found = self.rows("SELECT * FROM windows WHERE name = ?", name)
-        return WindowRow(*found[0]) if found else None
+        found = self._all(WindowRow, "SELECT * FROM windows WHERE name = ?", name)
+        return found[0] if found else None
 
     def due_windows(self) -> list[WindowRow]:
         """Windows with an image that their mosaic does not have."""
-        return [WindowRow(*row) for row in self.rows("SELECT * FROM windows WHERE state = 'due'")]
+        return self._all(WindowRow, "SELECT * FROM windows WHERE state = 'due'")
 
     def due_windows_after(self, error_class: str) -> list[WindowRow]:
         """Due windows whose mosaic failed last in a class."""
-        found = self.rows("SELECT * FROM windows WHERE state = 'due' AND error_class = ?", error_class)
-        return [WindowRow(*row) for row in found]
+        return self._all(WindowRow, "SELECT * FROM windows WHERE state = 'due' AND error_class = ?", error_class)
 
     def failed_windows(self) -> list[WindowRow]:
         """Windows whose mosaic was given up."""
-        return [WindowRow(*row) for row in self.rows("SELECT * FROM windows WHERE state = 'failed'")]
+        return self._all(WindowRow, "SELECT * FROM windows WHERE state = 'failed'")
 
     def put_window(self, row: WindowRow) -> None:
         """Add a window, or replace what is known of it."""
@@ -156,7 +163,7 @@ class Queries:
 
     def newest_sets(self, most: int) -> list[SetRow]:
         """The sets that were observed last, the newest first."""
-        return [SetRow(*row) for row in self.rows("SELECT * FROM sets ORDER BY observed DESC LIMIT ?", most)]
+        return self._all(SetRow, "SELECT * FROM sets ORDER BY observed DESC LIMIT ?", most)
 
     def newest_good_set(self) -> float | None:
         """Observation (Unix, s) of the newest set that passed its gate."""
@@ -250,7 +257,13 @@ class Queries:
 
     def add_call(self, pid: int, lane: str, units: Iterable[str], started: float) -> None:
         """Note a Snakemake call that runs."""
-        self.write("INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?)", pid, lane, json.dumps(list(units)), started)
+        self.write(
+            "INSERT OR REPLACE INTO calls (pid, lane, units, started) VALUES (?, ?, ?, ?)",
+            pid,
+            lane,
+            json.dumps(list(units)),
+            started,
+        )
 
     def drop_calls(self, pid: int | None = None) -> None:
         """Forget one call, or all."""
@@ -289,7 +302,7 @@ class Queries:
 
     def set_note(self, name: str, value: float) -> None:
         """Keep a single value."""
-        self.write("INSERT OR REPLACE INTO notes VALUES (?, ?)", name, value)
+        self.write("INSERT OR REPLACE INTO notes (name, value) VALUES (?, ?)", name, value)
 
     def shift_times(self, seconds: float) -> None:
         """Move messages, alerts and periodic tasks along with a wall clock that was put forward or back."""

@@ -1,4 +1,9 @@
-"""The ledger's tables, as the steps that made them. A step is never edited once it has been released: add another."""
+"""The ledger's tables, as the steps that made them. A step is never edited once it has been released: add another.
+
+Going back to the release before works as long as steps only expand: new tables and indexes, columns with a default
+behind those of any table but `tallies` and `counts` (which triggers fill by position). A step that contracts raises
+`WORKS_WITH`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,10 @@ DURATIONS_S = tuple(
 )
 """Bounds (s) of the durations that are counted together: the metrics' buckets. Changed only by another step."""
 _BEYOND_S = 1e9
+
+
+WORKS_WITH = 7
+"""Least number of steps that a contimg knows which can work with the ledger that all steps make."""
 
 
 def _at_most(duration: str) -> str:

@@ -19,10 +19,11 @@ from contimg.alerts import channels
 from contimg.arrivals.arrivals import Bell
 from contimg.catalogues import calibrator_catalogue, sky_catalogue
 from contimg.core.config import Settings
-from contimg.core.errors import ConfigError, LeaseError
+from contimg.core.errors import ConfigError, HeldError, LeaseError
 from contimg.core.paths import DataRoot
 from contimg.core.profile import on_slurm
-from contimg.execute.lease import acquire
+from contimg.execute.lease import Lease, acquire
+from contimg.execute.snakemake import import_slow
 from contimg.execute.systemd import notify
 from contimg.ledger.clock_steps import Clock, SystemClock
 from contimg.runner.recovery import recover
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 JOB_LOGGERS = ("contimg.calibrators", "contimg.ingest", "contimg.sets")
 """Packages that run in jobs and in the runner: their news belong into the logs of the jobs."""
 _STOPS = (signal.SIGTERM, signal.SIGINT)
+STANDS_BY = "stands by"
+"""Beginning of the status that systemd is told while another runner has the data root."""
 _NOW = 2
 """So many requests to stop mean at once."""
 
@@ -77,6 +80,7 @@ def run(
     settings_file: Path,
     *,
     once: bool = False,
+    stand_by: bool = False,
     clock: Clock | None = None,
 ) -> int:
     """Run the runner until it is asked to stop; returns the exit code: 1 if a step of the last pass of `once` failed.
@@ -91,25 +95,27 @@ def run(
         Read again when it has changed.
     once
         End when nothing runs and nothing more can start now.
+    stand_by
+        While another runner has the data root: import what is slow, wait, and follow that runner at once.
 
     Raises
     ------
     LeaseError
-        If another runner has the data root, or takes it.
+        If another runner has the data root and this one does not stand by, or another takes it.
     ConfigError
         If the settings are bad at the start.
     DiskFullError
         If `once`, and there is no room to start; else it waits for some.
     """
     clock = clock or SystemClock()
-    settings = _runnable(load_settings())
+    settings = runnable(load_settings())
     root = DataRoot(settings.data_root)
     watch = SettingsWatch(root, settings_file)
     root.incoming.mkdir(parents=True, exist_ok=True)
     lease = when_there_is_room(
         root,
         settings.alerts,
-        lambda: acquire(root),
+        lambda: _taken(root) if stand_by else acquire(root),
         wait=not once,
         keep=lambda: None,
     )
@@ -126,7 +132,7 @@ def run(
         runner = when_there_is_room(root, settings.alerts, ready, wait=not once, keep=lease.keep)
         requests = _Requests()
         with requests.caught() as wake, contextlib.closing(Bell(root.incoming)) as bell:
-            notify("READY=1")
+            notify("READY=1\nSTATUS=at work")
             log.info("running on %s (lease %d)", root.root, lease.number)
             try:
                 _loop(runner, requests, wake, bell, watch, load_settings=load_settings, clock=clock, once=once)
@@ -138,6 +144,21 @@ def run(
         lease.release()
     log.info("stopped")
     return int(once and not runner.well)
+
+
+def _taken(root: DataRoot) -> Lease:
+    """Lease of a data root, as soon as it is free; what is slow to import is imported meanwhile."""
+    told = ""
+    while True:
+        try:
+            return acquire(root)
+        except HeldError as error:
+            if not told:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the first pass sees that the settings have changed
+                import_slow()
+                told = f"{STANDS_BY}: {error}"
+                log.info("%s", told)
+                notify(f"STATUS={told}")
 
 
 def _loop(
@@ -159,7 +180,7 @@ def _loop(
         asked = watch.asked(signalled=requests.reload, watched=runner.settings.runner.watch_settings)
         requests.reload = False
         if asked:
-            watch.read(asked, lambda: _runnable(load_settings()), runner.settings, runner.change)
+            watch.read(asked, lambda: runnable(load_settings()), runner.settings, runner.change)
             runner.settings_refused = watch.refused
         runner.take_stock()
         notify("WATCHDOG=1")
@@ -184,7 +205,7 @@ def _loop(
         select.select(descriptors, [], [], pause_s)
 
 
-def _runnable(settings: Settings) -> Settings:
+def runnable(settings: Settings) -> Settings:
     """Check what only the runner asks of settings.
 
     Raises

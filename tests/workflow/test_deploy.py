@@ -6,24 +6,49 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from contimg.core.config import environment_names
+from contimg.core.config import environment_names, validated
+from contimg.core.errors import ConfigError
 from contimg.core.release import CHECKOUT
+from contimg.deploy.site import UNITS, Site, unit_text
 from contimg.execute.systemd import notify
 
 DEPLOY = CHECKOUT / "deploy"
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    unit = tmp_path / "contimg.service"
-    unit.write_text((DEPLOY / "contimg.service").read_text().replace("/opt/contimg", str(CHECKOUT)))
-    said = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    environment = Path(sys.prefix)
+    site = Site(environment / "bin" / "contimg", tmp_path / "data", settings=tmp_path / "etc", units=tmp_path)
+    site.release("blue").parent.mkdir(parents=True)
+    site.release("blue").symlink_to(environment)
+    paths = [tmp_path / unit.replace("@.", "@blue.") for unit in UNITS]
+    for unit, path in zip(UNITS, paths, strict=True):
+        path.write_text(unit_text(unit, site))
+    said = subprocess.run(["systemd-analyze", "verify", *paths], capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stderr
-    assert "contimg.service" not in said.stderr
+    assert "contimg" not in said.stderr
+
+
+def test_the_socket_has_the_address_of_the_settings(tmp_path: Path) -> None:
+    site = Site(Path("/opt/contimg/bin/contimg"), tmp_path / "data", settings=tmp_path)
+    site.config.write_text("service: {host: '::1', port: 8500}\n")
+    assert "ListenStream=[::1]:8500\n" in unit_text("contimg-serve.socket", site)
+
+
+def test_secrets_that_systemd_passes_are_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secret_CONTIMG_API_TOKEN").write_text("a-token-from-a-file\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    token = validated({"data_root": "/data"}).service.token
+    assert token
+    assert token.get_secret_value() == "a-token-from-a-file"
+    (tmp_path / "secret_CONTIMG_NONSENSE").write_text("x")
+    with pytest.raises(ConfigError, match="CONTIMG_NONSENSE: no such setting"):
+        validated({"data_root": "/data"})
 
 
 def cron_command() -> tuple[str, str]:

@@ -11,11 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
+from bookkeeping import NOW, Played
 
+from contimg.arrivals.intake import Intake
 from contimg.core.errors import LedgerError
 from contimg.ledger import schema
+from contimg.ledger.history import Sample, add_sample, samples_since
 from contimg.ledger.ledger import Ledger, create_ledger, open_ledger, set_aside
-from contimg.ledger.rows import AttemptRow, GroupRow, WindowRow
+from contimg.ledger.rows import AttemptRow, GroupRow, Silence, WindowRow
+from contimg.runner.status import status
 
 
 def row(name: str, **changes: object) -> GroupRow:
@@ -172,9 +176,38 @@ def test_on_a_network_file_system_a_ledger_does_without_a_write_ahead_log(ledger
 
 def test_a_newer_ledger_is_refused(ledger: Ledger) -> None:
     ledger.write(f"PRAGMA user_version = {len(schema.MIGRATIONS) + 1}")
+    ledger.set_note("works_with_schema", len(schema.MIGRATIONS) + 1)
     ledger.close()
     with pytest.raises(LedgerError, match="newer"):
         open_ledger(ledger.path)
+
+
+def test_a_ledger_that_a_later_contimg_expanded_serves_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = Played(tmp_path / "root")
+    played.whole_way(0, "J0834+5534")
+    played.ledger.close()
+    tables = ("groups", "windows", "sets", "attempts", "calls", "alerts", "messages", "notes", "samples", "silences")
+    later = "".join(
+        f"ALTER TABLE {table} ADD COLUMN later TEXT NOT NULL DEFAULT 'x';" for table in (*tables, "outbox")
+    )
+    monkeypatch.setattr("contimg.ledger.ledger.MIGRATIONS", (*schema.MIGRATIONS, later))
+    open_ledger(played.root.ledger).close()
+    monkeypatch.undo()
+
+    played.ledger = open_ledger(played.root.ledger)  # going back
+    played.intake = Intake(played.root, played.ledger, played.settings)
+    played.whole_way(1)
+    played.failed("convert", played.arrive(2), error_class="memory_error")
+    played.ledger.add_call(7, "convert", ("x",), 0.0)
+    add_sample(played.ledger, Sample(1.0, 2.0, 3.0, 4.0, 5, 6, 7), 0.0)
+    played.ledger.put_silence(Silence("a", (), 0.0, 1.0, "me", "", 0.0))
+    assert [silence.id for silence in played.ledger.silences()] == ["a"]
+    assert len(samples_since(played.ledger, 0.0)) == 1
+    reader = open_ledger(played.root.ledger, read_only=True)
+    assert reader.group_counts() == played.ledger.group_counts()
+    assert status(played.root, played.settings, reader, NOW)["groups"] == reader.group_counts()
 
 
 def test_an_older_ledger_is_migrated_step_by_step(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from contimg.execute.systemd import notify
 from contimg.ledger.clock_steps import SystemClock
 from contimg.ledger.ledger import open_ledger
 from contimg.runner.housekeeping import Housekeeping
-from contimg.runner.loop import _runnable, run
+from contimg.runner.loop import run, runnable
 from contimg.runner.runner import Runner
 from contimg.runner.settings_watch import Asked, SettingsWatch
 
@@ -48,7 +48,7 @@ def other(played: Played) -> Settings:
 def reload(runner: Runner, load: Callable[[], Settings]) -> None:
     """Read the settings again, as the loop does."""
     watch = SettingsWatch(runner._root, runner._root.root / "config.yaml")
-    watch.read(Asked("a test"), lambda: _runnable(load()), runner.settings, runner.change)
+    watch.read(Asked("a test"), lambda: runnable(load()), runner.settings, runner.change)
 
 
 @pytest.mark.mounts

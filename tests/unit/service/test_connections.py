@@ -105,4 +105,4 @@ def test_beyond_the_descriptors_clients_are_refused_and_the_others_served(
 
 
 def test_the_unit_allows_the_descriptors_that_the_service_takes() -> None:
-    assert f"LimitNOFILE={connections.DESCRIPTORS}\n" in (DEPLOY / "contimg-serve.service").read_text()
+    assert f"LimitNOFILE={connections.DESCRIPTORS}\n" in (DEPLOY / "contimg-serve@.service").read_text()

@@ -1,0 +1,42 @@
+"""Replace the release that runs by another without a gap, and go back (blue-green); check a release before."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from contimg.cli.settings import add_settings, load_settings
+from contimg.core.errors import DeploymentError
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("what", choices=["blue-green", "check"])
+    parser.add_argument("release", nargs="?", type=Path, help="blue-green: environment of the release")
+    parser.add_argument("--rollback", action="store_true", help="blue-green: go back to the release before")
+    parser.add_argument(
+        "--probation", type=float, metavar="S", help="blue-green: seconds for which the release has to work well"
+    )
+    add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Deploy, or check; one line a step."""
+    if options.what == "check":
+        from contimg.deploy.checks import check
+
+        for line in check(load_settings(options)):
+            print(line, flush=True)
+        return 0
+    from contimg.deploy import deployment
+    from contimg.deploy.site import Site
+
+    if options.rollback == (options.release is not None):
+        raise DeploymentError("contimg deploy blue-green: name the environment of a release, or give --rollback")
+    probation_s = deployment.PROBATION_S if options.probation is None else options.probation
+    site = Site.installed(Path(sys.prefix) / "bin" / "contimg")
+    release = options.release.absolute() if options.release else None
+    for line in deployment.deploy(site, release, back=options.rollback, probation_s=probation_s):
+        print(line, flush=True)
+    return 0

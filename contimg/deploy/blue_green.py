@@ -1,0 +1,228 @@
+"""Blue-green deployment: one release takes over from another, as a pure function of what is seen.
+
+The new runner starts beside the old one and stands by without the lease; the old one is stopped, and the new one
+follows at once. Then the old one stands by in turn, so that it follows if the new one fails. Nothing depends on the
+process that asks: whenever it is killed and called again, it goes on from what it sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from contimg.deploy.site import COLOURS
+from contimg.runner.loop import STANDS_BY
+
+READY_S = 60.0
+"""Time (s) within which the new runner stands by, and then is ready."""
+
+
+class Phase(StrEnum):
+    """Phase of a deployment; stored in its state file."""
+
+    CHECK = "check"
+    TAKE_OVER = "take over"
+    PROBATION = "probation"
+    FINISH = "finish"
+    DONE = "done"
+    BACK = "go back"
+    GONE_BACK = "gone back"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is to do."""
+        return self in (Phase.DONE, Phase.GONE_BACK)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A deployment, as its state file has it.
+
+    Attributes
+    ----------
+    new
+        Colour of the release that takes over.
+    release
+        Its environment.
+    serves
+        Whether the HTTP service is in use.
+    was_ready
+        Whether it said, before the deployment, that the runner works and products come out.
+    since
+        When the phase began (Unix, s).
+    reason
+        Why it went back.
+    """
+
+    new: str
+    release: str
+    serves: bool
+    was_ready: bool
+    phase: Phase
+    since: float
+    reason: str = ""
+
+    @property
+    def old(self) -> str:
+        """Colour of the release that gives way."""
+        return next(colour for colour in COLOURS if colour != self.new)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """State of a unit of systemd: `ActiveState`, `StatusText`, and how often it was started again."""
+
+    state: str
+    status: str = ""
+    restarts: int = 0
+
+    @property
+    def down(self) -> bool:
+        """Whether it neither runs nor starts."""
+        return self.state in ("inactive", "failed")
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether it waits for the lease, with all that is slow done."""
+        return self.state == "activating" and self.status.startswith(STANDS_BY)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The host, at one moment.
+
+    Attributes
+    ----------
+    now
+        Unix time (s).
+    runners, services
+        Units of each colour.
+    holder
+        Colour whose runner has the lease; empty if none has.
+    answers, ready
+        Whether the service answers, and whether it says that the runner works and products come out.
+    """
+
+    now: float
+    runners: Mapping[str, Unit]
+    services: Mapping[str, Unit]
+    holder: str
+    answers: bool = True
+    ready: bool = True
+
+
+class Action(StrEnum):
+    """What a step does with a colour."""
+
+    CHECK = "check"
+    STAND_BY = "start its runner, to stand by"
+    HAND_OVER = "stop its runner, so that the other follows"
+    STOP = "stop its runner"
+    SERVE = "start its service"
+    STOP_SERVICE = "stop its service"
+    USE = "have it start with the host"
+    WAIT = "wait"
+    ENTER = "enter the next phase"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Next step of a deployment: an action on a colour, or a phase with its reason."""
+
+    action: Action
+    colour: str = ""
+    phase: Phase | None = None
+    reason: str = ""
+
+
+WAIT = Step(Action.WAIT)
+
+
+def next_step(deployment: Deployment, seen: Seen, probation_s: float) -> Step:
+    """Next step of a deployment that has not ended.
+
+    Parameters
+    ----------
+    probation_s
+        Time (s) for which the new release has to work well before the old one is stopped.
+    """
+    steps = {
+        Phase.CHECK: _check,
+        Phase.TAKE_OVER: _take_over,
+        Phase.FINISH: _finish,
+        Phase.BACK: _go_back,
+    }
+    if deployment.phase == Phase.PROBATION:
+        return _probation(deployment, seen, probation_s)
+    return steps[deployment.phase](deployment, seen)
+
+
+def _check(deployment: Deployment, _: Seen) -> Step:
+    return Step(Action.CHECK, deployment.new)
+
+
+def _take_over(deployment: Deployment, seen: Seen) -> Step:
+    new, old = deployment.new, deployment.old
+    runner = seen.runners[new]
+    if runner.restarts:
+        return _back("its runner does not stay up")
+    if seen.holder == new and runner.state == "active":
+        if seen.runners[old].down:
+            return Step(Action.STAND_BY, old)
+        return _move_port(deployment, seen, to=new) or Step(Action.ENTER, phase=Phase.PROBATION)
+    if seen.now - deployment.since > READY_S:
+        return _back(f"its runner was not ready within {READY_S:.0f} s")
+    if runner.down:
+        return Step(Action.STAND_BY, new)
+    return Step(Action.HAND_OVER, old) if seen.holder == old and runner.stands_by else WAIT
+
+
+def _probation(deployment: Deployment, seen: Seen, probation_s: float) -> Step:
+    runner = seen.runners[deployment.new]
+    if seen.holder != deployment.new or runner.state != "active" or runner.restarts:
+        return _back("its runner did not stay up in its probation")
+    if deployment.serves and not seen.answers:
+        return _back("its service did not answer in its probation")
+    if deployment.was_ready and not seen.ready:
+        return _back("it was not ready in its probation")
+    if seen.now - deployment.since < probation_s:
+        return WAIT
+    return Step(Action.ENTER, phase=Phase.FINISH)
+
+
+def _finish(deployment: Deployment, seen: Seen) -> Step:
+    if not seen.runners[deployment.old].down:
+        return Step(Action.STOP, deployment.old)
+    return Step(Action.USE, deployment.new)
+
+
+def _go_back(deployment: Deployment, seen: Seen) -> Step:
+    new, old = deployment.new, deployment.old
+    if seen.runners[old].down:
+        return Step(Action.STAND_BY, old)
+    if seen.holder == new and seen.runners[old].stands_by:
+        return Step(Action.HAND_OVER, new)
+    if seen.holder == old:
+        if not seen.runners[new].down:
+            return Step(Action.STOP, new)
+        return _move_port(deployment, seen, to=old) or Step(
+            Action.ENTER, phase=Phase.GONE_BACK, reason=deployment.reason
+        )
+    return WAIT
+
+
+def _move_port(deployment: Deployment, seen: Seen, *, to: str) -> Step | None:
+    """Have one colour's service answer, then stop the other's; None once it is so."""
+    if not deployment.serves:
+        return None
+    other = next(colour for colour in COLOURS if colour != to)
+    if seen.services[to].state != "active":
+        return Step(Action.SERVE, to)
+    if not seen.services[other].down:
+        return Step(Action.STOP_SERVICE, other)
+    return None
+
+
+def _back(reason: str) -> Step:
+    return Step(Action.ENTER, phase=Phase.BACK, reason=reason)

@@ -1,0 +1,217 @@
+"""A blue-green deployment on a host: what is seen, the steps done, and the state file from which any call goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import requests
+
+from contimg.core import config, files
+from contimg.core.errors import DeploymentError, InstallationError, LeaseError
+from contimg.core.paths import DataRoot
+from contimg.deploy.blue_green import Action, Deployment, Phase, Seen, Step, Unit, next_step
+from contimg.deploy.install import apply, link_step, systemctl
+from contimg.deploy.site import COLOURS, Site, listen_address, units_of
+from contimg.execute.lease import holder
+
+PROBATION_S = 300.0
+"""Time (s) for which a new release has to work well: about a group."""
+_LOOK_S = 0.5
+_DRAIN_S = 3.0
+"""Time (s) in which calls may end before the runner that gives way stops them; the other takes them up again."""
+_ANSWER_S = 5.0
+_CHECK_S = 1200.0
+_AFTER = {Action.CHECK: Phase.TAKE_OVER, Action.USE: Phase.DONE}
+_ASKED = "a person asked for it"
+
+
+class Host:
+    """A host with a site: its units, its lease, its service.
+
+    Raises
+    ------
+    ConfigError
+        If the settings cannot be used.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._root = DataRoot(config.load(site.config, {}).data_root)
+        self._url = f"http://{listen_address(site)}"
+
+    def see(self) -> Seen:
+        """Look at units, lease and service."""
+        runners = {colour: _unit(f"contimg@{colour}") for colour in COLOURS}
+        services = {colour: _unit(f"contimg-serve@{colour}")[0] for colour in COLOURS}
+        try:
+            held = holder(self._root)
+        except LeaseError:
+            held = None
+        pid = held.pid if held and held.holds else 0
+        having = next((colour for colour, (_, main) in runners.items() if pid and main == pid), "")
+        return Seen(
+            time.time(),
+            {colour: unit for colour, (unit, _) in runners.items()},
+            services,
+            having,
+            answers=self._says("/livez"),
+            ready=self._says("/readyz"),
+        )
+
+    def _says(self, page: str) -> bool:
+        try:
+            return requests.get(self._url + page, timeout=_ANSWER_S).status_code == requests.codes.ok
+        except requests.RequestException:
+            return False
+
+    def do(self, step: Step) -> None:
+        """Do a step on a colour's units; each may be done again.
+
+        Raises
+        ------
+        InstallationError
+            If systemd cannot do it.
+        """
+        runner, service = f"contimg@{step.colour}", f"contimg-serve@{step.colour}"
+        if step.action == Action.CHECK:
+            try:
+                systemctl("start", f"contimg-check@{step.colour}", limit_s=_CHECK_S)
+            except InstallationError as error:
+                said = f"journalctl -u contimg-check@{step.colour} says why"
+                raise InstallationError(f"its checks did not pass; {said}") from error
+        elif step.action == Action.STAND_BY:
+            systemctl("start", "--no-block", runner)
+        elif step.action in (Action.HAND_OVER, Action.STOP):
+            self._stop(runner, step.colour)
+        elif step.action == Action.SERVE:
+            systemctl("start", service)
+        elif step.action == Action.STOP_SERVICE:
+            systemctl("stop", service)
+        elif step.action == Action.WAIT:
+            time.sleep(_LOOK_S)
+
+    def _stop(self, runner: str, colour: str) -> None:
+        """Stop a runner: what ends within a moment is settled, the rest is the other's to take up."""
+        systemctl("stop", "--no-block", runner)
+        end = time.monotonic() + _DRAIN_S
+        while time.monotonic() < end:
+            if self.see().runners[colour].down:
+                return
+            time.sleep(_LOOK_S / 5)
+        systemctl("kill", "--kill-who=main", "--signal=TERM", runner)
+        while not self.see().runners[colour].down:
+            time.sleep(_LOOK_S / 5)
+
+
+def deploy(
+    site: Site, release: Path | None, *, back: bool, probation_s: float, host: Host | None = None
+) -> Iterator[str]:
+    """Let a release take over, or go on with a deployment that was interrupted; yields a line for every step.
+
+    Parameters
+    ----------
+    release
+        Environment of the new release; None to go back to the other one that is installed.
+    back
+        Go back to the release before: out of a deployment that has not ended, or from the last one.
+    probation_s
+        Time (s) for which the new release has to work well.
+
+    Raises
+    ------
+    DeploymentError
+        If it cannot begin, or the old release is in use again.
+    InstallationError
+        If the site has no installation, or systemd cannot do a step.
+    """
+    host = host or Host(site)
+    deployment = _begun(site, release, host.see(), back=back)
+    _write(site, deployment)
+    yield f"{deployment.new}: {deployment.release} ({deployment.phase})"
+    while not deployment.phase.ended:
+        try:
+            step = next_step(deployment, host.see(), probation_s)
+            if step.action == Action.USE:
+                _use(deployment)
+            else:
+                host.do(step)
+            step = replace(step, phase=step.phase or _AFTER.get(step.action))
+        except InstallationError as error:
+            if deployment.phase in (Phase.FINISH, Phase.BACK):
+                raise
+            step = Step(Action.ENTER, phase=Phase.BACK, reason=str(error))
+        if step.phase:
+            deployment = replace(deployment, phase=step.phase, since=time.time(), reason=step.reason)
+            _write(site, deployment)
+            yield f"{deployment.new}: {step.phase}{f': {step.reason}' if step.reason else ''}"
+        elif step.action != Action.WAIT:
+            yield f"{step.colour}: {step.action}"
+    if deployment.phase == Phase.GONE_BACK and deployment.reason != _ASKED:
+        raise DeploymentError(f"{deployment.release}: {deployment.reason}; {deployment.old} is in use as before")
+
+
+def _begun(site: Site, release: Path | None, seen: Seen, *, back: bool) -> Deployment:
+    before = _read(site)
+    if before and not before.phase.ended:
+        if back:
+            return replace(before, phase=Phase.BACK, since=time.time(), reason=_ASKED)
+        if release is None or str(release) == before.release:
+            return before
+        raise DeploymentError(
+            f"{before.release}: its deployment has not ended ({before.phase}); call it again, or with --rollback"
+        )
+    used = site.enabled
+    new = next(colour for colour in COLOURS if colour != used)
+    if seen.holder != used:
+        raise DeploymentError(
+            f"contimg@{used}: does not run, so nobody can take over from it; systemctl start contimg"
+        )
+    if back:
+        if not site.release(new).is_symlink():
+            raise DeploymentError(f"{site.release(new)}: no other release is installed; name one")
+        release = site.release(new).readlink()
+    if release is None or not (release / "bin" / "contimg").exists():
+        raise DeploymentError(f"{release}: holds no bin/contimg; name the environment of a release")
+    apply(link_step(site, new, release))
+    phase = Phase.TAKE_OVER if back else Phase.CHECK
+    serves = seen.services[used].state == "active"
+    return Deployment(new, str(release), serves, serves and seen.ready, phase, time.time())
+
+
+def _use(deployment: Deployment) -> None:
+    """Have a release start with the host, and the other not; the other's link stays, to go back to."""
+    systemctl("enable", *units_of(deployment.new))
+    systemctl("disable", *units_of(deployment.old))
+
+
+def _unit(name: str) -> tuple[Unit, int]:
+    """State of a unit, and its main process."""
+    said = systemctl("show", "--property=ActiveState,StatusText,NRestarts,MainPID", name)
+    values = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    unit = Unit(values["ActiveState"], values.get("StatusText", ""), int(values.get("NRestarts", "0")))
+    return unit, int(values["MainPID"])
+
+
+def _path(site: Site) -> Path:
+    return site.settings / "deployment.json"
+
+
+def _read(site: Site) -> Deployment | None:
+    try:
+        content = files.read_json(_path(site))
+        return Deployment(**{**content, "phase": Phase(content["phase"])})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DeploymentError(f"{_path(site)}: cannot be read ({error}); remove it to begin anew") from error
+
+
+def _write(site: Site, deployment: Deployment) -> None:
+    try:
+        files.write_json(_path(site), asdict(deployment))
+    except OSError as error:
+        raise DeploymentError(
+            f"{_path(site)}: cannot be written ({error.strerror}); nothing more was done"
+        ) from error
