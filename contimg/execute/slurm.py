@@ -25,6 +25,8 @@ from contimg.job.error_patterns import recognized
 
 _LIMIT_S = 20.0
 """Longest wait (s) for an answer of slurmctld."""
+_REMEMBERED_S = 3600
+"""Time (s) for which Slurm is taken to know jobs that have ended; `contimg check-cluster` looks at the true one."""
 _WAITING = frozenset({"PENDING", "CONFIGURING", "SUSPENDED", "STOPPED", "REQUEUED", "REQUEUE_HOLD", "RESV_DEL_HOLD"})
 _SUBMITTED = re.compile(r"submitted with SLURM jobid (\d+) \(log: (.+?)\)")
 _ENDED = re.compile(r"SLURM-job '(\d+)' failed.{0,80}?SLURM status is: '(\w+)'", re.DOTALL)
@@ -117,14 +119,17 @@ def how_it_ended(log: Path, number: str = "") -> ContimgError | None:
 def look_steadily() -> None:
     """Have Snakemake, in this process, look at its jobs every `seconds-between-status-checks` of the profile.
 
-    The plugin lengthens the pause by 10 s a look, up to 3 min: a call, of one job, would end half as late again.
+    The plugin lengthens the pause by 10 s a look, up to 3 min: a call of one job would end half as late again. When
+    slurmctld is away, it turns from squeue to sacct, where no accounting is gets no answer, and forgets its jobs.
     """
+    import snakemake_executor_plugin_slurm as plugin  # noqa: PLC0415 — an extra
     from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor  # noqa: PLC0415 — as Snakemake
 
     async def sleep(executor: RemoteExecutor) -> None:
         await asyncio.sleep(executor.workflow.remote_execution_settings.seconds_between_status_checks)
 
     RemoteExecutor.sleep = sleep
+    plugin.get_min_job_age = lambda: _REMEMBERED_S
 
 
 def _asked(*command: str) -> str:

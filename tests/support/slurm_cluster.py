@@ -145,7 +145,7 @@ class Cluster:
         """Start a node."""
         setup = (
             f"hostname {node} && mount -t tmpfs -o size={_SHM_MB}m tmpfs /dev/shm"
-            f" && mount --bind {self.folder} /etc/slurm && exec slurmd -D -N {node} -f /etc/slurm/slurm.conf"
+            f" && mount --bind {self.folder} /etc/slurm && slurmd -D -N {node} -f /etc/slurm/slurm.conf & wait"
         )
         self._start(node, *_NAMESPACES, "sh", "-c", setup)
 

@@ -256,10 +256,14 @@ def test_no_fault_of_the_cluster_loses_a_group(tmp_path: Path) -> None:
         cancelled, *hung = on_n1
         slurm.run("scancel", records[cancelled].slurm_job)
         slurm.kill_node("n2")
+        slurm.run("scontrol", "update", "nodename=n2", "state=down", "reason=dead")  # as a site's health check does
+        left = {int(records[group].slurm_job) for group in hung}
+        wait(lambda: {*slurm.jobs("running", "completing")} <= left, LIMIT_S, "the others have ended")
         slurm.stop_controller()
         time.sleep(15)
         slurm.start_controller()
         slurm.start_node("n2")
+        slurm.run("scontrol", "update", "nodename=n2", "state=resume")
         memory = wait(lambda: _first_failed(place, "memory_error"), LIMIT_S, "a job takes more than its memory")
         assert memory.rule in ("solve", "image")
         place.configure()  # with enough memory, taken up by itself
