@@ -78,6 +78,17 @@ class Gridder:
         """Dirty beam at the phase centre, float32, shape (N, N): 1 in the middle pixel (N/2, N/2)."""
         return self.dirty_image(np.ones(self.weights.shape, np.complex64))
 
+    def smoothed_beam(self, width_rad: float, size: int, step: int) -> np.ndarray:
+        """Dirty beam smoothed with a Gaussian of sum 1, at every `step`-th pixel, float32, shape (size, size).
+
+        The Gaussian of full width `width_rad` is a taper of the weights, whose sum stays in the denominator.
+        """
+        weights = self.weights * taper(self.uvw_m, self.frequencies_hz, width_rad)
+        tapered = replace(self, weights=weights, size=size, pixel_rad=step * self.pixel_rad)
+        beam = tapered.dirty_beam()
+        beam *= np.float32(weights.sum(dtype=float) / self.weights.sum(dtype=float))
+        return beam
+
     def predict(self, model: np.ndarray) -> np.ndarray:
         """Visibilities (Jy), complex64, shape (R, F), of a model image (Jy/pixel), float32, shape (N, N).
 
@@ -100,6 +111,13 @@ class Gridder:
             "divide_by_n": False,
             "nthreads": self.threads,
         }
+
+
+def taper(uvw_m: np.ndarray, frequencies_hz: np.ndarray, width_rad: float) -> np.ndarray:
+    """Factors of visibilities that smooth their image with a Gaussian of sum 1; float32, shape (R, F)."""
+    square = np.square(uvw_m[:, :2]).sum(axis=1) * (np.pi * width_rad) ** 2 / (4 * np.log(2))
+    by_channel = np.square(np.asarray(frequencies_hz) / SPEED_OF_LIGHT)
+    return np.exp(-np.multiply.outer(square.astype(np.float32), by_channel.astype(np.float32)))
 
 
 def within(weights: np.ndarray, uvw_m: np.ndarray, frequencies_hz: np.ndarray, longest: float) -> np.ndarray:

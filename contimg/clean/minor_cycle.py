@@ -79,6 +79,18 @@ def clean(  # noqa: PLR0917 — images, then limits
     return done
 
 
+def subtract(image: np.ndarray, components: np.ndarray, psf: np.ndarray) -> None:
+    """Subtract an image of components from another, as a dirty beam shows them; all float32, both of shape (N, N)."""
+    rows, columns = np.nonzero(components)
+    _subtract(image, rows, columns, components[rows, columns], psf)
+
+
+def highest_sidelobe(psf: np.ndarray, shape: BeamShape) -> float:
+    """Highest value of a dirty beam farther than a full width from its peak."""
+    offsets = np.arange(len(psf)) - len(psf) // 2
+    return float(psf[shape.distance2(offsets, offsets[:, np.newaxis]) > 1].max())
+
+
 @numba.njit(cache=True, fastmath=True)
 def _find(values, per_stop, pixels, psf, iterations, components):  # noqa: PLR0917  # pragma: no cover — compiled
     """Subtract components from the values of the masked pixels and return their number."""

@@ -34,10 +34,11 @@ def noise_map(image: np.ndarray, beam_pixels: float) -> np.ndarray:
     edges = [
         np.linspace(0, size, count + 1).round().astype(int) for size, count in zip(image.shape, counts, strict=True)
     ]
+    step = max(1, int(beam_pixels / 2))  # pixels nearer to each other are not independent
     boxes = np.array(
         [
             [
-                robust_noise(image[top:bottom, left:right])
+                robust_noise(image[top:bottom:step, left:right:step])
                 for left, right in zip(edges[1][:-1], edges[1][1:], strict=True)
             ]
             for top, bottom in zip(edges[0][:-1], edges[0][1:], strict=True)

@@ -11,6 +11,7 @@ from synthetic_averages import at, averages
 from contimg.clean import imager, major_cycle
 from contimg.clean.noise import robust_noise
 from contimg.clean.options import CleanOptions
+from contimg.clean.restoring import with_components
 from contimg.clean.sources import find
 from contimg.core.errors import NoUsableDataError
 from contimg.telescope.beam import separation
@@ -19,9 +20,9 @@ SIZE, NOISE_JY = 512, 1e-3
 POINTS = [at(-8.11, 6.05, 0.5), at(9.03, -7.31, 0.05), at(0.02, 3.33, 0.02), at(5.5, 5.21, 0.1)]
 
 
-def options(beam_rad: float) -> CleanOptions:
+def options(beam_rad: float, size: int = SIZE) -> CleanOptions:
     return CleanOptions(
-        size=SIZE,
+        size=size,
         pixel_rad=beam_rad / 4,
         robust=0.0,
         iterations=30000,
@@ -32,8 +33,8 @@ def options(beam_rad: float) -> CleanOptions:
     )
 
 
-def observed(sources, noise_jy=NOISE_JY):
-    width_rad = SIZE * np.radians(3.4 / 3600)
+def observed(sources, noise_jy=NOISE_JY, size=SIZE):
+    width_rad = size * np.radians(3.4 / 3600)
     return averages(sources, noise_jy=noise_jy, field_rad=float(width_rad))
 
 
@@ -50,6 +51,57 @@ def test_point_sources_come_out_and_leave_noise(tmp_path):
         assert one.flux_jy == pytest.approx(true.flux_jy, rel=5e-3, abs=3 * NOISE_JY)
         off = separation(*np.radians([one.ra_deg, one.dec_deg]), true.ra_rad, true.dec_rad)
         assert off < (0.02 + 1.5 / one.snr) * made.beam.major_rad
+
+
+@pytest.mark.parametrize("fluxes_jy", [(1.0, 3.0), (0.25, 1.0)])
+def test_extended_sources_keep_their_flux(fluxes_jy):
+    """Of 1′ and 3′ beside points: their flux in a circle within 5 %, and the points' as without them."""
+    size = 600
+    extended = [at(-8.5, 7.2, fluxes_jy[0], 1), at(6.1, -5.3, fluxes_jy[1], 3)]
+    points = [at(-9.1, -8.3, 0.05), at(2.02, 10.33, 0.1)]
+    averaged = observed([*extended, *points], size=size)
+    cleaned = major_cycle.clean(averaged, options(averaged.beam_rad, size))
+    image = restored(cleaned)
+    for one in extended:
+        assert flux_within(image, cleaned, one, 1.25) == pytest.approx(one.flux_jy, rel=0.05)
+    found = find(image, np.full_like(image, NOISE_JY), cleaned.wcs, cleaned.beam, min_snr=20)
+    for one in points:
+        off = [separation(*np.radians([other.ra_deg, other.dec_deg]), one.ra_rad, one.dec_rad) for other in found]
+        assert min(off) < 0.05 * cleaned.beam.major_rad
+        assert found[int(np.argmin(off))].flux_jy == pytest.approx(one.flux_jy, abs=3 * NOISE_JY)
+    assert robust_noise(cleaned.residual) == pytest.approx(NOISE_JY, rel=0.05)
+
+
+def restored(cleaned: major_cycle.Cleaned) -> np.ndarray:
+    return with_components(cleaned.residual, cleaned.model, cleaned.wcs, cleaned.beam)
+
+
+def flux_within(image, cleaned, source, widths) -> float:
+    """Flux (Jy) in a circle, over the fraction that the circle has of a Gaussian as the restoring beam shows it."""
+    x, y = cleaned.wcs.wcs_world2pix([np.degrees([source.ra_rad, source.dec_rad])], 0)[0]
+    rows, columns = np.indices(image.shape)
+    pixel_rad = np.radians(abs(cleaned.wcs.wcs.cdelt[0]))
+    inside = np.hypot(columns - x, rows - y) * pixel_rad < widths * source.width_rad
+    axes = np.array([cleaned.beam.major_rad, cleaned.beam.minor_rad])
+    beam_area = np.pi / (4 * np.log(2)) * axes.prod() / pixel_rad**2
+    square = np.sqrt((source.width_rad**2 + axes**2).prod())
+    within = 1 - np.exp(-4 * np.log(2) * (widths * source.width_rad) ** 2 / square)
+    return float(image[inside].sum() / beam_area / within)
+
+
+def test_the_exact_residual_is_at_its_threshold():
+    """No pixel of the mask is over 3 times the noise, and none elsewhere over the level that makes a mask."""
+    averaged = observed(POINTS)
+    asked = options(averaged.beam_rad)
+    cleaned = major_cycle.clean(averaged, asked)
+    rows = averaged.rows
+    gridder, _, visibilities = major_cycle.gridder_of(averaged, asked)
+    assert visibilities is rows.visibilities
+    exact = gridder.dirty_image(visibilities - gridder.predict(cleaned.model))
+    masked = cleaned.mask
+    assert masked.any()
+    assert np.abs(exact[masked]).max() < 3 * NOISE_JY
+    assert exact[~masked].max() < 5.2 * NOISE_JY
 
 
 def test_noise_alone_has_no_components():

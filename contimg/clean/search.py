@@ -1,0 +1,263 @@
+"""Search for CLEAN components in a residual image: points, and wider Gaussians where something is extended.
+
+A source stands out of the noise most in the image that is smoothed to its own shape. So a scale takes what stands out
+clearly more there than in the image and in narrower scales, and points take the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import label, maximum_filter
+
+from contimg.clean import minor_cycle
+from contimg.clean.noise import noise_map
+from contimg.clean.options import CleanOptions
+from contimg.clean.restoring import BeamShape
+from contimg.clean.scales import Scale
+
+_LOG = logging.getLogger(__name__)
+
+_MAJOR_GAIN = 0.95
+"""Fraction of the highest peak that is cleaned before the components are subtracted from the visibilities."""
+_SEARCH_GAIN = 0.9
+"""Sources fainter than the highest peak by this fraction are looked for in the next cycle: they may be errors of the
+minor cycle's dirty beam."""
+_SETTLED = 2.0
+"""A mask is cleaned again where more than this many times its threshold is left in it."""
+_CLEARLY = 1.25
+"""A wider scale is taken where its signal-to-noise ratio is higher by this factor: that of a Gaussian as wide as a
+source is, of one half as wide. Narrow components add up to a wide source; too wide ones need negative ones beside."""
+_ROUNDS = 30
+"""Most turns of points and a scale in a cycle; what is left is the next cycle's."""
+_SCALE_SEED = 1.5
+"""A scale begins islands at this many times the level of a point: noise on a faint point must not make it wide."""
+_SCALE_SIDELOBE = 0.3
+"""Nor does it where it is fainter than the cycle's highest peak by this factor: that may be a sidelobe, and those of
+smoothed dirty beams are high."""
+_SAMPLES_AWAY = 2
+"""Components of a scale lie at least so many samples (half its width) from points that stand out more."""
+_SCALE_EDGE = 2.0
+"""Islands of a scale reach down to this many times its noise: a source's edges hold a good part of its flux."""
+
+
+@dataclass
+class Search:
+    """Components found so far, and the mask that points lie in.
+
+    The mask has islands around pixels that stand out of a residual's local noise by `mask_sigma` and are no sidelobe
+    of brighter ones. It is cleaned to `threshold_sigma`, as far as the minor cycle's dirty beam can be trusted.
+
+    Attributes
+    ----------
+    psf
+        Middle part of the dirty beam.
+    shape
+        The restoring beam.
+    scales
+        Gaussians that are components where something is extended, narrowest first.
+    model
+        Components (Jy/pixel), float32, shape (N, N).
+    mask
+        Boolean, of the same shape.
+    """
+
+    options: CleanOptions
+    psf: np.ndarray
+    shape: BeamShape
+    scales: list[ScaleSearch]
+    model: np.ndarray
+    mask: np.ndarray
+    iterations: int = 0
+
+    def run(self, residual: np.ndarray, noise: np.ndarray) -> float:
+        """Move components out of an exact residual, in place, until nothing stands out of it.
+
+        Returns the highest peak (Jy/beam), in a smoothed image that of a point which stands out as much; 0 if nothing
+        was moved.
+        """
+        before = self.iterations
+        highest_jy = float(np.abs(residual[self._stands_out(residual, noise)]).max(initial=0))
+        highest = highest_jy
+        for scale in self.scales:
+            scale.begin(residual)
+        for _ in range(_ROUNDS):
+            found = self._find_points(residual, noise, highest_jy)
+            height, wanted = self._wanted_scale(residual, noise)
+            if wanted and self._left:
+                highest = max(highest, height)
+                found += (wider := wanted.clean(residual, self.model, self._left))
+                self.iterations += wider
+            if not found:
+                break
+        _LOG.info(
+            "noise %.3g Jy; peak of %.3g Jy; %d components, %d pixels masked",
+            float(np.median(noise)),
+            highest,
+            self.iterations - before,
+            np.count_nonzero(self.mask),
+        )
+        return highest if self.iterations > before else 0.0
+
+    @property
+    def _left(self) -> int:
+        """Iterations that may still be made."""
+        return self.options.iterations - self.iterations
+
+    def _stands_out(self, residual: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Pixels that are above the threshold, boolean."""
+        settled = _SETTLED * self.options.threshold_sigma
+        return (residual > self.options.mask_sigma * noise) | (self.mask & (np.abs(residual) > settled * noise))
+
+    def _find_points(self, residual: np.ndarray, noise: np.ndarray, highest_jy: float) -> int:
+        """Move points out of a residual; returns their number."""
+        options, before = self.options, self.iterations
+        if not self._stands_out(residual, noise).any():
+            return 0
+        sidelobe = minor_cycle.highest_sidelobe(self.psf, self.shape)
+        faintest = np.maximum(options.mask_sigma * noise, (1 - _SEARCH_GAIN) * highest_jy)
+        floor = np.maximum(options.threshold_sigma * noise, (1 - _MAJOR_GAIN) * highest_jy)
+        while self._left:
+            seeds = residual > np.maximum(faintest, sidelobe * float(residual.max()))
+            self._leave_to_scales(seeds, residual)
+            minor_cycle.grow(self.mask, seeds, self.shape)
+            masked = np.abs(residual[self.mask])
+            left = masked[masked > floor[self.mask]]
+            if not len(left):
+                break
+            stop = np.maximum(floor, sidelobe * float(left.max()))
+            self.iterations += minor_cycle.clean(residual, stop, self.mask, self.psf, self.model, self._left)
+            if float(np.abs(residual[self.mask]).max()) > minor_cycle.DIVERGED * float(masked.max()):
+                _LOG.warning("CLEAN diverges: peaks grew; the cycle ends")
+                break
+        return self.iterations - before
+
+    def _leave_to_scales(self, seeds: np.ndarray, residual: np.ndarray) -> None:
+        """Take those pixels out of `seeds` that stand out more in a smoothed image."""
+        rows, columns = np.nonzero(seeds)
+        for scale in self.scales:
+            wider = scale.as_point[scale.scale.sample(rows, columns)] > _CLEARLY * residual[rows, columns]
+            seeds[rows[wider], columns[wider]] = False
+
+    def _wanted_scale(self, residual: np.ndarray, noise: np.ndarray) -> tuple[float, ScaleSearch | None]:
+        """Scale in which something stands out most, if anything does, and the height of a point that does as much."""
+        best: tuple[float, ScaleSearch | None] = (0.0, None)
+        narrower = [(residual, 1)]
+        rows, columns = np.nonzero(self._stands_out(residual, noise))
+        for scale in self.scales:
+            scale.look(residual)
+            scale.leave_to_points(rows, columns, residual[rows, columns])
+            height = scale.seek(narrower)
+            if height > _CLEARLY * best[0]:
+                best = (height, scale)
+            narrower.append((scale.as_point, scale.scale.step))
+        return best
+
+
+@dataclass
+class ScaleSearch:
+    """Search for components of one scale.
+
+    Attributes
+    ----------
+    image, noise
+        The residual, smoothed, and its noise; float32, shape (S, S).
+    mask
+        Islands that components lie in, boolean, of the same shape.
+    points
+        Samples that are left to points, of the same shape.
+    seeds
+        Peaks that the next islands are made around, of the same shape.
+    highest_jy
+        The highest peak at the cycle's beginning.
+    """
+
+    scale: Scale
+    options: CleanOptions
+    image: np.ndarray
+    noise: np.ndarray
+    mask: np.ndarray
+    points: np.ndarray
+    seeds: np.ndarray
+    highest_jy: float = 0.0
+
+    @classmethod
+    def of(cls, scale: Scale, options: CleanOptions) -> ScaleSearch:
+        """Nothing found yet."""
+        zeros, no = (
+            np.zeros((scale.samples, scale.samples), np.float32),
+            np.zeros((scale.samples, scale.samples), bool),
+        )
+        return cls(scale, options, zeros, zeros + 1, no, no, no)
+
+    @property
+    def as_point(self) -> np.ndarray:
+        """Heights of points that stand out of the receivers' noise as much (Jy/beam)."""
+        return self.image / np.float32(self.scale.noise)
+
+    def look(self, residual: np.ndarray) -> None:
+        """Smooth a residual."""
+        self.image = self.scale.smoothed(residual)
+
+    def begin(self, residual: np.ndarray) -> None:
+        """Begin a cycle with an exact residual."""
+        self.look(residual)
+        self.noise = noise_map(self.image, np.sqrt(2) * self.scale.width / self.scale.step)
+        self.highest_jy = float(self.image.max())
+
+    def leave_to_points(self, rows: np.ndarray, columns: np.ndarray, heights: np.ndarray) -> None:
+        """Leave the surroundings of pixels to points if these stand out more."""
+        samples = self.scale.sample(rows, columns)
+        self.points = np.zeros_like(self.mask)
+        self.points[samples] = _CLEARLY * np.abs(heights) > self.as_point[samples]
+        self.points = maximum_filter(self.points, 2 * _SAMPLES_AWAY + 1)
+
+    def seek(self, narrower: list[tuple[np.ndarray, int]]) -> float:
+        """Find peaks that stand out more than in narrower images (heights of points, and their steps in pixels).
+
+        Returns the height of a point that stands out as much as the highest of these and of what is left in the mask.
+        """
+        heights = self.as_point
+        faintest = np.maximum(_SCALE_SEED * self.options.mask_sigma * self.noise, _SCALE_SIDELOBE * self.highest_jy)
+        self.seeds = (self.image == maximum_filter(self.image, 5)) & (self.image > faintest) & ~self.points
+        for row, column in np.argwhere(self.seeds):
+            near = max(self._highest_near(other, step, row, column) for other, step in narrower)
+            self.seeds[row, column] = heights[row, column] > _CLEARLY * near
+        settled = _SETTLED * self.options.threshold_sigma * self.noise
+        left = (
+            self.mask
+            & ~self.points
+            & (np.abs(self.image) > np.maximum(settled, (1 - _SEARCH_GAIN) * self.highest_jy))
+        )
+        return float(np.abs(heights[self.seeds | left]).max(initial=0))
+
+    def clean(self, residual: np.ndarray, model: np.ndarray, iterations: int) -> int:
+        """Move components out of a residual and into a model, in place; returns their number."""
+        self.mask = self.mask.copy()
+        minor_cycle.grow(self.mask, self.seeds, self.scale.shape)
+        edge = np.maximum(_SCALE_EDGE * self.noise, (1 - _SEARCH_GAIN) * self.highest_jy)
+        islands, _ = label(self.mask | (self.image > edge))
+        self.mask = np.isin(islands, np.unique(islands[self.mask]))
+        beam = self.scale.dirty_beam
+        height = beam[len(beam) // 2, len(beam) // 2]
+        sidelobe = minor_cycle.highest_sidelobe(beam / height, self.scale.shape)
+        floor = np.maximum(self.options.threshold_sigma * self.noise, (1 - _MAJOR_GAIN) * self.highest_jy)
+        among = self.mask & ~self.points
+        stop = np.maximum(floor, sidelobe * float(np.abs(self.image[among]).max(initial=0)))
+        components = np.zeros_like(self.image)
+        done = minor_cycle.clean(self.image / height, stop / height, among, beam / height, components, iterations)
+        self.scale.subtract(residual, components)
+        model += self.scale.model(components)
+        return done
+
+    def _highest_near(self, image: np.ndarray, step: int, row: int, column: int) -> float:
+        """Highest of an image with so many pixels a step within half the scale's width of a sample."""
+        size, middle = len(image), self.scale.samples // 2
+        reach = self.scale.width / 2
+        (top, bottom), (left, right) = (
+            [round(((at - middle) * self.scale.step + off) / step) + size // 2 for off in (-reach, reach)]
+            for at in (row, column)
+        )
+        return float(image[max(top, 0) : bottom + 1, max(left, 0) : right + 1].max(initial=0))
