@@ -1,4 +1,4 @@
-"""One settings model: YAML (or Snakemake's `config`) plus `CONTIMG_*` environment variables, validated on load.
+"""Settings: YAML (or Snakemake's `config`) plus `CONTIMG_*` environment variables, validated on load.
 
 `config/config.yaml` documents every key; `config/config.schema.json` is generated from the model for editors.
 Unknown keys, wrong types and impossible values are errors that name the key's path.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from contimg.core.errors import ConfigError
 from contimg.core.sections import (
@@ -25,7 +27,6 @@ from contimg.core.sections import (
     Cache,
     Calibration,
     Flag,
-    GroupName,
     Imaging,
     Ingest,
     Limits,
@@ -47,6 +48,20 @@ _CREDENTIAL = "secret_"
 _RETIRED = {("runner", "lease_seconds"): "the lease is a lock of the operating system, which ends with its runner"}
 """Keys that older files may have, each with why nothing depends on it any more."""
 _LOG = logging.getLogger(__name__)
+
+
+def _group(name: str) -> str:
+    """Check that a name is a group's: the UTC second in which its data start."""
+    try:
+        if re.fullmatch(r"\d{8}T\d{6}", name):
+            datetime.strptime(name, "%Y%m%dT%H%M%S")
+            return name
+    except ValueError:
+        pass
+    raise ValueError(f"{name!r} is no group's name, which looks like 20260112T084512")
+
+
+GroupName = Annotated[str, AfterValidator(_group)]
 
 
 class Settings(Section):
@@ -208,7 +223,7 @@ def differences(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:
 
 
 def sources(content: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
-    """Where each setting that is not a default comes from, by its dotted key: `file`, or a variable's name."""
+    """Origin of each setting that is not a default, by its dotted key: `file`, or a variable's name."""
     found: dict[str, str] = {}
 
     def collect(part: Mapping[str, Any], prefix: str) -> None:

@@ -1,4 +1,4 @@
-"""One exception tree; each error knows its class, whether trying again can help, and whose fault it is.
+"""Errors: one tree of exceptions, each with its class, its retry policy and its blame.
 
 The classes are the ones of requirement R1. How often and when a class is tried again is policy, kept in the
 settings; an error only says what it is. Only what is the fault of a file or a group may put a group in quarantine.
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class Blame(StrEnum):
-    """Whose fault a failure is; stored in attempt records."""
+    """Party at fault for a failure; stored in attempt records."""
 
     FILE = "file"
     GROUP = "group"
@@ -51,7 +51,7 @@ class ErrorClass(StrEnum):
 
     @property
     def blame(self) -> Blame:
-        """Whose fault a failure of this class is, unless the error says more."""
+        """Party usually at fault for a failure of this class."""
         return _BLAMES.get(self, Blame.GROUP)
 
 
@@ -67,15 +67,15 @@ _BLAMES = {
 
 
 class ContimgError(Exception):
-    """Base of every error raised on purpose. Its text is one line: which file, what is wrong, what happens next."""
+    """Base of every error raised on purpose. Its text is one line: object, problem, next step."""
 
     error_class = ErrorClass.OTHER
     at_fault: Blame | None = None
-    """Whose fault it is, where that is not usual for its class."""
+    """Party at fault, where it is not the usual one of the class."""
 
     @property
     def blame(self) -> Blame:
-        """Whose fault it is."""
+        """Party at fault."""
         return self.at_fault or self.error_class.blame
 
 
@@ -236,7 +236,7 @@ class BundleError(ContimgError):
 
 
 class StoreError(ContimgError):
-    """Cold storage or a backup's remote could not be reached, read or written; what was to be copied stays."""
+    """Cold storage or a backup's remote could not be reached, read or written; the originals stay."""
 
     at_fault = Blame.MACHINE
 
@@ -260,7 +260,7 @@ class LedgerError(ContimgError):
 
 
 class LeaseError(ContimgError):
-    """Another runner holds the data root, or this one no longer does, or nobody knows."""
+    """The lease on the data root is another runner's, was lost, or cannot be read."""
 
     at_fault = Blame.MACHINE
 

@@ -21,7 +21,7 @@ _NETWORK = re.compile(
 
 
 def part_path(path: Path) -> Path:
-    """Where `path` is written before it is whole: beside it, hidden, under this process's host and id."""
+    """Temporary path of a file that is being written: beside it, hidden, under this process's host and id."""
     return path.with_name(f".{path.name}{PART_MARK}{host()}.{os.getpid()}")
 
 
@@ -31,7 +31,7 @@ def host() -> str:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a directory tree; nothing happens where there is none."""
+    """Remove a file or a directory tree, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -70,7 +70,7 @@ def jd_to_datetime(jd: float) -> datetime:
 
 @dataclass(frozen=True)
 class RawName:
-    """What a raw file's name says: when it was opened (wall clock, not data time) and its subband."""
+    """Name of a raw file: its subband, and when it was opened (wall clock, not data time)."""
 
     opened: datetime
     subband: int
@@ -157,7 +157,7 @@ class DataRoot:
         return self.set(group).parent
 
     def calibrator(self, group: str) -> Path:
-        """What the checkpoint found: the calibrator that transits in this group, or none."""
+        """Result of detection: the calibrator that transits in this group, or none."""
         return self.path("calibrator", group)
 
     def set(self, group: str) -> Path:
@@ -185,7 +185,7 @@ class DataRoot:
         return self.root / "quarantine" / group
 
     def archive_record(self, kind: str, group: str) -> Path:
-        """What is known of the archived copy of a group's Measurement Set (ms), images (image) or raw files (raw)."""
+        """Record of the archived copy of a group's Measurement Set (ms), images (image) or raw files (raw)."""
         return self.root / "archive" / kind / group_date(group) / f"{group}.json"
 
     @property

@@ -34,7 +34,7 @@ class Backup(StrEnum):
 
 @dataclass(frozen=True)
 class Product:
-    """One file or folder of a group, a window or the data root.
+    """File or folder of a group, a window or the data root.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Where the jobs of a Snakemake profile run: on this host, or on the nodes of a Slurm cluster."""
+"""Execution place of a Snakemake profile's jobs: on this host, or on the nodes of a Slurm cluster."""
 
 from __future__ import annotations
 

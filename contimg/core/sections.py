@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +15,7 @@ def _absolute(path: Path) -> Path:
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Percent = Annotated[float, Field(ge=0, le=100)]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -35,11 +35,10 @@ class Ingest(Section):
 
 
 class Staging(Section):
-    """Where Measurement Sets are written before they are whole."""
+    """Folder, in a tmpfs, of Measurement Sets that are being written."""
 
     enabled: bool = True
     directory: AbsolutePath = Path("/dev/shm")  # noqa: S108
-    """A tmpfs."""
     safety_factor: Annotated[float, Field(ge=1)] = 2.0
     """Free room asked for, as a multiple of the expected size; with less, disk is used."""
 
@@ -58,7 +57,7 @@ class Flag(Section):
 
 
 class Calibration(Section):
-    """Calibrators, their sets, and how far a set reaches."""
+    """Calibrators, their sets, and the time for which a set serves."""
 
     catalogues: tuple[AbsolutePath, ...] = ()
     """The user's own calibrator lists: VLA calibrator manual text, or CSV."""
@@ -126,7 +125,7 @@ class Beam(Section):
 
 
 class Imaging(Section):
-    """How a group's image is made."""
+    """Imaging of a group."""
 
     imager: Literal["auto", "wsclean", "tclean"] = "auto"
     """auto: contimg's own, in memory; WSClean and CASA's tclean are there for comparison."""
@@ -138,9 +137,9 @@ class Imaging(Section):
     """Briggs weighting."""
     max_iterations: int = Field(30000, ge=1)
     mask_sigma: Positive = 5.0
-    """Sources above this many times the local noise are cleaned ..."""
+    """CLEAN masks: pixels above this many times the local noise are cleaned."""
     threshold_sigma: Positive = 1.0
-    """... down to this many."""
+    """Depth of CLEAN, in multiples of the local noise."""
     pb_cutoff: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Primary beam response below which the flux-corrected image is blank."""
     smearing_limit: Annotated[float, Field(gt=0, lt=0.1)] = 0.01
@@ -157,8 +156,7 @@ class SkyCatalogue(Section):
     """A catalogue of the sky that images are compared with and calibration models are made from."""
 
     path: AbsolutePath | None = None
-    """CSV with ra_deg, dec_deg, flux_jy and, optionally, spectral_index, or an indexed catalogue (FITS); none: no
-    comparison."""
+    """CSV (ra_deg, dec_deg, flux_jy, optionally spectral_index) or an index (FITS); none: no comparison."""
     min_flux_jy: Positive = 0.01
 
 
@@ -175,7 +173,7 @@ class Quality(Section):
 
 
 class Mosaic(Section):
-    """How the images of a window are combined."""
+    """Mosaics of the images of a window."""
 
     window_minutes: int = Field(60, ge=10, le=1440)
     """Length of a window (min); divides the day."""
@@ -192,7 +190,7 @@ class Mosaic(Section):
 
 
 class Limits(Section):
-    """What jobs may take. Time limits are hard: a job past its own is killed."""
+    """Limits of jobs. A job past its time limit is killed."""
 
     conversions: int = Field(2, ge=1, json_schema_extra={"env": "MAX_CONCURRENT_CONVERSIONS"})
     images: int = Field(4, ge=1, json_schema_extra={"env": "MAX_CONCURRENT_IMAGES"})
@@ -211,7 +209,7 @@ class Limits(Section):
 
     @property
     def image_jobs(self) -> int:
-        """How many images are made at once."""
+        """Images made at the same time."""
         return self.images if self.parallel_imaging else 1
 
 
@@ -224,9 +222,7 @@ class Runner(Section):
     """A job whose processes use neither processor nor disk for this long (min) is killed and due again."""
     drain_minutes: Positive = 45
     """Asked to stop, the runner waits this long (min) for running jobs."""
-    tmpfs_min_free_percent: Annotated[float, Field(ge=0, le=100)] = Field(
-        20, json_schema_extra={"env": "TMPFS_MIN_FREE_PERCENT"}
-    )
+    tmpfs_min_free_percent: Percent = Field(20, json_schema_extra={"env": "TMPFS_MIN_FREE_PERCENT"})
     """With less of the staging folder free, conversions run one at a time."""
     reserve_gb: Annotated[float, Field(ge=0)] = 5
     """Free space (GB) in the data root that jobs leave; what would need more waits."""
@@ -237,7 +233,7 @@ class Runner(Section):
     summary_minutes: Positive = 15
     """Shortest time (min) between two summaries."""
     history_days: Positive = 90
-    """Days for which the ledger keeps the attempts and alerts of what has ended."""
+    """Days for which the ledger keeps attempts and resolved alerts."""
     watch_settings: bool = True
     """The settings are read again when their file has changed; else only when asked (SIGHUP, the service)."""
     profile: AbsolutePath | None = None
@@ -245,7 +241,7 @@ class Runner(Section):
 
 
 class RetryRule(Section):
-    """How often and when one class of failure is tried again."""
+    """Retries of one class of failure."""
 
     retries: int | None = Field(None, ge=0)
     """None: `retry.max_attempts`."""
@@ -287,7 +283,7 @@ class Levels(Section):
 
 
 class Thresholds(Section):
-    """Where the conditions of alerts begin."""
+    """Thresholds of the conditions of alerts."""
 
     calibration_age_hours: Levels = Levels(warning=3, critical=6)
     failures_percent: Levels = Levels(warning=10)
@@ -304,10 +300,10 @@ class Thresholds(Section):
 
 
 class Alerts(Section):
-    """When people are told, and how."""
+    """Alerts: conditions, channels, repetition."""
 
     level: Severity = Field("warning", json_schema_extra={"env": "ALERT_LEVEL"})
-    """What is less severe is stored but sent nowhere."""
+    """Least severity that is sent; alerts below it are stored only."""
     thresholds: Thresholds = Thresholds()
     repeat_hours: Positive = 4
     """An alert that stays open and unacknowledged is sent again after this long (h)."""
@@ -323,14 +319,14 @@ class Alerts(Section):
     timeout_seconds: Positive = 20
     """Longest time (s) for one message."""
     heartbeat_url: SecretStr | None = None
-    """Fetched at an interval while the runner is well, so that somebody notices when it is silent."""
+    """Heartbeat: an address that is fetched at an interval while the runner is well."""
     heartbeat_minutes: Positive = 5
     api_url: str | None = None
     """The service's readiness probe; none: whether it answers is not looked at."""
 
 
 class Retention(Section):
-    """What leaves the disks, and when: only after it was archived and its copy read back (logs just go)."""
+    """Retention: products leave the disks after their archived copy was read back; logs are deleted."""
 
     every_minutes: Positive = 60
     """Minutes between two runs of retention."""
@@ -344,20 +340,6 @@ class Retention(Section):
     """With less free space (GB), Measurement Sets go, oldest first, until there is as much."""
     raw_mark: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """With less free space than this share of min_free_gb even so, raw groups go too; 0: they never go."""
-
-
-def _group(name: str) -> str:
-    """Check that a name is a group's: the UTC second in which its data start."""
-    try:
-        if re.fullmatch(r"\d{8}T\d{6}", name):
-            datetime.strptime(name, "%Y%m%dT%H%M%S")
-            return name
-    except ValueError:
-        pass
-    raise ValueError(f"{name!r} is no group's name, which looks like 20260112T084512")
-
-
-GroupName = Annotated[str, AfterValidator(_group)]
 
 
 def _destination(value: str | None) -> str | None:

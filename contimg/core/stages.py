@@ -42,7 +42,7 @@ class Unusable(StrEnum):
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage. Numbers that users may set are named by their key of the settings' section `limits`.
+    """Stage of the chain. Numbers that users may set are named by their key of the settings' section `limits`.
 
     Attributes
     ----------

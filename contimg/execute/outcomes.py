@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ending:
-    """How a call was ended from outside."""
+    """End of a call from outside."""
 
     error: ContimgError
     counts: bool
@@ -50,7 +50,7 @@ _DIED = Ending(JobDiedError("its processes are gone without a word; it is due ag
 
 @dataclass
 class Settled:
-    """What a call says of its lane.
+    """Evidence of a call on its lane.
 
     Attributes
     ----------
@@ -178,7 +178,7 @@ class _EndedCall:
         return failed[-1]
 
     def _made(self, unit: str) -> str:
-        """Tell that a unit's product was made; returns what is wrong with it, if it cannot be used."""
+        """Tell that a unit's product was made; returns its fault, if it cannot be used."""
         try:
             if self._stage.per is Per.GROUP:
                 self._transitions.group(unit, job_done(self._root, self._stage.name, unit), self._now)

@@ -47,7 +47,7 @@ class Pool:
 
     @property
     def calls(self) -> list[Call]:
-        """What runs."""
+        """Calls that run."""
         return [started.call for started in self._running]
 
     def start(self, call: Call, settings: Runner, ledger: Ledger) -> None:
@@ -76,7 +76,7 @@ class Pool:
                 ledger.add_call(started.pid, started.call.lane, started.call.units, started.began)
 
     def watch(self, runner: Runner, limits: Limits) -> None:
-        """Kill what is stuck."""
+        """Kill calls that are stuck."""
         running = [started for started in self._running if started.pid not in self._codes]
         for started, why in self._watchdog.stuck(running, runner, limits, self._clock.steady()):
             log.error("%s: %s %s", " ".join(started.call.units), started.call.lane, why)

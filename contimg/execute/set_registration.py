@@ -35,7 +35,7 @@ def register(root: DataRoot, ledger: Ledger, path: Path, settings: Calibration) 
 def put_back(
     root: DataRoot, ledger: Ledger, groups: Iterable[str], calibration: Calibration, retry: Retry, *, now: float
 ) -> tuple[list[str], list[str]]:
-    """Make the ledger's sets those on disk, after files were restored or lost, and wake what is served by new ones.
+    """Make the ledger's sets those on disk, after files were restored or lost; new ones wake the groups they serve.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def lacks_set(root: DataRoot, ledger: Ledger, row: GroupRow, sets: Registry, ret
 
 @contextlib.contextmanager
 def _apart(group: str) -> Iterator[None]:
-    """What is wrong with one group is told, and holds up no other and no set."""
+    """Faults of one group are logged, and hold up no other group and no set."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, ContimgError) as error:

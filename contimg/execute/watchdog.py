@@ -29,7 +29,7 @@ _OVERTIME = 2.0
 _SAMPLES_S = 10.0
 """Longest time (s) between two samples of what a call uses ..."""
 _SAMPLES = 3
-"""... and how many there are at least before it counts as stuck."""
+"""Fewest samples before a call counts as stuck."""
 _SLEPT_S = 60.0
 """Time (s) between two looks above which the machine stood still: a pass takes seconds."""
 _QUEUE_S = 30.0
@@ -42,7 +42,7 @@ _BUSY = 0.01
 
 @dataclass(frozen=True)
 class _Sample:
-    """What the working processes of a call had used at a moment."""
+    """Processor time and disk traffic of a call's working processes at a moment."""
 
     at: float
     cpu_s: dict[int, float]
@@ -128,7 +128,7 @@ class Watchdog:
 
 
 def _sampled(members: Iterable[psutil.Process], steady: float) -> _Sample:
-    """What the processes without children have used: the others only wait for those."""
+    """Use of the processes without children: the others only wait for those."""
     cpu, disk = {}, {}
     for process in members:
         with contextlib.suppress(psutil.Error):

@@ -122,7 +122,7 @@ class AlertQueries(Queries):
         return bool(joined)
 
     def last_message_due(self, channel: str, title: str, since: float) -> float | None:
-        """When the last message of that title, created since a time, was or is due (Unix, s)."""
+        """Due time (Unix, s) of the last message of that title created since a time."""
         found: float | None = self.value(
             "SELECT max(due) FROM messages WHERE channel = ? AND title = ? AND created > ?", channel, title, since
         )

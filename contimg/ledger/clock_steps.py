@@ -1,4 +1,4 @@
-"""What time it is, and whether the clock was put forward or back."""
+"""Clocks of the runner, and steps of the wall clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STEP_S = 5.0
 
 
 class Clock(Protocol):
-    """A wall clock, a steady one, and how fast the wall clock runs."""
+    """Wall clock, steady clock, and rate of the wall clock."""
 
     rate: float
     """Seconds of the wall clock in a second of real time."""
@@ -21,7 +21,7 @@ class Clock(Protocol):
         ...
 
     def steady(self) -> float:
-        """Real seconds since some moment; nobody can set it."""
+        """Seconds of the monotonic clock."""
         ...
 
 

@@ -67,7 +67,7 @@ Advanced = tuple[GroupRow | None, tuple[Instruction, ...]]
 
 @dataclass(frozen=True)
 class Facts:
-    """What an event's consequences depend on beside the row.
+    """Facts beside the row that decide an event's consequences.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class Facts:
 
 
 def advance(name: str, row: GroupRow | None, event: GroupEvent, facts: Facts) -> Advanced:
-    """Row of a group after an event (None: forgotten), and what has to be done about it.
+    """Row of a group after an event (None: forgotten), and the instructions that follow.
 
     Raises
     ------

@@ -65,13 +65,13 @@ def groups_by_state(ledger: Ledger) -> dict[tuple[str, str], int]:
 
 
 def newest_arrival(ledger: Ledger) -> float | None:
-    """When the newest group arrived (Unix, s)."""
+    """Arrival of the newest group (Unix, s)."""
     arrived = ledger.value("SELECT max(arrived) FROM (SELECT arrived FROM groups ORDER BY name DESC LIMIT 200)")
     return None if arrived is None else float(arrived)
 
 
 def newest_product(ledger: Ledger) -> float | None:
-    """When the newest image was made (Unix, s)."""
+    """Time at which the newest image was made (Unix, s)."""
     made = ledger.value("SELECT max(last_at) FROM tallies WHERE what = 'image' AND outcome = 'ok'")
     return None if made is None else float(made)
 
@@ -91,7 +91,7 @@ def started_between(ledger: Ledger, first: str, last: str) -> list[tuple[str, st
 
 
 def oldest_waiting(ledger: Ledger) -> float | None:
-    """When the group arrived that waits longest for its first image (Unix, s)."""
+    """Arrival of the group that waits longest for its first image (Unix, s)."""
     arrived = ledger.value("SELECT min(arrived) FROM open_groups WHERE state = 'due' AND NOT upgrade")
     return None if arrived is None else float(arrived)
 
@@ -194,7 +194,7 @@ def newest_groups(ledger: Ledger, before: str, at_most: int) -> list[dict[str, A
 
 
 def add_sample(ledger: Ledger, sample: Sample, before: float) -> None:
-    """Store the load of a minute, and drop what is older than a time."""
+    """Store the load of a minute, and drop samples older than a time."""
     ledger.write(f"INSERT OR REPLACE INTO samples ({_SAMPLE}) VALUES (?, ?, ?, ?, ?, ?, ?)", *astuple(sample))  # noqa: S608
     ledger.write("DELETE FROM samples WHERE at < ?", before)
 

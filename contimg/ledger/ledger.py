@@ -50,7 +50,7 @@ class Ledger(AlertQueries):
             return False
 
     def verify(self) -> None:
-        """Look at the file as one who opens it now; this connection may go on for long with pages that it remembers.
+        """Check the file through a new connection; this one may go on for long with pages in its cache.
 
         Takes 0.2 s for a year of history.
 
@@ -178,7 +178,7 @@ def _connected(path: Path, *, read_only: bool) -> sqlite3.Connection:
 
 
 def _damage(connection: sqlite3.Connection) -> str:
-    """What is wrong with a database; empty if nothing is."""
+    """Damage of a database in words; empty if it is whole."""
     found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
     return "" if found == "ok" else found
 

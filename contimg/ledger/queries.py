@@ -63,7 +63,7 @@ class Queries:
     # Groups
 
     def group(self, name: str) -> GroupRow | None:
-        """One group."""
+        """Row of a group."""
         found = self._groups("WHERE name = ?", name)
         return found[0] if found else None
 
@@ -117,7 +117,7 @@ class Queries:
         return found
 
     def put_group(self, row: GroupRow) -> None:
-        """Add a group, or replace what is known of it."""
+        """Add or replace a group."""
         self._put("groups", row)
 
     def drop_group(self, name: str) -> None:
@@ -127,7 +127,7 @@ class Queries:
     # Windows
 
     def window(self, name: str) -> WindowRow | None:
-        """One window."""
+        """Row of a window."""
         found = self._all(WindowRow, "SELECT * FROM windows WHERE name = ?", name)
         return found[0] if found else None
 
@@ -144,13 +144,13 @@ class Queries:
         return self._all(WindowRow, "SELECT * FROM windows WHERE state = 'failed'")
 
     def put_window(self, row: WindowRow) -> None:
-        """Add a window, or replace what is known of it."""
+        """Add or replace a window."""
         self._put("windows", row)
 
     # Sets
 
     def put_set(self, row: SetRow) -> None:
-        """Add a set, or replace what is known of it."""
+        """Add or replace a set."""
         self._put("sets", row)
 
     def drop_set(self, name: str) -> None:
@@ -188,11 +188,11 @@ class Queries:
         return new
 
     def last_attempt_id(self) -> int:
-        """Id of the newest attempt; 0 where there is none."""
+        """Id of the newest attempt, or 0."""
         return self.value("SELECT seq FROM sqlite_sequence WHERE name = 'attempts'") or 0
 
     def last_attempt_number(self, unit: str, rule: str) -> int:
-        """Number of a unit's newest attempt of a rule; 0 where there is none."""
+        """Number of a unit's newest attempt of a rule, or 0."""
         return self.value("SELECT max(number) FROM attempts WHERE unit = ? AND rule = ?", unit, rule) or 0
 
     def last_success_id(self, unit: str) -> int:
@@ -200,7 +200,7 @@ class Queries:
         return self.value("SELECT max(id) FROM attempts WHERE unit = ? AND outcome = 'ok'", unit) or 0
 
     def first_attempt_end(self) -> float | None:
-        """When the first attempt of all ended (Unix, s)."""
+        """End of the first attempt of all (Unix, s)."""
         found: float | None = self.value("SELECT min(finished) FROM attempts")
         return found
 
@@ -272,24 +272,24 @@ class Queries:
     # Outbox
 
     def add_to_outbox(self, kind: str, unit: str, content: Mapping[str, Any]) -> None:
-        """Note what has to be done outside the ledger."""
+        """Add an instruction for the world outside the ledger."""
         self.write("INSERT INTO outbox (kind, unit, content) VALUES (?, ?, ?)", kind, unit, json.dumps(content))
 
     def outbox(self) -> list[OutboxRow]:
-        """What has to be done outside the ledger, in the order in which it came."""
+        """Instructions for the world outside the ledger, in order."""
         found = self.rows("SELECT id, kind, unit, content FROM outbox ORDER BY id")
         return [OutboxRow(number, kind, unit, json.loads(content)) for number, kind, unit, content in found]
 
     def in_outbox(self, unit: str, kind: str) -> bool:
-        """Whether something of a kind has to be done about a unit."""
+        """Whether an instruction of a kind about a unit waits."""
         return self.value("SELECT id FROM outbox WHERE unit = ? AND kind = ?", unit, kind) is not None
 
     def drop_from_outbox(self, number: int) -> None:
-        """Forget what was done."""
+        """Drop an instruction that was carried out."""
         self.write("DELETE FROM outbox WHERE id = ?", number)
 
     def drop_outbox_of(self, unit: str, *kinds: str) -> None:
-        """Forget what has to be done of some kinds about a unit."""
+        """Drop instructions of some kinds about a unit."""
         self.write(
             "DELETE FROM outbox WHERE unit = ? AND kind IN (SELECT value FROM json_each(?))", unit, json.dumps(kinds)
         )

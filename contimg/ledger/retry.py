@@ -1,4 +1,4 @@
-"""When a failed group is due again: requirement R1's policy, from the settings."""
+"""Retries of a failed group: requirement R1's policy, from the settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Again:
 
 @dataclass(frozen=True)
 class GiveUp:
-    """Do not try again; somebody has to look."""
+    """No further try; a person has to look."""
 
     reason: str
 
@@ -32,7 +32,7 @@ def rule_of(policy: Retry, error_class: ErrorClass) -> RetryRule:
 
 
 def decide(policy: Retry, error_class: ErrorClass, failures: int) -> Again | GiveUp:
-    """Say what follows after the latest failure.
+    """Decision after the latest failure.
 
     Parameters
     ----------

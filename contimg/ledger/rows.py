@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class GroupRow:
-    """One group."""
+    """Row of a group."""
 
     name: str
     state: str
@@ -31,7 +31,7 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class WindowRow:
-    """One mosaic window."""
+    """Row of a mosaic window."""
 
     name: str
     state: str
@@ -46,7 +46,7 @@ class WindowRow:
 
 @dataclass(frozen=True)
 class SetRow:
-    """One calibration set."""
+    """Row of a calibration set."""
 
     name: str
     calibrator: str
@@ -57,7 +57,7 @@ class SetRow:
 
 @dataclass(frozen=True)
 class AttemptRow:
-    """One finished attempt."""
+    """Row of a finished attempt."""
 
     unit: str
     rule: str
@@ -82,7 +82,7 @@ class AttemptRow:
 
 @dataclass(frozen=True)
 class CallRow:
-    """One Snakemake call that runs."""
+    """Row of a Snakemake call that runs."""
 
     pid: int
     lane: str
@@ -92,7 +92,7 @@ class CallRow:
 
 @dataclass(frozen=True)
 class MessageRow:
-    """One message that a channel has to be told."""
+    """Row of a message to a channel."""
 
     id: int
     severity: str
@@ -108,7 +108,7 @@ class MessageRow:
 
 @dataclass(frozen=True)
 class OutboxRow:
-    """One thing that has to be done outside the ledger."""
+    """Row of an instruction for the world outside the ledger."""
 
     id: int
     kind: str
@@ -119,7 +119,7 @@ class OutboxRow:
 
 @dataclass(frozen=True)
 class AlertRow:
-    """One alert, open or resolved; times are Unix (s)."""
+    """Row of an alert, open or resolved; times are Unix (s)."""
 
     id: int
     condition: str

@@ -39,7 +39,7 @@ Advanced = tuple[WindowRow, tuple[Instruction, ...]]
 
 
 def advance(name: str, row: WindowRow | None, event: WindowEvent, facts: Facts) -> Advanced:
-    """Row of a window after an event, and what has to be done about it.
+    """Row of a window after an event, and the instructions that follow.
 
     Raises
     ------

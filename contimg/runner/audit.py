@@ -38,7 +38,7 @@ _SCAN = "a scan takes it up"
 
 @dataclass
 class Books:
-    """What an audit found."""
+    """Result of an audit."""
 
     counts: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
@@ -200,7 +200,7 @@ class _Audit:
         return bool(kinds and (used or any(is_removed(self._root, kind, unit) for kind in kinds)))
 
     def _leftovers(self) -> None:
-        """Nothing half-written, staged or running without an owner."""
+        """Check for half-written files, staging and processes without an owner."""
         for kind in sorted({product.folder for product in PRODUCTS.values()}):
             for path in (self._root.root / kind).rglob(".*"):
                 if cleanup.abandoned(path):

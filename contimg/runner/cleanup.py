@@ -1,4 +1,4 @@
-"""What dead processes leave behind: staging in tmpfs, half-written outputs, processes of a runner that was killed."""
+"""Leftovers of dead processes: staging in tmpfs, half-written outputs, processes of a runner that was killed."""
 
 from __future__ import annotations
 

@@ -18,7 +18,9 @@ _OFTEN_S = 60.0
 _LEDGER_S = 600.0
 _SELDOM_S = 6 * 3600.0
 _METADATA_DAYS = 7
-"""Snakemake's notes on outputs are asked for while a group is in work."""
+"""Age (days) at which Snakemake's notes on single outputs go, which it reads by name while a group is in work.
+
+Its own `--cleanup-metadata` wants every name and deletes the same files; with neither the folder grows for ever."""
 _SUMMARY_RECORDS = 20
 
 

@@ -40,11 +40,11 @@ _STOPS = (signal.SIGTERM, signal.SIGINT)
 STANDS_BY = "stands by"
 """Beginning of the status that systemd is told while another runner has the data root."""
 _NOW = 2
-"""So many requests to stop mean at once."""
+"""Number of requests to stop that mean at once."""
 
 
 class _Requests:
-    """What signals ask for."""
+    """Requests by signal."""
 
     def __init__(self) -> None:
         self.stops = 0

@@ -174,7 +174,7 @@ def _replay_failure(ledger: Ledger, transitions: Transitions, row: GroupRow, sin
 
 
 def _reached(root: DataRoot, name: str, manifest_ns: int) -> str:
-    """What a group's files say is next; empty if it has ended."""
+    """Next stage of a group by its files; empty if it has ended."""
     image, ms, chosen = root.image(name, "json"), root.ms_sidecar(name), root.set(name)
     if _modified(image) >= manifest_ns and _modified(image) >= _modified(ms):
         return ""

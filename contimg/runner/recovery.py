@@ -1,4 +1,4 @@
-"""What a starting runner does first: nothing of its predecessor lives, nothing is half-done, the ledger is whole."""
+"""Recovery at the start of a runner: nothing of its predecessor lives, nothing is half-done, the ledger is whole."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class Runner:
 
     @property
     def busy(self) -> int:
-        """How many calls run."""
+        """Number of calls that run."""
         return len(self._pool.calls)
 
     @property

@@ -115,12 +115,12 @@ class SettingsWatch:
 
 
 def request_path(root: DataRoot) -> Path:
-    """Where a request to read the settings again is written."""
+    """File of a request to read the settings again."""
     return root.state / "reload.json"
 
 
 def answer_path(root: DataRoot) -> Path:
-    """Where the runner answers it."""
+    """File of the runner's answer."""
     return root.state / "reload.answer.json"
 
 
@@ -158,7 +158,7 @@ def _id(content: dict[str, Any]) -> str:
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file is written or replaced; None while it cannot be read."""
+    """Identity of a file's content, changed by every write or replacement; None while it cannot be read."""
     try:
         status = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""What `contimg status` says: the state of everything, from the ledger and the disks, at one moment."""
+"""Content of `contimg status`: the state of everything, from the ledger and the disks, at one moment."""
 
 from __future__ import annotations
 

@@ -24,8 +24,6 @@ router = APIRouter(tags=["probes"])
 
 HEARTBEAT_S = 600.0
 """Age (s) of the runner's last note of the time at which it counts as silent; cron starts one every five minutes."""
-NO_PRODUCTS_HOURS = 3.0
-"""So long (h) may groups wait while no image is made."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,8 @@ def _runner(source: DataSource, ledger: Ledger) -> Part:
 
 def _products(source: DataSource, ledger: Ledger) -> Part:
     hours = waiting_hours(ledger, source.now())
-    if hours < NO_PRODUCTS_HOURS:
+    longest = source.settings.alerts.thresholds.no_products.critical
+    if longest is None or hours < longest:
         return Part("products", True, "images come out" if hours == 0 else f"none for {60 * hours:.0f} min")
     return Part("products", False, f"groups have waited for {hours:.1f} h and no image was made")
 

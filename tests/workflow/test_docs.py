@@ -21,6 +21,17 @@ def test_the_life_of_a_group_names_modules_that_exist() -> None:
     assert [name for name in named if not (CHECKOUT / "contimg" / name).is_file()] == []
 
 
+def test_every_fault_has_tests_that_exist() -> None:
+    page = (DOCS / "faults-and-their-tests.md").read_text()
+    rows = re.findall(r"^\| (\d+) \|.*\| (.*) \|$", page, flags=re.M)
+    assert [int(number) for number, _ in rows] == [*range(1, 19)]
+    for number, tests in rows:
+        named = re.findall(r"`([a-z_/]+\.py)::(\w+)`", tests)
+        assert named, number
+        for path, test in named:
+            assert f"def {test}(" in (CHECKOUT / "tests" / path).read_text(), f"{path}::{test}"
+
+
 def test_every_condition_is_documented() -> None:
     page = (DOCS / "operations" / "alerts.md").read_text()
     assert [condition.name for condition in CONDITIONS if f"`{condition.name}`" not in page] == []

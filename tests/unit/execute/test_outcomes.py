@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-from bookkeeping import NOW, Played, name
+from bookkeeping import NOW, Played
 
 from contimg.core import files
 from contimg.core.errors import ImpossibleTransitionError, JobDiedError, JobTimeoutError
 from contimg.execute.outcomes import Ending
-from contimg.execute.set_registration import put_back
 from contimg.ingest import quarantine
 from contimg.ingest.manifest import load
 from contimg.ledger.events import Released, SetMade, SettingsChanged
-from contimg.ledger.ledger import create_ledger
 from contimg.ledger.rows import GroupRow
-from contimg.runner.rebuild import rebuild
 from contimg.schedule.circuit_breaker import CircuitBreaker
 from contimg.schedule.snapshot import due_window
 
@@ -344,81 +340,6 @@ def test_a_further_file_releases_its_group(played: Played) -> None:
     assert len(list(played.root.incoming.iterdir())) == 16
 
 
-def test_without_a_set_a_group_waits_and_a_set_wakes_it(played: Played) -> None:
-    waiting, patient = played.arrive(0), played.arrive(1)
-    for unit in (waiting, patient):
-        played.done("detect", unit)
-        played.done("convert", unit)
-    assert played.lacks_set(waiting)
-    assert row(played, waiting).due == NOW + 1800
-    for _ in range(11):
-        assert played.lacks_set(patient)
-    assert row(played, patient).state == "due"
-    assert row(played, patient).due == NOW + 6 * 3600  # a set wakes it
-    calibrator = played.arrive(2)
-    played.done("detect", calibrator, "3C48")
-    played.done("convert", calibrator)
-    played.done("solve", calibrator, "3C48")
-    for unit in (waiting, patient):
-        assert (row(played, unit).state, row(played, unit).stage, row(played, unit).due) == ("due", "image", 0)
-    assert not played.lacks_set(waiting)
-
-
-def test_a_group_that_an_older_version_gave_up_for_want_of_a_set_comes_back_with_one(played: Played) -> None:
-    unit = played.arrive(0)
-    given_up(played, unit)
-    calibrator = played.arrive(2)
-    played.done("detect", calibrator, "3C48")
-    played.done("convert", calibrator)
-    played.done("solve", calibrator, "3C48")
-    assert row(played, unit).state == "collecting"
-    assert not played.root.quarantine(unit).exists()
-
-
-def test_sets_that_were_restored_or_lost_are_so_in_the_ledger(played: Played) -> None:
-    waiting, restored, lost = played.arrive(0), name(1), played.whole_way(2, "3C48")
-    played.done("detect", waiting)
-    played.done("convert", waiting)
-    shutil.rmtree(played.root.calibration(lost))
-    assert played.lacks_set(waiting)
-    played.product("solve", restored, "3C147")
-    assert put_back(
-        played.root, played.ledger, [restored], played.settings.calibration, played.settings.retry, now=NOW
-    ) == ([restored], [lost])
-    assert played.ledger.rows("SELECT name, calibrator FROM sets") == [(restored, "3C147")]
-    assert row(played, waiting).due == 0
-    assert put_back(
-        played.root, played.ledger, [restored], played.settings.calibration, played.settings.retry, now=NOW
-    ) == ([], [])
-
-
-def test_a_group_that_lies_in_ruins_holds_up_no_set(played: Played) -> None:
-    image, waiting = played.whole_way(1), played.arrive(2)
-    played.root.image(image, "selection.json").write_text("noise")
-    played.done("detect", waiting)
-    played.done("convert", waiting)
-    given_up(played, waiting)
-    (played.root.quarantine(waiting) / quarantine.REASON).write_text("noise")
-    calibrator = played.arrive(3)
-    played.done("detect", calibrator, "3C48")
-    played.done("convert", calibrator)
-    assert played.done("solve", calibrator, "3C48").worked
-    assert row(played, calibrator).stage == "image"
-    assert row(played, waiting).state == "quarantined"
-
-
-def test_a_set_that_failed_its_gate_wakes_nobody_for_long(played: Played) -> None:
-    waiting = played.arrive(0)
-    played.done("detect", waiting)
-    played.done("convert", waiting)
-    calibrator = played.arrive(2)
-    played.done("detect", calibrator, "3C48")
-    played.done("convert", calibrator)
-    (event,) = played.done("solve", calibrator, "3C48", passed=False).events
-    assert "it is bad" in event.text
-    assert played.lacks_set(waiting)
-
-
 def test_a_group_whose_products_are_gone_goes_back(played: Played) -> None:
     unit = played.arrive(0)
     played.done("detect", unit, "3C48")
@@ -450,37 +371,3 @@ def test_a_mosaic_that_fails_for_good_is_told(played: Played) -> None:
     assert played.ledger.window(window.name).state == "failed"  # type: ignore[union-attr]
     played.whole_way(1)
     assert played.ledger.window(window.name).state == "due"  # type: ignore[union-attr]
-
-
-def test_a_ledger_built_from_the_files_is_the_same(played: Played) -> None:
-    played.whole_way(0, "3C48")
-    for number in range(1, 4):
-        played.whole_way(number)
-    played.done("mosaic", "20260112T080000")
-    played.arrive(13, "collecting")
-    played.arrive(14)
-    played.done("detect", played.arrive(15), "3C48")
-    converted = played.arrive(16)
-    played.done("detect", converted)
-    played.done("convert", converted)
-    failing = played.arrive(17)
-    played.done("detect", failing)
-    now = NOW
-    for _ in range(2):
-        played.failed("convert", failing, now=now, error_class="disk_full")
-    lost = played.arrive(18)
-    played.failed("detect", lost, error_class="corrupt_input")
-    played.whole_way(30)
-    told = ("name", "state", "stage", "error_class", "reason", "window", "raw_bytes", "manifest_ns", "calibrator")
-    again = create_ledger(played.root.state / "again.sqlite3")
-    counts = rebuild(played.root, again, played.settings, lambda: None)
-    assert counts == {table: played.ledger.value(f"SELECT count(*) FROM {table}") for table in counts}  # noqa: S608
-    for unit in [name(number) for number in (*range(4), *range(13, 19), 30)]:
-        before, after = row(played, unit), again.group(unit)
-        assert {key: getattr(after, key) for key in told} == {key: getattr(before, key) for key in told}
-    assert [window.name for window in again.due_windows()] == [window.name for window in played.ledger.due_windows()]
-    assert again.window("20260112T080000").state == "done"  # type: ignore[union-attr]
-    assert again.rows("SELECT name, observed, passed FROM sets") == played.ledger.rows(
-        "SELECT name, observed, passed FROM sets"
-    )
-    assert again.failures(failing, again.group(failing).counted_from) == {"disk_full": 2}  # type: ignore[union-attr]
