@@ -43,7 +43,7 @@ def check(folder: Path, settings: Settings) -> tuple[str, list[Finding]]:
     group = raw_group.read(folder)
     first = group.first
     antennas = np.unique([first.head[name][: first.baselines] for name in ("ant_1_array", "ant_2_array")])
-    bright = sky.brightest(group, settings)
+    bright = sky.brightest(group, settings.calibration, settings.beam)
     source = None
     if bright:
         positions = np.asarray(first.head["antenna_positions"], float)

@@ -14,7 +14,7 @@ import numpy as np
 from contimg.calibrators.transit_geometry import BAND_CENTRE_HZ, mean_response, offsets
 from contimg.catalogues import calibrator_catalogue
 from contimg.catalogues.calibrator import Calibrator
-from contimg.core.config import Settings
+from contimg.core.sections import Beam, Calibration
 from contimg.core.units import SPEED_OF_LIGHT
 from contimg.first_light.findings import Finding, Line, Verdict, judged
 from contimg.first_light.raw_group import RawFile, RawGroup
@@ -43,7 +43,7 @@ _LINES = {
 }
 
 
-def brightest(group: RawGroup, settings: Settings) -> tuple[Calibrator, float] | None:
+def brightest(group: RawGroup, calibration: Calibration, primary_beam: Beam) -> tuple[Calibrator, float] | None:
     """Calibrator with the largest apparent flux (Jy, mean over the drift) in a group's beam; None if there is none.
 
     Raises
@@ -57,9 +57,9 @@ def brightest(group: RawGroup, settings: Settings) -> tuple[Calibrator, float] |
     drift = Drift(
         float(file.times_jd[0]), file.integrations, dsa110.INTEGRATION_S, float(np.degrees(file.declination_rad))
     )
-    sources = calibrator_catalogue.load(settings.calibration)
+    sources = calibrator_catalogue.load(calibration)
     directions = (np.radians([getattr(source, name) for source in sources]) for name in ("ra_deg", "dec_deg"))
-    response = mean_response(beam.of(settings.beam), *offsets(drift, *directions))
+    response = mean_response(beam.of(primary_beam), *offsets(drift, *directions))
     apparent = response * [float(source.flux(BAND_CENTRE_HZ)) for source in sources]
     if not len(apparent) or not apparent.max() > 0:
         return None

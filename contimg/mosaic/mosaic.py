@@ -171,7 +171,15 @@ def mosaic(
     with trace.step("validate"):
         compared = overlap.compare(overlap.read_all(lists))
         content["overlap"] = compared.to_json()
-        validation = validated(sums, grid, content, compared, frequency_hz=_frequency_hz(used), settings=settings)
+        validation = validated(
+            sums,
+            grid,
+            content,
+            compared,
+            frequency_hz=_frequency_hz(used),
+            root=DataRoot(settings.data_root),
+            catalogue=settings.sky_catalogue,
+        )
     content["validation"] = validation.to_json()
     content["reasons"] += [f"validation: {reason}" for reason in content["validation"]["reasons"]]
     content["quality"] = "degraded" if content["reasons"] else "clean"

@@ -9,8 +9,8 @@ import numpy as np
 
 from contimg.clean import sources
 from contimg.clean.restoring import Beam
-from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
+from contimg.core.sections import SkyCatalogue
 from contimg.mosaic.coadd import Grid, Sums
 from contimg.truth import references
 from contimg.truth.overlap import Overlap
@@ -22,7 +22,14 @@ _MOST_SOURCES = 1000
 
 
 def validated(
-    sums: Sums, grid: Grid, content: Mapping[str, Any], overlap: Overlap, *, frequency_hz: float, settings: Settings
+    sums: Sums,
+    grid: Grid,
+    content: Mapping[str, Any],
+    overlap: Overlap,
+    *,
+    frequency_hz: float,
+    root: DataRoot,
+    catalogue: SkyCatalogue,
 ) -> Validation:
     """Validate a mosaic against the sky catalogue, or else the day before, and its images against each other.
 
@@ -38,8 +45,8 @@ def validated(
         The same sources in its images.
     frequency_hz
         Mean frequency.
-    settings
-        `sky_catalogue` and `data_root` are used.
+    root, catalogue
+        Places of the references.
 
     Raises
     ------
@@ -67,8 +74,8 @@ def validated(
         noise_ratio=content["noise_over_expected"],
         overlap=overlap,
     )
-    reference = references.of_catalogue(settings.sky_catalogue, centre, radius_rad, frequency_hz)
+    reference = references.of_catalogue(catalogue, centre, radius_rad, frequency_hz)
     if reference is None:
-        root, declination_deg = DataRoot(settings.data_root), content["centre"]["dec_deg"]
+        declination_deg = content["centre"]["dec_deg"]
         reference = references.of_day_before(root, content["groups"], declination_deg, frequency_hz)
     return validate(product, reference)

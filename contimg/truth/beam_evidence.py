@@ -18,6 +18,7 @@ from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, NoUsableDataError
 from contimg.core.paths import GROUP_PATTERN, DataRoot, group_of
 from contimg.core.products import PRODUCTS
+from contimg.core.sections import SkyCatalogue
 from contimg.core.units import MJD_ZERO_JD
 from contimg.sets.gains import GAIN_TABLE
 from contimg.telescope import beam, dsa110, meridian
@@ -63,7 +64,7 @@ def collect(settings: Settings, dates: Sequence[str]) -> Collected:
     root = DataRoot(settings.data_root)
     left_out: list[str] = []
     images, frequencies = _images(root, dates, left_out)
-    made, sources, catalogue = of_images(images, frequencies, settings)
+    made, sources, catalogue = of_images(images, frequencies, settings.sky_catalogue)
     sets = 0
     for path in _dated(root.root, "set", dates):
         try:
@@ -109,9 +110,9 @@ def _images(root: DataRoot, dates: Sequence[str], left_out: list[str]) -> tuple[
 
 
 def of_images(
-    images: Sequence[ImageSources], frequencies_hz: Sequence[float], settings: Settings
+    images: Sequence[ImageSources], frequencies_hz: Sequence[float], listed: SkyCatalogue
 ) -> tuple[Evidence, int, str]:
-    """Evidence of sources in several images, and of a sky catalogue, if the settings have one.
+    """Evidence of sources in several images, and of a sky catalogue, if there is one.
 
     Returns
     -------
@@ -137,15 +138,17 @@ def of_images(
     track = middles[:, :1] + moments * length_s * _SIDEREAL_RAD_PER_S
     east, north = beam.offsets(seen.ra_rad[:, None], seen.dec_rad[:, None], track, middles[:, 1:])
     made = Evidence(seen.source, seen.image, seen.log_flux + seen.log_response, seen.error, east, north, frequency)
-    known, name = _catalogued(seen, images, settings)
+    known, name = _catalogued(seen, images, listed)
     return made.joined(known), len(np.unique(seen.source)), name
 
 
-def _catalogued(seen: overlap.Sightings, images: Sequence[ImageSources], settings: Settings) -> tuple[Evidence, str]:
+def _catalogued(
+    seen: overlap.Sightings, images: Sequence[ImageSources], options: SkyCatalogue
+) -> tuple[Evidence, str]:
     """Catalogue fluxes (1.4 GHz) of the sources, as sightings without a beam; their scale is not used."""
     empty, index, places = np.zeros(0), np.zeros(0, int), np.zeros((0, _MOMENTS))
     nothing = Evidence(index, index, empty, empty, places, places, empty)
-    catalogue = sky_catalogue.load(settings.sky_catalogue)
+    catalogue = sky_catalogue.load(options)
     if catalogue is None or not len(seen.source):
         return nothing, ""
     number, first = np.unique(seen.source, return_index=True)
