@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     from contimg.first_light.findings import Verdict
 
     settings = config.load(options.config, os.environ, data_root=str(options.directory))
-    name, findings = check.check(options.directory, settings)
+    name, findings = check.check(options.directory, settings.calibration, settings.beam)
     print(page.text(name, findings))
     if options.page:
         page.write(options.page, name, findings)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from contimg.core.config import Settings
 from contimg.core.errors import InputError
+from contimg.core.sections import Beam, Calibration
 from contimg.first_light import headers, raw_group, sky
 from contimg.first_light.data import Signals
 from contimg.first_light.findings import Finding, Line
@@ -16,14 +16,14 @@ from contimg.first_light.findings import Finding, Line
 _LOG = logging.getLogger(__name__)
 
 
-def check(folder: Path, settings: Settings) -> tuple[str, list[Finding]]:
+def check(folder: Path, calibration: Calibration, primary_beam: Beam) -> tuple[str, list[Finding]]:
     """Test every assumption on the newest of the folder's largest groups.
 
     Parameters
     ----------
     folder
         Where raw files lie; nothing in it is changed.
-    settings
+    calibration, primary_beam
         `beam` and `calibration` are used.
 
     Returns
@@ -43,7 +43,7 @@ def check(folder: Path, settings: Settings) -> tuple[str, list[Finding]]:
     group = raw_group.read(folder)
     first = group.first
     antennas = np.unique([first.head[name][: first.baselines] for name in ("ant_1_array", "ant_2_array")])
-    bright = sky.brightest(group, settings.calibration, settings.beam)
+    bright = sky.brightest(group, calibration, primary_beam)
     source = None
     if bright:
         positions = np.asarray(first.head["antenna_positions"], float)

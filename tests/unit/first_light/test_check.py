@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from contimg.cli import main
-from contimg.core import config
 from contimg.core.errors import NoUsableDataError
+from contimg.core.sections import Beam, Calibration
 from contimg.first_light import check, page
 from contimg.first_light.findings import Finding, Line, Verdict
 from contimg.simulator import scenarios, simulator, sky
@@ -41,7 +41,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def found(folder: Path) -> dict[Line, Finding]:
-    _, findings = check.check(folder, config.validated({"data_root": str(folder)}, {}))
+    _, findings = check.check(folder, Calibration(), Beam())
     assert [finding.line for finding in findings] == list(Line)
     return {finding.line: finding for finding in findings}
 
