@@ -78,6 +78,33 @@ CONDITIONS: tuple[Condition, ...] = (
         levels=Levels(warning=0.17),
     ),
     Condition(
+        "solve_yield_percent",
+        "set {subject}: only {value:.0f} % of its solutions are good; contimg antennas says which antennas fail",
+        side="below",
+        levels=Levels(warning=75, critical=50),
+        margin=0.02,
+    ),
+    Condition(
+        "flagged_none",
+        "not one visibility of the newest group is flagged, which no real data are: flagging or its input is broken",
+        levels=Levels(warning=0.5),
+    ),
+    Condition(
+        "flagged_leap_percent",
+        "{value:.0f} % more of the newest group is flagged than of the groups before",
+        levels=Levels(warning=20, critical=50),
+    ),
+    Condition(
+        "antennas_flagged_alike",
+        "{value:.0f} antennas are flagged far more than the others, and all alike: a shared part fails",
+        levels=Levels(warning=4.5),
+    ),
+    Condition(
+        "reference_silent_s",
+        "{subject}, the reference of a set in use, was silent for {value:.0f} s in the newest group",
+        levels=Levels(warning=0.5),
+    ),
+    Condition(
         "backups_missed",
         "nothing new is safe since {value:.1f} times backup.every_hours",
         levels=Levels(warning=1.5, critical=3),

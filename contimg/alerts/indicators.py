@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from datetime import datetime
+from datetime import UTC, datetime
 
+from contimg.antennas import history as antennas
 from contimg.core.errors import ErrorClass
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Backup, Staging
@@ -38,6 +39,7 @@ def measure(
     if arrived := ledger.note(LAST_ARRIVAL):
         found["no_arrivals"] = {"": (now - arrived) / _HOUR_S}
     found |= arrivals(Report.read(root))
+    found |= antennas.alarms(root, datetime.fromtimestamp(now, UTC))
     age = calibration_age_hours(ledger, now)
     if age is not None:
         found["calibration_age_hours"] = {"": age}

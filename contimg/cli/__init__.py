@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from contimg.cli import (
     alerts,
+    antennas,
     archive,
     audit,
     backup,
@@ -60,6 +61,7 @@ COMMANDS = (
     reprocess,
     transits,
     requests,
+    antennas,
     beam,
     catalogue,
     check_data,

@@ -8,8 +8,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from contimg.antennas import history as antenna_history
 from contimg.core import files
-from contimg.core.paths import DataRoot, group_of
+from contimg.core.paths import DataRoot, group_of, group_start
 from contimg.ledger import history
 from contimg.service.source import DataSource
 from contimg.traces import spans
@@ -26,7 +27,7 @@ _SHOWN = {
     "verdict": "verdict",
     "age_hours": "age of calibration (h)",
 }
-_SETS = 40
+_GROUPS = 40
 _REFUSED = 8
 _LOG_BYTES = 200_000
 
@@ -165,26 +166,13 @@ def _facts(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def antennas(source: DataSource) -> dict[str, Any]:
-    """State of each antenna in the newest sets, oldest first."""
-    with source.ledger() as ledger:
-        found = history.newest_sets(ledger, _SETS)[::-1]
-    columns: list[dict[str, Any]] = []
+    """State of each antenna in the newest groups, oldest first, and what is wrong in the last of them."""
+    found = antenna_history.newest(source.root, datetime.fromtimestamp(source.now(), UTC), _GROUPS)
+    columns = [{"group": content["group"], "at": group_start(content["group"])} for content in found]
     states: dict[str, list[str]] = {}
-    for index, (name, _, observed, passed) in enumerate(found):
-        columns.append({"set": name, "passed": passed, "at": datetime.fromtimestamp(observed, UTC)})
-        for antenna in read(source.root.set(name)).get("antennas", []):
-            if isinstance(antenna, dict) and "name" in antenna:
-                row = states.setdefault(str(antenna["name"]), ["absent"] * len(found))
-                row[index] = _state(antenna)
+    for index, content in enumerate(found):
+        for name, state in zip(content["names"], content["state"], strict=True):
+            states.setdefault(name, ["absent"] * len(found))[index] = state
+    reasons = dict(zip(found[-1]["names"], found[-1]["reasons"], strict=True)) if found else {}
     names = sorted(states, key=lambda name: (len(name), name))
-    return {"columns": columns, "rows": [(name, states[name]) for name in names]}
-
-
-def _state(antenna: Mapping[str, Any]) -> str:
-    """State of an antenna in a set: good, partly flagged, or dead."""
-    share = antenna.get("flagged")
-    if isinstance(share, (int, float)):
-        return "dead" if share >= 1 else "partly" if share > 0.3 else "good"
-    amplitudes = antenna.get("amplitude") or []
-    solved = sum(amplitude is not None for amplitude in amplitudes)
-    return "good" if solved == len(amplitudes) and solved else "partly" if solved else "dead"
+    return {"columns": columns, "rows": [(name, states[name], "; ".join(reasons.get(name, ()))) for name in names]}

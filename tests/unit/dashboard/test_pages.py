@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lived_root import CountedSource, lived
 from PIL import Image
 
 from contimg.core import files
+from contimg.core.paths import group_id
 from contimg.dashboard import now, pages, sky, trends
 from contimg.service.source import DataSource
 
@@ -79,7 +81,25 @@ def test_the_figures_are_those_of_the_ledger(service: Served) -> None:
     assert "Nothing runs" in text
 
 
-@pytest.mark.parametrize("path", ["/", "/history", "/history?span=30d", "/alerts", "/antennas"])
+def test_the_antennas_page_shows_what_groups_files_say(tmp_path: Path) -> None:
+    played = Played(tmp_path / "root")
+    source = DataSource(lambda: played.settings)
+    name = group_id(datetime.fromtimestamp(source.now() - 600, UTC))
+    described = {
+        "group": name,
+        "names": ["3", "9"],
+        "state": ["good", "failing"],
+        "reasons": [[], ["X: 70% flagged"]],
+    }
+    files.write_json(played.root.path("antennas", name), described)
+    with listening(source) as url:
+        text = requests.get(url + "/antennas", timeout=20).text
+    assert f"/group/{name}" in text
+    assert "X: 70% flagged" in text
+    assert text.count("◆<") == 1
+
+
+@pytest.mark.parametrize("path", ["/", "/history", "/history?span=30d", "/alerts"])
 def test_every_page_works_with_no_data_and_with_no_ledger(tmp_path: Path, path: str) -> None:
     played = Played(tmp_path / "root")
     source = DataSource(lambda: played.settings)
