@@ -46,7 +46,7 @@ def validated(
     mine, theirs = matching.pairs(sources.directions, (ra, dec), beam_rad).T
     sources.spectral_index[mine] = index[theirs]
     usable = made.primary_beam >= 0.5
-    blank = np.where(usable, 1.0, np.nan)
+    blank = np.where(usable, np.float32(1), np.float32(np.nan))
     product = Product(
         sources=sources,
         snr=np.array([one.snr for one in found]),
