@@ -25,6 +25,8 @@ from contimg.ingest.manifest import MISSING, SUBBANDS, Frame, Group, Subband
 
 NAME_SPREAD_S = 100.0
 """Names of one group's files lie within 82 s; a little more for what has not been seen yet."""
+_OFF_STEP = 0.05
+"""Part of an integration by which a subband's times may be off its group's."""
 _SHARE_IN_COMMON = 0.75
 """A subband with this share of the longest one's integrations is kept, and the others are cut to it."""
 
@@ -77,9 +79,16 @@ def gathered(members: Iterable[Member], known: Mapping[str, Anchor]) -> dict[str
         else:
             undated.append(member)
     dated: dict[str, list[Member]] = {}
+    frames: dict[str, Frame] = {}
     for _, files_of_start in sorted(by_start.items(), key=lambda item: (-len(item[1]), item[0])):
         form = _majority(files_of_start)
+        whole = next((name for name, frame in frames.items() if lost_first(form, frame)), None)
+        if whole:
+            dated[whole] += [_beheaded(member, frames[whole]) for member in files_of_start]
+            continue
         name = form.group
+        longest = max(member.frame.integrations for member in files_of_start if member.frame)
+        frames.setdefault(name, form._replace(integrations=longest))
         taken = dated.setdefault(name, [])
         first = not taken
         for member in files_of_start:
@@ -122,6 +131,22 @@ def _different(member: Member, form: Frame) -> Member:
         if mine != theirs
     ] or ["another first time"]
     reason = f"{member.file.name}: it is not like the rest of its group ({', '.join(told)}); it is left out"
+    return Member(member.file, replace(member.subband, state="different", reason=reason), None)
+
+
+def lost_first(frame: Frame, whole: Frame) -> int:
+    """First integrations of a group that data lack which start later in it; 0 where they are not of that group."""
+    if _form(frame) != _form(whole)._replace(start_jd=frame.start_jd):  # type: ignore[union-attr]
+        return 0
+    late = (frame.start_jd - whole.start_jd) * 86400 / whole.integration_s
+    on_time = abs(late - round(late)) < _OFF_STEP
+    return round(late) if on_time and 0 < round(late) < whole.integrations else 0
+
+
+def _beheaded(member: Member, whole: Frame) -> Member:
+    """A member that lacks its group's first integrations, left out by name."""
+    lost = lost_first(member.frame, whole) if member.frame else 0
+    reason = f"{member.file.name}: it lacks the first {lost} of its group's integrations; it is left out"
     return Member(member.file, replace(member.subband, state="different", reason=reason), None)
 
 

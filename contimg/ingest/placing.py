@@ -16,7 +16,7 @@ from pathlib import Path
 from contimg.core.paths import DataRoot, group_id, group_start
 from contimg.core.sections import Ingest
 from contimg.ingest import quarantine
-from contimg.ingest.grouping import NAME_SPREAD_S, Anchor, Member, gathered, judged
+from contimg.ingest.grouping import NAME_SPREAD_S, Anchor, Member, gathered, judged, lost_first
 from contimg.ingest.incoming import RawFile, examined, in_quarantine, shown
 from contimg.ingest.manifest import Group, Subband, load, name_of, names_in
 
@@ -189,7 +189,7 @@ class _Work:
         # A group that has no time may lose its files to one that has come.
         self._touched = {name for name, group in self._known.items() if name in names or group.frame is None}
         while True:
-            self._touched |= self._of_dated() | self._near_undated()
+            self._touched |= self._of_dated() | self._begun_before() | self._near_undated()
             names = {name_of(subband) for name in self._touched for subband in self._known[name].files}
             fresh = (names & self._there.keys()) - self._members.keys() - self._unplaced.keys()
             if not fresh:
@@ -209,6 +209,15 @@ class _Work:
         names = {member.frame.group for member in self._members.values() if member.frame}
         self._read(names)
         return names & self._known.keys()
+
+    def _begun_before(self) -> set[str]:
+        """Groups in which a file's data begin, of which it may lack the first integrations."""
+        frames = {member.frame for member in self._members.values() if member.frame}
+        return {
+            name
+            for name, group in self._known.items()
+            if group.frame and any(lost_first(frame, group.frame) for frame in frames)
+        }
 
     def _near_undated(self) -> set[str]:
         """Groups that a file without a time may belong to, by its name."""

@@ -244,6 +244,26 @@ def test_the_integrations_that_subbands_have_in_common(lengths: list[int], commo
     assert in_common(lengths) == common
 
 
+@pytest.mark.parametrize("later", [False, True], ids=["with the rest", "later"])
+def test_a_subband_without_its_first_integrations_is_left_out_by_name(root: DataRoot, later: bool) -> None:
+    """It makes no group of its own, which would end in quarantine."""
+    late = file(root, 5)
+    with h5py.File(late, "r+") as content:
+        head = content["Header"]
+        baselines = int(head["Nbls"][()])
+        step = head["time_array"][baselines] - head["time_array"][0]
+        head["time_array"][...] += 2 * step
+    aside = root.root / "aside"
+    if later:
+        late.rename(aside)
+        assert [group.state for group in scan(root, 0).groups] == ["collecting"]
+        aside.rename(late)
+    (group,) = scan(root).groups
+    assert (group.name, group.state, states(group)) == (FIRST, "incomplete", {5: "different"})
+    assert "lacks the first 2 of its group's integrations" in str(group.subbands[5].reason)
+    assert scan(root).changed == []
+
+
 @pytest.mark.parametrize("odd", [0, 5])
 def test_the_one_that_differs_is_blamed_whichever_it_is(root: DataRoot, odd: int) -> None:
     with h5py.File(file(root, odd), "r+") as handle:
