@@ -78,6 +78,11 @@ class ContimgError(Exception):
         """Party at fault."""
         return self.at_fault or self.error_class.blame
 
+    def __str__(self) -> str:
+        """The text in one line that can be shown anywhere, whatever a library or a file put into it."""
+        line = " ".join(super().__str__().split())
+        return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+
 
 class ConfigError(ContimgError):
     """A setting is unknown, of the wrong type or impossible; the text begins with the key's path."""

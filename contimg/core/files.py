@@ -105,19 +105,22 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file, which holds an object as all of ours do.
 
     Raises
     ------
     ValueError
-        If it holds no JSON.
+        If it does not.
     OSError
         If it cannot be read.
     """
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except RecursionError as error:
         raise ValueError(f"{path}: is nested too deeply") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds no JSON object")
+    return content
 
 
 def network_file_system(path: Path) -> str:

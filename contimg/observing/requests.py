@@ -7,6 +7,7 @@ and goes to `requests/closed/`.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,8 @@ from contimg.core.paths import DataRoot, group_id
 from contimg.core.sections import Alerts, Calibration
 from contimg.observing import needs
 from contimg.sets.registry import Registry
+
+log = logging.getLogger(__name__)
 
 _MISSED = timedelta(hours=1)
 """Wait after the end of an unused requested time before another is requested."""
@@ -89,9 +92,13 @@ def update(root: DataRoot, settings: Settings, now: datetime) -> Change | None:
 
 
 def open_request(root: DataRoot) -> dict[str, Any] | None:
-    """The open request, if there is one."""
-    paths = sorted(root.requests.glob("[0-9]*.json"))
-    return dict(files.read_json(paths[0])) if paths else None
+    """The open request, if there is one; what cannot be read is told, and is none."""
+    for path in sorted(root.requests.glob("[0-9]*.json")):
+        try:
+            return dict(files.read_json(path))
+        except ValueError as error:
+            log.warning("%s: is no request (%s); it is left alone", path, error)
+    return None
 
 
 def send(request: dict[str, Any], calibration: Calibration, alerts: Alerts) -> str:
