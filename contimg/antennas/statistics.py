@@ -70,7 +70,7 @@ def describe(
         that course), `amplitude`, `amplitude_error`, `delay_ns`; by antenna `silent_s`, `offset_mm` and
         `offset_error_mm` (east, north as seen from the phase centre), `state` and `reasons`.
     """
-    receivers = conversion["receivers"]
+    receivers = conversion.get("receivers") or _unknown(averaged)
     index = np.array([stations.NAMES.index(name) for name in receivers["names"]])
     middle = float(averaged.times_mjd_s.mean())
     some = np.linspace(0, len(averaged.frequencies_hz) - 1, _CHANNELS).round().astype(int)
@@ -91,6 +91,13 @@ def describe(
     content |= {"gain": files.listed(np.where(known, gain, np.nan)), "sefd_jy": files.listed(sefd)}
     found = judge(content)
     return content | {"state": [state for state, _ in found], "reasons": [reasons for _, reasons in found]}
+
+
+def _unknown(averaged: Averaged) -> dict[str, Any]:
+    """Receivers of a Measurement Set that an earlier version made."""
+    names = [stations.NAMES[antenna] for antenna in averaged.antennas]
+    both = [[None, None]] * len(names)
+    return {"names": names, "silent_s": [0.0] * len(names), "flagged": both, "coherence": both, "noise": both}
 
 
 def _at(values: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -133,7 +140,7 @@ def judge(content: Mapping[str, Any]) -> list[tuple[State, list[str]]]:
     flagged, coherence, sefd, gain = (of(key) for key in ("flagged", "coherence", "sefd_jy", "gain"))
     unsteady, delay = of("unsteady_deg"), of("delay_ns") * 1e-9
     silent_s = np.array(content["silent_s"], float)
-    alive = flagged < 1
+    alive = ~(flagged >= 1)
     middle = {
         name: np.nanmedian(values[alive & np.isfinite(values)]) if (alive & np.isfinite(values)).any() else np.nan
         for name, values in (("coherence", coherence), ("sefd", sefd), ("gain", gain), ("unsteady", unsteady))
