@@ -40,7 +40,7 @@ _BLOCKS = 64
 _GRADIENT, _SUMS = 4, 10
 """Columns of a look's sums: the first have the residual in them, the others the curvature alone."""
 _MIN_SNR = 5.0
-"""What is fitted with less, in units of the noise of the image, was no source."""
+"""Candidates fitted with less, in units of the noise of the fit, were no sources."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ def subtract(
             curvature = sums[:, _GRADIENT:] / weight  # hardly changes from step to step
         sums = np.hstack([sums[:, :_GRADIENT], curvature * weight])
         parameters = parameters.stepped(sums, averaged.thermal_noise_jy, fit.longest_step)
-    parameters = parameters.chosen(parameters.flux > _MIN_SNR * averaged.thermal_noise_jy)
+    noise_jy = averaged.thermal_noise_jy * np.sqrt(_STEPS[-1])  # of the rows that the last step has taken
+    parameters = parameters.chosen(parameters.flux > _MIN_SNR * noise_jy)
     rows.visibilities[:] = fit.residual(parameters)
     response = fit.mean_response(parameters)
     ra, dec = parameters.directions(averaged.phase_centre_rad)
