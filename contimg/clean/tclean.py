@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ def _clean(ms: Path, prefix: Path, options: CleanOptions) -> Products:
 
     CASA's own automatic masks find nothing beside the high sidelobes of this array's dirty beam.
     """
+    ms, prefix = ms.absolute(), prefix.absolute()
+    os.chdir(prefix.parent)  # CASA's temporary lattices lie in the folder that it is called from
     log = prefix.with_name(f"{prefix.name}-casa.log")
     tasks, tools = casa.tasks(log), casa.tools(log)
     image = tools.image()

@@ -8,12 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-
-def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
-
-
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Positive = Annotated[float, Field(gt=0)]
@@ -78,8 +73,7 @@ class Calibration(Section):
     refine_in_field: bool = True
     """With a sky catalogue: solve a target's phases on its own field, and keep that if its image is better for it."""
     max_field_phase_error_deg: Positive = 5.0
-    """Gate: largest median error (deg) of an antenna's phase in 80 s with which a field calibrates its group, both
-    predicted from the catalogue's flux in the beam and measured."""
+    """Gate of a field's gains: largest median error (deg) of a phase in 80 s, both predicted and measured."""
     request_webhook: SecretStr | None = None
     """An address that gets requests for a calibrator observation as JSON by POST."""
     field_iterations: int = Field(3, ge=0, le=5)
@@ -348,7 +342,7 @@ def _destination(value: str | None) -> str | None:
         return value
     if "://" in value or value.startswith(":"):
         raise ValueError("give a folder or NAME:PATH of a remote that rclone's own configuration describes")
-    return str(_absolute(Path(value)))
+    return str(Path(value).expanduser().absolute())
 
 
 Destination = Annotated[str | None, AfterValidator(_destination)]

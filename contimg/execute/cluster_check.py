@@ -20,11 +20,11 @@ import yaml
 
 from contimg.core.errors import ClusterAwayError
 from contimg.core.paths import DataRoot
-from contimg.core.profile import on_slurm
 from contimg.core.release import version_line
 from contimg.core.sections import Runner, Staging
 from contimg.execute import slurm
 from contimg.execute.node_probe import ANSWERED, ASKED
+from contimg.schedule.profile import on_slurm
 
 _COMMANDS = ("sbatch", "srun", "squeue", "scancel", "sinfo", "scontrol")
 _MIN_JOB_AGE_S = 30

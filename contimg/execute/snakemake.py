@@ -17,13 +17,13 @@ import yaml
 from contimg.core import files, processes
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
-from contimg.core.profile import on_slurm
 from contimg.core.sections import Runner
 from contimg.core.stages import STAGES
 from contimg.execute import slurm
 from contimg.execute.lease import Lease
 from contimg.schedule.lanes import Call, Demand
 from contimg.schedule.periodic_tasks import SUMMARY
+from contimg.schedule.profile import on_slurm
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from contimg.core.config import ENVIRONMENT_PREFIX
 from contimg.core.files import read_json
 from contimg.core.paths import DataRoot
 from contimg.core.products import PRODUCTS, Role
-from contimg.core.profile import on_slurm
+from contimg.schedule.profile import on_slurm
 from contimg.telescope.beam import separation
 from contimg.telescope.dsa110 import SUBBANDS
 

@@ -21,7 +21,6 @@ from contimg.catalogues import calibrator_catalogue, sky_catalogue
 from contimg.core.config import Settings
 from contimg.core.errors import ConfigError, HeldError, LeaseError
 from contimg.core.paths import DataRoot
-from contimg.core.profile import on_slurm
 from contimg.execute.lease import Lease, acquire
 from contimg.execute.snakemake import import_slow
 from contimg.execute.systemd import notify
@@ -30,6 +29,7 @@ from contimg.runner.recovery import recover
 from contimg.runner.runner import Runner
 from contimg.runner.settings_watch import SettingsWatch
 from contimg.runner.wait_for_disk import when_there_is_room
+from contimg.schedule.profile import on_slurm
 from contimg.storage import retention
 
 log = logging.getLogger(__name__)

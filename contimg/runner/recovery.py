@@ -10,7 +10,6 @@ from dataclasses import replace
 from contimg.core.config import Settings
 from contimg.core.errors import ImpossibleTransitionError, JobDiedError, LedgerError
 from contimg.core.paths import DataRoot
-from contimg.core.profile import on_slurm
 from contimg.core.stages import STAGES, Per, is_periodic
 from contimg.execute import attempts
 from contimg.ingest import quarantine
@@ -21,6 +20,7 @@ from contimg.ledger.ledger import Ledger, open_ledger
 from contimg.ledger.transitions import Transitions
 from contimg.runner import cleanup
 from contimg.runner.rebuild import build
+from contimg.schedule.profile import on_slurm
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
-from contimg.core.profile import on_slurm
 from contimg.core.sections import Ingest, Limits, Runner, Staging
 from contimg.core.stages import STAGES, Per, lanes
 from contimg.ledger.ledger import Ledger
@@ -20,6 +19,7 @@ from contimg.schedule import host
 from contimg.schedule.lanes import Call
 from contimg.schedule.periodic_tasks import due_tasks
 from contimg.schedule.plan import DueWindow, Room, Situation
+from contimg.schedule.profile import on_slurm
 from contimg.schedule.window_times import window_times
 
 _FEWEST_INODES = 200

@@ -11,8 +11,7 @@ from pydantic import BaseModel, Field
 
 from contimg.core.errors import ConfigError
 from contimg.runner import settings_watch
-from contimg.service import audit_log
-from contimg.service.security import Authorised
+from contimg.service.security import Authorised, record_change
 from contimg.service.source import Source
 
 router = APIRouter(prefix="/api/admin", tags=["administration"])
@@ -47,7 +46,7 @@ def reload_config(source: Source, request: Request, body: Person) -> JSONRespons
     except ConfigError as error:
         raise HTTPException(422, str(error)) from None
     number = settings_watch.ask(source.root, body.by)
-    audit_log.record(source.root, request, body.by, "reload-config", id=number)
+    record_change(source.root, request, body.by, "reload-config", id=number)
     end = time.monotonic() + _ANSWER_S
     while (found := settings_watch.answer(source.root, number)) is None:
         if time.monotonic() > end:

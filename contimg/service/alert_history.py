@@ -13,9 +13,8 @@ from pydantic import BaseModel, Field
 
 from contimg.alerts.conditions import EVENTS
 from contimg.ledger.rows import AlertRow
-from contimg.service import audit_log
 from contimg.service.alertmanager import utc
-from contimg.service.security import Authorised
+from contimg.service.security import Authorised, record_change
 from contimg.service.source import DataSource, Source
 
 router = APIRouter(prefix="/api/alerts", tags=["alerts"])
@@ -84,6 +83,6 @@ def acknowledge(
         if not ledger.acknowledge_alert(alert_id, body.by, source.now(), false_alarm=body.false_alarm):
             raise HTTPException(404, "there is no such alert")
         change = "false alarm" if body.false_alarm else "acknowledge"
-        audit_log.record(source.root, request, body.by, change, alert=alert_id)
+        record_change(source.root, request, body.by, change, alert=alert_id)
     source.forget()
     return {"id": alert_id, "acknowledged_by": body.by, "false_alarm": body.false_alarm}

@@ -16,8 +16,7 @@ from contimg import __version__
 from contimg.alerts.silences import Matcher, all_match, labels, silencing
 from contimg.core.errors import ConfigError
 from contimg.ledger.rows import AlertRow, Silence
-from contimg.service import audit_log
-from contimg.service.security import Authorised
+from contimg.service.security import Authorised, record_change
 from contimg.service.source import DataSource, Source
 
 router = APIRouter(prefix="/api/v2", tags=["Alertmanager"])
@@ -212,9 +211,7 @@ def put_silence(source: Source, request: Request, body: SilenceBody) -> dict[str
         if body.id and body.id not in known:
             raise HTTPException(404, "there is no such silence")
         number = body.id or str(uuid.uuid4())
-        audit_log.record(
-            source.root, request, body.createdBy, "silence", id=number, until=utc(ends), matchers=matchers
-        )
+        record_change(source.root, request, body.createdBy, "silence", id=number, until=utc(ends), matchers=matchers)
         ledger.put_silence(Silence(number, matchers, starts, ends, body.createdBy, body.comment, now))
     return {"silenceID": number}
 
@@ -227,5 +224,5 @@ def expire_silence(source: Source, request: Request, silence_id: str) -> JSONRes
     with source.ledger(write=True) as ledger, ledger.transaction():
         if not ledger.expire_silence(silence_id, source.now()):
             raise HTTPException(404, "there is no such silence")
-        audit_log.record(source.root, request, "", "silence ended", id=silence_id)
+        record_change(source.root, request, "", "silence ended", id=silence_id)
     return JSONResponse({})

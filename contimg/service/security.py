@@ -1,4 +1,4 @@
-"""Guards of every request: bearer token for changes, rate and body limits, headers for browsers.
+"""Guards of every request: bearer token for changes, audit log, rate and body limits, headers for browsers.
 
 Reading is open; the service listens on loopback unless told otherwise. There are no cookies, so another site's page
 can change nothing in a visitor's name.
@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hmac
 import json
+import os
 import time
 from collections import OrderedDict
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from contimg.core.paths import DataRoot
 from contimg.service.source import Source
 
 MOST_BYTES = 65_536
@@ -142,3 +145,27 @@ async def _refuse(send: Send, status: int, why: str, *headers: tuple[bytes, byte
     start = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *headers]
     await send({"type": "http.response.start", "status": status, "headers": [*start, *_HEADERS.items()]})
     await send({"type": "http.response.body", "body": body})
+
+
+def record_change(root: DataRoot, request: Request, by: str, change: str, **details: Any) -> None:
+    """Append a change to the audit log `state/changes.jsonl`, before it is made: who, from where, what; synced.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; the change must not be made then.
+    """
+    line = {
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "by": by,
+        "address": address(request),
+        "change": change,
+        **details,
+    }
+    path = root.state / "changes.jsonl"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    try:
+        os.write(descriptor, (json.dumps(line, ensure_ascii=False) + "\n").encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from contimg.core.errors import ConfigError
-from contimg.core.profile import on_slurm
 from contimg.core.release import CHECKOUT
+from contimg.schedule.profile import on_slurm
 
 
 def test_the_projects_own_profiles() -> None:
