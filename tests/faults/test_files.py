@@ -91,6 +91,7 @@ def test_the_ways_out_of_quarantine(tmp_path: Path, raw: list[list[Path]]) -> No
         place.arrive(*raw[0][:8])
         place.start()
         place.until(lambda: list(place.states().values()) == ["quarantined"])
+        place.until(lambda: list(quarantine.entries(place.root)))  # the record first, then its files
         assert "missing" in next(quarantine.entries(place.root)).reason
         assert place.books().problems == []
         place.arrive(*raw[0][8:])

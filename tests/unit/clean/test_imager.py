@@ -187,7 +187,10 @@ def sources(tmp_path_factory) -> Averaged:
 
 @pytest.mark.parametrize("name", [pytest.param("wsclean", marks=with_wsclean), "tclean"])
 def test_the_imagers_agree(sources, tmp_path, name):
-    """On peaks (0.5 % and the noise), positions (0.02 beam and the noise), and noise (3 %)."""
+    """On peaks (0.5 %, or the depth of CLEAN), positions (0.02 beam and the noise), and noise (3 %).
+
+    What is left of a source at CLEAN's threshold may lie between other components: its peak is known to that.
+    """
     pixel_rad = sources.beam_rad / 4
     options = replace(
         OPTIONS, size=FIELD_SIZE, pixel_rad=pixel_rad, robust=0.0, iterations=20000, threads=2, memory_gb=2
@@ -204,7 +207,7 @@ def test_the_imagers_agree(sources, tmp_path, name):
     ]
     assert len(fits[0]) == len(fits[1]) == len(FIELD)
     for mine, other in zip(*fits, strict=True):
-        assert mine.flux_jy == pytest.approx(other.flux_jy, rel=5e-3, abs=noise_jy / 2)
+        assert mine.flux_jy == pytest.approx(other.flux_jy, rel=5e-3, abs=options.threshold_sigma * noise_jy)
         off = separation(*np.radians([mine.ra_deg, mine.dec_deg, other.ra_deg, other.dec_deg]))
         assert off < (0.02 + 0.3 / mine.snr) * ours.beam.major_rad
 
