@@ -1,4 +1,4 @@
-"""History of the antennas: the descriptions of the last groups, by antenna; and what alarms look at in the newest."""
+"""History of the antennas: statistics of the last groups, by antenna, and values for alarms from the newest."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from contimg.core.paths import DataRoot, group_date, group_id, group_of, group_s
 from contimg.core.products import PRODUCTS
 
 _BEFORE = 12
-"""Groups before the newest that its flagged fraction is held against."""
+"""Number of groups before the newest with which its flagged fraction is compared."""
 _STALE_HOURS = 6.0
-"""Groups older than this raise no alarm."""
+"""Age (h) beyond which groups raise no alarm."""
 _ALIKE, _ABOVE = 0.005, 0.1
-"""Antennas are flagged alike if their flagged fractions differ by no more, and are so far above the middle one's."""
+"""Largest difference between flagged fractions of antennas flagged alike, and their least excess over the median."""
 
 
 def groups(root: DataRoot, until: datetime, hours: float) -> list[dict[str, Any]]:
@@ -50,7 +50,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def table(described: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One entry for each antenna: medians of what was measured, states counted, what is wrong in the newest group.
+    """One entry for each antenna: medians of its measurements, share of good states, faults in the newest group.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def _row(name: str, described: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def alarms(root: DataRoot, now: datetime) -> dict[str, dict[str, float]]:
-    """What the alerts' conditions look at in the newest group (see `contimg.alerts.conditions`)."""
+    """Values from the newest group for the alerts' conditions (see `contimg.alerts.conditions`)."""
     found = newest(root, now, _BEFORE + 1)
     if not found or now - group_start(found[-1]["group"]) > timedelta(hours=_STALE_HOURS):
         return {}
@@ -106,7 +106,7 @@ def alarms(root: DataRoot, now: datetime) -> dict[str, dict[str, float]]:
 
 
 def _alike(flagged: np.ndarray) -> int:
-    """Most living antennas whose flagged fractions are far above the middle one's and the same."""
+    """Largest number of working antennas with the same flagged fraction, far above the median antenna's."""
     some = np.sort(flagged[(flagged < 1) & (flagged > np.nanmedian(flagged) + _ABOVE)])
     ends = np.searchsorted(some, some + _ALIKE, side="right")
     return int((ends - np.arange(len(some))).max(initial=0))

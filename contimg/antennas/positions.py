@@ -1,8 +1,8 @@
-"""Offsets of antennas from their listed places, from the fields of many groups.
+"""Offsets of antennas from their listed positions, from the fields of many groups.
 
-An offset δ delays a source by δ·s: what is common to the field is in the gain's phase, the rest turns with the sky
-through the beam. Each group so gives the part of δ that is east, and the part that is north as seen from its phase
-centre; the part along the line of sight is in the phase alone. Nothing is corrected.
+An offset δ delays a source in direction s by δ·s: the part common to the field is in the gain's phase, the rest turns
+with the sky through the beam. Each group thus gives the components of δ to the east and to the north as seen from its
+phase centre; the component along the line of sight is in the phase alone. Positions are not corrected.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 _SAME_DEG = 0.5
-"""Declinations nearer to each other are one pointing."""
+"""Size of the bins of declination (deg) that count as one pointing."""
 _SIGNIFICANT, _LEAST_MM = 5.0, 5.0
-"""An offset is told as one if it is so many times its error, and so many mm."""
+"""Least significant offset, in units of its error and in mm."""
 
 
 def solve(described: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

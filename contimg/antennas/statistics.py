@@ -1,4 +1,4 @@
-"""Statistics of a group's antennas, from what conversion and self-calibration measured; and which of them fail."""
+"""Statistics of a group's antennas, from conversion and self-calibration, and the state of each."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from contimg.visibilities.averaged import Averaged
 from contimg.visibilities.baseline_averaging import SupportsEvaluate
 
 _CHANNELS = 16
-"""Channels of the set's gains that are looked at."""
+"""Number of channels at which the set's gains are evaluated."""
 _LEAST_COHERENCE = 0.3
-"""Of the median antenna's; with less an antenna sees little of the sky."""
+"""Least coherence as a fraction of the median antenna's, below which an antenna sees little of the sky."""
 _TELLING_COHERENCE = 0.05
-"""Median coherence from which on a lack of it tells something."""
+"""Least median coherence at which a low coherence is a fault."""
 _NOISY = 2.0
-"""SEFD over the median antenna's."""
+"""SEFD, as a multiple of the median antenna's, above which an antenna is noisy."""
 _GAIN_RANGE = 3.0
 """Factor by which an amplitude may differ from the median antenna's."""
 _MUCH_FLAGGED = 0.5
 _UNSTEADY_DEG, _UNSTEADY_OF_MEDIAN = 10.0, 4.0
-"""Phase scatter about its course in a group: at least so much, and so many times the median antenna's."""
+"""Phase scatter about its course in a group (deg, and multiple of the median antenna's) above which it is a fault."""
 _DELAYED_S = 1e-9
-"""Change of delay since the set: a third of a turn over the band and less is weather and warmth."""
+"""Change of delay since the set (s) above which it is a fault; up to a third of a turn over the band is weather."""
 
 
 class State(StrEnum):
@@ -51,15 +51,15 @@ def describe(
     Parameters
     ----------
     selection
-        The group's selection of sets.
+        Selection of sets for the group.
     conversion
         Sidecar of its Measurement Set.
     gains
         Gains of the set.
     field
-        Gains beside those; None where the field was not solved.
+        Gains of the field relative to the set; None where the field was not solved.
     averaged
-        The group.
+        Averaged visibilities of the group.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def describe(
 
 
 def _unknown(averaged: Averaged) -> dict[str, Any]:
-    """Receivers of a Measurement Set that an earlier version made."""
+    """Unknown receivers, for a Measurement Set of an earlier version."""
     names = [stations.NAMES[antenna] for antenna in averaged.antennas]
     both = [[None, None]] * len(names)
     return {"names": names, "silent_s": [0.0] * len(names), "flagged": both, "coherence": both, "noise": both}
@@ -129,7 +129,7 @@ def _of_field(field: FieldGains, index: np.ndarray) -> dict[str, Any]:
 
 
 def judge(content: Mapping[str, Any]) -> list[tuple[State, list[str]]]:
-    """State of each antenna, and why it is not good, from what was measured of it and of the others."""
+    """State of each antenna with the reasons, from its measurements compared with the other antennas'."""
     number = len(content["names"])
 
     def of(key: str) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Which calibrator transits in a group, from the group's header and the catalogue alone.
+"""Detection of the calibrator that transits in a group, from the group's header and the catalogue alone.
 
 Every source of the catalogue that transits during the group inside the beam's main lobe is a candidate. Candidates
 are ranked by apparent flux: flux at the band's centre times the beam, averaged over the group's integrations. The
-first that is bright enough, a point source, and not badly blended is the group's calibrator.
+brightest point source that is bright enough and not badly blended is the group's calibrator.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from contimg.ingest.pointing_track import Drift
 from contimg.telescope import beam
 
 _COMPANION_SHARE = 0.01
-"""Sources with at least this share of the catalogued flux in the beam are listed as companions."""
+"""Least share of the catalogued flux in the beam for a source to be listed as a companion."""
 
 
 @dataclass(frozen=True)
 class InBeam:
-    """A catalogue source as a group sees it."""
+    """A catalogue source in the beam of a group."""
 
     source: Calibrator
     apparent_flux_jy: float
     """Flux at the band's centre times the power beam, averaged over the integrations."""
     separation_deg: float
-    """From the beam's centre, at the closest integration."""
+    """Distance (deg) from the beam's centre at the closest integration."""
     share: float
-    """Of the catalogued flux in the beam."""
+    """Share of the catalogued flux in the beam."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain content for a JSON file."""
@@ -67,10 +67,10 @@ class Candidate:
 
     seen: InBeam
     transit_jd: float
-    """UTC Julian date."""
+    """Time of transit (UTC Julian date)."""
     serves: bool
     reason: str
-    """Why it serves or does not, in words."""
+    """Reason for which it serves or does not, in words."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain content for a JSON file."""
@@ -92,7 +92,7 @@ def detect(manifest: Path, settings: Settings) -> dict[str, Any]:
         Content of `calibrator.json`: `group`; `calibrator`, or None; `companions`, the other catalogue sources in its
         beam with at least 1 % of the flux, brightest first, for the solver's model; `candidates`, all that transit,
         ranked by apparent flux; `field`, how well the group's own field calibrates it (`field_strength.measure`);
-        `reason`, what was decided and why.
+        `reason`, the decision in words.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def detect(manifest: Path, settings: Settings) -> dict[str, Any]:
 
 
 def detect_in(drift: Drift, group: str, settings: Settings) -> dict[str, Any]:
-    """Find the calibrator that transits while the sky drifts by: what `detect` returns for the group's manifest."""
+    """Find the calibrator that transits during a drift; returns the same as `detect` for the group's manifest."""
     in_beam, candidates = judge(drift, calibrator_catalogue.load(settings.calibration), settings)
     chosen = next((candidate for candidate in candidates if candidate.serves), None)
     companions = [seen for seen in in_beam if chosen and seen is not chosen.seen and seen.share >= _COMPANION_SHARE]
@@ -120,14 +120,14 @@ def detect_in(drift: Drift, group: str, settings: Settings) -> dict[str, Any]:
 
 
 def judge(drift: Drift, sources: Sequence[Calibrator], settings: Settings) -> tuple[list[InBeam], list[Candidate]]:
-    """Everything of a catalogue in a group's beam, and its candidates with their verdicts.
+    """Catalogue sources in a group's beam, and the group's candidates with their verdicts.
 
     Returns
     -------
     in_beam : list of InBeam
         All sources in the main lobe, ranked by apparent flux.
     candidates : list of Candidate
-        Those of them that transit during the group, in the same order.
+        Sources among them that transit during the group, in the same order.
     """
     if not sources:
         return [], []
@@ -149,7 +149,7 @@ def judge(drift: Drift, sources: Sequence[Calibrator], settings: Settings) -> tu
     crossing = [i for i in ranked if transits[i]]
     if not crossing:
         return in_beam, []
-    # From a little before the group: the transit is in it, but its computed time may round to before the edge.
+    # From a little before the group: the computed time of its transit may round to before the edge.
     times = next_transit(float(drift.edges_jd[0]) - 1e-6, ra[crossing], dec[crossing])
     candidates = []
     for i, time in zip(crossing, times, strict=True):
@@ -180,7 +180,7 @@ def _verdict(
 
 
 def _obstacle(other: InBeam, seen: InBeam, calibration: Calibration, catalogue: SkyCatalogue) -> str | None:
-    """Why a strong second source in the beam cannot be modelled while the first is solved on; None if it can."""
+    """Obstacle to modelling a strong second source in the beam while solving on the first; None if there is none."""
     if not other.source.compact:
         return "and is extended: no point source models it"
     if other.apparent_flux_jy > seen.apparent_flux_jy:
@@ -191,7 +191,7 @@ def _obstacle(other: InBeam, seen: InBeam, calibration: Calibration, catalogue: 
 
 
 def _outcome(drift: Drift, candidates: Sequence[Candidate], chosen: Candidate | None, lobe_rad: float) -> str:
-    """What was decided for the group, in one line."""
+    """Decision for the group, in one line."""
     if chosen:
         time = jd_to_datetime(chosen.transit_jd)
         better = candidates[: candidates.index(chosen)]

@@ -17,26 +17,26 @@ from contimg.ingest.pointing_track import Drift
 from contimg.telescope import beam, dsa110, meridian, stations
 
 _RADIUS_DEG = 4.5
-"""To the beam's first null."""
+"""Radius of the field (deg), out to the beam's first null."""
 _INTERVAL_S = 80.0
 _BAND_HZ = dsa110.SUBBANDS * dsa110.CHANNELS * dsa110.CHANNEL_WIDTH_HZ
 
 
 def measure(drift: Drift, settings: Settings) -> dict[str, Any] | None:
-    """Predict how well a group is calibrated on its own field; None without a sky catalogue.
+    """Expected accuracy of a group's calibration on its own field; None without a sky catalogue.
 
     Parameters
     ----------
     drift
-        Where the beam points in the group.
+        Path of the beam's centre over the group.
     settings
         `sky_catalogue`, `beam` and `calibration` are used.
 
     Returns
     -------
     dict
-        `sources` in the beam, their `apparent_jy` in all, `phase_error_deg` of an antenna in 80 s with the full
-        array, and whether that `serves`.
+        `sources` in the beam, their total `apparent_jy`, `phase_error_deg` of an antenna in 80 s with the full
+        array, and `serves`, whether that is good enough.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The passage of sources over the meridian and through the beam: hour angles, transits, mean response.
+"""Transits: passage of sources over the meridian and through the beam; hour angles, mean response.
 
 A transit is the upper culmination: hour angle 0 in the apparent frame of the moment, where the telescope points.
 """
@@ -27,8 +27,8 @@ def hour_angle(times_jd: np.ndarray, ra_rad: np.ndarray, dec_rad: np.ndarray) ->
 def transits_during(drift: Drift, ra_rad: np.ndarray, dec_rad: np.ndarray) -> np.ndarray:
     """Whether each direction (S,) transits during the group: from its first edge on, and before its last.
 
-    Decided by the signs of the hour angle at the two edges, so of two groups that share an edge exactly one has a
-    transit, however close to the edge it is.
+    The signs of the hour angle at the two edges decide, and so exactly one of two groups that share an edge has a
+    transit, however close to the edge.
     """
     first, last = hour_angle(drift.edges_jd, ra_rad[:, None], dec_rad[:, None]).T
     return (first <= 0) & (last > 0) & (last - first < np.pi)
@@ -65,7 +65,7 @@ def offsets(drift: Drift, ra_rad: np.ndarray, dec_rad: np.ndarray) -> tuple[np.n
 
 
 def mean_response(primary_beam: PrimaryBeam, east_rad: np.ndarray, north_rad: np.ndarray) -> np.ndarray:
-    """Power beam at the band's centre, averaged over the drift (last axis); nothing counts beyond the main lobe."""
+    """Power beam at the band's centre, averaged over the drift (last axis); 0 beyond the main lobe."""
     response = primary_beam.power(east_rad, north_rad, BAND_CENTRE_HZ)
     within = np.hypot(east_rad, north_rad) < main_lobe_rad(primary_beam)
     return np.where(within, response, 0.0).mean(axis=-1)

@@ -1,4 +1,4 @@
-"""When calibrators transit next, where the telescope points or elsewhere, and whether they will serve."""
+"""Next transits of calibrators, at the pointing's declination or elsewhere, and whether they will serve."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from contimg.telescope import beam, dsa110, meridian
 from contimg.telescope.clock import to_jd
 
 LOWEST_ELEVATION_DEG = 25.0
-"""Sources that culminate lower are not asked for."""
+"""Lowest elevation (deg) at which a transit is requested."""
 _LOOKED_AT = 50
-"""Newest manifests that are read to find one with a declination."""
+"""Number of the newest manifests that are searched for a declination."""
 
 
 def upcoming(
@@ -32,8 +32,8 @@ def upcoming(
 ) -> list[Candidate]:
     """Next transit of each source that passes through the beam's main lobe, in the order of time.
 
-    Each is judged as `detect` would judge it in a full group whose middle is the transit. Where the groups will
-    begin is not known yet; the apparent flux in the real one is less, by a few per cent at most.
+    Each is judged as `detect` would judge it in a full group whose middle is the transit. The start times of groups
+    are not known yet: the apparent flux in the real group is lower by a few per cent at most.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def upcoming(
     after
         Transits at or after this moment.
     sources
-        The catalogue (`catalogue.load`).
+        Calibrators (`calibrator_catalogue.load`).
     """
     after_jd = to_jd(after)
     ra = np.radians([source.ra_deg for source in sources])
@@ -64,7 +64,7 @@ class Opportunity:
 
     candidate: Candidate
     declination_deg: float
-    """Apparent declination of the source: where to point."""
+    """Apparent declination (deg) of the source, to point at."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain content for a JSON file."""
@@ -83,7 +83,7 @@ def elsewhere(
     after, until
         The first and last moment of a transit; less than a sidereal day apart, or each source's first one counts.
     sources
-        The catalogue (`catalogue.load`).
+        Calibrators (`calibrator_catalogue.load`).
     """
     after_jd, until_jd = to_jd(after), to_jd(until)
     ra = np.radians([source.ra_deg for source in sources])
@@ -103,7 +103,7 @@ def elsewhere(
 
 
 def pointed_at(root: DataRoot) -> tuple[str, float] | None:
-    """The newest group and the declination (deg) at which it was observed; None before the first."""
+    """Newest group and its declination (deg); None before the first group."""
     for group in nlargest(_LOOKED_AT, names_in(root.groups)):
         try:
             declination = files.read_json(root.manifest(group))["declination_deg"]

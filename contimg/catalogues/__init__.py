@@ -1,4 +1,4 @@
-"""Tables of radio sources: the catalogues of users, source lists, the sky catalogue.
+"""Tables of radio sources: calibrator lists, source lists, the sky catalogue.
 
 In: CSV files. Out: sources with positions and flux densities.
 """

@@ -1,4 +1,4 @@
-"""What a calibrator is: a direction, a flux at every frequency of the band, and whether it is a point source."""
+"""A calibrator: direction, flux at every frequency of the band, and whether it is a point source."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
 
 @dataclass(frozen=True)
 class FluxModel:
-    """Flux density as a polynomial in the logarithms: log10(S / Jy) = Σ cᵢ · log10(ν / reference)ⁱ.
+    """Flux density model, a polynomial in the logarithms: log10(S / Jy) = Σ cᵢ · log10(ν / reference)ⁱ.
 
     The form of Perley & Butler (2017, ApJS 230, 7); two coefficients make a power law.
     """
@@ -21,7 +21,7 @@ class FluxModel:
     coefficients: tuple[float, ...]
     reference_hz: float
     source: str
-    """Where the model is from."""
+    """Reference of the model."""
 
     @classmethod
     def power_law(cls, flux_jy: float, spectral_index: float, source: str) -> FluxModel:
@@ -30,7 +30,7 @@ class FluxModel:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> FluxModel:
-        """Model from what `to_json` gave."""
+        """Model from the content that `to_json` returns."""
         return cls(tuple(content["coefficients"]), content["reference_hz"], content["source"])
 
     def to_json(self) -> dict[str, Any]:
@@ -47,15 +47,15 @@ class FluxModel:
 class Calibrator:
     """A source of a catalogue, with a flux in L band.
 
-    `compact` says that it is a point source on every baseline of the array, so that a point models it; only such a
-    source is solved on. An extended one still counts as a blend. `extent_arcsec` is its largest extent, 0 if unknown.
+    `compact` marks a point source on every baseline of the array; only a compact source is solved on. An extended
+    source still counts as a blend. `extent_arcsec` is the largest extent, 0 if unknown.
     """
 
     name: str
     ra_deg: float
-    """ICRS."""
+    """ICRS right ascension (deg)."""
     dec_deg: float
-    """ICRS."""
+    """ICRS declination (deg)."""
     flux_model: FluxModel
     compact: bool = True
     extent_arcsec: float = 0.0

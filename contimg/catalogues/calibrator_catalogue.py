@@ -1,8 +1,8 @@
-"""The catalogue of calibrators: flux standards, a part of the VLA Calibrator Manual, and the user's own lists.
+"""Catalogue of calibrators: flux standards, a part of the VLA Calibrator Manual, and the user's own lists.
 
-Where two lists hold the same source, the first of these counts: the user's CSV lists, the flux standards, the user's
-lists in the VLA manual's form, our table. (The manual's fluxes are round and decades old, so for a flux standard
-the standard's own model stays.)
+For a source in two lists, the first of these is used: the user's CSV lists, the flux standards, the user's lists in
+the VLA manual's form, contimg's table of the manual. (The manual's fluxes are round and decades old: for a flux
+standard, the standard's own model stays.)
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from contimg.core.sections import Calibration
 _LOG = logging.getLogger(__name__)
 
 SAME_SOURCE_ARCSEC = 5.0
-"""Entries nearer to each other than this are one source; so are those within half of an extended one's extent."""
+"""Distance within which entries are the same source, or half the extent of an extended entry if larger."""
 MAX_COMPACT_EXTENT_ARCSEC = 3.0
-"""A Gaussian of this width loses a tenth of its flux on the longest baseline (2.6 km, 12 kilo-wavelengths)."""
+"""Largest extent of a compact source: such a Gaussian loses a tenth of its flux on the longest baseline (12 kλ)."""
 
 _TEXTS = ("name", "compact", "reference")
 _COLUMNS = ("name", *source_table.POSITION, "flux_jy")
@@ -43,7 +43,7 @@ def load(options: Calibration) -> list[Calibrator]:
     Raises
     ------
     CatalogueError
-        If a list named in the settings cannot be read; names file and line.
+        If a list named in the settings cannot be read; the message names file and line.
     """
     csv_lists: list[list[Calibrator]] = []
     manual_lists: list[list[Calibrator]] = []
@@ -55,13 +55,13 @@ def load(options: Calibration) -> list[Calibrator]:
 def read(path: Path) -> list[Calibrator]:
     """Read a calibrator list: CSV if its name ends in `.csv`, else the VLA Calibrator Manual's text.
 
-    CSV has the columns name, ra_deg, dec_deg, flux_jy and, if there, spectral_index, compact, reference. A source of
-    flux 0, or without one, is no calibrator and is left out.
+    CSV has the columns name, ra_deg, dec_deg, flux_jy and, optionally, spectral_index, compact, reference. A source
+    of flux 0, or of unknown flux, is no calibrator and is left out.
 
     Raises
     ------
     CatalogueError
-        If the list cannot be read; for a line that cannot be understood, names it.
+        If the list cannot be read, or has a line that cannot be parsed, which the message names.
     """
     if not is_csv(path):
         return vla_manual.read(path)
@@ -97,7 +97,7 @@ def load_standards() -> list[Calibrator]:
 
 
 def load_table() -> list[Calibrator]:
-    """The sources of the VLA Calibrator Manual around the declinations that the telescope has used."""
+    """Sources of the VLA Calibrator Manual around the declinations of the telescope's observations."""
     with as_file(_data("calibrators.csv")) as path:
         return read(path)
 

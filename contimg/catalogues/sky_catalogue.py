@@ -1,7 +1,7 @@
-"""The sky catalogue of the settings: sources that images are compared with and calibration models are made from.
+"""Sky catalogue in the settings: reference sources for validation of images and models for calibration.
 
-It is a CSV list, or an indexed catalogue that `contimg catalogue import` made: a FITS table sorted by zones of
-declination and by right ascension in each, mapped into memory, so that a query reads its field and nothing else.
+The file is a CSV list, or an indexed catalogue from `contimg catalogue import`: a FITS table sorted by zones of
+declination and by right ascension in each, mapped into memory, so that a query reads only its field.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contimg.core.errors import CatalogueError
 from contimg.core.sections import SkyCatalogue as Options
 
 ZONE_DEG = 0.25
-"""Height of a zone of declination: a field of 4° reads 16 of 720."""
+"""Height of a zone of declination (deg): a field of 4° reads 16 of 720."""
 _ZONES = round(180 / ZONE_DEG)
 _NAME_LENGTH = 24
 ROW = np.dtype(
@@ -43,11 +43,11 @@ class Survey:
 
     name: str
     frequency_hz: float
-    """Of its flux densities."""
+    """Frequency of its flux densities (Hz)."""
     resolution_arcsec: float = 0.0
-    """0 if unknown."""
+    """Angular resolution (arcsec); 0 if unknown."""
     complete_jy: float = 0.0
-    """Flux density from which on it is complete; 0 if unknown."""
+    """Flux density (Jy) from which the catalogue is complete; 0 if unknown."""
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,18 @@ class Sources:
 
 @dataclass(frozen=True)
 class SkyCatalogue:
-    """A catalogue to be asked for the sources of a field.
+    """A catalogue, for queries of the sources of a field.
 
     Attributes
     ----------
     survey
-        What it is.
+        Properties of the catalogue.
     rows
-        Its sources, of dtype `ROW`, sorted by zone and right ascension.
+        Sources, of dtype `ROW`, sorted by zone and right ascension.
     first
         First row of each zone, from south to north, and the number of rows; shape (zones + 1,).
     min_flux_jy
-        Fainter sources (at 1.4 GHz) are left out of answers.
+        Least flux density (Jy) at 1.4 GHz of the sources in answers.
     """
 
     survey: Survey
@@ -84,7 +84,7 @@ class SkyCatalogue:
 
     @property
     def complete_jy(self) -> float:
-        """Flux density (Jy) at 1.4 GHz from which on answers are complete; 0 if unknown."""
+        """Flux density (Jy) at 1.4 GHz from which answers are complete; 0 if unknown."""
         shift = (REFERENCE_FREQUENCY_HZ / self.survey.frequency_hz) ** UNKNOWN_SPECTRAL_INDEX
         return max(self.min_flux_jy, self.survey.complete_jy * shift) if self.survey.complete_jy else 0.0
 
@@ -117,12 +117,12 @@ class SkyCatalogue:
 
 
 def load(options: Options) -> SkyCatalogue | None:
-    """Open the sky catalogue of the settings; None where there is none.
+    """Open the sky catalogue of the settings; None if none is set.
 
     Raises
     ------
     CatalogueError
-        If it cannot be read; for a line of a list that cannot be understood, names it.
+        If it cannot be read, or a list has a line that cannot be parsed, which the message names.
     """
     path = options.path
     if path is None:

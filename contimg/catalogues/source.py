@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 REFERENCE_FREQUENCY_HZ = 1.4e9
-"""Where a source's flux is given."""
+"""Frequency of a source's listed flux (Hz)."""
 UNKNOWN_SPECTRAL_INDEX = -0.7
-"""For a flux at one frequency only: what most bright sources at 1.4 GHz have; 5 % to the edges of the band."""
+"""Spectral index of a flux at one frequency, as of most bright sources at 1.4 GHz; 5 % to the edges of the band."""
 
 
 @dataclass(frozen=True)

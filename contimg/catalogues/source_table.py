@@ -1,4 +1,4 @@
-"""Reader of source lists as CSV: the users' calibrators, sky catalogues and simulated skies.
+"""Reader of source lists in CSV: calibrator lists, sky catalogues and simulated skies.
 
 The first line that is not a comment names the columns. Spreadsheets' byte order marks, quoted cells, Latin-1 and
 lines that begin with # are understood; a blank cell, or nan, is unknown.
@@ -27,7 +27,7 @@ _FLUX = "flux_jy"
 
 
 def read_sources(path: Path) -> list[Source]:
-    """Read a list of sources: ra_deg, dec_deg, flux_jy at 1.4 GHz and, if there, name and spectral_index.
+    """Read a list of sources: ra_deg, dec_deg, flux_jy at 1.4 GHz and, optionally, name and spectral_index.
 
     A source without a name is named by its line.
 
@@ -51,9 +51,9 @@ def read(path: Path, needed: Sequence[str], optional: Sequence[str] = (), texts:
     path
         CSV file.
     needed, optional
-        Columns to read, ra_deg and dec_deg (ICRS, degrees) among them; others of the file are ignored.
+        Columns to read, with ra_deg and dec_deg (ICRS, degrees) among them; other columns are ignored.
     texts
-        Those that hold text; all others hold numbers.
+        Columns of text; all others hold numbers.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def read(path: Path, needed: Sequence[str], optional: Sequence[str] = (), texts:
     ------
     CatalogueError
         If the file cannot be read or lacks a column, or if a line has an open quotation mark, another number of
-        cells than there are columns, a cell that is not a number, an impossible position or flux; names the line.
+        cells than columns, a cell that is not a number, an impossible position or flux; the message names the line.
     """
     from astropy.table import Table  # noqa: PLC0415 — the runner starts without it
 
@@ -95,7 +95,7 @@ def read(path: Path, needed: Sequence[str], optional: Sequence[str] = (), texts:
 
 
 def _parsed(path: Path, lines: list[str], header: list[str], asked: Sequence[str], texts: Sequence[str]) -> Table:
-    """Columns that are asked for and there, masked where they are blank."""
+    """Requested columns of the file, masked where blank."""
     from astropy.io import ascii as csv_reader  # noqa: PLC0415
     from astropy.table import Table  # noqa: PLC0415
 
@@ -106,7 +106,7 @@ def _parsed(path: Path, lines: list[str], header: list[str], asked: Sequence[str
     try:
         table = csv_reader.read(lines, **options)
         digits = [name for name in present if name in texts and table[name].dtype.kind != "U"]
-        if digits:  # as text they keep their zeros
+        if digits:  # as text, names keep their zeros
             as_text = {name: [csv_reader.convert_numpy(str)] for name in digits}
             table = csv_reader.read(lines, converters=as_text, **options)
     except (ValueError, csv_reader.InconsistentTableError) as error:
@@ -115,7 +115,7 @@ def _parsed(path: Path, lines: list[str], header: list[str], asked: Sequence[str
 
 
 def _numbers(path: Path, column: MaskedColumn, lines: Sequence[int]) -> np.ndarray:
-    """Numbers of a column, nan where it is blank."""
+    """Numbers of a column, nan where blank."""
     if column.dtype.kind != "U":
         values = column.astype(float).filled(np.nan)
     else:
@@ -131,7 +131,7 @@ def _numbers(path: Path, column: MaskedColumn, lines: Sequence[int]) -> np.ndarr
 
 
 def _checked(path: Path, table: Table) -> Table:
-    """Rows with a flux; a position or a flux that cannot be is refused."""
+    """Rows with a flux; raises for an impossible position or flux."""
     ra, dec = table["ra_deg"], table["dec_deg"]
     off = ~((ra >= 0) & (ra < 360) & (np.abs(dec) <= 90))
     if off.any():

@@ -1,7 +1,7 @@
-"""Surveys in the forms in which they are given out → the indexed form of the sky catalogue.
+"""Import of surveys in their published formats into the indexed form of the sky catalogue.
 
 Column names are those of the HEASARC's tdat files, VizieR's tables, CASDA's CSV files, CIRADA's and the surveys' own
-FITS tables; docs/catalogues.md says where each is found. Names are compared without case and punctuation.
+FITS tables; docs/catalogues.md gives the source of each. Names are compared without case and punctuation.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ SURVEYS = {
     "TGSS": Survey("TGSS", 147.5e6, 25.0, 25e-3),
     "VLA calibrators": Survey("VLA calibrators", REFERENCE_FREQUENCY_HZ),
 }
-"""Frequency, resolution, completeness: Condon et al. 1998 (NVSS, 99 % at 3.4 mJy), White et al. 1997 (FIRST, 95 % at
-2 mJy), Hale et al. 2021 (RACS-low: 95 % of point sources at 5 mJy), Duchesne et al. 2024 (RACS-mid: 95 % above 2 mJy,
-median resolution 11.2″ × 9.3″), Gordon et al. 2021 (VLASS, fluxes of the quick look are reliable from 3 mJy), Intema
-et al. 2017 (TGSS: 7 σ, median noise 3.5 mJy)."""
+"""Frequency, resolution, completeness, from Condon et al. 1998 (NVSS, 99 % at 3.4 mJy), White et al. 1997 (FIRST,
+95 % at 2 mJy), Hale et al. 2021 (RACS-low: 95 % of point sources at 5 mJy), Duchesne et al. 2024 (RACS-mid: 95 %
+above 2 mJy, median resolution 11.2″ × 9.3″), Gordon et al. 2021 (VLASS, fluxes of the quick look are reliable from
+3 mJy), Intema et al. 2017 (TGSS: 7 σ, median noise 3.5 mJy)."""
 RACS_BANDS = ("RACS-low", "RACS-mid")
 
 
 @dataclass(frozen=True)
 class _Form:
-    """Columns in which a survey is given out: the first of each that is there counts.
+    """Columns of a survey in its published form: the first name present is used.
 
-    `marks` are columns that only this survey has; all of them must be there. `used` says which rows are kept, by the
-    values that a column may have; where the column is absent all rows are.
+    `marks` are columns that only this survey has, all required. `used` selects the rows to keep, by accepted values
+    of a column; without that column all rows are kept.
     """
 
     survey: str
@@ -79,7 +79,7 @@ _FORMS = (
     _Form("RACS", ("field_id", "total_flux"), ("total_flux",), ("e_total_flux",), _RACS_MAJOR, _RACS_NAME),
 )
 _DEFAULT_UNIT = "mJy"
-"""All of these surveys give flux densities in mJy where the table names no unit."""
+"""Unit of flux densities in tables without units, for all of these surveys."""
 
 
 def read(path: Path, survey: str | None = None) -> tuple[np.ndarray, Survey]:
@@ -91,7 +91,7 @@ def read(path: Path, survey: str | None = None) -> tuple[np.ndarray, Survey]:
         HEASARC tdat, VizieR or CASDA table (TSV, CSV, FITS, VOTable), a survey's own FITS table, or the VLA
         Calibrator Manual's text; text may be compressed with gzip.
     survey
-        Name in `SURVEYS`, for a table whose columns do not tell (RACS-low and RACS-mid have the same).
+        Name in `SURVEYS`, for a table whose columns are ambiguous (RACS-low and RACS-mid have the same).
 
     Returns
     -------
@@ -102,7 +102,7 @@ def read(path: Path, survey: str | None = None) -> tuple[np.ndarray, Survey]:
     Raises
     ------
     CatalogueError
-        If the file cannot be read or lacks a column; names the columns that were looked for and those that are there.
+        If the file cannot be read or lacks a column; the message names the columns searched and those present.
     """
     words = path.name.lower().removesuffix(".gz")
     if words.endswith((".txt", ".text")) and not _is_table(path):
@@ -168,7 +168,7 @@ def _rows(path: Path, table: Table, columns: Mapping[str, str], form: _Form) -> 
 
 
 def _numbers(path: Path, column: Column, unit: str | None, default: str | None) -> np.ndarray:
-    """Numbers of a column, in a unit; nan where they are blank."""
+    """Numbers of a column, in a unit; nan where blank."""
     from astropy import units  # noqa: PLC0415
 
     try:
@@ -217,7 +217,7 @@ def _table(path: Path, name: str) -> Table:
 
 
 def _tdat(path: Path) -> Table:
-    """Table of the HEASARC: lines `field[name] = type`, `line[1] = names`, then records that | separates."""
+    """Table of the HEASARC: lines `field[name] = type`, `line[1] = names`, then records separated by |."""
     from astropy.io import ascii as tables  # noqa: PLC0415
 
     names: list[str] = []
@@ -271,7 +271,7 @@ def _text(path: Path) -> str:
 
 
 def _is_table(path: Path) -> bool:
-    """Whether a text has a line of column names rather than the manual's records."""
+    """Whether a text has a line of column names, unlike the VLA manual's records."""
     first = next((line for line in _text(path).splitlines() if line.strip() and not line.startswith("#")), "")
     return "\t" in first or "," in first.split("(")[0]
 

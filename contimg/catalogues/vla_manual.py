@@ -1,6 +1,6 @@
 """Reader of the text form of NRAO's VLA Calibrator Manual.
 
-Sources without a flux at 20 cm are counted and left out: they are no calibrators here.
+Sources without a flux at 20 cm are no calibrators in L band, and are counted and left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contimg.core.errors import CatalogueError
 _LOG = logging.getLogger(__name__)
 
 MIN_COMPACT_UVMAX_KL = 12.0
-"""UVMAX of the manual (kilo-wavelengths) from which on a source is a point for the longest baseline."""
+"""Least UVMAX in the manual (kilo-wavelengths) of a source that is a point for the longest baseline."""
 
 _SOURCE = re.compile(r"\s*(\S+)\s+(J2000|B1950)\b\s*(.*)")
 _POSITION = re.compile(
@@ -29,7 +29,7 @@ _CODES = re.compile(r"(?:\s+([PSWXC?])){4}(?=\s|$)", re.IGNORECASE)
 _NUMBER = re.compile(r"(?<!\S)(?:\d+\.?\d*|\.\d+)(?!\S)")
 _OTHER_BANDS_HZ = {"C": 4.86e9, "X": 8.4e9}
 _UVMAX_GAP = 17
-"""A lone number that ends its flux by more columns than this stands under UVMAX, not under UVMIN."""
+"""Distance (columns) after the flux beyond which a lone number stands under UVMAX, not under UVMIN."""
 
 
 def read(path: Path) -> list[Calibrator]:
@@ -38,12 +38,12 @@ def read(path: Path) -> list[Calibrator]:
     A record begins with a source's J2000 line; lines of bands follow it. The flux at 20 cm is taken as that at
     1.4 GHz, the spectral index as that between it and 6 cm (else 3.7 cm). A source is compact if the manual's code
     for the C array, as long as ours, is P, S or W and its UVMAX at 20 cm, if any, is at least 12 kilo-wavelengths.
-    B1950 lines, headings, rules and other text are passed over.
+    B1950 lines, headings, rules and other text are ignored.
 
     Raises
     ------
     CatalogueError
-        If the file cannot be read or holds no source; for a line that cannot be understood, names it.
+        If the file cannot be read, holds no source, or has a line that cannot be parsed, which the message names.
     """
     found: list[Calibrator] = []
     without = 0
@@ -67,7 +67,7 @@ def read(path: Path) -> list[Calibrator]:
 
 
 class _Record:
-    """One source of the manual while its lines are read."""
+    """Record of a source in the manual, while its lines are read."""
 
     def __init__(self, name: str, ra_deg: float, dec_deg: float) -> None:
         self.name, self.ra_deg, self.dec_deg = name, ra_deg, dec_deg
@@ -75,7 +75,7 @@ class _Record:
         self.compact = False
 
     def read_band(self, path: Path, number: int, band: str, rest: str) -> None:
-        """Take the flux and, in L band, the structure from what follows a band's letter."""
+        """Read the flux and, in L band, the structure from the text after a band's letter."""
         if band != "L" and band not in _OTHER_BANDS_HZ:
             return
         codes = _CODES.match(rest)
@@ -93,7 +93,7 @@ class _Record:
             self.compact = c_array in "PSW" and (uvmax is None or uvmax >= MIN_COMPACT_UVMAX_KL)
 
     def add_to(self, found: list[Calibrator], path: Path) -> bool:
-        """Append the source if it has a flux in L band; else say that it has none."""
+        """Append the source if it has a flux in L band; returns whether it has."""
         flux = self.fluxes.get("L", 0.0)
         if flux <= 0:
             return False

@@ -1,4 +1,4 @@
-"""Averaged visibilities → a cleaned image.
+"""Imaging and deconvolution (CLEAN) of averaged visibilities.
 
 In: averaged visibilities of a group. Out: restored image, residual, restoring beam.
 """

@@ -1,6 +1,6 @@
-"""Visibilities ↔ images by w-gridding, in memory: dirty images, dirty beams, predicted visibilities.
+"""w-gridding between visibilities and images, in memory: dirty images, dirty beams, predicted visibilities.
 
-Thin over the gridder of `ducc0` (Arras et al. 2021, A&A 646, A58; the same algorithm as that of WSClean's
+A thin layer over the gridder of `ducc0` (Arras et al. 2021, A&A 646, A58; the same algorithm as that of WSClean's
 `-use-wgridder`). An image I and visibilities V go together as
 
     V(u, v, w) = Σ_pixels I(l, m) · exp(+2πi (u·l + v·m + w·(n − 1)) ν/c)        (n = √(1 − l² − m²)),
@@ -22,7 +22,7 @@ from contimg.core.errors import NoUsableDataError
 from contimg.core.units import SPEED_OF_LIGHT
 
 ACCURACY = 1e-3
-"""Error of a gridding relative to the image's rms."""
+"""Relative error of gridding, in units of the image's rms."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Gridder:
     weights
         Imaging weights in any unit, 0 where flagged, float32, shape (R, F).
     size
-        Pixels along a side of the images; even.
+        Number of pixels along a side of the images; even.
     pixel_rad
         Width of a pixel (rad).
     threads
@@ -92,12 +92,12 @@ class Gridder:
     def predict(self, model: np.ndarray) -> np.ndarray:
         """Visibilities (Jy), complex64, shape (R, F), of a model image (Jy/pixel), float32, shape (N, N).
 
-        They are 0 where the weights are.
+        Visibilities of weight 0 are 0.
         """
         return dirty2vis(dirty=model, mask=(self.weights > 0).view(np.uint8), **self._common())
 
     def _common(self) -> dict[str, Any]:
-        """Arguments of both directions.
+        """Arguments of the transforms in both directions.
 
         ducc0 sums V·exp(+2πi (u·x + v·y − w·(n − 1))); rows of an image are x = m, columns y = −l.
         """

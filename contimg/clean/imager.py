@@ -1,7 +1,7 @@
-"""Cleaned images of averaged visibilities: options → imager → result, whichever imager does it.
+"""Cleaned images of averaged visibilities, by any imager: options → imager → result.
 
-contimg's own works in memory; WSClean and CASA's tclean, for comparison, read a Measurement Set of the averages and
-are told the same.
+contimg's own imager works in memory; WSClean and CASA's tclean, for comparison, read a Measurement Set of the
+averages and take the same options.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ OWN = "contimg"
 
 @dataclass(frozen=True)
 class CleanResult:
-    """What came out, on the celestial axes of the imager.
+    """Result of an imager, on its celestial axes.
 
     Attributes
     ----------
     image
-        The restored image (Jy/beam), float32, shape (N, N).
+        Restored image (Jy/beam), float32, shape (N, N).
     residual
-        What was not cleaned (Jy/beam), of the same shape.
+        Residual image (Jy/beam), of the same shape.
     wcs
         Celestial coordinates (ICRS).
     beam
-        Of the restored image.
+        Restoring beam.
     imager
-        The one that made them.
+        Name of the imager.
     """
 
     image: np.ndarray
@@ -63,21 +63,21 @@ def clean(averaged: Averaged, prefix: Path, options: CleanOptions, imager: Image
     Parameters
     ----------
     averaged
-        Stokes I with its weights.
+        Visibilities of Stokes I with their weights.
     prefix
-        Where WSClean and tclean leave their files: a folder, also for temporary files, and the beginning of names.
+        Prefix of the files of WSClean and tclean: a folder, also for temporary files, and the beginning of names.
     options
-        What the image is to be.
+        Options of the image.
     imager
-        `auto`: contimg's own, in memory (`major_cycle`).
+        Imager to use; `auto` is contimg's own, in memory (`major_cycle`).
 
     Raises
     ------
     ConfigError
-        If WSClean is asked for and is not on the PATH.
+        If WSClean is selected and is not on the PATH.
     DiskFullError, MemoryExhaustedError, NoUsableDataError, ToolFailedError
-        If an imager fails, by what it says; NoUsableDataError also if the dirty beam has no core, ToolFailedError
-        if an output is not there or not finite.
+        If an imager fails, by its messages; NoUsableDataError also if the dirty beam has no core, ToolFailedError
+        if an output is absent or not finite.
     """
     if imager == "auto":
         cleaned = major_cycle.clean(averaged, options)
@@ -92,12 +92,12 @@ def clean(averaged: Averaged, prefix: Path, options: CleanOptions, imager: Image
 
 
 def restored(products: Products, imager: str) -> CleanResult:
-    """Restore the files that an imager left.
+    """Restore the image from an imager's output files.
 
     Raises
     ------
     ToolFailedError
-        If one is not there or not finite.
+        If a file is absent or not finite.
     NoUsableDataError
         If the dirty beam has no core.
     """
@@ -114,12 +114,12 @@ def restored(products: Products, imager: str) -> CleanResult:
 def read(path: Path) -> tuple[np.ndarray, WCS]:
     """Read an imager's FITS file: values, float32, and celestial coordinates.
 
-    Those are of the phase centre, which is ICRS, whatever the imager calls them.
+    The coordinates are ICRS, as the phase centre is, under any name that the imager gives them.
 
     Raises
     ------
     ToolFailedError
-        If it is not there, not whole, or has values that are not finite.
+        If the file is absent, not whole, or has values that are not finite.
     """
     try:
         with fits.open(path, memmap=False) as file, warnings.catch_warnings():
@@ -139,6 +139,6 @@ def read(path: Path) -> tuple[np.ndarray, WCS]:
 
 
 def refuse_if_missing(imager: Imager) -> None:
-    """Raise ConfigError if WSClean is asked for and is not on the PATH."""
+    """Raise ConfigError if WSClean is selected and is not on the PATH."""
     if imager == "wsclean" and shutil.which("wsclean") is None:
         raise ConfigError("imaging.imager: wsclean is not on the PATH; install it, or choose auto or tclean")

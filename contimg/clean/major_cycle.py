@@ -1,4 +1,4 @@
-"""Major cycles of CLEAN, in memory: dirty image, components (`minor_cycle`), the visibilities less the components."""
+"""Major cycles of CLEAN, in memory: dirty image, components (`minor_cycle`), subtraction from the visibilities."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from contimg.visibilities.weighting import each_weight
 _LOG = logging.getLogger(__name__)
 
 _PSF_SIZE = 512
-"""Pixels along a side of the dirty beam that the minor cycle uses."""
+"""Size (pixels) of the dirty beam in the minor cycle."""
 _TRUSTED = 10.0
-"""Components of peaks below this many times the noise need not be subtracted from the visibilities: the minor cycle's
-dirty beam is wrong by 5 % of a source's height at the corners of the field, and by 1 % at the half-power radius."""
+"""Signal-to-noise ratio of a peak below which components need not be subtracted from the visibilities, as the minor
+cycle's dirty beam is wrong by 5 % of a source's height at the corners of the field (1 % at the half-power radius)."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Cleaned:
     Attributes
     ----------
     residual
-        The image without the components (Jy/beam), float32, shape (N, N).
+        Residual image, without the components (Jy/beam), float32, shape (N, N).
     model
-        The components (Jy/pixel), of the same shape.
+        Model image, the components (Jy/pixel), of the same shape.
     wcs
         Celestial coordinates (ICRS).
     mask
-        Where points were looked for, boolean, of the same shape.
+        CLEAN mask of the point components, boolean, of the same shape.
     beam
         Gaussian fitted to the dirty beam's core.
     """
@@ -54,7 +54,7 @@ class Cleaned:
 
 
 def clean(averaged: Averaged, options: CleanOptions) -> Cleaned:
-    """Image and clean averaged visibilities; they are not changed.
+    """Image and clean averaged visibilities, which are not changed.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def clean(averaged: Averaged, options: CleanOptions) -> Cleaned:
 
 
 def gridder_of(averaged: Averaged, options: CleanOptions) -> tuple[Gridder, np.ndarray, np.ndarray]:
-    """Gridder of the averages with Briggs' weights, inverse variances and visibilities; of rows with a weight."""
+    """Gridder of the averages with Briggs' weights, inverse variances and visibilities, for rows with a weight."""
     rows, frequencies = averaged.rows, averaged.bin_frequencies_hz
     natural = rows.weights
     if options.longest_wavelengths is not None:

@@ -1,9 +1,9 @@
 """Minor cycle of CLEAN: components found and subtracted with the dirty beam (Clark 1980, A&A 89, 377).
 
-Components lie in a mask: islands around pixels that stand out of the local noise. While they are looked for, only
-masked pixels are followed, so an iteration costs as much as the mask has near the component; then all of them are
-subtracted from the whole image. The dirty beam is cut to a patch; the rest of it, and its changes over the field with
-w, are put right when the components are subtracted from the visibilities (`major_cycle`).
+Components lie in a mask: islands around pixels that stand out of the local noise. The search follows only masked
+pixels, and the cost of an iteration is that of the mask near the component; then all components are subtracted from
+the whole image. The dirty beam is cut to a patch; subtraction of the components from the visibilities (`major_cycle`)
+corrects for the rest of it, and for its changes over the field with w.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from contimg.clean.restoring import BeamShape
 
 GAIN = 0.1
-"""Fraction of a peak that becomes a component."""
+"""Loop gain: fraction of a peak that becomes a component."""
 _GROWTH = 0.5
-"""Islands reach so far around a pixel that stands out, in units of the restoring beam's full width."""
+"""Radius of islands around a pixel that stands out, in units of the restoring beam's full width."""
 DIVERGED = 1.5
-"""A minor cycle ends where the highest peak has grown by this factor."""
+"""Growth of the highest peak at which a minor cycle has diverged and ends."""
 
 
 def grow(mask: np.ndarray, seeds: np.ndarray, shape: BeamShape) -> None:
@@ -39,21 +39,21 @@ def clean(  # noqa: PLR0917 — images, then limits
     model: np.ndarray,
     iterations: int,
 ) -> int:
-    """Move components from an image to a model until no masked pixel is over its level to stop at.
+    """Move components from an image to a model until no masked pixel is over its stopping level.
 
     Parameters
     ----------
     residual, stop
-        Image, from which components are subtracted in place, and the level to stop at, always over 0 (Jy/beam);
+        Image, from which components are subtracted in place, and the stopping level, always over 0 (Jy/beam);
         float32, shape (N, N).
     mask
         True where components may lie, shape (N, N).
     psf
-        Dirty beam or its middle part, its peak in the middle pixel (M/2, M/2), float32, shape (M, M).
+        Dirty beam or its middle part, with its peak in the middle pixel (M/2, M/2), float32, shape (M, M).
     model
         Components (Jy/pixel), float32, shape (N, N).
     iterations
-        Most components.
+        Largest number of components.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def clean(  # noqa: PLR0917 — images, then limits
 
 
 def subtract(image: np.ndarray, components: np.ndarray, psf: np.ndarray) -> None:
-    """Subtract an image of components from another, as a dirty beam shows them; all float32, both of shape (N, N)."""
+    """Subtract an image of components, convolved with the dirty beam, from another; float32, both of shape (N, N)."""
     rows, columns = np.nonzero(components)
     _subtract(image, rows, columns, components[rows, columns], psf)
 
@@ -122,7 +122,7 @@ def _find(values, per_stop, pixels, psf, iterations, components):  # noqa: PLR09
 
 @numba.njit(cache=True, fastmath=True, parallel=True)
 def _subtract(residual, rows, columns, components, psf):  # pragma: no cover — compiled
-    """Subtract components, in order of rows, as the dirty beam shows them."""
+    """Subtract components, in order of rows, convolved with the dirty beam."""
     middle, size = psf.shape[0] // 2, psf.shape[0]
     height, width = residual.shape
     for r in numba.prange(height):

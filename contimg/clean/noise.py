@@ -1,4 +1,4 @@
-"""The noise of an image: robust, over all of it or box by box."""
+"""Noise of an image: robust standard deviation over the whole or box by box."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def noise_map(image: np.ndarray, beam_pixels: float) -> np.ndarray:
     Parameters
     ----------
     image
-        Without its bright sources, finite, shape (N, M).
+        Image without its bright sources, finite, shape (N, M).
     beam_pixels
         Geometric mean width of the beam in pixels.
     """
@@ -34,7 +34,7 @@ def noise_map(image: np.ndarray, beam_pixels: float) -> np.ndarray:
     edges = [
         np.linspace(0, size, count + 1).round().astype(int) for size, count in zip(image.shape, counts, strict=True)
     ]
-    step = max(1, int(beam_pixels / 2))  # pixels nearer to each other are not independent
+    step = max(1, int(beam_pixels / 2))  # nearer pixels are not independent
     boxes = np.array(
         [
             [
@@ -49,7 +49,7 @@ def noise_map(image: np.ndarray, beam_pixels: float) -> np.ndarray:
 
 
 def _interpolation(edges: np.ndarray) -> np.ndarray:
-    """Weights with which boxes make pixels: linear between centres, constant outside; shape (pixels, boxes)."""
+    """Interpolation weights from boxes to pixels: linear between centres, constant outside; shape (pixels, boxes)."""
     centres = (edges[:-1] + edges[1:] - 1) / 2
     pixels = np.arange(edges[-1])
     return np.stack([np.interp(pixels, centres, row) for row in np.eye(len(centres))], axis=1)

@@ -1,4 +1,4 @@
-"""Options of a cleaned image, and the files that an imager of another project leaves."""
+"""Options of a cleaned image, and output files of WSClean and tclean."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 MAJOR_GAIN = 0.9
-"""Fraction of the highest peak that is cleaned before the components are subtracted from the visibilities."""
+"""Major-cycle gain: fraction of the highest peak cleaned before components are subtracted from the visibilities."""
 
 
 @dataclass(frozen=True)
@@ -18,23 +18,23 @@ class CleanOptions:
     Attributes
     ----------
     size
-        Pixels along a side.
+        Size of the image (pixels along a side).
     pixel_rad
         Width of a pixel (rad).
     robust
         Briggs' robustness.
     iterations
-        Most iterations of CLEAN.
+        Largest number of CLEAN iterations.
     mask_sigma, threshold_sigma
         Sources above `mask_sigma` times the noise are cleaned down to `threshold_sigma` times the noise.
     threads
         Threads of the imager.
     memory_gb
-        Memory that an imager of another project may take.
+        Memory limit of WSClean and tclean (GB).
     major_iterations
-        Most rounds of subtracting components from the visibilities.
+        Largest number of major cycles.
     longest_wavelengths
-        Longer baselines (λ) are left out; None: none are.
+        Longest baseline used (λ); None for all.
     """
 
     size: int
@@ -56,11 +56,11 @@ class Products:
     Attributes
     ----------
     residual
-        The image without the components (Jy/beam).
+        Residual image, without the components (Jy/beam).
     model
-        The components (Jy/pixel).
+        Model image, the components (Jy/pixel).
     psf
-        The dirty beam.
+        Dirty beam.
     """
 
     residual: Path

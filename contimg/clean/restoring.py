@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
 
 REACH = 2.0
-"""A source is seen this far away, in units of the beam's full width."""
+"""Radius to which a restored source is drawn, in units of the beam's full width."""
 _CORE = 0.5
-"""The dirty beam's core is what is around its peak down to this fraction of it."""
+"""Level of the dirty beam, as a fraction of its peak, that bounds its core."""
 _CORE_PIXELS = 40
-"""Pixels to each side of the peak in which the core is looked for."""
+"""Pixels to each side of the peak in which the core is searched."""
 _FINER, _SPLINE_ORDER = 5, 5
-"""The core is fitted on this many times finer pixels, between which it is a spline of this order. Otherwise the fit
-depends on which pixels happen to be in the core, by several percent."""
+"""Oversampling of the core for the fit, and order of the interpolating spline; without, the choice of pixels in the
+core changes the fit by several percent."""
 _NO_CORE = "the dirty beam has no core to which a beam could be fitted"
 
 
@@ -53,15 +53,15 @@ class BeamShape:
         return cls(float(form[0, 0]), float(form[0, 1]), float(form[1, 1]))
 
     def distance2(self, dx: Any, dy: Any) -> Any:
-        """Squared distance in units of the full width at half maximum."""
+        """Squared distance from the peak in units of the full width at half maximum."""
         return self.a * dx**2 + 2 * self.b * dx * dy + self.c * dy**2
 
     def response(self, dx: Any, dy: Any) -> Any:
-        """The beam, 1 at its peak."""
+        """Response of the beam, 1 at its peak."""
         return np.exp(-4 * np.log(2) * self.distance2(dx, dy))
 
     def half_width(self, reach: float) -> int:
-        """Pixels to each side that hold everything within `reach` full widths."""
+        """Pixels to each side that hold the beam within `reach` full widths."""
         determinant = self.a * self.c - self.b**2
         return int(np.ceil(reach * np.sqrt(max(self.a, self.c) / determinant)))
 
@@ -69,20 +69,20 @@ class BeamShape:
 def fitted_beam(psf: np.ndarray, wcs: WCS) -> Beam:
     """Fit a Gaussian to the core of a dirty beam.
 
-    The core is what is over half the peak and hangs together with it. A Gaussian's logarithm is a quadratic form; its
+    The core is the connected region over half the peak. A Gaussian's logarithm is a quadratic form; its
     coefficients are fitted by linear least squares, weighted as the beam's values would be.
 
     Parameters
     ----------
     psf
-        The dirty beam, its peak in the middle pixel (N/2, N/2), shape (N, N).
+        Dirty beam with its peak in the middle pixel (N/2, N/2), shape (N, N).
     wcs
         Celestial coordinates of its pixels.
 
     Raises
     ------
     ValueError
-        If there is no core: no peak in the middle, or one without an end, as that of antennas along one line.
+        If there is no core: no peak in the middle, or one without an end, as for antennas along a line.
     """
     row, column = psf.shape[0] // 2, psf.shape[1] // 2
     side = min(_CORE_PIXELS, row, column)
@@ -107,7 +107,7 @@ def fitted_beam(psf: np.ndarray, wcs: WCS) -> Beam:
 
 
 def with_components(residual: np.ndarray, model: np.ndarray, wcs: WCS, beam: Beam) -> np.ndarray:
-    """Return a residual image (Jy/beam) with the components of a model (Jy/pixel) as the beam shows them.
+    """Residual image (Jy/beam) plus the components of a model (Jy/pixel), convolved with the restoring beam.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def with_components(residual: np.ndarray, model: np.ndarray, wcs: WCS, beam: Bea
 
 
 def add_sources(image: np.ndarray, sources: Iterable[tuple[float, float, float]], wcs: WCS, beam: Beam) -> None:
-    """Add point sources, as the restoring beam shows them, to an image (Jy/beam), in place.
+    """Add point sources, convolved with the restoring beam, to an image (Jy/beam), in place.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def add_sources(image: np.ndarray, sources: Iterable[tuple[float, float, float]]
     wcs
         Celestial coordinates of the image.
     beam
-        Its restoring beam.
+        Restoring beam of the image.
     """
     shape = BeamShape.of(beam, wcs)
     half = shape.half_width(REACH)

@@ -1,10 +1,10 @@
-"""Scales of a multi-scale CLEAN: Gaussians wider than the beam, looked for in smoothed images.
+"""Scales of a multi-scale CLEAN: Gaussians wider than the beam, searched in smoothed images.
 
 An image smoothed with a Gaussian k shows a source of that shape and flux f as f·(B⊗k⊗k), where B is the dirty beam
 (Cornwell 2008, IEEE JSTSP 2, 793). That beam is an autocorrelation only if it is known as far as the field is wide;
-cut at less, a minor cycle with it diverges. So it is gridded, with k as a taper of the weights, at twice the width of
-the field. Smoothed images have four samples across k: G·R·Gᵀ with a sparse matrix G, whose transpose puts
-components back on the image's pixels.
+cut at less, a minor cycle with it diverges. The beam is therefore gridded, with k as a taper of the weights, at
+twice the width of the field. Smoothed images have four samples across k: G·R·Gᵀ with a sparse matrix G, whose
+transpose puts components back on the image's pixels.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from contimg.clean.restoring import BeamShape
 _WIDTHS = (3.0, 6.0, 12.0)
 """Full widths of the scales, in beams."""
 _FIELD_WIDTHS = 8
-"""An image is at least so many times as wide as a scale."""
+"""Least width of an image for a scale, in widths of the scale."""
 _SAMPLES = 4
-"""Samples across a scale's full width, at least."""
+"""Least number of samples across a scale's full width."""
 _NOISE_ROWS = 7
-"""One row in so many says what noise is left by smoothing."""
+"""Step between the rows from which the noise after smoothing is estimated."""
 _REACH = 1.75
-"""A Gaussian ends so many full widths from its centre, at 2e-4 of its peak."""
+"""Radius at which a Gaussian is cut, in full widths: 2e-4 of its peak."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Scale:
     step
         Pixels from sample to sample.
     noise
-        The receivers' noise in the smoothed image, relative to that in the image.
+        Thermal noise in the smoothed image, relative to that in the image.
     gridder
-        Makes the dirty beam; it knows the image's size.
+        Gridder of the dirty beam, with the image's size.
     """
 
     width: float
@@ -59,7 +59,7 @@ class Scale:
 
     @property
     def shape(self) -> BeamShape:
-        """A source of this shape in its smoothed image, in samples; the beam is narrow beside it."""
+        """Shape (samples) of a source of this scale in its smoothed image, for a beam that is narrow beside it."""
         form = (self.step / self.width) ** 2 / 2
         return BeamShape(form, 0.0, form)
 
@@ -81,14 +81,14 @@ class Scale:
 
     @cached_property
     def dirty_beam(self) -> np.ndarray:
-        """A component of 1 Jy in the smoothed image, shape (2S, 2S)."""
+        """Response of the smoothed image to a component of 1 Jy, shape (2S, 2S)."""
         return self._smoothed_beam(np.sqrt(2) * self.width)
 
     def subtract(self, image: np.ndarray, components: np.ndarray) -> None:
-        """Subtract components at the samples (Jy) from an image, as the dirty beam shows them.
+        """Subtract components at the samples (Jy), convolved with the dirty beam, from an image.
 
-        The Gaussian is two narrower ones, one after the other: the first smooths the dirty beam, the second goes from
-        samples to pixels.
+        The Gaussian is applied as two narrower ones: the first smooths the dirty beam, the second leads from samples
+        to pixels.
         """
         shown = np.zeros_like(components)
         minor_cycle.subtract(shown, components, self._narrower_beam)
@@ -107,7 +107,7 @@ class Scale:
 
 
 def of_beam(beam_pixels: float, gridder: Gridder, natural: np.ndarray) -> list[Scale]:
-    """Scales for a beam of a width in pixels (geometric mean), narrowest first; those that the image has room for.
+    """Scales that fit into the image, narrowest first, for a beam of a width in pixels (geometric mean).
 
     `natural` are the inverse variances of the gridder's visibilities, shape (R, F).
     """
@@ -120,7 +120,7 @@ def of_beam(beam_pixels: float, gridder: Gridder, natural: np.ndarray) -> list[S
 
 
 def _noise(width: float, gridder: Gridder, natural: np.ndarray) -> float:
-    """Noise after smoothing over that before, √(Σ w²·k²/W / Σ w²/W), of one row in `_NOISE_ROWS`."""
+    """Noise after smoothing over noise before, √(Σ w²·k²/W / Σ w²/W), from every `_NOISE_ROWS`-th row."""
     some = slice(None, None, _NOISE_ROWS)
     weights, variance = gridder.weights[some], natural[some]
     squares = np.divide(weights**2, variance, out=np.zeros_like(weights), where=variance > 0)
@@ -143,5 +143,5 @@ def _gaussians(scale: Scale, width: float) -> csr_array:
 
 
 def _between(matrix: csr_array, image: np.ndarray) -> np.ndarray:
-    """M·I·Mᵀ."""
+    """Product M·I·Mᵀ with a sparse matrix."""
     return np.ascontiguousarray((matrix @ (matrix @ image).T).T)

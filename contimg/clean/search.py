@@ -1,7 +1,7 @@
-"""Search for CLEAN components in a residual image: points, and wider Gaussians where something is extended.
+"""Search for CLEAN components in a residual image: points, and wider Gaussians for extended sources.
 
-A source stands out of the noise most in the image that is smoothed to its own shape. So a scale takes what stands out
-clearly more there than in the image and in narrower scales, and points take the rest.
+A source stands out of the noise most in the image that is smoothed to its own shape. A scale therefore takes sources
+that stand out clearly more in its image than in the residual and in narrower scales, and points take the rest.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from contimg.clean.scales import Scale
 _LOG = logging.getLogger(__name__)
 
 _MAJOR_GAIN = 0.95
-"""Fraction of the highest peak that is cleaned before the components are subtracted from the visibilities."""
+"""Major-cycle gain: fraction of the highest peak cleaned before components are subtracted from the visibilities."""
 _SEARCH_GAIN = 0.9
-"""Sources fainter than the highest peak by this fraction are looked for in the next cycle: they may be errors of the
+"""Depth below the highest peak, as a fraction, from which sources wait for the next cycle: they may be errors of the
 minor cycle's dirty beam."""
 _SETTLED = 2.0
-"""A mask is cleaned again where more than this many times its threshold is left in it."""
+"""Residual in the mask, in units of the threshold, above which it is cleaned again."""
 _CLEARLY = 1.25
-"""A wider scale is taken where its signal-to-noise ratio is higher by this factor: that of a Gaussian as wide as a
-source is, of one half as wide. Narrow components add up to a wide source; too wide ones need negative ones beside."""
+"""Factor by which the signal-to-noise ratio of a wider scale must be higher: that of the right Gaussian over one half
+as wide, as narrow components add up to a wide source but too wide ones need negative ones beside them."""
 _ROUNDS = 30
-"""Most turns of points and a scale in a cycle; what is left is the next cycle's."""
+"""Largest number of rounds of points and a scale in a cycle."""
 _SCALE_SEED = 1.5
-"""A scale begins islands at this many times the level of a point: noise on a faint point must not make it wide."""
+"""Level at which a scale begins islands, in units of a point's: noise on a faint point must not make it wide."""
 _SCALE_SIDELOBE = 0.3
-"""Nor does it where it is fainter than the cycle's highest peak by this factor: that may be a sidelobe, and those of
-smoothed dirty beams are high."""
+"""Least peak of a scale's islands as a fraction of the cycle's highest peak: fainter ones may be sidelobes, which are
+high in smoothed dirty beams."""
 _SAMPLES_AWAY = 2
-"""Components of a scale lie at least so many samples (half its width) from points that stand out more."""
+"""Least distance (samples; half the width) of a scale's components from points that stand out more."""
 _SCALE_EDGE = 2.0
-"""Islands of a scale reach down to this many times its noise: a source's edges hold a good part of its flux."""
+"""Lowest level of a scale's islands, in units of its noise, as a source's edges hold a good part of its flux."""
 
 
 @dataclass
 class Search:
-    """Components found so far, and the mask that points lie in.
+    """State of the search: the components found, and the mask of points.
 
-    The mask has islands around pixels that stand out of a residual's local noise by `mask_sigma` and are no sidelobe
+    The mask has islands around pixels that stand out of a residual's local noise by `mask_sigma` and are no sidelobes
     of brighter ones. It is cleaned to `threshold_sigma`, as far as the minor cycle's dirty beam can be trusted.
 
     Attributes
@@ -57,7 +57,7 @@ class Search:
     shape
         The restoring beam.
     scales
-        Gaussians that are components where something is extended, narrowest first.
+        Gaussian components for extended sources, narrowest first.
     model
         Components (Jy/pixel), float32, shape (N, N).
     mask
@@ -73,10 +73,10 @@ class Search:
     iterations: int = 0
 
     def run(self, residual: np.ndarray, noise: np.ndarray) -> float:
-        """Move components out of an exact residual, in place, until nothing stands out of it.
+        """Move components out of an exact residual, in place, until no source stands out.
 
-        Returns the highest peak (Jy/beam), in a smoothed image that of a point which stands out as much; 0 if nothing
-        was moved.
+        Returns the highest peak (Jy/beam), for a scale as the height of a point of equal significance; 0 without
+        components.
         """
         before = self.iterations
         highest_jy = float(np.abs(residual[self._stands_out(residual, noise)]).max(initial=0))
@@ -103,7 +103,7 @@ class Search:
 
     @property
     def _left(self) -> int:
-        """Iterations that may still be made."""
+        """Number of iterations left."""
         return self.options.iterations - self.iterations
 
     def _stands_out(self, residual: np.ndarray, noise: np.ndarray) -> np.ndarray:
@@ -135,14 +135,14 @@ class Search:
         return self.iterations - before
 
     def _leave_to_scales(self, seeds: np.ndarray, residual: np.ndarray) -> None:
-        """Take those pixels out of `seeds` that stand out more in a smoothed image."""
+        """Remove pixels that stand out more in a smoothed image from `seeds`."""
         rows, columns = np.nonzero(seeds)
         for scale in self.scales:
             wider = scale.as_point[scale.scale.sample(rows, columns)] > _CLEARLY * residual[rows, columns]
             seeds[rows[wider], columns[wider]] = False
 
     def _wanted_scale(self, residual: np.ndarray, noise: np.ndarray) -> tuple[float, ScaleSearch | None]:
-        """Scale in which something stands out most, if anything does, and the height of a point that does as much."""
+        """Height (Jy/beam) of a point as significant as the highest peak of any scale, and that scale, if any."""
         best: tuple[float, ScaleSearch | None] = (0.0, None)
         narrower = [(residual, 1)]
         rows, columns = np.nonzero(self._stands_out(residual, noise))
@@ -163,13 +163,13 @@ class ScaleSearch:
     Attributes
     ----------
     image, noise
-        The residual, smoothed, and its noise; float32, shape (S, S).
+        Smoothed residual and its noise; float32, shape (S, S).
     mask
         Islands that components lie in, boolean, of the same shape.
     points
-        Samples that are left to points, of the same shape.
+        Samples left to points, of the same shape.
     seeds
-        Peaks that the next islands are made around, of the same shape.
+        Peaks for the next islands, of the same shape.
     highest_jy
         The highest peak at the cycle's beginning.
     """
@@ -185,7 +185,7 @@ class ScaleSearch:
 
     @classmethod
     def of(cls, scale: Scale, options: CleanOptions) -> ScaleSearch:
-        """Nothing found yet."""
+        """Search of a scale before any components."""
         zeros, no = (
             np.zeros((scale.samples, scale.samples), np.float32),
             np.zeros((scale.samples, scale.samples), bool),
@@ -194,7 +194,7 @@ class ScaleSearch:
 
     @property
     def as_point(self) -> np.ndarray:
-        """Heights of points that stand out of the receivers' noise as much (Jy/beam)."""
+        """Heights of points of equal significance over the thermal noise (Jy/beam)."""
         return self.image / np.float32(self.scale.noise)
 
     def look(self, residual: np.ndarray) -> None:
@@ -208,7 +208,7 @@ class ScaleSearch:
         self.highest_jy = float(self.image.max())
 
     def leave_to_points(self, rows: np.ndarray, columns: np.ndarray, heights: np.ndarray) -> None:
-        """Leave the surroundings of pixels to points if these stand out more."""
+        """Leave the surroundings of pixels to points where points stand out more."""
         samples = self.scale.sample(rows, columns)
         self.points = np.zeros_like(self.mask)
         self.points[samples] = _CLEARLY * np.abs(heights) > self.as_point[samples]
@@ -217,7 +217,7 @@ class ScaleSearch:
     def seek(self, narrower: list[tuple[np.ndarray, int]]) -> float:
         """Find peaks that stand out more than in narrower images (heights of points, and their steps in pixels).
 
-        Returns the height of a point that stands out as much as the highest of these and of what is left in the mask.
+        Returns the height of a point as significant as the highest of these peaks and of the remainder in the mask.
         """
         heights = self.as_point
         faintest = np.maximum(_SCALE_SEED * self.options.mask_sigma * self.noise, _SCALE_SIDELOBE * self.highest_jy)
@@ -253,7 +253,7 @@ class ScaleSearch:
         return done
 
     def _highest_near(self, image: np.ndarray, step: int, row: int, column: int) -> float:
-        """Highest of an image with so many pixels a step within half the scale's width of a sample."""
+        """Highest value of an image, sampled every `step` pixels, within half the scale's width of a sample."""
         size, middle = len(image), self.scale.samples // 2
         reach = self.scale.width / 2
         (top, bottom), (left, right) = (

@@ -1,4 +1,4 @@
-"""Finds the point sources of an image and measures their fluxes and positions."""
+"""Source finder: point sources of an image, with their fluxes and positions."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
 
 _ROUNDS = 6
-"""Times that every source is fitted with its neighbours subtracted."""
+"""Number of rounds in which every source is fitted with its neighbours subtracted."""
 _FIT_RADIUS = 0.6
-"""Pixels within this distance of the peak are fitted, in units of the beam's full width."""
+"""Radius of the fitted pixels about the peak, in units of the beam's full width."""
 
 
 @dataclass(frozen=True)
 class PointSource:
     """A source: ICRS position (deg), flux with its error (Jy), and the signal-to-noise ratio of its detection.
 
-    The error is that of the noise; the flux scale's own uncertainty is not in it.
+    The error is that of the noise, without the uncertainty of the flux scale.
     """
 
     ra_deg: float
@@ -49,18 +49,18 @@ def find(
     Parameters
     ----------
     image
-        Restored and not corrected for the primary beam, so that its noise is nearly flat (Jy/beam), shape (N, M). NaN
-        where it is blank.
+        Restored image (Jy/beam), not corrected for the primary beam, so that its noise is nearly flat, shape (N, M);
+        NaN where blank.
     noise
-        Its local noise (Jy/beam), shape (N, M).
+        Local noise (Jy/beam), shape (N, M).
     wcs
-        Its celestial coordinates.
+        Celestial coordinates.
     beam
-        Its restoring beam.
+        Restoring beam.
     min_snr
-        Least peak over noise.
+        Least signal-to-noise ratio of a peak.
     primary_beam
-        Fluxes and errors are divided by it; shape (N, M), NaN where nothing is to be found. None: they are not.
+        Primary beam that divides fluxes and errors, shape (N, M), NaN where no sources are searched; None for none.
     """
     shape = BeamShape.of(beam, wcs)
     if primary_beam is not None:
@@ -103,14 +103,14 @@ def _peaks(image: np.ndarray, noise: np.ndarray, shape: BeamShape, min_snr: floa
 
 
 class _Neighbours:
-    """Finds points that are near, by the cell of a coarse grid that they are in."""
+    """Index of points by cells of a coarse grid, to find near ones."""
 
     def __init__(self, cell: int) -> None:
         self._cell = max(cell, 1)
         self._members: dict[tuple[int, int], list[int]] = defaultdict(list)
 
     def add(self, row: int, column: int, index: int) -> None:
-        """Remember a point."""
+        """Add a point to its cell."""
         self._members[row // self._cell, column // self._cell].append(index)
 
     def around(self, row: int, column: int) -> list[int]:
@@ -154,7 +154,7 @@ class _Stamp:
         top, left = max(row - half, 0), max(column - half, 0)
         values = image[top : row + half + 1, left : column + half + 1].astype(float)
         dy, dx = np.mgrid[top - row : top - row + values.shape[0], left - column : left - column + values.shape[1]]
-        # A source on a pixel's corner is fitted on the same number of pixels: half a pixel is allowed for.
+        # Half a pixel is allowed for, as a source on a pixel's corner needs the same number of pixels.
         used = (shape.distance2(dx, dy) <= max(_FIT_RADIUS**2, 2 * max(shape.a, shape.c))) & np.isfinite(values)
         return cls(values[used], dx[used].astype(float), dy[used].astype(float))
 
@@ -162,7 +162,7 @@ class _Stamp:
 def _step(
     stamp: _Stamp, values: np.ndarray, start: tuple[float, float, float], shape: BeamShape
 ) -> tuple[float, float, float]:
-    """One step of Gauss and Newton for flux and offset; it goes no further than a quarter of a beam from the peak."""
+    """Gauss–Newton step for flux and offset, limited to a quarter of a beam from the peak."""
     flux, dx, dy = start
     x, y = stamp.dx - dx, stamp.dy - dy
     response = shape.response(x, y)
@@ -178,7 +178,7 @@ def _step(
 
 
 def _interpolate(values: np.ndarray, pixel: tuple[int, int], offset: tuple[float, float]) -> float:
-    """Bilinear at an offset from a pixel; the pixel's own value where a corner is NaN."""
+    """Bilinear interpolation at an offset from a pixel; the pixel's own value where a corner is NaN."""
     top, left = (
         int(np.clip(np.floor(at + by), 0, size - 2)) for at, by, size in zip(pixel, offset, values.shape, strict=True)
     )

@@ -1,4 +1,4 @@
-"""CASA's tclean, told what WSClean would be told; it runs in a process of its own."""
+"""CASA's tclean, with the options of WSClean, in a process of its own."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _LOG = logging.getLogger(__name__)
 _PRODUCTS = ("residual", "model", "psf")
 _LEFT_OVER = (*_PRODUCTS, "image", "pb", "sumwt", "mask", "components", "weight")
 _PLANES_PER_TURN = 4
-"""w-planes for each turn of phase that w makes at the corner of the field."""
+"""Number of w-planes for each turn of phase by w at the corner of the field."""
 _MASK_MARGIN = 3
-"""Pixels around a component that are cleaned deeper."""
+"""Radius (pixels) of the deeper cleaning around a component."""
 
 
 def clean(ms: Path, prefix: Path, options: CleanOptions) -> Products:
@@ -33,12 +33,12 @@ def clean(ms: Path, prefix: Path, options: CleanOptions) -> Products:
 
 
 def _clean(ms: Path, prefix: Path, options: CleanOptions) -> Products:
-    """Clean all that is bright, then deeper where something was found.
+    """Clean all bright sources, then deeper around the components.
 
-    CASA's own automatic masks find nothing beside the high sidelobes of this array's dirty beam.
+    CASA's own automatic masks find no sources beside the high sidelobes of this array's dirty beam.
     """
     ms, prefix = ms.absolute(), prefix.absolute()
-    os.chdir(prefix.parent)  # CASA's temporary lattices lie in the folder that it is called from
+    os.chdir(prefix.parent)  # CASA writes its temporary lattices into the current folder
     log = prefix.with_name(f"{prefix.name}-casa.log")
     tasks, tools = casa.tasks(log), casa.tools(log)
     image = tools.image()
@@ -51,7 +51,7 @@ def _clean(ms: Path, prefix: Path, options: CleanOptions) -> Products:
         if found:
             _write_mask(image, name["model"], f"{prefix}.cleaned")
             shutil.rmtree(name["mask"], ignore_errors=True)
-        # Where nothing is found, only restoring makes the (empty) model.
+        # Without components, only restoring makes the (empty) model.
         tasks.tclean(
             **common,
             nsigma=options.threshold_sigma if found else options.mask_sigma,
@@ -70,7 +70,7 @@ def _clean(ms: Path, prefix: Path, options: CleanOptions) -> Products:
 
 
 def _arguments(ms: Path, prefix: Path, options: CleanOptions, farthest_wavelengths: float) -> dict[str, Any]:
-    """What both calls of tclean have in common."""
+    """Common arguments of both calls of tclean."""
     corner_rad = options.size * options.pixel_rad / np.sqrt(2)
     turns = farthest_wavelengths * (1 - np.cos(corner_rad))
     return {
@@ -98,7 +98,7 @@ def _arguments(ms: Path, prefix: Path, options: CleanOptions, farthest_wavelengt
 
 
 def _farthest_wavelengths(table: Any, ms: Path) -> float:
-    """Largest |w| of the data."""
+    """Largest |w| of the data (wavelengths)."""
     table.open(str(ms))
     farthest_m = float(np.abs(table.getcol("UVW")[2]).max())
     table.close()
@@ -120,7 +120,7 @@ def _write_mask(image: Any, model: str, mask: str) -> None:
 
 
 def _meaning(ms: Path, said: str) -> ContimgError:
-    """The error that CASA's words mean."""
+    """Typed error for a message of CASA."""
     if found := recognized(said):
         return found.as_error(str(ms), "tclean")
     line = said.strip().splitlines()[0] if said.strip() else "no message"

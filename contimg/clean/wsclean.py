@@ -1,4 +1,4 @@
-"""WSClean: its command line, its run, and what its output means."""
+"""WSClean: command line, run, and typed errors from its output."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from contimg.job.error_patterns import recognized
 _LOG = logging.getLogger(__name__)
 
 _KEPT_LINES = 200
-"""Last lines of its output in which the reason of a failure is looked for."""
+"""Number of its last lines of output that are searched for the reason of a failure."""
 _SHELL_SIGNAL = 128
-"""What a shell adds to the number of the signal that ended its command."""
+"""Offset of a shell's exit codes for commands that a signal ended."""
 _NOT_RUN = (126, 127)
-"""Exit codes for a program that cannot be run or is not there."""
+"""Exit codes for a program that cannot be run or is absent."""
 _EXCEPTION = re.compile(r">>> (.*)")
-"""WSClean's last words."""
+"""Error message at the end of WSClean's output."""
 
 _GRIDDING_ACCURACY = 1e-2
-"""Relative to the image, in which nothing is bright: that was taken out before (`bright`). At full size, a third
-faster than 1e-3, and changes the image by 0.3 % of its noise."""
+"""Accuracy of WSClean's w-gridder, relative to an image without bright sources (`image.source_subtraction`): at full
+size a third faster than 1e-3, with changes of 0.3 % of the noise."""
 
 
 def command(ms: Path, prefix: Path, options: CleanOptions) -> list[str]:
@@ -60,19 +60,19 @@ def command(ms: Path, prefix: Path, options: CleanOptions) -> list[str]:
 
 def clean(ms: Path, prefix: Path, options: CleanOptions) -> Products:
     """Image and clean with WSClean; see `imager.clean`."""
-    held_gb = psutil.Process().memory_info().rss / 1e9  # by this process, of what the job may take
+    held_gb = psutil.Process().memory_info().rss / 1e9  # by this process, of the job's memory
     memory_gb = max(options.memory_gb - held_gb, options.memory_gb / 2)
     _run(ms, command(ms, prefix, replace(options, memory_gb=memory_gb)))
     return Products(*(prefix.with_name(f"{prefix.name}-{name}.fits") for name in ("residual", "model", "psf")))
 
 
 def refuse_if_broken() -> None:
-    """See that WSClean runs here; takes 0.02 s.
+    """Check that WSClean runs on this machine, in 0.02 s.
 
     Raises
     ------
     ConfigError
-        If it does not: it is missing, or a library that it needs is.
+        If WSClean, or a library that it needs, is missing.
     """
     try:
         _run("wsclean", ["wsclean", "--version"])
@@ -86,7 +86,7 @@ def _run(subject: Path | str, arguments: list[str]) -> None:
     Raises
     ------
     DiskFullError, MemoryExhaustedError, NoUsableDataError, JobDiedError, ToolFailedError
-        By what it printed and how it ended.
+        By its output and its exit code.
     """
     _LOG.info("%s", " ".join(arguments))
     lines: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -102,7 +102,7 @@ def _run(subject: Path | str, arguments: list[str]) -> None:
 
 
 def _failure(subject: str, code: int, lines: list[str]) -> ContimgError | None:
-    """The error that WSClean's exit code (negative: a signal) and last lines mean; None if it worked."""
+    """Typed error for WSClean's exit code (negative: a signal) and last lines; None for success."""
     found = recognized(lines)
     if found and (code or issubclass(found.pattern.error, NoUsableDataError)):
         return found.as_error(subject, "WSClean")

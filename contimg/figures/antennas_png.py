@@ -33,7 +33,7 @@ def antennas_png(described: Sequence[dict[str, Any]], path: Path) -> None:
     described
         Contents of `<group>.antennas.json`, in order of time.
     path
-        The picture.
+        PNG file to write.
     """
     names = sorted({name for content in described for name in content["names"]}, key=int)
     figure = Figure(figsize=(15, max(4.0, _ROW_INCHES * len(names)) + 1.2), layout="constrained")

@@ -1,6 +1,6 @@
 """Parts of sky pictures: values reduced for display, axes with sky coordinates, small PNG files.
 
-Drawn with Matplotlib's objects, without pyplot: no global state, no display.
+Matplotlib's objects are used without pyplot: no global state, no display.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _LEAST_INCHES = 6.0
 _SOURCE_SIGMA = 5.0
 """Signal-to-noise ratio above which a block shows its brightest pixel instead of its mean."""
 _TILES = 24
-"""Tiles across the longer side, in each of which the noise is measured."""
+"""Number of tiles across the longer side, for the local noise."""
 _FLOOR_SIGMA, _KNEE_SIGMA, _CEILING_SIGMA = -3.0, 3.0, 150.0
-"""Range of the colours, and where they go from linear to logarithmic, in units of the noise."""
+"""Colour range, and its change from linear to logarithmic, in units of the noise."""
 
 
 def block_factor(shape: tuple[int, ...], largest: int) -> int:
@@ -46,12 +46,12 @@ def block_factor(shape: tuple[int, ...], largest: int) -> int:
 
 
 def block_mean(values: np.ndarray, factor: int) -> np.ndarray:
-    """Means over blocks of factor × factor pixels; a rest at the upper edges is dropped."""
+    """Means over blocks of factor × factor pixels; a remainder at the upper edges is dropped."""
     return _blocks(values, factor, np.mean)
 
 
 def _blocks(values: np.ndarray, factor: int, reduce: Callable[..., np.ndarray]) -> np.ndarray:
-    """Blocks of factor × factor pixels, each reduced to one value; a rest at the upper edges is dropped."""
+    """Blocks of factor × factor pixels, each reduced to one value; a remainder at the upper edges is dropped."""
     rows, columns = (size // factor for size in values.shape)
     cut = values[: rows * factor, : columns * factor]
     by_row = reduce(cut.reshape(rows, factor, -1), axis=1)
@@ -59,9 +59,9 @@ def _blocks(values: np.ndarray, factor: int, reduce: Callable[..., np.ndarray]) 
 
 
 def _reduced(values: np.ndarray, factor: int) -> np.ndarray:
-    """The image for display: block means, so that noise looks as it is, but the peak where a block has a source.
+    """Image for display: block means, which keep the look of noise, but the peak where a block has a source.
 
-    Where blocks are larger than a pixel, half of a source's peak is drawn beside it, so that it can be seen.
+    For blocks larger than a pixel, half of a source's peak is drawn beside it, for visibility.
     """
     mean = block_mean(values, factor)
     if factor == 1:
@@ -106,21 +106,21 @@ def robust_noise(values: np.ndarray) -> float:
 
 
 def sky(shown: plane.Plane, factor: int, noise: float) -> tuple[Figure, WCSAxes]:
-    """A figure with an image (Jy/beam), its coordinates, colour bar (mJy/beam) and beam.
+    """Figure of an image (Jy/beam), with coordinates, colour bar (mJy/beam) and beam.
 
     Parameters
     ----------
     shown
-        The image.
+        Image to draw.
     factor
         Pixels to a block; one block is one pixel of the picture.
     noise
-        Of the image (Jy/beam); the colours are linear up to a few times this and logarithmic above.
+        Noise of the image (Jy/beam); colours are linear up to a few times this and logarithmic above.
 
     Returns
     -------
     Figure, WCSAxes
-        The figure, and the axes to draw marks in, whose pixels are the blocks.
+        Figure, and axes for marks, whose pixels are the blocks.
     """
     values = _reduced(shown.values, factor) * 1e3
     noise_mjy = noise * 1e3
@@ -175,7 +175,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _beam(axes: WCSAxes, shown: plane.Plane, factor: int, shape: tuple[int, int]) -> None:
-    """The synthesized beam in the lower left corner, magnified by a round factor where it would not be seen."""
+    """Draw the synthesized beam in the lower left corner, magnified by a round factor if too small to see."""
     if "BMAJ" not in shown.header:
         return
     major, minor, angle = (float(shown.header[key]) for key in ("BMAJ", "BMIN", "BPA"))
@@ -207,7 +207,7 @@ def _beam(axes: WCSAxes, shown: plane.Plane, factor: int, shape: tuple[int, int]
 
 
 def note(axes: WCSAxes, text: str) -> None:
-    """Write what the marks are into the lower right corner."""
+    """Write a legend of the marks into the lower right corner."""
     axes.text(
         0.988,
         0.014,
@@ -222,7 +222,7 @@ def note(axes: WCSAxes, text: str) -> None:
 
 
 def save(figure: Figure, png: Path) -> None:
-    """Write the figure with a palette: a third of the size, and the report holds all pictures."""
+    """Write the figure with a palette: a third of the size, for a report that holds all pictures."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

@@ -1,4 +1,4 @@
-"""Pictures of images, mosaics and calibration sets, as an astronomer would show them; PNG."""
+"""Quick-look pictures of images, mosaics and calibration sets; PNG."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from contimg.sets import gains
 from contimg.sets.gains import Gains
 
 _IMAGE_PIXELS, _MOSAIC_PIXELS = 1050, 1900
-"""Largest width of the sky as shown (pixels of the picture)."""
+"""Largest width of the sky in the picture of an image and of a mosaic (pixels)."""
 _ROW_INCHES = 0.125
-"""Height of an antenna's row in the picture of a set; its name can just be read."""
+"""Height of an antenna's row in the picture of a set (inches), just enough for its name."""
 _WIDTH_INCHES, _MARGIN_INCHES = 20.0, 1.2
 _POLARIZATIONS = ("XX", "YY")
 _POLARIZATION_COLOURS = ("#1f5fbf", "#d9701e")
@@ -37,7 +37,7 @@ def image_png(image: Path, pb: Path, png: Path, content: Mapping[str, Any]) -> N
     image, pb
         FITS files of the flux-corrected image (Jy/beam) and the primary beam.
     png
-        Where the picture is written, whatever its suffix.
+        File of the picture, with any suffix.
     content
         The image's sidecar: group, verdict, age_hours, quality, noise_jy are used.
     """
@@ -53,14 +53,14 @@ def image_png(image: Path, pb: Path, png: Path, content: Mapping[str, Any]) -> N
 
 
 def mosaic_png(image: Path, coverage: Path, png: Path, content: Mapping[str, Any]) -> None:
-    """Draw a mosaic with contours of how many images cover it.
+    """Draw a mosaic with contours of the number of images that cover it.
 
     Parameters
     ----------
     image, coverage
         FITS files of the mosaic (Jy/beam) and of its number of images.
     png
-        Where the picture is written, whatever its suffix.
+        File of the picture, with any suffix.
     content
         The mosaic's sidecar: window, groups, missing, verdict, age_hours, quality, noise_jy are used.
     """
@@ -79,7 +79,7 @@ def mosaic_png(image: Path, coverage: Path, png: Path, content: Mapping[str, Any
 
 
 def _title(axes: WCSAxes, name: str, content: Mapping[str, Any]) -> None:
-    """Name and start on the left; noise and what the product is worth on the right."""
+    """Title: name and start on the left; noise, verdict and quality on the right."""
     good = content["verdict"] in ("fresh", "field") and content["quality"] == "clean"
     worth = f"{content['verdict']} calibration ({content['age_hours']:.1f} h), {content['quality']}"
     lines: tuple[tuple[int, float, str, dict[str, Any]], ...] = (
@@ -106,12 +106,12 @@ def calibration_png(set_directory: Path, png: Path, content: Mapping[str, Any] |
     Parameters
     ----------
     set_directory
-        Holds the set's tables.
+        Folder of the set's tables.
     png
-        Where the picture is written, whatever its suffix.
+        File of the picture, with any suffix.
     content
-        What `set.json` says or will say, for the title; none while it does not exist. A set without tables, of a
-        group that gave no solution, has a title with its reasons and nothing else.
+        Content of `set.json`, before or after it is written, for the title. A set without tables, of a group that
+        gave no solution, has only a title with its reasons.
 
     Raises
     ------
@@ -125,8 +125,8 @@ def calibration_png(set_directory: Path, png: Path, content: Mapping[str, Any] |
 def draw_gains(solved: Gains | None, png: Path, content: Mapping[str, Any]) -> None:
     """Draw gains as `calibration_png` does; antennas without any solution are left out.
 
-    What varies with frequency and time is drawn relative to the mean of its antenna and polarization; the means of
-    bandpass × gain have panels of their own, and so have the delays.
+    Values by frequency and time are drawn relative to the mean of their antenna and polarization; the means of
+    bandpass × gain and the delays have panels of their own.
     """
     antennas = np.array([], int)
     if solved is not None:
@@ -141,7 +141,7 @@ def draw_gains(solved: Gains | None, png: Path, content: Mapping[str, Any]) -> N
 
 
 def _draw_panels(figure: Figure, solved: Gains, antennas: np.ndarray) -> None:
-    """The panels of a set, for the antennas with these numbers."""
+    """Draw the panels of a set, for the antennas with these indices."""
     polarizations = solved.delay_s.shape[1]
     margin = _MARGIN_INCHES / figure.get_figheight()
     panels = figure.subplots(
@@ -154,7 +154,7 @@ def _draw_panels(figure: Figure, solved: Gains, antennas: np.ndarray) -> None:
     bandpass = np.where(solved.bandpass_good, solved.bandpass, np.nan)[antennas]
     gain = np.where(solved.gain_good, solved.gain, np.nan)[:, antennas].swapaxes(0, 1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # what has no solution has no mean
+        warnings.simplefilter("ignore", RuntimeWarning)  # antennas without a solution have no mean
         mean_bandpass, mean_gain = _mean(bandpass), _mean(gain)
         bandpass, gain = bandpass / mean_bandpass, gain / mean_gain
     minutes = (solved.times_mjd_s - solved.times_mjd_s[0]) / 60
@@ -172,7 +172,7 @@ def _draw_panels(figure: Figure, solved: Gains, antennas: np.ndarray) -> None:
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Median amplitude with mean phase along the second axis, which is kept."""
+    """Median amplitude with mean phase along the second axis, kept with length 1."""
     amplitude = np.abs(values)
     phase = np.angle(np.nanmean(values / amplitude, axis=1, keepdims=True))
     return np.nanmedian(amplitude, axis=1, keepdims=True) * np.exp(1j * phase)
@@ -181,7 +181,7 @@ def _mean(values: np.ndarray) -> np.ndarray:
 def _draw_course(
     figure: Figure, panels: Sequence[Axes], values: np.ndarray, at: np.ndarray, words: tuple[str, str]
 ) -> None:
-    """Amplitudes, then phases, of complex values around 1.
+    """Draw amplitudes, then phases, of complex values around 1.
 
     Parameters
     ----------
@@ -190,9 +190,9 @@ def _draw_course(
     values
         Shape (antennas, steps, polarizations), NaN where not solved.
     at
-        Where the steps are, shape (steps,).
+        Positions of the steps, shape (steps,).
     words
-        The values' name and the unit of `at`.
+        Name of the values and unit of `at`.
     """
     polarizations = values.shape[2]
     half_step = (at[-1] - at[0]) / max(len(at) - 1, 1) / 2 or 0.5
@@ -224,7 +224,7 @@ def _draw_course(
 
 
 def _draw_dots(axes: Axes, values: np.ndarray, words: tuple[str, str]) -> None:
-    """One value for each antenna and polarization, shape (antennas, polarizations), with its name and unit."""
+    """Draw a value for each antenna and polarization, shape (antennas, polarizations), with its name and unit."""
     for polarization, column in enumerate(values.T):
         style: dict[str, Any] = {"color": _POLARIZATION_COLOURS[polarization], "label": _POLARIZATIONS[polarization]}
         axes.plot(column, np.arange(len(column)), ".", markersize=5, **style)
@@ -235,7 +235,7 @@ def _draw_dots(axes: Axes, values: np.ndarray, words: tuple[str, str]) -> None:
 
 
 def _title_of_set(figure: Figure, content: Mapping[str, Any], antennas: int) -> None:
-    """Name, calibrator and quality, as far as they are known."""
+    """Title of a set: name, calibrator and quality, as far as known."""
     inch = 1 / figure.get_figheight()
     quality = content.get("quality", {})
     passed = quality.get("passed", True)

@@ -1,4 +1,4 @@
-"""Check of a folder's raw data against the assumptions that everything else rests on."""
+"""Check of a folder's raw data against the assumptions of the pipeline."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def check(folder: Path, calibration: Calibration, primary_beam: Beam) -> tuple[s
     Parameters
     ----------
     folder
-        Where raw files lie; nothing in it is changed.
+        Folder of raw files, which are not changed.
     calibration, primary_beam
-        `beam` and `calibration` are used.
+        Sections `calibration` and `beam` of the settings.
 
     Returns
     -------
     group : str
-        First file's name.
+        Name of the first file.
     findings : list of Finding
-        One for each `Line`, in that order.
+        Finding for each `Line`, in that order.
 
     Raises
     ------

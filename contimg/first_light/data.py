@@ -1,4 +1,4 @@
-"""Lines that the visibilities tell without a source in the sky."""
+"""Findings from the visibilities, without a source in the sky."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from contimg.first_light.raw_group import RawFile
 from contimg.telescope import dsa110, stations
 
 _LEVEL_FACTOR = 4.0
-"""Largest ratio of a subband's level to the median of all."""
+"""Largest ratio of a subband's level to the median of all, either way."""
 _NOISE_RANGE = (0.8, 1.6)
-"""Noise of cross-correlations over that of the radiometer equation."""
+"""Accepted ratio of the cross-correlations' noise to the radiometer equation's."""
 _MOST_SILENT = 35
-"""Antennas of all that have been seen without data."""
+"""Largest accepted number of antennas without a signal, of all stations."""
 
 
 @dataclass
 class Signals:
-    """Statistics of the subbands, taken one after the other.
+    """Signal statistics, gathered subband by subband.
 
     Attributes
     ----------
@@ -30,14 +30,14 @@ class Signals:
     auto
         Median autocorrelation of each antenna and polarization by subband (A, P).
     noise_ratio
-        Cross-correlations' noise over the radiometer equation's, by subband.
+        Ratio of the cross-correlations' noise to the radiometer equation's, by subband.
     flagged, odd_samples, blank
         Fractions of flags that are set, of `nsamples` that are not the usual number, and of visibilities that are
         zero or not finite, by subband.
     imaginary
-        Largest imaginary part of an autocorrelation over its real one.
+        Largest ratio of an imaginary part of an autocorrelation to its real part.
     samples
-        Usual number of dumps.
+        Usual number of correlator dumps in a visibility.
     """
 
     antennas: np.ndarray
@@ -50,7 +50,7 @@ class Signals:
     samples: float = float("nan")
 
     def add(self, subband: int, file: RawFile, visibilities: np.ndarray) -> None:
-        """Take the statistics of a subband; visibilities (T, B, F, P). Raises `InputError` if it cannot be read."""
+        """Gather the statistics of a subband; visibilities (T, B, F, P). Raises `InputError` if it cannot be read."""
         first, second = (file.head[name][: file.baselines] for name in ("ant_1_array", "ant_2_array"))
         finite = np.isfinite(visibilities)
         self.blank[subband] = float(1 - np.count_nonzero(finite & (visibilities != 0)) / visibilities.size)
@@ -72,7 +72,7 @@ class Signals:
     def _noise(
         self, file: RawFile, values: np.ndarray, first: np.ndarray, second: np.ndarray, level: np.ndarray
     ) -> float:
-        """Noise from second differences over the channels, over what autocorrelations, bandwidth and time give."""
+        """Noise from second differences over the channels, over that of the radiometer equation."""
         cross = np.flatnonzero(first != second)
         if values.shape[2] < 3 or not len(cross):
             return float("nan")
@@ -90,7 +90,7 @@ class Signals:
 
     @property
     def alive(self) -> np.ndarray:
-        """Whether an antenna has a signal in any polarization of most subbands, shape (A,)."""
+        """True for antennas with a signal in any polarization of most subbands, shape (A,)."""
         levels = np.array(list(self.auto.values())).reshape(
             -1, len(self.antennas), len(next(iter(self.auto.values()))[0])
         )
@@ -98,7 +98,7 @@ class Signals:
         return np.median((levels > 1e-3 * typical).any(axis=2), axis=0) > 0.5
 
     def findings(self) -> list[Finding]:
-        """Lines of flags, samples, values, levels, noise and antennas."""
+        """Findings on flags, samples, values, levels, noise and antennas."""
         return [
             self._flags(),
             self._samples(),

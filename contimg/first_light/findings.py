@@ -1,4 +1,4 @@
-"""Findings on raw data: one for each assumption, with its verdict and what to set."""
+"""Findings on raw data: one for each assumption, with its verdict and the setting to change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Line(StrEnum):
-    """Assumption on the raw data."""
+    """Line of the page: an assumption on the raw data."""
 
     FILES = "files"
     """Subbands of the group: all there, whole, of the right shape."""
@@ -16,9 +16,9 @@ class Line(StrEnum):
     START = "start"
     """First time of every subband, bit by bit the same."""
     CLOCK = "clock"
-    """Times that a correlator with a clock writes."""
+    """Times as a correlator with a clock writes them."""
     TELESCOPE = "telescope"
-    """Name, instrument and place of the array's centre."""
+    """Name, instrument and position of the array's centre."""
     BANDS = "bands"
     """Frequencies of each subband."""
     CHANNELS = "channels"
@@ -36,7 +36,7 @@ class Line(StrEnum):
     DECLINATION = "declination"
     """Pointing: the same in both places of the header."""
     PHASE_CENTRE = "phase centre"
-    """Header's words for the meridian."""
+    """Description of the meridian phase centre in the header."""
     UVW = "uvw"
     """Baseline coordinates against antenna positions towards the meridian."""
     FLAGS = "flags"
@@ -54,27 +54,27 @@ class Line(StrEnum):
     FRINGE_STOPPING = "fringe stopping"
     """Course of a bright source's phases through the group."""
     POSITION = "position"
-    """Place of that source, by the delays across the array."""
+    """Position of that source, from the delays across the array."""
     CALIBRATION = "calibration"
     """Trial calibration on that source."""
     UNITS = "units"
-    """System equivalent flux density that autocorrelations and gains give."""
+    """System equivalent flux density (SEFD) from autocorrelations and gains."""
 
 
 class Verdict(StrEnum):
-    """Outcome of one line."""
+    """Verdict on one line."""
 
     GOOD = "good"
     OLDER = "older"
-    """As an older writer of this telescope left it; it is read rightly."""
+    """Form of an older writer of this telescope, which is read correctly."""
     UNKNOWN = "unknown"
-    """Not to be told from this folder."""
+    """Not measurable from this folder."""
     WRONG = "wrong"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: the expected, the found, and the setting or place to change where they differ."""
+    """Finding on one line: the expected, the found, and the setting or place to change where they differ."""
 
     line: Line
     verdict: Verdict

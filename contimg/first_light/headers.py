@@ -1,4 +1,4 @@
-"""Lines that the headers alone tell."""
+"""Findings from the headers alone."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from contimg.telescope import dsa110, stations
 from contimg.telescope.meridian import meridian_uvw
 
 _NAME_LATENCY_S = (-5.0, 120.0)
-"""Opening of a file after the start of its data (s): 14 s usually, 82 s later at worst."""
+"""Accepted latency (s) of a file's opening after the start of its data: 14 s usually, 82 s more at worst."""
 _CLOCKLESS_DAYS = 3.0
 _CADENCES_S = (309.24, 412.0, 605.0)
-"""Steps between groups that the telescope has (s)."""
+"""Known cadences of the telescope (s), from group to group."""
 _PLACE_M, _STATION_M, _UVW_M = 30.0, 0.1, 0.05
 """Largest deviations of the array's centre, a station and a baseline's coordinates (m)."""
 _METRES_PER_DEG = 111_000.0
@@ -25,7 +25,7 @@ _SUBBAND_HZ = 384 * dsa110.RAW_CHANNEL_WIDTH_HZ
 
 
 def findings(group: RawGroup) -> list[Finding]:
-    """Lines from files, names and headers."""
+    """Findings from files, names and headers."""
     lines: tuple[Callable[[RawGroup], Finding], ...] = (
         _files,
         _names,
@@ -51,7 +51,7 @@ def _named(subbands: list[int]) -> str:
 
 
 def _where(group: RawGroup, wrong: Callable[[int, RawFile], bool]) -> list[int]:
-    """Subbands for which something is so."""
+    """Subbands for which a condition holds."""
     return [subband for subband, file in group if wrong(subband, file)]
 
 

@@ -24,7 +24,7 @@ def text(name: str, findings: Sequence[Finding]) -> str:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """How many findings have which verdict."""
+    """Number of findings with each verdict, in words."""
     counts = ((verdict, sum(finding.verdict is verdict for finding in findings)) for verdict in Verdict)
     return ", ".join(f"{count} {verdict}" for verdict, count in counts if count)
 

@@ -1,4 +1,4 @@
-"""Raw files of one group as they are: headers read without judging them."""
+"""Raw files of one group, with headers read unchecked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contimg.core.paths import RawName
 from contimg.telescope.raw_header import opened
 
 _APART_DAYS = 60 / 86400
-"""Files whose data start farther apart are of different groups."""
+"""Time (days) between starts of data above which files are of different groups."""
 _ITEMS = (
     "telescope_name",
     "instrument",
@@ -46,16 +46,16 @@ _OPTIONAL = ("phase_center_app_dec", "extra_keywords", "instrument", "phase_type
 
 @dataclass(frozen=True)
 class RawFile:
-    """One subband's file.
+    """Raw file of one subband.
 
     Attributes
     ----------
     path, name
-        Where it is, and its name's content.
+        Path, and the parts of its name.
     head
         Header items by name; an absent optional one is left out.
     shape
-        Of the visibilities, (baselines × integrations, 1, channels, polarizations).
+        Shape of the visibilities, (baselines × integrations, 1, channels, polarizations).
     """
 
     path: Path
@@ -70,7 +70,7 @@ class RawFile:
 
     @property
     def baselines(self) -> int:
-        """Rows of one integration."""
+        """Number of rows of one integration."""
         return int(self.head["Nbls"])
 
     @property
@@ -93,7 +93,7 @@ class RawFile:
         return float(np.ravel(self.head[item])[0]) if item in self.head else without
 
     def text(self, item: str) -> str:
-        """Words of a header item; empty if it is absent."""
+        """Text of a header item; empty if absent."""
         value = self.head.get(item, b"")
         return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
@@ -103,7 +103,7 @@ class RawFile:
         Raises
         ------
         InputError
-            If it cannot be read whole.
+            If it cannot be read completely.
         """
         with opened(self.path) as file:
             values = file[f"Data/{item}"][:, 0]
@@ -112,7 +112,7 @@ class RawFile:
 
 @dataclass(frozen=True)
 class RawGroup:
-    """Files of one group by subband, files that cannot be read with the reason, and starts of all groups (JD)."""
+    """Files of a group by subband, unreadable files with the reason, and start times of all groups (JD)."""
 
     files: dict[int, RawFile]
     unreadable: dict[str, str]
@@ -141,7 +141,7 @@ def read(folder: Path) -> RawGroup:
         try:
             name = RawName.parse(path.name)
         except MisshapenFileError:
-            continue  # on its way, or not to be processed
+            continue  # still being written, or not to be processed
         try:
             found.append(_read(path, name))
         except (InputError, OSError) as error:
@@ -171,7 +171,7 @@ def _read(path: Path, name: RawName) -> RawFile:
 
 
 def _check_shape(file: RawFile, header: h5py.Group) -> None:
-    """Raise where nothing more of the file makes sense."""
+    """Raise where the shapes of a file make no sense."""
     rows = file.baselines * int(file.head["Ntimes"])
     expected = (rows, 1, len(file.frequencies_hz), len(np.ravel(file.head["polarization_array"])))
     if file.shape != expected or header["time_array"].shape != (rows,) or not rows:

@@ -1,8 +1,8 @@
-"""Lines that a bright source in the beam tells: its fringes, its place, and a trial calibration on it.
+"""Findings from a bright source in the beam: its fringes, its position, and a trial calibration on it.
 
 A raw file holds conj(g₁)·g₂·V, with V ∝ exp 2πi(d₂ − d₁)ν/c and d an antenna's coordinates along the source's
-direction. Uncalibrated, the phases of a baseline turned to the source stand still, if they were stopped as thought;
-the share of the power that does is compared with that for other ways of stopping.
+direction. Even uncalibrated, the phases of a baseline turned to the source stand still, if the fringe stopping is as
+assumed; the coherent share of the power is compared with that for other ways of fringe stopping.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from contimg.telescope import beam, dsa110, meridian, stations
 from contimg.visibilities import model
 
 _LEAST_SIGNIFICANCE = 10.0
-"""Expected significance of fringes (standard deviations) from which a source is looked for."""
+"""Expected significance of fringes (standard deviations) from which a source is searched."""
 _FOUND_SIGNIFICANCE, _FOUND_SHARE = 6.0, 0.05
-"""Least significance of fringes that are there, and its least share of the expected one."""
+"""Least significance of detected fringes, and its least share of the expected significance."""
 _LEAST_TURNS = 1.5
-"""Turns of phase through the group from which a baseline tells one way of stopping from another."""
+"""Least turns of phase through the group for a baseline to tell ways of fringe stopping apart."""
 _LEAST_SOLVED = 0.7
 _MIN_SNR = 3.0
 _SEFD_FACTOR = 1.7
 _POSITION_RAD, _TELLING_RAD = np.radians([0.1, 0.5])
-"""Largest offset of the source, and the largest four standard deviations with which an offset tells anything."""
+"""Largest accepted offset of the source, and largest four standard deviations of a meaningful offset (rad)."""
 _MERIDIAN, _CONJUGATE, _TRACKED = "stopped on the meridian", "conjugated", "tracked"
 _LINES = {
     Line.FRINGE_STOPPING: f"the source's phases stand still, once turned to it: {_MERIDIAN}",
@@ -68,18 +68,18 @@ def brightest(group: RawGroup, calibration: Calibration, primary_beam: Beam) -> 
 
 @dataclass
 class Source:
-    """A bright source's fringes, taken subband by subband.
+    """Fringes of a bright source, gathered subband by subband.
 
     Attributes
     ----------
     calibrator, apparent_jy
-        The source, and its flux through the beam at the band's middle.
+        Source, and its flux through the beam at the band's middle.
     antennas
         Zero-based numbers of the antennas that baselines have, shape (A,).
     positions_m
-        Of those antennas, shape (A, 3).
+        Positions of these antennas, shape (A, 3).
     times_jd, declination_rad
-        Of the group.
+        Times and pointing declination of the group.
     """
 
     calibrator: Calibrator
@@ -94,7 +94,7 @@ class Source:
     baselines: tuple[np.ndarray, np.ndarray] = (np.zeros(0, int), np.zeros(0, int))
 
     def __post_init__(self) -> None:
-        """Compute the antennas' delays (m) towards the source, shape (T, A), for each way of stopping."""
+        """Compute the antennas' delays (m) towards the source, shape (T, A), for each way of fringe stopping."""
         direction = np.radians(self.calibrator.ra_deg), np.radians(self.calibrator.dec_deg)
         app_ra, app_dec = meridian.icrs_to_apparent(self.times_jd, *direction)
         east_angle = app_ra - meridian.sidereal_time(self.times_jd)
@@ -115,7 +115,7 @@ class Source:
         self.moved = float(np.ptp(cosines[0]))
 
     def add(self, subband: int, file: RawFile, visibilities: np.ndarray) -> None:
-        """Take a subband's visibilities, shape (T, B, F, P)."""
+        """Add a subband's visibilities, shape (T, B, F, P)."""
         first, second = (
             np.searchsorted(self.antennas, file.head[name][: file.baselines])
             for name in ("ant_1_array", "ant_2_array")
@@ -148,21 +148,21 @@ class Source:
         self.baselines = first, second
 
     def _significance(self, way: str) -> float:
-        """Coherent share of the power over that of noise, in standard deviations of noise."""
+        """Excess of the coherent share of the power over that of noise, in standard deviations of noise."""
         integrations = len(self.times_jd)
         return (float(np.nanmean(self.coherence[way])) * integrations - 1) * np.sqrt(self.cells)
 
     def findings(self, group: RawGroup, auto: dict[int, np.ndarray], alive: np.ndarray) -> list[Finding]:
-        """Lines of fringes, position, calibration and units.
+        """Findings on fringes, position, calibration and units.
 
         Parameters
         ----------
         group
-            Where the data are from.
+            Group of the data.
         auto
             Median autocorrelations (A, P) by subband.
         alive
-            Whether an antenna has a signal, shape (A,).
+            True for antennas with a signal, shape (A,).
         """
         file, integrations = group.first, len(self.times_jd)
         seen = f"{self.calibrator.name}, {self.apparent_jy:.2f} Jy in the beam"
@@ -191,7 +191,7 @@ class Source:
         return [fringes, *self._calibrated(group, auto, alive)]
 
     def _calibrated(self, group: RawGroup, auto: dict[int, np.ndarray], alive: np.ndarray) -> list[Finding]:
-        """Delays, then gains of each subband: position, calibration, units."""
+        """Findings from delays, then gains of each subband: position, calibration, units."""
         first, second = self.baselines
         subbands = sorted(self.turned, reverse=True)
         data = np.concatenate([self.turned[one] for one in subbands], axis=1)
@@ -250,7 +250,7 @@ class Source:
         return f" (none: {names})" if names else ""
 
     def _position(self, delay_s: np.ndarray, found: np.ndarray) -> Finding:
-        """Place of the source, from the gradient of the delays over the array."""
+        """Position of the source, from the gradient of the delays over the array."""
         number = found.sum(axis=1)
         used = np.flatnonzero(number)
         if len(used) < 6:
@@ -293,6 +293,6 @@ def _evenly(
 
 
 def unknown(why: str) -> list[Finding]:
-    """Lines that cannot be told, with the reason."""
+    """Findings that cannot be made, with the reason."""
     advice = "take a group in which a calibrator transits: `contimg transits`"
     return [Finding(line, Verdict.UNKNOWN, expected, why, advice) for line, expected in _LINES.items()]

@@ -1,4 +1,4 @@
 """FITS planes: reading, writing and checking.
 
-In: a path. Out: pixels and WCS, or the reason why the file is not whole.
+In: a path. Out: pixels and WCS, or whether the file is whole.
 """

@@ -1,4 +1,4 @@
-"""Whether a FITS file is whole, from the file alone and at the cost of reading it once."""
+"""Integrity check of FITS files, from the file alone, for one read of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _READ = 4096 * _BLOCK
 
 
 def whole(path: Path) -> bool:
-    """Whether a FITS file is there, as long as its headers say, and its data have the checksum that it carries."""
+    """Whether a FITS file exists, with the length given in its headers and data that match their checksums."""
     if not path.is_file():
         return False
     status = path.stat()
@@ -23,7 +23,7 @@ def whole(path: Path) -> bool:
 
 @lru_cache(1024)
 def _whole(path: Path, size: int, _mtime_ns: int) -> bool:
-    """`whole` of a file with this size and time, read once."""
+    """Result of `whole`, cached by size and time of the file."""
     position = 0
     with path.open("rb") as file:
         while position < size:
@@ -49,7 +49,7 @@ def _whole(path: Path, size: int, _mtime_ns: int) -> bool:
 
 
 def _datasum(file: BinaryIO, length: int) -> int:
-    """Checksum of the FITS standard over the next bytes: their 32-bit words added up in ones' complement."""
+    """Checksum of the FITS standard over the next bytes: sum of their 32-bit words in ones' complement."""
     total = 0
     for start in range(0, length, _READ):
         words = np.frombuffer(file.read(min(_READ, length - start)), ">u4")

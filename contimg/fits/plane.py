@@ -1,4 +1,4 @@
-"""One sky plane of a FITS image: its values, its sky coordinates and its header."""
+"""Sky plane of a FITS image: values, celestial coordinates and header."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Plane:
     values
         float32 in native byte order, shape (rows, columns).
     wcs
-        The celestial coordinates alone; ICRS.
+        Celestial coordinates alone; ICRS.
     header
-        The header of the file.
+        Header of the file.
     """
 
     values: np.ndarray

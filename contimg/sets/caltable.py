@@ -17,12 +17,12 @@ from casacore import tables
 from contimg.core.errors import UnusableSetError
 
 Kind = Literal["K", "B", "G"]
-"""Delays (ns), bandpass, gains."""
+"""Type of a caltable: delays (ns), bandpass, gains."""
 
 _TAKEN_OVER = ("OBSERVATION", "ANTENNA", "FIELD", "SPECTRAL_WINDOW")
-"""Subtables that a caltable has from the Measurement Set it was solved on."""
+"""Subtables of a caltable, taken from the Measurement Set that it was solved on."""
 _TOPOCENTRIC = 5
-"""Frame of frequencies, as the MS definition numbers it."""
+"""Number of the topocentric frequency frame in the MS definition."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Caltable:
     values
         Complex (CPARAM) or float (FPARAM) parameters, shape (N, A, C, P).
     good
-        Whether a solution was found, of the same shape.
+        True where solved, of the same shape.
     snr
         Signal-to-noise ratios, of the same shape.
     """
@@ -83,7 +83,7 @@ def write_caltable(path: Path, kind: Kind, solved: Caltable, channel_width_hz: f
     Parameters
     ----------
     path
-        Folder of the table; nothing may be there.
+        Folder of the table, which must not exist.
     kind
         Type of the solutions.
     solved
@@ -91,7 +91,7 @@ def write_caltable(path: Path, kind: Kind, solved: Caltable, channel_width_hz: f
     channel_width_hz
         Width of one of their channels.
     ms
-        The Measurement Set that they were solved on.
+        Measurement Set that they were solved on.
     """
     number, antennas, channels, _ = solved.values.shape
     parameter = "FPARAM" if kind == "K" else "CPARAM"

@@ -18,7 +18,7 @@ SPAN_HOURS = 24.0
 
 
 def coverage(registry: Registry, until: datetime) -> dict[str, Any]:
-    """Hold the observations of the last 24 h before a moment against the goal.
+    """Compare the observations of the 24 h before a moment with the goal.
 
     An observation is a group that can be processed. It is covered if a good set was observed near enough to it,
     before or after, whether or not its image is made with that set yet; or if its own field calibrates its image.

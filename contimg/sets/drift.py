@@ -1,8 +1,8 @@
 """Drift of gains with time, learned from past groups: the error model by which kinds of calibration are compared.
 
-Each group's field tells how far its gains are from those of its set. Two groups on the same set, some time apart, so
-tell how far gains drift in that time: the structure function, rms over antennas and polarizations, of the phase's
-difference (circular, as it may have turned) and of the amplitude's. A power law is fitted to each.
+Each group's field gives its gains relative to its set. Two groups on the same set thus give the drift of gains over
+the time between them: the structure function, rms over antennas and polarizations, of the phase difference (circular,
+as phases may have turned) and of the amplitude difference. A power law is fitted to each.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from contimg.core.products import PRODUCTS
 _DAYS = 3
 """Days before a target from which its model is learned."""
 _MOST_GROUPS = 48
-"""Groups that are read, evenly spaced: some 50 ms."""
+"""Largest number of groups read, evenly spaced, in some 50 ms."""
 _LAGS_HOURS = np.geomspace(0.05, 24, 13)
 """Edges of the bins of the time between two groups (h)."""
 _FEWEST_LAGS = 2
 _EXPONENTS = 0.2, 1.2
-"""Between noise that does not grow and a steady rate."""
+"""Range of the exponent, from nearly constant noise to a steady rate."""
 _RANDOM_RAD = np.pi / np.sqrt(3)
-"""Rms of a phase of which nothing is known."""
+"""Rms of an unknown phase, uniform over the circle."""
 _DECIDED_RAD = 1.2
-"""Circular rms up to which it tells a drift."""
+"""Largest circular rms of a phase that measures a drift."""
 
 
 @dataclass(frozen=True)
 class Law:
-    """Rms drift in an hour, and how it grows: σ(t) = σ₁·t^β."""
+    """Power law of the drift, from its rms in an hour: σ(t) = σ₁·t^β."""
 
     in_an_hour: float
     exponent: float
@@ -48,14 +48,14 @@ class Law:
 
 @dataclass(frozen=True)
 class DriftModel:
-    """How far gains are off after some time.
+    """Expected error of gains by the time since their solution.
 
     Attributes
     ----------
     phase, amplitude
         Laws of the phase (rad) and of the relative amplitude.
     pairs
-        Number of pairs of groups that it was learned from; 0: the assumption that holds until there are some.
+        Number of pairs of groups that it was learned from; 0 for the assumed model.
     """
 
     phase: Law
@@ -67,7 +67,7 @@ class DriftModel:
         return float(np.hypot(min(self.phase(hours), _RANDOM_RAD), self.amplitude(hours)))
 
     def hours(self, error: float) -> float:
-        """Time (h) after which gains are off by that error."""
+        """Time (h) after which gains have that error."""
         low, high = 0.0, 24.0 * 365
         for _ in range(60):
             middle = (low + high) / 2
@@ -76,11 +76,11 @@ class DriftModel:
 
 
 ASSUMED = DriftModel(Law(float(np.radians(10.0)), 0.5), Law(0.01, 0.5), 0)
-"""Until past groups tell: a random walk of 10° and 1 % in an hour."""
+"""Drift assumed until past groups give a model: a random walk of 10° and 1 % in an hour."""
 
 
 def learned(root: DataRoot, until: datetime) -> DriftModel:
-    """Model from the groups of the last days before a moment; what cannot be read is left out."""
+    """Model from the groups of the last days before a moment; unreadable ones are left out."""
     return fit([one for path in _newest(root, until) if (one := _read(path)) is not None])
 
 
@@ -99,7 +99,7 @@ def _newest(root: DataRoot, until: datetime) -> list[Path]:
 
 @dataclass(frozen=True)
 class Seen:
-    """Gains of a group beside those of its set: time (h), the set's path, phases (rad) and amplitudes, (A, 2)."""
+    """Gains of a group relative to its set: time (h), the set's path, phases (rad) and amplitudes, (A, 2)."""
 
     hours: float
     set: str
@@ -122,7 +122,7 @@ def _read(path: Path) -> Seen | None:
 
 
 def fit(seen: Sequence[Seen]) -> DriftModel:
-    """Model of what was seen of some groups; the assumed one where that is too little."""
+    """Drift model fitted to pairs of groups; the assumed model where there are too few."""
     lags, phases, amplitudes = [], [], []
     for number, one in enumerate(seen):
         for other in seen[number + 1 :]:
@@ -133,7 +133,7 @@ def fit(seen: Sequence[Seen]) -> DriftModel:
             known = np.isfinite(turned)
             if not known.any():
                 continue
-            # By polarization, about what is common to all antennas: it is no error of an image.
+            # By polarization, without the phase common to all antennas, which is no error of an image.
             common = [np.angle(np.nansum(turned[:, p])) for p in range(2)]
             lags.append(abs(other.hours - one.hours))
             phases.append(float(np.mean(np.real(turned * np.exp(-1j * np.array(common)))[known])))
@@ -146,7 +146,7 @@ def fit(seen: Sequence[Seen]) -> DriftModel:
         inside = bins == number
         coherent = np.array(phases)[inside].mean()
         middle.append(np.array(lags)[inside].mean())
-        # Of a normal phase of rms σ the mean cosine is exp(−σ²/2).
+        # The mean cosine of a normal phase of rms σ is exp(−σ²/2).
         phase.append(np.sqrt(-2 * np.log(max(coherent, 1e-3))))
         amplitude.append(np.sqrt(np.mean(np.square(np.array(amplitudes)[inside]))))
     laws = [

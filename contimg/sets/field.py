@@ -1,4 +1,4 @@
-"""Gains that a target has beside those of its set, as its own field tells them."""
+"""Field gains: a target's gains relative to its set, from sources in its own beam."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class FieldGains:
-    """Gains that a group has beside those of its set; A antennas, N intervals, 2 polarizations.
+    """Gains of a group relative to its set; A antennas, N intervals, 2 polarizations.
 
     Attributes
     ----------
@@ -18,19 +18,19 @@ class FieldGains:
     middle_hz
         Frequency at which the delays' phase is zero.
     phase_rad
-        Unwrapped in time; of mean zero over the antennas; 0 where not solved, shape (N, A, 2).
+        Phases, unwrapped in time, of mean zero over the antennas; 0 where not solved, shape (N, A, 2).
     phase_error_rad
         Standard deviation of the phase of an interval, infinite where not solved, shape (A, 2).
     amplitude, amplitude_error
-        Over their geometric mean: the field tells antennas apart, and not the flux scale. Shape (A, 2).
+        Amplitudes over their geometric mean, as the field does not give the flux scale, shape (A, 2).
     delay_s, delay_error_s
-        Shape (A, 2).
+        Delays and their errors, shape (A, 2).
     offset_m, offset_error_m
-        Of the antennas' places to the east and north as seen from the phase centre, shape (A, 2).
+        Offsets of the antennas' positions, east and north as seen from the phase centre, shape (A, 2).
     sources
         Number of sources in the model.
     apparent_jy
-        Their flux through the beam.
+        Total flux of the sources through the beam.
     """
 
     times_mjd_s: np.ndarray
@@ -48,7 +48,7 @@ class FieldGains:
 
     @property
     def solved(self) -> np.ndarray:
-        """Which antennas and polarizations have a solution, shape (A, 2)."""
+        """Antennas and polarizations with a solution, shape (A, 2)."""
         return np.isfinite(self.phase_error_rad)
 
     @property
@@ -58,13 +58,13 @@ class FieldGains:
 
     @property
     def rms_rad(self) -> float:
-        """Root mean square of the phases (rad), each turned to within half a turn of zero."""
+        """Rms of the phases (rad), each wrapped to within half a turn of zero."""
         phase = np.angle(np.exp(1j * self.phase_rad[:, self.solved]))
         return float(np.sqrt(np.mean(phase**2))) if phase.size else 0.0
 
     @property
     def course_rad(self) -> tuple[np.ndarray, np.ndarray]:
-        """Straight line through the phases in time: in the middle of the group (rad) and by second, each (A, 2)."""
+        """Straight line through the phases: value in the middle of the group (rad), slope (rad/s), each (A, 2)."""
         off = self.times_mjd_s - self.times_mjd_s.mean()
         spread = off @ off
         rate = np.tensordot(off, self.phase_rad, 1) / spread if spread > 0 else np.zeros(self.phase_rad.shape[1:])
@@ -72,14 +72,14 @@ class FieldGains:
 
     @property
     def unsteady_rad(self) -> np.ndarray:
-        """Root mean square of the phases about that line (rad), shape (A, 2)."""
+        """Rms of the phases about their straight line (rad), shape (A, 2)."""
         middle, rate = self.course_rad
         line = middle + np.multiply.outer(self.times_mjd_s - self.times_mjd_s.mean(), rate)
         freedom = max(len(self.times_mjd_s) - 2, 1)
         return np.sqrt(((self.phase_rad - line) ** 2).sum(axis=0) / freedom)
 
     def at(self, times_mjd_s: np.ndarray) -> np.ndarray:
-        """Phases (rad) at times: the line, and what is left of it interpolated; shape (T, A, 2)."""
+        """Phases (rad) at times: the line plus interpolated residuals; shape (T, A, 2)."""
         middle, rate = self.course_rad
         zero = self.times_mjd_s.mean()
         left = self.phase_rad - middle - np.multiply.outer(self.times_mjd_s - zero, rate)

@@ -1,4 +1,4 @@
-"""A calibration set as numbers: the gain by which each antenna and polarization spoiled the sky's visibilities.
+"""Gains of a calibration set: factors by which each antenna and polarization corrupts the sky's visibilities.
 
 V_observed = g_i · conj(g_j) · V_true with i = ANTENNA1, j = ANTENNA2, and g the product of the set's three tables:
 
@@ -25,7 +25,7 @@ TABLES = (DELAY_TABLE, BANDPASS_TABLE, GAIN_TABLE)
 
 _HALF_BIN = 0.51
 _WIDEST_GAP = 2.5
-"""Between good bandpass solutions, in units of their spacing: one lost to RFI is bridged, a lost subband is not."""
+"""Widest gap of the bandpass that is interpolated, in spacings: a solution lost to RFI, not a lost subband."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class Gains:
     reference_hz
         Frequency at which the delays' phase is zero.
     delay_s, delay_good
-        Delays (s) and whether they were solved, shape (A, P).
+        Delays (s) and whether each was solved, shape (A, P).
     bandpass_hz
         Ascending frequencies of the bandpass solutions, shape (C,).
     bandpass, bandpass_good
-        Complex bandpass and whether it was solved, shape (A, C, P).
+        Complex bandpass and whether each value was solved, shape (A, C, P).
     times_mjd_s
         Ascending times of the gain solutions (MJD, s, UTC), shape (N,).
     gain, gain_good
-        Complex gains and whether they were solved, shape (N, A, P).
+        Complex gains and whether each was solved, shape (N, A, P).
     """
 
     reference_hz: float
@@ -62,7 +62,7 @@ class Gains:
         """Total corrupting gain.
 
         Each antenna's nearest good gain solution in time; the bandpass interpolated in frequency, amplitude and phase
-        apart.
+        separately.
 
         Parameters
         ----------
@@ -76,7 +76,7 @@ class Gains:
         gains : ndarray of complex64, shape (T, A, F, P)
             1 where not good.
         good : ndarray of bool, shape (T, A, F, P)
-            Whether delay, bandpass and gain all have a solution there.
+            True where delay, bandpass and gain all have a solution.
         """
         spectrum, spectrum_good = self.spectrum(np.asarray(frequencies_hz, float))
         gain, gain_good = self.nearest(np.asarray(times_mjd_s, float))
@@ -86,7 +86,7 @@ class Gains:
         return gains, good
 
     def nearest(self, times_mjd_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For each time and antenna the good gain solution nearest in time, and whether there is one; (T, A, P)."""
+        """Good gain solution nearest in time for each time and antenna, and whether there is one; (T, A, P)."""
         distance = np.abs(np.subtract.outer(times_mjd_s, self.times_mjd_s))
         distance = np.where(self.gain_good, distance[:, :, None, None], np.inf)
         return np.take_along_axis(self.gain, distance.argmin(axis=1), axis=0), np.isfinite(distance.min(axis=1))
@@ -112,7 +112,7 @@ class Gains:
 
 
 def _interpolate(frequencies_hz: np.ndarray, at: np.ndarray, values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Linear between solutions, and from the outer ones on to the edges of their bins."""
+    """Values interpolated linearly between solutions, and extrapolated to the edges of the outer bins."""
     if len(at) > 1 and np.isfinite(edges).all():
         slopes = np.array([values[1] - values[0], values[-1] - values[-2]]) / [at[1] - at[0], at[-1] - at[-2]]
         outer = values[[0, -1]] + slopes * (edges - at[[0, -1]])
@@ -121,7 +121,7 @@ def _interpolate(frequencies_hz: np.ndarray, at: np.ndarray, values: np.ndarray,
 
 
 def _reached(frequencies_hz: np.ndarray, at: np.ndarray, spacing: float) -> np.ndarray:
-    """Which frequencies are in a solution's bin, or between two solutions with no more than one lost between them."""
+    """Frequencies in a solution's bin, or between two solutions with at most one lost between them."""
     bounds = np.r_[-np.inf, at, np.inf]
     right = np.searchsorted(at, frequencies_hz) + 1
     below, above = frequencies_hz - bounds[right - 1], bounds[right] - frequencies_hz
@@ -134,13 +134,13 @@ def load(set_directory: Path) -> Gains:
     Raises
     ------
     UnusableSetError
-        If one of them is not there or cannot be read.
+        If a table is absent or cannot be read.
     """
     return combine(*(read_caltable(set_directory / name) for name in TABLES))
 
 
 def combine(delay: Caltable, bandpass: Caltable | None = None, gain: Caltable | None = None) -> Gains:
-    """Gains of a delay table alone or with others; a table that is not given is 1 and good."""
+    """Gains of a delay table, alone or with others; an omitted table counts as 1 and good."""
     antennas, polarizations = delay.values.shape[1], delay.values.shape[3]
     unit = Caltable(
         times_mjd_s=delay.times_mjd_s[:1],

@@ -1,12 +1,12 @@
 """Gains between two calibration sets, one observed before a target and one after it.
 
-Every antenna and polarization by itself, against one reference antenna that both sets have. Linear in time are the
+Every antenna and polarization is separate, against a reference antenna that both sets have. Linear in time are the
 amplitude, the delay, and the unwrapped phase: not the complex gain, whose mean is too small and of the wrong phase
 when the phase has turned.
 
-How often a phase has turned between the sets cannot be seen from its two ends alone. But within its five minutes
-each set shows how fast the phase drifts, and the mean of the two rates, times the hours between, tells the whole
-turns as long as it errs by less than half of one. The number of turns is taken if the next best one is five standard
+The number of turns of a phase between the sets cannot be seen from its two ends alone. But within its five minutes
+each set shows the phase's rate, and the mean of the two rates, times the hours between, gives the whole turns as long
+as its error is less than half a turn. The number of turns is taken if the next best one is five standard
 deviations less likely; otherwise that antenna uses the set nearest to the target.
 """
 
@@ -26,27 +26,27 @@ from contimg.telescope import stations
 _DECISIVE = 25.0
 """Difference in χ² by which the number of turns must be better than the next best: five standard deviations."""
 _LEAST_ERROR_RAD = np.radians(10.0)
-"""However well the rates are known, a drift is not taken to be steadier than this from one set to the next."""
+"""Least error assumed of the phase predicted from one set to the next, however well the rates are known."""
 _CURVATURE = 0.25
-"""Share of the change of rate, times the hours between, by which their mean may be wrong."""
+"""Error assumed of the mean rate, as a share of the change of rate between the sets."""
 _LEAST_SCATTER_RAD = np.radians(0.1)
-"""Scatter of a phase solution that is assumed at least."""
+"""Least scatter assumed of a phase solution."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """How each antenna's phase and amplitude run through a set; arrays of shape (A, P).
+    """Course of each antenna's phase and amplitude through a set; arrays of shape (A, P).
 
     Attributes
     ----------
     time_mjd_s
         Middle of the set (MJD, s, UTC); phase and amplitude hold there.
     phase_rad, amplitude
-        Of the gain; meaningless where it was not solved.
+        Phase and amplitude of the gain; meaningless where not solved.
     rate
-        Of the phase (rad/s); 0 where it is not known.
+        Rate of the phase (rad/s); 0 where not known.
     rate_error
-        Its standard deviation (rad/s); infinite where it is not known.
+        Standard deviation of the rate (rad/s); infinite where not known.
     """
 
     time_mjd_s: float
@@ -58,7 +58,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Bracketed:
-    """Two sets with a target between them; in place of one set's `Gains` where gains are evaluated."""
+    """Two sets, before and after a target, evaluated like the `Gains` of a single set."""
 
     before: Gains
     after: Gains
@@ -69,17 +69,17 @@ class Bracketed:
         return self.at(times)[0].evaluate(times, frequencies_hz)
 
     def at(self, times_mjd_s: np.ndarray) -> tuple[Gains, dict[str, Any]]:
-        """Interpolate.
+        """Interpolate the gains in time.
 
         Parameters
         ----------
         times_mjd_s
-            Of a target (MJD, s, UTC), shape (T,).
+            Times of a target (MJD, s, UTC), shape (T,).
 
         Returns
         -------
         gains : Gains
-            With a gain solution at each of these times; delay and bandpass are those of their middle.
+            Gains with a solution at each of these times; delay and bandpass are those of their middle.
         report : dict
             `reference_antenna` (None where the sets have no antenna in common; then the nearer one serves alone);
             `interpolated`, how many antennas are; `one_side`, names of those that only one set has; `nearest`, names
@@ -98,7 +98,7 @@ class Bracketed:
         both = usable[0] & usable[1] & decided
         middle = float(times.mean())
         first_is_near = abs(middle - first.time_mjd_s) <= abs(last.time_mjd_s - middle)
-        # Of those that are not interpolated: the near set where it has them, else the other one.
+        # Antennas that are not interpolated: from the nearer set where it has them, else from the other.
         near, far = (0, 1) if first_is_near else (1, 0)
         chosen = np.where(usable[near], near, far)
         one = _one_side(before, after, chosen, times)
@@ -131,31 +131,31 @@ def load(selection: Mapping[str, Any], data_root: Path) -> Gains | Bracketed:
     selection
         Content of `<group>.selection.json`.
     data_root
-        What its paths are relative to.
+        Folder that its paths are relative to.
 
     Raises
     ------
     UnusableSetError
-        If a table is not there or cannot be read.
+        If a table is absent or cannot be read.
     """
     sets = [gain_sets.load((data_root / path).parent) for path in selection["sets"]]
     return Bracketed(*sets) if len(sets) == 2 else sets[0]
 
 
 def report(gains: Gains | Bracketed, times_mjd_s: np.ndarray) -> dict[str, Any] | None:
-    """What the sidecar of a target says of interpolation (see `Bracketed.at`); None with a single set."""
+    """Report of the interpolation for a target's sidecar (see `Bracketed.at`); None with a single set."""
     return gains.at(times_mjd_s)[1] if isinstance(gains, Bracketed) else None
 
 
 def turned_rad(first: Course, last: Course) -> tuple[np.ndarray, np.ndarray]:
-    """How far each phase has turned from one set to the next, whole turns included.
+    """Change of each phase from one set to the next, whole turns included.
 
     Returns
     -------
     turned : ndarray, shape (A, P)
-        In rad.
+        Change of phase (rad).
     decided : ndarray of bool, shape (A, P)
-        Whether the number of turns is beyond doubt.
+        True where the number of turns is beyond doubt.
     """
     apart_s = last.time_mjd_s - first.time_mjd_s
     known = np.isfinite([first.rate_error, last.rate_error])
@@ -173,7 +173,7 @@ def turned_rad(first: Course, last: Course) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _usable(one: Gains) -> np.ndarray:
-    """Which antennas and polarizations have a solution of every kind, shape (A, P)."""
+    """Antennas and polarizations with a solution of every kind, shape (A, P)."""
     return one.delay_good & one.bandpass_good.any(axis=1) & one.gain_good.any(axis=0)
 
 
@@ -188,7 +188,7 @@ def _reference(before: Gains, after: Gains) -> int | None:
 
 
 def _referenced(one: Gains, antenna: int) -> Gains:
-    """The same gains with the phases of one antenna zero; nothing is good where that one is not."""
+    """Gains with the phases of the reference antenna zero; not good where the reference is not."""
     bandpass, gain = _phasor(one.bandpass[antenna]), _phasor(one.gain[:, antenna])
     return replace(
         one,
@@ -202,10 +202,10 @@ def _referenced(one: Gains, antenna: int) -> Gains:
 
 
 def _aligned(after: Gains, before: Gains) -> Gains:
-    """The same gains, divided into delay, bandpass and gain as those of the other set are.
+    """The same gains, divided into delay, bandpass and gain as those of the other set.
 
     The delays' phase is zero at the same frequency, the bandpass is at the same frequencies and its phase is the same
-    in the mean; what that changes goes to the gain.
+    in the mean; the gain takes up the difference.
     """
     gain = after.gain * np.exp(2j * np.pi * after.delay_s * (before.reference_hz - after.reference_hz))
     if np.array_equal(after.bandpass_hz, before.bandpass_hz):
@@ -225,7 +225,7 @@ def _aligned(after: Gains, before: Gains) -> Gains:
 
 
 def _phasor(values: np.ndarray) -> np.ndarray:
-    """The phases alone, as complex numbers of modulus 1."""
+    """Unit phasors of complex values."""
     return np.exp(1j * np.angle(values))
 
 
@@ -273,7 +273,7 @@ def _between(
         delay_s=(1 - middle) * before.delay_s + middle * after.delay_s,
         delay_good=before.delay_good & after.delay_good,
         bandpass_hz=before.bandpass_hz,
-        # A channel that only one set has is that set's.
+        # A channel that only one set has is taken from that set.
         bandpass=np.where(good[0] & good[1], bandpass, np.where(good[0], before.bandpass, after.bandpass)),
         bandpass_good=good[0] | good[1],
         times_mjd_s=times_mjd_s,

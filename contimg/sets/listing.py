@@ -1,6 +1,6 @@
-"""The registry of calibration sets for people: what is there, what serves at a time, and whether it can be read.
+"""Listing of the registered calibration sets, with age, state and quality, and a check of their tables.
 
-The registry is the `set.json` files, so a set that was restored to its place is registered again by that alone.
+The registry is the `set.json` files: a restored set is registered again by its file alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MEASURED = {
     "flagged_solutions": "{:.0%} flagged",
 }
 _SAME = 0.02
-"""Delays (ns) and median amplitudes (relative) nearer than this are those of `set.json`; others differ by more."""
+"""Largest difference of delays (ns) and median amplitudes (relative) from those in `set.json`."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Line:
 
     set: CalibrationSet
     age_hours: float
-    """From the set's observation to the moment; negative if it was observed later."""
+    """Time (h) from the set's observation to the moment; negative if it was observed later."""
     state: str
-    """serves, active, failed, or empty for a good set that is not active."""
+    """State: serves, active, failed, or empty for a good set that is not active."""
     quality: str
-    """What was measured of it, and why it failed."""
+    """Measured quality, and the reason of a failure."""
 
 
 def listed(registry: Registry, moment: datetime, days: float | None) -> tuple[list[Line], str]:
-    """Sets observed within some days of a moment (None: all), in order of time, and what a target then would get."""
+    """Sets observed within some days of a moment (None: all), in order of time, and the choice for a target then."""
     found = registry.near(moment, timedelta(days=days if days is not None else 36500))
     choice, _ = choose(moment, registry.for_target(moment), registry.limits)
     serving = {one.path for one in choice.sets} if choice else set()
@@ -71,9 +71,9 @@ def _quality(root: DataRoot, one: CalibrationSet) -> str:
 
 
 def check(root: DataRoot) -> dict[str, list[str]]:
-    """Open every table of every set and hold it against its `set.json`; what is wrong, by the set's group.
+    """Faults of every set, by its group: each table is opened and compared with `set.json`.
 
-    Folders with tables but without a `set.json` are sets that were not finished, and are named too.
+    Folders with tables but without a `set.json` are unfinished sets, and are named too.
     """
     folders = {path.parent.parent if path.name == "table.dat" else path.parent for path in _traces(root)}
     return {folder.name: list(_faults_of(folder)) for folder in sorted(folders)}
@@ -85,7 +85,7 @@ def _traces(root: DataRoot) -> Iterable[Path]:
 
 
 def _faults_of(folder: Path) -> Iterable[str]:
-    """What is wrong with a set."""
+    """Faults of a set, in words."""
     from contimg.sets.gains import load  # noqa: PLC0415 — it takes a second to import
 
     try:

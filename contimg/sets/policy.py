@@ -1,4 +1,4 @@
-"""The chain of calibration (requirement C1): which sets serve a target, what that is worth, and what is worth more.
+"""The chain of calibration (requirement C1): choice of the sets that serve a target, and ranking of calibrations.
 
 1. fresh: an active set, one in whose validity window the target is. With active sets on both sides of it in time,
    the one before and the one after, to be interpolated.
@@ -23,13 +23,13 @@ from contimg.sets.registry import CalibrationSet
 from contimg.telescope import dsa110
 
 _OVERLAP_HOURS = dsa110.INTEGRATIONS * dsa110.INTEGRATION_S / 3600 / 2
-"""A set nearer in time than this is from the target's own group (or half of it): nothing is between."""
+"""Time (h) within which a set is from the target's own group, or half of it, with no room for another between."""
 _WORTHWHILE_RATIO = 0.5
-"""With no better a verdict, an image is made again when the expected error falls to this share."""
+"""Share to which the effective age must fall for a remake without a better verdict."""
 
 
 class Verdict(StrEnum):
-    """How an image got its calibration, from the worst to the best."""
+    """Kind of calibration of an image, from the worst to the best."""
 
     STALE = "stale"
     NEAREST = "nearest"
@@ -43,11 +43,11 @@ _BRACKETED = len(_RANKS)
 
 @dataclass(frozen=True)
 class Standing:
-    """What a calibration is worth, to be held against another."""
+    """Worth of a calibration, for comparison with another."""
 
     verdict: Verdict
     offsets_hours: tuple[float, ...]
-    """When its sets were observed, relative to the target (h): one, or one before and one after."""
+    """Times of its sets' observations relative to the target (h): one, or one before and one after."""
     field_hours: float = 0.0
     """Age (h) of the set that would be as good as the field, where the field calibrates."""
 
@@ -93,9 +93,9 @@ class Standing:
     def worth_remaking(self, old: Standing, min_hours: float) -> bool:
         """Whether an image made with `old` is to be made again with this.
 
-        It is if the verdict is better, or no worse (and not stale) with half the effective age or less; and only if
-        that age falls by `min_hours`. So a set of the target's own time is worth more than one on either side of it.
-        The age falls with each remake, by a fixed amount at least, and never rises again: it settles.
+        A remake needs a better verdict, or one no worse (and not stale) with half the effective age or less, and an
+        age that falls by `min_hours`. A set of the target's own time is thus worth more than one on either side.
+        Remakes come to an end, as each lowers the age by a fixed amount at least.
         """
         gain = old.effective_age_hours - self.effective_age_hours
         better = self.rank > old.rank
@@ -112,7 +112,7 @@ class Choice:
 
     standing: Standing
     sets: tuple[CalibrationSet, ...]
-    """In order of time: one, or the one before and the one after."""
+    """Sets in order of time: one, or those before and after the target."""
     without_field: Standing | None = None
     """Worth of the sets alone, where the field calibrates on top of them."""
 
@@ -125,7 +125,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A set that stood before the chosen ones, and why it was not taken."""
+    """A set ranked before the chosen ones, and the reason of its refusal."""
 
     set: CalibrationSet
     offset_hours: float
@@ -151,7 +151,7 @@ def choose(
     moment
         Middle of the target's integrations.
     sets
-        To choose from, in any order.
+        Candidates, in any order.
     field_hours
         Age (h) of the set that would be as good as the target's own field; None where that does not serve.
 
@@ -159,7 +159,7 @@ def choose(
     -------
     choice : Choice or None
     refused : list of Refusal
-        Sets that would have stood before the chosen ones, or beside the only one, or all when there is none.
+        Sets ranked before the chosen ones, or on the other side of a single one, or all where none is chosen.
     """
     # Active sets first, each kind by distance in time; of two equally far the later one, then by name.
     ranked = sorted(

@@ -1,6 +1,6 @@
 """The registry of calibration sets: the `set.json` files on disk, found day by day, each read once.
 
-Nothing else is asked and nothing is remembered: a set that is restored to its place is registered again.
+There is no other record: a restored set is registered again by its file.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from contimg.sets.drift import DriftModel
 _DATE_FORMAT = "%Y-%m-%d"
 _DATE_GLOB = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 _MARGIN = timedelta(hours=1)
-"""A group's folder is named by the day of its start; its middle, when a set was observed, is minutes later."""
+"""Margin for sets observed after midnight, in folders named by the day on which the group starts."""
 
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """A calibration set, as far as selection has to know it."""
+    """A calibration set, with the properties that selection needs."""
 
     path: str
-    """Of its `set.json`, relative to the data root."""
+    """Path of its `set.json`, relative to the data root."""
     group: str
     calibrator: str
     observed: datetime
@@ -42,7 +42,7 @@ class CalibrationSet:
     declination_deg: float | None
     passed: bool
     failures: str
-    """Reason for which it must not be used; of a set that has not passed."""
+    """Failures of a set that has not passed and must not be used."""
 
     @classmethod
     def expected(cls, path: str, observed: datetime, validity: timedelta) -> CalibrationSet:
@@ -76,18 +76,18 @@ class CalibrationSet:
 class Registry:
     """The sets of a data root as they are now; a new registry sees later changes.
 
-    A question costs the listing of the days that it needs, once each: history does not slow it.
+    A query lists only the days that it needs, each once, however long the history.
 
     Parameters
     ----------
     coming
-        Sets that are not on disk and are to count as if they were.
+        Sets still to be solved that count as if on disk.
     """
 
     def __init__(self, root: DataRoot, limits: Calibration, coming: Iterable[CalibrationSet] = ()) -> None:
         self.root = root
         self.limits = limits
-        """How far sets reach: section `calibration` of the settings."""
+        """Reach of sets in time: section `calibration` of the settings."""
         self._folder = root.root / PRODUCTS["set"].folder
         self._coming: dict[str, list[CalibrationSet]] = {}
         for one in coming:
@@ -135,9 +135,9 @@ class Registry:
         return next((one for day in days for one in self.on(day) if one.passed and one.observed > moment), None)
 
     def for_target(self, moment: datetime) -> list[CalibrationSet]:
-        """All that the chain of calibration may need for a target observed at a moment, in order of time.
+        """Sets that the chain of calibration may need for a target observed at a moment, in order of time.
 
-        Those are the sets in reach and, however far away, the nearest good one on either side.
+        Included are the sets in reach and, however far away, the nearest good set on either side.
         """
         found = {one.path: one for one in self.near(moment, timedelta(hours=self.limits.nearest_within_hours))}
         for one in (self.last_good(moment), self.first_good(moment)):
@@ -146,7 +146,7 @@ class Registry:
         return sorted(found.values(), key=_order)
 
     def drift(self, moment: datetime) -> DriftModel:
-        """Model of the gains' drift that holds for the quarter of a day in which a moment is."""
+        """Drift model of the gains for the quarter of a day that contains a moment."""
         begin = moment.replace(hour=moment.hour // 6 * 6, minute=0, second=0, microsecond=0)
         if begin not in self._drift:
             self._drift[begin] = drift.learned(self.root, begin)

@@ -21,13 +21,13 @@ _IN_HISTORY = ("verdict", "interpolated", "age_hours", "sets", "quality", "noise
 def serving(registry: Registry, group: str) -> list[Path]:
     """Sets that the group's image is, or is to be, made with.
 
-    For a group without an image the best ones. An image keeps its own as long as nothing worth a remake has
-    come: then nothing changes for it, however many sets come and go.
+    A group without an image gets the best sets. An image keeps its own until a calibration worth a remake comes,
+    however many sets come and go.
 
     Returns
     -------
     list of Path
-        `set.json` files in order of time; none where nothing can serve.
+        `set.json` files in order of time; empty where no set can serve.
 
     Raises
     ------
@@ -42,9 +42,9 @@ def serving(registry: Registry, group: str) -> list[Path]:
 
 
 def due(registry: Registry, groups: Iterable[str]) -> list[str]:
-    """Groups whose image is to be made again, because a better calibration is there or was selected.
+    """Groups whose image is to be made again, because a better calibration exists or was selected.
 
-    A new set makes this of groups within `calibration.nearest_within_hours` of it, and of no others.
+    A new set affects groups within `calibration.nearest_within_hours` of it, and no others.
 
     Raises
     ------

@@ -35,7 +35,7 @@ def select(manifest: Path, sets: Iterable[Path], registry: Registry) -> dict[str
     sets
         The `set.json` files to choose from, in any order.
     registry
-        Asked only for failed sets in reach, to say why they were not taken.
+        Registry, queried only for failed sets in reach and the reasons of their refusal.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def select(manifest: Path, sets: Iterable[Path], registry: Registry) -> dict[str
         `offsets_hours` (all that are used, in order of time, and their times relative to the target); `calibrator`;
         `considered` (the sets that stood before it and why they were refused); `warning` and `note` (text or None);
         `expected_error` of its gains, relative (`drift.DriftModel`), and `drift`, that model; where the verdict is
-        "field", `field_hours`, the age of a set that would be as good, and `without_field`, what holds if the field's
+        "field", `field_hours`, the age of a set that would be as good, and `without_field`, the values if the field's
         gains fail their gates: `verdict`, `age_hours`, `expected_error` and `warning`.
 
     Raises
@@ -83,7 +83,7 @@ def select(manifest: Path, sets: Iterable[Path], registry: Registry) -> dict[str
 
 
 def _worth(group: str, choice: Choice, standing: Standing, model: DriftModel) -> dict[str, Any]:
-    """What a calibration is worth, and what is to be said of it."""
+    """Expected error of a calibration, and its warning."""
     return {
         "verdict": standing.verdict,
         "age_hours": standing.age_hours,
@@ -107,7 +107,7 @@ def solved_or_best(manifest: Path, sets: Sequence[Path], registry: Registry) -> 
 
 
 def _warning(group: str, choice: Choice, standing: Standing) -> str | None:
-    """What is said, and logged, of a set that is not active; a stale one is an error."""
+    """Warning about a set that is not active, which is logged; a stale one as an error."""
     verdict = standing.verdict
     if verdict is Verdict.FRESH:
         return None
@@ -145,7 +145,7 @@ def _note(drift: Drift, sets: Sequence[CalibrationSet]) -> str | None:
 
 
 def _nothing(group: str, middle: datetime, refused: Sequence[Refusal]) -> str:
-    """Say in one line what was considered and why nothing of it serves."""
+    """Message, in one line, with the sets considered and the reasons why none serves."""
     start = f"{group}: no calibration set can be used for {middle:%Y-%m-%d %H:%M:%S} UTC"
     if not refused:
         return f"{start}: there is none; the group waits for a calibrator"

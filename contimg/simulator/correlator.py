@@ -1,4 +1,4 @@
-"""The simulated correlator: its size, its order of baselines, and what it records of a drifting sky."""
+"""Simulated correlator: size, order of baselines, and visibilities of a drifting sky."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Preset:
     antennas
         Zero-based numbers of the antennas with data; the header always names all 117.
     channels
-        Channels of a subband, to which its 384 raw channels are averaged.
+        Number of channels of a subband, averaged from its 384 raw channels.
     integrations
-        Integrations of a group.
+        Number of integrations of a group.
     """
 
     antennas: tuple[int, ...]
@@ -44,9 +44,9 @@ class Preset:
     def baselines(self) -> tuple[np.ndarray, np.ndarray]:
         """Zero-based numbers of antenna 1 and antenna 2 of every baseline, autos included, in the files' order.
 
-        The lower triangle of the antennas in an order that is not the one of their numbers: here the north–south
-        arm, the east–west arm from its far end, the outriggers. So antenna 1 is the higher number in some baselines
-        and the lower one in others.
+        Baselines are the lower triangle of the antennas in another order than that of their numbers: the north–south
+        arm, the east–west arm from its far end, the outriggers. Antenna 1 therefore has the higher number in some
+        baselines and the lower in others.
         """
         arms = stations.NORTH_SOUTH_ARM + stations.EAST_WEST_ARM[::-1]
         in_arms = [antenna for antenna in arms if antenna in self.antennas]
@@ -60,9 +60,9 @@ def _spread(arm: tuple[int, ...], count: int) -> tuple[int, ...]:
 
 
 FULL = Preset(stations.WITH_DATA, dsa110.CHANNELS)
-"""The real thing: 96 antennas, 48 channels a subband, 2.33 GB a group."""
+"""Size of the real telescope: 96 antennas, 48 channels a subband, 2.33 GB a group."""
 SMALL = Preset(_spread(stations.EAST_WEST_ARM, 24) + _spread(stations.NORTH_SOUTH_ARM, 24), 6)
-"""For demo and tests: 24 antennas of each arm, 6 channels a subband, 76 MB a group."""
+"""Size for demo and tests: 24 antennas of each arm, 6 channels a subband, 76 MB a group."""
 PRESETS = {"full": FULL, "small": SMALL}
 
 
@@ -94,17 +94,17 @@ def observe(
     Parameters
     ----------
     preset, subband
-        The array, and which subband of it.
+        Size of the array, and number of the subband.
     sky
         Sources by integration, for the preset's antennas.
     times_jd
         Centres of the integrations (UTC), shape (T,).
     gains, noise, dead
-        What is done to the sky's visibilities.
+        Corruptions of the sky's visibilities.
     events
-        The subband's RFI.
+        RFI of the subband.
     rng
-        Random numbers for the noise.
+        Random number generator of the noise.
 
     Returns
     -------

@@ -21,7 +21,7 @@ class FaultKind(StrEnum):
     """Kind of fault of a subband's file."""
 
     MISSING = "missing"
-    """There is no file."""
+    """The file is absent."""
     LATE = "late"
     """The file is whole under its `_incomplete` name until `deliver` is called."""
     TRUNCATED = "truncated"
@@ -29,18 +29,18 @@ class FaultKind(StrEnum):
     ZEROED = "zeroed"
     """Every visibility is zero."""
     MISSHAPEN = "misshapen"
-    """The data have a channel fewer than the header says."""
+    """The data have a channel fewer than in the header."""
     WRONG_TELESCOPE = "wrong_telescope"
     """The header names another telescope."""
     CLOCKLESS = "clockless"
     """The correlator could not read its clock: the data are dated MJD 55000."""
     SPLIT = "split"
-    """Beside the good file lies a `_spl` variant, which is not to be processed."""
+    """A `_spl` variant, which is not to be processed, lies beside the good file."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: its kind, the group (its number in the simulation, from 0) and the subbands that have it."""
+    """Fault to inject: its kind, the group (its number in the simulation, from 0) and its subbands."""
 
     kind: FaultKind
     group: int
@@ -53,7 +53,7 @@ def writing_name(path: Path) -> Path:
 
 
 def finish(path: Path, kinds: set[FaultKind]) -> None:
-    """Give the file written at `writing_name(path)` its name, and what happens to it after it was written."""
+    """Rename the file written at `writing_name(path)`, with the faults that occur after writing."""
     written = writing_name(path)
     if FaultKind.TRUNCATED in kinds:
         os.truncate(written, int(written.stat().st_size * _KEPT_FRACTION))

@@ -24,10 +24,10 @@ BAND_HZ = (
     float(dsa110.subband_frequencies(dsa110.SUBBANDS - 1)[-1]),
     float(dsa110.subband_frequencies(0)[0]),
 )
-"""Lowest and highest channel centre: the range of the Chebyshev series."""
+"""Lowest and highest channel centre (Hz): the range of the Chebyshev series."""
 REFERENCE_FREQUENCY_HZ = sum(BAND_HZ) / 2
 _TERMS = 5
-"""Chebyshev terms above the constant; the phase's linear one is left to the delay."""
+"""Number of Chebyshev terms above the constant; the phase's linear term is left to the delay."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ PERFECT = Corruptions(0.0, 0.0, 0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class TrueGains:
-    """The corruptions that were put in; arrays are by antenna and polarization (XX, YY), shape (A, P)."""
+    """True gains of a simulation; arrays are by antenna and polarization (XX, YY), shape (A, P)."""
 
     antennas: np.ndarray
     """Zero-based antenna numbers, shape (A,)."""
@@ -83,7 +83,7 @@ class TrueGains:
 
     @classmethod
     def draw(cls, corruptions: Corruptions, antennas: Sequence[int], reference_mjd_s: float, seed: int) -> TrueGains:
-        """Draw the gains of `antennas`; an antenna's do not depend on which others are asked for."""
+        """Draw the gains of `antennas`; each antenna's are independent of the others requested."""
         rng = np.random.default_rng([seed, 0])
         numbers = np.array(antennas)
         shape = (stations.COUNT, len(dsa110.POLARIZATIONS))

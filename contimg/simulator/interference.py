@@ -1,4 +1,4 @@
-"""Interference and dead antennas, put into simulated visibilities on request."""
+"""Interference (RFI) and dead antennas in simulated visibilities, on request."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class DeadAntennas:
 
 @dataclass(frozen=True)
 class RfiEvent:
-    """One source of RFI in one group.
+    """Source of RFI in a group.
 
     Attributes
     ----------
     subband, first_channel, channels, first_integration
-        Where it is, as stored.
+        Place in the stored data.
     amplitude_jy
         Correlated flux in each of its integrations (Jy).
     phase_rad
@@ -78,13 +78,13 @@ def draw_rfi(
     Parameters
     ----------
     interference
-        How much.
+        Amount of RFI.
     channels, integrations
         Size of a subband.
     seed
-        Of the simulation.
+        Seed of the simulation.
     group_rng
-        The group's own random numbers.
+        Random number generator of the group.
     """
     fixed = np.random.default_rng([seed, 2])
     events = []
@@ -116,13 +116,13 @@ def add_rfi(pairs: np.ndarray, events: Sequence[RfiEvent], antennas: Sequence[in
     Parameters
     ----------
     pairs
-        Shape (F, A, A); Hermitian, and stays so.
+        Visibilities, shape (F, A, A); they stay Hermitian.
     events
-        Those of the subband.
+        RFI of the subband.
     antennas
         Zero-based numbers, A of them.
     integration
-        Its number in the group.
+        Number of the integration in the group.
     """
     for event in events:
         place = integration - event.first_integration

@@ -14,10 +14,10 @@ from contimg.telescope.beam import separation
 from contimg.telescope.meridian import icrs_to_apparent, pointing, sidereal_time
 
 POINTING_DEG = 54.57
-"""The declination at which the telescope points most of the time (deg)."""
+"""Usual declination of the telescope's pointing (deg)."""
 
 FIELD_RADIUS_DEG = 3.8
-"""Radius of the beam's first null at 1.4 GHz (deg); random sources lie this close to the pointing's path."""
+"""Radius of the beam's first null at 1.4 GHz (deg), the farthest a random source lies from the pointing's path."""
 
 _SIDEREAL_DAY = timedelta(seconds=86164.0905)
 
@@ -33,7 +33,7 @@ class Scenario:
 
 
 def _turns_to_transit(source: Source, time: datetime) -> float:
-    """Sidereal days, whole ones apart, from a time to the source's transit."""
+    """Sidereal days, up to whole ones, from a time to the source's transit."""
     times_jd = np.array([clock.to_jd(time)])
     ra, _ = icrs_to_apparent(times_jd, np.radians(source.ra_deg), np.radians(source.dec_deg))
     return float((ra - sidereal_time(times_jd))[0]) / (2 * np.pi)
@@ -53,11 +53,11 @@ def start_for_transit(source: Source, day: date, groups_before: int, group_s: fl
     Parameters
     ----------
     source
-        What transits.
+        Source that transits.
     day
         UTC day of the transit.
     groups_before
-        Groups before that of the transit.
+        Number of groups before that of the transit.
     group_s
         Length of a group (s).
     """
@@ -81,11 +81,11 @@ def transit_scenario(
     Parameters
     ----------
     calibrator
-        Its name.
+        Name of the calibrator.
     day
-        UTC day of its transit.
+        UTC day of the transit.
     groups, groups_before
-        How many groups, and how many of them before that of the transit.
+        Number of groups, and number of them before that of the transit.
     group_s
         Length of a group (s).
     declination_deg
@@ -129,9 +129,9 @@ def random_field(
     Parameters
     ----------
     start
-        Of the first group's data, with a time zone.
+        Start of the first group's data, with a time zone.
     groups, group_s
-        How many groups, and their length (s).
+        Number of groups, and their length (s).
     declination_deg
         Apparent declination of the pointing (deg).
     min_flux_jy, max_flux_jy

@@ -1,9 +1,9 @@
-"""Simulates raw DSA-110 groups that are in every respect what the correlator writes, from a known sky.
+"""Simulator of raw DSA-110 groups from a known sky, in the form in which the correlator writes them.
 
-What was put in, the truth, is returned and written as JSON beside the folder of raw files; the pipeline never
-reads it. With the gains g of the truth a raw file holds conj(g₁)·g₂·(V + noise), and the Measurement Set that
-pyuvdata makes of it g₁·conj(g₂)·(V + noise), whichever of a baseline's antennas comes first (`corruptions`). The
-noise enters before the gains: calibrated data have the noise that the SEFD says. Coherence lost inside an
+The truth of the simulation is returned, and written as JSON beside the folder of raw files; the pipeline never reads
+it. With the gains g of the truth a raw file holds conj(g₁)·g₂·(V + noise), and the Measurement Set that
+pyuvdata makes of it g₁·conj(g₂)·(V + noise), for either order of a baseline's antennas (`gain_errors`). The
+noise enters before the gains: calibrated data have the noise of the SEFD. Coherence lost inside an
 integration or a channel is not simulated.
 """
 
@@ -53,14 +53,14 @@ _OTHER_TELESCOPE = "OVRO_LWA"
 
 @dataclass(frozen=True)
 class Naming:
-    """Wall-clock names.
+    """Wall-clock times in file names.
 
     Attributes
     ----------
     latency_s
-        From the start of the data to the opening of the first of a group's files (s).
+        Time from the start of the data to the opening of the first of a group's files (s).
     spread_s
-        From the opening of the first to that of the last (s): 1 usually, 13–22 after a restart, 82 at worst.
+        Time from the opening of the first to that of the last (s): 1 usually, 13–22 after a restart, 82 at worst.
     """
 
     latency_s: float = 14.2
@@ -99,11 +99,11 @@ def simulate(
     Parameters
     ----------
     directory
-        Made if it is not there; a file that exists is replaced.
+        Folder of the raw files, made if absent; existing files are replaced.
     start
         Start of the first group's data, with a time zone.
     groups
-        How many.
+        Number of groups.
     preset
         Size of the array.
     sky
@@ -111,22 +111,22 @@ def simulate(
     declination_deg
         Apparent declination at which the telescope points (deg).
     corruptions, noise, interference, dead, naming, fault_list
-        What is done to the data and the files.
+        Corruptions of the data, and names and faults of the files.
     cadence_s
-        From the start of a group to that of the next (s); the length of the data if not given.
+        Time from the start of a group to that of the next (s); the length of the data if not given.
     gains_from
         Time from which the gains' drifts count, with a time zone; `start` if not given. Calls with the same seed and
         `gains_from` have the same gains as functions of time.
     primary_beam
-        The beam that the sky is seen through, which need not be that of the settings.
+        Primary beam of the simulation, which may differ from that in the settings.
     seed
-        Same arguments, same files.
+        Seed of random numbers; the same arguments give the same files.
 
     Returns
     -------
     dict
         The truth: `gains` (`TrueGains.from_dict` reads them), `sky`, the options, and `groups`, each with
-        `start_utc`, `first_jd`, `files` (by subband, also those that are not there), `late`, `faults` and `rfi`.
+        `start_utc`, `first_jd`, `files` (by subband, absent ones included), `late`, `faults` and `rfi`.
 
     Raises
     ------
@@ -204,7 +204,7 @@ def _check(
 
 
 def _names(start: datetime, naming: Naming, rng: np.random.Generator) -> list[str]:
-    """File names by subband; one is opened at the beginning of the spread and one at its end."""
+    """File names by subband, with one opened at the beginning of the spread and one at its end."""
     delays = rng.uniform(0, naming.spread_s, dsa110.SUBBANDS)
     first, last = rng.choice(dsa110.SUBBANDS, 2, replace=False)
     delays[first], delays[last] = 0.0, naming.spread_s

@@ -9,7 +9,7 @@ from contimg.core.errors import ConfigError
 
 _COUNT_COEFFICIENTS = (0.859, 0.508, 0.376, -0.049, -0.121, 0.057, -0.008)
 _COUNT_RANGE_JY = (5e-5, 1.0)
-"""The fit's range; beyond its upper end the Euclidean-normalised counts are held at their value there."""
+"""Range of the counts' fit (Jy), above which the Euclidean-normalised counts are held constant."""
 
 
 _CALIBRATORS = {
@@ -23,7 +23,7 @@ def calibrator(name: str) -> Source:
     Raises
     ------
     ConfigError
-        If there is none of that name.
+        If no calibrator has that name.
     """
     try:
         return _CALIBRATORS[name]

@@ -1,7 +1,6 @@
-"""Writes a raw file as the correlator's writer does: legacy UVH5, chunked and uncompressed, grown from nothing.
+"""Writer of raw files in the correlator's form: legacy UVH5, chunked and uncompressed, in growing data sets.
 
-h5py's guess of the chunks depends on how a data set is created; they are created here as there, so that reading
-costs what it costs on real files.
+Data sets are created as the correlator does, for the same chunks, which h5py guesses, and the same cost of reading.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import numpy as np
 from contimg.telescope import dsa110, stations
 
 SAMPLES = 96
-"""Correlator dumps (0.134 s) in one integration; what `nsamples` holds."""
+"""Number of correlator dumps (0.134 s) in an integration, the value of `nsamples`."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,13 @@ class RawHeader:
     antenna_1, antenna_2
         Zero-based antenna numbers of the baselines, shape (B,).
     uvw_m
-        Towards the meridian point, shape (B, 3).
+        Baselines (m) towards the meridian point, shape (B, 3).
     frequencies_hz
-        Descending, shape (F,).
+        Channel centres, descending, shape (F,).
     channel_width_hz, integration_s, declination_rad
         Scalars; the declination is the apparent one of the pointing.
     telescope
-        Its name.
+        Name of the telescope.
     """
 
     times_jd: np.ndarray
@@ -50,7 +49,7 @@ class RawHeader:
 
 
 def _grown(parent: h5py.Group, name: str, values: np.ndarray) -> None:
-    """Store `values` in a data set that is created empty and can grow along its first axis."""
+    """Store `values` in a data set that is created empty and grows along its first axis."""
     rest = values.shape[1:]
     dataset = parent.create_dataset(name, (0, *rest), maxshape=(None, *rest), dtype=values.dtype, chunks=True)
     dataset.resize(values.shape[0], axis=0)
@@ -63,11 +62,11 @@ def write(path: Path, header: RawHeader, visibilities: np.ndarray) -> None:
     Parameters
     ----------
     path
-        The file, replaced if it exists.
+        File to write, replaced if it exists.
     header
-        Its header.
+        Header items.
     visibilities
-        Shape (T, B, F, P), complex64.
+        Visibilities, complex64, shape (T, B, F, P).
     """
     times, baselines, channels, polarizations = visibilities.shape
     shape = (times * baselines, 1, channels, polarizations)

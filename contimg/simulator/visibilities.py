@@ -1,8 +1,8 @@
 """Noise-free visibilities of a drifting sky of point sources, fringe-stopped on the meridian.
 
-All in pyuvdata's convention, in which the files are: uvw = position(antenna 2) − position(antenna 1) and
+The convention is that of the raw files, pyuvdata's: uvw = position(antenna 2) − position(antenna 1) and
 V = Σ S·exp(+2πi(ul + vm + w(n−1))/λ), with u, v, w towards the meridian at the pointing declination and l, m, n on
-the same axes, all in the apparent frame of the moment. The exponent is a difference of two antennas' terms, so a
+the same axes, all in the apparent frame of the moment. The exponent is a difference of two antennas' terms, and a
 source's fringe is a product of one factor an antenna. Loss of coherence inside an integration or a channel is left
 out.
 """
@@ -22,14 +22,14 @@ from contimg.telescope.meridian import icrs_to_apparent, meridian_uvw, sidereal_
 
 
 def meridian_offsets(sources: Sequence[Source], times_jd: np.ndarray, declination_rad: float) -> np.ndarray:
-    """Place of each source against the meridian point: l, m and n − 1.
+    """Offset of each source from the meridian point: l, m and n − 1.
 
-    Apparent places (precession, nutation, aberration, light bending, polar motion, UT1), without refraction.
+    Places are apparent (precession, nutation, aberration, light bending, polar motion, UT1), without refraction.
 
     Parameters
     ----------
     sources
-        S of them.
+        Point sources, S of them.
     times_jd
         UTC Julian dates, shape (T,).
     declination_rad
@@ -57,13 +57,13 @@ class DriftingSky:
     Attributes
     ----------
     sources
-        The sky, S sources.
+        Sources of the sky, S of them.
     delay_s
         Geometric delay of each antenna and source against the meridian point (s), shape (T, A, S).
     east_rad, north_rad
         Angles of each source east and north of the meridian point, where the beam points; shape (T, S).
     primary_beam
-        The beam that the sky is seen through.
+        Primary beam of the simulation.
     """
 
     sources: tuple[Source, ...]

@@ -16,13 +16,13 @@ import numba
 import numpy as np
 
 _ITERATIONS, _SETTLED = 200, 1e-6
-"""Most iterations, and the relative change of the gains after which no more is done."""
+"""Largest number of iterations, and the relative change of the gains at which they end."""
 _MIN_BASELINES = 4
-"""Fewest baselines with which a gain is solved."""
+"""Fewest baselines of an antenna that is solved."""
 _PADDING = 8
-"""Delays are looked for in steps of 1/8 of the inverse bandwidth."""
+"""Zero padding of spectra: delays are searched in steps of 1/8 of the inverse bandwidth."""
 _DELAY_ROUNDS = 3
-"""The first is on baselines to the reference antenna alone, the others on all."""
+"""Rounds of the delay search: the first on baselines to the reference antenna, the others on all baselines."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Solutions:
     Attributes
     ----------
     values
-        Complex gains, 1 where there is none.
+        Complex gains, 1 where not solved.
     good
-        Whether there is one over the noise.
+        True where solved above the noise.
     snr
-        Amplitude over its error; the error is from the scatter of the data around the solution.
+        Amplitude over its error, which is from the scatter of the data around the solution.
     """
 
     values: np.ndarray
@@ -54,7 +54,7 @@ def solve(
     antennas: int,
     min_snr: float,
 ) -> Solutions:
-    """Solve each time, channel and polarization by itself; phases are not yet referenced.
+    """Solve each time, channel and polarization separately; phases are not yet referenced.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def solve(
     antennas
         Number of antennas.
     min_snr
-        Solutions with less are not good.
+        Least signal-to-noise ratio of a good solution.
     """
     number, _, channels, polarizations = data.shape
     shape = (number, antennas, channels, polarizations)
@@ -120,7 +120,7 @@ def _solve_all(data, model, weights, antenna1, antenna2, values, snr):  # noqa: 
 
 @numba.njit(cache=True)
 def _leave_out_lonely(products, powers, counts):  # pragma: no cover — compiled
-    """Take antennas with too few baselines out, until every other one has enough."""
+    """Remove antennas with too few baselines until each of the others has enough."""
     again = True
     while again:
         again = False
@@ -137,7 +137,7 @@ def _leave_out_lonely(products, powers, counts):  # pragma: no cover — compile
 
 @numba.njit(cache=True)
 def _least_squares(products, powers):  # pragma: no cover — compiled
-    """Gains of one solution, 0 where there are no data, and where there are."""
+    """Gains of one solution, 0 for antennas without data, and which antennas have data."""
     antennas = len(powers)
     found = np.zeros(antennas, np.bool_)
     total, level = 0.0, 0.0
@@ -148,7 +148,7 @@ def _least_squares(products, powers):  # pragma: no cover — compiled
             level += np.abs(products[a, other])
     start = np.sqrt(level / total) if total > 0 else 1.0
     gains = np.where(found, start, 0.0).astype(np.complex128)
-    # From the antenna with the most data along its baselines: the phases are near those of the solution.
+    # The start is the antenna with the most data: the phases along its baselines are near those of the solution.
     first = powers.sum(axis=1).argmax()
     for a in range(antennas):
         if found[a] and a != first and np.abs(products[a, first]) > 0:
@@ -189,8 +189,8 @@ def delays(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Delay of each antenna against the reference antenna, from visibilities turned to the calibrator.
 
-    An antenna's spectrum is the sum of its baselines', each with the other antenna's delay and phase taken out; the
-    delay is where its Fourier transform peaks, between the steps by the parabola through the highest three.
+    An antenna's spectrum is the sum over its baselines, without the other antennas' delays and phases; the delay is
+    the peak of its Fourier transform, interpolated by a parabola through the three highest steps.
 
     Parameters
     ----------
@@ -203,16 +203,16 @@ def delays(
     antennas
         Number of antennas.
     reference
-        The antenna whose delay is 0.
+        Index of the reference antenna, whose delay is 0.
     min_snr
-        Least height of the peak over the rms of the transform.
+        Least ratio of the peak to the rms noise of the transform.
 
     Returns
     -------
     delay_s : ndarray, shape (A, P)
-        0 where there is none.
+        0 where not solved.
     good : ndarray of bool, shape (A, P)
-        Whether there is one over the noise.
+        True where solved above the noise.
     """
     channels, polarizations = data.shape[1:]
     delay, good = np.zeros((antennas, polarizations)), np.zeros((antennas, polarizations), bool)
@@ -227,7 +227,7 @@ def delays(
             _sum_spectra(weighted, known, antenna1, antenna2, spectra)
             peak, at, scatter = _peaks(spectra, steps_s)
             found = (peak > min_snr * scatter) & (scatter > 0)
-            # The delays of all may have moved together.
+            # All delays may have shifted together: they are referred to the reference antenna again.
             at -= at[reference] if found[reference] else 0.0
             turned = np.exp(2j * np.pi * np.multiply.outer(at, offset_hz))
             phase = np.exp(1j * np.angle((spectra * turned.conj()).sum(axis=1)))
@@ -240,7 +240,7 @@ def delays(
 
 
 def _peaks(spectra: np.ndarray, steps_s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Height and place (s) of each spectrum's highest delay, and the rms of the transform without it."""
+    """Height and delay (s) of the peak of each spectrum's Fourier transform, and the transform's rms noise."""
     transform = np.abs(np.fft.fft(spectra, len(steps_s), axis=1))
     rows, highest = np.arange(len(spectra)), transform.argmax(axis=1)
     before, peak, after = (transform[rows, (highest + shift) % len(steps_s)] for shift in (-1, 0, 1))

@@ -1,4 +1,4 @@
-"""How good a calibration set is, in numbers, and the gates that it has to pass."""
+"""Quality of a calibration set, measured, and the gates that it has to pass."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ def measure(
     Parameters
     ----------
     geometry
-        Of the measurement.
+        Geometry of the measurement.
     delay, bandpass, gain
         The set's tables.
     averaged
-        The measurement and its model in the gains' intervals, averaged over the band, with the data
-        corrected by the set.
+        Data, corrected by the set, and their model in the gain intervals, averaged over the band.
     apparent_jy
-        The calibrator's flux through the beam (Jy).
+        Flux of the calibrator through the beam (Jy).
 
     Returns
     -------
@@ -70,7 +69,7 @@ def _scatter(values: np.ndarray) -> float:
 
 
 def _roughness(bandpass: Caltable) -> float:
-    """Median over antennas and polarizations; nan if none has three neighbouring channels."""
+    """Roughness of the bandpass, median over antennas and polarizations; nan without three neighbouring channels."""
     found = []
     for a, p in np.ndindex(bandpass.values.shape[1], bandpass.values.shape[3]):
         amplitude, good = np.abs(bandpass.values[0, a, :, p]), bandpass.good[0, a, :, p]
@@ -81,7 +80,7 @@ def _roughness(bandpass: Caltable) -> float:
 
 
 def reasons(quality: dict[str, Any], settings: Calibration) -> list[str]:
-    """Why a set fails its gates, in words; nothing when it passes."""
+    """Failed gates of a set, in words; empty when it passes."""
     dead = len(quality["dead_antennas"]) / max(quality["antennas"], 1)
     gates = (
         ("flagged_solutions", quality["flagged_solutions"], settings.max_flagged_solutions),

@@ -1,4 +1,4 @@
-"""The sky that a calibrator group is solved on: the calibrator and the other bright sources of its field."""
+"""Sky model of a calibrator group: the calibrator and the other bright sources of its field."""
 
 from __future__ import annotations
 
@@ -21,49 +21,49 @@ from contimg.visibilities.model import Sky
 _LOG = logging.getLogger(__name__)
 
 _MAX_SOURCES = 300
-"""Most sources beside the calibrator in a model; the brightest through the beam are taken."""
+"""Largest number of sources beside the calibrator in a model; the brightest through the beam are taken."""
 _FAINTEST = 0.001
-"""Least apparent flux of a source in the model, as a fraction of the calibrator's: less does not bias a gain."""
+"""Least apparent flux of a source in the model, as a fraction of the calibrator's; fainter ones do not bias gains."""
 _FAINTER_A_ROUND = 3.0
-"""Errors of the gains leave ghosts of the calibrator in the image of its field, and a ghost in the model stays in the
-gains. Each round's ghosts are fainter than the last one's, so each round's model goes deeper by this factor."""
+"""Factor by which each round's model goes deeper: errors of the gains leave ghosts of the calibrator in the image of
+its field, fainter every round, and a ghost in the model stays in the gains."""
 _LEAST_RESPONSE = 0.003
-"""Of the beam, below which its pattern is not known well enough to correct for."""
+"""Least response of the beam at which its pattern is known well enough to correct for."""
 _SAMPLES = 9
-"""Integrations and channels over which the apparent flux is averaged; it is smooth in both."""
+"""Number of integrations, and of channels, at which the apparent flux, smooth in both, is averaged."""
 _SAME_SOURCE_RAD = np.radians(20 / 3600)
-"""What is nearer than this to the calibrator is the calibrator: about the array's finest resolution."""
+"""Distance within which a source is the calibrator itself: about the array's finest resolution."""
 _LOST_RAD = np.radians(60 / 3600)
-"""What is fitted further than this from the calibrator's place is not the calibrator."""
+"""Distance from the calibrator's place beyond which a fitted source is not the calibrator."""
 _CORE_RADIUS_M = 500.0
-"""From the middle antenna: both arms lie within, the outriggers do not."""
+"""Radius of the core about the antennas' median position: both arms lie within, the outriggers do not."""
 _CORE_ANTENNAS = 48
-"""With all antennas a full-size group takes 2.3 times as much processor time, and the gains get no better."""
+"""Number of core antennas that measure the field; all would cost 2.3 times the processor time for no better gains."""
 _CATALOGUE_RADIUS_RAD = np.radians(6.0)
-"""From the phase centre; beyond is nothing but far sidelobes of the beam."""
+"""Radius of the catalogue query about the phase centre; only far sidelobes of the beam lie beyond."""
 
 
 def calibrator_sky(found: Mapping[str, Any], frequencies_hz: np.ndarray) -> Sky:
-    """The calibrator of a `calibrator.json`, with its flux at each channel."""
+    """Sky of the calibrator alone, from `calibrator.json`, with its flux at each channel."""
     return _sky([found["calibrator"]], frequencies_hz)
 
 
 def start(
     alone: Sky, found: Mapping[str, Any], geometry: Geometry, calibration: Calibration, catalogued: SkyCatalogue
 ) -> tuple[Sky, int]:
-    """The sky to begin with, and how many times it is to be made anew from the field's image.
+    """First sky model, and the number of times that it is made anew from the field's image.
 
-    With a sky catalogue it is complete. Without one it is the calibrator with the other point sources that the
+    A sky catalogue gives the complete model; else the model holds the calibrator and the other point sources that the
     calibrator catalogue has in the same beam.
 
     Parameters
     ----------
     alone
-        The calibrator.
+        Sky of the calibrator alone.
     found
         Content of `calibrator.json`.
     geometry
-        Of the measurement.
+        Geometry of the measurement.
     calibration
         Number of rounds.
     catalogued
@@ -88,20 +88,20 @@ def start(
 
 
 def from_bright(listed: Sequence[BrightSource], alone: Sky, geometry: Geometry, rounds_left: int) -> Sky:
-    """The calibrator and the sources that were fitted in its field, in units of its known flux.
+    """Sky model of the calibrator and the sources fitted in its field, scaled to the calibrator's known flux.
 
-    An error of the gains' scale is in the calibrator as in the others, and so cancels.
+    An error of the gains' scale is common to the calibrator and the other sources, and cancels.
 
     Parameters
     ----------
     listed
         The fitted sources.
     alone
-        The calibrator.
+        Sky of the calibrator alone.
     geometry
-        Of the measurement.
+        Geometry of the measurement.
     rounds_left
-        How often the model will be made anew after this.
+        Number of later rounds that make the model anew.
     """
     ra, dec, apparent, index = (
         np.array([(one.ra_rad, one.dec_rad, one.apparent_jy, one.spectral_index) for one in listed]).reshape(-1, 4).T
@@ -134,8 +134,8 @@ def core(geometry: Geometry, delay: Caltable) -> np.ndarray:
     """Antennas on which the field's sources are measured, bool, shape (A,): a part of the core.
 
     Other sources bias gains through the short baselines: on long ones their fringes average out over the band and a
-    solution's time. So the field is measured with a part of the core; the time that takes goes as the number of
-    antennas squared, and noise is no concern.
+    solution's time. A part of the core therefore measures the field: processor time goes as the number of antennas
+    squared, and noise is no concern.
     """
     solved = np.flatnonzero(delay.good.any(axis=(0, 2, 3)))
     middle = np.median(geometry.positions_m[solved], axis=0)
@@ -148,16 +148,16 @@ def core(geometry: Geometry, delay: Caltable) -> np.ndarray:
 def power_law(
     ra_rad: np.ndarray, dec_rad: np.ndarray, flux_jy: np.ndarray, index: np.ndarray | float, geometry: Geometry
 ) -> Sky:
-    """Sources with a flux (Jy) at 1.4 GHz and S ∝ ν^index; arrays of shape (S,)."""
+    """Sky of sources with a flux (Jy) at 1.4 GHz and S ∝ ν^index; arrays of shape (S,)."""
     ratio = geometry.frequencies_hz / REFERENCE_FREQUENCY_HZ
     return Sky(ra_rad, dec_rad, flux_jy[:, None] * ratio ** np.broadcast_to(index, flux_jy.shape)[:, None])
 
 
 def join(calibrator: Sky, field: Sky, geometry: Geometry, faintest: float = _FAINTEST) -> Sky:
-    """The calibrator, first, and the field's sources that matter beside it, brightest first.
+    """Sky of the calibrator, first, and the field's sources that can bias its gains, brightest first.
 
-    Left out are what lies on the calibrator (the catalogue and the image have it, too) and sources too faint through
-    the beam to bias a gain.
+    Sources at the calibrator's place, which the catalogue and the image hold as well, are left out, and sources too
+    faint through the beam.
     """
     apparent = apparent_jy(field, geometry)
     least_jy = faintest * apparent_jy(calibrator, geometry)[0]

@@ -1,4 +1,4 @@
-"""Reference antenna: central, hardly flagged in any interval, with good signal; another stands in where it fails."""
+"""Reference antenna: central, hardly flagged in any interval, of good signal; another stands in where it fails."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from contimg.solve.solve_data import Averages
 from contimg.visibilities.measurement_set import Geometry
 
 _MAX_FLAGGED_ABOVE_MEDIAN = 0.1
-"""How much more than the median antenna's fraction of its data may be flagged, over the group and in any interval."""
+"""Largest excess of its flagged fraction over the median antenna's, over the group and in any interval."""
 _MIN_COHERENCE_OF_MEDIAN = 0.7
-"""Least coherence, as a fraction of the median antenna's."""
+"""Least coherence of the reference antenna, as a fraction of the median antenna's."""
 
 
 def coherence(averaged: Averages, geometry: Geometry) -> np.ndarray:
-    """How much of each antenna's power is signal: 0 for noise alone, 1 without noise; shape (A, P).
+    """Fraction of each antenna's power that is signal: 0 for noise alone, 1 without noise; shape (A, P).
 
     The product of neighbouring channels, V(ν)·conj V(ν + δ), is summed over the band: a delay only turns it, noise
-    does not add up in it. An antenna's is the mean of its baselines', divided by the power of the same visibilities.
+    does not add up in it. An antenna's value is the mean over its baselines, over the power of the same visibilities.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def coherence(averaged: Averages, geometry: Geometry) -> np.ndarray:
 
 
 def flagged_fraction(used: np.ndarray, intervals: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Fraction of each antenna's data without use in each gain interval; 1 for antennas without baselines.
+    """Unused fraction of each antenna's data in each gain interval; 1 for antennas without baselines.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def choose(averaged: Averages, flagged: np.ndarray, geometry: Geometry) -> int:
     Parameters
     ----------
     averaged
-        As `coherence` takes them.
+        Averages as for `coherence`.
     flagged
         Fraction flagged by gain interval and antenna, shape (N, A).
 
@@ -94,8 +94,8 @@ def choose(averaged: Averages, flagged: np.ndarray, geometry: Geometry) -> int:
 def referenced(solved: Solutions, reference: int) -> np.ndarray:
     """Gains with the reference antenna's phase zero, complex, shape (N, A, C, P).
 
-    Where the reference has no solution, the antenna stands in whose last solution beside one of the reference's is
-    nearest, in time or in channel: its phase is held.
+    Where the reference has no solution, another antenna stands in with its phase held: the antenna with a solution
+    beside the reference's nearest in time or in channel.
     """
     number, antennas, channels, polarizations = solved.values.shape
     values, good, snr = (
@@ -108,7 +108,7 @@ def referenced(solved: Solutions, reference: int) -> np.ndarray:
         zero = np.exp(-1j * np.angle(values[:, reference, p]))
         values[has_reference, :, p] *= zero[has_reference, None]
         for step in steps[~has_reference]:
-            # Steps apart from the nearest one that has both, by antenna; the higher signal decides between equals.
+            # Steps to the nearest step with both antennas solved, by antenna; the higher signal breaks ties.
             apart = np.where(good[:, :, p] & has_reference[:, None], np.abs(steps - step)[:, None], len(steps))
             nearest = apart.min(axis=0, initial=len(steps))
             able = good[step, :, p] & (nearest < len(steps))

@@ -1,7 +1,7 @@
-"""Solves delays, bandpass and gains of every antenna on a group in which a calibrator transits.
+"""Solver of delays, bandpass and gains of every antenna, on a group in which a calibrator transits.
 
-The group is read and averaged once, turned to the calibrator (`solve_data`); every solution and every look at the
-field works on those averages. The model has the calibrator with its own direction and flux at every frequency, and
+The group is read and averaged once, turned to the calibrator (`solve_data`); all solutions and images of the field
+use these averages. The model has the calibrator with its own direction and flux at every frequency, and
 the field's other bright sources, all through the drifting beam: from the sky catalogue where one is configured, else
 from the field itself (solve, image, predict, solve again).
 """
@@ -39,7 +39,7 @@ from contimg.visibilities.measurement_set import Geometry, MeasurementSet
 _LOG = logging.getLogger(__name__)
 
 _BANDPASS_WIDTH_HZ, _COARSE_WIDTH_HZ = 1e6, 4e6
-"""Widest resolution of the bandpass, and of one that is only to image with, whose signal is higher."""
+"""Widest bins (Hz) of the bandpass, and of the preliminary bandpass for imaging the field, with more signal a bin."""
 
 
 def solve(ms: Path, calibrator: Path, directory: Path, settings: Settings, threads: int) -> dict[str, Any]:
@@ -48,15 +48,15 @@ def solve(ms: Path, calibrator: Path, directory: Path, settings: Settings, threa
     Parameters
     ----------
     ms
-        The group's Measurement Set; it is not changed.
+        Measurement Set of the group, which is not changed.
     calibrator
-        Its `calibrator.json`, with a calibrator in it.
+        The group's `calibrator.json`, with a calibrator.
     directory
-        Where the tables `delay.cal`, `bandpass.cal` and `gain.cal` are written.
+        Folder for the tables `delay.cal`, `bandpass.cal` and `gain.cal`.
     settings
         All settings.
     threads
-        How many threads to use.
+        Number of threads.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def solve(ms: Path, calibrator: Path, directory: Path, settings: Settings, threa
 def _solved(  # noqa: PLR0917
     measured: MeasurementSet, found: Mapping[str, Any], directory: Path, work: Path, settings: Settings, threads: int
 ) -> dict[str, Any]:
-    """Solve, put the tables into `directory`, and return the set's own part of `set.json`."""
+    """Solve, write the tables into `directory`, and return the set's own part of `set.json`."""
     geometry = measured.geometry
     with trace.step("read"):
         group = CalibratorGroup.read(measured, field_model.calibrator_sky(found, geometry.frequencies_hz))
@@ -163,7 +163,7 @@ def _solved(  # noqa: PLR0917
 
 @dataclass(frozen=True)
 class _Solution:
-    """The three tables of a set."""
+    """Solution of a set: its three tables."""
 
     delay: Caltable
     bandpass: Caltable
@@ -171,7 +171,7 @@ class _Solution:
 
     @property
     def gains(self) -> Gains:
-        """Their product."""
+        """Gains from the three tables together."""
         return gains.combine(self.delay, self.bandpass, self.gain)
 
 
@@ -224,10 +224,10 @@ class _Solver:
         return Caltable(averaged.times_mjd_s, averaged.frequencies_hz, values, solved.good, solved.snr)
 
     def solve(self, modelled: Modelled, before: _Solution | None, width_hz: float) -> _Solution:
-        """Solve bandpass, in bins of at most that width, and gains, after the delays.
+        """Solve the bandpass, in bins of at most `width_hz`, and the gains, after the delays.
 
-        First the course of the phases, so that the bandpass can average over time: that of the solution `before`, on
-        another model, or anew. Then the bandpass, then gains on what is left.
+        First the course of the phases in time, so that the bandpass can average over time: from the solution
+        `before`, on another model, or anew. Then the bandpass; then the gains of the corrected data.
         """
         delay = modelled.reduced.delay
         course = before.gain if before else self.gains(modelled.in_gain_intervals(gains.combine(delay)))
@@ -254,7 +254,7 @@ def _quality(modelled: Modelled, solution: _Solution, settings: Calibration) -> 
 def _antennas(geometry: Geometry, solved: Gains, flagged: np.ndarray) -> list[dict[str, Any]]:
     """One entry for each antenna with baselines: its flags, delays and median gain amplitudes by polarization.
 
-    `served_utc` is when it has its first and its last good gain solution; None where it has none.
+    `served_utc` holds the times of its first and its last good gain solution; None without any.
     """
     total, good = solved.evaluate(solved.times_mjd_s, solved.bandpass_hz)
     entries = []
@@ -278,7 +278,7 @@ def _utc(mjd_s: float) -> str:
 
 
 def _times(geometry: Geometry, settings: Calibration) -> dict[str, str]:
-    """When the set was observed (middle of the group), and for how long it is valid."""
+    """Time of the set's observation (middle of the group), and its validity window."""
     observed = jd_to_datetime(geometry.times_mjd_s.mean() / 86400 + MJD_ZERO_JD)
     reach = timedelta(hours=settings.validity_hours)
     times = {"observed_utc": observed, "valid_from": observed - reach, "valid_until": observed + reach}

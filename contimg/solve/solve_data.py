@@ -1,4 +1,4 @@
-"""Visibilities that are solved on: a calibrator group turned to its calibrator and averaged, beside its model.
+"""Visibilities for solving: a calibrator group turned (phased) to its calibrator and averaged, beside its model.
 
 Averaged with the same weights, data and model stay related by the same antenna gains as long as the gains do not
 change within the average: both are therefore first turned to the calibrator's direction, and the delays are taken out
@@ -27,7 +27,7 @@ from contimg.visibilities.model import Sky
 _GAIN_INTERVAL_S = 60.0
 """Length of a gain solution: longer than fringes of the field's other sources, shorter than gains change."""
 _NO_FLAGS = np.empty((0, 0, 0, 0), bool)
-"""Of visibilities whose weights are 0 where they are not to be used."""
+"""Empty flags, for visibilities whose weights are 0 where flagged."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Averages:
 
 
 def channels_within(width_hz: float, geometry: Geometry) -> int:
-    """Most channels, in equal bins over the band, that are together not wider than that; at least one."""
+    """Largest number of channels in a bin no wider than `width_hz`, with equal bins over the band; at least 1."""
     channels = len(geometry.frequencies_hz)
     most = max(1, int(width_hz / geometry.channel_width_hz))
     return max(number for number in range(1, most + 1) if channels % number == 0)
@@ -63,18 +63,18 @@ def channels_within(width_hz: float, geometry: Geometry) -> int:
 
 @dataclass(frozen=True)
 class CalibratorGroup:
-    """A calibrator group's visibilities as they were read, and its calibrator.
+    """Visibilities of a calibrator group as read, and its calibrator.
 
     Attributes
     ----------
     path
         The Measurement Set.
     geometry, baselines
-        Of the visibilities.
+        Geometry and baselines of the visibilities.
     visibilities
-        All of the group.
+        All visibilities of the group.
     calibrator
-        One source.
+        Sky of one source.
     """
 
     path: Path
@@ -97,20 +97,20 @@ class CalibratorGroup:
 
     @property
     def intervals(self) -> np.ndarray:
-        """Gain interval of each integration, shape (T,); they are as equal as can be."""
+        """Gain interval of each integration, shape (T,); intervals are as equal as possible."""
         integrations = len(self.geometry.times_mjd_s)
         number = -(-integrations // max(1, round(_GAIN_INTERVAL_S / self.geometry.interval_s)))
         return np.arange(integrations) * number // integrations
 
     def over_group(self) -> tuple[Averages, np.ndarray]:
-        """Averages of each channel over the whole group, and which visibilities they have.
+        """Averages of each channel over the whole group, and the fraction of visibilities used.
 
         Returns
         -------
         averages : Averages
             Turned to the calibrator; without a model.
         used : ndarray, shape (T, B)
-            Fraction of each row's visibilities that were used.
+            Used fraction of each row's visibilities.
         """
         geometry = self.geometry
         target = np.broadcast_to(
@@ -125,14 +125,14 @@ class CalibratorGroup:
         return made, sums.used / (data.shape[1] * data.shape[2])
 
     def reduced(self, delay: Caltable, core: np.ndarray, width_hz: float) -> Reduced:
-        """Averages in the gains' intervals, and of the core in its integrations.
+        """Averages over the gain intervals, and those of the core by integration.
 
         Parameters
         ----------
         delay
             Delays that are divided out.
         core
-            Whether an antenna is of the core, shape (A,).
+            True for antennas of the core, shape (A,).
         width_hz
             Widest bin of channels.
         """
@@ -181,7 +181,7 @@ class CalibratorGroup:
         return sums
 
     def turn(self, frequencies_hz: np.ndarray) -> np.ndarray:
-        """Each antenna's part of the calibrator's phase, complex64, shape (T, A, F)."""
+        """Phasor of each antenna towards the calibrator, complex64, shape (T, A, F)."""
         delay_m = self.geometry.antenna_uvw_m @ self.origin
         return model.antenna_phasors(delay_m.ravel(), frequencies_hz).reshape(*delay_m.shape, -1).astype(np.complex64)
 
@@ -193,17 +193,17 @@ class Reduced:
     Attributes
     ----------
     group
-        Where it comes from, without its visibilities.
+        The calibrator group, without its visibilities.
     geometry
-        Of the group, with the bins for channels.
+        Geometry of the group, with the bins as channels.
     channels
-        How many channels are in a bin.
+        Number of channels in a bin.
     delay
-        The delays that were divided out.
+        Delays that were divided out.
     data, weights
-        Averages in the gains' intervals, complex64 and float32, shape (N, B, C, P).
+        Averages over the gain intervals, complex64 and float32, shape (N, B, C, P).
     core_geometry, core_data, core_weights
-        Those of the core's baselines, in integrations, shape (T, B', C, P).
+        Geometry and averages of the core's baselines, by integration, shape (T, B', C, P).
     """
 
     group: CalibratorGroup
@@ -218,13 +218,13 @@ class Reduced:
 
     @property
     def times_mjd_s(self) -> np.ndarray:
-        """Centres of the gains' intervals, shape (N,)."""
+        """Centres of the gain intervals (MJD, s, UTC), shape (N,)."""
         return _by_interval(self.geometry.times_mjd_s, self.group.intervals)
 
     def of_the_core(self, known: Gains, plan: ImagePlan) -> Averaged:
-        """Averages of the core, calibrated, to image the field on; bins of channels are kept.
+        """Calibrated averages of the core, for imaging the field; bins of channels are kept.
 
-        Their channels were averaged about the calibrator, and are so described.
+        Channels that were averaged about the calibrator are described as such.
         """
         geometry = self.core_geometry
         values, good = _without_delays(known).evaluate(geometry.times_mjd_s, geometry.frequencies_hz)
@@ -293,16 +293,16 @@ class Modelled:
         )
 
     def over_group(self, known: Gains, width_hz: float) -> Averages:
-        """Averages over the whole group in bins of at most that width, the data divided by what is known."""
+        """Averages over the whole group in bins of at most `width_hz`, data divided by the known gains."""
         target = np.zeros(len(self._model), int)
         return self._average(known, target, channels_within(width_hz, self.reduced.geometry))
 
     def in_gain_intervals(self, known: Gains) -> Averages:
-        """Averages over a gain solution's time and the whole band, the data divided by what is known."""
+        """Averages over each gain interval and the whole band, data divided by the known gains."""
         return self._average(known, np.arange(len(self._model)), len(self.reduced.geometry.frequencies_hz))
 
     def _average(self, known: Gains, slots: np.ndarray, channels: int) -> Averages:
-        """Average to these slots of time; the delays are out of the data already."""
+        """Averages over slots of time; delays are already divided out of the data."""
         reduced, geometry = self.reduced, self.reduced.geometry
         times = reduced.times_mjd_s
         values, good = _without_delays(known).evaluate(times, geometry.frequencies_hz)

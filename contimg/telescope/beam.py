@@ -1,7 +1,8 @@
-"""The primary beam: power response of one dish towards a direction, by the model that the settings name.
+"""Primary beam: power response of one dish towards a direction, by the model in the settings.
 
-Models are circular and as wide as 1/frequency, or a table, which may be elliptical and off the pointing. The width is
-set, not derived from the dish: the codes written for this telescope use beams between 2.6° and 3.2° at 1.4 GHz.
+Models are circular with a width that goes as 1/frequency, or a table, which may be elliptical and off the pointing.
+The width is a setting, not derived from the dish: the codes written for this telescope use beams between 2.6° and
+3.2° at 1.4 GHz.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from contimg.core.errors import ConfigError
 from contimg.core.sections import Beam
 
 _AIRY_HALF_POWER = 1.61633995
-"""Where (2 J1(x)/x)² is 1/2."""
+"""Argument x at which an Airy disc, (2 J1(x)/x)², is 1/2."""
 _TAPERED_HALF_POWER = 0.5944823904664727
-"""Where (cos πx / (1 − 4x²))² is 1/2: the pattern of a dish lit as a cosine, x = 1.2 θD/λ."""
+"""Argument x at which (cos πx / (1 − 4x²))² is 1/2: the pattern of a cosine-tapered dish, x = 1.2 θD/λ."""
 _SEARCHED_DEG, _SEARCH_STEPS = 20.0, 8000
-"""Radii at which the half-power point and the first null are looked for."""
+"""Largest radius (deg) and number of steps in the search for the half-power point and the first null."""
 _NULL = 1e-6
-"""Response below which a main lobe has ended."""
+"""Response below which the main lobe has ended."""
 Pattern = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -35,11 +36,11 @@ class PrimaryBeam:
     Attributes
     ----------
     name
-        What products and sets call it; two beams of one name are the same.
+        Name in products and sets; beams of the same name are the same.
     pattern
         Response at angles east and north of the pointing (rad) and frequencies (Hz), which broadcast.
     options
-        The settings.
+        Section `beam` of the settings.
     """
 
     name: str
@@ -47,7 +48,7 @@ class PrimaryBeam:
     options: Beam
 
     def __reduce__(self) -> tuple[Callable[[Beam], PrimaryBeam], tuple[Beam]]:
-        """Travel between processes as the settings that it is made from."""
+        """Pickle as the settings that the beam is made from."""
         return of, (self.options,)
 
     def power(self, east_rad: np.ndarray, north_rad: np.ndarray, frequency_hz: np.ndarray | float) -> np.ndarray:
@@ -55,11 +56,11 @@ class PrimaryBeam:
         return self.pattern(np.asarray(east_rad), np.asarray(north_rad), np.asarray(frequency_hz))
 
     def radial(self, separation_rad: np.ndarray | float, frequency_hz: np.ndarray | float) -> np.ndarray:
-        """Power response at an angle from the pointing (rad), along the meridian; they broadcast."""
+        """Power response at angles north of the pointing (rad) and frequencies (Hz), which broadcast."""
         return self.power(np.zeros_like(separation_rad), np.asarray(separation_rad), frequency_hz)
 
     def half_power_rad(self, frequency_hz: float) -> float:
-        """Radius (rad) at which the response, averaged over the azimuths, falls through a half."""
+        """Radius (rad) at which the response, averaged over the azimuths, falls to a half."""
         radii, response = self._profile
         at_reference = float(radii[np.argmax(response < 0.5)])
         return at_reference * _PROFILE_HZ / frequency_hz
@@ -104,7 +105,7 @@ def _analytic(options: Beam) -> PrimaryBeam:
     half_rad, reference_hz = np.radians(options.fwhm_deg / 2), options.frequency_hz
 
     def airy(east: np.ndarray, north: np.ndarray, frequency: np.ndarray) -> np.ndarray:
-        # SciPy's functions are slow to import, and the runner, which knows of beams, never looks through one.
+        # SciPy's functions are slow to import, and the runner, which names beams, never evaluates one.
         from scipy.special import j1  # noqa: PLC0415
 
         sine = np.sin(np.minimum(np.hypot(east, north), np.pi / 2))
@@ -134,7 +135,7 @@ def _tabulated(options: Beam, path: Path, digest: str) -> PrimaryBeam:
 def offsets(
     ra_rad: np.ndarray, dec_rad: np.ndarray, pointing_ra_rad: np.ndarray, pointing_dec_rad: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Angles (rad) east and north of a pointing at which directions are: their distance along its position angle."""
+    """Angles (rad) of directions east and north of a pointing: distance resolved along the position angle."""
     dra = np.subtract(ra_rad, pointing_ra_rad)
     sin0, cos0 = np.sin(pointing_dec_rad), np.cos(pointing_dec_rad)
     sin, cos = np.sin(dec_rad), np.cos(dec_rad)

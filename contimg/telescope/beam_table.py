@@ -1,9 +1,9 @@
 """Tables of the primary beam: power against radius, or against l and m, and frequency, per polarization if known.
 
-An HDF5 file has them as datasets, a FITS file as image extensions of these names: POWER, of shape ([P,] F, R) or
+An HDF5 file has datasets, a FITS file image extensions of these names: POWER, of shape ([P,] F, R) or
 ([P,] F, M, L); FREQUENCY_HZ (F,); and RADIUS_DEG (R,), or M_DEG (M,) and L_DEG (L,), evenly spaced; L grows to the
-east, M to the north. Stokes I sees the mean of the polarizations. Between two frequencies, and beyond the first and
-last, the beam's width goes as 1/frequency.
+east, M to the north. The beam of Stokes I is the mean of the polarizations. Between two frequencies, and beyond the
+first and last, the beam's width goes as 1/frequency.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class BeamTable:
     """Power at frequencies (Hz, ascending) and at radii, or at m and l (rad)."""
 
     power_map: np.ndarray
-    """Normalised to 1 at its peak at each frequency; shape (F, R) or (F, M, L)."""
+    """Power, normalised to 1 at its peak at each frequency; shape (F, R) or (F, M, L)."""
     frequencies_hz: np.ndarray
     axes_rad: tuple[np.ndarray, ...]
-    """(radii,), or (m, l)."""
+    """Axes of the table (rad): (radii,), or (m, l)."""
 
     def power(self, east_rad: np.ndarray, north_rad: np.ndarray, frequency_hz: np.ndarray) -> np.ndarray:
-        """Power response; the arguments broadcast."""
+        """Power response at angles east and north of the pointing (rad) and frequencies (Hz), which broadcast."""
         east, north, frequency = np.broadcast_arrays(east_rad, north_rad, frequency_hz)
         known = self.frequencies_hz
         upper = np.clip(np.searchsorted(known, frequency), 1, max(len(known) - 1, 1)) if len(known) > 1 else 0
@@ -46,7 +46,7 @@ class BeamTable:
         return total
 
     def _plane(self, plane: int, east: np.ndarray, north: np.ndarray, frequency: np.ndarray) -> np.ndarray:
-        """Power by one frequency's plane, its angles scaled to another frequency; 0 outside the table."""
+        """Power from the plane of one frequency, with angles scaled to another frequency; 0 outside the table."""
         from scipy.ndimage import map_coordinates  # noqa: PLC0415
 
         scale = frequency / self.frequencies_hz[plane]
@@ -62,7 +62,7 @@ def read(path: Path) -> BeamTable:
     Raises
     ------
     ConfigError
-        If it cannot be read, or its arrays are absent, do not fit each other, or are impossible.
+        If the table cannot be read, or its arrays are absent, inconsistent or impossible.
     """
     try:
         found = _hdf5(path) if path.suffix.lower() in (".h5", ".hdf5") else _fits(path)

@@ -1,4 +1,4 @@
-"""Times as the files and tables hold them: Julian dates (days) and MJD seconds, both UTC."""
+"""Conversions of time: Julian dates (days) of raw files and MJD seconds of tables, both UTC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The telescope's constants. Source, unless said otherwise: the writer's headers and station list of DSA-110."""
+"""Constants of the DSA-110. Source, unless stated otherwise: the writer's headers and the station list."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SEFD_JY = 6500.0
 
 SUBBANDS = 16
 CHANNELS = 48
-"""Channels of one subband."""
+"""Number of channels of a subband."""
 CHANNEL_WIDTH_HZ = 250e6 / 8192 * 8
 INTEGRATIONS = 24
 INTEGRATION_S = 12.884902
 POLARIZATIONS = (-5, -6)
-"""XX and YY, as AIPS numbers."""
+"""Polarizations XX and YY, as AIPS numbers."""
 
 FALLBACK_MJD = 55000.0
 """Time (MJD, days) that the correlator writes when it cannot read its clock."""
@@ -41,9 +41,9 @@ def subband_frequencies(subband: int, channels: int = CHANNELS) -> np.ndarray:
     Parameters
     ----------
     subband
-        0 to 15.
+        Number of the subband, 0 to 15.
     channels
-        How many channels the subband's 384 raw channels are averaged to; divides 384.
+        Number of channels to which the subband's 384 raw channels are averaged; a divisor of 384.
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""The Earth's orientation from the tables of the `astropy-iers-data` package, read a few lines at a time.
+"""Earth orientation (UT1−UTC, polar motion) from the tables of the `astropy-iers-data` package, read line by line.
 
-Astropy parses all fifty years of them, which takes longer than a group's whole geometry. The values are the same:
+Astropy parses all fifty years of the tables, which takes longer than a group's geometry. The values are the same:
 Bulletin A (`finals2000A`) with its predictions, and the C04 series in place of it as far as it has final values.
 """
 
@@ -34,8 +34,8 @@ class Orientation(NamedTuple):
 def orientation(mjd: np.ndarray) -> Orientation:
     """Orientation at UTC times (MJD, days, shape (T,)), interpolated linearly between the days.
 
-    Beyond the table's end (a year after the package was made) its last day is used, with a warning: the sidereal time
-    is then off by up to a millisecond for each day further.
+    Beyond the table's end (a year after the package was made) its last day is used, with a warning: the error of the
+    sidereal time then grows by up to a millisecond a day.
     """
     days = np.floor(mjd).astype(int)
     last = _last_day()
@@ -57,7 +57,7 @@ def _warn(last: int) -> None:
 
 @cache
 def _last_day() -> int:
-    """Last day (MJD) for which Bulletin A predicts."""
+    """Last day (MJD) of Bulletin A's predictions."""
     with Path(astropy_iers_data.IERS_A_FILE).open("rb") as table:
         low, high = 0, table.seek(0, 2) // _FINALS_LINE
         while high - low > 1:

@@ -1,12 +1,12 @@
-"""The meridian phase centre: where it is on the sky at each moment, and the coordinates that lead away from it.
+"""The meridian phase centre: its ICRS direction at each moment, and (u, v, w) towards it.
 
 DSA-110 does not track. Its data are fringe-stopped, for every integration, on hour angle 0 at the pointing's
-declination in the apparent frame of that moment. This module knows where that point is in ICRS, and the antenna
-coordinates (u, v, w) towards it and towards one fixed ICRS direction.
+declination in the apparent frame of that moment. This module computes that point's ICRS direction, and the antenna
+coordinates (u, v, w) towards it and towards a fixed ICRS direction.
 
 The frames are pyuvdata's (its phasing memo): ERFA's astrometry without refraction, uvw by two rotations of the
-Earth-fixed positions and one by the angle between apparent and ICRS north. What is cheap here is that everything
-is done once per integration and antenna instead of per baseline.
+Earth-fixed positions and a third by the angle between apparent and ICRS north. Computing by integration and antenna,
+not by baseline, makes it cheap.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from contimg.telescope.earth import Orientation, orientation
 from contimg.telescope.site import SITE, Site
 
 _NORTH_OFFSET_RAD = np.pi / 360.0
-"""Half the arc over which the angle between apparent and ICRS north is taken (pyuvdata's choice)."""
+"""Half the arc (rad) over which the angle between apparent and ICRS north is measured (pyuvdata's choice)."""
 _STEP = np.radians(1.0)
 """Step (rad) around a direction over which its tangent plane is compared with the apparent one."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Moments:
-    """Times and the Earth's orientation at them, as ERFA wants them; arrays of shape (T,)."""
+    """Times and the Earth's orientation at each, in ERFA's form; arrays of shape (T,)."""
 
     utc: tuple[np.ndarray, np.ndarray]
-    """Julian dates in two parts."""
+    """UTC Julian dates in two parts."""
     earth: Orientation
 
     @classmethod
@@ -97,7 +97,7 @@ def icrs_to_apparent(
 
 
 def pointing(times_jd: np.ndarray, declination_rad: float, site: Site = SITE) -> tuple[np.ndarray, np.ndarray]:
-    """ICRS direction of the meridian at an apparent declination: where the beam's centre is.
+    """ICRS direction of the beam's centre: the meridian at an apparent declination.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def group_centre(times_jd: np.ndarray, declination_rad: float, site: Site = SITE
 
 
 def meridian_uvw(positions_m: np.ndarray, declination_rad: float, site: Site = SITE) -> np.ndarray:
-    """Antenna coordinates towards the meridian point: those in which the raw data are fringe-stopped.
+    """Antenna coordinates (u, v, w) towards the meridian point, in which the raw data are fringe-stopped.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def meridian_uvw(positions_m: np.ndarray, declination_rad: float, site: Site = S
 def icrs_uvw(
     positions_m: np.ndarray, times_jd: np.ndarray, ra_rad: float, dec_rad: float, site: Site = SITE
 ) -> np.ndarray:
-    """Antenna coordinates towards one fixed ICRS direction, v towards ICRS north.
+    """Antenna coordinates (u, v, w) towards a fixed ICRS direction, v towards ICRS north.
 
     Parameters
     ----------
@@ -165,19 +165,19 @@ def icrs_uvw(
 def for_icrs_directions(
     uvw_m: np.ndarray, time_jd: float, ra_rad: float, dec_rad: float, site: Site = SITE
 ) -> np.ndarray:
-    """Correct the coordinates of `icrs_uvw` so that they go with ICRS directions.
+    """Correct the coordinates of `icrs_uvw` for use with ICRS directions.
 
-    About the apparent place of a direction, angles are not those about the direction: aberration draws the sky
-    together towards where the Earth moves to, by up to 1e-4 (0.36″ a degree), and the angle between the norths, taken
-    over half a degree, is a little off (0.16″ a degree, at 55°). What is left out here is of second order in the
-    angle: 0.02″ at 1.6°.
+    Angles about the apparent place of a direction differ from angles about the direction: aberration contracts the
+    sky towards the Earth's motion, by up to 1e-4 (0.36″ a degree), and the angle between the norths, measured over
+    half a degree, has a small error (0.16″ a degree, at 55°). Terms of second order in the angle are neglected: 0.02″
+    at 1.6°.
 
     Parameters
     ----------
     uvw_m
         Coordinates of antennas or baselines (m), shape (..., 3).
     time_jd
-        UTC Julian date of the middle of the observation; five minutes change nothing.
+        UTC Julian date of the middle of the observation; changes over five minutes are negligible.
     ra_rad, dec_rad
         The phase centre, ICRS (rad).
 

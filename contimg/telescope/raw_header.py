@@ -1,8 +1,7 @@
-"""The header of one raw subband file (UVH5 as DSA-110's correlator writes it), read in milliseconds.
+"""Header of a raw subband file (UVH5 as DSA-110's correlator writes it), read in milliseconds.
 
-Everything that can be known without touching the visibilities is checked here, and each way in which a file can be
-wrong has its own error. A header that passes can be relied on: its times, frequencies and shapes are those of a
-DSA-110 file.
+All checks that need no visibilities are made here, with an error of its own for each kind of fault. A header that
+passes can be relied on: its times, frequencies and shapes are those of a DSA-110 file.
 """
 
 from __future__ import annotations
@@ -33,29 +32,29 @@ from contimg.telescope import dsa110
 from contimg.telescope.site import Site
 
 _CLOCKLESS_DAYS = 3.0
-"""How far from the fallback time the clock may have run on without having been set (days)."""
+"""Largest time (days) from the fallback time that a clock may have run without being set."""
 _POLARIZATIONS = (dsa110.POLARIZATIONS, (-5, -7, -8, -6))
 _FREQUENCY_TOLERANCE = 0.01
 """Largest deviation of a frequency from the subband's own, in channel widths."""
 _PAIRS = ("ant_1_array", "ant_2_array")
 _NEXT = "it is left out"
 _NONSENSE = (ArithmeticError, AttributeError, IndexError, MemoryError, RuntimeError, TypeError, ValueError)
-"""What reading and checking a damaged header raises."""
+"""Exceptions from reading and checking a damaged header."""
 _MJD_RANGE = (40000.0, 100000.0)
-"""Times (MJD, days) that are possible at all: 1968 to 2132."""
+"""Range of possible times (MJD, days): 1968 to 2132."""
 _LONGEST_INTEGRATION_S = 3600.0
-"""An integration time that is this long (s) is none."""
+"""Upper limit of a plausible integration time (s)."""
 _SHORTEST_SHARE = 0.5
-"""An integration time that is a smaller share of the step between times than this is that of a raw sample."""
+"""Least share of the step between times for a stored integration time; a smaller one is that of a raw sample."""
 _ERRNO = re.compile(r"\berrno = (\d+)")
-"""How HDF5 tells, in any of its exceptions, of an operating system's error under it."""
+"""Pattern of an operating system's error number in HDF5's exceptions."""
 _FILE_AT_FAULT = (0, errno.EINVAL, errno.EOVERFLOW, errno.EFBIG)
-"""Errors of the operating system to which a nonsensical address in a damaged file leads."""
+"""Error numbers that a nonsensical address in a damaged file leads to."""
 
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What one raw file says about its data."""
+    """Header of a raw file: its observation and the shape of its data."""
 
     path: Path
     subband: int
@@ -63,19 +62,19 @@ class Header:
     """Centres of the integrations (UTC Julian dates), exact, shape (integrations,)."""
     integration_s: float
     declination_rad: float
-    """Apparent declination of the pointing."""
+    """Apparent declination of the pointing (rad)."""
     frequencies_hz: np.ndarray
     """Channel centres as stored, descending, shape (channels,)."""
     channel_width_hz: float
     polarizations: tuple[int, ...]
     baselines: int
-    """Rows of one integration, autocorrelations included."""
+    """Number of rows of one integration, autocorrelations included."""
     site: Site
-    """The array's centre."""
+    """Position of the array's centre."""
 
     @property
     def start_jd(self) -> float:
-        """First `time_array` value: what a group's files have in common."""
+        """Start time (UTC Julian date), the first `time_array` value, common to a group's files."""
         return float(self.times_jd[0])
 
     @property
@@ -96,7 +95,7 @@ class Header:
 
 @dataclass(frozen=True, eq=False)
 class Antennas:
-    """The stations and the baselines between them, as a raw file's header has them."""
+    """Stations and the baselines between them, from a raw file's header."""
 
     names: tuple[str, ...]
     numbers: np.ndarray
@@ -119,13 +118,12 @@ def opened(path: Path) -> Iterator[h5py.File]:
     TruncatedFileError
         If it is not whole HDF5.
     MisshapenFileError
-        If it is no plain file, or something that is asked of it is not there or makes no sense (a flipped bit may
-        turn it into anything).
+        If it is no plain file, or a requested item is absent or makes no sense (a flipped bit may have any effect).
     OSError
-        If the file cannot be reached or read now (gone, not permitted, a disk or a mount that fails), which says
-        nothing of the file.
+        If the file cannot be reached or read now (gone, not permitted, a disk or a mount that fails), which is no
+        fault of the file.
     """
-    if not S_ISREG(path.stat().st_mode):  # to open a pipe would wait for ever
+    if not S_ISREG(path.stat().st_mode):  # opening a pipe would block
         raise MisshapenFileError(f"{path.name}: is no plain file; {_NEXT}")
     try:
         with h5py.File(path, "r", locking=False) as file:
@@ -142,7 +140,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 
 def _raise_if_passing(path: Path, error: Exception) -> None:
-    """Raise OSError where an exception tells of the disk or the mount, and not of the file."""
+    """Raise OSError for an exception that is due to the disk or the mount, and not to the file."""
     if isinstance(error, OSError) and error.errno is not None and error.errno not in _FILE_AT_FAULT:
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     said = _ERRNO.search(str(error))
@@ -160,7 +158,7 @@ def read_header(path: Path) -> Header:
     Raises
     ------
     TruncatedFileError, MisshapenFileError, WrongTelescopeError, ClocklessFileError
-        What is wrong with the file.
+        By the fault of the file.
     OSError
         If the file cannot be reached or read now.
     """
@@ -211,7 +209,7 @@ def read_antennas(path: Path, header: Header) -> Antennas:
     Raises
     ------
     TruncatedFileError, MisshapenFileError
-        What is wrong with the file.
+        By the fault of the file.
     """
     with opened(path) as file:
         head = file["Header"]
@@ -250,12 +248,12 @@ def read_antennas(path: Path, header: Header) -> Antennas:
 
 
 def check_not_zeroed(path: Path, header: Header) -> None:
-    """Look at one row of each integration, a different baseline each time, and at more of them if all are zero.
+    """Check that data are not zero: one row of each integration, of different baselines, and more if all are zero.
 
     Raises
     ------
     ZeroedSubbandError
-        If every row looked at is zero or not finite.
+        If every checked row is zero or not finite.
     TruncatedFileError
         If a row cannot be read.
     OSError
@@ -304,28 +302,28 @@ def _check(path: Path, good: bool, what: str) -> None:
 
 
 def _written(times_jd: np.ndarray) -> np.ndarray:
-    """The times up to the first that is none: the last block of a file that was closed early may be padded."""
+    """Times up to the first invalid one, as the last block of a file that was closed early may be padded."""
     none = np.flatnonzero(~np.isfinite(times_jd) | (times_jd == 0))
     return times_jd[: none[0]] if len(none) and none[0] else times_jd
 
 
 def _integration_s(stored: float, times_jd: np.ndarray) -> float:
-    """Length of an integration (s): as stored, or the step between times, where an older writer stored less.
+    """Length of an integration (s): as stored, or the step between times, where less is stored.
 
-    It stored the length of one raw sample. The step is exact to a few tens of µs, which is what a Julian date holds.
+    Older writers stored the length of a raw sample. The step is exact to a few tens of µs, as Julian dates are.
     """
     step = round(float(np.median(np.diff(times_jd))) * 86400, 3) if len(times_jd) > 1 else dsa110.INTEGRATION_S
     return step if 0 < stored < _SHORTEST_SHARE * step else stored
 
 
 def _declination_rad(head: h5py.Group) -> float:
-    """Apparent declination of the pointing; an older writer has it among the extra keywords only."""
+    """Apparent declination of the pointing (rad); an older writer has it among the extra keywords only."""
     name = "phase_center_app_dec"
     return _number(head, name if name in head else "extra_keywords/phase_center_dec")
 
 
 def _number(head: h5py.Group, name: str) -> float:
-    """A header item that is one number, stored as a scalar or as an array of one or of equal values."""
+    """Number of a header item, stored as a scalar or as an array of one or of equal values."""
     return float(np.ravel(head[name][()])[0])
 
 

@@ -1,8 +1,8 @@
-"""The visibilities of one raw file, read as the bytes that they are.
+"""Visibilities of a raw file, read as raw bytes, chunk by chunk.
 
-The correlator's writer leaves them in small chunks that split channels and polarizations. HDF5 would take them apart
-element by element; here the chunks of a stretch of rows are read in as few and long reads as their places in the file
-allow, and whoever uses them finds each value through its chunk's position in the buffer.
+The correlator's writer stores small chunks that split channels and polarizations. HDF5 would unpack them element by
+element; here the chunks of a range of rows are read in as few and long reads as their places in the file allow, and
+each value is addressed through its chunk's position in the buffer.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from contimg.telescope.raw_header import Header, opened
 
 ITEM_BYTES = np.dtype(np.complex64).itemsize
 _LARGEST_GAP = 64 * 1024
-"""Bytes between two chunks up to which reading them too is quicker than a second read."""
+"""Largest gap (bytes) between two chunks that is read with them, as quicker than a second read."""
 
 
 class Span(NamedTuple):
-    """One read: bytes of the file and where in the buffer they go."""
+    """A single read: bytes of the file and their place in the buffer."""
 
     offset: int
     size: int
@@ -33,15 +33,15 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ReadPlan:
-    """How a stretch of rows is read."""
+    """Plan of the reads of a range of rows."""
 
     spans: tuple[Span, ...]
     positions: np.ndarray
-    """Where in the buffer each chunk begins (complex items), as a grid along rows, channels and polarizations."""
+    """Start of each chunk in the buffer (complex items), as a grid along rows, channels and polarizations."""
     first_chunk: int
-    """Number, along the rows, of the first chunk of the grid."""
+    """Index, along the rows, of the first chunk of the grid."""
     size: int
-    """Bytes of buffer needed."""
+    """Size of the buffer (bytes)."""
 
 
 class RawVisibilities:
@@ -84,7 +84,7 @@ class RawVisibilities:
         order = np.argsort(grid, axis=None)
         offsets = grid.ravel()[order]
         gaps = np.diff(offsets) - self._chunk_bytes
-        # A span keeps its items aligned, so chunks that lie differently do not share one.
+        # Items of a span are aligned, and chunks of another alignment need a span of their own.
         breaks = np.flatnonzero((gaps > _LARGEST_GAP) | (gaps % ITEM_BYTES != 0)) + 1
         begins = np.concatenate([[0], breaks])
         ends = np.concatenate([breaks, [len(offsets)]])
@@ -97,12 +97,12 @@ class RawVisibilities:
         return ReadPlan(tuple(Span(*span) for span in spans), positions.reshape(grid.shape), first, int(sizes.sum()))
 
     def read(self, plan: ReadPlan, buffer: np.ndarray) -> None:
-        """Read what was planned.
+        """Read the chunks of a plan.
 
         Parameters
         ----------
         plan
-            From `plan`.
+            Result of `plan`.
         buffer
             At least `plan.size` bytes, uint8.
 

@@ -1,4 +1,4 @@
-"""The stations of DSA-110: names, numbers and places.
+"""The stations of DSA-110: names, numbers and positions.
 
 Source of the coordinates: the telescope's station list (WGS84 latitude, longitude, elevation), good to about 1 cm.
 """
@@ -14,7 +14,7 @@ from contimg.telescope import dsa110
 
 COUNT = 117
 NAMES: tuple[str, ...] = tuple(str(number) for number in range(1, COUNT + 1))
-"""Names as the header has them; the zero-based antenna number is the index in this tuple."""
+"""Names of the stations in headers; the zero-based antenna number is the index in this tuple."""
 
 _WITHOUT_DATA = (10, 21, 22, 23, *range(52, 68), 117)
 """Names of the stations whose signals do not reach the correlator."""

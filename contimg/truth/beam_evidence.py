@@ -1,4 +1,4 @@
-"""What the telescope's own products tell of its primary beam: images' source lists, sets, and a sky catalogue."""
+"""Evidence on the primary beam from the telescope's own products: source lists, sets, and a sky catalogue."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from contimg.truth.overlap import ImageSources
 
 _LOG = logging.getLogger(__name__)
 _MOMENTS = 9
-"""Moments of a group at which its beam is averaged."""
+"""Number of moments over which a group's beam is averaged."""
 _SIDEREAL_RAD_PER_S = 7.2921159e-5
 _MIN_PREDICTED_SNR = 20.0
-"""Sightings count if the source's mean flux makes as much: a cut on the measured flux would bias it."""
+"""Least signal-to-noise ratio predicted from the source's mean flux, as a cut on the measured flux would bias it."""
 _CATALOGUE_ERROR, _GAIN_ERROR = 0.15, 0.005
 """Relative errors of catalogue fluxes (variability, spectra, resolution) and of a gain's course."""
 _BAND_CENTRE_HZ = float(np.mean([dsa110.subband_frequencies(subband).mean() for subband in range(dsa110.SUBBANDS)]))
@@ -41,7 +41,7 @@ _RESPONSE = "lists without the column `response` are of before it; make these im
 
 @dataclass(frozen=True)
 class Collected:
-    """Evidence, and what it is from."""
+    """Evidence, with its origin."""
 
     evidence: Evidence
     images: int
@@ -52,12 +52,12 @@ class Collected:
 
 
 def collect(settings: Settings, dates: Sequence[str]) -> Collected:
-    """Collect the evidence of UTC days (`YYYY-MM-DD`); of all if none is named.
+    """Collect the evidence of UTC days (`YYYY-MM-DD`), or of all days.
 
     Raises
     ------
     NoUsableDataError
-        If no source is in two images.
+        If no source is seen in two images.
     CatalogueError
         If the sky catalogue cannot be read.
     """
@@ -83,7 +83,7 @@ def collect(settings: Settings, dates: Sequence[str]) -> Collected:
 
 
 def _renumbered(evidence: Evidence, number: int) -> Evidence:
-    """The same of a single source with another index."""
+    """Evidence of a single source under another index."""
     return replace(evidence, source=np.full(len(evidence.source), number))
 
 
@@ -118,16 +118,16 @@ def of_images(
     -------
     evidence : Evidence
     sources : int
-        Sources that count.
+        Number of sources used.
     catalogue : str
-        Its name; empty without one.
+        Name of the catalogue; empty without.
     """
     seen = overlap.sightings(images).several()
     seen = seen.chosen(np.isfinite(seen.log_response))
     _, number = np.unique(seen.source, return_inverse=True)
     mean = (np.bincount(number, seen.log_flux / seen.error**2) / np.bincount(number, seen.error**-2))[number]
-    # The error of the mean flux at this place: noise that makes a flux high must not give it weight. The logarithm's
-    # own bias is taken out.
+    # Error of the mean flux at this place, as noise that makes a flux high must not give it weight; the bias of the
+    # logarithm is removed.
     predicted = seen.error * np.exp(seen.log_flux - mean)
     seen = replace(seen, error=predicted, log_flux=seen.log_flux + predicted**2 / 2)
     seen = seen.chosen(predicted < 1 / _MIN_PREDICTED_SNR).several()
@@ -198,13 +198,13 @@ def of_gains(
     times_mjd_s
         Intervals' centres (MJD, s, UTC), shape (N,).
     amplitude
-        Of the gains, nan where there is none, shape (N, A, P).
+        Gain amplitudes, nan where not solved, shape (N, A, P).
     calibrator
-        Its `ra_deg` and `dec_deg`.
+        Calibrator, with `ra_deg` and `dec_deg`.
     declination_deg
         Apparent declination of the pointing.
     present
-        Beam of the model that they were solved with.
+        Beam of the model that the gains were solved with.
 
     Returns
     -------

@@ -1,10 +1,10 @@
 """Fit of the primary beam to sources that drift through it.
 
 ln(apparent flux) = ln(flux of the source) + ln(power of the beam there, averaged over the drift) + ln(factor of the
-image). Sources' fluxes are free. Factors have a small scatter about 1, so that a gradient of the beam along the drift
-is no trend of the calibration.
+image). Sources' fluxes are free. Factors have a small scatter about 1, so that a trend of the calibration does not
+absorb a gradient of the beam along the drift.
 
-Along the drift the beam shows in each source by itself; across it only between sources, whose fluxes are not known. A
+Along the drift each source measures the beam; across it only the comparison of sources of unknown fluxes does. A
 width and an offset to the north need a sky catalogue, a calibrator's flux, or images at other declinations.
 """
 
@@ -24,12 +24,12 @@ from contimg.telescope.beam import PrimaryBeam
 NAMES = ("width_east_deg", "width_north_deg", "offset_east_deg", "offset_north_deg", "taper")
 _START = np.array([3.0, 3.0, 0.0, 0.0, 0.3])
 _PRIOR = np.array([np.inf, np.inf, 0.3, 0.3, 1.0])
-"""Scatter about the start that is taken as known where the data do not tell: pointings, and tapers of dishes."""
+"""Prior scatter about the start, for parameters that the data do not fix: pointings, and tapers of dishes."""
 _ROUND = 0.1
-"""Relative scatter of the two widths about each other that is taken as known."""
+"""Prior relative scatter of the two widths about each other."""
 _BOUNDS = (np.array([1.0, 1.0, -1.0, -1.0, -0.4]), np.array([8.0, 8.0, 1.0, 1.0, 4.0]))
 FACTOR_SCATTER = 0.03
-"""Scatter of the images' factors: calibration from group to group."""
+"""Prior scatter of the images' factors: calibration from group to group."""
 NO_IMAGE, CATALOGUE = -1, -2
 _CLIP = 4.0
 _FAINTEST_POWER = 1e-4
@@ -52,9 +52,9 @@ class Evidence:
     log_apparent, error
         ln of the apparent flux, up to a constant for each source, and its error.
     east_rad, north_rad
-        Places from the pointing, by moment of the drift; nan for a flux that was not seen through the beam.
+        Offsets from the pointing, by moment of the drift; nan for a flux not measured through the beam.
     frequency_hz
-        Of the flux.
+        Frequency of the flux.
     """
 
     source: np.ndarray
@@ -66,11 +66,11 @@ class Evidence:
     frequency_hz: np.ndarray
 
     def chosen(self, which: np.ndarray) -> Evidence:
-        """Some of it."""
+        """Selected part of the evidence."""
         return Evidence(*(values[which] for values in vars(self).values()))
 
     def joined(self, other: Evidence) -> Evidence:
-        """Both, the sources of the other by their own indices."""
+        """Evidence of both, with sources of the other under their own indices."""
         return Evidence(
             *(np.concatenate(pair) for pair in zip(vars(self).values(), vars(other).values(), strict=True))
         )
@@ -85,10 +85,10 @@ class BeamModel:
     """
 
     values: np.ndarray
-    """By `NAMES`, shape (5,)."""
+    """Parameters in the order of `NAMES`, shape (5,)."""
 
     def power(self, east_rad: np.ndarray, north_rad: np.ndarray, frequency_hz: np.ndarray | float) -> np.ndarray:
-        """Power response at angles from where it should point (rad) and frequencies (Hz), which broadcast."""
+        """Power response at angles from the nominal pointing (rad) and frequencies (Hz), which broadcast."""
         wide, high, east, north, taper = self.values
         x = (
             2
@@ -100,7 +100,7 @@ class BeamModel:
 
 
 def _profile(taper: float) -> tuple[np.ndarray, np.ndarray]:
-    """Radii in units of the half-power radius, to 8 of them, and the power there."""
+    """Radii in units of the half-power radius, up to 8, and the power there."""
     order = taper + 1
 
     def power(x: np.ndarray | float) -> np.ndarray:
@@ -119,15 +119,15 @@ class Fit:
     Attributes
     ----------
     model, errors
-        The beam, and its values' errors (1 σ), in the order of `NAMES`.
+        Fitted beam, and errors of its parameters (1 σ) in the order of `NAMES`.
     evidence
-        Sightings that count.
+        Sightings used.
     residuals
-        ln of the measured over the fitted apparent flux, each source's mean taken out, shape (M,).
+        ln of the measured over the fitted apparent flux, less each source's mean, shape (M,).
     scatter
         Root of χ² per degree of freedom.
     left_out
-        Sightings over 4 σ from it, which do not count.
+        Number of sightings left out, over 4 σ from the fit.
     """
 
     model: BeamModel
@@ -138,13 +138,13 @@ class Fit:
     left_out: int
 
     def value(self, name: str) -> tuple[float, float]:
-        """A value and its error."""
+        """Value of a parameter and its error."""
         at = NAMES.index(name)
         return float(self.model.values[at]), float(self.errors[at])
 
 
 def fit(evidence: Evidence) -> Fit:
-    """Fit a beam; sightings over 4 σ from it are left out and it is fitted again, twice at most."""
+    """Fit a beam; sightings over 4 σ from it are left out for another fit, twice at most."""
     kept = evidence
     fitted = _fit(kept, _START)
     for _ in range(2):
@@ -176,7 +176,7 @@ def _fit(evidence: Evidence, start: np.ndarray) -> Fit:
 
 
 def log_power(power: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], evidence: Evidence) -> np.ndarray:
-    """Ln of a beam's power averaged over the drift, 0 for fluxes not seen through it, shape (M,)."""
+    """Ln of a beam's power averaged over the drift, 0 for fluxes not measured through it, shape (M,)."""
     outside = np.isnan(evidence.east_rad[:, 0])
     east, north = (np.nan_to_num(values) for values in (evidence.east_rad, evidence.north_rad))
     mean = power(east, north, evidence.frequency_hz[:, np.newaxis]).mean(axis=1)
@@ -184,7 +184,7 @@ def log_power(power: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
 
 
 def _without_sources_and_factors(evidence: Evidence) -> Callable[[np.ndarray], np.ndarray]:
-    """What is left of values (M,), in units of their errors, once each source's and each image's own is taken out.
+    """Projection of values (M,), in units of their errors, without a free term for each source and image.
 
     Images' factors have a prior, whose rows come after the values.
     """
@@ -212,7 +212,7 @@ def _without_sources_and_factors(evidence: Evidence) -> Callable[[np.ndarray], n
 
 
 def off_by(fitted: Fit, present: PrimaryBeam) -> dict[str, float]:
-    """How far a setting is off: width (fraction), and largest error of a flux within its half-power radius."""
+    """Error of the configured beam: `width` (fraction), `low` and `high` extremes of flux errors in half power."""
     half = present.half_power_rad(REFERENCE_HZ)
     width = np.sqrt(fitted.model.values[0] * fitted.model.values[1])
     angle = np.linspace(0, 2 * np.pi, 33)[:, np.newaxis]

@@ -1,4 +1,4 @@
-"""Plot of a fitted beam: along and across the drift, beside the setting's, and what is left."""
+"""Plot of a fitted beam along and across the drift, with the beam in the settings and the residuals."""
 
 from __future__ import annotations
 

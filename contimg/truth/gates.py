@@ -1,4 +1,4 @@
-"""Gates of a validation: each measurement passes, fails softly, or fails hard; the reasons are an enumeration.
+"""Gates of a validation: each measurement passes, fails softly, or fails hard; reasons are an enumeration.
 
 A soft failure degrades a product; a hard one keeps an image out of mosaics. A measurement that could not be made
 (nan) passes: too few sources are no fault.
@@ -23,47 +23,47 @@ _ORDER = (Gate.PASS, Gate.SOFT, Gate.HARD)
 
 
 class Reason(StrEnum):
-    """What may be wrong with a product, by its measurement."""
+    """Reason for which a product may fail, named by its measurement."""
 
     FLUX_SCALE = "flux_scale"
     """Median flux over the reference's, off 1."""
     FLUX_SCATTER = "flux_scatter"
-    """Scatter of that about its median."""
+    """Scatter of the flux ratio about its median."""
     FLUX_TREND = "flux_trend"
-    """Its change by a factor of ten in flux: a bias of the deconvolution or of the noise."""
+    """Change of the flux ratio over a factor of ten in flux: a bias of the deconvolution or of the noise."""
     BEAM = "beam"
-    """Its change by degree from the centre: another primary beam; of a mosaic, by degree from its images' centres."""
+    """Change of the flux ratio by degree from the centre (of a mosaic: of its images): a wrong primary beam."""
     POINTING = "pointing"
-    """Its change with position angle, per degree of radius: a beam that points elsewhere."""
+    """Change of the flux ratio with position angle, per degree of radius: a beam that points elsewhere."""
     OVERLAP = "overlap"
     """Fluxes of one of a mosaic's images over those of its neighbours, off 1."""
     SPECTRUM = "spectrum"
-    """Median spectral index less the reference's: a bandpass or a beam's width over frequency."""
+    """Median spectral index less the reference's: an error of the bandpass or of the beam's width over frequency."""
     POSITION = "position"
     """Median offset from the reference (beams)."""
     POSITION_TREND = "position_trend"
-    """Change of the offset by degree (beams): a scale or a rotation."""
+    """Change of the offset by degree (beams): an error of scale or rotation."""
     COMPLETENESS = "completeness"
     """Detected share of the reference's sources that should be over ten times the noise."""
     FALSE_DETECTION = "false_detection"
-    """Share of the sources over ten times the noise that the reference has not."""
+    """Share of the sources over ten times the noise that are not in the reference."""
     NEGATIVE = "negative"
-    """Negative peaks under −7 times the noise, over positive ones: artefacts."""
+    """Ratio of negative peaks under −7 times the noise to positive ones: artefacts."""
     NOISE_HIGH = "noise_high"
-    """Noise over thermal noise, or, of a mosaic, over what its weights say."""
+    """Noise over thermal noise, or, of a mosaic, over the noise from its weights."""
     NOISE_LOW = "noise_low"
-    """The same, where it is impossibly small: a wrong scale."""
+    """Same ratio where impossibly small: a wrong scale."""
     NOISE_MAP = "noise_map"
     """Scatter of the pixels in units of the noise map."""
     DYNAMIC_RANGE = "dynamic_range"
     """Brightest peak over the scatter around it."""
     HERRINGBONE = "herringbone"
-    """Power along the array's axes in the Fourier plane of what is left, over that at other angles."""
+    """Power of the residuals along the array's axes in the Fourier plane, over that at other angles."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a measurement stops passing: `soft` and `hard`, above (or, with `least`, below) which it fails."""
+    """Limits of a measurement: `soft` and `hard`, above (or, with `least`, below) which it fails."""
 
     soft: float
     hard: float
@@ -96,12 +96,12 @@ LIMITS = {
     Reason.DYNAMIC_RANGE: Limits(50.0, 5.0, least=True),
     Reason.HERRINGBONE: Limits(20.0, 200.0),
 }
-"""Deviations are given as their absolute value."""
+"""Limits by measurement; those of deviations are for absolute values."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """A measurement, the uncertainty of it where there is one (else 0), and its gate."""
+    """Check of a measurement: its value, its uncertainty (0 if unknown), and its gate."""
 
     reason: Reason
     value: float
@@ -110,12 +110,12 @@ class Check:
 
     @classmethod
     def of(cls, reason: Reason, value: float, error: float = 0.0) -> Check:
-        """Judge a measurement; what is under four times its error passes."""
+        """Judge a measurement; a value under four times its error passes."""
         gate = LIMITS[reason].judge(abs(value))
         return cls(reason, value, error, Gate.PASS if error and abs(value) < 4 * error else gate)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain content for a sidecar; None where it could not be measured."""
+        """Plain content for a sidecar; None for a measurement that could not be made."""
         number = None if self.value != self.value else self.value
         return {"value": number, "error": self.error, "gate": str(self.gate)}
 

@@ -8,15 +8,15 @@ from scipy.spatial import cKDTree
 from contimg.telescope.beam import separation
 
 _MATCH_BEAMS = 1.0
-"""Farther than this, in beams, a source and an entry are not the same."""
+"""Largest distance (beams) between a source and its catalogue entry."""
 _LONELY_BEAMS = 3.0
-"""A source or an entry with another one of its kind nearer than this is not compared."""
+"""Least distance (beams) to the next source, or entry, for a comparison."""
 Directions = tuple[np.ndarray, np.ndarray]
 """Right ascensions and declinations (rad), both of shape (N,)."""
 
 
 def pairs(found: Directions, listed: Directions, beam_rad: float) -> np.ndarray:
-    """Indices of sources and the entries that they are, shape (matches, 2); only those that stand alone."""
+    """Indices of isolated sources and their catalogue entries, shape (matches, 2)."""
     if not len(found[0]) or not len(listed[0]):
         return np.empty((0, 2), int)
     mine, theirs = (cKDTree(_vectors(*positions)) for positions in (found, listed))
@@ -29,7 +29,7 @@ def pairs(found: Directions, listed: Directions, beam_rad: float) -> np.ndarray:
 
 
 def has_neighbour(of: Directions, among: Directions, radius_rad: float) -> np.ndarray:
-    """Whether a direction has one of the others within a radius (rad), bool, shape (N,)."""
+    """True for directions with another of `among` within a radius (rad), shape (N,)."""
     if not len(of[0]) or not len(among[0]):
         return np.zeros(len(of[0]), bool)
     distance, _ = cKDTree(_vectors(*among)).query(_vectors(*of))
@@ -37,7 +37,7 @@ def has_neighbour(of: Directions, among: Directions, radius_rad: float) -> np.nd
 
 
 def alone(of: Directions, beam_rad: float) -> np.ndarray:
-    """Whether a direction has no other of its kind within three beams, bool, shape (N,)."""
+    """True for directions without another of the same list within three beams, shape (N,)."""
     if not len(of[0]):
         return np.zeros(0, bool)
     tree = cKDTree(_vectors(*of))
@@ -45,7 +45,7 @@ def alone(of: Directions, beam_rad: float) -> np.ndarray:
 
 
 def first_of_each(of: Directions, radius_rad: float) -> np.ndarray:
-    """Indices of the directions that have none before them within a radius (rad)."""
+    """Indices of the directions without an earlier one within a radius (rad)."""
     if not len(of[0]):
         return np.zeros(0, int)
     tree = cKDTree(_vectors(*of))
@@ -58,7 +58,7 @@ def first_of_each(of: Directions, radius_rad: float) -> np.ndarray:
 
 
 def circle_deg(of: Directions, beam_rad: float) -> tuple[float, float, float]:
-    """Centre and radius (deg) of a circle that holds all directions and their neighbourhoods."""
+    """Centre and radius (deg) of a circle around all directions and their neighbourhoods."""
     ra, dec = of
     if not len(ra):
         return 0.0, 0.0, 0.0

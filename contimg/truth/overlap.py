@@ -1,7 +1,7 @@
-"""The same sources in several images: whether their fluxes agree, whatever the place in the beam.
+"""Overlap of images: agreement of the same sources' fluxes at different places in the beam.
 
 ln(flux of source k in image i) = a_k + g_i + s·(distance from the image's middle): a source's own flux, an image's
-factor, and a slope that only another primary beam than the one corrected for makes. No catalogue is needed.
+factor, and a slope that only a wrong primary beam makes. No catalogue is needed.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from contimg.truth import matching
 
 _LOG = logging.getLogger(__name__)
 _MIN_SNR = 10.0
-"""Sources below are not compared."""
+"""Least signal-to-noise ratio of compared sources."""
 _FLUX_ERROR = 0.01
-"""Relative error of a flux beside its noise: deconvolution, pixels."""
+"""Relative error of a flux besides its noise, from deconvolution and pixels."""
 _LEAST_SIGHTINGS = 20
-"""Sightings of sources seen more than once from which slope and factors are measured."""
+"""Least number of sightings, of sources seen more than once, for slope and factors."""
 _EDGES_DEG = np.arange(0.0, 2.26, 0.25)
 _CLIP = 4.0
 
 
 @dataclass(frozen=True)
 class ImageSources:
-    """An image's sources of at least 10 σ; arrays of shape (S,).
+    """Sources of an image of at least 10 σ; arrays of shape (S,).
 
     Attributes
     ----------
     group, primary_beam
-        The image's group, and the beam that it was corrected for.
+        Group of the image, and name of the primary beam of its correction.
     centre_rad
         ICRS direction of its middle.
     beam_rad
         Geometric mean width of the synthesized beam.
     ra_rad, dec_rad, flux_jy, error_jy
-        Corrected fluxes.
+        ICRS positions, and fluxes with errors, corrected for the primary beam.
     response
-        Primary beam that they were divided by; nan in lists that do not say.
+        Primary-beam response that divided the fluxes; nan in lists without.
     """
 
     group: str
@@ -67,7 +67,7 @@ def read(path: Path, sidecar: dict[str, Any]) -> ImageSources:
     path
         `<group>.sources.csv`.
     sidecar
-        The image's.
+        Content of the image's sidecar.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def read(path: Path, sidecar: dict[str, Any]) -> ImageSources:
 
 
 def read_all(listed: Sequence[tuple[Path, dict[str, Any]]]) -> list[ImageSources]:
-    """Read source lists beside their sidecars; those that are absent or cannot be read are named and left out."""
+    """Read source lists beside their sidecars; absent ones are left out, unreadable ones with a warning."""
     found = []
     for path, sidecar in listed:
         if not path.exists():
@@ -114,13 +114,13 @@ class Sightings:
     source, image
         Indices of the source and the image.
     log_flux, error
-        Natural logarithm of the corrected flux, and its error.
+        Natural logarithm of the corrected flux, and the error of that.
     log_response
-        Logarithm of the primary beam that it was divided by.
+        Logarithm of the primary-beam response that divided the flux.
     ra_rad, dec_rad
-        Where it is.
+        ICRS position.
     east_rad, north_rad
-        Its place from the image's middle.
+        Offset from the image's middle.
     """
 
     source: np.ndarray
@@ -135,11 +135,11 @@ class Sightings:
 
     @property
     def offset_deg(self) -> np.ndarray:
-        """Distance from the image's middle."""
+        """Distance from the image's middle (deg)."""
         return np.degrees(np.hypot(self.east_rad, self.north_rad))
 
     def chosen(self, which: np.ndarray) -> Sightings:
-        """Some of the sightings."""
+        """Selected sightings."""
         return Sightings(*(values[which] for values in vars(self).values()))
 
     def several(self) -> Sightings:
@@ -149,7 +149,7 @@ class Sightings:
 
 
 def sightings(images: Sequence[ImageSources]) -> Sightings:
-    """Find the same sources in images; crowded ones are left out."""
+    """Match the same sources across images; crowded ones are left out."""
     ra, dec = np.zeros(0), np.zeros(0)
     parts = []
     for number, image in enumerate(images):
@@ -180,18 +180,18 @@ def sightings(images: Sequence[ImageSources]) -> Sightings:
 
 @dataclass(frozen=True)
 class Overlap:
-    """How fluxes of the same sources agree between images.
+    """Agreement of fluxes of the same sources between images.
 
     Attributes
     ----------
     sources, number
-        Sources that more than one image has, and their sightings.
+        Number of sources in more than one image, and of their sightings.
     slope, slope_error
         Change of ln(flux) by degree from an image's middle; nan if too few are seen.
     factors
         By group: ln of its fluxes over those of the other images, and its error.
     offset_deg, log_ratio, log_ratio_error
-        Mean distance in bins of it, and ln of the fluxes there over the mean of all; shape (N,).
+        Mean distance by bin, and ln of the fluxes there over the mean of all, with error; shape (N,).
     """
 
     sources: int
@@ -205,7 +205,7 @@ class Overlap:
 
     @property
     def worst_factor(self) -> tuple[float, float]:
-        """Factor of an image that is most off, less 1, and its error; nan if there is none."""
+        """Image factor farthest from 1, less 1, and its error; nan without factors."""
         if not self.factors:
             return float("nan"), 0.0
         factor, error = max(self.factors.values(), key=lambda one: abs(one[0]))
@@ -263,7 +263,7 @@ def compare(images: Sequence[ImageSources]) -> Overlap:
 
 
 def within_sources(seen: Sightings, design: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least squares of ln(flux) on columns, with each source's own flux free; outliers over 4 σ do not count.
+    """Least squares of ln(flux) on columns, with each source's own flux free; outliers over 4 σ are left out.
 
     Parameters
     ----------

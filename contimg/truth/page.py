@@ -1,4 +1,4 @@
-"""The page of a validation: every measurement with its limits, and six plots, in one HTML file."""
+"""Validation page: every measurement with its limits, and six plots, in one HTML file."""
 
 from __future__ import annotations
 

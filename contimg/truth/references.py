@@ -22,9 +22,9 @@ from contimg.truth.validation import Reference, SourceList
 _LOG = logging.getLogger(__name__)
 _SIDEREAL_DAY = timedelta(seconds=86164.0905)
 _SAME_SOURCE_RAD = np.radians(20 / 3600)
-"""Entries of different images nearer than this are one source."""
+"""Largest distance (rad) between entries of different images for the same source."""
 _NEAR = timedelta(minutes=8)
-"""Groups whose sidereal times differ by less overlap."""
+"""Largest difference of sidereal times for groups that overlap."""
 SUFFIX = "sources.csv"
 _COLUMNS = ("name", "ra_deg", "dec_deg", "flux_jy", "spectral_index", "error_jy", "snr", "response")
 
@@ -55,9 +55,9 @@ def of_catalogue(
 
 
 def of_earlier(root: DataRoot, group: str, declination_deg: float, frequency_hz: float) -> Reference | None:
-    """Source list of the image a sidereal day before, or else of an overlapping one; None where there is none.
+    """Source list of the image a sidereal day before, or else of an overlapping image; None without.
 
-    A list of another declination (by more than a degree) is passed over, and so is one that cannot be read.
+    Lists of another declination (by more than a degree) and unreadable lists are passed over.
     """
     start = group_start(group)
     for path in _candidates(root, group, (start - _SIDEREAL_DAY, start)):
@@ -71,7 +71,7 @@ def of_day_before(
 ) -> Reference | None:
     """Sources of the images that saw the place of these groups a sidereal day before; None where there are none.
 
-    Of a source in several of them counts the one nearest to the middle of its image.
+    Of a source in several images, the entry nearest to the middle of its image is used.
     """
     lists: dict[Path, SourceList] = {}
     for group in groups:
@@ -127,9 +127,9 @@ def write(
     frequency_hz: float,
     note: str,
 ) -> None:
-    """Write a source list as CSV that every reader of source lists takes.
+    """Write a source list as CSV, in the form of all source lists.
 
-    Fluxes are taken to 1.4 GHz; `response` is the primary beam by which they were divided.
+    Fluxes are scaled to 1.4 GHz; `response` is the primary-beam response that divided them.
     """
     index = np.where(np.isnan(sources.spectral_index), UNKNOWN_SPECTRAL_INDEX, sources.spectral_index)
     shift = (REFERENCE_FREQUENCY_HZ / frequency_hz) ** index

@@ -19,18 +19,18 @@ from contimg.truth.gates import Check, Gate, Reason, worst
 from contimg.truth.overlap import Overlap
 
 _MIN_SNR = 10.0
-"""Sources below are not compared."""
+"""Least signal-to-noise ratio of compared sources."""
 _MIN_MATCHES, _MIN_TREND = 3, 10
-"""Matches with which medians, and trends, are measured."""
+"""Least number of matches for medians, and for trends."""
 _NEGATIVE_SNR = 7.0
 _RING_BEAMS = (3, 30)
-"""Distance from the brightest source in which the scatter around it is measured."""
+"""Radii (beams) of the ring around the brightest source in which the scatter is measured."""
 _FOURIER_SIZE = 1024
-"""Largest part of the image whose Fourier plane is looked at (pixels)."""
+"""Largest size (pixels) of the part of the image whose Fourier transform is taken."""
 _SAMPLES = 1_000_000
-"""Pixels from which their scatter is measured."""
+"""Number of pixels from which their scatter is measured."""
 _CLIPPED_SNR = 5.0
-"""Pixels above are sources, not residuals."""
+"""Signal-to-noise ratio above which pixels are sources, not residuals."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class SourceList:
         return self.ra_rad, self.dec_rad
 
     def chosen(self, which: np.ndarray) -> SourceList:
-        """Some of the sources."""
+        """Selected sources."""
         return SourceList(*(values[which] for values in vars(self).values()))
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What a product is compared with: name, sources, and the flux (Jy) from which it is complete (0: unknown).
+    """Reference of a comparison: name, sources, and the flux (Jy) from which it is complete (0: unknown).
 
     Fluxes are at the product's frequency.
     """
@@ -66,12 +66,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Product:
-    """An image or a mosaic, as it is validated.
+    """Product to validate: an image or a mosaic.
 
     Attributes
     ----------
     sources, snr
-        Its sources, with fluxes corrected for the primary beam, and their signal-to-noise ratios.
+        Sources, with fluxes corrected for the primary beam, and their signal-to-noise ratios.
     centre_rad
         ICRS direction of the middle.
     beam_rad
@@ -83,9 +83,9 @@ class Product:
     wcs
         Celestial coordinates.
     noise_ratio
-        Noise over thermal noise, or, of a mosaic, over what its weights say.
+        Noise over thermal noise, or, of a mosaic, over the noise from its weights.
     overlap
-        Of a mosaic: the same sources in its images.
+        Comparison of the same sources in a mosaic's images.
     """
 
     sources: SourceList
@@ -101,10 +101,10 @@ class Product:
 
 @dataclass(frozen=True)
 class Matches:
-    """Sources beside their entries, for the trends and the page; arrays of shape (M,).
+    """Matches of sources and reference entries, for the trends and the page; arrays of shape (M,).
 
     `ratio` is flux over the reference's; offsets are product minus reference (rad); `east_rad` and `north_rad` are
-    places from the product's middle.
+    offsets from the product's middle.
     """
 
     flux_jy: np.ndarray
@@ -118,7 +118,7 @@ class Matches:
 
 @dataclass(frozen=True)
 class Validation:
-    """Checks of a product, and what its page draws."""
+    """Validation of a product: its checks, and the data of its page."""
 
     reference: str
     checks: list[Check]
@@ -151,7 +151,7 @@ def validate(product: Product, reference: Reference | None) -> Validation:
     product
         The image or mosaic.
     reference
-        What it is compared with; None: only what the product itself tells is checked.
+        Reference of the comparison; None for the checks of the product alone.
     """
     nothing = np.zeros(0)
     listed = reference or Reference("none", SourceList(nothing, nothing, nothing, nothing), 0.0)
@@ -225,7 +225,7 @@ def _position_checks(matched: Matches, beam_rad: float) -> list[Check]:
 
 
 def _completeness(product: Product, reference: Reference) -> tuple[float, dict[str, np.ndarray]]:
-    """Detected share of the entries that should be over 10 σ, and that share by expected signal-to-noise ratio."""
+    """Detected share of the entries expected over 10 σ, in all and by expected signal-to-noise ratio."""
     listed = reference.sources
     edges = np.array([5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0, 1e9])
     empty = np.zeros(len(edges) - 1)
@@ -255,7 +255,7 @@ def _false_share(product: Product, reference: Reference) -> float:
 
 
 def _own_checks(product: Product) -> list[Check]:
-    """What a product tells without a reference."""
+    """Checks of a product without a reference."""
     significance = product.significance
     finite = significance[np.isfinite(significance)]
     some = finite[:: max(1, finite.size // _SAMPLES)]
@@ -288,7 +288,7 @@ def _dynamic_range(significance: np.ndarray, beam_pixels: float) -> float:
     y, x = np.indices(stamp.shape)
     distance = np.hypot(y + top - row, x + left - column)
     ring = stamp[(distance > inner) & (distance < outer) & np.isfinite(stamp)]
-    clipped = np.clip(ring, -4 * _CLIPPED_SNR, 4 * _CLIPPED_SNR)  # other sources do not count
+    clipped = np.clip(ring, -4 * _CLIPPED_SNR, 4 * _CLIPPED_SNR)  # without the weight of other sources
     return peak / float(np.sqrt(np.mean(clipped**2))) if ring.size else float("nan")
 
 
@@ -296,8 +296,8 @@ def herringbone(significance: np.ndarray, beam_pixels: float) -> float:
     """Power of the residuals along the array's arms in the Fourier plane, over that between them.
 
     The arms run east–west and north–south, and so do the axes of (u, v): errors of antennas or of times make stripes
-    whose power lies there. Compared at the same distances from the origin, within the synthesized aperture; thermal
-    noise alone gives a few, since most baselines lie there as well.
+    whose power lies there. The ratio is taken at the same distances from the origin, within the synthesized aperture;
+    for thermal noise alone it is a few, since most baselines lie there as well.
     """
     rows, columns = (min(size, _FOURIER_SIZE) for size in significance.shape)
     top, left = (significance.shape[0] - rows) // 2, (significance.shape[1] - columns) // 2
@@ -338,7 +338,7 @@ def _at(product: Product, values: np.ndarray, directions: matching.Directions) -
 
 
 def _trend(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Slope and its error."""
+    """Slope of the trend (Theil–Sen) and its error."""
     if len(x) < _MIN_TREND or np.ptp(x) == 0:
         return float("nan"), 0.0
     slope = theilslopes(y, x, 0.6827)

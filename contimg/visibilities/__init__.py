@@ -1,4 +1,4 @@
-"""Visibilities of a Measurement Set: reading, averaging, weighting, predicting; the toolkits' own processes.
+"""Visibilities of a Measurement Set: reading, averaging, weighting, predicting; CASA in processes of its own.
 
 In: a Measurement Set. Out: visibility cubes, averages and models as arrays.
 """

@@ -1,4 +1,4 @@
-"""Averaged visibilities of a group in memory, calibrated, Stokes I: what is imaged."""
+"""Averaged visibilities of a group in memory: calibrated Stokes I for imaging."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from contimg.telescope.beam import PrimaryBeam
 
 @dataclass(frozen=True)
 class AveragedRows:
-    """Rows of averaged visibilities, R of C channels, in order of time.
+    """Rows of averaged visibilities in order of time: R rows of C channels.
 
     Attributes
     ----------
     times_mjd_s, duration_s
-        Mean time of a row's data, and their length, shape (R,).
+        Mean time and duration of a row's data, shape (R,).
     antenna1, antenna2
         Antenna indices, shape (R,).
     uvw_m
@@ -44,7 +44,7 @@ class Polarizations:
     Attributes
     ----------
     visibilities
-        In Jy, complex64, shape (R, C, 2).
+        Visibilities (Jy), complex64, shape (R, C, 2).
     weights
         Inverse variances (Jy⁻²), 0 where flagged, float32, shape (R, C, 2).
     """
@@ -74,25 +74,25 @@ class Averaged:
     pointings_rad
         ICRS (ra, dec) of the beam's centre in each integration, shape (T, 2).
     primary_beam
-        The beam that the sky is seen through.
+        Primary beam of the observation.
     flagged_fraction
-        Of the cross-correlations before averaging: flagged or without a good gain.
+        Fraction of the cross-correlations before averaging that is flagged or without a good gain.
     antennas
-        Numbers of the antennas that contribute.
+        Numbers of the contributing antennas.
     loss
         Loss of peak flux by averaging, at the half-power radius of the beam, as a fraction.
     channels
-        Channels averaged to one.
+        Number of channels in a bin.
     visibilities
         Number of visibilities after averaging.
     thermal_noise_jy
-        Noise of the image to come, with the nominal SEFD.
+        Expected noise of the image (Jy/beam), with the nominal SEFD.
     beam_rad
-        Expected width (FWHM) of the narrow side of its synthesized beam.
+        Expected minor-axis FWHM of the synthesized beam (rad).
     channels_about
         Direction cosines (l, m, n − 1) about which channels were averaged.
     by_polarization
-        XX and YY of the rows, as long as gains are still to be solved on them.
+        XX and YY of the rows, kept for solving gains.
     """
 
     ms: Path
@@ -117,7 +117,7 @@ class Averaged:
 
     @property
     def middle_hz(self) -> float:
-        """Mean frequency, weighted as the data."""
+        """Mean frequency (Hz), weighted as the data."""
         by_channel = self.weights.sum(axis=0)
         return float(by_channel @ self.frequencies_hz / by_channel.sum())
 

@@ -11,14 +11,14 @@ from casacore import tables
 from contimg.visibilities.averaged import Averaged
 
 _STOKES_I = 1
-"""Correlation type, as the MS definition numbers it."""
+"""Correlation type of Stokes I in the MS definition."""
 _TAKEN_OVER = ("ANTENNA", "FEED", "FIELD", "OBSERVATION", "SPECTRAL_WINDOW", "DATA_DESCRIPTION", "STATE", "PROCESSOR")
-"""Subtables that the small set has from the original."""
+"""Subtables copied from the original Measurement Set."""
 _TILE_BYTES = 1 << 20
 
 
 def write(path: Path, averaged: Averaged) -> None:
-    """Write averaged visibilities as a Measurement Set of Stokes I; nothing may be at `path`.
+    """Write averaged visibilities as a Measurement Set of Stokes I; `path` must not exist.
 
     Its subtables are those of the group's Measurement Set.
     """

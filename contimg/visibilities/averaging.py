@@ -1,6 +1,6 @@
-"""Weighted averages of visibilities over time and channels, calibrated on the way: the kernel of solving and imaging.
+"""Weighted averages of visibilities over time and channels, calibrated on the way: kernel of solving and imaging.
 
-With h the inverse gains, s the share of an antenna in the weights, and w the weights as they are:
+With h the inverse gains, s an antenna's factor in the weights, and w the stored weights:
 
     V̄ = Σ w·s_i·s_j · h_i·conj(h_j) · V / Σ w·s_i·s_j
 
@@ -20,16 +20,16 @@ _BLOCKS = 64
 
 @dataclass(frozen=True)
 class Visibilities:
-    """Visibilities of T integrations as they lie in memory, R rows each.
+    """Visibilities of T integrations in memory, R rows each.
 
     Attributes
     ----------
     data
         complex64, shape (T, R, F, P).
     flags
-        True where not to be used, of the same shape; of no integrations where the weights say it.
+        True where flagged, of the same shape; of no integrations where weights of 0 stand for flags.
     weights
-        Of an unflagged visibility, float32, shape (T, R, F, P); (T, R, 1, P) where all channels have the same.
+        Weights of unflagged visibilities, float32, shape (T, R, F, P); (T, R, 1, P) if equal for all channels.
     """
 
     data: np.ndarray
@@ -48,7 +48,7 @@ class Baselines:
 
 @dataclass(frozen=True)
 class Sums:
-    """What the passes over the data add up: N averaged rows of C channels.
+    """Sums over the data, accumulated in passes: N averaged rows of C channels.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Sums:
     weights
         float32, of the same shape.
     row_weights, used
-        Sum of the weights and number of the visibilities that were used, by row before averaging, shape (T, B).
+        Sum of the weights and number of used visibilities, by row before averaging, shape (T, B).
     by_sample
         Sum of the weights by block of baselines, integration and channel before averaging, shape (blocks, T, F).
     """
@@ -73,14 +73,14 @@ class Sums:
     def zeros(
         cls, target: np.ndarray, frequencies: int, channels: int, products: int, *, model: bool = False
     ) -> Sums:
-        """Nothing yet.
+        """Sums before any data.
 
         Parameters
         ----------
         target
             Averaged row of each row before averaging, shape (T, B).
         frequencies, channels
-            Channels before averaging, and how many are averaged to one.
+            Channels before averaging, and channels in a bin.
         products
             1 for Stokes I, else the number of polarizations.
         """
@@ -111,15 +111,15 @@ class Sums:
         Parameters
         ----------
         visibilities, baselines
-            What is averaged.
+            Data to average, and their rows.
         target
             Averaged row of each row of these integrations, shape (T, B).
         inverse
             Inverse gains h, complex64, shape (T, A, F, P), or (1, A, F, P) where constant.
         share
-            Share s of each antenna in the weights, 0 where its gain is not known, float32, of the same shape.
+            Factor s of each antenna in the weights, 0 where its gain is not known, float32, of the same shape.
         first
-            Number of the first of these integrations.
+            Index of the first of these integrations.
         model
             Model visibilities, complex64, shape (T, B, F).
         """
@@ -136,7 +136,7 @@ class Sums:
         )
 
     def means(self) -> tuple[np.ndarray, np.ndarray]:
-        """Averages of the data and of the model, in place of their sums; nothing can be added after."""
+        """Averages of the data and of the model, in place of their sums, after which no data can be added."""
         divisor = np.where(self.weights > 0, self.weights, np.float32(1))
         np.divide(self.data, divisor, out=self.data)
         if len(self.model):
@@ -154,7 +154,7 @@ def inverse_gains(values: np.ndarray, good: np.ndarray) -> np.ndarray:
 def _accumulate(  # noqa: PLR0917 — one loop, and numba takes positional arguments
     visibilities, model, rows, gains, width, sums, by_row
 ):  # pragma: no cover — compiled
-    """Add up by block of baselines; a block is one thread's, which takes integrations in order."""
+    """Accumulate by block of baselines; each block belongs to a thread, which takes integrations in order."""
     data, flags, weights = visibilities
     row, antenna1, antenna2, target = rows
     inverse, share = gains

@@ -1,7 +1,7 @@
-"""Averages of a calibrated group in memory, as long and wide as smearing allows, for imaging.
+"""Baseline-dependent averaging of a calibrated group in memory, as far as smearing allows, for imaging.
 
-V_true = V_observed/(g_i·conj(g_j)), weighted by inverse variance, XX and YY to Stokes I, in bins of channels, and of
-time, as long as the baseline allows (`smearing`): a tenth of the original. Weights are inverse variances (Jy⁻²).
+V_true = V_observed/(g_i·conj(g_j)), weighted by inverse variance (Jy⁻²), XX and YY to Stokes I, in bins of channels,
+and of time as long as the baseline allows (`smearing`): a tenth of the original size.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from contimg.visibilities.smearing import Bins, Sampling, choose_bins
 from contimg.visibilities.weighting import ImagingWeights, imaging_weights
 
 _CHUNK_BYTES = 200_000_000
-"""Visibilities held in memory at once."""
+"""Size of the visibilities held in memory at once (bytes)."""
 _PLANNING_CHANNELS = 48
-"""Channels with which the weights of the baselines in the image are estimated."""
+"""Number of channels for estimating the baselines' weights in the image."""
 _LEVELS_FROM = 5
-"""Integrations whose autocorrelations give the antennas' sensitivities."""
+"""Number of integrations whose autocorrelations give the antennas' sensitivities."""
 _LONGEST_S = 80.0
 """Longest average (s): a phase that drifts by 400° an hour loses 0.3 % in it."""
 _MAX_SENSITIVITY = 2.0
-"""Most that an antenna's sensitivity is taken to be, relative to the middle one."""
+"""Upper limit of an antenna's sensitivity relative to the median antenna's."""
 
 
 class SupportsEvaluate(Protocol):
-    """Gains, as `gains.Gains`."""
+    """Gains that can be evaluated, as `sets.gains.Gains`."""
 
     def evaluate(self, times_mjd_s: np.ndarray, frequencies_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Gains and whether they are good, both of shape (T, A, F, P)."""
@@ -44,18 +44,18 @@ class SupportsEvaluate(Protocol):
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """The image that averages are made for.
+    """Plan of the image that averages are made for.
 
     Attributes
     ----------
     field_rad
-        Its width (rad).
+        Width of the image (rad).
     robust
         Briggs' robustness of its weighting.
     smearing_limit
         Largest loss of peak flux by averaging, at the half-power radius of the beam, as a fraction; 0: no averaging.
     primary_beam
-        The beam that the sky is seen through.
+        Primary beam of the observation.
     """
 
     field_rad: float
@@ -69,8 +69,8 @@ def average(
 ) -> Averaged:
     """Read a group's Measurement Set as calibrated, averaged Stokes I.
 
-    Autocorrelations are left out. They say how sensitive antennas are relative to each other, an antenna's SEFD being
-    its autocorrelation over |g|², and visibilities are weighted accordingly.
+    Autocorrelations are left out of the averages. They give the relative sensitivities of antennas, as SEFD goes with
+    autocorrelation over |g|², and visibilities are weighted accordingly.
 
     Parameters
     ----------
@@ -79,20 +79,20 @@ def average(
     gains
         Gains to divide out; None for calibrated data.
     plan
-        The image; how far to average follows from it.
+        Image, which sets the extent of averaging.
     threads
         Threads of the averaging.
     polarizations
-        Keep the averages of XX and YY, too.
+        Keep the averages of XX and YY as well.
 
     Raises
     ------
     NoUsableDataError
-        If nothing is unflagged.
+        If all data are flagged.
     UnusableSetError
-        If nothing that is unflagged has good gains.
+        If no unflagged data have good gains.
     UnreadableMeasurementSetError
-        If the Measurement Set is not one that conversion makes.
+        If the Measurement Set does not have the form that conversion writes.
     """
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     measured = MeasurementSet.open(ms, plan.primary_beam)
@@ -122,26 +122,26 @@ def averages(  # noqa: PLR0917
     Parameters
     ----------
     ms
-        The Measurement Set that they come from.
+        Measurement Set of the visibilities.
     geometry
-        Of the visibilities; its baselines are `baselines`.
+        Geometry of the visibilities; its baselines are `baselines`.
     baselines
         Rows of the visibilities that are averaged.
     parts
         First integration and visibilities of the parts of the group, in order.
     gains
-        Inverse gains and the antennas' shares in the weights, as `Sums.add` takes them.
+        Inverse gains and the antennas' factors in the weights, as for `Sums.add`.
     plan
         The image.
     keep_channels
         Average in time only.
     polarizations
-        Keep the averages of XX and YY, too.
+        Keep the averages of XX and YY as well.
 
     Raises
     ------
     NoUsableDataError, UnusableSetError
-        As `average`.
+        As in `average`.
     """
     inverse, share = gains
     uvw_m = geometry.uvw_m
@@ -183,10 +183,10 @@ def averages(  # noqa: PLR0917
 
 
 def _sensitivity(measured: MeasurementSet, inverse: np.ndarray) -> np.ndarray:
-    """Nominal SEFD over the antenna's own, as far as that differs from the middle one's; float32, shape (A, 2).
+    """Sensitivity of each antenna: median SEFD over its own SEFD; float32, shape (A, 2).
 
-    An antenna's SEFD is proportional to its autocorrelation over |g|². Where none can be used it is that of the
-    middle antenna.
+    An antenna's SEFD is proportional to its autocorrelation over |g|². Antennas without a usable autocorrelation get
+    the median.
     """
     integrations, antennas = len(measured.geometry.times_mjd_s), measured.geometry.antennas
     present = np.flatnonzero(measured.autocorrelations >= 0)
@@ -210,7 +210,7 @@ def _sensitivity(measured: MeasurementSet, inverse: np.ndarray) -> np.ndarray:
 
 
 def _bins(geometry: Geometry, uvw_m: np.ndarray, plan: ImagePlan, *, keep_channels: bool) -> Bins:
-    """How far each baseline can be averaged."""
+    """Extent to which each baseline can be averaged."""
     middle_hz = float(geometry.frequencies_hz.mean())
     sampling = Sampling(
         integrations=len(geometry.times_mjd_s),
@@ -242,7 +242,7 @@ def _bins(geometry: Geometry, uvw_m: np.ndarray, plan: ImagePlan, *, keep_channe
 def _target(integrations: int, lengths: np.ndarray) -> np.ndarray:
     """Averaged row of each row, shape (T, B); averaged rows are in order of time, then of baseline.
 
-    `lengths` is how many integrations of each baseline are averaged, shape (B,).
+    `lengths` are the integrations in an average of each baseline, shape (B,).
     """
     first = np.arange(integrations)[:, np.newaxis] // lengths * lengths
     last = np.minimum(first + lengths, integrations) - 1
@@ -259,7 +259,7 @@ def _rows(
     count = len(sums.data)
 
     def mean(values: np.ndarray) -> np.ndarray:
-        """Of a value of each row before averaging, shape (T, B)."""
+        """Weighted mean of a value of each row before averaging, shape (T, B)."""
         return np.bincount(flat, weight * values.ravel(), count)[kept] / total[kept]
 
     total = np.bincount(flat, weight, count)
@@ -285,7 +285,7 @@ def _rows(
 
 
 def _expected_beam(rows: AveragedRows, frequencies_hz: np.ndarray, weights: ImagingWeights) -> float:
-    """Narrow FWHM (rad) of the Gaussian that falls off like the synthesized beam next to its peak.
+    """Minor-axis FWHM (rad) of a Gaussian with the curvature of the synthesized beam at its peak.
 
     The beam falls as 1 − 2π²·θᵀMθ with M the weighted second moments of (u, v), a Gaussian as 1 − 4 ln2·θ²/FWHM².
     """

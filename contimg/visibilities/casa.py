@@ -1,4 +1,4 @@
-"""The one door to CASA: configured from the `casadata` package, offline, without the user's home.
+"""Import of CASA, configured from the `casadata` package: offline, without the user's home.
 
 Import CASA through `tools()` and `tasks()`, never directly, so that it finds its data and keeps its log.
 """
@@ -20,7 +20,7 @@ def data_path() -> Path:
 
 
 def _configure(log: Path | None) -> None:
-    """Point CASA at its data; must run before casatools is imported, and does nothing after."""
+    """Configure CASA's paths; effective only before casatools is imported."""
     from casaconfig import config  # noqa: PLC0415 — light, but it reads sys.argv and the home
 
     config.datapath = [str(data_path())]

@@ -1,4 +1,4 @@
-"""Reader of a group's Measurement Set, with python-casacore: where and when it was measured, and its visibilities.
+"""Reader of a group's Measurement Set, with python-casacore: its geometry and its visibilities.
 
 casatools must not be in the same process.
 """
@@ -23,7 +23,7 @@ from contimg.telescope.meridian import for_icrs_directions
 from contimg.visibilities.averaging import Baselines, Visibilities
 
 _XX_YY = (9, 12)
-"""Correlation types, as the MS definition numbers them."""
+"""Correlation types of XX and YY in the MS definition."""
 _UVW_TOLERANCE_M = 0.01
 """Residual (m) above which baselines are not the differences of antenna coordinates."""
 
@@ -56,7 +56,7 @@ class Geometry:
     pointings_rad
         ICRS (ra, dec) of the beam's centre in each integration (rad), shape (T, 2).
     primary_beam
-        The beam that the sky is seen through.
+        Primary beam of the observation.
     """
 
     times_mjd_s: np.ndarray
@@ -74,7 +74,7 @@ class Geometry:
 
     @property
     def antennas(self) -> int:
-        """Rows of the ANTENNA table, with data or without."""
+        """Number of rows of the ANTENNA table, with data or without."""
         return len(self.names)
 
     @property
@@ -90,15 +90,15 @@ class MeasurementSet:
     Attributes
     ----------
     path
-        Its folder.
+        Folder of the Measurement Set.
     geometry
-        Where and when it was measured.
+        Times, frequencies, baselines and directions.
     baselines
         Rows of an integration that are cross-correlations.
     autocorrelations
         Row of each antenna's autocorrelation in an integration, −1 where there is none, shape (A,).
     rows
-        Rows of an integration.
+        Number of rows of an integration.
     """
 
     path: Path
@@ -184,7 +184,7 @@ class MeasurementSet:
         return Visibilities(data, flags, self.row_weights[integration, rows][np.newaxis, :, np.newaxis])
 
     def chunks(self, size_bytes: int) -> Iterator[tuple[int, Visibilities]]:
-        """First integration and visibilities of parts of the group, in order, of about that size."""
+        """First integration and visibilities of parts of the group, in order, of about `size_bytes`."""
         integrations = len(self.geometry.times_mjd_s)
         step = max(1, size_bytes // (16 * self.rows * len(self.geometry.frequencies_hz)))
         for first in range(0, integrations, step):
@@ -205,7 +205,7 @@ class MeasurementSet:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Errors of casacore as ours: of the machine where its words say so, else of the Measurement Set."""
+    """Errors of casacore as contimg's: of the machine where the message says so, else of the Measurement Set."""
     try:
         yield
     except RuntimeError as error:

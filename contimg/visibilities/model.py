@@ -1,4 +1,4 @@
-"""What the array sees of a list of point sources: visibilities through the drifting beam.
+"""Model visibilities of a list of point sources, through the drifting beam.
 
 V_ij(t, ν) = Σ_s S_s(ν) · B(θ_s(t), ν) · exp(+2πi (u l_s + v m_s + w (n_s − 1)) ν/c), on the Measurement Set's own uvw
 (Thompson, Moran & Swenson, 3rd ed., eq. 3.7). B is the power beam at the angle θ between the source and the beam's
@@ -28,9 +28,9 @@ class Averaging:
     Attributes
     ----------
     channels, channel_hz
-        How many channels, and of what width, were averaged about each frequency.
+        Number and width of the channels averaged about each frequency.
     integrations, step_m
-        How many integrations, and how far the antenna coordinates move from one to the next (m), shape (A, 3).
+        Number of integrations, and motion of the antenna coordinates from each to the next (m), shape (A, 3).
     """
 
     channels: int
@@ -59,7 +59,7 @@ class Sky:
         return len(self.ra_rad)
 
     def with_sources(self, other: Sky) -> Sky:
-        """The sources of both, these first."""
+        """Sky of both lists of sources, these first."""
         return Sky(
             np.concatenate([self.ra_rad, other.ra_rad]),
             np.concatenate([self.dec_rad, other.dec_rad]),
@@ -86,7 +86,7 @@ def direction_cosines(
 
 
 def antenna_phasors(delay_m: np.ndarray, frequencies_hz: np.ndarray) -> np.ndarray:
-    """exp(2πi · delay · ν/c): each antenna's part of a source's phase; complex128, shape (A, F).
+    """exp(2πi · delay · ν/c): phasor of each antenna towards a source; complex128, shape (A, F).
 
     Parameters
     ----------
@@ -115,8 +115,8 @@ def predict(
     apparent_jy
         Fluxes through the beam (Jy), shape (S, F).
     directions
-        (l, m, n − 1) of the sources, shape (S, 3). Less those of another direction, they give
-        visibilities turned to that direction.
+        (l, m, n − 1) of the sources, shape (S, 3); less those of another direction, for visibilities turned to that
+        direction.
     antenna_uvw_m
         Antenna coordinates (m), shape (A, 3).
     antenna1, antenna2
@@ -124,7 +124,7 @@ def predict(
     frequencies_hz
         Shape (F,).
     averaged
-        Averaging about each of the frequencies and the antenna coordinates; None: none.
+        Averaging about each of the frequencies and the antenna coordinates; None for no averaging.
 
     Returns
     -------
@@ -159,7 +159,7 @@ def predict(
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
 def _smear(coherence, number, turns, antenna1, antenna2):  # pragma: no cover — compiled
-    """Take from each source on each baseline, shape (B, S), what the mean of a number of phasors loses.
+    """Multiply the coherence of each source on each baseline, shape (B, S), by the loss in a mean of phasors.
 
     Their phases lie 2πτ apart, τ the difference of the antennas' `turns`: sin(πnτ)/(n·sin(πτ)).
     """

@@ -1,4 +1,4 @@
-"""How far visibilities may be averaged before a source off the phase centre loses flux.
+"""Bandwidth and time-average smearing: extent of averaging for a limited loss of flux off the phase centre.
 
 A source at direction cosines (l, m, n) about the phase centre turns the phase of a baseline (u, v, w) by 2πντ with
 τ = (ul + vm + w(n−1))/c: over frequency at the rate τ, over time at the rate ντ̇. The mean of N samples that lie Δ
@@ -19,37 +19,37 @@ EARTH_ROTATION = 7.292115e-5
 """Sidereal angular speed of the Earth (rad/s)."""
 
 _DIRECTIONS = 16
-"""Position angles in which the loss is looked at."""
+"""Number of position angles at which the loss is computed."""
 _TOLERANCES = np.geomspace(1e-4, 0.5, 40)
-"""Losses of a single baseline by time averaging that are tried."""
+"""Trial losses of a single baseline by time averaging."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the visibilities are sampled before averaging."""
+    """Sampling of the visibilities before averaging."""
 
     integrations: int
     integration_s: float
     channels: int
     channel_hz: float
     frequency_hz: float
-    """Middle of the band."""
+    """Middle of the band (Hz)."""
     declination_rad: float
-    """Of the phase centre."""
+    """Declination of the phase centre (rad)."""
     longest: int
-    """Most integrations of an average."""
+    """Largest number of integrations in an average."""
 
 
 @dataclass(frozen=True)
 class Bins:
-    """How many samples to average.
+    """Numbers of samples to average.
 
     Attributes
     ----------
     integrations
-        By baseline, shape (B,).
+        Integrations in an average, by baseline, shape (B,).
     channels
-        For all baselines.
+        Channels in a bin, for all baselines.
     loss
         Largest loss of peak flux over the position angles, as a fraction.
     """
@@ -71,11 +71,11 @@ def choose_bins(
     weights
         Weight of each baseline in the image, shape (B,).
     sampling
-        What there is to average.
+        Sampling before averaging.
     radius_rad
         Distance from the phase centre (rad) at which the loss counts.
     limit
-        Largest loss of peak flux there, as a fraction, whatever the position angle.
+        Largest loss of peak flux there, as a fraction, at any position angle.
     """
     share = weights / weights.sum()
     directions = _ring(radius_rad)
@@ -126,7 +126,7 @@ def coordinate_rates(uvw_m: np.ndarray, declination_rad: float) -> np.ndarray:
     uvw_m
         Baselines (m), shape (B, 3).
     declination_rad
-        Of the phase centre.
+        Declination of the phase centre (rad).
     """
     u, v, w = uvw_m.T
     sine, cosine = np.sin(declination_rad), np.cos(declination_rad)
@@ -134,7 +134,7 @@ def coordinate_rates(uvw_m: np.ndarray, declination_rad: float) -> np.ndarray:
 
 
 def _bin_lengths(integrations: int, longest: int) -> np.ndarray:
-    """Lengths, ascending, that make different numbers of bins."""
+    """Lengths of averages, ascending, that give different numbers of bins."""
     lengths = np.unique([-(-integrations // bins) for bins in range(1, integrations + 1)])
     return lengths[lengths <= longest]
 

@@ -1,8 +1,8 @@
-"""Runs a function in a fresh Python process of its own.
+"""Calls of functions in a fresh Python process of their own.
 
 casatools and python-casacore must never meet in one process, and python-casacore moves visibilities ten times faster
-(casatools turns them into complex128 on the way). So what works with one of them runs here, whatever the caller has
-already imported; and the memory is given back when it is done.
+(casatools turns them into complex128 on the way). Functions that use either run here, independent of the caller's
+imports, and their memory is released at the end.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREA
 
 
 def call(threads: int, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a module-level function in a fresh process and return what it returns, or raise what it raises.
+    """Call a module-level function in a fresh process; returns its result or raises its exception.
 
     Parameters
     ----------
     threads
-        Numba, OpenMP and BLAS in the process use this many.
+        Threads of Numba, OpenMP and BLAS in the process.
     function
-        What to call; it, its arguments and its result go through `pickle`.
+        Function to call; its name, arguments and result go through `pickle`.
 
     Raises
     ------
@@ -60,9 +60,9 @@ def call(threads: int, function: Callable[P, R], /, *args: P.args, **kwargs: P.k
 
 def serve() -> None:
     """Answer one call: read it from standard input, write the answer to standard output."""
-    end_with(os.getppid())  # were the parent gone already, there would be no call to read
+    end_with(os.getppid())  # a parent that is gone already has sent no call to read
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not get into the answer
+    os.dup2(2, 1)  # output of libraries must not get into the answer
     level, function, args, kwargs = pickle.load(sys.stdin.buffer)  # noqa: S301 — from our own parent
     logging.basicConfig(level=level, format="%(message)s")
     try:

@@ -1,4 +1,4 @@
-"""Imaging weights as imagers make them, and the noise that an image with them must have.
+"""Imaging weights (Briggs), and the thermal noise of an image made with them.
 
 Briggs' weights (Briggs 1995, PhD thesis, ch. 3; in the form that CASA and WSClean use): with natural weights W_k and
 D the sum of W in a cell of the uv plane, as wide as one over the field,
@@ -21,7 +21,7 @@ from contimg.core.units import SPEED_OF_LIGHT
 
 @dataclass(frozen=True)
 class ImagingWeights:
-    """What imaging weights make of visibilities with given inverse variances.
+    """Sums of imaging weights, and the resulting noise, for visibilities of known inverse variances.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ def each_weight(
 def _density(
     uvw_m: np.ndarray, frequencies_hz: np.ndarray, natural: np.ndarray, field_rad: float, robust: float
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Cells of the uv plane in a metre at each frequency, natural weight in each cell of its half, and f²."""
+    """Cells of the uv plane per metre at each frequency, natural weight in each cell of the half plane, and f²."""
     cells = np.asarray(frequencies_hz, float) / SPEED_OF_LIGHT * field_rad
     reach = np.abs(uvw_m[:, :2]).max(initial=0.0) * cells.max()
     half = int(np.ceil(reach)) + 1
@@ -85,7 +85,7 @@ def _density(
 
 @numba.njit(cache=True)
 def _cell(u, v, half):  # pragma: no cover — compiled
-    """Row and column in the half plane of a point given in cells."""
+    """Row and column in the half plane of a point (u, v) in cells."""
     if v < 0:
         u, v = -u, -v
     return int(np.floor(v + 0.5)), int(np.floor(u + 0.5)) + half
