@@ -26,7 +26,7 @@ workdir: str(root.root)
 report: "report/workflow.rst"
 
 
-# A runner makes what is due, too; a dry run, a report and the like are free.
+# Keeps runners out during a run; a dry run, a report and the like need no lock.
 onstart:
     share_data_root()
 

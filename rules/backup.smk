@@ -1,11 +1,11 @@
-"""A snapshot of what cannot be made again from raw data. It has no output: ask for `backup`.
+"""Backup: a snapshot of what cannot be made again from raw data. It has no output: ask for `backup`.
 
-Nor a benchmark, which Snakemake takes for an output: the rule would run only once.
+It has no benchmark either, which Snakemake takes for an output: the rule would run only once.
 """
 
 
 rule backup:
-    """Snapshot, read back, send, read back (see docs/operations)."""
+    """Snapshot, read back, sent, and read back at its destination (see docs/operations)."""
     log:
         "logs/backup.log",
     conda:

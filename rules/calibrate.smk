@@ -1,8 +1,8 @@
-"""Which calibrator transits in a group, the set that it gives, and the sets that a target uses."""
+"""Calibration: detection of a transiting calibrator, solution of its set, selection of a target's sets."""
 
 
 checkpoint detect:
-    """The calibrator that transits in a group, from header and catalogue alone."""
+    """Calibrator that transits in a group, from header and catalogue alone."""
     input:
         manifest=product("manifest"),
     output:
@@ -22,10 +22,10 @@ checkpoint detect:
 
 
 rule solve:
-    """Delays, bandpass and gains of every antenna, on a group in which a calibrator transits.
+    """Delays, bandpass and gains of every antenna, from a group with a calibrator's transit.
 
-    The tables are moved into place beside the set's description, which says whether there are any and whether they may
-    be used: a group that gives no solution is a result.
+    The tables are moved into place beside the set's description, which says whether they exist and may be used: a
+    group without a solution is a result.
     """
     input:
         ms=product("ms"),
@@ -50,7 +50,7 @@ rule solve:
 
 
 rule select:
-    """The sets that calibrate a target, and what that says about its image (requirement C1)."""
+    """Calibration sets of a target, and the calibration verdict of its image (requirement C1)."""
     input:
         manifest=product("manifest"),
         calibrator=product("calibrator"),

@@ -1,4 +1,4 @@
-"""What the rules share: the settings, the groups, and which products are due (`contimg.workflow`)."""
+"""Shared definitions of the rules: settings, groups, and the products that are due (`contimg.workflow`)."""
 
 from datetime import UTC, datetime
 
@@ -21,24 +21,24 @@ wildcard_constraints:
     date=DATE_PATTERN,
 
 
-# A job takes its part of the whole, so that the settings say how many run at once; the profile names the whole.
+# Each job takes a share of the whole, so that the settings limit parallel jobs; the profile names the whole.
 SHARE = 1000
 
 try:
     settings = settings_of(config)
-    # What the jobs get: they run in the data root, where a relative path would mean another place.
+    # Settings of the jobs, with absolute paths, because jobs run in the data root.
     config |= settings.model_dump(mode="json", exclude={"alerts"})
     root = DataRoot(settings.data_root)
     now = datetime.now(UTC)
     found = groups_of(root, settings, now)
-    SCANNED = f"state/scan-{now:%Y%m%dT%H%M%S}.done"  # another for each run
+    SCANNED = f"state/scan-{now:%Y%m%dT%H%M%S}.done"  # a new name for each run
 except ContimgError as error:
     raise WorkflowError(str(error)) from None
 
 due = Due(root, settings, found.by_name, now)
 try:
     all_cores = workflow.cores
-except WorkflowError:  # a cluster, whose jobs do not share cores
+except WorkflowError:  # no common cores: the jobs run on a cluster
     all_cores = None
 said = set()
 for line in found.unsettled:
@@ -46,7 +46,7 @@ for line in found.unsettled:
 
 
 def relative(paths):
-    """Paths as the rules name them; what was found to wait on the way to them is told, once."""
+    """Paths relative to the data root; waiting groups and windows met on the way are logged once."""
     for unit, why in due.waits.items():
         if (unit, why) not in said:
             said.add((unit, why))
@@ -55,7 +55,7 @@ def relative(paths):
 
 
 def share_data_root():
-    """Keep runners out while this run works."""
+    """Keep runners out during this run."""
     try:
         lease.share(root)
     except ContimgError as error:
@@ -63,12 +63,12 @@ def share_data_root():
 
 
 def scans():
-    """The scan, where it has something to write down."""
+    """Output of the scan, if there are manifests to write."""
     return [SCANNED] if found.changed or found.emptied or found.reopened else []
 
 
 def asked(name, units):
-    """Input function: a product of each of the groups or windows that a question to `due` gives."""
+    """Input function: a product of each group or window of an attribute of `due`."""
     return lambda _: relative(root.path(name, unit) for unit in getattr(due, units))
 
 
@@ -88,7 +88,7 @@ def tries(rule):
 
 
 def sets_of(wildcards):
-    """Sets that calibrate a target; one that has turned bad, with nothing to replace it, is no news."""
+    """Sets that calibrate a target; a set that turned bad without a replacement makes no image due."""
     sets = due.sets(wildcards.group)
     bad = {*relative(path for path in sets if due.turned_bad(path))}
     return [ancient(name) if name in bad else name for name in relative(sets)]
@@ -102,7 +102,7 @@ def images_of(product_name):
 
 
 def marked(product_name, unit, path):
-    """A picture that is there, marked for the report, which so shows what a run has made up to now."""
+    """Existing picture, marked for the report, which thereby shows the products made by now."""
     category, caption = REPORTED.get(product_name, (product_name, None))
     return report(path, caption=caption, category=category, labels={"name": unit})
 

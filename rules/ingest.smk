@@ -2,7 +2,7 @@
 
 
 rule scan:
-    """The manifests of the groups whose files have come or changed, which stand for the raw files in all else."""
+    """Manifests of the groups with new or changed files, which stand for the raw files in all other rules."""
     output:
         update(relative(root.manifest(group.name) for group in found.due)),
         touch(SCANNED),

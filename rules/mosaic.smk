@@ -2,7 +2,7 @@
 
 
 rule mosaic:
-    """The window's images on one grid, weighted by primary beam squared over noise squared."""
+    """Images of a window on one grid, weighted by primary beam squared over noise squared."""
     input:
         images=images_of("image"),
         noise=images_of("image_noise"),

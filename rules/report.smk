@@ -1,8 +1,8 @@
-"""What came out: one table of groups, sets and mosaics, for people and for programs."""
+"""Report: one table of groups, sets and mosaics, for people and for programs."""
 
 
 rule summary:
-    """The table of every group: set, verdict, noise, quality, or why it waits."""
+    """Table of every group: set, verdict, noise, quality, or the reason for its wait."""
     input:
         manifests=relative(root.manifest(group) for group in due.groups),
         images=asked("image", "image_groups"),

@@ -1,11 +1,11 @@
-"""What is old enough and no longer needed goes to the archive and leaves the disks. It has no output: ask for `retain`.
+"""Retention: old products go to the archive and leave the disks. It has no output: ask for `retain`.
 
-Nor a benchmark, which Snakemake takes for an output: the rule would run only once.
+It has no benchmark either, which Snakemake takes for an output: the rule would run only once.
 """
 
 
 rule retain:
-    """Archive, read back, remove; stopped anywhere, the next run goes on (see docs/operations)."""
+    """Archive, read back, remove; the next run continues after an interruption (see docs/operations)."""
     log:
         "logs/retain.log",
     conda:

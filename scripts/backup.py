@@ -1,4 +1,4 @@
-"""Rule backup: a snapshot, made and sent."""
+"""Rule backup: a snapshot, made, read back and sent."""
 
 from contimg.job import job
 

@@ -1,4 +1,4 @@
-"""Checkpoint detect: which calibrator transits in a group."""
+"""Checkpoint detect: the calibrator that transits in a group."""
 
 from contimg.core import files
 from contimg.job import job

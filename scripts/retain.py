@@ -1,4 +1,4 @@
-"""Rule retain: what is old enough and no longer needed leaves the disks."""
+"""Rule retain: archiving and removal of old products."""
 
 from contimg.job import job
 

@@ -1,4 +1,4 @@
-"""Rule select: the sets that calibrate a target."""
+"""Rule select: the calibration sets of a target."""
 
 from contimg.core import files
 from contimg.job import job

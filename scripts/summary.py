@@ -1,4 +1,4 @@
-"""Rule summary: what came out, as HTML and JSON."""
+"""Rule summary: table of groups, sets and mosaics, as HTML and JSON."""
 
 from contimg.core import files
 from contimg.core.paths import DataRoot

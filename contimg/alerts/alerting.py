@@ -1,4 +1,4 @@
-"""Alerting: measured, judged, stored, and sent by background calls, so that a channel down holds up nothing."""
+"""Alerting: indicators measured and judged, alerts stored and sent by background calls that never delay a pass."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _JUDGED_S = 15.0
 _CALM_S = 300.0
 _API_S = 60.0
 _WELL_S = 60.0
-"""After this long without a failing pass they work again (s)."""
+"""Time (s) without a failing pass after which passes count as working again."""
 _GATHERED_S = 900.0
-"""What happens again within this time (s) is told in one message."""
+"""Time (s) within which repeated events are gathered into one message."""
 _SHOWN = 5
-"""So many of what such a message tells of are told in full."""
+"""Number of events that a gathered message lists in full."""
 _AT_ONCE = 20
-"""Messages of one background call."""
+"""Largest number of messages per background call."""
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 30.0, 1800.0
 _API, _HEARTBEAT = "api", "heartbeat"
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What alerting works with at one moment (Unix time, s)."""
+    """Ledger, settings and Unix time (s) of one step of alerting."""
 
     ledger: Ledger
     settings: Settings
@@ -48,36 +48,36 @@ class Moment:
 
 
 class Alerting:
-    """Opens, repeats, raises and resolves alerts, and sees to it that people hear of them."""
+    """Opens, repeats, escalates and resolves alerts, and sends their messages."""
 
     def __init__(self, root: DataRoot) -> None:
         self._root = root
         self._background = BackgroundCalls()
         self._next: dict[str, float] = {}
-        """When each periodic step is due (Unix, s)."""
+        """Due time (Unix, s) of each periodic step."""
         self._api_down: float | None = None
         self._failing: tuple[float, float] | None = None
         """First and last of the passes that fail now (Unix, s)."""
         self._queued = False
 
     def tell(self, moment: Moment, events: Iterable[Tell]) -> None:
-        """Store what happened once, and have it sent: the first of a kind at once, what follows it soon together."""
+        """Store one-time events and queue their messages: the first of a kind at once, later events gathered."""
         for event in events:
             condition, severity = conditions.EVENTS[event.kind]
             moment.ledger.add_event(condition, event.subject, severity, event.text, moment.now)
             self._gather(moment, severity, f"{severity}: {condition}", event.text)
 
     def tick(self, moment: Moment, *, held: Iterable[str], well: bool, refused: bool = False) -> None:
-        """Judge and send what is due.
+        """Judge the conditions and send due messages.
 
         Parameters
         ----------
         held
             Lanes that are held because they fail for every group.
         well
-            Whether every step of the last pass worked; only while passes do is there a heartbeat.
+            Whether every step of the last pass worked; the heartbeat stops while passes fail.
         refused
-            Whether the settings were changed to such as cannot be used.
+            Whether changed settings were refused as invalid.
         """
         settings, now = moment.settings.alerts, moment.now
         if not well:
@@ -95,7 +95,7 @@ class Alerting:
             self._fetch(_API, settings.api_url, settings.timeout_seconds)
 
     def finish(self, moment: Moment) -> None:
-        """Send what is waiting, and see what came of it; for as long as one message may take."""
+        """Send waiting messages and record the answers, for at most the timeout of one message."""
         self._send(moment)
         deadline = time.monotonic() + moment.settings.alerts.timeout_seconds
         while self._background.busy and time.monotonic() < deadline:
@@ -109,7 +109,7 @@ class Alerting:
         return True
 
     def _free(self, call: str, every_s: float, now: float) -> bool:
-        """Whether a background call is due and not on its way still."""
+        """Whether a background call is due and not already running."""
         return not self._background.runs(call) and self._due(call, every_s, now)
 
     # Judging
@@ -176,7 +176,7 @@ class Alerting:
     # Sending
 
     def _queue(self, moment: Moment, change: Change, title: str) -> None:
-        """Put a message about an alert on the way to every channel that wants it."""
+        """Queue a message about an alert for every channel that takes its severity."""
         for target in channels.targets(moment.settings.alerts):
             if target.wants(change.severity):
                 moment.ledger.add_message(
@@ -191,7 +191,7 @@ class Alerting:
                 )
 
     def _gather(self, moment: Moment, severity: Severity, title: str, body: str) -> None:
-        """The same, together with what else waits there under that title, and not before its time."""
+        """Queue an event for every channel, gathered with waiting events of its title into one delayed message."""
         for target in channels.targets(moment.settings.alerts):
             if not target.wants(severity):
                 continue
@@ -202,7 +202,7 @@ class Alerting:
                 ledger.add_message(target.name, severity=severity, title=title, body=body, now=now, due=due)
 
     def _drop_undeliverable(self, moment: Moment) -> None:
-        """Forget what waits for channels that the settings name no more."""
+        """Drop messages for channels that are no longer in the settings."""
         named = [target.name for target in channels.targets(moment.settings.alerts)]
         dropped = moment.ledger.drop_undeliverable(named)
         if dropped:
@@ -219,7 +219,7 @@ class Alerting:
                 self._background.start(target.name, work, limit_s * (len(rows) + 1))
 
     def _message(self, row: MessageRow) -> channels.Message:
-        """A message as it is sent."""
+        """Message in the form that is sent."""
         body = row.body
         if row.gathered > _SHOWN:
             body += f"\n… and {row.gathered - _SHOWN} more: contimg alerts list --all"
@@ -246,19 +246,19 @@ class Alerting:
                         moment.ledger.message_sent(int(number), moment.now)
 
     def _failed(self, moment: Moment, channel: str, wrong: str, number: int | None = None) -> None:
-        """A message (or all) was not taken: later, and the later the more often it failed."""
+        """Delay a channel's failed message (None: all its messages), longer after each failure."""
         log.warning("channel %s: %s; what it missed is sent later", channel, wrong)
         moment.ledger.message_failed(
             channel, number, wrong, now=moment.now, first_s=_FIRST_DELAY_S, longest_s=_LONGEST_DELAY_S
         )
 
     def _fetch(self, name: str, url: str, limit_s: float) -> None:
-        """Fetch an address; the answer is what went wrong, or nothing."""
+        """Fetch an address in a background call; the answer is the error, empty on success."""
         self._background.start(name, partial(fetch, url, limit_s), limit_s + 5)
 
 
 def fetch(url: str, timeout_s: float) -> str:
-    """Fetch an address; returns what went wrong, without the address, or nothing."""
+    """Fetch an address; returns the error without the address, empty on success."""
     import requests  # noqa: PLC0415 — in the call's own process
 
     try:

@@ -1,4 +1,4 @@
-"""Background calls: work that talks to the network, in short-lived processes, so that the loop never waits for it."""
+"""Background calls: network requests in short-lived processes, so that the loop never waits for the network."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ class _BackgroundCall:
     pid: int
     answer: int
     deadline: float
-    """On the steady clock (s)."""
+    """Deadline (steady clock, s)."""
 
 
 class BackgroundCalls:
-    """At most one call of a name at a time."""
+    """Running background calls, at most one of each name."""
 
     def __init__(self) -> None:
         self._running: dict[str, _BackgroundCall] = {}
 
     @property
     def busy(self) -> bool:
-        """Whether any call is on its way."""
+        """Whether any call is running."""
         return bool(self._running)
 
     def runs(self, name: str) -> bool:
-        """Whether a call of that name is on its way."""
+        """Whether a call of that name is running."""
         return name in self._running
 
     def start(self, name: str, work: Callable[[], Any], limit_s: float) -> None:
-        """Do some work in a process of its own; its result must be JSON.
+        """Start work in a separate process; its result must be JSON.
 
         Raises
         ------
         OSError
-            If no process can be made.
+            If the process cannot be started.
         """
         answer, told = os.pipe2(os.O_CLOEXEC)
         try:
@@ -69,7 +69,7 @@ class BackgroundCalls:
 
 
 def _read(call: _BackgroundCall) -> Any:
-    """The answer; it is short and comes in one piece, or not at all."""
+    """Answer of a call: short JSON, whole or not at all."""
     said = b""
     while select.select([call.answer], [], [], max(0.0, call.deadline - time.monotonic()))[0]:
         part = os.read(call.answer, 65536)

@@ -1,4 +1,4 @@
-"""Where alerts are sent to: Slack, e-mail, PagerDuty, a webhook, and whatever else the apprise library knows."""
+"""Channels of alerts: Slack, e-mail, PagerDuty, webhooks, and the other services of the apprise library."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from contimg.core.sections import Alerts, Severity
 
 @dataclass(frozen=True)
 class Target:
-    """One channel.
+    """Channel for alerts.
 
     Attributes
     ----------
     url
-        In apprise's form; a secret.
+        Address in apprise's form; a secret.
     """
 
     name: str
@@ -29,20 +29,20 @@ class Target:
     min_severity: Severity
 
     def wants(self, severity: Severity) -> bool:
-        """Whether it is told of that severity."""
+        """Whether the channel takes messages of a severity."""
         return RANKS[severity] >= RANKS[self.min_severity]
 
 
 @dataclass(frozen=True)
 class Message:
-    """One message to a channel.
+    """Message to a channel.
 
     Attributes
     ----------
     incident
-        Data root, condition and subject of its alert: the same while the alert opens, is repeated and is resolved.
+        Key of its alert (data root, condition and subject), the same from opening to resolution.
     resolved
-        Whether it says that the alert is over.
+        Whether the message reports the end of its alert.
     """
 
     id: int
@@ -54,7 +54,7 @@ class Message:
 
 
 def targets(settings: Alerts) -> list[Target]:
-    """The channels that the settings name; none hears what is less severe than `level`."""
+    """Channels of the settings; none takes a severity below `level`."""
     found: list[tuple[str, str, Severity]] = [
         (channel.name, channel.url.get_secret_value(), channel.min_severity) for channel in settings.channels
     ]
@@ -71,9 +71,9 @@ def targets(settings: Alerts) -> list[Target]:
 
 
 def _plain(url: str) -> str:
-    """An address of the web as apprise's JSON channel, unless it is one that apprise knows by its host.
+    """Web address as apprise's JSON channel, unless apprise knows the host.
 
-    apprise passes on only those parameters that are marked with a hyphen, and takes the quoting off twice.
+    apprise passes on only parameters that are marked with a hyphen, and removes the quoting twice.
     """
     if url.startswith("https://hooks.slack.com/") or not url.startswith(("https://", "http://")):
         return url
@@ -86,12 +86,12 @@ def _plain(url: str) -> str:
 
 
 def check(channels: Iterable[Target]) -> None:
-    """Refuse addresses that nothing can be sent to.
+    """Refuse addresses that apprise cannot send to.
 
     Raises
     ------
     ConfigError
-        Names the channel, not its address, which is a secret.
+        For an unusable address; the text names the channel, not the secret address.
     """
     for channel in channels:
         import apprise  # noqa: PLC0415 — takes a while, and is only needed where there are channels
@@ -101,9 +101,9 @@ def check(channels: Iterable[Target]) -> None:
 
 
 def send(channel: Target, messages: Iterable[Message], timeout_s: float) -> dict[int, str]:
-    """Send messages, one after the other; returns what went wrong by the message's id, empty where nothing did.
+    """Send messages one after the other; returns each message's error by its id, empty on success.
 
-    It may take `timeout_s` (and a little) for each message: call it in a process of its own.
+    Sending takes up to `timeout_s` (and a little) per message: call it in a separate process.
     """
     import apprise  # noqa: PLC0415
 
@@ -126,7 +126,7 @@ def send(channel: Target, messages: Iterable[Message], timeout_s: float) -> dict
 
 
 def _address(url: str, message: Message, timeout_s: float) -> str:
-    """Address for one message: with its time limits, and at PagerDuty one incident from its opening to its end."""
+    """Address for one message, with time limits and, for PagerDuty, the incident from opening to resolution."""
     options = {"cto": f"{timeout_s / 2:g}", "rto": f"{timeout_s / 2:g}"}
     if url.startswith("pagerduty:"):
         key = hashlib.blake2b((message.incident or message.title).encode(), digest_size=16).hexdigest()
@@ -136,7 +136,7 @@ def _address(url: str, message: Message, timeout_s: float) -> str:
 
 
 def _without_secrets(text: str, channel: Target) -> str:
-    """What apprise said went wrong, in one line and without the channel's address."""
+    """Error text of apprise in one line, without the channel's address."""
     line = " ".join(part.strip() for part in text.splitlines() if part.strip())[:300]
     for part in re.split("[/@:?&=]", channel.url.split("//", 1)[-1]):
         if len(part) > 6:

@@ -1,8 +1,8 @@
-"""When people have to be told (requirement A1): conditions as data, judged by a pure function.
+"""Alert conditions (requirement A1) as data, judged by a pure function.
 
 A condition looks at one measured quantity, which may have several subjects (a group, say). It opens an alert where a
 threshold is passed, raises its severity where the next one is, and resolves it only when the quantity has been back
-past the threshold by a margin for some time, so that a value that trembles on the line does not ring all day.
+past the threshold by a margin for some time, so that a value near the threshold does not open alerts all day.
 """
 
 from __future__ import annotations
@@ -18,26 +18,25 @@ RANKS: dict[Severity, int] = {"info": 0, "warning": 1, "critical": 2}
 Kind = Literal["opened", "escalated", "eased", "repeated", "resolved", "seen"]
 
 Measured = Mapping[str, Mapping[str, float]]
-"""Quantity → subject → value. A quantity that could not be measured is left out, and changes nothing."""
+"""Quantity → subject → value; a quantity that could not be measured is left out and changes no alert."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What opens an alert.
+    """Condition that opens an alert.
 
     Attributes
     ----------
     name
-        Of the condition, of the quantity that it looks at, and (unless `levels` is given) of its thresholds in the
-        settings.
+        Name of the condition, of its quantity, and (unless `levels` is given) of its thresholds in the settings.
     text
-        What is said, with {value}, {threshold} and {subject}.
+        Message of the alert, with {value}, {threshold} and {subject}.
     side
-        On which side of the threshold it holds.
+        Side of the threshold on which the condition holds.
     levels
-        Thresholds that are no setting.
+        Fixed thresholds, which are no setting.
     margin
-        Share of the threshold by which the quantity has to come back.
+        Share of the threshold by which the quantity has to come back (hysteresis).
     """
 
     name: str
@@ -153,19 +152,19 @@ EVENTS: dict[str, tuple[str, Severity]] = {
     "quarantined": ("quarantined", "warning"),
     "failed": ("making_failed", "warning"),
 }
-"""What is told once, as it happens: kind of event → condition and severity."""
+"""One-time events: kind → condition and severity."""
 
 
 @dataclass(frozen=True)
 class Alert:
-    """An alert that is open.
+    """Open alert.
 
     Attributes
     ----------
     told
-        When it was last sent (Unix, s).
+        Time of the last message (Unix, s).
     seen
-        When the condition last held (Unix, s).
+        Time at which the condition last held (Unix, s).
     """
 
     id: int
@@ -180,14 +179,14 @@ class Alert:
 
 @dataclass(frozen=True)
 class Change:
-    """What happens to an alert.
+    """Change of an alert.
 
     Attributes
     ----------
     kind
         opened, escalated, eased, repeated, resolved, or seen (nothing new, the condition still holds).
     alert
-        The alert that changes; None for one that opens.
+        Alert that changes; None for a new alert.
     """
 
     kind: Kind
@@ -200,25 +199,25 @@ class Change:
 
     @property
     def told(self) -> bool:
-        """Whether channels are told."""
+        """Whether the change is sent to the channels."""
         return self.kind in ("opened", "escalated", "repeated", "resolved")
 
 
 def judge(
     measured: Measured, thresholds: Thresholds, alerts: Iterable[Alert], now: float, *, repeat_s: float, calm_s: float
 ) -> list[Change]:
-    """Say what has to happen to alerts.
+    """Changes of alerts that follow from the measured quantities.
 
     Parameters
     ----------
     measured
-        What was measured now.
+        Quantities measured now.
     alerts
-        Those that are open.
+        Open alerts.
     repeat_s
-        An open alert that nobody acknowledged is sent again after this long (s).
+        Time (s) after which an open, unacknowledged alert is sent again.
     calm_s
-        An alert is resolved when its condition has not held for this long (s).
+        Time (s) without the condition after which an alert is resolved.
     """
     known = {(alert.condition, alert.subject): alert for alert in alerts}
     changes: list[Change] = []
@@ -243,7 +242,7 @@ def judge(
 
 
 def _kind(severity: Severity, alert: Alert | None, now: float, repeat_s: float) -> Kind:
-    """What it means that a condition holds with a severity."""
+    """Kind of change for a condition that holds with a severity."""
     if alert is None:
         return "opened"
     if RANKS[severity] > RANKS[alert.severity]:
@@ -254,7 +253,7 @@ def _kind(severity: Severity, alert: Alert | None, now: float, repeat_s: float) 
 
 
 def _severity(condition: Condition, levels: Levels, value: float | None, held: Severity | None) -> Severity | None:
-    """Highest severity whose threshold is passed; one that is held stays until the value is back by the margin."""
+    """Highest severity whose threshold is passed; a severity in force stays until the value is back by the margin."""
     if value is None:
         return None
     sign = 1 if condition.side == "above" else -1

@@ -1,4 +1,4 @@
-"""What alerts and status look at, measured now; each measurement costs the same however long the history is."""
+"""Indicators of alerts and status, measured now at a cost that does not grow with the history."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from contimg.storage import backup, retention
 
 _HOUR_S = 3600.0
 _FEWEST_ATTEMPTS = 5
-"""A share of fewer attempts than these says nothing."""
+"""Fewest attempts for a meaningful failure rate."""
 
 
 def measure(
     root: DataRoot, ledger: Ledger, saving: Backup, staging: Staging, now: float
 ) -> dict[str, dict[str, float]]:
-    """The quantities of the alerts' conditions, by name and subject; what cannot be said now is left out."""
+    """Quantities of the alert conditions, by name and subject; quantities that are unknown now are left out."""
     found = {
         "disk_free_gb": {"": shutil.disk_usage(root.root).free / 1e9},
         "queue_groups": {"": float(ledger.queue_depth())},
@@ -44,7 +44,7 @@ def measure(
     if age is not None:
         found["calibration_age_hours"] = {"": age}
     saved, retained = backup.last_outcome(root), retention.last_outcome(root)
-    # Before the first backup, what was made first is what is not safe.
+    # Before the first backup, everything since the first attempt is unsaved.
     since = datetime.fromisoformat(saved["since"]).timestamp() if saved else ledger.first_attempt_end()
     if since is not None:
         found["backups_missed"] = {"": (now - since) / 3600 / saving.every_hours}
@@ -54,7 +54,7 @@ def measure(
 
 
 def arrivals(report: Report) -> dict[str, dict[str, float]]:
-    """What the last look at `incoming/` says: what is not taken, with an example, and whose clock is wrong."""
+    """Findings of the last scan of `incoming/`: files not taken, with an example, and wrong clocks in file names."""
     return {
         "files_untaken": {min(report.untaken): float(len(report.untaken))} if report.untaken else {},
         "clock_error_hours": {subband: abs(ahead) / 3600 for subband, (ahead, _) in report.clocks.items()},
@@ -70,7 +70,7 @@ def calibration_age_hours(ledger: Ledger, now: float) -> float | None:
 
 
 def waiting_hours(ledger: Ledger, now: float) -> float:
-    """Time (h) for which groups have waited while no image was made; 0 where none waits."""
+    """Time (h) for which groups have waited without a new image; 0 where none waits."""
     oldest = history.oldest_waiting(ledger)
     if oldest is None:
         return 0.0
@@ -78,11 +78,11 @@ def waiting_hours(ledger: Ledger, now: float) -> float:
 
 
 def failures_percent(ledger: Ledger, now: float, rule: str = "%") -> dict[str, float]:
-    """Share (%) of the last hour's attempts of a rule that failed; waiting for a set is no failure."""
+    """Failure rate (%) of a rule's attempts in the last hour; waiting for a set is no failure."""
     tried, failed = ledger.attempts_since(now - _HOUR_S, rule, ErrorClass.MISSING_CALIBRATION)
     return {"": 100.0 * failed / tried} if tried >= _FEWEST_ATTEMPTS else {}
 
 
 def retries(ledger: Ledger) -> dict[str, float]:
-    """How often each waiting group was retried since it last got on."""
+    """Number of retries of each waiting group since its last progress."""
     return {name: float(count) for name, count in ledger.retries(ErrorClass.MISSING_CALIBRATION).items()}

@@ -1,4 +1,4 @@
-"""Silences: matchers on the labels of alerts, as Alertmanager has them; what matches is not sent for a while."""
+"""Silences: matchers on alert labels, as in Alertmanager; matching alerts are not sent until the silence ends."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from contimg.ledger.rows import Silence
 _MATCHER = re.compile(r'\s*([A-Za-z_]\w*)\s*(=~|!~|!=|=)\s*(?:"((?:[^"\\]|\\.)*)"|(.*?))\s*')
 _LONGEST = 200
 _QUANTIFIERS = 3
-"""More of them, or one on a group, could keep a regular expression busy for hours."""
+"""Largest number of quantifiers in a regular expression, which could run for hours with more."""
 
 
 @dataclass(frozen=True)
 class Matcher:
-    """One condition on a label; an absent label is empty.
+    """Condition on a label; an absent label counts as empty.
 
     Raises
     ------
     ConfigError
-        If it is a regular expression that is wrong or may take too long.
+        If the regular expression is invalid or may take too long.
     """
 
     name: str
@@ -48,12 +48,12 @@ class Matcher:
 
     @classmethod
     def parse(cls, text: str) -> Matcher:
-        """Read one in the form name="value", with =, !=, =~ or !~.
+        """Matcher from text of the form name="value", with =, !=, =~ or !~.
 
         Raises
         ------
         ConfigError
-            If it has another form.
+            If the text has another form.
         """
         found = _MATCHER.fullmatch(text.strip().removeprefix("{").removesuffix("}"))
         if not found:
@@ -64,13 +64,13 @@ class Matcher:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Matcher:
-        """Read one as Alertmanager's API has it."""
+        """Matcher from the JSON of Alertmanager's API."""
         return cls(
             content["name"], content["value"], bool(content.get("isRegex")), content.get("isEqual", True) is not False
         )
 
     def as_json(self) -> dict[str, Any]:
-        """As Alertmanager's API has it."""
+        """Matcher as JSON of Alertmanager's API."""
         return {"name": self.name, "value": self.value, "isRegex": self.regex, "isEqual": self.equal}
 
     def matches(self, labels: Mapping[str, str]) -> bool:
@@ -81,19 +81,19 @@ class Matcher:
 
 
 def labels(condition: str, subject: str, severity: str) -> dict[str, str]:
-    """Labels of an alert; the name is that of the Prometheus rule on the same condition."""
+    """Labels of an alert, with the name of the Prometheus rule on the same condition."""
     name = "".join(word.capitalize() for word in condition.split("_"))
     found = {"alertname": name, "severity": severity, "condition": condition}
     return found | ({"subject": subject} if subject else {})
 
 
 def all_match(matchers: Iterable[Matcher], alert: Mapping[str, str]) -> bool:
-    """Whether labels meet all conditions."""
+    """Whether labels meet all matchers."""
     return all(matcher.matches(alert) for matcher in matchers)
 
 
 def silencing(silences: Sequence[Silence], alert: Mapping[str, str], now: float) -> list[str]:
-    """Ids of the silences that are in force for an alert's labels."""
+    """Ids of the silences in force for an alert's labels."""
     return [
         one.id
         for one in silences

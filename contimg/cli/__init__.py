@@ -1,6 +1,6 @@
 """The `contimg` command: one module a subcommand, each with `add` (its arguments) and `run` (its work).
 
-Modules import what is heavy inside `run`, so that `contimg --help` and light commands start at once.
+Heavy imports stand inside `run`, so that `contimg --help` and light commands start at once.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; errors of ours are one line and exit code 1."""
+    """Run the command line; a `ContimgError` is printed as one line and gives exit code 1."""
     parser = argparse.ArgumentParser(prog="contimg", description="Lights-out continuum imaging for DSA-110.")
     parser.add_argument("--version", action="version", version=version_line())
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -91,6 +91,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of our output has seen enough
+    except BrokenPipeError:  # output piped into a program that has ended, such as head
         sys.stderr.close()
         return 0

@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _caller() -> str:
-    """Name of the user who calls; their number where they have none, as in a container."""
+    """Login name of the calling user; the user id where there is none, as in a container."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -23,7 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a line for each antenna."""
+    """Print one line per antenna."""
     from contimg.antennas import history, positions
 
     root = DataRoot(load_settings(options).data_root)

@@ -24,7 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """List, read back, or bring back what is in the archive."""
+    """List, verify or fetch bundles of the archive."""
     from contimg.storage import archive
     from contimg.storage.lock import only_one
 
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     fetching = options.what == "fetch"
     work = archive.fetch if fetching else archive.check
     failures = 0
-    with only_one(root, "retention") if fetching else nullcontext():  # what only reads holds up nothing
+    with only_one(root, "retention") if fetching else nullcontext():  # list and verify only read: no lock
         for copy in copies:
             try:
                 contents = work(store, root, copy.name, now)

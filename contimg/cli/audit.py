@@ -17,7 +17,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the books; the exit code is 1 if they do not balance."""
+    """Print the audit; exit code 1 if problems were found."""
     from contimg.ledger.ledger import open_ledger
     from contimg.runner.audit import checked
 

@@ -18,7 +18,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make a snapshot, or look at those that there are."""
+    """Make a snapshot, or list and verify existing snapshots."""
     from contimg.storage import archive, backup
     from contimg.storage.lock import only_one
     from contimg.storage.store import open_store

@@ -12,7 +12,7 @@ from contimg.cli.settings import add_settings, load_settings
 
 _MIDDLE_HZ = 1.405e9
 _UNTOLD_WIDTH, _UNTOLD_DEG = 0.03, 0.05
-"""Errors (fraction of a width; degrees) from which on a value is said not to be told by the data."""
+"""Fit errors (fraction of a width; deg) above which the data do not constrain a value."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what is asked."""
+    """Fit the primary beam, or show it with the products of other beams."""
     return options.action(options)
 
 
@@ -72,7 +72,7 @@ def _fit(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    """Print the beam and the products of other beams, as targets that Snakemake makes again."""
+    """Print the beam, and the products of other beams as targets that Snakemake makes again."""
     import numpy as np
 
     from contimg.telescope import beam
@@ -94,7 +94,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _others(root: Path, pattern: str, name: str) -> list[Path]:
-    """Sidecars that name another beam; those that name none are older than the setting and are left out."""
+    """Sidecars of products of another beam; sidecars without a beam, older than the setting, are left out."""
     found = []
     for path in sorted(root.glob(pattern)):
         try:

@@ -7,7 +7,7 @@ import argparse
 from contimg.cli.settings import add_settings, load_settings
 
 LACKING = 3
-"""Exit code when something is missing."""
+"""Exit code for missing requirements."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what is missing; 0 if nothing is, 3 if something is. A short job runs on each node."""
+    """Print missing requirements, with a short job on each node; exit code 0 if complete, 3 if not."""
     from contimg.core.files import network_file_system
     from contimg.core.paths import DataRoot
     from contimg.execute.cluster_check import lacking

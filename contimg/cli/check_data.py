@@ -8,7 +8,7 @@ from pathlib import Path
 from contimg.cli.settings import DEFAULT_CONFIG
 
 NOT_AS_EXPECTED = 3
-"""Exit code when a line is wrong."""
+"""Exit code for raw files that contradict an assumption."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the findings; 0 if none is wrong, 3 if one is."""
+    """Print the findings; exit code 0 if every assumption holds, 3 if not."""
     import os
 
     from contimg.core import config

@@ -1,4 +1,4 @@
-"""Live progress of a process that makes a known number of like things: how many, and the time left."""
+"""Live progress of a process with a known number of products: number made, and the time left."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _INTERVAL_S = 0.5
 
 @dataclass(frozen=True)
 class Count:
-    """What is counted.
+    """Progress counter of a process.
 
     Attributes
     ----------
     what
-        What the process does.
+        Activity of the process, in words.
     things, total
-        What they are, and how many there will be.
+        Name (plural) and total number of the products.
     done
-        Tells how many there are; part of one counts as such.
+        Function that returns the number made so far, with the fraction of an unfinished product.
     typical_s
-        What the whole usually takes (s), until the first one has shown how long it takes now.
+        Typical run time (s) of the whole process, used until the first product is made.
     """
 
     what: str
@@ -64,7 +64,7 @@ class Count:
         )
 
     def _left(self, spent_s: float, done: float) -> str:
-        """How long the rest will take, at the pace so far."""
+        """Estimate of the time left at the rate so far, in words."""
         if done >= 1:
             return f"about {spent_s * (self.total - done) / done:.0f} s left"
         return f"about {self.typical_s - spent_s:.0f} s left" if spent_s < self.typical_s else "longer than usual"

@@ -28,7 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Simulate, run the workflow, and show what came out."""
+    """Simulate, run the workflow, and print the results with their comparison with the truth."""
     from rich.console import Console
 
     from contimg.cli.count import Count
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _contimg() -> str:
-    """How this command was called."""
+    """Path by which this command was called, for the commands that the output suggests."""
     called = Path(sys.argv[0])
     return str(called) if called.name == "contimg" else "contimg"
 
@@ -98,7 +98,7 @@ def _must(code: int, what: str, log: Path) -> None:
 
 
 def _table(root, groups, truths):
-    """One row a group: its calibration, its image, and how the image compares with the truth."""
+    """Table with a row per group: calibration, image, and the image's comparison with the truth."""
     from rich.table import Table
 
     from contimg.core.files import read_json

@@ -22,7 +22,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Deploy, or check; one line a step."""
+    """Deploy a release, go back, or check a release; prints a line per step."""
     if options.what == "check":
         from contimg.deploy.checks import check
 

@@ -22,7 +22,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Install, or undo an installation; one line a step."""
+    """Install, or undo an installation; prints a line per step."""
     from contimg.deploy import install
     from contimg.deploy.site import Site
 

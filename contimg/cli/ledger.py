@@ -17,7 +17,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check or rebuild."""
+    """Check the ledger, or rebuild it from the files."""
     from contimg.ledger import ledger as ledgers
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     from contimg.execute.lease import acquire
     from contimg.runner.rebuild import build
 
-    lease = acquire(root)  # nothing may run meanwhile
+    lease = acquire(root)  # no runner may work during a rebuild
     try:
         counts, aside = build(root, settings, lease.keep)
     finally:

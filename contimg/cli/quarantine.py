@@ -26,7 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """List, show or release. A runner at work takes released groups up by itself; another does at its start."""
+    """List, show or release; a running runner takes up released groups in its next pass, a later one at its start."""
     from contimg.core.errors import QuarantineError
     from contimg.ingest import quarantine
 
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _failed_windows(root: DataRoot) -> list[WindowRow]:
-    """Mosaic windows that were given up; none where no runner has worked."""
+    """Mosaic windows given up after failures; empty without a ledger."""
     from contimg.ledger.ledger import open_ledger
 
     if not root.ledger.exists():

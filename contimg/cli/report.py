@@ -12,7 +12,7 @@ from contimg.core.paths import DataRoot
 
 
 def _days(text: str) -> float:
-    """Read a length of time such as 30d or 12h."""
+    """Duration in days, from text such as 30d or 12h."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([dh])", text)
     if not found or not float(found[1]):
         raise argparse.ArgumentTypeError(f"{text}: not a length of time such as 30d or 12h")
@@ -27,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the report; the exit code is 1 if a goal was missed."""
+    """Print the report; exit code 1 if a goal was missed."""
     from contimg.ledger.ledger import open_ledger
     from contimg.report import service_levels
     from contimg.runner.audit import checked

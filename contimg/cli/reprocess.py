@@ -13,7 +13,7 @@ from contimg.core.paths import DataRoot
 
 STAGES = ("image", "solve", "convert")
 _AT_ONCE = 200
-"""Groups of one transaction, for which a runner at work waits."""
+"""Groups per transaction, during which a running runner waits for the ledger."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Mark the groups; a runner at work takes them up, one call each, when nothing newer waits."""
+    """Mark groups for reprocessing; the runner starts one call per group when no newer group waits."""
     from contimg.ledger.ledger import open_ledger
     from contimg.ledger.transitions import Transitions
     from contimg.runner.reprocess import chosen, mark
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _moment(text: str) -> str:
-    """A date or time (ISO 8601, UTC) in the form of groups' names."""
+    """Group id (YYYYMMDDTHHMMSS) of a date or time (ISO 8601, UTC)."""
     try:
         return datetime.fromisoformat(text.removesuffix("Z")).strftime("%Y%m%dT%H%M%S")
     except ValueError:

@@ -16,7 +16,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Say what goes, then do it."""
+    """Retention run: print the plan, then archive and remove; with `--dry-run` only the plan."""
     from contimg.storage import removal, retention
     from contimg.storage.lock import only_one
 

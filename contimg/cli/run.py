@@ -37,6 +37,6 @@ def run(options: argparse.Namespace) -> int:
             raise
         print(f"contimg: {error}: nothing to do")
         return 0
-    except OSError as error:  # a disk that is full or read-only; whoever starts the runner tries again
+    except OSError as error:  # full or read-only disk; systemd or cron starts the runner again
         print(f"contimg: the runner cannot work now: {error}", file=sys.stderr)
         return 1

@@ -11,7 +11,7 @@ from contimg.execute import systemd
 from contimg.job.log_lines import configure
 
 _NICE = 5
-"""The pipeline's processes come first."""
+"""Niceness of the service, below the pipeline's processes."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until asked to stop."""
+    """Serve HTTP until SIGTERM or SIGINT."""
     from contimg.dashboard.site import create
     from contimg.service.connections import raise_limit
     from contimg.service.server import Server

@@ -28,7 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the registry, or what is wrong with it."""
+    """List the calibration sets, or check and register them."""
     from contimg.sets import listing
     from contimg.sets.registry import Registry
 
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _register(root: DataRoot, settings: Settings, groups: list[str]) -> None:
-    """Tell the runner's ledger, too, what is there."""
+    """Bring the ledger's sets in line with the whole sets on disk."""
     from contimg.execute.set_registration import put_back
     from contimg.ledger.ledger import open_ledger
 

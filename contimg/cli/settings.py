@@ -1,4 +1,4 @@
-"""The options that every command on a data root has."""
+"""Options of every command on a data root."""
 
 from __future__ import annotations
 

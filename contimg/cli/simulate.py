@@ -14,7 +14,7 @@ from contimg.core.sections import Beam
 
 DAY = date(2026, 1, 12)
 _MADE = ("calibrator", "random")
-"""What a sky can have besides the sources of lists."""
+"""Kinds of simulated sources besides source lists."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _number(kind: type[int] | type[float], least: int) -> Callable[[str], float]:
-    """Make what argparse takes for a number that is not less than another."""
+    """Argparse type of a number with a lower limit."""
 
     def number(text: str) -> float:
         value = kind(text)
@@ -74,7 +74,7 @@ def _number(kind: type[int] | type[float], least: int) -> Callable[[str], float]
 
 
 def run(options: argparse.Namespace) -> int:
-    """Write the files."""
+    """Simulate raw files and write them."""
     from contimg.catalogues import source_table
     from contimg.simulator import scenarios, simulator, sky
 
@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _beam(text: str) -> Beam:
-    """Take `MODEL:FWHM` apart."""
+    """Beam from `MODEL:FWHM`."""
     model, _, width = text.partition(":")
     try:
         return Beam.model_validate({"model": model, **({"fwhm_deg": width} if width else {})})
@@ -124,7 +124,7 @@ def _beam(text: str) -> Beam:
 
 
 def _fault(text: str):
-    """Take `KIND:GROUP[:SUBBANDS]` apart."""
+    """Fault from `KIND:GROUP[:SUBBANDS]`."""
     from contimg.simulator.simulator import Fault, FaultKind
 
     try:

@@ -26,7 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the status, once or again and again."""
+    """Print the status once, or repeatedly with `--watch`."""
     from contimg.ledger.ledger import open_ledger
     from contimg.runner.status import status
 
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     def view() -> RenderableType:
         try:
             return _view(now())
-        except LedgerError as error:  # it is being built, for the first time or again
+        except LedgerError as error:  # the ledger is being built or rebuilt
             return f"{error}\nwaiting for it"
 
     with Live(view(), screen=True, auto_refresh=False) as live:

@@ -11,7 +11,7 @@ from contimg.core.errors import ConfigError
 from contimg.core.paths import DataRoot, jd_to_datetime
 
 _SHOWN = 0.1
-"""Share of the least flux that serves from which on a source is in the table."""
+"""Lowest flux of a listed source, as a fraction of `calibration.min_apparent_flux_jy`."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:

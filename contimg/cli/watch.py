@@ -18,29 +18,29 @@ from contimg.job.attempt_record import AttemptRecord, in_folder, newest
 _MARKS = {"ok": ("✔", "green"), "running": ("…", "yellow"), "failed": ("✘", "bold red")}
 _INTERVAL_S = 0.5
 _TYPICAL_S = 5.0
-"""Duration (s) of a stage of which nothing is known."""
+"""Duration (s) of a stage without a measurement."""
 
 
 def _alone(stage: str) -> bool:
-    """Whether nothing runs beside a stage: the others wait for it, or it for them."""
+    """Whether a stage runs without parallel jobs of other stages (solve, mosaic)."""
     return STAGES[stage].calibrators_only or STAGES[stage].per is Per.WINDOW
 
 
 class Watch:
-    """Shows what becomes of the groups in a data root while a process works on them.
+    """Progress table of a data root's groups while a process works on them.
 
     Parameters
     ----------
     root
-        Where.
+        Data root.
     groups
-        How many groups there will be.
+        Expected number of groups.
     window_minutes
-        Length of a mosaic window (min), to know how many mosaics will be made.
+        Length of a mosaic window (min), from which the number of mosaics follows.
     typical_s
         Expected duration (s) of each stage, until this run has measured its own.
     cores
-        Jobs that run at once.
+        Number of parallel jobs.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Watch:
         return process.returncode
 
     def _look(self) -> list[AttemptRecord]:
-        """Read the attempts; returns those that ended since the last look."""
+        """Read the attempt records; returns the attempts that ended since the last call."""
         self._groups = sorted(path.stem for path in self._root.groups.glob("*.json"))
         self._windows = sorted({window_of(group, self._window_minutes) for group in self._groups})
         ended = []
@@ -88,7 +88,7 @@ class Watch:
         return ended
 
     def _expected(self) -> list[tuple[str, str]]:
-        """Every job that the run will have: calibrator groups are known only once they were found."""
+        """All jobs of the run; a group's solve job is added once its calibrator is detected."""
         solved = {group for group in self._groups if ("solve" in self._rules(group)) or self._has_calibrator(group)}
         jobs = [
             (group, rule)
@@ -107,7 +107,7 @@ class Watch:
         return path.exists() and read_json(path)["calibrator"] is not None
 
     def _left(self) -> str:
-        """How much is done, and how long the rest will take at the pace measured so far."""
+        """Number of finished jobs and estimate of the time left, in words."""
         if len(self._groups) < self._expected_groups:
             guessed = [rule for rule in worked_on() for _ in range(1 if _alone(rule) else self._expected_groups)]
             left_s = sum(self._share(rule) * self._typical(rule) for rule in guessed)
@@ -116,12 +116,12 @@ class Watch:
         left = [key for key in expected if key not in self._seen or self._seen[key].running]
         left_s = sum(self._share(key[1]) * self._job_left_s(key) for key in left)
         if any(rule == "detect" for _, rule in left) and all(rule != "solve" for _, rule in expected):
-            left_s += self._typical_s["solve"]  # one of those that were not looked at will have a calibrator
+            left_s += self._typical_s["solve"]  # a group not yet searched will have a calibrator
         spent_s = time.time() - self._began
         return f"{len(expected) - len(left)} of {len(expected)} jobs, {spent_s:.0f} s, about {left_s:.0f} s left"
 
     def _job_left_s(self, key: tuple[str, str]) -> float:
-        """How long a job that has not ended will still take (s)."""
+        """Time left (s) for an unfinished job."""
         measured = [
             attempt.duration_s for (_, rule), attempt in self._seen.items() if rule == key[1] and attempt.duration_s
         ]
@@ -132,7 +132,7 @@ class Watch:
         return self._typical_s.get(rule, _TYPICAL_S)
 
     def _share(self, rule: str) -> float:
-        """Part of a job's time that the run takes longer for it."""
+        """Part of a job's duration that adds to the run time, with other jobs in parallel."""
         return 1.0 if _alone(rule) else 1.0 / self._cores
 
     def _table(self) -> Table:

@@ -1,4 +1,4 @@
-"""Charts as data: drawn by uPlot in the page, and told in words for those who do not see them."""
+"""Charts as data, drawn by uPlot in the page, each with a description in words for screen readers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Series:
-    """One line, area or row of bars; None where nothing was measured."""
+    """Line, area or bar series; None for a missing value."""
 
     label: str
     values: Sequence[float | None]
@@ -19,12 +19,12 @@ class Series:
 
 
 def chart(said: str, moments: Sequence[float] | np.ndarray, series: Sequence[Series], unit: str) -> Mapping[str, Any]:
-    """A chart over time (Unix, s).
+    """Chart over time (Unix, s).
 
     Parameters
     ----------
     said
-        What it shows, in a sentence.
+        Description of the chart, in a sentence.
     """
     rounded = [
         {

@@ -1,4 +1,4 @@
-"""What the pages of one group, one set, and the antennas show."""
+"""Content of the pages of a group, a set, and the antennas."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _LOG_BYTES = 200_000
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Content of a sidecar; empty if there is none that can be read."""
+    """Content of a sidecar; empty if missing or unreadable."""
     try:
         content = files.read_json(path)
     except (OSError, ValueError):
@@ -42,7 +42,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def group(source: DataSource, name: str) -> dict[str, Any] | None:
-    """Everything about a group; None for one that is not known."""
+    """Content of a group's page; None for an unknown group."""
     root = source.root
     with source.ledger() as ledger:
         row = ledger.group(name)
@@ -78,7 +78,7 @@ def group(source: DataSource, name: str) -> dict[str, Any] | None:
 
 
 def _sets(selection: Mapping[str, Any]) -> list[tuple[str, float | None]]:
-    """Sets that calibrate a target, with the time (h) from it to their observation."""
+    """Calibration sets of a target, with the time (h) from the target to their observation."""
     paths, offsets = selection.get("sets", ()), selection.get("offsets_hours", ())
     return [(group_of(Path(path)), offset) for path, offset in zip_longest(paths, offsets[: len(paths)])]
 
@@ -98,7 +98,7 @@ def _subbands(manifest: Mapping[str, Any]) -> list[tuple[int, str, str]]:
 
 
 def timeline(found: list[Span]) -> list[dict[str, Any]]:
-    """Bars of a trace: place and width in per cent of the whole."""
+    """Bars of a trace, with place and width in per cent of the whole duration."""
     if not found:
         return []
     whole = found[0]
@@ -124,7 +124,7 @@ def timeline(found: list[Span]) -> list[dict[str, Any]]:
 
 
 def log_text(root: DataRoot, log: str) -> str | None:
-    """End of a log file of the data root; None for a path that leads out of it or to nothing."""
+    """End of a log file of the data root; None for a missing file or a path outside."""
     path = (root.root / log).resolve()
     if not path.is_relative_to((root.root / "logs").resolve()) or path.suffix != ".log" or not path.is_file():
         return None
@@ -134,7 +134,7 @@ def log_text(root: DataRoot, log: str) -> str | None:
 
 
 def calibration_set(source: DataSource, name: str) -> dict[str, Any] | None:
-    """Everything about a set; None for one that is not there."""
+    """Content of a set's page; None for an unknown set."""
     content = read(source.root.set(name))
     if not content:
         return None
@@ -153,7 +153,7 @@ def calibration_set(source: DataSource, name: str) -> dict[str, Any] | None:
 
 
 def _facts(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What a set was observed on, when, and for how long it is valid, in words."""
+    """Calibrator, observation time and validity of a set, in words."""
     if calibrator := content.get("calibrator"):
         yield "calibrator", str(calibrator)
     for key, label in (("observed_utc", "observed"), ("valid_from", "valid from"), ("valid_until", "valid until")):
@@ -166,7 +166,7 @@ def _facts(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def antennas(source: DataSource) -> dict[str, Any]:
-    """State of each antenna in the newest groups, oldest first, and what is wrong in the last of them."""
+    """State of each antenna in the newest groups, oldest first, and the faults in the last of them."""
     found = antenna_history.newest(source.root, datetime.fromtimestamp(source.now(), UTC), _GROUPS)
     columns = [{"group": content["group"], "at": group_start(content["group"])} for content in found]
     states: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""What the page Now shows: the state of everything at one moment."""
+"""Content of the page Now: state of the pipeline at one moment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TRANSITS_S = 900.0
 
 
 def content(source: DataSource) -> dict[str, Any]:
-    """Everything on the page; with no ledger, that there is none."""
+    """Content of the page; without a ledger, a note that there is none."""
     now = source.now()
     parts = probes.parts(source)
     found: dict[str, Any] = {
@@ -72,7 +72,7 @@ def _ledger(source: DataSource, ledger: Ledger, now: float) -> dict[str, Any]:
 
 
 def _running(ledger: Ledger, now: float) -> list[dict[str, Any]]:
-    """Calls that run, with how far they are by what their stage usually takes."""
+    """Running calls, with their progress relative to their stage's typical duration."""
     usual: dict[str, tuple[int, float]] = {}
     for tally in history.tallies(ledger):
         if tally.outcome == "ok":
@@ -100,8 +100,8 @@ def _stages(attempts: Sequence[tuple[str, str, str, str, float, float]]) -> list
 
 
 def queue_chart(ledger: Ledger, now: float) -> Mapping[str, Any]:
-    """Groups waiting or in work over the last 24 hours, from when each came and ended."""
-    now = 60 * np.ceil(now / 60)  # a picture that stays the same for a minute
+    """Chart of groups waiting or in work over the last 24 hours, from their times of arrival and end."""
+    now = 60 * np.ceil(now / 60)  # rounded up, so that the chart stays the same for a minute
     since = now - 3 * _DAY_S
     rows = history.arrivals(ledger, since)
     moments = np.linspace(now - _DAY_S, now, _POINTS)
@@ -114,7 +114,7 @@ def queue_chart(ledger: Ledger, now: float) -> Mapping[str, Any]:
 
 
 def images(source: DataSource, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Newest images with the numbers under their pictures."""
+    """Newest images, with the numbers under their pictures."""
     found = []
     for name in names:
         try:
@@ -142,7 +142,7 @@ def _sky(source: DataSource, ledger: Ledger, now: float) -> dict[str, Any]:
 
 
 def _transits(source: DataSource, now: float) -> list[tuple[float, str, bool]] | None:
-    """Transits of the next day at the newest group's declination: Julian date, calibrator, whether it will serve.
+    """Transits of the next day at the newest group's declination: Julian date, calibrator, usability.
 
     None before the first group.
     """
@@ -162,13 +162,13 @@ def _transits(source: DataSource, now: float) -> list[tuple[float, str, bool]] |
 
 
 class _Processor:
-    """Use of the processors since it was last asked for, from whatever thread."""
+    """Processor use since the last reading, shared by all threads."""
 
     def __init__(self) -> None:
         self._before = psutil.cpu_times()
 
     def share(self) -> float:
-        """Share of the time in which they worked."""
+        """Busy share of the processors since the last call."""
         before, self._before = self._before, psutil.cpu_times()
         spent = [now - then for now, then in zip(self._before, before, strict=True)]
         idle = self._before.idle - before.idle + getattr(self._before, "iowait", 0) - getattr(before, "iowait", 0)
@@ -179,7 +179,7 @@ _processor = _Processor()
 
 
 def _machine(source: DataSource) -> list[dict[str, Any]]:
-    """Use of the machine that the service runs on: what it is, share, and the share that is too much."""
+    """Use of the service's machine: resource, used share, and limit of the share."""
     disk = psutil.disk_usage(str(source.root.root))
     rows = [
         {"name": "CPU", "share": _processor.share(), "limit": 0.8, "text": ""},

@@ -1,4 +1,4 @@
-"""Pages, pictures and logs of the dashboard, and the stream that keeps them up to date."""
+"""Pages, pictures and logs of the dashboard, and the event stream that updates them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CSS_JS = ("uPlot.iife.min.js", "uPlot.min.css", "app.js", "style.css")
 
 
 def _name(value: str) -> str:
-    """Check that a name is a group's."""
+    """Check a group id."""
     try:
         group_start(value)
     except ValueError:
@@ -43,7 +43,7 @@ Name = Annotated[str, InPath(pattern=r"^\d{8}T\d{6}$")]
 
 
 def _duration(seconds: float | None) -> str:
-    """A length of time for people."""
+    """Duration in words."""
     if seconds is None:
         return "–"
     if seconds < 120:
@@ -52,7 +52,7 @@ def _duration(seconds: float | None) -> str:
 
 
 def _when(moment: float | None) -> str:
-    """A time (Unix, s) in UTC."""
+    """UTC text of a time (Unix, s)."""
     return "–" if moment is None else f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M}"
 
 
@@ -91,7 +91,7 @@ def _content(source: DataSource, page: str) -> dict[str, Any]:
 
 
 def fragments(source: DataSource, page: str) -> dict[str, str]:
-    """Sections of a page that are kept up to date, by their id."""
+    """HTML sections of a page that are kept up to date, by their id."""
 
     def make() -> dict[str, str]:
         content = _content(source, page)
@@ -106,7 +106,7 @@ def fragments(source: DataSource, page: str) -> dict[str, str]:
 
 
 def unavailable(source: DataSource, why: str) -> HTMLResponse:
-    """Page that says why nothing can be shown now."""
+    """Page with the reason why no data can be shown now."""
     return _page(source, "missing", {"what": "ledger to read", "why": why}, 503)
 
 
@@ -118,7 +118,7 @@ def page_now(source: Source) -> HTMLResponse:
 
 @router.get("/favicon.ico", include_in_schema=False)
 def icon() -> FileResponse:
-    """Icon for pages that name none, such as logs."""
+    """Icon for pages without an icon of their own, such as logs."""
     return FileResponse(STATIC / "icon.svg", media_type="image/svg+xml")
 
 
@@ -191,7 +191,7 @@ def log(source: Source, path: Annotated[str, Query(max_length=300)]) -> PlainTex
 
 
 _open: set[int] = set()
-"""Streams that are open; all in one thread."""
+"""Open event streams, all in one thread."""
 
 
 @router.get("/events", responses={503: {"description": "too many streams"}})

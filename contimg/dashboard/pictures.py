@@ -1,4 +1,4 @@
-"""Pictures of images for the pages: small ones made here and kept, so that a page stays light."""
+"""Thumbnails of images for the pages: small JPEGs, made once and cached, so that a page stays light."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KEPT = 256
 
 
 def thumbnail(root: DataRoot, group: str) -> bytes | None:
-    """Small JPEG of a group's image; None where there is no picture."""
+    """JPEG thumbnail of a group's image; None without a picture."""
     path = root.image(group, "png")
     try:
         return _thumbnail(path, path.stat().st_mtime_ns)
@@ -25,7 +25,7 @@ def thumbnail(root: DataRoot, group: str) -> bytes | None:
 
 @lru_cache(_KEPT)
 def _thumbnail(path: Path, _: int) -> bytes:
-    """Small JPEG of a picture as it was at a time (ns)."""
+    """JPEG thumbnail of a picture, cached by its modification time (ns)."""
     with Image.open(path) as picture:
         picture.thumbnail((_WIDTH_PX, _WIDTH_PX))
         content = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The whole site: the service's application with the dashboard's pages."""
+"""Web site: the service's application with the dashboard's pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contimg.service.source import DataSource
 
 
 def create(source: DataSource) -> FastAPI:
-    """Application over a data root."""
+    """Application of a data root with all pages."""
     app = application.create(source)
     app.include_router(pages.router)
     for kind in (ContimgError, sqlite3.Error, OSError):
@@ -24,7 +24,7 @@ def create(source: DataSource) -> FastAPI:
 
 
 def _unavailable(request: Request, error: Exception) -> Response:
-    """Answer that the data root cannot be read now: a page to a browser, JSON to a program."""
+    """Error response for a data root that cannot be read now: HTML for a browser, JSON for a program."""
     if "text/html" in request.headers.get("accept", ""):
         return pages.unavailable(request.app.state.source, str(error))
     return application.unavailable(request, error)

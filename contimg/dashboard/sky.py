@@ -1,4 +1,4 @@
-"""The sidereal day as one picture: what was imaged where, which sets calibrate it, where the beam is now."""
+"""Chart of the sidereal day: imaged right ascensions, reach of calibration sets, coming transits, the beam now."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sidereal_hours(moment: float) -> float:
 
 @dataclass(frozen=True)
 class Mark:
-    """A stretch of right ascension (h) with what it is; `text` is its tooltip."""
+    """Range of right ascension (h) on the chart, with its kind; `text` is the tooltip."""
 
     start: float
     width: float
@@ -32,7 +32,7 @@ class Mark:
 
 
 def groups(names: Sequence[tuple[str, str]]) -> list[Mark]:
-    """Marks of groups (name and state), where they looked."""
+    """Marks of groups (name and state) at the right ascensions that they observed."""
     marks = []
     for name, state in names:
         start = sidereal_hours(group_start(name).timestamp())
@@ -41,7 +41,7 @@ def groups(names: Sequence[tuple[str, str]]) -> list[Mark]:
 
 
 def sets(found: Sequence[tuple[str, str, float, bool]], within_hours: float) -> list[Mark]:
-    """Marks of calibration sets (name, calibrator, observation, gate) with their reach to both sides."""
+    """Marks of calibration sets (name, calibrator, observation, gate), good sets with their reach to both sides."""
     marks = []
     for name, calibrator, observed, passed in found:
         middle = sidereal_hours(observed)
@@ -53,7 +53,7 @@ def sets(found: Sequence[tuple[str, str, float, bool]], within_hours: float) -> 
 
 
 def transits(found: Sequence[tuple[float, str, bool]], now: float) -> list[Mark]:
-    """Marks of transits to come: Julian date, calibrator, whether it will serve."""
+    """Marks of the transits of the next day: Julian date, calibrator, usability."""
     marks = []
     for jd, name, serves in found:
         moment = jd_to_datetime(jd)
@@ -65,7 +65,7 @@ def transits(found: Sequence[tuple[float, str, bool]], now: float) -> list[Mark]
 
 
 def unwrapped(marks: Sequence[Mark]) -> list[Mark]:
-    """The marks, those over 24 h cut in two."""
+    """Marks, with ranges beyond 24 h cut in two."""
     found = []
     for mark in marks:
         over = mark.start + mark.width - 24

@@ -1,4 +1,4 @@
-"""What the page History shows: the last day, week or month, in bins."""
+"""Content of the page History: the last day, week or month, in time bins."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from contimg.service.losses import lost
 from contimg.service.source import DataSource
 
 SPANS: Mapping[str, tuple[float, float]] = {"24h": (1.0, 3600.0), "7d": (7.0, 6 * 3600.0), "30d": (30.0, 86400.0)}
-"""Days, and length of a bin (s), of each span."""
+"""Length (days) and bin width (s) of each span."""
 _FRESH_S = 60.0
 _NOISE_S, _LEVELS_S = 300.0, 300.0
 _Attempt = tuple[str, str, str, str, float, float]
 
 
 def content(source: DataSource, span: str) -> dict[str, Any]:
-    """Everything on the page for one span; what takes long is there from the next time on."""
+    """Content of the page for one span; slow readings appear from the next request on."""
     days = SPANS[span][0]
     levels = source.behind(f"levels {span}", lambda: _levels(source, days), _LEVELS_S)
     noise = source.behind(f"noise {span}", lambda: _noise(source, days), _NOISE_S)
@@ -77,7 +77,7 @@ def _middles(edges: np.ndarray) -> np.ndarray:
 def _binned(
     edges: np.ndarray, points: Sequence[tuple[float, float]], reduce: Callable[[np.ndarray], Any]
 ) -> list[float | None]:
-    """One number a bin, of the values at moments in it; None where there are none."""
+    """Statistic of the values in each time bin; None for an empty bin."""
     if not points:
         return [None] * (len(edges) - 1)
     moments, values = np.array(points, float).T
@@ -102,7 +102,7 @@ def _failed(attempts: Sequence[_Attempt]) -> list[_Attempt]:
 
 
 def _failures(attempts: Sequence[_Attempt]) -> list[tuple[str, str, int]]:
-    """Rule, class and number, the most frequent first."""
+    """Rule, error class and number of failures, the most frequent first."""
     counts = Counter((rule, error) for _, rule, _, error, *_ in _failed(attempts))
     return [(rule, error, count) for (rule, error), count in counts.most_common(12)]
 
@@ -161,7 +161,7 @@ def _machine(edges: np.ndarray, load: Mapping[int, tuple[float, float, float]]) 
 
 
 def _noise(source: DataSource, days: float) -> list[tuple[float, float]]:
-    """When each image of the last days was made (Unix, s) and its noise ÷ thermal, from the sidecars."""
+    """Time (Unix, s) and noise ÷ thermal noise of each image of the last days, from the sidecars."""
     with source.ledger() as ledger:
         names = [name for name, *_ in history.first_images(ledger, source.now() - 86400 * days)]
     found = []

@@ -1,8 +1,8 @@
-"""Blue-green deployment: one release takes over from another, as a pure function of what is seen.
+"""Blue-green deployment: one release takes over from another, as a pure function of the host's state.
 
-The new runner starts beside the old one and stands by without the lease; the old one is stopped, and the new one
-follows at once. Then the old one stands by in turn, so that it follows if the new one fails. Nothing depends on the
-process that asks: whenever it is killed and called again, it goes on from what it sees.
+The new runner starts beside the old runner and stands by without the lease; the old runner is stopped, and the new
+runner follows at once. The old runner then stands by in turn, to follow if the new runner fails. All progress is in
+the state file and on the host: a deployment that is killed and called again continues from there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contimg.deploy.site import COLOURS
 from contimg.runner.loop import STANDS_BY
 
 READY_S = 60.0
-"""Time (s) within which the new runner stands by, and then is ready."""
+"""Longest time (s) for the new runner to stand by, and then to be ready."""
 
 
 class Phase(StrEnum):
@@ -31,28 +31,28 @@ class Phase(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more is to do."""
+        """Whether the deployment has ended."""
         return self in (Phase.DONE, Phase.GONE_BACK)
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """A deployment, as its state file has it.
+    """State of a deployment, as in its state file.
 
     Attributes
     ----------
     new
         Colour of the release that takes over.
     release
-        Its environment.
+        Environment of that release.
     serves
         Whether the HTTP service is in use.
     was_ready
-        Whether it said, before the deployment, that the runner works and products come out.
+        Readiness reported by the service before the deployment.
     since
-        When the phase began (Unix, s).
+        Start of the phase (Unix, s).
     reason
-        Why it went back.
+        Reason for going back.
     """
 
     new: str
@@ -71,7 +71,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Unit:
-    """State of a unit of systemd: `ActiveState`, `StatusText`, and how often it was started again."""
+    """State of a systemd unit: `ActiveState`, `StatusText`, and number of restarts."""
 
     state: str
     status: str = ""
@@ -79,18 +79,18 @@ class Unit:
 
     @property
     def down(self) -> bool:
-        """Whether it neither runs nor starts."""
+        """Whether the unit neither runs nor starts."""
         return self.state in ("inactive", "failed")
 
     @property
     def stands_by(self) -> bool:
-        """Whether it waits for the lease, with all that is slow done."""
+        """Whether the runner waits for the lease, with its slow imports done."""
         return self.state == "activating" and self.status.startswith(STANDS_BY)
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The host, at one moment.
+    """State of the host at one moment.
 
     Attributes
     ----------
@@ -99,9 +99,9 @@ class Seen:
     runners, services
         Units of each colour.
     holder
-        Colour whose runner has the lease; empty if none has.
+        Colour of the runner that holds the lease; empty without a holder.
     answers, ready
-        Whether the service answers, and whether it says that the runner works and products come out.
+        Whether the service answers, and whether it reports readiness (runner at work, products coming out).
     """
 
     now: float
@@ -113,7 +113,7 @@ class Seen:
 
 
 class Action(StrEnum):
-    """What a step does with a colour."""
+    """Action of a step on a colour."""
 
     CHECK = "check"
     STAND_BY = "start its runner, to stand by"
@@ -145,7 +145,7 @@ def next_step(deployment: Deployment, seen: Seen, probation_s: float) -> Step:
     Parameters
     ----------
     probation_s
-        Time (s) for which the new release has to work well before the old one is stopped.
+        Time (s) for which the new release has to work well before the old release is stopped.
     """
     steps = {
         Phase.CHECK: _check,
@@ -213,7 +213,7 @@ def _go_back(deployment: Deployment, seen: Seen) -> Step:
 
 
 def _move_port(deployment: Deployment, seen: Seen, *, to: str) -> Step | None:
-    """Have one colour's service answer, then stop the other's; None once it is so."""
+    """Step that moves the port: start one colour's service, then stop the other's; None when done."""
     if not deployment.serves:
         return None
     other = next(colour for colour in COLOURS if colour != to)

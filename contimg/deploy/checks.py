@@ -1,7 +1,7 @@
-"""Checks of a release before it takes over: its settings, the ledger's migration, and a small group made whole.
+"""Checks of a release before it takes over: settings, migration of the ledger, and a small group imaged.
 
-They run with the new release's code beside the runner of the old one, and touch nothing of the data root but a
-scratch folder in `state/`.
+They run with the new release's code beside the old release's runner, and write only to a scratch folder in `state/`
+of the data root.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from contimg.simulator import scenarios, simulator, sky
 from contimg.telescope.stations import EAST_WEST_ARM, NORTH_SOUTH_ARM
 
 _SMALL = simulator.Preset(EAST_WEST_ARM[::4] + NORTH_SOUTH_ARM[::4], 6)
-"""21 antennas, 96 channels: enough to be calibrated and imaged."""
+"""Simulated array of 21 antennas and 96 channels, enough for calibration and imaging."""
 _CALIBRATOR = "J0834+5534"
 _DAY = date(2026, 1, 12)
 _DECLINATION_DEG = 54.57
 _LIMIT_S = 900
 _OURS = ("alerts", "service", "archive", "backup", "data_root", "groups", "scan_incoming")
-"""Settings that the scratch root does not share: it tells nobody and copies nothing."""
+"""Settings that the scratch root leaves out, so that it sends no alerts and copies no data."""
 
 
 def check(settings: Settings) -> Iterator[str]:
-    """Check that this release can take over a data root; yields a line for every check that passed.
+    """Check that this release can take over a data root; yields a line for every passed check.
 
     Raises
     ------
     ContimgError
-        If one does not pass; the text says which and why.
+        If a check fails; the text gives the reason.
     """
     runnable(settings)
     yield "settings: can be used"
@@ -74,7 +74,7 @@ def _migrated(root: DataRoot, folder: Path) -> str:
 
 
 def _imaged(content: dict[str, Any], folder: Path) -> str:
-    """Take a simulated calibrator group from its raw files to its image."""
+    """Image a simulated calibrator group from its raw files."""
     root = DataRoot(folder / "root")
     calibrator = sky.calibrator(_CALIBRATOR)
     start = scenarios.start_for_transit(calibrator, _DAY, 0, _SMALL.length_s)
@@ -96,7 +96,7 @@ def _imaged(content: dict[str, Any], folder: Path) -> str:
 
 
 def _called(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Call this release's contimg, without the settings and secrets of this process's environment."""
+    """Call this release's contimg, without settings and secrets from this process's environment."""
     kept = {
         name: text
         for name, text in os.environ.items()

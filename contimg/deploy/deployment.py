@@ -1,4 +1,4 @@
-"""A blue-green deployment on a host: what is seen, the steps done, and the state file from which any call goes on."""
+"""Blue-green deployment on a host: its state, the steps, and the state file from which any call continues."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from contimg.deploy.site import COLOURS, Site, listen_address, units_of
 from contimg.execute.lease import holder
 
 PROBATION_S = 300.0
-"""Time (s) for which a new release has to work well: about a group."""
+"""Time (s) for which a new release has to work well, about the length of a group."""
 _LOOK_S = 0.5
 _DRAIN_S = 3.0
-"""Time (s) in which calls may end before the runner that gives way stops them; the other takes them up again."""
+"""Time (s) for calls to end before the old runner stops them; the new runner takes up stopped groups again."""
 _ANSWER_S = 5.0
 _CHECK_S = 1200.0
 _AFTER = {Action.CHECK: Phase.TAKE_OVER, Action.USE: Phase.DONE}
@@ -29,12 +29,12 @@ _ASKED = "a person asked for it"
 
 
 class Host:
-    """A host with a site: its units, its lease, its service.
+    """Host of a site: its units, lease and service.
 
     Raises
     ------
     ConfigError
-        If the settings cannot be used.
+        If the settings are invalid.
     """
 
     def __init__(self, site: Site) -> None:
@@ -42,7 +42,7 @@ class Host:
         self._url = f"http://{listen_address(site)}"
 
     def see(self) -> Seen:
-        """Look at units, lease and service."""
+        """State of units, lease and service."""
         runners = {colour: _unit(f"contimg@{colour}") for colour in COLOURS}
         services = {colour: _unit(f"contimg-serve@{colour}")[0] for colour in COLOURS}
         try:
@@ -67,12 +67,12 @@ class Host:
             return False
 
     def do(self, step: Step) -> None:
-        """Do a step on a colour's units; each may be done again.
+        """Perform a step on a colour's units; a repeated step is harmless.
 
         Raises
         ------
         InstallationError
-            If systemd cannot do it.
+            If systemd fails.
         """
         runner, service = f"contimg@{step.colour}", f"contimg-serve@{step.colour}"
         if step.action == Action.CHECK:
@@ -93,7 +93,7 @@ class Host:
             time.sleep(_LOOK_S)
 
     def _stop(self, runner: str, colour: str) -> None:
-        """Stop a runner: what ends within a moment is settled, the rest is the other's to take up."""
+        """Stop a runner: calls that end within `_DRAIN_S` are settled, the other runner takes up the rest."""
         systemctl("stop", "--no-block", runner)
         end = time.monotonic() + _DRAIN_S
         while time.monotonic() < end:
@@ -108,21 +108,21 @@ class Host:
 def deploy(
     site: Site, release: Path | None, *, back: bool, probation_s: float, host: Host | None = None
 ) -> Iterator[str]:
-    """Let a release take over, or go on with a deployment that was interrupted; yields a line for every step.
+    """Deploy a release, or continue an interrupted deployment; yields a line for every step.
 
     Parameters
     ----------
     release
-        Environment of the new release; None to go back to the other one that is installed.
+        Environment of the new release; None to go back to the other installed release.
     back
-        Go back to the release before: out of a deployment that has not ended, or from the last one.
+        Go back to the previous release, out of an unfinished deployment or from the last one.
     probation_s
         Time (s) for which the new release has to work well.
 
     Raises
     ------
     DeploymentError
-        If it cannot begin, or the old release is in use again.
+        If the deployment cannot begin, or went back to the old release.
     InstallationError
         If the site has no installation, or systemd cannot do a step.
     """
@@ -181,7 +181,7 @@ def _begun(site: Site, release: Path | None, seen: Seen, *, back: bool) -> Deplo
 
 
 def _use(deployment: Deployment) -> None:
-    """Have a release start with the host, and the other not; the other's link stays, to go back to."""
+    """Start one release at boot and not the other, whose link stays for going back."""
     systemctl("enable", *units_of(deployment.new))
     systemctl("disable", *units_of(deployment.old))
 

@@ -1,7 +1,7 @@
 """Installation of the service on a host: user, folders, settings, systemd units.
 
-Every step looks first and changes only what is missing, so that an installation can be repeated; a record of what
-was made lets it be undone. The data root, and files that a person has edited since, are never removed.
+Every step changes only missing parts, so that an installation can be repeated; a record of its changes lets it be
+undone. The data root, and files that a person has edited since, are never removed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LIMIT_S = 60
 
 @dataclass
 class Record:
-    """What an installation made: folders, files with their checksums, the user."""
+    """Record of an installation: folders, files with their checksums, the user."""
 
     user: str = ""
     folders: list[str] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Record:
         Raises
         ------
         InstallationError
-            If it cannot be read.
+            If the record cannot be read.
         """
         try:
             return cls(**files.read_json(site.record))
@@ -53,7 +53,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: its description, whether it is already so, and what makes it so."""
+    """Installation step: description, test whether it is done, action."""
 
     text: str
     present: Callable[[], bool]
@@ -66,12 +66,12 @@ def install(site: Site, *, dry_run: bool) -> Iterator[str]:
     Parameters
     ----------
     dry_run
-        Only say what would be done.
+        Only report the steps.
 
     Raises
     ------
     InstallationError
-        If a step fails; the steps before it stay, and the next call goes on from there.
+        If a step fails; finished steps stay, and the next call continues from there.
     """
     check(site)
     record = Record.of(site)
@@ -89,7 +89,7 @@ def install(site: Site, *, dry_run: bool) -> Iterator[str]:
 
 
 def undo(site: Site, *, dry_run: bool) -> Iterator[str]:
-    """Remove what an installation made; yields a line for every step. The data root stays as it is.
+    """Undo an installation; yields a line for every step. The data root stays as it is.
 
     Raises
     ------
@@ -124,18 +124,18 @@ def undo(site: Site, *, dry_run: bool) -> Iterator[str]:
 
 
 def _removable_files(site: Site, record: Record) -> list[Path]:
-    """Files of the record that are still there: the units, and others as long as nobody edited them."""
+    """Recorded files that still exist: the units, and other files if unedited."""
     there = [(Path(name), checksum) for name, checksum in reversed(record.files.items()) if os.path.lexists(name)]
     return [path for path, checksum in there if path.parent == site.units or _checksum(path) == checksum]
 
 
 def check(site: Site) -> None:
-    """See that the units could start at all.
+    """Check that the units can start.
 
     Raises
     ------
     InstallationError
-        If the command is missing, its Python is where the units may not read, or this user is not root.
+        If the command is missing, the units may not read its Python, or this user is not root.
     """
     if os.geteuid() != 0:
         raise InstallationError("contimg install: makes a user and units of the system; call it as root")
@@ -158,7 +158,7 @@ def check(site: Site) -> None:
 
 
 def _own(site: Site) -> bool:
-    """Whether the command to install is of the environment that runs now."""
+    """Whether the command to install belongs to the running environment."""
     return site.contimg.parent == Path(sys.prefix) / "bin"
 
 
@@ -189,7 +189,7 @@ def _steps(site: Site, record: Record) -> Iterator[Step]:
 
 
 def link_step(site: Site, colour: str, environment: Path, record: Record | None = None) -> Step:
-    """Link from a colour to the environment of its release."""
+    """Step that links a colour to the environment of its release."""
     link = site.release(colour)
 
     def make() -> None:
@@ -217,7 +217,7 @@ def _enable(site: Site) -> None:
 
 
 def _file_step(path: Path, text: str, mode: int, site: Site, record: Record, *, replaced: bool = False) -> Step:
-    """A file; one that is there stays, unless it is ours to replace and has another content."""
+    """Step that writes a file; an existing file stays, unless `replaced` is true and its content differs."""
 
     def present() -> bool:
         return path.exists() and (not replaced or path.read_text() == text)
@@ -271,12 +271,12 @@ def _checksum(path: Path) -> str:
 
 
 def apply(step: Step) -> None:
-    """Make a step so.
+    """Perform a step.
 
     Raises
     ------
     InstallationError
-        If it fails.
+        If the step fails.
     """
     try:
         step.make()
@@ -290,23 +290,23 @@ def _reload_units(site: Site) -> None:
 
 
 def systemctl(*arguments: str, limit_s: float = _LIMIT_S) -> str:
-    """Call systemctl; returns what it printed.
+    """Call systemctl; returns its output.
 
     Raises
     ------
     InstallationError
-        If it fails.
+        If the call fails.
     """
     return _must("systemctl", *arguments, limit_s=limit_s)
 
 
 def _must(*command: str, limit_s: float = _LIMIT_S) -> str:
-    """Run a command of the system.
+    """Run a system command; returns its output.
 
     Raises
     ------
     InstallationError
-        If it fails.
+        If the command fails.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)

@@ -1,4 +1,4 @@
-"""Site of the service on a host: its places, its units with the site's paths, and the two releases it can have."""
+"""Site of the service on a host: its paths, its units with these paths, and the two releases that it can have."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LISTEN = "127.0.0.1:8410"
 
 @dataclass(frozen=True)
 class Site:
-    """Places on the host.
+    """Paths on the host.
 
     Attributes
     ----------
@@ -56,12 +56,12 @@ class Site:
 
     @classmethod
     def installed(cls, contimg: Path) -> Site:
-        """Site of an installation at the usual places.
+        """Site of an installation at the standard paths.
 
         Raises
         ------
         InstallationError
-            If there is none, or its settings cannot be used.
+            If there is no installation, or its settings are invalid.
         """
         try:
             return cls(contimg, config.load(cls.settings / "config.yaml", {}).data_root)
@@ -70,7 +70,7 @@ class Site:
 
     @property
     def config(self) -> Path:
-        """Settings file."""
+        """Path of the settings file."""
         return self.settings / "config.yaml"
 
     def release(self, colour: str) -> Path:
@@ -79,18 +79,18 @@ class Site:
 
     @property
     def enabled(self) -> str:
-        """Colour that starts with the host; blue before the first installation."""
+        """Colour that starts at boot; blue before the first installation."""
         wanted = (self.units / "contimg.service.wants" / f"contimg@{colour}.service" for colour in COLOURS)
         return next((colour for colour, link in zip(COLOURS, wanted, strict=True) if link.is_symlink()), COLOURS[0])
 
     @property
     def record(self) -> Path:
-        """Record of what an installation made."""
+        """Path of the installation's record."""
         return self.settings / "installed.json"
 
 
 def unit_text(unit: str, site: Site) -> str:
-    """A unit of `deploy/`, with this site's paths and user."""
+    """Text of a unit in `deploy/`, with this site's paths and user."""
     text = (CHECKOUT / "deploy" / unit).read_text()
     for place, packaged in _PACKAGED.items():
         text = text.replace(packaged, str(getattr(site, place)))

@@ -1,4 +1,4 @@
-"""Attempts in the ledger's form, and the records of failures that no job could write down."""
+"""Attempts in the ledger's form, and records of failures that no job could write."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from contimg.ledger.rows import AttemptRow
 log = logging.getLogger(__name__)
 
 WORKFLOW = "snakemake"
-"""Rule of a failure that no job has recorded: Snakemake's own."""
+"""Rule name for failures of Snakemake itself, which no job has recorded."""
 
 _TAIL_BYTES = 20_000
 _MESSAGE_LENGTH = 1000
 
 
 def row(record: AttemptRecord, root: DataRoot) -> AttemptRow:
-    """A record that has ended, for the ledger; the tools' own words may tell the class better than it does."""
+    """Ledger row of an ended attempt; the tool's log may give a more specific error class than the record."""
     error_class, blame = _failure(record, root)
     return AttemptRow(
         unit=record.group,
@@ -47,7 +47,7 @@ def row(record: AttemptRecord, root: DataRoot) -> AttemptRow:
 
 
 def _failure(record: AttemptRecord, root: DataRoot) -> tuple[ErrorClass | None, Blame | None]:
-    """Class and blame of a failure: the record's, unless they say nothing and the tool's words say more."""
+    """Error class and blame of a failure: from the record, or from the tool's log where the record is unspecific."""
     if not record.error_class:
         return None, None
     known = ErrorClass(record.error_class) if record.error_class in list(ErrorClass) else ErrorClass.OTHER
@@ -62,14 +62,14 @@ def _failure(record: AttemptRecord, root: DataRoot) -> tuple[ErrorClass | None, 
 
 
 def close(record: AttemptRecord, error: ContimgError) -> AttemptRecord:
-    """Write the end that a job could not write itself."""
+    """Write the end of an attempt whose job could not write it."""
     ended = record.ended(error, error_type="Unrecorded")
     ended.write()
     return ended
 
 
 def explain(record: AttemptRecord, error: ContimgError) -> AttemptRecord:
-    """Write the cause of a failure that its job could not know: it only felt the signal."""
+    """Write the cause of a failure that its job knew only as a signal."""
     explained = replace(record, **described(error))
     explained.write()
     return explained
@@ -78,7 +78,7 @@ def explain(record: AttemptRecord, error: ContimgError) -> AttemptRecord:
 def workflow_failure(
     root: DataRoot, unit: str, error: ContimgError, *, began: float, trace_id: str, output: Path
 ) -> AttemptRow:
-    """Record a failure that no job has recorded, with what Snakemake printed beside it."""
+    """Record a failure that no job has recorded, with a copy of Snakemake's output."""
     record = begun(root, unit, WORKFLOW, "")
     printed = record.path.with_name(f"{WORKFLOW}.{record.attempt}.log")
     record = replace(
@@ -92,7 +92,7 @@ def workflow_failure(
         record.path.parent.mkdir(parents=True, exist_ok=True)
         printed.write_bytes(output.read_bytes())
         record.write()
-    except OSError as refused:  # a disk that is full or read-only must not hide the failure itself
+    except OSError as refused:  # a full or read-only disk must not hide the failure itself
         log.warning("%s: the failure could not be recorded (%s)", record.path, refused)
     return row(record, root)
 

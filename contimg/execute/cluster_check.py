@@ -1,4 +1,4 @@
-"""What a Slurm cluster lacks for a data root's jobs: commands, nodes, shared files, environment, clock, tmpfs."""
+"""Check of a Slurm cluster for a data root's jobs: commands, nodes, shared files, environment, clock, tmpfs."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from contimg.schedule.profile import on_slurm
 
 _COMMANDS = ("sbatch", "srun", "squeue", "scancel", "sinfo", "scontrol")
 _MIN_JOB_AGE_S = 30
-"""The plugin looks at its jobs every 10 s; jobs that Slurm forgets sooner are waited for in vain."""
+"""Shortest MinJobAge (s) of Slurm at which the plugin, which polls every 10 s, sees every job's end."""
 _CLOCK_S = 2.0
-"""Largest difference (s) of a node's clock: files are compared by their times."""
+"""Largest clock difference (s) of a node, because files are compared by their times."""
 _STAGING_BYTES = 1_000_000_000
 _SEEN_S = 60.0
-"""Longest wait (s) for a file that a node wrote: `latency-wait` of the profile."""
+"""Longest wait (s) for a file written by a node: `latency-wait` of the profile."""
 _PROBE_S = 60.0
 _USABLE = ("idle", "mix", "alloc", "comp")
 
 
 def lacking(root: DataRoot, runner: Runner, staging: Staging) -> Iterator[str]:
-    """One line for each thing that is missing; none where jobs can run.
+    """Missing requirements, one line each; none where jobs can run.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def lacking(root: DataRoot, runner: Runner, staging: Staging) -> Iterator[str]:
 
 
 def _nodes(root: DataRoot, staging: Path, profile: Mapping[str, Any]) -> Iterator[str]:
-    """What the nodes lack, each seen by a job on it."""
+    """Missing requirements of the nodes, each node tested by a job."""
     asked = profile.get("default-resources") or {}
     where = [f"--partition={asked['slurm_partition']}"] if "slurm_partition" in asked else []
     account = [f"--account={asked['slurm_account']}"] if "slurm_account" in asked else []
@@ -120,7 +120,7 @@ def _node(root: DataRoot, node: str, found: Mapping[str, Any] | str, began: floa
 
 @contextlib.contextmanager
 def _question(root: DataRoot) -> Iterator[str]:
-    """A locked file in the data root with a secret that only who sees the same file can tell."""
+    """Locked file in the data root with a secret, by which a node proves that it sees the same file."""
     token = secrets.token_hex(8)
     path = root.state / ASKED
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def _question(root: DataRoot) -> Iterator[str]:
 
 
 def _answer(*command: str) -> Mapping[str, Any] | str:
-    """What the probe says; a string says why there is no answer."""
+    """Answer of the probe; a string gives the reason for a missing answer."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_S, check=False)
         return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -146,7 +146,7 @@ def _answer(*command: str) -> Mapping[str, Any] | str:
 
 
 def _said(*command: str) -> str:
-    """What a command prints; empty where it fails."""
+    """Output of a command; empty on failure."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_S, check=True).stdout
     except (OSError, subprocess.SubprocessError):

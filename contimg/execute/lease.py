@@ -1,9 +1,9 @@
-"""The lease: one runner a data root, as a lock of the operating system on `state/runner.lock`.
+"""Lease: one runner per data root, as a lock of the operating system on `state/runner.lock`.
 
-A data root is one host's: its ledger is a SQLite database, which hosts cannot share. So the kernel keeps the lease.
-It ends with its process, however that ends; the next runner follows at once, and no clock counts. The file says who
-holds it and numbers the leases, so that processes of a dead runner can be told. A Snakemake run by hand shares the
-lock with its like and keeps runners out for as long as it works.
+A data root belongs to one host, because its ledger is a SQLite database, which hosts cannot share; the kernel keeps
+the lease. It ends with its process, however that ends; the next runner follows at once, and no clock counts. The file
+names the holder and numbers the leases, so that processes of a dead runner can be recognised. A Snakemake run by hand
+shares the lock with other such runs and keeps runners out while it works.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from contimg.core.paths import DataRoot
 from contimg.execute.systemd import notify
 
 _PATIENCE_S = 1.0
-"""Time (s) for which a lock that is held is asked for again: a look at it (`holder`) holds it for a moment."""
+"""Time (s) of retries for a held lock, which `holder` takes for a moment to look."""
 _BYTES = 512
-"""Length of the file: always the same, so that a full disk has room for the next holder."""
+"""Length of the lock file (bytes), constant so that a full disk has room for the next holder."""
 _FEED_S = 5.0
-"""Time (s) between two signs of life to systemd while something takes long."""
+"""Interval (s) between watchdog messages to systemd during long work."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Content of the lock's file, and whether the lock is held."""
+    """Content of the lock file, and whether the lock is held."""
 
     number: int = 0
     pid: int = 0
@@ -47,7 +47,7 @@ class Holder:
 
 
 class Lease:
-    """A lease that this process holds, until it is released or the process ends; use `acquire`."""
+    """Lease of this process, until its release or the end of the process; use `acquire`."""
 
     def __init__(self, root: DataRoot, descriptor: int, holder: Holder) -> None:
         self.number = holder.number
@@ -58,11 +58,11 @@ class Lease:
 
     @property
     def mark(self) -> str:
-        """Mark that this lease's processes carry in their environment."""
+        """Mark of this lease in the environment of its processes."""
         return f"{mark_of(self._root)}{self.number}"
 
     def check(self) -> None:
-        """See that the lock is still at its place, so that no other runner can get it.
+        """Check that the lock file is still in place, so that no other runner can take the lease.
 
         Raises
         ------
@@ -75,12 +75,12 @@ class Lease:
         except FileNotFoundError:
             there = False
         except OSError:
-            return  # a disk that fails for a moment takes nothing away
+            return  # a momentary disk error does not end the lease
         if not there:
             raise LeaseError(f"{path}: was removed or replaced, so another runner may take over; stopping")
 
     def keep(self) -> None:
-        """Check it, and tell systemd that work goes on; for work that takes long, as often as it likes.
+        """Check the lease and feed systemd's watchdog; long work may call this at any rate.
 
         Raises
         ------
@@ -93,25 +93,25 @@ class Lease:
             notify("WATCHDOG=1")
 
     def release(self) -> None:
-        """Let the next runner start at once."""
+        """Release the lease, so that the next runner starts at once."""
         with contextlib.suppress(OSError):
             _write(self._descriptor, replace(self._holder, released=True))
         os.close(self._descriptor)
 
 
 def mark_of(root: DataRoot) -> str:
-    """First part of the mark of every lease of a data root."""
+    """Common prefix of the marks of all leases of a data root."""
     status = root.root.stat()
     return f"{status.st_dev}-{status.st_ino}:"
 
 
 def holder(root: DataRoot) -> Holder | None:
-    """Last holder of a data root's lease, whether or not it still holds; None where there never was one.
+    """Last holder of a data root's lease, current or past; None before the first.
 
     Raises
     ------
     LeaseError
-        If the lock's file cannot be read.
+        If the lock file cannot be read.
     """
     path = _path(root)
     try:
@@ -127,7 +127,7 @@ def holder(root: DataRoot) -> Holder | None:
 
 
 def acquire(root: DataRoot) -> Lease:
-    """Take the data root, or find that another process has it.
+    """Acquire the lease of a data root.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def acquire(root: DataRoot) -> Lease:
     LeaseError
         If the file system has no locks.
     OSError
-        If the lock's file cannot be made.
+        If the lock file cannot be made.
     """
     descriptor = _opened(root)
     try:
@@ -157,7 +157,7 @@ def acquire(root: DataRoot) -> Lease:
 
 
 def share(root: DataRoot) -> None:
-    """Keep runners out until this process ends: for a Snakemake that was not called by a runner.
+    """Keep runners out until this process ends, for a Snakemake run by hand.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def share(root: DataRoot) -> None:
     """
     if os.environ.get(processes.MARK, "").startswith(mark_of(root)):
         return  # the runner's own call
-    descriptor = _opened(root)  # open, and so locked, until the process ends
+    descriptor = _opened(root)  # stays open, and so locked, until the process ends
     if not _locked(descriptor, fcntl.LOCK_SH):
         raise HeldError(
             f"{root.root}: a runner is at work ({_read(descriptor)}) and makes what is due; stop it first, or use -n"
@@ -189,7 +189,7 @@ def _opened(root: DataRoot) -> int:
 
 
 def _locked(descriptor: int, kind: int) -> bool:
-    """Take a lock if it is free; returns whether it was.
+    """Take a lock if it is free; returns whether it was free.
 
     Raises
     ------
@@ -208,7 +208,7 @@ def _locked(descriptor: int, kind: int) -> bool:
 
 
 def _read(descriptor: int) -> Holder:
-    """Content of the lock's file; empty where it says nothing, as after a power cut."""
+    """Content of the lock file; empty if invalid, as after a power cut."""
     try:
         said = Holder(**json.loads(os.pread(descriptor, _BYTES, 0)))
         return said if isinstance(said.number, int) else Holder()

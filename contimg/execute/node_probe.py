@@ -1,4 +1,4 @@
-"""A look at a cluster's node from within: `python -m contimg.execute.node_probe DATA_ROOT STAGING TOKEN`, as JSON."""
+"""Probe of a cluster node, run there: `python -m contimg.execute.node_probe DATA_ROOT STAGING TOKEN`, prints JSON."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from contimg.core.files import host
 from contimg.core.release import version_line
 
 ASKED, ANSWERED = ".cluster-check", ".cluster-check-{host}"
-"""Files in `state/`: the host that asks writes and locks the first, each node writes the second."""
+"""Files in `state/`: the first written and locked by the asking host, the second written by each node."""
 
 
 def look(root: Path, staging: Path, token: str) -> dict[str, Any]:
-    """What a job would find on this host."""
+    """Conditions that a job finds on this host."""
     asked = root / "state" / ASKED
     found: dict[str, Any] = {"time": time.time(), "version": version_line(), "host": host()}
     try:
@@ -37,7 +37,7 @@ def look(root: Path, staging: Path, token: str) -> dict[str, Any]:
 
 
 def _taken(descriptor: int) -> bool:
-    """Whether a lock could be taken that the host that asks holds."""
+    """Whether this host can take a lock that the asking host holds."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,6 +1,6 @@
-"""The ledger's outbox: what events entail outside the ledger, done after their transaction, again after a crash.
+"""Outbox of the ledger: effects of events on files and people, carried out after their transaction.
 
-Each thing can be done twice: files that have moved stay moved, a set that is entered is entered again.
+Every effect can be repeated after a crash: moved files stay moved, a registered set is registered again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from contimg.ledger.transitions import Transitions
 log = logging.getLogger(__name__)
 
 _TOLD = 10
-"""Failed attempts that a group's reason for quarantine lists."""
+"""Largest number of failed attempts listed in a group's quarantine reason."""
 
 
 def do(
@@ -37,17 +37,17 @@ def do(
     now: float,
     tell: Callable[[Tell], None],
 ) -> None:
-    """Do one thing and forget it.
+    """Carry out one effect and remove it from the outbox.
 
     Parameters
     ----------
     tell
-        Stores for people what happened.
+        Function that stores a message for people.
 
     Raises
     ------
     OSError
-        If it cannot be done now; it stays in the outbox.
+        If the effect cannot be carried out now; it stays in the outbox.
     """
     released = False
     if row.kind == PutInQuarantine.__name__:
@@ -83,7 +83,7 @@ def _put_in_quarantine(root: DataRoot, ledger: Ledger, given_up: PutInQuarantine
 
 
 def _discard_measurement_set(root: DataRoot, ledger: Ledger, group: str) -> None:
-    """Remove a Measurement Set that cannot be read, while its group waits for another."""
+    """Remove an unreadable Measurement Set, while its group waits for a new one."""
     known, stage = ledger.group(group), maker("ms")
     if known and stage and (known.state, known.stage) == (DUE, stage.name):
         root.ms_sidecar(group).unlink(missing_ok=True)
@@ -93,7 +93,7 @@ def _discard_measurement_set(root: DataRoot, ledger: Ledger, group: str) -> None
 
 
 def _released(root: DataRoot, group: str) -> bool:
-    """Take a group's files out of quarantine; returns whether they are out."""
+    """Move a group's files out of quarantine; returns whether they are out."""
     if not quarantine.holds(root, group):
         return True
     try:

@@ -1,4 +1,4 @@
-"""Settling: what a call did, told to the ledger as an event for each of its groups or windows."""
+"""Settling of calls: the outcome of each group or window, told to the ledger as an event."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ending:
-    """End of a call from outside."""
+    """External end of a call, as by the watchdog or a stop."""
 
     error: ContimgError
     counts: bool
-    """Whether it counts as a try of its groups."""
+    """Whether the call counts as a try of its groups."""
 
 
 _DIED = Ending(JobDiedError("its processes are gone without a word; it is due again"), counts=True)
@@ -50,12 +50,12 @@ _DIED = Ending(JobDiedError("its processes are gone without a word; it is due ag
 
 @dataclass
 class Settled:
-    """Evidence of a call on its lane.
+    """Evidence of a call about its lane.
 
     Attributes
     ----------
     whole
-        Whether the lane works: something was made, or failed through its group's fault.
+        Whether the lane works: a product was made, or failed through its group's fault.
     systemic
         Messages of the failures that are not their groups' fault, by group or window.
     """
@@ -74,17 +74,17 @@ def settle(
     now: float,
     ending: Ending | None = None,
 ) -> Settled:
-    """Settle a call for groups or windows that has ended, each of its units by itself.
+    """Settle an ended call for groups or windows, each unit separately.
 
     Parameters
     ----------
     code
-        Its exit code.
+        Exit code of the call.
     ending
-        How it was ended, if it did not end by itself.
+        External end of the call; None if it ended by itself.
     """
     stage = STAGES[started.call.lane]
-    closed = bool(stage.writes & closed_folders(root))  # then whatever failed is not to blame for it
+    closed = bool(stage.writes & closed_folders(root))  # failures are then not the groups' fault
     counts = not (started.call.probe or closed) and (ending is None or ending.counts)
     with ledger.transaction():
         settled = _EndedCall(root, ledger, retry, started, code, now=now, ending=ending, counts=counts).settle()
@@ -94,12 +94,12 @@ def settle(
 
 
 def job_done(root: DataRoot, stage: str, group: str) -> JobDone:
-    """Event of a stage that was made, with what its files say.
+    """Event of a finished stage, with the facts from its products.
 
     Raises
     ------
     OSError, ValueError, KeyError, TypeError
-        If they cannot be read.
+        If a product cannot be read.
     """
     if "calibrator" in STAGES[stage].makes:
         found = files.read_json(root.calibrator(group))["calibrator"]
@@ -110,7 +110,7 @@ def job_done(root: DataRoot, stage: str, group: str) -> JobDone:
 
 
 def lost_product(root: DataRoot, row: GroupRow) -> str:
-    """Stage whose product a group needs next and no longer has; empty: all is there."""
+    """Stage whose product is gone though the group's next stage needs it; empty if none is missing."""
     if row.stage in ("solve", "image") and not root.ms(row.name).exists():
         return "convert"
     if row.stage == "image" and row.calibrator and not root.set(row.name).exists():
@@ -119,7 +119,7 @@ def lost_product(root: DataRoot, row: GroupRow) -> str:
 
 
 class _EndedCall:
-    """A call for groups or windows that has ended."""
+    """Ended call for groups or windows."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class _EndedCall:
         return settled
 
     def _settle_unit(self, unit: str, found: Sequence[AttemptRow], *, a_job_failed: bool) -> AttemptRow | None:
-        """Tell the ledger how a unit's call ended; returns the attempt that says so, None if it was not reached."""
+        """Settle a unit in the ledger; returns its decisive attempt, None if the call did not reach the unit."""
         failed = [attempt for attempt in found if attempt.outcome == "failed"]
         ran = [attempt for attempt in found if attempt.outcome == "ok" and attempt.rule == self._stage.rules[-1]]
         there = all(path.exists() for path in self._stage.targets(self._root, unit))
@@ -178,7 +178,7 @@ class _EndedCall:
         return failed[-1]
 
     def _made(self, unit: str) -> str:
-        """Tell that a unit's product was made; returns its fault, if it cannot be used."""
+        """Tell the ledger that a unit's product was made; returns the fault of an unusable product."""
         try:
             if self._stage.per is Per.GROUP:
                 self._transitions.group(unit, job_done(self._root, self._stage.name, unit), self._now)
@@ -211,7 +211,7 @@ class _EndedCall:
         return self._ledger.add_attempts(replace(attempt, counts=int(self._counts)) for attempt in found)
 
     def _finished(self, unit: str) -> Iterable[AttemptRow]:
-        """Finished attempts of a unit whose call has ended; those whose jobs died are closed first."""
+        """Finished attempts of a unit in an ended call; attempts of dead jobs are closed first."""
         for record in records(self._root, unit, self._stage.rules):
             in_call = record.slurm_job in self._slurm_jobs
             if record.running and record.lives and not in_call:
@@ -226,7 +226,7 @@ class _EndedCall:
             yield attempts.row(ended, self._root)
 
     def _unrecorded(self, unit: str, message: str = "") -> AttemptRow:
-        """Attempt of a call that failed without a job's word."""
+        """Attempt for a call that failed without a job's record."""
         if self._code:
             said = last_words(self._started.log)
             message = f"Snakemake ended with code {self._code}, no job recorded a failure: {said}"
@@ -248,7 +248,7 @@ class _EndedCall:
 
 
 def _raw_there(root: DataRoot, group: str) -> bool:
-    """Whether a group can be converted again."""
+    """Whether a group's raw files are present for another conversion."""
     try:
         return raw_present(root, load(root.manifest(group)))
     except (OSError, ValueError, KeyError, TypeError):
@@ -256,5 +256,5 @@ def _raw_there(root: DataRoot, group: str) -> bool:
 
 
 def _nothing_to_do(unit: str, stage: str, now: float) -> AttemptRow:
-    """A unit whose product was there already."""
+    """Attempt of a unit whose product existed already."""
     return AttemptRow(unit, stage, 0, now, now, 0.0, "ok")

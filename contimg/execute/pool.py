@@ -1,4 +1,4 @@
-"""The calls that run now: started, stopped, reaped."""
+"""Pool of running calls: started, stopped, reaped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from contimg.schedule.periodic_tasks import SUMMARY
 log = logging.getLogger(__name__)
 
 _GRACE_S = 10.0
-"""Time that jobs have to put down their records when they are stopped (s)."""
+"""Time (s) for stopped jobs to write their records before they are killed."""
 
 STOPPED = Ending(JobDiedError("stopped with its runner; it is due again"), counts=False)
 
@@ -43,20 +43,20 @@ class Pool:
         self._codes: dict[int, int] = {}
         self._watchdog = Watchdog()
         self.turns: Counter[str] = Counter()
-        """Calls that each lane has had."""
+        """Number of calls started in each lane."""
 
     @property
     def calls(self) -> list[Call]:
-        """Calls that run."""
+        """Running calls."""
         return [started.call for started in self._running]
 
     def start(self, call: Call, settings: Runner, ledger: Ledger) -> None:
-        """Start a call and note it.
+        """Start a call and record it in the ledger.
 
         Raises
         ------
         OSError, ConfigError
-            If it cannot be started now.
+            If the call cannot be started now.
         """
         started = self._snakemake.start(
             call, settings, self._clock.now(), self._clock.steady(), trace_id(call.units[0])
@@ -69,14 +69,14 @@ class Pool:
         self.note(ledger)
 
     def note(self, ledger: Ledger) -> None:
-        """Write into the ledger what runs."""
+        """Record the running calls in the ledger."""
         with ledger.transaction():
             ledger.drop_calls()
             for started in self._running:
                 ledger.add_call(started.pid, started.call.lane, started.call.units, started.began)
 
     def watch(self, runner: Runner, limits: Limits) -> None:
-        """Kill calls that are stuck."""
+        """Kill stuck calls."""
         running = [started for started in self._running if started.pid not in self._codes]
         for started, why in self._watchdog.stuck(running, runner, limits, self._clock.steady()):
             log.error("%s: %s %s", " ".join(started.call.units), started.call.lane, why)
@@ -86,9 +86,9 @@ class Pool:
             processes.kill(members)
 
     def ended(self) -> Iterator[tuple[Started, int, Ending | None]]:
-        """Calls that have ended and are not settled, with their exit codes and how they were ended.
+        """Ended calls that are not settled, with exit codes and external ends.
 
-        Not before the last job of theirs has left the cluster: another try must not meet it.
+        A call is held back until its last job has left the cluster, so that another try cannot meet it.
         """
         for started in list(self._running):
             if started.pid not in self._codes:
@@ -101,7 +101,7 @@ class Pool:
             yield started, self._codes[started.pid], self._endings.get(started.pid)
 
     def forget(self, started: Started, ledger: Ledger) -> None:
-        """A call was settled; the log of one that worked goes."""
+        """Remove a settled call; the log of a successful call is deleted."""
         ledger.drop_calls(started.pid)
         self._running.remove(started)
         self._endings.pop(started.pid, None)
@@ -109,7 +109,7 @@ class Pool:
             started.log.unlink(missing_ok=True)
 
     def stop(self) -> None:
-        """Stop everything now: jobs are asked to put down their records, then killed."""
+        """Stop all calls now: jobs get time to write their records, then are killed."""
         members = []
         for started in self._running:
             if started.pid not in self._codes:
@@ -127,7 +127,7 @@ class Pool:
 
 
 def _gone(started: Started) -> bool:
-    """Whether no job of a call is left in Slurm; what is left is cancelled."""
+    """Whether no job of a call is left in Slurm; remaining jobs are cancelled."""
     try:
         left = slurm.cancel(started.slurm_jobs)
     except ContimgError as error:

@@ -1,4 +1,4 @@
-"""Calibration sets, entered into the ledger, and what they change for the groups."""
+"""Registration of calibration sets in the ledger, and its effects on groups."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from contimg.sets.registry import CalibrationSet, Registry
 log = logging.getLogger(__name__)
 
 WAITING = "calibration"
-"""Rule of the attempts that only found that there is no set yet; no job ran."""
+"""Rule name of attempts that found no calibration set; no job ran."""
 
 
 def register(root: DataRoot, ledger: Ledger, path: Path, settings: Calibration) -> CalibrationSet:
@@ -35,17 +35,17 @@ def register(root: DataRoot, ledger: Ledger, path: Path, settings: Calibration) 
 def put_back(
     root: DataRoot, ledger: Ledger, groups: Iterable[str], calibration: Calibration, retry: Retry, *, now: float
 ) -> tuple[list[str], list[str]]:
-    """Make the ledger's sets those on disk, after files were restored or lost; new ones wake the groups they serve.
+    """Bring the ledger's sets in line with the disk, after a restore or loss; new sets wake the groups they serve.
 
     Parameters
     ----------
     groups
-        Of the sets that are there and whole.
+        Groups of the whole sets on disk.
 
     Returns
     -------
     entered, struck : list of str
-        Groups of sets that the ledger did not know as they are, and of those that are not there any more.
+        Groups of sets that are new or changed for the ledger, and groups of sets that are gone.
     """
     known = ledger.set_times()
     struck = [name for name in known if not root.set(name).exists()]
@@ -59,7 +59,7 @@ def put_back(
 
 
 def wake(root: DataRoot, ledger: Ledger, unit: str, calibration: Calibration, retry: Retry, *, now: float) -> None:
-    """Take up the groups that waited for a set, and those whose images the set of that group can better."""
+    """Make due the groups that waited for a set, and imaged groups for which the new set is better."""
     transitions = Transitions(ledger, retry)
     for row in ledger.open_groups_after(ErrorClass.MISSING_CALIBRATION):
         transitions.group(row.name, SetMade(), now)
@@ -78,7 +78,7 @@ def wake(root: DataRoot, ledger: Ledger, unit: str, calibration: Calibration, re
 
 
 def lacks_set(root: DataRoot, ledger: Ledger, row: GroupRow, sets: Registry, retry: Retry, *, now: float) -> bool:
-    """Whether a group cannot be imaged for want of a set; it then waits for one."""
+    """Whether a group has no set for imaging; a group without a set then waits for one."""
     if reimaging.serving(sets, row.name):
         return False
     why = "no calibration set can serve it yet; it is taken up when one can"
@@ -98,7 +98,7 @@ def lacks_set(root: DataRoot, ledger: Ledger, row: GroupRow, sets: Registry, ret
 
 @contextlib.contextmanager
 def _apart(group: str) -> Iterator[None]:
-    """Faults of one group are logged, and hold up no other group and no set."""
+    """Log the errors of one group, without delaying other groups or sets."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, ContimgError) as error:

@@ -1,4 +1,4 @@
-"""Slurm's queue: jobs of a data root found and cancelled, and how those of a call ended.
+"""Slurm's queue: jobs of a data root found and cancelled, and the ends of a call's jobs.
 
 Snakemake submits the jobs and waits for them. Their names begin with the data root's and the call's, so that all
 can be found when Snakemake or the runner has died. Only `squeue` and `scancel` are called: they need no accounting.
@@ -24,9 +24,9 @@ from contimg.core.paths import DataRoot
 from contimg.job.error_patterns import recognized
 
 _LIMIT_S = 20.0
-"""Longest wait (s) for an answer of slurmctld."""
+"""Longest wait (s) for slurmctld's answer."""
 _REMEMBERED_S = 3600
-"""Time (s) for which Slurm is taken to know jobs that have ended; `contimg check-cluster` looks at the true one."""
+"""Value (s) that the plugin gets for Slurm's MinJobAge; `contimg check-cluster` tests the real value."""
 _WAITING = frozenset({"PENDING", "CONFIGURING", "SUSPENDED", "STOPPED", "REQUEUED", "REQUEUE_HOLD", "RESV_DEL_HOLD"})
 _SUBMITTED = re.compile(r"submitted with SLURM jobid (\d+) \(log: (.+?)\)")
 _ENDED = re.compile(r"SLURM-job '(\d+)' failed.{0,80}?SLURM status is: '(\w+)'", re.DOTALL)
@@ -44,7 +44,7 @@ _TAIL_BYTES = 20_000
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """A job that is in the queue or runs."""
+    """Job in Slurm's queue, waiting or running."""
 
     number: str
     name: str
@@ -52,21 +52,21 @@ class SlurmJob:
 
     @property
     def waits(self) -> bool:
-        """Whether it waits for resources."""
+        """Whether the job waits for resources."""
         return self.state in _WAITING
 
 
 def jobs_of(root: DataRoot, lease: int | None = None, call: int | None = None) -> str:
-    """First part of the names of a data root's jobs, of those under one lease, or of those of one of its calls.
+    """Name prefix of a data root's jobs, of the jobs under one lease, or of the jobs of one call.
 
-    It goes by the path, which is the same on all hosts, and holds no character that the plugin refuses.
+    The prefix is a hash of the path, which is the same on all hosts, in characters that the plugin accepts.
     """
     place = hashlib.blake2b(str(root.root).encode(), digest_size=6).hexdigest()
     return "-".join(["contimg", place, *(str(number) for number in (lease, call) if number is not None), ""])
 
 
 def jobs(prefix: str) -> list[SlurmJob]:
-    """Jobs of this user that wait, run or end just now, whose names begin so.
+    """Jobs of this user with a name prefix that wait, run or are just ending.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def jobs(prefix: str) -> list[SlurmJob]:
 
 
 def cancel(prefix: str) -> list[SlurmJob]:
-    """Cancel the jobs of this user whose names begin so; returns those that were still there.
+    """Cancel the jobs of this user with a name prefix; returns the jobs that still existed.
 
     Raises
     ------
@@ -93,17 +93,17 @@ def cancel(prefix: str) -> list[SlurmJob]:
 
 
 def submitted(log: Path) -> dict[str, Path]:
-    """Ids of the jobs that a call has submitted, as Snakemake's log says, with the file of their output."""
+    """Ids of the jobs that a call has submitted, from Snakemake's log, with their output files."""
     return {number: Path(path) for number, path in _SUBMITTED.findall(_text(log))}
 
 
 def how_it_ended(log: Path, number: str = "") -> ContimgError | None:
-    """Error by which a job (empty: any job of the call) was ended from outside; None where nothing says so.
+    """External cause of a job's end (empty number: any job of the call); None if the log gives none.
 
     Parameters
     ----------
     log
-        What Snakemake printed.
+        Log of Snakemake.
     """
     states = {job: state for job, state in _ENDED.findall(_text(log)) if number in ("", job)}
     for job, state in states.items():
@@ -117,10 +117,10 @@ def how_it_ended(log: Path, number: str = "") -> ContimgError | None:
 
 
 def look_steadily() -> None:
-    """Have Snakemake, in this process, look at its jobs every `seconds-between-status-checks` of the profile.
+    """Make Snakemake, in this process, poll its jobs every `seconds-between-status-checks` of the profile.
 
-    The plugin lengthens the pause by 10 s a look, up to 3 min: a call of one job would end half as late again. When
-    slurmctld is away, it turns from squeue to sacct, where no accounting is gets no answer, and forgets its jobs.
+    The plugin lengthens the interval by 10 s per poll, up to 3 min: a call of one job would end half as late again.
+    When slurmctld is away, it turns from squeue to sacct, which answers only with accounting, and forgets its jobs.
     """
     import snakemake_executor_plugin_slurm as plugin  # noqa: PLC0415 — an extra
     from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor  # noqa: PLC0415 — as Snakemake
@@ -144,7 +144,7 @@ def _asked(*command: str) -> str:
 
 
 def _text(path: Path | None) -> str:
-    """End of a file's text; empty where it cannot be read."""
+    """End of a file's text; empty if unreadable."""
     try:
         return path.read_bytes()[-_TAIL_BYTES:].decode(errors="replace") if path else ""
     except OSError:

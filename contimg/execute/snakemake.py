@@ -1,7 +1,7 @@
-"""Snakemake, called from forked children of this process, which imports it once, before the first call.
+"""Snakemake calls in forked children of this process, which imports Snakemake once, before the first call.
 
 A call costs 0.05 s beyond its jobs instead of 1.5 s, leaks nothing, and has a session of its own, so that it can be
-stopped whole. Calls at the same time work on different files; the lease stands for Snakemake's own lock.
+stopped whole. Simultaneous calls work on different files; the lease replaces Snakemake's own lock.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from contimg.schedule.profile import on_slurm
 
 @dataclass(frozen=True)
 class Started:
-    """A call that runs.
+    """Running call.
 
     Attributes
     ----------
     pid
-        Of Snakemake; also the number of its session.
+        Process id of Snakemake, also the id of its session.
     began
-        Unix time (s).
+        Start (Unix, s).
     began_steady
-        The same on the steady clock.
+        Start on the steady clock (s).
     log
-        What Snakemake prints.
+        Output of Snakemake.
     slurm_jobs
-        First part of the names of its Slurm jobs; empty where its jobs run on this host.
+        Name prefix of the call's Slurm jobs; empty where its jobs run on this host.
     """
 
     call: Call
@@ -53,13 +53,13 @@ class Started:
 
 
 def import_slow() -> None:
-    """Import what every call needs; takes a second or two, the first time."""
+    """Import the modules that every call needs, which takes a second or two the first time."""
     for module in ("snakemake.cli", "snakemake.report", "contimg.workflow.tries"):
         __import__(module)
 
 
 class Snakemake:
-    """The workflow of a checkout, for one data root under one lease."""
+    """Snakemake workflow of a checkout, for one data root under one lease."""
 
     def __init__(self, checkout: Path, root: DataRoot, lease: Lease) -> None:
         self._checkout = checkout
@@ -69,7 +69,7 @@ class Snakemake:
         self._warm = False
 
     def warm(self, settings: Runner) -> None:
-        """Import what every call needs, if that has not been done."""
+        """Import the modules that every call needs, once."""
         if self._warm:
             return
         import_slow()
@@ -79,18 +79,18 @@ class Snakemake:
         self._warm = True
 
     def write_settings(self, settings: Settings) -> frozenset[str]:
-        """Give the calls that start from now on these settings; secrets stay here.
+        """Write the settings for calls that start from now on, without secrets.
 
         Returns
         -------
         frozenset of str
-            Sections that are not as the calls had them before; empty the first time.
+            Sections that changed since the last write; empty the first time.
 
         Raises
         ------
         OSError
-            If they cannot be written; those that were there stay. Nothing is written where they are the same, so that
-            a runner can start on a full disk.
+            If the settings cannot be written; the old ones stay. Unchanged settings are not written, so that a runner
+            can start on a full disk.
         """
         content = settings.model_dump(mode="json", exclude={"alerts", "service", "groups", "scan_incoming"})
         said = yaml.safe_dump(content, sort_keys=False).encode()
@@ -108,12 +108,12 @@ class Snakemake:
         return frozenset(section for section in content if content[section] != old.get(section))
 
     def start(self, call: Call, settings: Runner, now: float, steady: float, trace_id: str) -> Started:
-        """Start a call; its session is killed by the kernel's hand should this process die.
+        """Start a call; the kernel kills its Snakemake if this process dies.
 
         Raises
         ------
         OSError
-            If its log cannot be written or no process can be made.
+            If its log cannot be written or its process cannot be started.
         ConfigError
             If the profile cannot be read.
         """
@@ -145,7 +145,7 @@ class Snakemake:
             str(path.relative_to(self._root.root)) for unit in call.units for path in lane.targets(self._root, unit)
         ]
         profile = settings.profile or self._checkout / "profiles" / "local"
-        # Memory is that of this host, or Slurm's to share out.
+        # The memory limit is this host's; on a cluster, Slurm allots memory.
         memory = [] if slurm_jobs else [f"mem_mb={call.demand.memory_mb}"]
         return [
             *("--snakefile", str(self._checkout / "Snakefile"), "--profile", str(profile)),
@@ -160,7 +160,7 @@ class Snakemake:
         ]
 
     def _call(self, arguments: list[str], log: int, trace_id: str, slurm_jobs: str) -> int:
-        """Run Snakemake in the forked process; returns its exit code."""
+        """Run Snakemake in the forked process; returns the exit code."""
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
@@ -187,20 +187,20 @@ def _run(arguments: list[str]) -> int:
 
 
 def ended(started: Started) -> int | None:
-    """Exit code of a call (negative: the signal that ended it), None while it runs. Ask until it is told once.
+    """Exit code of a call (negative: the signal that ended it), given once; None while the call runs.
 
-    Jobs that outlived their Snakemake are killed: they would write into directories that are made anew.
+    Jobs that outlive their Snakemake are killed: they would write into directories that are made anew.
     """
     code = processes.code_of(started.pid)
     if code is not None:
-        # Not yet waited for, Snakemake still holds its number, so the session is surely the call's own.
+        # Snakemake is not reaped yet and keeps its pid, so that the session is surely the call's own.
         processes.kill(member for member in processes.session(started.pid) if member.pid != started.pid)
         os.waitpid(started.pid, 0)
     return code
 
 
 def last_words(log: Path) -> str:
-    """The line of a call's log that says best why it failed."""
+    """Error message from a call's log, else its last line."""
     try:
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     except OSError as error:

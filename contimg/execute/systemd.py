@@ -1,4 +1,4 @@
-"""systemd: telling it how a unit is (`sd_notify`), and sockets that it has opened; nothing happens outside a unit."""
+"""systemd: unit state (`sd_notify`) and sockets passed to a unit, without effect outside a unit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FIRST_DESCRIPTOR = 3
 
 
 def notify(state: str) -> None:
-    """Send a state such as READY=1 or WATCHDOG=1; what cannot be sent is lost, and systemd then acts."""
+    """Send a state such as READY=1 or WATCHDOG=1; send errors are ignored, and systemd acts on the silence."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return

@@ -1,9 +1,9 @@
-"""The watchdog (requirement R2): calls that take too long or do nothing are killed with all their processes.
+"""Watchdog (requirement R2): kills calls that take too long or do nothing, with all their processes.
 
-Every job has its own time limit, kept by its supervisor. This one watches the supervisors too: it kills a call past
-twice its time, and one whose working processes have used neither processor nor disk for long (stopped, or asleep on
-I/O for ever). Of a call whose jobs run on a cluster it sees the time alone. Time for which a job waits in the queue,
-or Slurm does not answer, does not count.
+Every job has its own time limit, kept by its supervisor. The watchdog covers the supervisors too: it kills a call
+past twice its time limit, and a call whose working processes have used neither processor nor disk for long (stopped,
+or asleep on I/O for ever). A call on a cluster is judged by its time alone. Time in Slurm's queue, or without an
+answer from Slurm, does not count.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ log = logging.getLogger(__name__)
 
 _OVERTIME = 2.0
 _SAMPLES_S = 10.0
-"""Longest time (s) between two samples of what a call uses ..."""
+"""Longest interval (s) between two samples of a call's resource use."""
 _SAMPLES = 3
 """Fewest samples before a call counts as stuck."""
 _SLEPT_S = 60.0
-"""Time (s) between two looks above which the machine stood still: a pass takes seconds."""
+"""Interval (s) between two looks above which the machine was suspended, because a pass takes seconds."""
 _QUEUE_S = 30.0
-"""Time (s) between two looks at Slurm's queue."""
+"""Interval (s) between looks at Slurm's queue."""
 _SLURM_S = 600.0
-"""Time (s) that Slurm has, beyond that of a call, to find that a node is dead (SlurmdTimeout) and to end its job."""
+"""Extra time (s) of a call on a cluster, for Slurm to find a dead node (SlurmdTimeout) and end its job."""
 _BUSY = 0.01
-"""Share of one processor below which a process counts as doing nothing: waiting in a loop is no work."""
+"""Share of one processor below which a process counts as idle: waiting in a loop is no work."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +50,23 @@ class _Sample:
 
 
 class Watchdog:
-    """Watches calls; ask it now and then."""
+    """Watchdog of the running calls, asked in each pass."""
 
     def __init__(self) -> None:
         self._samples: dict[int, _Sample] = {}
         self._worked: dict[int, float] = {}
-        """When each call was last seen working (steady clock, s)."""
+        """Time (steady clock, s) at which each call was last seen working."""
         self._waited: dict[int, float] = {}
-        """Time (s) for which jobs of each call have waited in Slurm's queue."""
+        """Time (s) that each call's jobs have waited in Slurm's queue."""
         self._queue_seen = float("-inf")
         self._slept: dict[int, float] = {}
-        """Time (s) of each call in which the machine stood still."""
+        """Time (s) of each call during which the machine was suspended."""
         self._seen = float("-inf")
 
     def stuck(
         self, calls: Sequence[Started], runner: Runner, limits: Limits, steady: float
     ) -> list[tuple[Started, str]]:
-        """Calls that have to be killed, with the reason."""
+        """Calls to be killed, with the reason."""
         found = []
         for pid in set(self._worked) - {call.pid for call in calls}:
             self._samples.pop(pid, None)
@@ -90,7 +90,7 @@ class Watchdog:
         return found
 
     def _look_at_sleep(self, calls: Sequence[Started], steady: float) -> None:
-        """Take off the time in which this process did not look, either: the machine was suspended or stood still."""
+        """Measure the time without a look, when the machine was suspended, for deduction from the calls' time."""
         slept_s = steady - self._seen
         self._seen = steady
         self._slept = {call.pid: self._slept.get(call.pid, 0.0) for call in calls}
@@ -99,7 +99,7 @@ class Watchdog:
             self._samples.clear()
 
     def _look_at_queue(self, calls: Sequence[Started], steady: float) -> None:
-        """Add the time since the last look to what the calls have waited whose jobs wait."""
+        """Add the time since the last look to the queue time of the calls whose jobs wait."""
         passed_s = steady - self._queue_seen
         if passed_s < _QUEUE_S:
             return
@@ -128,7 +128,7 @@ class Watchdog:
 
 
 def _sampled(members: Iterable[psutil.Process], steady: float) -> _Sample:
-    """Use of the processes without children: the others only wait for those."""
+    """Resource use of the processes without children; parents only wait."""
     cpu, disk = {}, {}
     for process in members:
         with contextlib.suppress(psutil.Error):

@@ -1,4 +1,4 @@
 """Requests for calibrator observations.
 
-In: the coverage of calibration to come. Out: a request file for the observatory's scheduler.
+In: coverage of the calibration to come. Out: a request file for the observatory's scheduler.
 """

@@ -1,4 +1,4 @@
-"""Whether a calibrator has to be observed out of turn, why, and which: nothing here moves the telescope."""
+"""Need for a calibrator observation out of turn: reasons, calibrator, pointing, time; the telescope is not moved."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from contimg.telescope import dsa110
 
 _GROUP = timedelta(seconds=dsa110.INTEGRATIONS * dsa110.INTEGRATION_S)
 _NOTICE = timedelta(minutes=15)
-"""Lead time of a request before the earliest transit that it asks for: the telescope has to be moved."""
+"""Lead time of a request before the earliest requested transit, in which the telescope is moved."""
 _IN_WORK = timedelta(hours=2)
-"""For this long after it was observed, a calibrator group without a set is taken to give one yet."""
+"""Time after a calibrator's observation during which its set may still be in work."""
 _DAY = timedelta(hours=24)
 
 
 def why(root: DataRoot, registry: Registry, declination_deg: float, now: datetime, settings: Settings) -> list[str]:
-    """Why a calibrator has to be observed; nothing where calibration lacks nothing.
+    """Reasons to observe a calibrator; empty while the calibration suffices.
 
-    It has to be if the newest good set's validity ends before the next usable transit at the present declination, or
-    if the last calibrator that was observed failed its gate.
+    The reasons are the end of the newest good set's validity before the next usable transit at the present
+    declination, and a failed gate of the last observed calibrator.
 
     Raises
     ------
@@ -61,9 +61,9 @@ def why(root: DataRoot, registry: Registry, declination_deg: float, now: datetim
 def what(
     newest: CalibrationSet | None, declination_deg: float, now: datetime, settings: Settings
 ) -> dict[str, Any] | None:
-    """Which calibrator to observe, where to point and when.
+    """Calibrator to observe, with pointing and times.
 
-    Before the validity of the newest set ends, the one nearest in declination; where there is none, the first one.
+    Choice: before the newest set's validity ends, the calibrator nearest in declination; otherwise the first transit.
 
     Returns
     -------
@@ -88,14 +88,14 @@ def what(
         "apparent_flux_jy": content["apparent_flux_jy"],
         "declination_deg": round(found.declination_deg, 4),
         "transit_utc": content["transit_utc"],
-        # Groups follow each other: one of those that begin in this time has the transit in it.
+        # Groups follow each other: a group that begins in this range contains the transit.
         "from_utc": (transit - _GROUP).isoformat(timespec="seconds"),
         "to_utc": (transit + _GROUP).isoformat(timespec="seconds"),
     }
 
 
 def _in_work(root: DataRoot, newest: CalibrationSet | None, now: datetime) -> bool:
-    """Whether a calibrator was observed just now whose set is not made yet."""
+    """Whether a calibrator was observed just now and its set is not made yet."""
     first = max(now - _IN_WORK, newest.observed) if newest else now - _IN_WORK
     days = sorted({f"{first:%Y-%m-%d}", f"{now:%Y-%m-%d}"})
     for path in (path for day in days for path in root.root.glob(PRODUCTS["calibrator"].pattern_on(day))):
@@ -107,7 +107,7 @@ def _in_work(root: DataRoot, newest: CalibrationSet | None, now: datetime) -> bo
 
 
 def _failed_since(registry: Registry, newest: CalibrationSet | None, now: datetime) -> CalibrationSet | None:
-    """The last set that failed its gate, if none has been good since; those of more than a day ago do not count."""
+    """Last set that failed its gate within a day, unless a good set has come since."""
     recent = [one for one in registry.near(now, _DAY) if one.observed <= now]
     since = [one for one in recent if newest is None or one.observed > newest.observed]
     return since[-1] if since else None

@@ -1,4 +1,4 @@
-"""Keeps the request for a calibrator observation up to date, in a process of its own: it reads and posts."""
+"""Request poller: keeps the calibrator request up to date, in a separate process because it reads files and posts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAME = "requests"
 
 
 class Asking:
-    """Looks every five minutes, and after each new set, whether a calibrator has to be observed out of turn."""
+    """Poller that checks every five minutes, and after each new set, for a calibrator to observe out of turn."""
 
     def __init__(self, root: DataRoot) -> None:
         self._root = root
@@ -30,11 +30,11 @@ class Asking:
         self._next = 0.0
 
     def hurry(self) -> None:
-        """Look at the next tick: a set has come."""
+        """Check at the next tick, because a set was made."""
         self._next = 0.0
 
     def tick(self, settings: Settings, now: float) -> list[Tell]:
-        """Changes of the request since the last tick; starts a look if it is due (Unix time, s)."""
+        """Changes of the request since the last tick; starts a check if it is due (Unix time, s)."""
         events = self._changes()
         if not 0 < self._next - now <= _EVERY_S and not self._background.runs(_NAME):
             self._next = now + _EVERY_S
@@ -42,7 +42,7 @@ class Asking:
         return events
 
     def finish(self) -> list[Tell]:
-        """Changes of the request by the look that runs, as soon as it has ended."""
+        """Changes of the request by the running check, after its end."""
         events: list[Tell] = []
         while self._background.busy:
             events += self._changes()
@@ -63,12 +63,12 @@ class Asking:
 
 
 def look(root: DataRoot, settings: Settings, now: float) -> dict[str, str]:
-    """Bring the request up to date and post what changed.
+    """Update the request and post a change.
 
     Returns
     -------
     dict
-        `kind`, `id` and `text` of the change, and what was `wrong` with posting it; all empty where nothing changed.
+        `kind`, `id` and `text` of the change, and the error `wrong` of its posting; all empty without a change.
     """
     change = requests.update(root, settings, datetime.fromtimestamp(now, UTC))
     if change is None:

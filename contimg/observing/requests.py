@@ -1,8 +1,8 @@
 """Requests for a calibrator observation: raised when calibration will run out, kept up to date, closed when met.
 
-A request is `requests/<moment it was raised>.json`; there is at most one open. It says which calibrator to point at,
-at which declination, from when to when, and why. When a good set has come, or nothing lacks any more, it is closed
-and goes to `requests/closed/`.
+A request is `requests/<time it was raised>.json`; at most one is open. It names the calibrator, the declination, the
+time range and the reasons. When a good set has come, or the calibration suffices again, the request is closed and
+moved to `requests/closed/`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from contimg.sets.registry import Registry
 log = logging.getLogger(__name__)
 
 _MISSED = timedelta(hours=1)
-"""Wait after the end of an unused requested time before another is requested."""
+"""Delay of a new request after the end of a requested time that passed unused."""
 _THERE_DEG = 1.0
-"""Pointed this near (deg) to the declination asked for, the telescope is on its way to meet the request."""
+"""Largest offset (deg) from the requested declination at which the telescope counts as pointed for the request."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Change:
 
     @property
     def text(self) -> str:
-        """The change in one line."""
+        """Change in one line."""
         request = self.request
         name = f"calibration request {request['id']}"
         if self.kind == "closed":
@@ -47,7 +47,7 @@ class Change:
 
 
 def described(request: dict[str, Any]) -> str:
-    """The request with its reason, in one line."""
+    """Request with its reasons, in one line."""
     begin, end = (datetime.fromisoformat(request[key]) for key in ("from_utc", "to_utc"))
     return (
         f"observe {request['calibrator']['name']} at declination {request['declination_deg']:+.2f}° from "
@@ -56,12 +56,12 @@ def described(request: dict[str, Any]) -> str:
 
 
 def update(root: DataRoot, settings: Settings, now: datetime) -> Change | None:
-    """Raise, update or close the request, whichever is due.
+    """Raise, update or close the request, as needed.
 
     Returns
     -------
     Change or None
-        What happened to the request, if something did.
+        Change of the request; None without a change.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def update(root: DataRoot, settings: Settings, now: datetime) -> Change | None:
         if closing:
             return _close(root, request, now, **closing)
         if not _missed(request, now):
-            return None  # it stays what people were told
+            return None  # unchanged, as already announced
     reasons = needs.why(root, registry, declination_deg, now, settings)
     wanted = needs.what(registry.last_good(now), declination_deg, now, settings) if reasons else None
     if wanted is None:
@@ -92,7 +92,7 @@ def update(root: DataRoot, settings: Settings, now: datetime) -> Change | None:
 
 
 def open_request(root: DataRoot) -> dict[str, Any] | None:
-    """The open request, if there is one; what cannot be read is told, and is none."""
+    """Open request; None without a readable one."""
     for path in sorted(root.requests.glob("[0-9]*.json")):
         try:
             return dict(files.read_json(path))
@@ -102,7 +102,7 @@ def open_request(root: DataRoot) -> dict[str, Any] | None:
 
 
 def send(request: dict[str, Any], calibration: Calibration, alerts: Alerts) -> str:
-    """Post a request to `calibration.request_webhook`; returns what went wrong, without the address, or nothing."""
+    """Post a request to `calibration.request_webhook`; returns the error without the address, empty on success."""
     import requests  # noqa: PLC0415 — only where there is something to send
 
     address = calibration.request_webhook
@@ -123,7 +123,7 @@ def _closing(  # noqa: PLR0917 — what a request depends on
     now: datetime,
     settings: Settings,
 ) -> dict[str, Any] | None:
-    """Why a request is to be closed: a set has come since, or nothing lacks any more."""
+    """Reason to close a request: a set made since, or a calibration that suffices again."""
     newest = registry.last_good(now)
     if newest and newest.observed > datetime.fromisoformat(request["raised_utc"]):
         return {"closed_because": f"met by {newest.group} on {newest.calibrator}", "met_by": newest.path}

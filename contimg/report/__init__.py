@@ -1,4 +1,4 @@
-"""Summaries of a data root, and the demonstration.
+"""Summaries of a data root, service levels, and the demonstration.
 
-In: sidecars. Out: `reports/summary.html` and `.json`.
+In: sidecars, attempt records, ledger. Out: `reports/summary.html` and `.json`, service levels as text, JSON or HTML.
 """

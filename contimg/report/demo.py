@@ -1,4 +1,4 @@
-"""The demo: half an hour of simulated sky around a calibrator's transit, mosaicked and held against the truth."""
+"""Demo: half an hour of simulated sky around a calibrator's transit, mosaicked and compared with the truth."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ MIN_FLUX_JY, MAX_FLUX_JY = 0.02, 1.0
 SEED = 1
 
 MIN_SNR = 20.0
-"""Sources above this many times the noise, inside the half-power beam, must come out ..."""
+"""Lowest signal-to-noise ratio of the sources, inside the half-power beam, that must be recovered."""
 MAX_FLUX_ERROR = 0.03
-"""Largest error of a found source's flux, as a fraction (or 3σ)."""
+"""Largest flux error of a recovered source, as a fraction (or 3σ)."""
 MAX_OFFSET_BEAMS = 0.1
-"""Largest error of a found source's position, in synthesized beams."""
+"""Largest position error of a recovered source, in synthesized beams."""
 MIN_RECOVERED = 0.9
-"""Share of those sources that must come out for a group to pass."""
+"""Smallest share of recovered sources for a group to pass."""
 _ISOLATION_BEAMS = 3.0
-"""A source is held against the truth if no other one of 3 % of its flux is as near as this."""
+"""Isolation (synthesized beams): a compared source has no neighbour of 3 % of its flux within this distance."""
 
 TYPICAL_S = {"convert": 3.0, "detect": 1.0, "solve": 35.0, "select": 1.0, "image": 15.0, "mosaic": 5.0}
-"""Typical times of the stages on two cores (s), with which the estimate of the time left begins."""
+"""Typical run times (s) of the stages on two cores, for the first estimate of the time left."""
 SIMULATION_S, REPORT_S = 12.0, 3.0
-"""What all of the simulation and the report took."""
+"""Typical run times (s) of the whole simulation and of the report."""
 
 
 def write_settings(root: DataRoot) -> None:
-    """Write the demo's settings: all defaults, but one mosaic for all groups."""
+    """Write the demo's settings: all defaults, except for one mosaic of all groups."""
     root.root.mkdir(parents=True, exist_ok=True)
     settings = {"data_root": str(root.root), "mosaic": {"window_minutes": 120}}
     (root.root / "config.yaml").write_text(yaml.safe_dump(settings))
 
 
 def start_simulation(root: DataRoot) -> subprocess.Popen[bytes]:
-    """Start to simulate the groups, in a process of its own; one thread is the fastest for arrays this small."""
+    """Start the simulation of the groups in a process with one thread, which is fastest for arrays this small."""
     command = [sys.executable, "-m", "contimg", "simulate", str(root.incoming), "--preset", "small"]
     command += ["--calibrator", CALIBRATOR, "--day", str(DAY), "--seed", str(SEED)]
     command += ["--groups", str(GROUPS), "--before", str(GROUPS_BEFORE)]
@@ -64,7 +64,7 @@ def start_simulation(root: DataRoot) -> subprocess.Popen[bytes]:
 
 
 def simulated(root: DataRoot, since: float) -> float:
-    """Number of groups (and parts of groups) simulated since a time (Unix, s)."""
+    """Number of groups, with fractions, simulated since a time (Unix, s)."""
     written = sum(path.stat().st_mtime >= since for path in root.incoming.glob("*_sb??.hdf5"))
     return written / SUBBANDS
 
@@ -76,7 +76,7 @@ def pictures(root: DataRoot) -> int:
 
 
 def start_snakemake(checkout: Path, root: DataRoot, profile: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """Start Snakemake on the demo's data root, as a user would; Slurm's logs go there, too."""
+    """Start Snakemake on the demo's data root as a user would, with Slurm's logs in the data root."""
     command = [sys.executable, "-m", "snakemake", "--configfile", str(root.root / "config.yaml")]
     command += ["--profile", str(profile)]
     command += ["--slurm-logdir", str(root.root / "logs" / "slurm")] if on_slurm(profile) else []
@@ -85,7 +85,7 @@ def start_snakemake(checkout: Path, root: DataRoot, profile: Path, *arguments: s
 
 
 def _start(command: list[str], root: DataRoot, directory: Path, **variables: str) -> subprocess.Popen[bytes]:
-    """Start a command; output to demo.log, caches out of the home, no settings from the environment."""
+    """Start a command with output to demo.log, caches outside the home folder, no settings from the environment."""
     cache = str(root.root / "state" / "cache")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
     environment = {**kept, "XDG_CACHE_HOME": cache, "XDG_CONFIG_HOME": cache, **variables}
@@ -94,7 +94,7 @@ def _start(command: list[str], root: DataRoot, directory: Path, **variables: str
 
 
 def reported(root: DataRoot, since: int) -> int:
-    """Number of pictures that Snakemake has put into the report, read from the log after that many bytes."""
+    """Number of pictures that Snakemake has put into the report, from the log after byte `since`."""
     with log_path(root).open("rb") as log:
         log.seek(since)
         return len(re.findall(rb"^Adding .*\.png", log.read(), re.MULTILINE))
@@ -107,12 +107,12 @@ def log_path(root: DataRoot) -> Path:
 
 @dataclass(frozen=True)
 class Recovery:
-    """A group's image held against the sky that was simulated.
+    """Comparison of a group's image with the simulated sky.
 
     Attributes
     ----------
     expected, recovered
-        Isolated sources that must come out, and how many did.
+        Numbers of isolated sources that must be recovered, and that are.
     flux_ratio
         Median of measured over true flux.
     """
@@ -123,13 +123,13 @@ class Recovery:
 
     @property
     def enough(self) -> bool:
-        """Whether the image is what a working pipeline makes: there were sources to find, and it shows them."""
+        """Whether the image passes: some sources were expected, and enough of them are recovered."""
         return self.expected > 0 and self.recovered >= MIN_RECOVERED * self.expected
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """A peak: flux (Jy), noise there (Jy), and distance from where it should be (beams)."""
+    """Measured peak: flux (Jy), local noise (Jy), and distance from the true position (beams)."""
 
     flux_jy: float
     noise_jy: float
@@ -137,14 +137,14 @@ class _Measured:
 
 
 def recovery(root: DataRoot, group: str) -> Recovery:
-    """Measure a group's image where the truth, which the pipeline has not seen, has its sources."""
+    """Compare a group's image with the true sources, which the pipeline has not seen."""
     sky = read_json(root.root / "truth.json")["sky"]
     ra, dec, flux = (np.array([source[key] for source in sky]) for key in ("ra_deg", "dec_deg", "flux_jy"))
     with fits.open(root.image(group)) as opened:
         image, header = np.squeeze(opened[0].data), opened[0].header
     noise, pb = (np.squeeze(fits.getdata(root.image(group, name))) for name in ("noise.fits", "pb.fits"))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)  # it tells of every date that it understood
+        warnings.simplefilter("ignore", FITSFixedWarning)  # a warning for every date that astropy parses
         wcs = WCS(header).celestial
     x, y = wcs.wcs_world2pix(ra, dec, 0)
     beam_px = np.sqrt(header["BMAJ"] * header["BMIN"]) / abs(header["CDELT1"])
@@ -163,14 +163,14 @@ def recovery(root: DataRoot, group: str) -> Recovery:
 
 
 def _isolated(k: int, ra: np.ndarray, dec: np.ndarray, flux: np.ndarray, beam_deg: float) -> bool:
-    """Whether no other source that matters is near source `k`."""
+    """Whether source `k` has no neighbour of relevant flux."""
     distance = separation(np.radians(ra[k]), np.radians(dec[k]), np.radians(ra), np.radians(dec))
     near = (distance < np.radians(_ISOLATION_BEAMS * beam_deg)) & (flux > MAX_FLUX_ERROR * flux[k])
     return int(near.sum()) == 1
 
 
 def _measure(image: np.ndarray, noise: np.ndarray, x: float, y: float, beam_px: float) -> _Measured:
-    """Find the top of the Gaussian through the highest pixel within half a beam of (x, y)."""
+    """Peak of the Gaussian through the highest pixel within half a beam of (x, y)."""
     reach = max(2, round(beam_px / 2))
     row, column = round(float(y)), round(float(x))
     box = image[row - reach : row + reach + 1, column - reach : column + reach + 1]

@@ -1,6 +1,6 @@
-"""Service levels: how well the pipeline did over a stretch of time, each figure against its number (M1–M3, G6).
+"""Service levels: performance of the pipeline over some days, each figure against its requirement (M1–M3, G6).
 
-Everything is read from the ledger. A figure of which nothing was measured is left open, not met by default.
+All figures come from the ledger. A figure without measurements is left open, not met by default.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contimg.ledger.ledger import Ledger
 from contimg.ledger.schema import GROUP_S
 
 _SILENT_S = 600.0
-"""The runner counts as at work for so long after each of its samples: cron starts it every five minutes."""
+"""Time (s) after a load sample for which the runner counts as up; cron starts a runner every five minutes."""
 _RECOVERY_GOAL_S, _LATENCY_GOAL_S = 300.0, 600.0
 _QUEUE_GOAL = 10
 _DECLARED_PERMANENT = frozenset(error for error in ErrorClass if error.permanent)
@@ -28,18 +28,18 @@ _DECLARED_PERMANENT = frozenset(error for error in ErrorClass if error.permanent
 
 @dataclass(frozen=True)
 class Level:
-    """One figure.
+    """Figure of a service level.
 
     Attributes
     ----------
     number
-        Of the requirement.
+        Number of the requirement.
     value
-        In `unit` (share, s, groups or %); None where nothing was measured.
+        Value in `unit` (share, s, groups or %); None without a measurement.
     at_least
         Whether the goal is a lower bound.
     detail
-        What the figure stands on.
+        Basis of the figure, in words.
     """
 
     key: str
@@ -67,7 +67,7 @@ def measure(ledger: Ledger, now: float, days: float, within_hours: float, lost: 
     within_hours
         `calibration.nearest_within_hours`.
     lost
-        Problems that the audit found; None where it was not made.
+        Problems that the audit found; None without an audit.
     """
     since = now - 86400 * days
     attempts = history.attempts_since(ledger, since)
@@ -150,7 +150,7 @@ def _coverage(groups: Sequence[tuple[str, str, float | None]], within_hours: flo
 
 
 def _success(attempts: Sequence[tuple[str, str, str, str, float, float]], rule: str, name: str, goal: float) -> Level:
-    """Share of the groups tried that came through, a later try included."""
+    """Share of the tried groups that succeeded, later tries included."""
     outcomes: dict[str, set[str]] = defaultdict(set)
     tries = 0
     for unit, of, outcome, error, *_ in attempts:
@@ -172,7 +172,7 @@ def _success(attempts: Sequence[tuple[str, str, str, str, float, float]], rule: 
 
 
 def _uptime(samples: np.ndarray, since: float, now: float) -> Level:
-    """Share of the time since the first sample in which the runner was heard of."""
+    """Share of the time since the first sample in which the runner was up."""
     if not len(samples):
         return Level("uptime", "M2", "Runner at work", None, "share", 0.999, True, "no sign of a runner")
     pauses = np.diff(samples["at"], append=now)
@@ -194,7 +194,7 @@ def _latency(images: Sequence[tuple[str, float, float]]) -> Level:
 
 
 def _realtime(attempts: Sequence[tuple[str, str, str, str, float, float]]) -> Level:
-    """Run time of all of a group's jobs ÷ observed time."""
+    """Run time of all jobs of a group ÷ observed time."""
     spent: dict[str, float] = defaultdict(float)
     for unit, rule, *_, duration_s in attempts:
         if rule != "mosaic":
@@ -228,7 +228,7 @@ def _time(seconds: Any) -> str:
 
 
 def said(level: Level, value: float | None) -> str:
-    """A value in its unit."""
+    """Value in its unit."""
     if value is None:
         return "–"
     if level.unit == "share":
@@ -239,7 +239,7 @@ def said(level: Level, value: float | None) -> str:
 
 
 def goal(level: Level) -> str:
-    """The goal in words."""
+    """Goal in words."""
     return f"{'≥' if level.at_least else '≤'} {said(level, level.goal)}"
 
 
@@ -247,7 +247,7 @@ MARKS: Mapping[bool | None, str] = {True: "✔ met", False: "✘ missed", None: 
 
 
 def as_content(levels: Sequence[Level], now: float, days: float) -> dict[str, Any]:
-    """The report as JSON."""
+    """Report as JSON."""
     return {
         "made_utc": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
         "days": days,
@@ -256,7 +256,7 @@ def as_content(levels: Sequence[Level], now: float, days: float) -> dict[str, An
 
 
 def as_text(levels: Sequence[Level], days: float) -> str:
-    """The report as lines."""
+    """Report as text, line by line."""
     rows = [
         (each.number, each.text, said(each, each.value), goal(each), MARKS[each.met], each.detail) for each in levels
     ]
@@ -286,7 +286,7 @@ tr + tr {{ border-top: 1px solid #d8dce3; }}
 
 
 def as_html(levels: Sequence[Level], now: float, days: float) -> str:
-    """The report as a page of its own."""
+    """Report as an HTML page."""
     rows = "\n".join(
         f'<tr><td>{each.number}</td><th scope="row">{escape(each.text)}</th><td>{said(each, each.value)}</td>'
         f'<td>{goal(each)}</td><td class="{each.met}">{MARKS[each.met]}</td><td>{escape(each.detail)}</td></tr>'

@@ -1,7 +1,7 @@
 """Summary of a data root: a row for each group, set, mosaic and stage, as data.
 
-Everything is read from manifests, sidecars and attempt records. Whatever is not there yet is left empty, so that a
-summary can be made at any moment of a run.
+The source is manifests, sidecars and attempt records. Missing values stay empty, so that a summary can be made at any
+moment of a run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contimg.sets import coverage
 from contimg.sets.registry import Registry
 
 _MOST_GROUPS = 1000
-"""Groups in a summary: the newest ones, so that it costs the same after years."""
+"""Largest number of groups in a summary, the newest ones, so that the cost does not grow with the history."""
 
 
 def summarise(root: DataRoot, calibration: Calibration, wanted: Collection[str] = ()) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def summarise(root: DataRoot, calibration: Calibration, wanted: Collection[str] 
     calibration
         Settings of the sets.
     wanted
-        Groups to which the summary is limited; empty: none are left out.
+        Groups to which the summary is limited; empty for all groups.
 
     Returns
     -------

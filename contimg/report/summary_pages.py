@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 class _Column(NamedTuple):
-    """A column of a table: its head, and a row's text in it."""
+    """Column of a table: heading, and text of a row's cell."""
 
     head: str
     text: Callable[[Mapping[str, Any]], str]
@@ -114,7 +114,7 @@ _TABLES: dict[str, tuple[str, tuple[_Column, ...]]] = {
 
 
 def tables(summary: Mapping[str, Any]) -> Iterable[tuple[str, Sequence[str], list[list[str]]]]:
-    """Title, heads and cells of each table; columns that are empty in every row are left out."""
+    """Title, headings and cells of each table; columns that are empty in every row are left out."""
     for key, (title, columns) in _TABLES.items():
         rows = [[column.text(row) for column in columns] for row in summary[key]]
         filled = [number for number in range(len(columns)) if any(row[number] for row in rows)]
@@ -122,7 +122,7 @@ def tables(summary: Mapping[str, Any]) -> Iterable[tuple[str, Sequence[str], lis
 
 
 def notes(summary: Mapping[str, Any]) -> list[str]:
-    """Counts, and what the tables do not show."""
+    """Counts, and remarks that the tables do not show."""
     counts = ", ".join(f"{number} {status}" for status, number in sorted(summary["counts"].items()))
     said = [f"{len(summary['groups'])} groups: {counts}" if counts else "No groups yet."]
     calibration = summary["calibration"]
@@ -141,7 +141,7 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:
-    """Write a summary as text tables of fixed-width columns."""
+    """Summary as text tables of fixed-width columns."""
     parts = ["\n".join(notes(summary))]
     for title, heads, rows in tables(summary):
         if rows:
@@ -159,7 +159,7 @@ _CLASSES = {
 
 
 def summary_html(summary: Mapping[str, Any]) -> str:
-    """Write a summary as one HTML page that needs nothing else."""
+    """Summary as one self-contained HTML page."""
     templates = Environment(
         loader=PackageLoader("contimg.report"),
         autoescape=True,

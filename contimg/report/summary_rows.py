@@ -1,4 +1,4 @@
-"""The rows of a summary: what manifests, sidecars and attempt records say of each group, set, mosaic and stage."""
+"""Rows of a summary: each group, set, mosaic and stage, from manifests, sidecars and attempt records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 
 
 class Reader:
-    """Reads sidecars; one that is missing or broken is empty, and a broken one is remembered."""
+    """Reader of sidecars: missing and broken files read as empty, broken files are remembered."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -41,14 +41,14 @@ class Reader:
         return {}
 
     def refuse(self, path: Path) -> None:
-        """Remember a file that cannot be read."""
+        """Remember an unreadable file."""
         self.unreadable.add(str(path.relative_to(self._root)))
 
 
 def newest_groups(root: DataRoot, wanted: Collection[str], most: int) -> tuple[list[str], int]:
     """Names of the newest groups that have a manifest or an image, in order of time, and the number of older ones.
 
-    Of the images only the newest days are listed, so that it costs the same after years.
+    Only the newest days of images are listed, so that the cost does not grow with the history.
     """
     names = {name for name in names_in(root.groups) if re.fullmatch(GROUP_PATTERN, name)}
     imaged: set[str] = set()
@@ -109,9 +109,9 @@ def group_row(root: DataRoot, group: str, attempts: Mapping[str, AttemptRecord],
 def _status(
     root: DataRoot, group: str, manifest: Mapping[str, Any], attempts: Mapping[str, AttemptRecord], *, imaged: bool
 ) -> tuple[str, str | None]:
-    """State of a group, with the reason if it has no image.
+    """Status of a group, with the reason if it has no image.
 
-    One of imaged, collecting, unusable (waits for quarantine), running, failed and waiting.
+    Values: imaged, collecting, unusable (waits for quarantine), running, failed and waiting.
     """
     failures = (record for record in attempts.values() if record.outcome == "failed")
     failed = max(failures, key=lambda record: record.finished, default=None)
@@ -138,7 +138,7 @@ def _status(
 
 
 def set_paths(root: DataRoot, days: Iterable[str], groups: Iterable[Mapping[str, Any]]) -> list[Path]:
-    """The sets of these days, and those that these groups use."""
+    """Sets of the given days, and sets that the given groups use."""
     paths = {path for day in days for path in root.root.glob(PRODUCTS["set"].pattern_on(day))}
     paths |= {root.set(name) for row in groups for name in row["sets"]}
     return sorted(path for path in paths if path.exists())
@@ -180,13 +180,13 @@ def mosaic_row(root: DataRoot, window: str, attempts: Mapping[str, AttemptRecord
 
 
 def _durations(attempts: Mapping[str, AttemptRecord]) -> dict[str, float]:
-    """Run time (s) of every stage that succeeded."""
+    """Run time (s) of every successful stage."""
     done = ((rule, attempts[rule]) for rule in worked_on() if rule in attempts and attempts[rule].outcome == "ok")
     return {rule: record.duration_s for rule, record in done if record.duration_s is not None}
 
 
 def stage_rows(attempts: Iterable[Mapping[str, AttemptRecord]]) -> list[dict[str, Any]]:
-    """Rows of the stages: outcomes of the newest attempts, and their times."""
+    """Rows of the stages: outcomes of the newest attempts, and their run times."""
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     seconds: dict[str, list[float]] = defaultdict(list)
     for by_rule in attempts:

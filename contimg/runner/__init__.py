@@ -1,4 +1,4 @@
-"""The streaming runner: scan → plan → Snakemake → settle → alert → sleep.
+"""Streaming runner: scan → plan → Snakemake → settle → alert → sleep.
 
-In: a data root and its lease. Out: everything that is due, made; status and audit.
+In: a data root and its lease. Out: all products that are due; status and audit.
 """

@@ -1,7 +1,7 @@
-"""The books: every file that ever arrived is accounted for, and nothing half-made or forgotten lies about.
+"""Audit: every file that ever arrived is accounted for, and no half-made or forgotten file is left.
 
-A file is accounted for if it is in a product's provenance, waits with a reason, or is in quarantine with one. The
-audit reads everything there is: it is for people and tests, not for a pass of the runner.
+A file is accounted for if it is in a product's provenance, waits with a reason, or is in quarantine with a reason.
+The audit reads the whole data root: it is for people and tests, not for a pass of the runner.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from contimg.runner import cleanup
 from contimg.storage.archive import is_removed
 
 _COUNTED = {"convert": "Measurement Sets", "solve": "sets", "image": "images", "mosaic": "mosaics"}
-"""Whole products of some stages, as the audit's table names them."""
+"""Products of some stages, as the audit's table names them."""
 _HALF = {"solve": "half a set"}
 _SCAN = "a scan takes it up"
 
@@ -45,12 +45,12 @@ class Books:
 
     @property
     def balance(self) -> bool:
-        """Whether nothing is missing and nothing too much."""
+        """Whether the audit found no problem."""
         return not self.problems
 
 
 def audit(root: DataRoot, ingest: Ingest, staging: Staging, ledger: Ledger, now: float) -> Books:
-    """Go through the books at a moment (Unix, s). While a runner works, what its calls have in hand is left out."""
+    """Audit a data root at a time (Unix, s), without the groups and windows of running calls."""
     return _Audit(root, ingest, staging, ledger, now).books()
 
 
@@ -88,7 +88,7 @@ class _Audit:
     # Files that arrived
 
     def _incoming(self, groups: dict[str, Group]) -> None:
-        """Every file in `incoming/` is in a manifest, has just come, or is not ours."""
+        """Check that every file in `incoming/` is in a manifest, has just arrived, or is no raw file."""
         recorded = {
             subband.path
             for group in groups.values()
@@ -132,7 +132,7 @@ class _Audit:
                 self._wrong(f"{path}: has no reason.json that can be read")
 
     def _group(self, group: Group) -> None:
-        """Each of a group's files is somewhere, and the group has ended or waits with a reason."""
+        """Check that each of a group's files exists, and that the group has ended or waits with a reason."""
         row = self._ledger.group(group.name)
         processed = self._root.ms_sidecar(group.name).exists() or self._root.image(group.name, "json").exists()
         entry = self._entries.get(group.name)
@@ -163,7 +163,7 @@ class _Audit:
     # Products
 
     def _products(self, groups: dict[str, Group]) -> None:
-        """Every product is whole, and its group is known."""
+        """Check that every product is whole, and its group known."""
         for stage in STAGES.values():
             standing = sidecar(stage.name)
             if standing is None:
@@ -182,18 +182,18 @@ class _Audit:
                     self._wrong(f"{place}: {_HALF.get(stage.name, 'half a product')}, only {names}")
 
     def _made(self, stage: Stage) -> dict[str, set[str]]:
-        """Groups or windows of which something is there that completes a product, with the names of what is."""
+        """Groups or windows with products that complete a stage, and the names of these products."""
         found: dict[str, set[str]] = {}
         for product in completing(stage.name):
             for path in self._root.root.glob(product.pattern):
-                with contextlib.suppress(ValueError):  # not a name of ours
+                with contextlib.suppress(ValueError):  # not a product's name
                     unit = group_of(path)
                     if path == self._root.path(product.name, unit):
                         found.setdefault(unit, set()).add(product.name)
         return found
 
     def _is_past(self, stage: Stage, unit: str) -> bool:
-        """Whether a product may have left its sidecar behind: it is in the archive, or an image was made from it."""
+        """Whether a sidecar may stand without its product: archived, or already imaged."""
         kinds = {product.archive for product in stage.products if product.archive}
         image = maker("image")
         used = image and {*image.needs} & {*stage.makes} and self._root.image(unit, "json").exists()
@@ -222,7 +222,7 @@ def _state(row: GroupRow) -> str:
 
 
 def checked(root: DataRoot, ingest: Ingest, staging: Staging, ledger: Ledger, now: float) -> Books:
-    """`audit`, with what cannot even be read as a problem of its own."""
+    """Audit in which an unreadable file is a problem of its own, not an error."""
     try:
         return audit(root, ingest, staging, ledger, now)
     except ContimgError as error:

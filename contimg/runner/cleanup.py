@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 _PART = re.compile(rf"\..+(?:{re.escape(files.PART_MARK)}|\.old-)(?:(\w+)\.)?(\d+)(?:-\w+)?")
 _QUEUE_S = 600.0
-"""Longest wait (s) for cancelled jobs: slurmctld takes a while to know that a node is dead."""
+"""Longest wait (s) for the end of cancelled jobs, because slurmctld takes a while to find a dead node."""
 _FAR_JOBS_S = 86400.0
-"""Age (s) up to which a part of another host's job is taken for one that is written."""
+"""Age (s) up to which a partial output of another host's job counts as being written."""
 
 
 def kill_orphans(root: DataRoot) -> int:
-    """Kill the processes of dead runners of this data root; returns how many there were."""
+    """Kill the processes of dead runners of this data root; returns their number."""
     orphans = [process for process in processes.marked(mark_of(root)) if process.pid != os.getpid()]
     if orphans:
         log.warning("killing %d processes that a dead runner left behind", len(orphans))
@@ -38,7 +38,7 @@ def kill_orphans(root: DataRoot) -> int:
 
 
 def half_written(root: DataRoot, unit: str) -> Iterator[Path]:
-    """Parts of a unit's outputs, and what they were to replace, whose process is dead; none of its jobs may run."""
+    """Partial outputs of a unit, and outputs set aside for them, of dead processes; none of its jobs may run."""
     folders = {root.path(product.name, unit).parent for product in PRODUCTS.values() if "{date}" in product.path}
     for folder in sorted(folders):
         own = ".*" if folder.name == unit else f".{unit}.*"
@@ -46,12 +46,12 @@ def half_written(root: DataRoot, unit: str) -> Iterator[Path]:
 
 
 def abandoned(path: Path, far_jobs_s: float = _FAR_JOBS_S) -> bool:
-    """Whether a path is a part of an output, or what one was to replace, and the process that wrote it is dead.
+    """Whether a path is a partial output, or an output set aside for one, of a dead process.
 
     Parameters
     ----------
     far_jobs_s
-        Age (s) from which that is taken for granted of another host's process.
+        Age (s) from which a process on another host counts as dead.
     """
     match = _PART.fullmatch(path.name)
     if not match:
@@ -68,12 +68,12 @@ def abandoned(path: Path, far_jobs_s: float = _FAR_JOBS_S) -> bool:
 
 
 def clear_queue(root: DataRoot, keep: Callable[[], None]) -> int:
-    """Cancel what dead runners of this data root left in Slurm, and wait until it is gone; returns how many jobs.
+    """Cancel the Slurm jobs of dead runners of this data root, and wait for their end; returns their number.
 
     Raises
     ------
     ClusterAwayError
-        If Slurm does not answer, or does not end them: a job that lives on could meet another try of its group.
+        If Slurm does not answer, or does not end them: a job left alive could meet another try of its group.
     """
     count = len(slurm.cancel(slurm.jobs_of(root)))
     if count:
@@ -89,14 +89,14 @@ def clear_queue(root: DataRoot, keep: Callable[[], None]) -> int:
 
 
 def sweep_staging(root: DataRoot, directory: Path) -> None:
-    """Remove stale staging."""
+    """Remove staging of dead processes."""
     for path in staging.stale(root, directory):
         log.warning("%s: removing the staging of a dead job", path)
         files.remove(path)
 
 
 def sweep(root: DataRoot, unit: str) -> None:
-    """Remove a unit's half-written outputs."""
+    """Remove a unit's partial outputs."""
     for path in list(half_written(root, unit)):
         log.warning("%s: removing what a dead job left", path)
         files.remove(path)

@@ -1,4 +1,4 @@
-"""Keeping the runner's own traces small, so that nothing grows over the years."""
+"""Housekeeping: old logs, metadata and ledger rows removed, so that the runner's files do not grow over the years."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from contimg.runner.machine_load import MachineLoad
 from contimg.schedule.snapshot import tmpfs_free_percent
 
 CLOCK = "clock"
-"""Note of what time it was, about a minute ago at most while a runner works (Unix, s)."""
+"""Ledger note of the time (Unix, s), at most about a minute old while a runner works."""
 _OFTEN_S = 60.0
 _LEDGER_S = 600.0
 _SELDOM_S = 6 * 3600.0
+# Snakemake's own `--cleanup-metadata` deletes the same files, but wants the name of every output.
 _METADATA_DAYS = 7
-"""Age (days) at which Snakemake's notes on single outputs go, which it reads by name while a group is in work.
-
-Its own `--cleanup-metadata` wants every name and deletes the same files; with neither the folder grows for ever."""
+"""Age (days) at which Snakemake's metadata of single outputs are removed, read only while a group is in work."""
 _SUMMARY_RECORDS = 20
 
 
 class Housekeeping:
-    """Does its rounds when they are due; each is short.
+    """Housekeeping tasks, each short, with their due times.
 
     Parameters
     ----------
     root
-        Whose traces are kept small.
+        Data root.
     opened
-        When the ledger was opened, and verified (Unix, s).
+        Time at which the ledger was opened and verified (Unix, s).
     """
 
     def __init__(self, root: DataRoot, opened: float) -> None:
@@ -43,7 +42,7 @@ class Housekeeping:
         self._seldom = 0.0
 
     def tick(self, ledger: Ledger, settings: Settings, now: float) -> None:
-        """Do the rounds that are due at a moment (Unix, s).
+        """Run the tasks that are due at a time (Unix, s).
 
         Raises
         ------

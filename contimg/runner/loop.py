@@ -1,7 +1,7 @@
-"""The loop: scan → plan → Snakemake → settle → alert → sleep.
+"""Main loop: scan → plan → Snakemake → settle → alert → sleep.
 
-One thread, so that calls can be forked at any moment; whatever may take long is a process of its own. Everything that
-must outlive the process is in files or in the ledger before the next step is made, so it can be killed anywhere.
+One thread, so that calls can be forked at any moment; slow work runs in separate processes. All lasting state is in
+files or in the ledger before the next step, so that the runner can be killed at any time.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from contimg.storage import retention
 log = logging.getLogger(__name__)
 
 JOB_LOGGERS = ("contimg.calibrators", "contimg.ingest", "contimg.sets")
-"""Packages that run in jobs and in the runner: their news belong into the logs of the jobs."""
+"""Packages used by jobs and by the runner, whose messages belong in the logs of the jobs."""
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 STANDS_BY = "stands by"
-"""Beginning of the status that systemd is told while another runner has the data root."""
+"""Beginning of the status sent to systemd while another runner holds the lease."""
 _NOW = 2
-"""Number of requests to stop that mean at once."""
+"""Number of stop requests that end running calls at once."""
 
 
 class _Requests:
-    """Requests by signal."""
+    """Requests by signal: stop, and reload of the settings."""
 
     def __init__(self) -> None:
         self.stops = 0
@@ -52,11 +52,11 @@ class _Requests:
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[int]:
-        """Catch the signals; yields a descriptor that becomes readable when one comes."""
+        """Catch the signals; yields a descriptor that becomes readable when a signal comes."""
         wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         previous = {number: signal.signal(number, self._stop) for number in _STOPS}
         previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._again)
-        previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)  # a call has ended
+        previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes the loop when a call ends
         before = signal.set_wakeup_fd(woken)
         try:
             yield wake
@@ -88,24 +88,24 @@ def run(
     Parameters
     ----------
     checkout
-        Where the Snakefile is.
+        Folder of the Snakefile.
     load_settings
-        Reads the settings anew; may raise `ConfigError`.
+        Function that reads the settings; may raise `ConfigError`.
     settings_file
-        Read again when it has changed.
+        Settings file, read again after a change.
     once
-        End when nothing runs and nothing more can start now.
+        End when no call runs and none can start now.
     stand_by
-        While another runner has the data root: import what is slow, wait, and follow that runner at once.
+        While another runner holds the lease: do the slow imports, wait, and follow that runner at once.
 
     Raises
     ------
     LeaseError
-        If another runner has the data root and this one does not stand by, or another takes it.
+        If another runner holds the lease and this one does not stand by, or the lease is lost.
     ConfigError
-        If the settings are bad at the start.
+        If the settings are invalid at the start.
     DiskFullError
-        If `once`, and there is no room to start; else it waits for some.
+        If `once` and there is no room to start; otherwise the runner waits for room.
     """
     clock = clock or SystemClock()
     settings = runnable(load_settings())
@@ -124,7 +124,7 @@ def run(
         ledger = recover(root, settings, lease.keep, clock.now())
         runner = Runner(root, settings, checkout=checkout, lease=lease, clock=clock, ledger=ledger)
         runner.set_up_calls()
-        if not once:  # a runner that cron starts finds nothing to do most times
+        if not once:  # a runner started by cron mostly finds no work
             runner.warm_up()
         return runner
 
@@ -147,14 +147,14 @@ def run(
 
 
 def _taken(root: DataRoot) -> Lease:
-    """Lease of a data root, as soon as it is free; what is slow to import is imported meanwhile."""
+    """Lease of a data root, as soon as it is free; slow imports are done while waiting."""
     told = ""
     while True:
         try:
             return acquire(root)
         except HeldError as error:
             if not told:
-                signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the first pass sees that the settings have changed
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the first pass notices changed settings
                 import_slow()
                 told = f"{STANDS_BY}: {error}"
                 log.info("%s", told)
@@ -206,12 +206,12 @@ def _loop(
 
 
 def runnable(settings: Settings) -> Settings:
-    """Check what only the runner asks of settings.
+    """Check the settings for use by the runner.
 
     Raises
     ------
     ConfigError
-        If a run under them would not do what it says, or a catalogue cannot be read, or WSClean cannot run.
+        If the settings do not suit a runner, a catalogue cannot be read, or WSClean cannot run.
     """
     if settings.groups or not settings.scan_incoming:
         raise ConfigError("groups, scan_incoming: the runner works on all groups; leave them as they are")

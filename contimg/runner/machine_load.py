@@ -1,4 +1,4 @@
-"""Load of the machine, sampled each minute while the runner works: also the record of when it did."""
+"""Load of the machine, sampled each minute while the runner works; also the record of the runner's uptime."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contimg.ledger.ledger import Ledger
 
 
 class MachineLoad:
-    """Measures means since the last sample; the first covers the time since this object was made."""
+    """Mean load since the last sample; the first sample covers the time since this object was made."""
 
     def __init__(self, root: DataRoot) -> None:
         self._root = root
@@ -23,12 +23,12 @@ class MachineLoad:
         self._busy = self._disk_busy()
 
     def sample(self, ledger: Ledger, staging: Staging, now: float, history_days: float) -> None:
-        """Store a sample, and drop those that are older than the history that is kept.
+        """Store a sample, and drop samples older than the kept history.
 
         Raises
         ------
         OSError
-            If a disk cannot be asked.
+            If a disk's usage cannot be read.
         """
         before, self._busy = self._busy, self._disk_busy()
         took_s = self._busy[0] - before[0]
@@ -48,7 +48,7 @@ class MachineLoad:
         )
 
     def _disk_busy(self) -> tuple[float, float]:
-        """Moment, and time for which the data root's disk has been busy since the boot (s); 0 where nobody counts."""
+        """Steady time, and busy time of the data root's disk since boot (s); 0 where the system has no such count."""
         device = self._root.root.stat().st_dev
         number = [str(os.major(device)), str(os.minor(device))]
         try:

@@ -1,4 +1,4 @@
-"""The ledger, built again from the files: the same groups, states and sets as before."""
+"""Rebuild of the ledger from the files: the same groups, states and sets as before."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from contimg.ledger.transitions import Transitions
 log = logging.getLogger(__name__)
 
 _LOOKED_AT = 20
-"""Attempts of a group, the newest, among which its latest failure is looked for."""
+"""Number of a group's newest attempts that are searched for its latest failure."""
 
 
 def build(root: DataRoot, settings: Settings, keep: Callable[[], None]) -> tuple[dict[str, int], Path | None]:
-    """Build a ledger from the files. It appears whole or not at all; one that is there is set aside.
+    """Rebuild the ledger from the files, whole or not at all; an existing ledger is set aside.
 
     Returns
     -------
     tuple
-        What `rebuild` says, and where the old ledger is now (None where there was none).
+        Result of `rebuild`, and the path of the old ledger (None without one).
 
     Raises
     ------
     DiskFullError
-        If there is no room for it.
+        If the disk has no room for the ledger.
     """
     new = root.ledger.with_name(f"{root.ledger.name}.new")
     remove_ledger(new)
@@ -65,17 +65,17 @@ def build(root: DataRoot, settings: Settings, keep: Callable[[], None]) -> tuple
 
 
 def rebuild(root: DataRoot, ledger: Ledger, settings: Settings, keep: Callable[[], None]) -> dict[str, int]:
-    """Fill an empty ledger from the files of a data root. Attempts that run are left for those who wait for them.
+    """Fill an empty ledger from the files of a data root; attempts of running jobs are left out.
 
     Parameters
     ----------
     keep
-        Called again and again, so that the lease is kept however long it takes.
+        Called repeatedly during long work, to keep the lease.
 
     Returns
     -------
     dict
-        How many groups, windows, sets and attempts there are now.
+        Numbers of groups, windows, sets and attempts in the new ledger.
     """
     transitions = Transitions(ledger, settings.retry, replay=True)
     with ledger.transaction():
@@ -123,7 +123,7 @@ def _replay_group(
     *,
     mosaic: Mosaic,
 ) -> None:
-    """A group's life once more, as its files tell it."""
+    """Replay a group's life from its files."""
     name = group.name
     since = ledger.last_success_id(name)
     arrived = arrival(root, group, root.manifest(name).stat().st_mtime_ns, mosaic)
@@ -140,7 +140,7 @@ def _replay_group(
     while row and row.state == "due" and row.stage != reached:
         made = _modified(STAGES[row.stage].targets(root, name)[0]) / 1e9
         row = transitions.group(name, _job_done(root, row.stage, name), made, since)
-    for _ in range(2):  # a failure may lead to the next stage, which may have failed, too
+    for _ in range(2):  # a failure may lead to the next stage, which may have failed too
         if row and row.state == "due":
             row = _replay_failure(ledger, transitions, row, since)
 
@@ -153,9 +153,9 @@ def _job_done(root: DataRoot, stage: str, name: str) -> JobDone:
 
 
 def _replay_failure(ledger: Ledger, transitions: Transitions, row: GroupRow, since: int) -> GroupRow | None:
-    """The latest failure of a group at its stage, as its attempt records tell it.
+    """Replay the latest failure of a group at its stage, from its attempt records.
 
-    A group that its last failure would put into quarantine was released from there, and has its tries before it.
+    A group that this failure would put into quarantine was released from there, and starts with all its tries.
     """
     rules = (*STAGES[row.stage].rules, attempts.WORKFLOW, WAITING)
     tried = ledger.attempts_of(row.name, _LOOKED_AT)
@@ -174,7 +174,7 @@ def _replay_failure(ledger: Ledger, transitions: Transitions, row: GroupRow, sin
 
 
 def _reached(root: DataRoot, name: str, manifest_ns: int) -> str:
-    """Next stage of a group by its files; empty if it has ended."""
+    """Next stage of a group by its files; empty if the group has ended."""
     image, ms, chosen = root.image(name, "json"), root.ms_sidecar(name), root.set(name)
     if _modified(image) >= manifest_ns and _modified(image) >= _modified(ms):
         return ""
@@ -188,7 +188,7 @@ def _reached(root: DataRoot, name: str, manifest_ns: int) -> str:
 
 
 def _replay_mosaics(root: DataRoot, ledger: Ledger, transitions: Transitions) -> None:
-    """The windows' lives: their images have been told; a mosaic that is newer than all of them has been made."""
+    """Replay the windows, whose images are known by now; a mosaic newer than all its images has been made."""
     newest: dict[str, int] = {}
     for row in ledger.imaged_groups():
         newest[row.window] = max(newest.get(row.window, 0), _modified(root.image(row.name, "json")))
@@ -211,7 +211,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def _modified(path: Path) -> int:
-    """Time of modification (ns, Unix); 0 where there is nothing."""
+    """Modification time (ns, Unix); 0 for a missing file."""
     try:
         return path.stat().st_mtime_ns
     except FileNotFoundError:

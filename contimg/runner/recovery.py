@@ -1,4 +1,4 @@
-"""Recovery at the start of a runner: nothing of its predecessor lives, nothing is half-done, the ledger is whole."""
+"""Recovery at the start of a runner: its predecessor's processes ended, partial outputs removed, the ledger whole."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ INTERRUPTED = "its runner was killed while it ran; it is due again"
 
 
 def recover(root: DataRoot, settings: Settings, keep: Callable[[], None], now: float) -> Ledger:
-    """Bring a data root into order; its lease must be held.
+    """Recover a data root after its last runner; the lease must be held.
 
     Parameters
     ----------
     keep
-        Called again and again, so that the lease is kept however long it takes.
+        Called repeatedly during long work, to keep the lease.
     now
         Unix time (s).
 
     Raises
     ------
     OSError
-        If something cannot be removed now.
+        If leftovers cannot be removed now.
     DiskFullError
-        If there is no room for the ledger; one that is whole stays as it is.
+        If the disk has no room for the ledger; a whole ledger stays as it is.
     ClusterAwayError
         If jobs of a dead runner cannot be found or ended.
     """
@@ -66,7 +66,7 @@ def recover(root: DataRoot, settings: Settings, keep: Callable[[], None], now: f
 
 
 def whole_ledger(root: DataRoot, settings: Settings, keep: Callable[[], None]) -> Ledger:
-    """The ledger; if it is not whole, it is set aside and a new one is built from the files."""
+    """Whole ledger; a damaged ledger is set aside and rebuilt from the files."""
     try:
         return open_ledger(root.ledger)
     except LedgerError as error:
@@ -79,7 +79,7 @@ def whole_ledger(root: DataRoot, settings: Settings, keep: Callable[[], None]) -
 
 
 def _close_calls(root: DataRoot, ledger: Ledger, transitions: Transitions, now: float) -> None:
-    """End the calls of a runner that died: their tries do not count, and their groups are due at once."""
+    """End the calls of a dead runner: their tries do not count, and their groups are due at once."""
     with ledger.transaction():
         for call in ledger.calls():
             for unit in call.units:
@@ -102,7 +102,7 @@ def _close_calls(root: DataRoot, ledger: Ledger, transitions: Transitions, now: 
 
 
 def _meet_quarantine(root: DataRoot, ledger: Ledger, transitions: Transitions, now: float) -> None:
-    """Make rows and quarantine say the same: a reason that was lost, a ledger that is older than the files."""
+    """Reconcile ledger rows and quarantine folders, after a lost reason or with a ledger older than the files."""
     told = {entry.group: entry for entry in quarantine.entries(root)}
     for row in ledger.quarantined_groups():
         if row.name not in told and any(root.quarantine(row.name).glob("*.hdf5")):
@@ -119,6 +119,6 @@ def _meet_quarantine(root: DataRoot, ledger: Ledger, transitions: Transitions, n
 
 
 def lost(ledger: Ledger, error: sqlite3.Error | None = None) -> bool:
-    """Whether an open ledger is gone or damaged, as far as its place or an error tell."""
+    """Whether an open ledger is gone or damaged, by its path or by an error."""
     damaged = type(error) in (sqlite3.DatabaseError, sqlite3.ProgrammingError)  # malformed, or closed for that reason
     return damaged or not ledger.in_place()

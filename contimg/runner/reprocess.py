@@ -1,4 +1,4 @@
-"""Reprocessing: groups of the past made due again, with the event by which anything happens to a group."""
+"""Reprocessing: past groups made due again, by an event of the ledger."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from contimg.ledger.transitions import Transitions
 
 
 def chosen(root: DataRoot, ledger: Ledger, first: str, last: str, stage: str) -> tuple[list[str], dict[str, str]]:
-    """Groups whose data start in a stretch of time and that can be made again from a stage on, newest first.
+    """Groups of a time range that can be made again from a stage on, newest first.
 
     Parameters
     ----------
     first, last
-        Names of groups between which they lie, the last one excluded.
+        Group ids that bound the range, the last excluded.
 
     Returns
     -------
     list of str
-        The groups.
+        Chosen groups.
     dict
-        Those that are left out, with the reason.
+        Groups left out, with the reason.
     """
     groups, left_out = [], {}
     for row in sorted(ledger.groups_between(first, last), key=lambda row: row.name, reverse=True):
@@ -42,7 +42,7 @@ def chosen(root: DataRoot, ledger: Ledger, first: str, last: str, stage: str) ->
 
 
 def _hindrance(root: DataRoot, row: GroupRow, stage: str) -> str:
-    """Why a group cannot be made again from a stage on; empty if it can."""
+    """Reason why a group cannot be made again from a stage on; empty if it can."""
     if row.state != DONE:
         return f"{row.state}, not done"
     if stage == "solve" and not row.calibrator:
@@ -53,7 +53,7 @@ def _hindrance(root: DataRoot, row: GroupRow, stage: str) -> str:
 
 
 def _raw_is_there(root: DataRoot, group: str) -> bool:
-    """Whether all raw files are there of which a group was made."""
+    """Whether all raw files of a group are present."""
     try:
         subbands = files.read_json(root.manifest(group))["subbands"].values()
         return all((root.root / subband["path"]).exists() for subband in subbands if subband["state"] == "good")
@@ -62,7 +62,7 @@ def _raw_is_there(root: DataRoot, group: str) -> bool:
 
 
 def mark(ledger: Ledger, transitions: Transitions, groups: Iterable[str], stage: str, now: float) -> None:
-    """Make groups due again, in one transaction; one that has changed meanwhile stays as it is."""
+    """Make groups due again, in one transaction; a group that has changed meanwhile stays as it is."""
     with ledger.transaction():
         for name in groups:
             try:

@@ -1,4 +1,4 @@
-"""The runner itself: what it keeps in hand, and the steps of a pass."""
+"""Streaming runner: its state, and the steps of a pass."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 class Runner:
-    """The streaming runner of one data root, which has the lease."""
+    """Streaming runner of one data root, under its lease."""
 
     def __init__(
         self, root: DataRoot, settings: Settings, *, checkout: Path, lease: Lease, clock: Clock, ledger: Ledger
@@ -61,17 +61,17 @@ class Runner:
         self._alerting = Alerting(root)
         self._well = True
         self.settings_refused = False
-        """Whether the settings were changed to such as cannot be used."""
-        self._short = True  # as long as nobody has seen that there is room
+        """Whether changed settings were refused as invalid."""
+        self._short = True  # until free space has been seen
         self._served: set[str] = set()
-        """Groups whose inputs were there when they were last looked for."""
+        """Groups whose inputs existed at the last check."""
         self._scanner = Scanner(root, self._manifests)
         self._use(ledger)
 
     def _use(self, ledger: Ledger) -> None:
         self._ledger = ledger
         now = self._clock.now()
-        if now < ledger.note(CLOCK):  # it was put back while no runner saw it
+        if now < ledger.note(CLOCK):  # clock set back while no runner worked
             self._transitions.clock_stepped(now - ledger.note(CLOCK), now)
         first_tasks(ledger, now)
         if not ledger.note(LAST_ARRIVAL):
@@ -80,30 +80,30 @@ class Runner:
 
     @property
     def _transitions(self) -> Transitions:
-        """Way of events to the rows, under the settings of now."""
+        """Transitions of the ledger's rows, under the current settings."""
         return Transitions(self._ledger, self.settings.retry)
 
     def set_up_calls(self) -> None:
-        """Give the calls their settings.
+        """Write the settings for calls.
 
         Raises
         ------
         OSError
-            If they cannot be written.
+            If the settings cannot be written.
         """
         self._settings_changed(self._snakemake.write_settings(self.settings))
 
     def warm_up(self) -> None:
-        """Import now what calls need, rather than with the first of them."""
+        """Import the modules that calls need, before the first call."""
         self._snakemake.warm(self.settings.runner)
 
     def change(self, settings: Settings) -> None:
-        """Work with other settings from now on; calls that run keep theirs.
+        """Use other settings from now on; running calls keep theirs.
 
         Raises
         ------
         OSError
-            If they cannot be written for the calls; nothing is changed then.
+            If the settings cannot be written for the calls; the old settings then stay in force.
         """
         changed = self._snakemake.write_settings(settings)
         self.settings = settings
@@ -111,18 +111,18 @@ class Runner:
         self._settings_changed(changed)
 
     def _settings_changed(self, sections: frozenset[str]) -> None:
-        """Give another chance to what waits or was given up under settings that changed."""
+        """Give another try to groups and windows that wait or were given up under settings that changed."""
         if sections:
             self._guarded(lambda: self._transitions.everywhere(SettingsChanged(sections), self._clock.now()))
 
     @property
     def busy(self) -> int:
-        """Number of calls that run."""
+        """Number of running calls."""
         return len(self._pool.calls)
 
     @property
     def well(self) -> bool:
-        """Whether every step worked since stock was last taken."""
+        """Whether every step worked since the last `take_stock`."""
         return self._well
 
     @property
@@ -131,7 +131,7 @@ class Runner:
         return self._scanner.behind
 
     def take_stock(self) -> None:
-        """Check the lease, look at the clock and the ledger, settle what has ended, kill what is stuck.
+        """Check lease, clock and ledger, settle ended calls, kill stuck calls.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class Runner:
         )
 
     def go_on(self) -> int:
-        """See what arrived and start what is due; returns how many calls were started."""
+        """Scan for arrived files and start due calls; returns the number of started calls."""
         self._guarded(self._scan)
         self._guarded(self._do_outbox)
         before = self._pool.turns.total()
@@ -169,7 +169,7 @@ class Runner:
         return self._pool.turns.total() - before
 
     def finish(self, *, once: bool) -> None:
-        """Let messages that are on their way arrive, and `once` a look at the calibrator request end."""
+        """Let messages in transit arrive and, with `once`, a check of the calibrator request end."""
         if once:
             self._guarded(lambda: self._tell(*self._asking.finish()))
         moment = Moment(self._ledger, self.settings, self._clock.now())
@@ -183,15 +183,15 @@ class Runner:
         self._guarded(self._do_outbox)
 
     def abandon(self) -> None:
-        """End all calls; the data root is another runner's now, so nothing of them is written into the ledger."""
+        """End all calls without a word in the ledger, because the data root is now another runner's."""
         log.error("the data root is lost: %d calls are ended, and not settled", self.busy)
         self._pool.stop()
         self._ledger.close()
 
     def _guarded(self, step: Callable[[], None]) -> None:
-        """Do a step of a pass; what the world does (a full disk, a lost ledger, a file that is noise) ends the step.
+        """Run a step of a pass; an external fault (full disk, lost ledger, corrupt file) ends only the step.
 
-        It does not end the runner: everything else goes on, and the heartbeat stops until the step works again.
+        The runner and its other steps go on, and the heartbeat stops until the step works again.
 
         Raises
         ------
@@ -214,7 +214,7 @@ class Runner:
         self._well = False
 
     def _mend(self, why: str) -> None:
-        """Build a ledger that was lost while running.
+        """Rebuild a ledger that was lost while running.
 
         Raises
         ------
@@ -300,7 +300,7 @@ class Runner:
             self._pool.start(call, self.settings.runner, self._ledger)
 
     def _check_inputs(self, now: float) -> None:
-        """Send back, or let wait, groups whose Measurement Set or calibration set is not there."""
+        """Send back, or let wait, groups whose Measurement Set or calibration set is missing."""
         sets = Registry(self._root, self.settings.calibration)
         waiting = [
             row for row in self._ledger.open_groups() if row.state == "due" and row.stage in ("solve", "image")

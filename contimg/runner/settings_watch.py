@@ -1,7 +1,7 @@
-"""Settings read again while the runner works: on SIGHUP, when their file changed, or when the service asks.
+"""Settings reload while the runner works: on SIGHUP, after a change of the file, or at the service's request.
 
-A request is `state/reload.json`, its answer `state/reload.answer.json`: so it works over users and containers, and
-one that comes while no runner works is answered by the next one.
+A request is `state/reload.json`, its answer `state/reload.answer.json`: files work across users and containers, and
+the next runner answers a request that came while none worked.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from contimg.core.paths import DataRoot
 log = logging.getLogger(__name__)
 
 AT_START = ("logging.format", "service.host", "service.port")
-"""Settings that take effect at the next start of runner or service only."""
+"""Settings that take effect only at the next start of runner or service."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Why the settings are read again.
+    """Reason for a reload of the settings.
 
     Attributes
     ----------
     by
-        Who asked.
+        Name of the requester.
     request
         Id of the service's request; empty for other reasons.
     """
@@ -42,12 +42,12 @@ class Asked:
 
 
 class SettingsWatch:
-    """Notices reasons to read the settings again, and says what came of it.
+    """Watch for reasons to reload the settings, with answers to requests.
 
     Parameters
     ----------
     path
-        The settings file.
+        Path of the settings file.
     """
 
     def __init__(self, root: DataRoot, path: Path) -> None:
@@ -56,17 +56,17 @@ class SettingsWatch:
         self._seen = _state(path)
         self._answered = _id(_read(answer_path(root)))
         self.refused = False
-        """Whether the settings as they now are were refused."""
+        """Whether the current settings were refused as invalid."""
 
     def asked(self, *, signalled: bool, watched: bool) -> Asked | None:
-        """Look for a reason to read the settings again.
+        """Reason to reload the settings; None without one.
 
         Parameters
         ----------
         signalled
             Whether SIGHUP came.
         watched
-            Whether a changed file is a reason.
+            Whether a changed file counts as a reason.
         """
         request = _read(request_path(self._root))
         changed = _state(self._path) != self._seen
@@ -84,7 +84,7 @@ class SettingsWatch:
     def read(
         self, asked: Asked, load: Callable[[], Settings], now: Settings, change: Callable[[Settings], None]
     ) -> None:
-        """Read the settings and put them in force; bad ones, and a disk with no room for them, change nothing."""
+        """Reload the settings and put them in force; invalid settings, or a full disk, change nothing."""
         problem, changed = "", {}
         try:
             settings = load()
@@ -115,17 +115,17 @@ class SettingsWatch:
 
 
 def request_path(root: DataRoot) -> Path:
-    """File of a request to read the settings again."""
+    """Path of a reload request."""
     return root.state / "reload.json"
 
 
 def answer_path(root: DataRoot) -> Path:
-    """File of the runner's answer."""
+    """Path of the runner's answer."""
     return root.state / "reload.answer.json"
 
 
 def ask(root: DataRoot, by: str) -> str:
-    """Ask the runner to read its settings again; returns the request's id.
+    """Request a reload of the settings by the runner; returns the request's id.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def ask(root: DataRoot, by: str) -> str:
 
 
 def answer(root: DataRoot, number: str) -> dict[str, Any] | None:
-    """Answer of the runner to a request; None while there is none."""
+    """Answer of the runner to a request; None before the answer."""
     content = _read(answer_path(root))
     return content if _id(content) == number else None
 
@@ -158,7 +158,7 @@ def _id(content: dict[str, Any]) -> str:
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:
-    """Identity of a file's content, changed by every write or replacement; None while it cannot be read."""
+    """Identity of a file's content, changed by every write or replacement; None if unreadable."""
     try:
         status = path.stat()
     except OSError:

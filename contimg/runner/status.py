@@ -1,4 +1,4 @@
-"""Content of `contimg status`: the state of everything, from the ledger and the disks, at one moment."""
+"""Content of `contimg status`: state of the pipeline at one moment, from the ledger and the disks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SETS_SHOWN = 5
 
 
 def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> dict[str, Any]:
-    """Describe the runner, the queue, what runs, what waits for what, failures, sets, disks and alerts."""
+    """Status of the runner, the queue, running calls, waits, failures, sets, disks and alerts."""
     running = [
         {"lane": call.lane, "units": list(call.units), "pid": call.pid, "for_s": round(now - call.started)}
         for call in ledger.calls()
@@ -84,21 +84,21 @@ def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> di
 
 
 def _call(ledger: Ledger, limits: Limits, row: CallRow) -> Call:
-    """A call that runs, with what it may take."""
+    """Running call with its resources."""
     group = ledger.group(row.units[0])
     raw_mb = group.raw_bytes // 1_000_000 if group and STAGES[row.lane].per is Per.GROUP else 0
     return Call(row.lane, row.units, (), demand(row.lane, limits, raw_mb))
 
 
 def _hold(ledger: Ledger, now: float) -> Hold:
-    """What the runner holds: its alerts say so several times a minute. The user who asks may be another than its."""
+    """Held lanes and closed folders, from the runner's alerts, because the calling user may be another."""
     found = ledger.alerts_seen_since(now - _HELD_S, "workflow_held", "folder_closed")
     held = {subject: message for condition, subject, message in found if condition == "workflow_held"}
     return Hold(held, closed=frozenset(subject for condition, subject, _ in found if condition == "folder_closed"))
 
 
 def runner_state(root: DataRoot) -> Mapping[str, Any]:
-    """State of the runner: running, stopped, dead or unknown; and who holds the lease."""
+    """State of the runner (running, stopped, dead or unknown), and the holder of the lease."""
     try:
         now = holder(root)
     except ContimgError as error:
@@ -119,7 +119,7 @@ def _utc(moment: float) -> str:
 
 
 def _arrivals(root: DataRoot, now: float) -> Mapping[str, Any]:
-    """What the last look at `incoming/` has to tell, each kind with its number and an example."""
+    """Findings of the last scan of `incoming/`, each kind with its number and an example."""
     report = Report.read(root)
 
     def told(names: Mapping[str, str]) -> dict[str, Any]:

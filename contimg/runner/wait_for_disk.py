@@ -1,4 +1,4 @@
-"""Starting where there is no room: a runner that cannot even take its lease waits, says so, and goes on by itself."""
+"""Start on a full disk: a runner without room even for its lease waits, tells the channels, and goes on by itself."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from contimg.ledger.ledger import without_room
 log = logging.getLogger(__name__)
 
 _LOOKS_S = 5.0
-"""Time between two tries (s)."""
+"""Interval (s) between two tries."""
 _Made = TypeVar("_Made")
 
 
 def when_there_is_room(
     root: DataRoot, alerts: Alerts, work: Callable[[], _Made], *, wait: bool, keep: Callable[[], None]
 ) -> _Made:
-    """Do some work on a data root; on a full disk, again and again until there is room for it.
+    """Run some work on a data root; on a full disk, repeat it until there is room.
 
     Parameters
     ----------
     work
-        May be done any number of times.
+        Work that may be repeated any number of times.
     wait
-        False: fail instead of waiting.
+        Whether to wait; otherwise a full disk is an error.
     keep
-        Called while it waits.
+        Called repeatedly during the wait, to keep the lease.
 
     Raises
     ------
     DiskFullError
-        If there is no room and it is not to wait.
+        If there is no room and `wait` is false.
     """
     told = False
     while True:
@@ -70,7 +70,7 @@ def _for_want_of_room(root: DataRoot, error: Exception) -> bool:
 
 
 def _tell(alerts: Alerts, what: str, keep: Callable[[], None]) -> None:
-    """Tell the channels at once: there is no ledger in which a message could wait."""
+    """Tell the channels at once, because a message has no ledger to wait in."""
     calls, limit_s = BackgroundCalls(), alerts.timeout_seconds
     for target in channels.targets(alerts):
         if target.wants("critical"):

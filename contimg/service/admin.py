@@ -1,4 +1,4 @@
-"""Administration over HTTP: the settings, read again and held against those in force."""
+"""Administration over HTTP: reload of the settings, with their differences from the settings in force."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from contimg.service.source import Source
 router = APIRouter(prefix="/api/admin", tags=["administration"])
 
 _ANSWER_S = 15.0
-"""The runner looks for requests in each pass, every `runner.poll_seconds`."""
+"""Longest wait (s) for the runner's answer, given once a pass (`runner.poll_seconds`)."""
 _LOOK_S = 0.1
 
 

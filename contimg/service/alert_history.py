@@ -21,7 +21,7 @@ router = APIRouter(prefix="/api/alerts", tags=["alerts"])
 
 _TIMES = ("opened", "told", "seen", "resolved", "acknowledged")
 _TOLD_ONCE = {condition for condition, _ in EVENTS.values()}
-"""What is told as it happens has no length."""
+"""Conditions of one-time events, which have no duration."""
 
 
 class Acknowledgement(BaseModel):
@@ -32,7 +32,7 @@ class Acknowledgement(BaseModel):
 
 
 def shown(alert: AlertRow) -> dict[str, Any]:
-    """An alert as JSON, with how long it took to acknowledge and resolve (s)."""
+    """Alert as JSON, with the times (s) to its acknowledgement and resolution."""
     content = asdict(alert) | {"false_alarm": bool(alert.false_alarm), "open": alert.resolved is None}
     for key in _TIMES:
         if content[key] is not None:
@@ -43,7 +43,7 @@ def shown(alert: AlertRow) -> dict[str, Any]:
 
 
 def summary(alerts: Sequence[AlertRow]) -> dict[str, Any]:
-    """Figures of some alerts: numbers, median times (s), rate of false alarms."""
+    """Statistics of alerts: numbers, median times (s), rate of false alarms."""
     lasting = [alert for alert in alerts if alert.condition not in _TOLD_ONCE]
     acknowledged = [alert.acknowledged - alert.opened for alert in lasting if alert.acknowledged is not None]
     resolved = [alert.resolved - alert.opened for alert in lasting if alert.resolved is not None]
@@ -61,7 +61,7 @@ def summary(alerts: Sequence[AlertRow]) -> dict[str, Any]:
 
 
 def read(source: DataSource, days: float) -> dict[str, Any]:
-    """Alerts of the last days, newest first, with their figures."""
+    """Alerts of the last days, newest first, with their statistics."""
     with source.ledger() as ledger:
         found = ledger.alerts_since(source.now() - 86400 * days)
     return {"days": days, "summary": summary(found), "alerts": [shown(alert) for alert in found]}

@@ -23,7 +23,7 @@ router = APIRouter(prefix="/api/v2", tags=["Alertmanager"])
 
 _RECEIVERS = [{"name": "contimg"}]
 _KEPT_S = 5 * 86400.0
-"""Silences that have ended are listed for so long (s)."""
+"""Time (s) for which ended silences are still listed."""
 _STALE = timedelta(minutes=5)
 
 Filters = Annotated[list[str], Query(alias="filter", max_length=20, default_factory=list)]
@@ -53,12 +53,12 @@ class SilenceBody(BaseModel):
 
 
 def utc(moment: float) -> str:
-    """Time as Alertmanager writes it."""
+    """Time in Alertmanager's format."""
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def fingerprint(alert: AlertRow) -> str:
-    """Name of an alert's labels; the severity, which may change, is not in it."""
+    """Hash of an alert's condition and subject, without the severity, which may change."""
     return hashlib.blake2b(f"{alert.condition}\0{alert.subject}".encode(), digest_size=8).hexdigest()
 
 

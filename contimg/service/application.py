@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 
 
 def create(source: DataSource) -> FastAPI:
-    """Application over a data root."""
+    """HTTP application of a data root."""
     app = FastAPI(
         title="contimg",
         version=__version__,
         description="Lights-out continuum imaging: metrics, probes, alerts, dashboard.",
-        docs_url=None,  # these pages load scripts from elsewhere
+        docs_url=None,  # Swagger's pages load scripts from other hosts
         redoc_url=None,
     )
     app.state.source = source
@@ -37,6 +37,6 @@ def create(source: DataSource) -> FastAPI:
 
 
 def unavailable(_: Request, error: Exception) -> JSONResponse:
-    """Answer that the data root cannot be read now, and why."""
+    """Error response for a data root that cannot be read now, with the reason."""
     log.warning("%s", error)
     return JSONResponse({"detail": str(error)}, 503)

@@ -1,4 +1,4 @@
-"""Losses: problems that the audit finds, counted by the service now and then in a process of its own."""
+"""Losses: number of problems that the audit finds, counted hourly by the service in a separate process."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from contimg.runner.audit import checked
 from contimg.service.source import DataSource
 
 EVERY_S = 3600.0
-"""The audit reads everything there is, so it is made this often (s)."""
+"""Interval (s) between audits, each of which reads the whole data root."""
 _FIRST_S = 300.0
-"""A service that has just begun has other things to do (s)."""
+"""Delay (s) of the first audit after the service's start."""
 _NICE = 10
 
 
 def lost(source: DataSource) -> int | None:
-    """Number of problems that the audit found last; None before the first time."""
+    """Number of problems in the last audit; None before the first."""
     if source.now() - source.started < _FIRST_S:
         return None
     found: int | None = source.behind("losses", lambda: _audited(source.settings), EVERY_S)

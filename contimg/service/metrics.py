@@ -1,6 +1,6 @@
 """Prometheus metrics, from one collector that reads ledger and files at each scrape.
 
-Nothing is counted in this process: the values are the same after a restart and on every host. Counters and histograms
+No counter lives in this process: the values are the same after a restart and on every host. Counters and histograms
 come from the ledger's tallies, which only grow. Groups are never labels; exemplars carry the trace.
 """
 
@@ -44,9 +44,9 @@ CONVERSION_S = (10, 30, 60, 120, 300, 600, 1200)
 _JOB_S = (10, 30, 60, 120, 300, 600, 1200, 1800)
 _LATENCY_S = (60, 120, 300, 600, 1200, 1800, 3600, 7200, 21600, 86400)
 _LEVELS_DAYS, _LEVELS_S = 7, 300.0
-"""Service levels are measured over so many days, and anew after so long (s)."""
+"""Period (days) of the service levels, and interval (s) between their measurements."""
 ARRIVAL, RECOVERY = "arrival_to_image", "recovery"
-"""Tallies that are no stage's."""
+"""Names of the tallies that belong to no stage."""
 _DURATIONS: Mapping[str, tuple[str, str, Sequence[float]]] = {
     "contimg_conversion_duration_seconds": ("convert", "Run time of conversions that succeeded", CONVERSION_S),
     "contimg_calibration_duration_seconds": ("solve", "Run time of calibration solving that succeeded", _JOB_S),
@@ -65,17 +65,17 @@ _PRODUCTS = {"convert": "measurement_set", "solve": "set", "image": "image", "mo
 
 
 class PipelineCollector(Collector):
-    """Everything that Prometheus is told about a data root."""
+    """Collector of all Prometheus metrics of a data root."""
 
     def __init__(self, source: DataSource) -> None:
         self._source = source
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing, so that registering reads no data root."""
+        """No metrics, because registering must not read the data root."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Read the data root and yield its metrics; without a ledger, those that the files tell."""
+        """Metrics of the data root; without a ledger, only metrics of its files."""
         yield _gauge("contimg_build_info", "Version of contimg", [({"version": __version__}, 1.0)])
         yield from self._files()
         try:
@@ -194,7 +194,7 @@ class PipelineCollector(Collector):
 
 
 def coverage(ledger: Ledger, now: float, within_hours: float) -> float | None:
-    """Share of the last 24 hours' usable groups with a good set near enough (M1); None where there were no groups."""
+    """Share of the last 24 hours' usable groups with a good set near enough (M1); None without groups."""
     moment = datetime.fromtimestamp(now, UTC)
     rows = history.started_between(ledger, group_id(moment - timedelta(hours=24)), group_id(moment))
     starts = [
@@ -231,7 +231,7 @@ def _by_severity(alerts: Iterable[AlertRow]) -> list[tuple[dict[str, str], float
 def _indicators(
     measured: Mapping[str, Mapping[str, float]], alerts: Iterable[AlertRow]
 ) -> list[tuple[dict[str, str], float]]:
-    """Worst value of each indicator; those that only the runner can measure come from its open alerts."""
+    """Worst value of each indicator; indicators that only the runner measures come from its open alerts."""
     worst = {
         name: (min if name == "disk_free_gb" else max)(values.values()) for name, values in measured.items() if values
     }
@@ -306,7 +306,7 @@ def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> Met
 
 
 def render(source: DataSource, accept: str) -> tuple[bytes, str]:
-    """All metrics in the format that is asked for, with its content type."""
+    """All metrics in the requested format, with its content type."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(PipelineCollector(source))
     encode, content_type = choose_encoder(accept)

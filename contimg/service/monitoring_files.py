@@ -20,11 +20,11 @@ from contimg.service.losses import EVERY_S
 from contimg.service.probes import HEARTBEAT_S
 
 _CALM = "5m"
-"""An alert ends when its condition has not held for so long, as contimg's own do."""
+"""Time without the condition after which an alert ends, as with contimg's own alerts."""
 
 
 class _Value:
-    """Stands for a number in a condition's text: Prometheus puts it in."""
+    """Placeholder of the value in a condition's text, filled in by Prometheus."""
 
     def __format__(self, spec: str) -> str:
         return '{{ $value | printf "%' + (spec or "g") + '" }}'
@@ -32,14 +32,14 @@ class _Value:
 
 @dataclass(frozen=True)
 class Objective:
-    """A service level objective.
+    """Service level objective.
 
     Attributes
     ----------
     bad
-        Share of bad events in a window, with WINDOW where the window stands.
+        Expression for the share of bad events; WINDOW stands for the time window.
     target
-        Share of good events that is promised.
+        Promised share of good events.
     """
 
     name: str
@@ -100,11 +100,11 @@ OBJECTIVES = (
 )
 
 _BURNS: tuple[tuple[str, str, float, Severity], ...] = (("6h", "1h", 6.0, "critical"), ("3d", "6h", 1.0, "warning"))
-"""Long and short window and burn rate of an alert: an hour has twelve groups, so no window is shorter."""
+"""Long and short window, burn rate and severity of each alert; none is under an hour, which has twelve groups."""
 
 
 def alert_rules(thresholds: Thresholds) -> dict[str, Any]:
-    """Prometheus alert rules: one a condition and severity, and those that only an outsider can judge."""
+    """Prometheus alert rules: one per condition and severity, and alerts on the service, the runner and lost data."""
     rules = [
         _rule(condition, severity, threshold)
         for condition in CONDITIONS
@@ -129,7 +129,7 @@ def alert_rules(thresholds: Thresholds) -> dict[str, Any]:
         {
             "alert": "DataLost",
             "expr": 'contimg_service_level{level="lost"} > 0',
-            "for": f"{1.1 * EVERY_S:.0f}s",  # by two audits
+            "for": f"{1.1 * EVERY_S:.0f}s",  # seen by two audits
             "labels": {"severity": "critical"},
             "annotations": {
                 "summary": 'M2: the books have {{ $value | printf "%.0f" }} problems: contimg audit names them'
@@ -188,7 +188,7 @@ def objective_rules() -> dict[str, Any]:
 
 
 def prometheus() -> dict[str, Any]:
-    """Prometheus' own configuration."""
+    """Configuration of Prometheus."""
     return {
         "global": {"scrape_interval": "15s", "evaluation_interval": "15s"},
         "rule_files": ["alerts.yml", "objectives.yml"],
@@ -198,7 +198,7 @@ def prometheus() -> dict[str, Any]:
 
 
 def alertmanager() -> dict[str, Any]:
-    """Alertmanager's configuration: secrets in files of their own."""
+    """Configuration of Alertmanager, with secrets in separate files."""
     folder = "/etc/contimg/alertmanager"
     slack = {"api_url_file": f"{folder}/slack-webhook", "channel": "#contimg", "send_resolved": True}
     return {
@@ -229,7 +229,7 @@ def alertmanager() -> dict[str, Any]:
 
 
 _Panel = tuple[str, str, str, Mapping[str, str]]
-"""Title, what it shows and what to do, unit, and queries by their legend."""
+"""Title, description with the operator's action, unit, and queries by their legend."""
 
 _NOW: tuple[_Panel, ...] = (
     (
@@ -326,7 +326,7 @@ _HISTORY: tuple[_Panel, ...] = (
 
 
 def dashboard(title: str, panels: Iterable[_Panel]) -> dict[str, Any]:
-    """A Grafana dashboard: two panels a row."""
+    """Grafana dashboard with two panels per row."""
     return {
         "title": title,
         "uid": title.lower().replace(" ", "-"),
@@ -355,7 +355,7 @@ def dashboard(title: str, panels: Iterable[_Panel]) -> dict[str, Any]:
 
 
 def contents() -> dict[str, str]:
-    """Every file by its path under `deploy/`."""
+    """Monitoring files by their path under `deploy/`."""
     note = "# Written by python -m contimg.service.monitoring_files deploy\n"
     documents = {
         "prometheus/prometheus.yml": prometheus(),
@@ -373,14 +373,14 @@ def contents() -> dict[str, str]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes the same thing twice where it stands twice."""
+    """YAML dumper without anchors: repeated content is written out."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
 def main(folder: Path) -> None:
-    """Write the files."""
+    """Write the monitoring files."""
     for name, content in contents().items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Probes: whether the service lives, and whether products still come out.
+"""Probes: liveness of the service, readiness of runner and products.
 
-A runner whose heartbeat is fresh while groups wait for hours and no image is made is not ready: the probe looks at
-the end of the chain, not at its processes.
+Readiness looks at the end of the chain, not at processes: a runner with a fresh heartbeat is not ready while groups
+wait for hours and no image is made.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from contimg.service.source import DataSource, Source
 router = APIRouter(tags=["probes"])
 
 HEARTBEAT_S = 600.0
-"""Age (s) of the runner's last note of the time at which it counts as silent; cron starts one every five minutes."""
+"""Age (s) of the heartbeat at which the runner counts as silent; cron starts a runner every five minutes."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that has to be well."""
+    """Part of readiness: name, state, explanation."""
 
     name: str
     well: bool
@@ -36,7 +36,7 @@ class Part:
 
 
 def parts(source: DataSource) -> list[Part]:
-    """The parts of readiness, now."""
+    """Parts of readiness at this moment."""
     try:
         with source.ledger() as ledger:
             return [

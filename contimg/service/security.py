@@ -24,7 +24,7 @@ from contimg.service.source import Source
 MOST_BYTES = 65_536
 """Largest body of a request (bytes)."""
 _READS = (200.0, 600.0)
-"""Requests a second of one address, and at once."""
+"""Rate (requests per second) and burst of one address."""
 _CHANGES = (0.5, 20.0)
 _ADDRESSES = 10_000
 
@@ -44,7 +44,7 @@ _bearer = HTTPBearer(auto_error=False, description="CONTIMG_API_TOKEN")
 
 
 def authorised(source: Source, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> None:
-    """Refuse a change without the token.
+    """Refuse a change without the API token.
 
     Raises
     ------
@@ -68,14 +68,14 @@ def address(request: Request) -> str:
 
 
 class RateLimit:
-    """Token buckets, one an address; the addresses seen longest ago are forgotten first."""
+    """Token buckets, one per address; the least recently seen addresses are dropped first."""
 
     def __init__(self, a_second: float, at_once: float) -> None:
         self._a_second, self._at_once = a_second, at_once
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def allows(self, who: str) -> bool:
-        """Whether an address may make one more request now."""
+        """Whether an address may make another request now."""
         now = time.monotonic()
         left, seen = self._left.pop(who, (self._at_once, now))
         left = min(self._at_once, left + (now - seen) * self._a_second)
@@ -87,7 +87,7 @@ class RateLimit:
 
 
 class Guard:
-    """ASGI middleware: limits before the application, headers on its way out."""
+    """ASGI middleware: limits on requests, security headers on answers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -111,7 +111,7 @@ class Guard:
 
 
 def _limited(receive: Receive) -> Receive:
-    """Pass a body on up to its limit, whatever its length was said to be."""
+    """Limit the size of a request's body as received, independent of the declared length."""
     got = 0
 
     async def limited() -> Message:
@@ -148,12 +148,12 @@ async def _refuse(send: Send, status: int, why: str, *headers: tuple[bytes, byte
 
 
 def record_change(root: DataRoot, request: Request, by: str, change: str, **details: Any) -> None:
-    """Append a change to the audit log `state/changes.jsonl`, before it is made: who, from where, what; synced.
+    """Append a change (user, address, details) to the audit log `state/changes.jsonl`, synced, before it is made.
 
     Raises
     ------
     OSError
-        If it cannot be written; the change must not be made then.
+        If the log cannot be written; the change must not be made then.
     """
     line = {
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -1,6 +1,6 @@
-"""The HTTP server: tells systemd when it answers, and ends without a request that is refused.
+"""HTTP server: readiness reported to systemd, shutdown without a refused request.
 
-The listening socket may be shared with the server of another release: then the port moves from that to this.
+The listening socket may be shared with another release's server; the port then moves from that release to this one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contimg.service.connections import Connection
 
 _SHUTDOWN_S = 3
 _LINGER_S = 0.5
-"""Time (s) for which connections that were accepted last may send their request."""
+"""Time (s) that the last accepted connections have to send their request."""
 
 
 class Server(uvicorn.Server):
@@ -37,12 +37,12 @@ class Server(uvicorn.Server):
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept connections."""
+        """Start accepting connections."""
         await super().startup(sockets)
         notify("READY=1")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept no more connections, answer those that there are, and end."""
+        """Stop accepting connections, answer the open requests, and end."""
         notify("STOPPING=1")
         for server in self.servers:
             server.close()

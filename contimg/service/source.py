@@ -1,4 +1,4 @@
-"""What the service reads: one data root with its ledger and settings, and short-lived copies of costly readings."""
+"""Data source of the service: one data root with ledger and settings, and a short-lived cache of costly readings."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ log = logging.getLogger(__name__)
 _SETTINGS_S = 5.0
 _FRESH_S = 1.0
 _AGAIN_S = 60.0
-"""A reading that gave nothing is made again after this time (s)."""
+"""Time (s) after which a reading without a result is repeated."""
 
 
 class DataSource:
-    """A data root as the service sees it; threads share one.
+    """Data root as the service reads it, shared by its threads.
 
     Parameters
     ----------
     load_settings
-        Reads the settings; while they are bad, the last good ones are in force.
+        Function that reads the settings; while they are invalid, the last valid settings are in force.
     clock
-        Unix time (s).
+        Function that returns the time (Unix, s).
     """
 
     def __init__(self, load_settings: Callable[[], Settings], clock: Callable[[], float] = time.time) -> None:
@@ -64,7 +64,7 @@ class DataSource:
         Raises
         ------
         ConfigError
-            If they are bad.
+            If the settings are invalid.
         """
         return self._load()
 
@@ -75,13 +75,13 @@ class DataSource:
         Raises
         ------
         LedgerError
-            If there is none that can be read.
+            If there is no readable ledger.
         """
         with contextlib.closing(open_ledger(self.root.ledger, read_only=not write)) as ledger:
             yield ledger
 
     def shared(self, name: str, make: Callable[[], Any], fresh_s: float = _FRESH_S) -> Any:
-        """Result of a costly reading, made once for all who ask within `fresh_s` seconds."""
+        """Result of a costly reading, shared by all requests within `fresh_s` seconds."""
         with self._locks.setdefault(name, threading.Lock()):
             made, value = self._kept.get(name, (float("-inf"), None))
             if time.monotonic() - made > fresh_s:
@@ -90,7 +90,7 @@ class DataSource:
             return value
 
     def behind(self, name: str, make: Callable[[], Any], every_s: float) -> Any:
-        """Result of a reading that takes long, as it was last made; None before the first. It is made in a thread."""
+        """Last result of a slow reading, repeated in a background thread; None before the first."""
         made, value = self._kept.get(name, (float("-inf"), None))
         lock = self._locks.setdefault(name, threading.Lock())
         due_s = every_s if value is not None else min(every_s, _AGAIN_S)
@@ -102,19 +102,19 @@ class DataSource:
         value = None
         try:
             value = make()
-        except Exception:  # a page lacks a part; everything else goes on
+        except Exception:  # the page lacks one part; all other parts are served
             log.exception("%s could not be read", name)
         finally:
             self._kept[name] = (time.monotonic(), value)
             lock.release()
 
     def forget(self) -> None:
-        """Let what was read be read again: something was changed."""
+        """Clear the cache after a change."""
         self._kept.clear()
 
 
 def source_of(request: Request) -> DataSource:
-    """Data source of the application that a request came to."""
+    """Data source of the application that received a request."""
     source: DataSource = request.app.state.source
     return source
 

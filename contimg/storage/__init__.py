@@ -1,4 +1,4 @@
 """Archive, backup, restore and retention.
 
-In: products that have served, and settings. Out: archives, snapshots, room on the disks.
+In: finished products, settings. Out: archive bundles, snapshots, free disk space.
 """

@@ -1,8 +1,8 @@
-"""Archive in cold storage: one bundle for each product that leaves the data root, which can be fetched again.
+"""Archive in cold storage: one bundle per product that leaves the data root, fetched back on demand.
 
-A bundle's name carries kind, group and a checksum of what it holds, so equal data have one bundle and different data
-never overwrite each other. The bundles are the truth; the record in `archive/` of the data root says which of them
-stands for the group's files, and when it was last read back whole.
+A bundle's name carries kind, group and a checksum of its contents, so that equal data share a bundle and different
+data never overwrite each other. The bundles are the truth; a record in `archive/` of the data root names the bundle
+of a group's files, and the time of its last verification.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from contimg.storage.lock import only_one
 from contimg.storage.store import Store, open_store, write_synced
 
 KINDS = archive_kinds()
-"""What is archived: a group's Measurement Set, its images, its raw files."""
+"""Archived kinds: a group's Measurement Set, its images, its raw files."""
 _NAME = re.compile(
     rf"(?P<kind>{'|'.join(KINDS)})/{DATE_PATTERN}/(?P<group>{GROUP_PATTERN})\.[0-9a-f]+{re.escape(bundle.SUFFIX)}"
 )
@@ -51,34 +51,34 @@ class Record:
     kind: str
     group: str
     destination: str
-    """The store, as the settings named it."""
+    """Store, as named in the settings."""
     name: str
-    """Of the bundle in the store."""
+    """Name of the bundle in the store."""
     paths: tuple[str, ...]
-    """The files and folders that it holds, relative to the data root."""
+    """Archived files and folders, relative to the data root."""
     size: int
-    """Of the originals (bytes)."""
+    """Size of the originals (bytes)."""
     digest: str
     verified: str
-    """Time at which the copy was last read back whole."""
+    """Time of the last verification of the copy."""
     removed: str | None = None
-    """Time at which the originals were removed; None while they are there."""
+    """Time at which the originals were removed; None while they exist."""
     fetched: str | None = None
     """Time of the last fetch, from which their age counts."""
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Record:
-        """Read it back from a file's content."""
+        """Record from a file's content."""
         return cls(**{**content, "paths": tuple(content["paths"])})
 
 
 def configured(settings: Archive) -> Store:
-    """Return the store that the settings name.
+    """Store named in the settings.
 
     Raises
     ------
     ConfigError
-        If they name none.
+        If the settings name no store.
     """
     if settings.destination is None:
         raise ConfigError("archive.destination: names no folder or remote; nothing can be archived or fetched")
@@ -91,7 +91,7 @@ def record_of(root: DataRoot, kind: str, group: str) -> Record | None:
     Raises
     ------
     BundleError
-        If it cannot be read.
+        If the record cannot be read.
     """
     path = root.archive_record(kind, group)
     try:
@@ -105,7 +105,7 @@ def record_of(root: DataRoot, kind: str, group: str) -> Record | None:
 
 
 def is_removed(root: DataRoot, kind: str, group: str) -> bool:
-    """Whether a group's files of that kind were archived and then removed (and not fetched since)."""
+    """Whether a group's files of a kind were archived and then removed (and not fetched since)."""
     try:
         record = record_of(root, kind, group)
     except BundleError as error:
@@ -120,12 +120,12 @@ def save(root: DataRoot, record: Record) -> None:
 
 
 def put(store: Store, root: DataRoot, unit: Unit, now: datetime) -> tuple[Record, Contents]:
-    """Checksum, archive, read the copy back, record: in that order; the originals are not touched.
+    """Archive a unit: checksum, copy, verification, record, in that order; the originals are not touched.
 
     Returns
     -------
     Record, Contents
-        The record, and what was archived, for a last look before the originals are removed.
+        The record, and the archived contents, for a last comparison before the originals are removed.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def _is_whole(store: Store, name: str, contents: Contents) -> bool:
 
 
 def verify(store: Store, name: str) -> Contents:
-    """Read a bundle back whole.
+    """Verify a bundle: read it whole and compare the checksums.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def verify(store: Store, name: str) -> Contents:
 
 
 def check(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
-    """Read a bundle back whole, and record that; where the record is lost, it is made again.
+    """Verify a bundle and record the time; a lost record is made again.
 
     Raises
     ------
@@ -209,19 +209,19 @@ def _new_record(store: Store, name: str, contents: Contents, now: datetime) -> R
 
 @dataclass(frozen=True)
 class Copy:
-    """A bundle in the store."""
+    """Bundle in the store."""
 
     name: str
     kind: str
     group: str
     size: int
-    """Of the bundle (bytes)."""
+    """Size of the bundle (bytes)."""
     record: Record | None
-    """The group's record, if it stands for this bundle."""
+    """Record of the group, if it names this bundle."""
 
     @property
     def state(self) -> str:
-        """State of the copy for a person."""
+        """State of the copy in words."""
         if self.record is None:
             return "not on record"
         where = f"removed {self.record.removed[:16]}" if self.record.removed else "original there"
@@ -229,16 +229,16 @@ class Copy:
 
 
 def copies(store: Store, root: DataRoot, kind: str | None = None, wanted: Sequence[str] = ()) -> list[Copy]:
-    """List the bundles in the store: all, or those of a kind, of groups, or with names.
+    """Bundles in the store: all, or those of a kind, of groups, or with names.
 
     Raises
     ------
     StoreError
-        If the store cannot be reached, or nothing wanted is there.
+        If the store cannot be reached, or holds nothing that is wanted.
     """
     found = []
     for name, size in sorted(store.names(kind or "").items()):
-        match = _NAME.fullmatch(name)  # other files are another's
+        match = _NAME.fullmatch(name)  # files of other programs are left out
         if match and (not wanted or match["group"] in wanted or name in wanted):
             try:
                 record = record_of(root, match["kind"], match["group"])
@@ -252,12 +252,12 @@ def copies(store: Store, root: DataRoot, kind: str | None = None, wanted: Sequen
 
 
 def one_each(found: Sequence[Copy], wanted: Sequence[str]) -> list[Copy]:
-    """Keep one bundle of each group and kind: the named one, the one on record, or the only one.
+    """Single bundle of each group and kind: the named, the recorded, or the only bundle.
 
     Raises
     ------
     StoreError
-        If there are several and none of them is meant.
+        If a group has several bundles of a kind, and none is named or recorded.
     """
     chosen = []
     for kind, group in dict.fromkeys((copy.kind, copy.group) for copy in found):
@@ -270,16 +270,16 @@ def one_each(found: Sequence[Copy], wanted: Sequence[str]) -> list[Copy]:
 
 
 def fetch(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
-    """Bring back what a bundle holds, with its times, to where it was. Nothing that is there is replaced.
+    """Fetch a bundle: its files return to their former places with their times; no existing file is replaced.
 
     Raises
     ------
     StoreError, BundleError
-        If it cannot be read whole; nothing has then appeared.
+        If the bundle cannot be read whole; no file has then appeared.
     UnsafePathError
-        If something else is in its place, or a symbolic link leads there.
+        If another file is in its place, or a symbolic link leads there.
     OSError
-        If there is no room for it.
+        If the disk has no room for the files.
     """
     try:
         with store.read(name) as stream:
@@ -291,7 +291,7 @@ def fetch(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
             if path.exists() and not holds(root.root, own):
                 raise UnsafePathError(f"{path}: is there and differs from the archived one; move it away first")
         part = paths[0].with_name(f".{paths[0].name}{_FETCHING}")
-        files.remove(part)  # of a fetch that was killed
+        files.remove(part)  # leftover of a killed fetch
         missing = [path for path in paths if not path.exists()]
         try:
             if missing:
@@ -309,7 +309,7 @@ def fetch(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
 
 
 def sweep(root: DataRoot) -> None:
-    """Remove leftovers of killed fetches. Call it with retention's lock, which a fetch holds."""
+    """Remove leftovers of killed fetches, under retention's lock, which a fetch holds."""
     folders = {product.pattern.rpartition("/")[0] for product in PRODUCTS.values() if product.archive}
     for pattern in (*sorted(folders), root.incoming.name):
         for part in root.root.glob(f"{pattern}/.*{_FETCHING}"):

@@ -1,7 +1,7 @@
-"""Snapshots of everything that raw data cannot give again: ledger, sets, manifests, sidecars, settings.
+"""Snapshots of all data that raw data cannot give again: ledger, sets, manifests, sidecars, settings.
 
-A snapshot is a bundle in `backups/`. It appears whole, was read back, and is then sent to the backup's destination,
-where it is read back too. What could not be sent is sent by a later run. The outcome stands in `state/backup.json`.
+A snapshot is a bundle in `backups/`. It appears whole, is read back, then sent to the backup's destination and read
+back there. A snapshot that could not be sent is sent by a later run. The outcome is in `state/backup.json`.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ from contimg.storage.store import Store, open_store, sync_folder
 _STAMP = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(r"snapshot-(\d{8}T\d{6}Z)\.tar\.zst")
 _RECORDS = ("archive/*/*/*.json", "requests/closed/*.json", "quarantine/*/reason.json")
-"""Small files that are no products and go into a snapshot while they are recent."""
+"""Small files besides products that go into a snapshot while they are recent."""
 _UNFINISHED = (f".*{files.PART_MARK}*", ".*.old-*")
 _TRIES = 3
-"""Tries to copy a file or set that changes meanwhile."""
+"""Tries to copy a file or set that changes during the copy."""
 _SET_OF = re.compile(PRODUCTS["set"].path.format(date=DATE_PATTERN, group=f"({GROUP_PATTERN})"))
-"""Path of a set, in a selection."""
+"""Pattern of a set's path in a selection."""
 SETTINGS = "state/settings-of-snapshot.yaml"
-"""Place of the settings in a snapshot; secrets are masked."""
+"""Path of the settings in a snapshot, with secrets masked."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot somewhere."""
+    """Snapshot in the data root or at the destination."""
 
     name: str
     made: datetime
 
     @classmethod
     def parse(cls, name: str) -> Snapshot | None:
-        """Snapshot of that name; None for other names."""
+        """Snapshot of a file name; None for other names."""
         match = _NAME.fullmatch(name)
         return cls(name, datetime.strptime(match[1], _STAMP).replace(tzinfo=UTC)) if match else None
 
 
 def snapshots(names: Iterator[str] | list[str] | dict[str, int]) -> list[Snapshot]:
-    """Snapshots among the names, newest first."""
+    """Snapshots among file names, newest first."""
     found = (Snapshot.parse(name) for name in names)
     return sorted((one for one in found if one), key=lambda one: one.made, reverse=True)
 
@@ -69,24 +69,24 @@ def local_snapshots(root: DataRoot) -> list[Snapshot]:
 
 
 def destination(settings: sections.Backup) -> Store | None:
-    """Return the store that snapshots are sent to, if the settings name one."""
+    """Store for snapshots, if the settings name one."""
     if settings.destination is None:
         return None
     return open_store(settings.destination, settings.timeout_minutes)
 
 
 def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], None]) -> bool:
-    """Backup: make a snapshot, send it, drop old ones, and leave the outcome for `status` and the alerts.
+    """Backup run: make a snapshot, send it, drop old ones, and leave the outcome for `status` and the alerts.
 
     Returns
     -------
     bool
-        Whether everything that there is to save is now in a snapshot, and sent if the settings name a destination.
+        Whether the snapshot is complete, and sent if the settings name a destination.
 
     Raises
     ------
     ConfigError
-        If the data root is not there.
+        If the data root is missing.
     """
     present(root)
     came_to = {"last_success": None, "since": _iso(now), **(last_outcome(root) or {})}
@@ -124,23 +124,23 @@ def last_outcome(root: DataRoot) -> dict[str, Any] | None:
 
 
 def make(root: DataRoot, settings: Settings, now: datetime) -> tuple[Path, list[str]]:
-    """Make a snapshot, and read it back.
+    """Make a snapshot, and verify it.
 
     Returns
     -------
     Path, list of str
-        The snapshot, and what should be in it but could not be read, with the reason.
+        The snapshot, and errors of the files that could not be copied.
 
     Raises
     ------
     BundleError
-        If it does not read back.
+        If the snapshot does not verify.
     OSError
-        If it cannot be written.
+        If the snapshot cannot be written.
     """
     target = root.backups / f"snapshot-{now.astimezone(UTC).strftime(_STAMP)}{bundle.SUFFIX}"
     root.backups.mkdir(parents=True, exist_ok=True)
-    for leftover in root.backups.glob(".*"):  # of a backup that was killed
+    for leftover in root.backups.glob(".*"):  # leftover of a killed backup
         files.remove(leftover)
     workspace = root.backups / ".making"
     workspace.mkdir()
@@ -161,9 +161,9 @@ def make(root: DataRoot, settings: Settings, now: datetime) -> tuple[Path, list[
 
 
 def _collect(root: DataRoot, settings: Settings, now: datetime, workspace: Path) -> list[str]:
-    """Copy what belongs into a snapshot; returns what could not be copied."""
+    """Copy the contents of a snapshot; returns the errors of the files that could not be copied."""
     (workspace / "state").mkdir()
-    plain = settings.model_dump(mode="json")  # secrets come out masked
+    plain = settings.model_dump(mode="json")  # secrets are dumped masked
     (workspace / SETTINGS).write_text(yaml.safe_dump(plain, sort_keys=False))
     missed = []
     try:
@@ -186,16 +186,16 @@ def _collect(root: DataRoot, settings: Settings, now: datetime, workspace: Path)
 
 
 def _copy(root: DataRoot, path: Path, target: Path) -> None:
-    """Copy a file, or a set's folder, as of one moment.
+    """Copy a file, or a set's folder, in a consistent state.
 
     Raises
     ------
     UnsafePathError
-        If there is a link in it.
+        If the path contains a symbolic link.
     ChangedError
-        If it changes all the time.
+        If the file or folder keeps changing.
     OSError
-        If it cannot be read.
+        If the file or folder cannot be read.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(_TRIES):
@@ -211,13 +211,13 @@ def _copy(root: DataRoot, path: Path, target: Path) -> None:
 
 
 def _finished(entries: Iterable[Entry]) -> list[Entry]:
-    """Without what a job that is at work has written aside."""
+    """Entries without the temporary files of running jobs."""
     parts = ((entry, Path(entry.path).parts) for entry in entries)
     return [entry for entry, names in parts if not any(fnmatch(name, mark) for name in names for mark in _UNFINISHED)]
 
 
 def _copy_ledger(ledger: Path, copy: Path) -> None:
-    """Copy a database that others write to, as of one moment."""
+    """Copy a database in a consistent state while others write to it."""
     if not ledger.exists():
         return
     with (
@@ -225,13 +225,13 @@ def _copy_ledger(ledger: Path, copy: Path) -> None:
         contextlib.closing(sqlite3.connect(copy)) as target,
     ):
         source.backup(target)
-        target.execute("PRAGMA journal_mode = DELETE")  # one file, not three
+        target.execute("PRAGMA journal_mode = DELETE")  # a single file, without -wal and -shm
         if (found := target.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(f"damaged: {found}")
 
 
 def sets(root: DataRoot, since: datetime) -> list[Path]:
-    """Folders of the recent sets, the newest good one, and those that images still on disk or still to come use."""
+    """Folders of the recent sets, of the newest good set, and of the sets for images on disk or to come."""
     all_sets = {group_of(path.parent): path.parent for path in root.root.glob(PRODUCTS["set"].pattern)}
     images = (root.image(group_of(path), "selection.json") for path in root.root.glob(PRODUCTS["image"].pattern))
     selections = {*images, *_changed(root, PRODUCTS["selection"].pattern, since)}
@@ -249,29 +249,29 @@ def _passed(folder: Path) -> bool:
 
 
 def _changed(root: DataRoot, pattern: str, since: datetime) -> Iterator[Path]:
-    """Files that were written since a moment; a folder's own time tells whether there can be any in it."""
+    """Files written since a time; a folder's own modification time tells whether to look inside."""
     folders, _, names = pattern.rpartition("/")
     for folder in root.root.glob(folders):
         if folder.stat().st_mtime < since.timestamp():
             continue
         for path in folder.glob(names):
-            with contextlib.suppress(FileNotFoundError):  # it has just gone
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                 if not path.name.startswith(".") and path.stat().st_mtime >= since.timestamp():
                     yield path
 
 
 def send(root: DataRoot, settings: sections.Backup, sent: list[str]) -> Iterator[str]:
-    """Send the snapshots that are not at the destination yet, newest first, and read each back.
+    """Send missing snapshots to the destination, newest first, and read each back.
 
     Parameters
     ----------
     sent
-        Names of those that were read back there, kept up to date.
+        Names of the snapshots read back at the destination, kept up to date.
 
     Raises
     ------
     StoreError
-        If the destination cannot be reached or does not give back what it was given.
+        If the destination cannot be reached or does not return what was written.
     """
     store = destination(settings)
     if store is None:
@@ -282,7 +282,7 @@ def send(root: DataRoot, settings: sections.Backup, sent: list[str]) -> Iterator
     for name in here:
         if name in sent:
             continue
-        if name not in there or _unreadable(store, name):  # else an earlier run sent it and was stopped
+        if name not in there or _unreadable(store, name):  # otherwise an interrupted run has sent it
             with (root.backups / name).open("rb") as source, store.write(name) as target:
                 shutil.copyfileobj(source, target, 1 << 20)
             if wrong := _unreadable(store, name):
@@ -292,7 +292,7 @@ def send(root: DataRoot, settings: sections.Backup, sent: list[str]) -> Iterator
 
 
 def _unreadable(store: Store, name: str) -> str:
-    """Fault of a snapshot in a store; empty for a whole one."""
+    """Fault of a snapshot in a store; empty if it is whole."""
     with store.read(name) as stream:
         try:
             bundle.verify(stream)
@@ -302,9 +302,9 @@ def _unreadable(store: Store, name: str) -> str:
 
 
 def drop_old(root: DataRoot, settings: sections.Backup, now: datetime, complete: str | None) -> Iterator[str]:
-    """Remove the snapshots in the data root that are too old.
+    """Remove old snapshots from the data root.
 
-    The newest always stays, and so does the last `complete` one (made at that time, ISO).
+    The newest snapshot always stays, and the last complete one (`complete`: its time, ISO).
     """
     for one in local_snapshots(root)[1:]:
         if now - one.made > timedelta(days=settings.keep_days) and _iso(one.made) != complete:

@@ -33,12 +33,12 @@ _BLOCK = 1 << 20
 def write(target: BinaryIO, root: Path, contents: Contents) -> None:
     """Write a bundle of files under `root`.
 
-    A file that changed since it was listed makes a bundle that does not verify.
+    A file that changed after the listing makes a bundle that does not verify.
 
     Raises
     ------
     OSError
-        If a file cannot be read, has become shorter, or `target` cannot be written.
+        If a file cannot be read or has become shorter, or `target` cannot be written.
     """
     compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=_THREADS, write_checksum=True)
     with (
@@ -63,12 +63,12 @@ def write(target: BinaryIO, root: Path, contents: Contents) -> None:
 
 
 def read_contents(source: BinaryIO) -> Contents:
-    """Read only what a bundle says it holds.
+    """Contents of a bundle, as listed in its first member.
 
     Raises
     ------
     BundleError
-        If it is no bundle.
+        If the file is no bundle.
     """
     with _opened(source) as (contents, _):
         return contents
@@ -80,7 +80,7 @@ def verify(source: BinaryIO) -> Contents:
     Raises
     ------
     BundleError
-        If anything is missing, cut short, too much or different.
+        If a file is missing, truncated, superfluous or different.
     """
     with _opened(source) as (contents, tar):
         for entry, data in _members(tar, contents):
@@ -95,7 +95,7 @@ def extract(source: BinaryIO, directory: Path, wanted: Callable[[Entry], bool] =
     Raises
     ------
     BundleError
-        If the bundle does not verify; what is in the folder is then not to be used.
+        If the bundle does not verify; the folder must then not be used.
     """
     with _opened(source) as (contents, tar):
         for entry, data in _members(tar, contents):
@@ -120,7 +120,7 @@ def extract(source: BinaryIO, directory: Path, wanted: Callable[[Entry], bool] =
 
 @contextmanager
 def _opened(source: BinaryIO) -> Iterator[tuple[Contents, tarfile.TarFile]]:
-    """Open a bundle; whatever is wrong with its form while it is read becomes a `BundleError`."""
+    """Open a bundle; errors of its format become a `BundleError`."""
     try:
         with (
             zstandard.ZstdDecompressor().stream_reader(source, closefd=False) as stream,
@@ -136,7 +136,7 @@ def _opened(source: BinaryIO) -> Iterator[tuple[Contents, tarfile.TarFile]]:
 
 
 def _members(tar: tarfile.TarFile, contents: Contents) -> Iterator[tuple[Entry, BinaryIO | None]]:
-    """Every entry with its data (None for a folder), in the order and number that the contents promise."""
+    """Entries with their data (None for a folder), in the order and number of the contents list."""
     for entry, member in zip_longest(contents.entries, iter(tar.next, None)):
         if entry is None or member is None or member.name != _DATA + entry.path or member.isdir() != entry.directory:
             seen = member.name if member else "its end"

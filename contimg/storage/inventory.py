@@ -1,7 +1,7 @@
-"""Inventory of files and folders: a listing with checksums, against which copies and changes are held.
+"""Inventory of files and folders: listing with checksums, for the comparison of copies and changes.
 
-Only plain files and folders inside one root are listed. A symbolic link anywhere, on the way to a path or inside it,
-makes the path unsafe: nothing that is reached through one is ever copied away or removed.
+Only plain files and folders inside one root are listed. A symbolic link on the way to a path, or inside it, makes
+the path unsafe: a file behind a link is never archived or removed.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from contimg.core.errors import BundleError, UnsafePathError
 
 @dataclass(frozen=True)
 class Entry:
-    """One file or folder.
+    """File or folder in a listing.
 
     Attributes
     ----------
     path
-        Relative to the root.
+        Path relative to the root.
     size
-        In bytes; 0 for a folder.
+        Size in bytes; 0 for a folder.
     mtime_ns
-        Time of the last change. Snakemake goes by it, so copies keep it.
+        Modification time (ns), kept by copies because Snakemake compares it.
     sha256
-        Empty for a folder, and for a file that was only listed.
+        Checksum; empty for a folder, and for a file that was only listed.
     """
 
     path: str
@@ -43,34 +43,34 @@ class Entry:
 
 @dataclass(frozen=True)
 class Contents:
-    """Entries with checksums, and what they are about."""
+    """Entries with checksums, and a description of their subject."""
 
     about: Mapping[str, Any]
     entries: tuple[Entry, ...]
 
     @property
     def digest(self) -> str:
-        """Checksum over names and data: equal for equal files, whenever they were made."""
+        """Checksum over names and data, the same for equal files at any time."""
         lines = (f"{entry.sha256} {entry.size} {entry.path}\n" for entry in sorted_by_path(self.entries))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Total size of the files (bytes)."""
         return sum(entry.size for entry in self.entries)
 
     def as_json(self) -> dict[str, Any]:
-        """Form in which a bundle carries it."""
+        """JSON of the contents, as in a bundle."""
         return {"about": dict(self.about), "entries": [asdict(entry) for entry in self.entries]}
 
     @classmethod
     def from_json(cls, content: Any) -> Contents:
-        """Read it back.
+        """Contents from the JSON in a bundle.
 
         Raises
         ------
         BundleError
-            If it is not what `as_json` makes, or a path in it leads elsewhere.
+            If the JSON has another form, or a path in it leads outside.
         """
         try:
             entries = tuple(Entry(**entry) for entry in content["entries"])
@@ -85,17 +85,17 @@ class Contents:
 
 
 def sorted_by_path(entries: Iterable[Entry]) -> list[Entry]:
-    """Entries in one order for all machines, a folder before what it holds."""
+    """Entries in an order that is the same on all machines, a folder before its contents."""
     return sorted(entries, key=lambda entry: entry.path)
 
 
 def guarded(root: Path, path: Path) -> str:
-    """Name of `path` relative to `root`, if it is inside and no symbolic link leads to it.
+    """Path relative to `root`, for a path inside it without symbolic links.
 
     Raises
     ------
     UnsafePathError
-        If it is not.
+        If the path is outside, or a symbolic link leads to it.
     """
     if not path.is_relative_to(root) or path == root:
         raise UnsafePathError(f"{path}: not inside {root}; it is left alone")
@@ -106,7 +106,7 @@ def guarded(root: Path, path: Path) -> str:
 
 
 def listing(root: Path, paths: Iterable[Path]) -> tuple[Entry, ...]:
-    """List every file and folder under the given paths, without checksums.
+    """Entries of every file and folder under the given paths, without checksums.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def listing(root: Path, paths: Iterable[Path]) -> tuple[Entry, ...]:
         If a path is outside the root, reached through a symbolic link, on another file system than the path that
         holds it, or neither a file nor a folder.
     OSError
-        If something cannot be looked at.
+        If a file or folder cannot be read.
     """
     entries = []
     for path in paths:
@@ -162,12 +162,12 @@ def checksum(path: Path) -> str:
 
 
 def unchanged(before: Iterable[Entry], after: Iterable[Entry]) -> bool:
-    """Whether two listings show the same files with the same sizes and times."""
+    """Whether two listings have the same files with the same sizes and times."""
     return _states(before) == _states(after)
 
 
 def covers(known: Iterable[Entry], there: Iterable[Entry], *, by_name: bool = False) -> bool:
-    """Whether every file that is there is among the known ones, with the same size and time (or only by its name)."""
+    """Whether every file of `there` is among the known files, with the same size and time (or only by its name)."""
     if by_name:
         return {entry.path for entry in there} <= {entry.path for entry in known}
     return _states(there) <= _states(known)
@@ -178,7 +178,7 @@ def _states(entries: Iterable[Entry]) -> set[tuple[str, int, int]]:
 
 
 def holds(root: Path, wanted: Iterable[Entry]) -> bool:
-    """Whether `root` holds these very files: same names and same data (their times may differ)."""
+    """Whether `root` holds the same files, by names and data (times may differ)."""
     for entry in wanted:
         path = root / entry.path
         if path.is_symlink() or (not path.is_dir() if entry.directory else not path.is_file()):

@@ -14,12 +14,12 @@ _LOG = logging.getLogger(__name__)
 
 
 def write(root: DataRoot, chore: str, content: Mapping[str, Any]) -> None:
-    """Keep the outcome of a run."""
+    """Store the outcome of a run."""
     write_synced(root.state / f"{chore}.json", content)
 
 
 def read(root: DataRoot, chore: str) -> dict[str, Any] | None:
-    """Outcome of the last run; None before the first, or if it cannot be read."""
+    """Outcome of the last run; None if missing or unreadable."""
     path = root.state / f"{chore}.json"
     try:
         return dict(files.read_json(path))

@@ -1,4 +1,4 @@
-"""Lock of retention and backup: the data root is there, and one process at a time works on it."""
+"""Lock of retention and of backup: one process at a time, on a data root that is mounted."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from contimg.core.paths import DataRoot
 
 
 def present(root: DataRoot) -> None:
-    """See that there is a data root: a disk that is not mounted must not pass for an empty one.
+    """Check that the data root exists: an unmounted disk must not pass for an empty data root.
 
     Raises
     ------
     ConfigError
-        If there is none.
+        If there is no data root.
     """
     if not root.incoming.is_dir():
         raise ConfigError(f"data_root: {root.root} has no incoming/ (is it mounted?); nothing was done")
@@ -24,14 +24,14 @@ def present(root: DataRoot) -> None:
 
 @contextmanager
 def only_one(root: DataRoot, work: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock of this kind of work on a data root; it dies with its process.
+    """Hold the lock of retention or backup on a data root; the lock ends with its process.
 
     Raises
     ------
     BusyError
-        If another process holds it and this one is not to wait.
+        If another process holds the lock and `wait` is false.
     ConfigError
-        If there is no data root, or it belongs to another user.
+        If the data root is missing or belongs to another user.
     """
     path = root.state / f"{work}.lock"
     try:

@@ -1,7 +1,7 @@
-"""Removal of archived products; an interruption anywhere, or a writer in between, loses nothing.
+"""Removal of archived products, without loss of data if interrupted or if a file changes meanwhile.
 
-What is about to go is noted, renamed aside, where nobody finds it by name any more, looked at a last time there, and
-removed. Stopped anywhere, the note tells the next run what to finish. What is not as it was archived is put back.
+A removal is noted; its files are renamed aside, compared with the archived copy a last time, and removed. After an
+interruption the next run finishes from the note. Files that differ from their archived copy are put back.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from contimg.storage.store import sync_folder, write_synced
 
 
 def remove(root: DataRoot, unit: Unit, entries: Sequence[Entry], record: Record | None, now: datetime) -> None:
-    """Remove a unit whose files are these entries; its archived copy is on record (logs have none).
+    """Remove a unit with these entries; its archived copy is on record (logs have none).
 
     Raises
     ------
     ChangedError
-        If something is not as it is listed; it stays.
+        If a file differs from its entry; it stays.
     UnsafePathError
         If a path leads out of the data root; it stays.
     OSError
-        If something cannot be removed; the next run tries again.
+        If a file cannot be removed; the next run tries again.
     """
     if record:
         record = replace(record, removed=now.isoformat(timespec="seconds"), fetched=None)
@@ -48,17 +48,17 @@ def remove(root: DataRoot, unit: Unit, entries: Sequence[Entry], record: Record 
 
 
 def pending(root: DataRoot) -> list[Path]:
-    """The notes of removals that were interrupted."""
+    """Notes of interrupted removals."""
     return sorted(path for path in _notes(root).glob("*.json") if not path.name.startswith("."))
 
 
 def finish(root: DataRoot) -> Iterator[tuple[str, str | None]]:
-    """Finish interrupted removals: archived, and compared again just before they were noted.
+    """Finish interrupted removals, of units that were archived and compared before they were noted.
 
     Yields
     ------
     str, str or None
-        What it was, and why it could not be finished, if so.
+        Kind and group of the unit, and the reason if its removal could not be finished.
     """
     for path in pending(root):
         name = path.name.removesuffix(".json").replace(".", " ", 1)
@@ -94,7 +94,7 @@ class _Removal:
             ) from None
 
     def finish(self) -> None:
-        if self.record:  # first: what is recorded as removed is not made again
+        if self.record:  # first, because products recorded as removed are not made again
             archive.save(self.root, self.record)
         self._set_aside()
         stays = self._clear_away()
@@ -106,7 +106,7 @@ class _Removal:
             raise ChangedError(f"{stays[0]}: is not as it was archived; it stays")
 
     def _set_aside(self) -> None:
-        """Rename the files that are as archived, so that they are no longer found by their names."""
+        """Rename unchanged files aside, so that they are no longer found by their names."""
         for path in self.paths:
             there = path.exists() and not _aside(path).exists()
             if there and unchanged(self._own(path), listing(self.root.root, [path])):
@@ -118,13 +118,13 @@ class _Removal:
         Returns
         -------
         list of Path
-            What stays.
+            Paths that stay.
         """
         aside = {path: self._listed_aside(path) for path in self.paths if os.path.lexists(_aside(path))}
         foreign = [path for path, entries in aside.items() if not covers(self._own(path), entries)]
         stays = [path for path in self.paths if path in foreign or os.path.lexists(path)]
         for path, entries in aside.items():
-            taken = os.path.lexists(path)  # made anew meanwhile
+            taken = os.path.lexists(path)  # made again meanwhile
             if not stays or (taken and path not in foreign):
                 files.remove(_aside(path))
             elif not taken and covers(entries, self._own(path), by_name=True):

@@ -1,9 +1,9 @@
-"""Restore from a snapshot: verified before anything is touched, and nothing is overwritten.
+"""Restore from a snapshot: verified before any change, without overwriting.
 
-What has to make way is moved to `set-aside/<time>/`. What is on disk whole and newer than the snapshot's stays. A
-sidecar comes back only where its product is, on disk or in the archive: otherwise it would claim what is not so, and
-the product would not be made again; a request or a quarantine's reason comes back only if it still holds. Stopped
-anywhere, a second run completes: what is in place already is recognised.
+Files in the way are moved to `set-aside/<time>/`. Whole files that are newer than the snapshot's stay. A sidecar
+comes back only if its product is on disk or in the archive: otherwise the missing product would count as made. A
+request or a quarantine's reason comes back only if it still holds. After an interruption, a second run completes the
+restore: files already in place are recognised.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ONLY = ("all", "ledger", "sets")
 
 
 class Found(NamedTuple):
-    """A snapshot and where it is."""
+    """Snapshot and its place."""
 
     store: Store
     name: str
@@ -40,12 +40,12 @@ class Found(NamedTuple):
 def find(spec: str, root: DataRoot, settings: Backup) -> Found:
     """Place of a snapshot given as a path, `NAME:PATH` of a remote, a snapshot's name, or `latest`.
 
-    Names and `latest` are looked for in the data root first, then at the backup's destination.
+    Names and `latest` are searched in the data root first, then at the backup's destination.
 
     Raises
     ------
     StoreError
-        If there is none.
+        If there is no such snapshot.
     """
     path = Path(spec)
     if path.is_file():
@@ -70,18 +70,18 @@ def restore(found: Found, root: DataRoot, only: str, now: datetime, say: Callabl
     root
         The data root to restore into; it need not be the one that was saved.
     only
-        One of `ONLY`.
+        Part of the snapshot, from `ONLY`.
     say
-        Told what came back, what stayed, and where to find what made way.
+        Receives lines about files restored, kept and set aside.
 
     Raises
     ------
     StoreError, BundleError
-        If it is no snapshot, cannot be read or unpacked whole, or holds nothing of what is wanted; nothing has then
-        been touched.
+        If the file is no snapshot, cannot be read or unpacked whole, or holds no wanted file; the data root is then
+        unchanged.
     """
     workspace = root.root / ".restoring"
-    files.remove(workspace)  # of a restore that was killed
+    files.remove(workspace)  # leftover of a killed restore
     workspace.mkdir(parents=True)
     try:
         contents = _unpacked(found, workspace, only)
@@ -140,11 +140,11 @@ def _check_ledger(copy: Path) -> None:
 
 
 def _units(contents: Contents, only: str) -> list[str]:
-    """Units put in place in one step: each set's folder, and each other file."""
+    """Units that are put in place in one step: the folder of each set, and each other file."""
     files_of = [entry.path for entry in contents.entries if not entry.directory and _wanted(entry, only)]
     folders = [name.removesuffix("/set.json") for name in files_of if name.endswith("/set.json")]
     others = [name for name in files_of if not any(name.startswith(f"{folder}/") for folder in folders)]
-    others.sort(key=lambda name: not name.startswith("archive/"))  # its records say which sidecars have a product
+    others.sort(key=lambda name: not name.startswith("archive/"))  # archive records first, for the sidecars
     return folders if only == "sets" else folders + others
 
 
@@ -156,7 +156,7 @@ class _Restore:
     aside: Path
 
     def place(self, unit: str) -> str:
-        """Put one unit in its place; returns what became of it."""
+        """Put one unit in its place; returns the outcome."""
         target = self.root.root / unit
         if why := _superseded(self.root, Path(unit), self.workspace):
             return f"left out, {why}"
@@ -180,7 +180,7 @@ class _Restore:
 
 
 def _superseded(root: DataRoot, unit: Path, workspace: Path) -> str | None:
-    """Why a small file must not come back: what it says is no longer so; None if it may."""
+    """Reason why a small file is outdated and must not come back; None if it may."""
     folder = unit.parts[0]
     main = next((product for product in made_again() if product.folder == folder), None)
     if main:
@@ -197,7 +197,7 @@ def _superseded(root: DataRoot, unit: Path, workspace: Path) -> str | None:
 
 
 def _whole(path: Path) -> bool:
-    """Whether a set or a sidecar can be read and has all its parts."""
+    """Whether a set or a sidecar is readable and complete."""
     try:
         content = files.read_json(path / "set.json" if path.is_dir() else path)
         return path.is_file() or all(any((path / table).iterdir()) for table in content["tables"])

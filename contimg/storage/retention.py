@@ -1,9 +1,9 @@
-"""Retention: products that leave the disks, decided from facts alone, removed so that no interruption loses anything.
+"""Retention: old products archived and removed from the disks, by a plan made from facts, safe against interruption.
 
-Deleting is the most dangerous thing that this software does. A unit goes in this order: checksum, archive, read the
-copy back, record, look again whether anything changed or needs it, note what is about to go, rename it aside, look a
-last time, remove it. Stopped anywhere, the next run finishes what was noted and plans the rest anew. Raw data that
-are not archived, sets, quarantine and what lies outside the data root are never among the facts.
+Deleting is the most dangerous operation of this software. A unit goes in this order: checksum, archive, verify the
+copy, record, check again for changes and needs, note the removal, rename aside, compare a last time, remove. After an
+interruption the next run finishes the noted removals and plans the rest anew. Raw data that are not archived, sets,
+quarantine, and files outside the data root are never candidates.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from contimg.storage.retention_candidates import Aged, Facts, gather, look_again
 
 _GB = 1e9
 _ROOM = 4 * 2**20
-"""Bytes that retention keeps in reserve for itself."""
+"""Disk space (bytes) that retention keeps in reserve for its own records."""
 _SHOWN = 100
-"""Number of products listed among those that stay."""
+"""Largest number of kept products in the printed plan."""
 
 
 @dataclass(frozen=True)
 class Removal:
-    """Something that goes, and why."""
+    """Planned removal of a unit, with its reason."""
 
     unit: Unit
     size: int
@@ -44,7 +44,7 @@ class Removal:
 
 @dataclass(frozen=True)
 class Plan:
-    """Products that go, in order, and those old enough that stay, with the reason."""
+    """Removals in order, and old products that stay, with the reason."""
 
     removals: tuple[Removal, ...]
     kept: tuple[tuple[Unit, str], ...]
@@ -53,12 +53,12 @@ class Plan:
 
     @property
     def size(self) -> int:
-        """Bytes that it frees on the data root's disk."""
+        """Disk space freed on the data root's disk (bytes)."""
         return sum(one.size for one in self.removals)
 
 
 def check(root: DataRoot, settings: Retention, archive: Archive) -> None:
-    """Refuse settings under which all that is old enough would go at once. Without an archive only logs ever do.
+    """Refuse settings that would remove all old products at once. Without an archive only logs are removed.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def check(root: DataRoot, settings: Retention, archive: Archive) -> None:
 
 
 def plan(facts: Facts, settings: Retention, archive: Archive) -> Plan:
-    """Decide what goes: logs and images by age; Measurement Sets, then raw groups, by age until there is room."""
+    """Decide removals: logs and images by age; Measurement Sets, then raw groups, by age until space is free."""
     removals: list[Removal] = []
     kept: list[tuple[Unit, str]] = []
     free = facts.free
@@ -112,12 +112,12 @@ def plan(facts: Facts, settings: Retention, archive: Archive) -> Plan:
 
 
 def plan_now(root: DataRoot, settings: Settings, now: datetime) -> Plan:
-    """Look at the disks and decide.
+    """Read the state of the disks and plan.
 
     Raises
     ------
     ConfigError
-        If the settings are unsafe, or the data root is not there.
+        If the settings are unsafe, or the data root is missing.
     """
     present(root)
     check(root, settings.retention, settings.archive)
@@ -125,7 +125,7 @@ def plan_now(root: DataRoot, settings: Settings, now: datetime) -> Plan:
 
 
 def described(plan: Plan) -> str:
-    """The plan in words, the same for a rehearsal and for the real thing."""
+    """Plan in words, the same for a dry run and a real run."""
     lines = [f"{len(plan.removals)} to go, {plan.size / _GB:.2f} GB"]
     lines += [f"  {one.unit.kind:5} {one.unit.group}  {one.size / _GB:8.3f} GB  {one.why}" for one in plan.removals]
     if plan.kept:
@@ -137,17 +137,17 @@ def described(plan: Plan) -> str:
 
 
 def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], None]) -> int:
-    """Retention run: finish interrupted removals, plan, print the plan, perform it, leave the outcome for `status`.
+    """Retention run: finish interrupted removals, plan, print the plan, perform it, store the outcome for `status`.
 
     Returns
     -------
     int
-        How many things could not be removed.
+        Number of failed removals.
 
     Raises
     ------
     ConfigError
-        If the settings are unsafe, or the data root is not there.
+        If the settings are unsafe, or the data root is missing.
     """
     present(root)
     with _room_to_work(root):
@@ -156,7 +156,7 @@ def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], 
 
 @contextmanager
 def _room_to_work(root: DataRoot) -> Iterator[None]:
-    """Give up a small reserve: on a disk that is full to the last byte no record and no note could be written."""
+    """Free a small reserve during the run, because a full disk has no room for records and notes."""
     path = root.state / "room"
     path.unlink(missing_ok=True)
     try:
@@ -165,7 +165,7 @@ def _room_to_work(root: DataRoot) -> Iterator[None]:
         try:
             with path.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, _ROOM)
-        except OSError:  # made by the next run
+        except OSError:  # the next run makes the reserve
             path.unlink(missing_ok=True)
 
 
@@ -211,7 +211,7 @@ def last_outcome(root: DataRoot) -> dict[str, Any] | None:
 def perform(plan: Plan, root: DataRoot, settings: Settings, now: datetime) -> Iterator[tuple[Removal, str | None]]:
     """Perform the plan; yields each removal with the reason for its failure, or None.
 
-    When the archive fails, the rest of the plan is left for the next run.
+    If the archive fails, the rest of the plan is left for the next run.
     """
     for one in plan.removals:
         try:

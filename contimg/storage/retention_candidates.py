@@ -30,16 +30,16 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Aged:
-    """Something that is old enough to go.
+    """Product old enough to be removed.
 
     Attributes
     ----------
     size
-        In bytes.
+        Size in bytes.
     made
-        When it was made, or last fetched from the archive.
+        Time at which the product was made, or last fetched from the archive.
     needed
-        Why it must stay all the same; None if nothing needs it.
+        Reason why the product must stay; None if it may go.
     """
 
     unit: Unit
@@ -50,14 +50,14 @@ class Aged:
 
 @dataclass(frozen=True)
 class Facts:
-    """One look at the disks.
+    """State of the disks at one time.
 
     Attributes
     ----------
     free
-        Free bytes on the data root's file system.
+        Free space (bytes) on the data root's file system.
     logs, images, measurement_sets, raw
-        What is older than its limit, oldest first. Where there is much, it is looked at only as far as it is read.
+        Products older than their limit, oldest first, read from disk only as far as they are used.
     """
 
     now: datetime
@@ -69,14 +69,14 @@ class Facts:
 
 
 def gather(root: DataRoot, settings: Settings, now: datetime) -> Facts:
-    """Look at the disks."""
+    """State of the disks at a time."""
     look = _Look(root, settings, now)
     free = shutil.disk_usage(root.root).free
     return Facts(now, free, look.logs(), look.images(), look.measurement_sets(), look.raw())
 
 
 def look_again(root: DataRoot, settings: Settings, unit: Unit, now: datetime) -> str | None:
-    """Why a unit must stay, as things are at this moment; None if nothing needs it."""
+    """Current reason why a unit must stay; None if it may go."""
     return _Look(root, settings, now).needed(unit)
 
 
@@ -89,7 +89,7 @@ class _Look:
     settings: Settings
     now: datetime
 
-    # What there is
+    # Candidates
 
     def logs(self) -> Iterator[Aged]:
         """Folders of logs and attempt records, and Snakemake's own logs."""
@@ -99,7 +99,7 @@ class _Look:
         return self._aged(filter(None, found), self.settings.retention.log_days)
 
     def images(self) -> Iterator[Aged]:
-        """The images of each group; those of one mosaic window have one age."""
+        """Images of each group; images of one mosaic window share the newest's age."""
         groups = (group_of(path) for path in self.root.root.glob(PRODUCTS["image"].pattern))
         found = list(filter(None, (self._dated(self._image_unit(name), self.root.image(name)) for name in groups)))
         newest: dict[str, datetime] = {}
@@ -111,7 +111,7 @@ class _Look:
         )
 
     def measurement_sets(self) -> Iterator[Aged]:
-        """Every Measurement Set."""
+        """All Measurement Sets."""
         found = []
         for path in self.root.root.glob(PRODUCTS["ms"].pattern):
             sidecar = path.with_suffix(".json")
@@ -119,10 +119,10 @@ class _Look:
         return self._aged(filter(None, found), self.settings.retention.ms_days)
 
     def raw(self) -> Iterator[Aged]:
-        """The raw files of every group that has some."""
+        """Raw files of every group."""
         days = set()
         for path in self.root.incoming.glob("*.hdf5"):
-            with contextlib.suppress(MisshapenFileError):  # another's file; it is left alone
+            with contextlib.suppress(MisshapenFileError):  # another program's file is left alone
                 opened = RawName.parse(path.name).opened
                 days |= {(opened + timedelta(days=step)).strftime("%Y%m%d") for step in (-1, 0, 1)}
         manifests = (path for day in days for path in self.root.groups.glob(f"{day}T*.json"))
@@ -139,7 +139,7 @@ class _Look:
         return self._dated(Unit(RAW, group.name, there), *there) if there else None
 
     def _dated(self, unit: Unit, *paths: Path) -> tuple[datetime, Unit] | None:
-        """A unit with the time when it was made or last fetched; None if that cannot be told, so it stays."""
+        """Unit with the time at which it was made or last fetched; None, so that it stays, if the time is unknown."""
         try:
             made = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
             record = None if unit.kind == "log" else record_of(self.root, unit.kind, unit.group)
@@ -165,10 +165,10 @@ class _Look:
         paths = (self.root.path(product.name, group) for product in archived("image"))
         return Unit("image", group, tuple(path for path in paths if path.exists()))
 
-    # What it is needed for
+    # Reasons to stay
 
     def needed(self, unit: Unit) -> str | None:
-        """Why a unit must stay; None if nothing needs it. What is not understood stays."""
+        """Reason why a unit must stay; None if it may go. A unit that cannot be judged stays."""
         try:
             return self._needed(unit)
         except _NOT_UNDERSTOOD as error:
@@ -192,7 +192,7 @@ class _Look:
         return self._group_needs(unit.group)
 
     def _group_needs(self, group: str) -> str | None:
-        """Why a group's files must stay: it is not through, or something may yet be made from them."""
+        """Reason why a group's files must stay: unfinished processing, or products still to be made from them."""
         if self.root.quarantine(group).exists():
             return "the group is in quarantine"
         for unit in (group, self._window(group)):
@@ -202,7 +202,7 @@ class _Look:
         return (None if archived else self._image_lacks(group)) or self._mosaic_lacks(group)
 
     def _image_lacks(self, group: str) -> str | None:
-        """Why a group's image is not there whole and for good."""
+        """Reason why a group's image is missing, incomplete or not final."""
         if not self.root.image(group, "json").exists():
             return "its image is not made"
         made = self.root.image(group, "json").stat().st_mtime_ns
@@ -215,13 +215,13 @@ class _Look:
         return self._upgrade(group)
 
     def _running(self, logs: Path) -> str | None:
-        """Rule of a job that runs, by the attempt records in a folder, or by a record."""
+        """Rule of a running job, from the attempt records in a folder or from a single record."""
         record = [read(logs)] if logs.suffix == ".json" else []
         attempts = in_folder(logs, unreadable=_refuse) if logs.is_dir() else record
         return next((attempt.rule for attempt in attempts if attempt.lives_at(self.now)), None)
 
     def _upgrade(self, group: str) -> str | None:
-        """Why the image may be made again: its selection, the sets in reach, and those that are still to come."""
+        """Reason why the image may be made again: changed selection, better sets in reach, or sets to come."""
         sidecar = files.read_json(self.root.image(group, "json"))
         selection = files.read_json(self.root.image(group, "selection.json"))
         if any(sidecar[key] != selection[key] for key in ("set", "verdict")):
@@ -244,7 +244,7 @@ class _Look:
         return {path.name.removesuffix(".json") for path in (*manifests, *folders)}
 
     def _set_to_come(self, group: str) -> str | None:
-        """Why a group may still give a set."""
+        """Reason why a group may still give a set."""
         if self.root.set(group).exists() or self.root.quarantine(group).exists():
             return None
         calibrator, manifest = self.root.calibrator(group), self.root.manifest(group)

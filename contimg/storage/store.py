@@ -1,7 +1,7 @@
-"""Stores of copies, with one interface: a folder, or a remote that rclone reaches.
+"""Stores of archives and snapshots, with one interface: a folder, or an rclone remote.
 
-A file in a store appears whole or not at all. A folder that is not there is never made: an unmounted disk must not
-turn into a folder on another one. Every transfer to or from a remote ends within its time limit.
+A file in a store appears whole or not at all. A missing folder is never made: an unmounted disk must not turn into a
+folder on another disk. Every transfer to or from a remote ends within its time limit.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _NOT_FOUND = (3, 4)  # rclone's exit codes for a missing folder and a missing fi
 
 
 class Store(Protocol):
-    """A place for copies, with slash-separated names."""
+    """Store of copies under slash-separated names."""
 
     @property
     def destination(self) -> str:
-        """The place, as the settings name it."""
+        """Place of the store, as named in the settings."""
 
     def write(self, name: str) -> contextlib.AbstractContextManager[BinaryIO]:
-        """Yield a stream; when it is closed without an error, `name` holds what was written, replacing what it held.
+        """Yield a stream to write; closed without an error, its data replace the file `name`.
 
         Raises
         ------
@@ -45,12 +45,12 @@ class Store(Protocol):
         """
 
     def read(self, name: str) -> contextlib.AbstractContextManager[BinaryIO]:
-        """Yield a stream of what `name` holds, from the place itself and not from a cache where that can be had.
+        """Yield a stream of the file `name`, read from the place itself rather than from a cache where possible.
 
         Raises
         ------
         StoreError
-            If the place cannot be reached or has no such name.
+            If the place cannot be reached or has no such file.
         """
 
     def names(self, folder: str = "") -> dict[str, int]:
@@ -64,7 +64,7 @@ class Store(Protocol):
 
 
 def open_store(destination: str, timeout_minutes: float) -> Store:
-    """Return the store that a setting names."""
+    """Store of a destination in the settings."""
     if destination.startswith("/"):
         return Folder(destination)
     return Remote(destination, 60 * timeout_minutes)
@@ -72,7 +72,7 @@ def open_store(destination: str, timeout_minutes: float) -> Store:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of this machine: another disk, a tape library's cache, a network mount."""
+    """Folder on this machine: another disk, a tape library's cache, a network mount."""
 
     destination: str
 
@@ -104,7 +104,7 @@ class Folder:
         except OSError as error:
             raise StoreError(f"{path}: cannot be read ({error})") from error
         with file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # the disk is asked, not the memory
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # read the disk, not the cache
             yield file
 
     def names(self, folder: str = "") -> dict[str, int]:
@@ -122,7 +122,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Remote:
-    """A remote of rclone's own configuration, `NAME:PATH`."""
+    """Remote `NAME:PATH` of rclone's own configuration."""
 
     destination: str
     timeout_s: float
@@ -162,7 +162,7 @@ class Remote:
     def _rclone(
         self, arguments: list[str], stdin: int = subprocess.DEVNULL, stdout: int = subprocess.DEVNULL
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """Run rclone around the body, which uses its streams; rclone's failure explains the body's."""
+        """Run rclone around the body, which uses its streams; an error of the body is explained by rclone's."""
         with tempfile.TemporaryFile() as messages:
             try:
                 process = subprocess.Popen([*_RCLONE, *arguments], stdin=stdin, stdout=stdout, stderr=messages)
@@ -196,7 +196,7 @@ class Remote:
 
 
 def _exit_code(process: subprocess.Popen[bytes], failure: BaseException | None) -> int:
-    """Exit code of rclone; 0 also where it is stopped here, because the body has all it wants or failed by itself."""
+    """Exit code of rclone; 0 also if it was stopped here, because the body had read enough or failed by itself."""
     failed_here = process.stdin is not None and failure is not None and not isinstance(failure, BrokenPipeError)
     if failed_here or (process.stdout and len(process.stdout.read(_BLOCK)) == _BLOCK):
         process.kill()
@@ -212,7 +212,7 @@ def _exit_code(process: subprocess.Popen[bytes], failure: BaseException | None) 
 
 
 class _AbsentError(StoreError):
-    """The remote answers, and has no such folder or file."""
+    """Missing folder or file on a remote that answers."""
 
 
 def _last_error(messages: IO[bytes]) -> str:
@@ -222,13 +222,13 @@ def _last_error(messages: IO[bytes]) -> str:
 
 
 def write_synced(path: Path, content: Any) -> None:
-    """Write JSON so that it survives a power failure: whole, or as it was before."""
+    """Write JSON atomically and synced: after a power failure, the file has its new or its old content."""
     files.write_json(path, content)
     sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:
-    """Make sure that a rename in this folder survives a power failure."""
+    """Sync a folder, so that a rename in it survives a power failure."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

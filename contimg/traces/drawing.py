@@ -1,4 +1,4 @@
-"""A trace drawn as text: a line a span, with a bar where it lies in the group's time."""
+"""Trace drawn as text: one line per span, with a bar at its place in the group's time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _BAR = 40
 
 
 def drawn(found: Sequence[Span]) -> list[str]:
-    """Lines of a trace; steps are indented under their attempts, failures say what failed."""
+    """Lines of a trace; steps are indented under their attempts, failures show their error."""
     whole = found[0]
     inside = sorted(found[1:], key=lambda span: (span.start, -span.seconds))
     parents = {span.id: span.parent for span in found}
@@ -40,7 +40,7 @@ def _length(seconds: float) -> str:
 
 
 def _bar(span: Span, whole: Span) -> str:
-    """A bar of the span's share of the whole; at least one mark."""
+    """Bar of a span's place in the whole, at least one mark long."""
     scale = _BAR / max(whole.seconds, 1e-9)
     first = min(int((span.start - whole.start) * scale), _BAR - 1)
     length = max(1, round(span.seconds * scale))

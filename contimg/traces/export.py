@@ -1,8 +1,8 @@
 """Traces sent over OTLP/HTTP where OTEL_EXPORTER_OTLP_ENDPOINT is set; nothing waits for the collector.
 
-How far they were sent is `state/otlp.json`: the id of an attempt, and end and name of a group in quarantine, which
-may have no attempt. A collector that is down, slow or wrong leaves it where it is, and what it missed is sent when it
-is back: each span at least once, under the same id.
+The cursor `state/otlp.json` holds the id of the last attempt sent, and end and name of the last group in quarantine,
+which may have no attempt. While a collector is down, slow or wrong the cursor stays, and missed spans are sent later:
+each span at least once, under the same id.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _SCOPE = InstrumentationScope("contimg", __version__)
 
 
 class Exporter:
-    """Sends the traces of a data root in a thread of its own.
+    """Exporter of a data root's traces, in a thread of its own.
 
     Parameters
     ----------
     ledger
-        Opens the ledger to read.
+        Function that opens the ledger for reading.
     """
 
     def __init__(self, root: DataRoot, ledger: Callable[[], AbstractContextManager[Ledger]]) -> None:
@@ -58,11 +58,11 @@ class Exporter:
         self._ended = threading.Event()
 
     def start(self) -> None:
-        """Send what comes from now on, in the background."""
+        """Start sending new spans in the background."""
         threading.Thread(target=self._run, name="otlp", daemon=True).start()
 
     def stop(self) -> None:
-        """End soon; what was not sent is sent after the next start."""
+        """Stop soon; unsent spans are sent after the next start."""
         self._ended.set()
         self._sender.shutdown()
 
@@ -77,7 +77,7 @@ class Exporter:
             pause_s = _EVERY_S if sent else min(2 * pause_s, _LONGEST_S)
 
     def send(self) -> bool:
-        """Send what has not been sent; whether the collector took all of it.
+        """Send unsent spans; returns whether the collector took all of them.
 
         Raises
         ------
@@ -107,9 +107,9 @@ class Exporter:
         return self._root.state / "otlp.json"
 
     def _cursor(self, ledger: Ledger) -> dict[str, Any]:
-        """The last attempt and the last group in quarantine that were sent.
+        """Last attempt and last group in quarantine that were sent.
 
-        A ledger that was built again starts at its last attempt.
+        A rebuilt ledger starts at its last attempt.
         """
         newest = ledger.last_attempt_id()
         try:
@@ -120,7 +120,7 @@ class Exporter:
             return {"attempt": 0, "quarantined": [0.0, ""]}
 
     def _spans(self, ledger: Ledger, attempts: Sequence[dict[str, Any]], whole: set[str]) -> Iterable[Span]:
-        """Spans of attempts, and those of the groups that have ended with them or are named in `whole`."""
+        """Spans of attempts, and whole-group spans of the groups that ended with them or are named in `whole`."""
         for attempt in attempts:
             unit = str(attempt["unit"])
             if attempt["rule"] == "mosaic":
@@ -161,5 +161,5 @@ def _context(trace: str, span: str) -> SpanContext:
 
 
 def wanted() -> bool:
-    """Whether a collector is named in the environment."""
+    """Whether the environment names a collector."""
     return bool(os.environ.get(ENDPOINT))

@@ -1,7 +1,7 @@
-"""Spans of one group's way, from its first file to its mosaic.
+"""Spans of one group, from its first file to its mosaic.
 
-A trace is made from what is stored, not by the processes that did the work: a killed process costs no trace, and the
-same trace can be drawn or sent at any time. Failures and retries are spans with their error class.
+A trace is made from stored records, not by the working processes: a killed process loses no trace, and the same
+trace can be drawn or sent at any time. Failures and retries are spans with their error class.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from contimg.ledger.rows import GroupRow
 QUARANTINE = "quarantine"
 _SHORTEST_WAIT_S = 1.0
 _ARRIVING_S = 3600.0
-"""Files older than this when their group arrived were copied: their times say nothing of the arrival."""
+"""Largest age (s) of new files at their group's arrival; the times of older, copied files do not tell the arrival."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """One stretch of time.
+    """Span: a named stretch of time.
 
     Attributes
     ----------
     parent
-        Id of the span that holds it; empty for the whole group.
+        Id of the enclosing span; empty for the whole group.
     start, end
-        Unix, s.
+        Unix time (s).
     failed
-        Whether it ended in an error.
+        Whether the span ended in an error.
     """
 
     id: str
@@ -49,22 +49,22 @@ class Span:
 
     @property
     def of_group(self) -> bool:
-        """Whether it is the whole group, its arrival, its end in quarantine or a wait, not work."""
+        """Whether the span is the whole group, its arrival, its quarantine or a wait, rather than work."""
         return not self.parent or self.name in ("arrival", QUARANTINE) or self.name.startswith("wait for ")
 
     @property
     def seconds(self) -> float:
-        """Length (s)."""
+        """Duration (s)."""
         return self.end - self.start
 
 
 def root_span_id(group: str) -> str:
-    """Id of the span that is the whole group."""
+    """Id of the whole group's span."""
     return span_id(group)
 
 
 def trace(root: DataRoot, ledger: Ledger, group: str) -> list[Span]:
-    """All spans of a group, the whole first, in order of their start; empty for a group that is not known."""
+    """All spans of a group in order of their start, the whole group first; empty for an unknown group."""
     row = ledger.group(group)
     if row is None:
         return []
@@ -75,7 +75,7 @@ def trace(root: DataRoot, ledger: Ledger, group: str) -> list[Span]:
 
 
 def whole(root: DataRoot, row: GroupRow, attempts: list[dict[str, Any]], mosaic: list[Span]) -> list[Span]:
-    """The group's own span, its arrival, and the waits between attempts."""
+    """Spans of the whole group, its arrival, and the waits between attempts."""
     identity, parent = trace_id(row.name), root_span_id(row.name)
     first = _first_file(root, row)
     tried = sorted(attempts, key=lambda attempt: attempt["started"])
@@ -105,7 +105,7 @@ def whole(root: DataRoot, row: GroupRow, attempts: list[dict[str, Any]], mosaic:
 
 
 def attempt_spans(root: DataRoot, attempt: Mapping[str, Any]) -> Iterator[Span]:
-    """An attempt of a group (columns of the ledger) with the steps in its record, where that is still there."""
+    """Span of a group's attempt (columns of the ledger), and its steps if the record still exists."""
     unit, rule, number = attempt["unit"], attempt["rule"], attempt["number"]
     identity, own = trace_id(unit), span_id(unit, rule, number)
     failed = attempt["outcome"] == "failed"
@@ -117,7 +117,7 @@ def attempt_spans(root: DataRoot, attempt: Mapping[str, Any]) -> Iterator[Span]:
 
 
 def _steps(root: DataRoot, attempt: Mapping[str, Any], identity: str, own: str) -> Iterator[Span]:
-    """Steps inside an attempt, from its record; none where that is gone."""
+    """Steps of an attempt, from its record; none without the record."""
     try:
         steps = attempt_record.read(root.attempt(attempt["unit"], attempt["rule"], attempt["number"])).steps
     except (OSError, ValueError, KeyError, TypeError):
@@ -129,7 +129,7 @@ def _steps(root: DataRoot, attempt: Mapping[str, Any], identity: str, own: str) 
 
 
 def mosaic_spans(root: DataRoot, group: str, attempt: Mapping[str, Any]) -> Iterator[Span]:
-    """A mosaic's attempt, and its steps, as spans of one of its groups; jobs' log lines have the window's trace."""
+    """Spans of a mosaic's attempt and its steps in a group's trace; the job's log lines have the window's trace."""
     window, number = attempt["unit"], attempt["number"]
     failed = attempt["outcome"] == "failed"
     said = {"window": window, "attempt": number, "log": attempt["log"], "mosaic_trace": trace_id(window)}
@@ -142,7 +142,7 @@ def mosaic_spans(root: DataRoot, group: str, attempt: Mapping[str, Any]) -> Iter
 
 
 def _mosaic(root: DataRoot, ledger: Ledger, row: GroupRow, attempts: list[dict[str, Any]]) -> list[Span]:
-    """Attempts of the group's mosaic with their steps, up to the first that has its first image."""
+    """Attempts of the group's mosaic with their steps, up to the first mosaic with the group's first image."""
     imaged = [
         attempt["finished"] for attempt in attempts if attempt["rule"] == "image" and attempt["outcome"] == "ok"
     ]
@@ -158,7 +158,7 @@ def _mosaic(root: DataRoot, ledger: Ledger, row: GroupRow, attempts: list[dict[s
 
 
 def _first_file(root: DataRoot, row: GroupRow) -> float:
-    """When the group's first file came (Unix, s), by its manifest."""
+    """Arrival (Unix, s) of the group's first file, from its manifest."""
     try:
         subbands = files.read_json(root.manifest(row.name))["subbands"].values()
         first = min(one["mtime_ns"] for one in subbands if one.get("mtime_ns")) / 1e9
