@@ -1,4 +1,4 @@
-"""What arrives in `incoming/`, taken up by the runner.
+"""Arrivals in `incoming/`, taken up by the runner.
 
 In: raw files as they come. Out: rows of the ledger.
 """

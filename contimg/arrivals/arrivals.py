@@ -1,4 +1,4 @@
-"""What arrived: groups whose files are new or changed, at a cost that does not grow with what is there already."""
+"""Arrival scanner: groups with new or changed files, found without opening the files already known."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from contimg.ingest.placing import REACH_S, Found, in_folder, take_up
 from contimg.ingest.report import Report
 
 _AGAIN_S = 15.0
-"""Files that no group has yet, and groups that wait for subbands, are looked at again after this long (s)."""
+"""Interval (s) between looks at files in no group and at groups that wait for subbands."""
 _EVERYTHING_S = 600.0
-"""Every file's size and time are compared after this long (s), for what was overwritten unseen."""
+"""Interval (s) between comparisons of every file's size and time, which find files overwritten unseen."""
 
 _MOST = 1000
-"""Files that one look takes up, the newest; the runner goes on working between the looks that a backlog takes."""
+"""Number of files, the newest, that one look takes up; a backlog is spread over several looks of the runner."""
 _IN_CLOSE_WRITE, _IN_MOVED_TO = 0x08, 0x80
 _EVENTS_BYTES = 65536
 
 
 class Bell:
-    """Rings when a file arrives in a folder: inotify, where the file system has it."""
+    """Notifier of files that arrive in a folder, by inotify where the system has it."""
 
     def __init__(self, folder: Path) -> None:
         libc = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
         self.descriptor: int | None = None
-        """Readable when it rings; None where nothing can ring."""
+        """File descriptor, readable after an arrival; None without inotify."""
         if not hasattr(libc, "inotify_init1"):
             return
         descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -47,7 +47,7 @@ class Bell:
         self.descriptor = descriptor
 
     def silence(self) -> None:
-        """Take note of all rings so far."""
+        """Discard the notifications received so far."""
         if self.descriptor is None:
             return
         try:
@@ -57,18 +57,18 @@ class Bell:
             return
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         if self.descriptor is not None:
             os.close(self.descriptor)
 
 
 class Scanner:
-    """Finds what changed in `incoming/` since it last looked.
+    """Scanner of `incoming/` for changes since its last look.
 
     Parameters
     ----------
     manifests
-        Names of the groups that have a manifest and whose names lie between two names.
+        Lookup of the groups with a manifest whose names lie between two names.
     """
 
     def __init__(self, root: DataRoot, manifests: Callable[[str, str], Iterable[str]]) -> None:
@@ -76,21 +76,21 @@ class Scanner:
         self._manifests = manifests
         self._seen: dict[str, RawFile] | None = None
         self._groups: dict[str, str] = {}
-        """Group of each file that was placed."""
+        """Group of each placed file."""
         self._not_raw: dict[str, str | None] = {}
-        """Names that are not a raw file's; those that look like one with the reason for which they are not taken."""
+        """Names other than a raw file's, with the reason where they resemble one, else None."""
         self._looked_at_all = 0.0
         self.unplaced: dict[str, float] = {}
-        """Files that no group has yet (growing, unreadable, strays), and when each was noticed (Unix, s)."""
+        """Files in no group yet (growing, unreadable, strays), with the time at which each was noticed (Unix, s)."""
         self._next_look = 0.0
         self._catching_up = True
-        """There was no look yet, or one left files to the next."""
+        """Whether there was no look yet, or the last one left files to the next."""
         self.behind = False
         """Whether the last look left files that the next one can take up at once."""
         self.report = Report.read(root)
 
     def shift(self, seconds: float) -> None:
-        """The clock was put forward or back: what came before came as long ago as before."""
+        """Shift the times of arrivals by a step of the clock (s), which keeps their ages."""
         for name, file in (self._seen or {}).items():
             if file.came_s is not None:
                 self._seen[name] = file._replace(came_s=file.came_s + seconds)  # type: ignore[index]
@@ -104,12 +104,12 @@ class Scanner:
         now
             Unix time (s).
         collecting
-            Groups that wait for subbands; they may have waited long enough.
+            Groups that wait for subbands, perhaps long enough by now.
 
         Returns
         -------
         list of Group
-            All groups that may have changed.
+            Groups that may have changed.
 
         Raises
         ------
@@ -125,7 +125,7 @@ class Scanner:
             del seen[file.name]
         if everything:
             self._looked_at_all = now
-        for file in changed:  # until they have been placed, whatever happens below
+        for file in changed:  # until they are placed, even after an error below
             self.unplaced.setdefault(file.name, now)
         new = {file.name: file for file in changed}
         names = {group for name in gone if (group := self._groups.pop(name, None))}
@@ -143,14 +143,14 @@ class Scanner:
         if new or names:
             found = take_up(self._root, settings, now, new=new, there=seen, names=names, near=near)
             found = written(self._root, found)
-        self._seen = seen  # only now: what could not be taken up is new in the next look
+        self._seen = seen  # only now: after an error the files are new in the next look
         self._catching_up = self.behind = bool(left)
         self._place(found)
         self._tell(found, untaken, max((file.since_s for file in changed), default=self.report.newest or now))
         return list(found.groups)
 
     def _listed(self, now: float, *, everything: bool) -> tuple[dict[str, RawFile], list[RawFile], dict[str, str]]:
-        """All finished files; those that are new, or (if all are compared) not what they were; and the untaken."""
+        """All finished files; the new ones and (if all are compared) the changed ones; the untaken entries."""
         before = self._seen or {}
         if everything:
             self._not_raw = {}
@@ -167,7 +167,7 @@ class Scanner:
                         untaken[entry.name] = reason
                 elif not look_at(entry, now, seen, untaken):
                     self._not_raw[entry.name] = untaken.get(entry.name)
-                elif known and entry.name not in seen:  # whether it has changed cannot be said now
+                elif known and entry.name not in seen:  # a change cannot be seen now
                     seen[entry.name] = known
                 elif file := seen.get(entry.name):
                     if known and (known.size, known.mtime_ns) == (file.size, file.mtime_ns):
@@ -183,7 +183,7 @@ class Scanner:
         return bool(self._seen) and len(seen) - len(changed) < len(self._seen or ())
 
     def _near(self, times: Collection[float]) -> Iterable[str]:
-        """Groups with manifests near times, as the ledger knows them."""
+        """Groups with a manifest near given times (Unix, s), from the ledger."""
         found: set[str] = set()
         for low, high in _merged(times):
             names = (datetime.fromtimestamp(edge, UTC).strftime("%Y%m%dT%H%M%S") for edge in (low, high))
@@ -191,7 +191,7 @@ class Scanner:
         return found
 
     def _place(self, found: Found) -> None:
-        """Note which files have found their group, or are gone, and when each came, as far as its manifest knows."""
+        """Record the files placed in a group or gone, and the arrival of each from its manifest."""
         seen = self._seen or {}
         for group in found.groups:
             for subband in group.files:
@@ -203,7 +203,7 @@ class Scanner:
         self.unplaced = {name: since for name, since in self.unplaced.items() if name in seen}
 
     def _tell(self, found: Found, untaken: dict[str, str], newest: float) -> None:
-        """Log what is new, and keep it for those who ask."""
+        """Log the news, and write the scan report for status and alerts."""
         reasons = {name: found.unplaced.get(name) or self.report.unplaced.get(name, "") for name in self.unplaced}
         report = self.report.after(found.groups, unplaced=reasons, untaken=untaken, newest=newest)
         if report != self.report:
@@ -213,7 +213,7 @@ class Scanner:
 
 
 def _newest(files: Iterable[RawFile]) -> tuple[list[RawFile], list[RawFile]]:
-    """The files that one look takes up, those of their groups with them, and the others, which it leaves."""
+    """Files for this look, the newest with the rest of their groups, and the files left for the next look."""
     ordered = sorted(files, key=lambda file: file.name, reverse=True)
     if len(ordered) <= _MOST:
         return ordered, []
@@ -222,7 +222,7 @@ def _newest(files: Iterable[RawFile]) -> tuple[list[RawFile], list[RawFile]]:
 
 
 def _merged(times: Iterable[float]) -> list[tuple[float, float]]:
-    """Spans of time within reach of times (Unix, s), those that touch made one."""
+    """Spans of time within `REACH_S` of given times (Unix, s), merged where they touch."""
     merged: list[tuple[float, float]] = []
     for time in sorted(times):
         if merged and time - REACH_S <= merged[-1][1]:

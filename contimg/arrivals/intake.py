@@ -24,16 +24,16 @@ from contimg.ledger.transitions import Transitions
 log = logging.getLogger(__name__)
 
 _STRAY_WAITS = 2
-"""A file that no group takes is quarantined when it has waited this many times `complete_within_minutes`."""
+"""Wait before a file in no group is quarantined, in units of `ingest.complete_within_minutes`."""
 
 
 def patience_s(settings: Ingest) -> float:
-    """How long (s) a file may be in no group: it may be on its way, unreadable for now, or wait to be judged."""
+    """Time (s) for which a file may stay in no group: on its way, unreadable for now, or waiting to be judged."""
     return _STRAY_WAITS * settings.complete_within_minutes * 60
 
 
 def arrival(root: DataRoot, group: Group, manifest_ns: int, settings: Mosaic) -> Arrived:
-    """Event of a group that the scan found, as its manifest has it."""
+    """Arrival event of a group that the scan found, with the values of its manifest."""
     return Arrived(
         group.state,
         group.reason or "",
@@ -45,17 +45,17 @@ def arrival(root: DataRoot, group: Group, manifest_ns: int, settings: Mosaic) ->
 
 
 class Intake:
-    """Tells the ledger what the scan found, each group by itself."""
+    """Intake of a scan's groups into the ledger, each by itself."""
 
     def __init__(self, root: DataRoot, ledger: Ledger, settings: Settings) -> None:
         self._root = root
         self._ledger = ledger
         self.settings = settings
         self._postponed: dict[str, Group] = {}
-        """Groups that could not be entered; tried again in the next pass."""
+        """Groups that could not be entered, tried again in the next pass."""
 
     def admit(self, groups: Iterable[Group], now: float) -> bool:
-        """Enter groups that are new or changed, and those that could not be entered before; returns if all could."""
+        """Enter new and changed groups, and the postponed ones; returns whether all were entered."""
         todo = self._postponed | {group.name: group for group in groups}
         self._postponed = {}
         for group in todo.values():
@@ -72,7 +72,7 @@ class Intake:
         if known is None or known.manifest_ns != modified:
             self._ledger.set_note(LAST_ARRIVAL, now)
         if quarantine.holds(self._root, group.name):
-            return  # the scan takes a group out of it when more of it has come
+            return  # the scan releases a group when more of its files arrive
         if self._ledger.in_outbox(group.name, PutInQuarantine.__name__):
             if known and known.manifest_ns == modified:
                 return  # its files are on their way into quarantine
@@ -83,7 +83,7 @@ class Intake:
         Transitions(self._ledger, self.settings.retry).group(group.name, arrived, now)
 
     def released(self) -> list[str]:
-        """Groups that are in quarantine by their rows, and not by their files: a person has released them."""
+        """Groups in quarantine by their rows but not by their files, because a person has released them."""
         return [
             row.name
             for row in self._ledger.quarantined_groups()
@@ -92,7 +92,7 @@ class Intake:
         ]
 
     def forget(self, names: Iterable[str], now: float) -> None:
-        """Forget those groups, collecting or released, whose manifest the scan removed: their files are another's."""
+        """Drop collecting or released groups whose manifest the scan removed, as their files belong to others."""
         for name in names:
             row = self._ledger.group(name)
             waits = row is not None and row.state in (COLLECTING, QUARANTINED)
@@ -100,7 +100,7 @@ class Intake:
                 Transitions(self._ledger, self.settings.retry).group(name, FilesGone(), now)
 
     def strays(self, unplaced: Mapping[str, float], now: float) -> None:
-        """Quarantine files that have been in no group for long: there is nothing left that they could join."""
+        """Quarantine files that have long been in no group and can no longer join one."""
         for name, since in unplaced.items():
             path = self._root.incoming / name
             try:
@@ -122,9 +122,9 @@ class Intake:
         self._ledger.add_to_outbox(Tell.__name__, group, asdict(told))
 
     def _home(self, name: str) -> tuple[str, str] | None:
-        """Group under whose name a stray file is kept, and the reason; None for a file that stays where it is.
+        """Group under whose name a stray file is quarantined, with the reason; None for a file that stays in place.
 
-        A file that cannot be read now stays, and a good one whose group may still take it.
+        Unreadable files stay for now, as do good files that their group may still take.
         """
         try:
             frame, _, wrong = examined(self._root.incoming / name)

@@ -1,4 +1,4 @@
-"""A group's raw files → one flagged Measurement Set.
+"""Raw files of a group → one flagged Measurement Set.
 
 In: a manifest. Out: `ms/<date>/<group>.ms` and its sidecar.
 """

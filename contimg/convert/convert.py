@@ -1,14 +1,14 @@
-"""Raw subbands of one group → one Measurement Set, in one pass.
+"""Conversion of a group in one pass: raw subbands → one Measurement Set.
 
 Every integration is a task of its own: its rows are read from all subbands, gathered into ascending frequency,
 judged, and phased from the meridian to the group's one ICRS centre (`kernel`). The tasks run in a few threads; while
-one waits for the disk another computes, and what they made is written in order. What flagging needs of the whole
-group is gathered on the way (`flag`), and FLAG is written last. So the visibilities are touched once, and memory
-holds a few integrations, not the group.
+one waits for the disk another computes, and the results are written in order. Statistics of the whole group for
+flagging are gathered on the way (`flag`), and FLAG is written last. The visibilities are therefore touched once, and
+memory holds a few integrations, not the group.
 
 The phase of a baseline is the difference of two antenna-based ones, e_i·conj(e_j) with e = exp(−2πi·Δw·ν/c), Δw being
-by how much the antenna's w changes from the meridian point to the centre: a sine for each antenna, integration and
-channel instead of one for each visibility.
+the change of the antenna's w from the meridian point to the centre: a sine for each antenna, integration and channel
+instead of one for each visibility.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
     manifest
         The group's manifest; its paths are relative to `settings.data_root`.
     ms
-        Where the Measurement Set is written; nothing may be there.
+        Path of the Measurement Set, which must not exist.
     settings
         `ingest.min_subbands` and `flag` are used.
     threads
-        How many to use.
+        Threads of the job.
 
     Returns
     -------
     dict
-        What came out, for the sidecar: subbands that are missing, zeroed or left out (and why), flagged fractions,
-        dead antennas, receivers (by antenna), phase centre, frequencies, times, bytes read and written, seconds by
-        phase (added over the threads).
+        Content of the sidecar: subbands that are missing, zeroed or left out (and why), flagged fractions, dead
+        antennas, receivers (by antenna), phase centre, frequencies, times, bytes read and written, seconds by phase
+        (added over the threads).
 
     Raises
     ------
@@ -73,9 +73,9 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
     NoUsableDataError
         If more than `flag.max_fraction` of the data is flagged.
     TruncatedFileError
-        If a file ends while it is read.
+        If a file ends early while being read.
     DiskFullError
-        If there is no room for the Measurement Set.
+        If the disk has no room for the Measurement Set.
     OSError
         If a disk fails.
     """
@@ -144,7 +144,7 @@ class _Clock:
             self._spent[phase] += time.perf_counter() - start  # type: ignore[assignment]
 
     def seconds(self) -> dict[str, float]:
-        """Seconds by phase, and `total`, by the clock on the wall."""
+        """Seconds by phase, and `total`, the elapsed time."""
         total = time.perf_counter() - self._start
         return {phase: round(spent, 3) for phase, spent in [*self._spent.items(), ("total", total)]}
 
@@ -191,7 +191,7 @@ class _Worker:
         self._zeros = np.zeros((integrations, channels), np.int64)
 
     def converted(self, pool: ThreadPoolExecutor) -> Iterator[np.ndarray]:
-        """Begin to read and convert all integrations; they come in order, each until the next is asked for."""
+        """Start to read and convert all integrations; returns them in order, each valid until the next."""
         return self._ahead(self._converted, pool)
 
     def write(self, converted: Iterable[np.ndarray], table: tables.table, flush: Callable[[], None]) -> None:
@@ -202,9 +202,9 @@ class _Worker:
                 flush()
 
     def _ahead(self, work: Callable[[int], np.ndarray], pool: ThreadPoolExecutor) -> Iterator[np.ndarray]:
-        """Integrations in order of time: casacore writes unordered rows twice.
+        """Results by integration in order of time, as casacore writes unordered rows twice.
 
-        No more of them are under way or in use at once than there are buffers.
+        At most as many integrations are under way or in use as there are buffers.
         """
         integrations = iter(range(len(self._plans)))
         pending = deque(pool.submit(work, integration) for integration in islice(integrations, len(self._data)))
@@ -217,7 +217,7 @@ class _Worker:
         return in_order()
 
     def _converted(self, integration: int) -> np.ndarray:
-        """Read and convert one integration, into a buffer that is free again when it was written."""
+        """Read and convert one integration, into a buffer that is free again after the write."""
         if not hasattr(self._local, "buffer"):
             largest = max(sum(plan.size for plan in plans.values()) for plans in self._plans)
             self._local.buffer = np.empty(-(-largest // ITEM_BYTES), np.complex64)
@@ -266,7 +266,7 @@ class _Worker:
         )
 
     def is_zero(self, number: int) -> bool:
-        """Whether not one visibility of a subband is anything but zero."""
+        """Whether all visibilities of a subband are zero, missing or not finite."""
         slot = self._slots[number]
         samples = self._bad.shape[0] * self._shape[0] * self._shape[2] * self._subband_channels
         return int(self._zeros[:, slot : slot + self._subband_channels].sum()) == samples
@@ -279,7 +279,7 @@ class _Worker:
         Raises
         ------
         NoUsableDataError
-            If it is too much.
+            If more than `flag.max_fraction` is flagged.
         """
         rows, observation = self._geometry.rows, self._geometry.observation
         with np.errstate(invalid="ignore"):
@@ -330,7 +330,7 @@ class _Worker:
     def _quality(
         self, decision: flagging.Decision, flagged: np.ndarray, zeroed: Collection[int], settings: Flag
     ) -> dict[str, Any]:
-        """Flagged fractions of the data that are there; missing and zeroed subbands are not counted."""
+        """Flagged fractions of the present data; missing and zeroed subbands are not counted."""
         observation = self._geometry.observation
         used = {number: slot for number, slot in self._slots.items() if number not in zeroed}
         present = self._present(zeroed)
@@ -367,7 +367,7 @@ class _Worker:
 
 
 def _described(geometry: Geometry, headers: Mapping[int, Header]) -> dict[str, Any]:
-    """Directions, times and frequencies for the Measurement Set."""
+    """Description of the Measurement Set for the sidecar: direction, frequencies, times, counts."""
     header = next(iter(headers.values()))
     ra_rad, dec_rad = geometry.observation.phase_centre_rad
     half = timedelta(seconds=header.integration_s / 2)

@@ -1,12 +1,12 @@
-"""Flagging: what of a group's data is bad, from statistics gathered while it is converted.
+"""Flagging of RFI, outliers and dead antennas in a group, from statistics gathered in conversion.
 
 Four reasons. *zero*: the sample is zero or not a number. *clip*: its amplitude stands out of its row's (one baseline,
 integration and polarization), or the row's out of the baseline's other integrations. *rfi*: the array's mean
 amplitude stands out in this channel, all the time or in one integration, or in a part of the band for a few
-integrations. *dead*: an antenna whose power is far from the others', or that sees nothing of the sky that they see.
-Nothing here needs more than the 24 integrations of a group, and nothing that is merely bright is flagged: amplitudes
-are compared with a smooth background, never with a model, and thresholds are in robust standard deviations that have
-a floor relative to the amplitude itself.
+integrations. *dead*: an antenna whose power is far from the others', or whose signal is not coherent with theirs.
+The 24 integrations of a group suffice, and bright sources are not flagged: amplitudes are compared with a smooth
+background, never with a model, and thresholds are in robust standard deviations with a floor relative to the
+amplitude itself.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 from contimg.core.units import MAD_TO_SIGMA
 
 _SMOOTHEST = 0.005
-"""Least robust standard deviation of the array's relative mean amplitude: the sky's own structure reaches it."""
+"""Least robust standard deviation of the array's relative mean amplitude, reached by the sky's own structure."""
 _SLOWEST = 0.02
-"""Least robust standard deviation of the same in time: sources drift through the beam and its side lobes."""
+"""Least robust standard deviation of that amplitude in time, as sources drift through the beam and its side lobes."""
 _STEADIEST = 0.1
-"""Least robust standard deviation, relative to its median, of a baseline's amplitude in time: sources beat."""
+"""Least robust standard deviation, relative to the median, of a baseline's amplitude in time, as sources beat."""
 _ROUNDS = 3
 _POWER_RANGE = 10.0
 """Factor in power by which a living antenna's autocorrelation may differ from the median antenna's."""
@@ -34,7 +34,7 @@ _SIGNIFICANT = 10.0
 _NOTHING = 3.0
 """Upper limit of a noise-only antenna's time-averaged coherence, in units of its expectation."""
 _FEWEST_INTEGRATIONS = 6
-"""With fewer, a baseline's amplitudes in time are not clipped."""
+"""Number of integrations below which a baseline's amplitudes are not clipped in time."""
 _NARROWEST_WINDOW = 7
 """Shortest window (values) of a running median; groups with fewer integrations have none in time."""
 _BURST_PARTS = 16
@@ -64,7 +64,7 @@ class Statistics:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """Flags of channels, rows and antennas, besides those of single samples."""
+    """Flags of channels, rows and antennas, besides the flags of single samples."""
 
     channels: np.ndarray
     """Channels with RFI, by integration: bool (T, C)."""
@@ -82,7 +82,7 @@ def decide(statistics: Statistics, rfi_sigma: float, clip_sigma: float) -> Decis
     Parameters
     ----------
     statistics
-        From conversion.
+        Statistics gathered in conversion.
     rfi_sigma, clip_sigma
         Thresholds in robust standard deviations: on the array's mean amplitude, and on a baseline's.
     """
@@ -108,7 +108,7 @@ def interference(mean_amplitude: np.ndarray, sigma: float) -> np.ndarray:
     """Find RFI in the array's mean amplitude.
 
     Channels are compared with a running median along frequency: first their medians in time, then every integration
-    relative to these. What was found is left out of the background, and the search repeated.
+    relative to these. RFI is left out of the background, and the search is repeated.
 
     Parameters
     ----------
@@ -137,16 +137,16 @@ def interference(mean_amplitude: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def bursts(statistics: Statistics, narrow: np.ndarray, sigma: float) -> np.ndarray:
-    """Find RFI that comes for a few integrations and is as wide as a sixteenth of the band or wider.
+    """Find RFI bursts: a few integrations long, and at least a sixteenth of the band wide.
 
-    It does not stand out along frequency; so parts of the band are compared with a running median along time.
+    Bursts do not stand out along frequency; instead parts of the band are compared with a running median along time.
 
     Parameters
     ----------
     statistics
-        From conversion.
+        Statistics gathered in conversion.
     narrow
-        What is known to have RFI already, bool (T, C).
+        Samples already known to have RFI, bool (T, C).
     sigma
         Threshold in robust standard deviations.
 
@@ -177,7 +177,7 @@ def bursts(statistics: Statistics, narrow: np.ndarray, sigma: float) -> np.ndarr
 
 
 def _outstanding(values: np.ndarray, sigma: float, least: float) -> np.ndarray:
-    """Values (T, C) that stand out of their row's running median by a scatter, at least `least`, that rows share."""
+    """Outliers (T, C): values over their row's running median by `sigma` scatters of all rows, at least `least`."""
     width = max(_NARROWEST_WINDOW, values.shape[1] // 16) // 2 * 2 + 1
     found = ~np.isfinite(values)
     absent = found.copy()
@@ -199,7 +199,7 @@ def _background(row: np.ndarray, width: int) -> np.ndarray:
 
 
 def _filled(row: np.ndarray, bad: np.ndarray) -> np.ndarray:
-    """The row with its bad values interpolated."""
+    """Row with its bad values interpolated."""
     if bad.all():
         return np.ones_like(row)
     channels = np.arange(len(row))
@@ -212,7 +212,7 @@ def loud_rows(row_median: np.ndarray, sigma: float) -> np.ndarray:
     Parameters
     ----------
     row_median
-        Shape (T, B, P); 0 where there is none.
+        Median amplitude of each row, shape (T, B, P); 0 where there is none.
     sigma
         Threshold in robust standard deviations.
 
@@ -228,12 +228,12 @@ def loud_rows(row_median: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def dead_antennas(statistics: Statistics) -> np.ndarray:
-    """Find antennas without power, with far too much, or that see nothing of the sky that the others see.
+    """Find dead antennas: power far from the others', or a signal that is not coherent with theirs.
 
     Parameters
     ----------
     statistics
-        From conversion.
+        Statistics gathered in conversion.
 
     Returns
     -------
@@ -256,10 +256,10 @@ def dead_antennas(statistics: Statistics) -> np.ndarray:
 
 
 def _unseeing(statistics: Statistics, pol: int, living: np.ndarray) -> np.ndarray:
-    """Living antennas that have nothing in common with the others, while these have with each other.
+    """Living antennas without coherence with the others, while the others are coherent with each other.
 
-    What is far from the beam's centre turns on long baselines from one channel to the next: an antenna that sees
-    mostly that has no real coherence, but a complex one that stays the same in time.
+    Sources far from the beam's centre turn in phase from channel to channel on long baselines: an antenna that sees
+    mostly such sources has no real coherence, but a complex coherence that stays the same in time.
     """
     first, second = statistics.first, statistics.second
     usable = (first != second) & living[first] & living[second]

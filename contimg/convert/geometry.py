@@ -20,7 +20,7 @@ _CROSSED = {-5: -5, -6: -6, -7: -8, -8: -7}
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Everything about a group's data but the data."""
+    """Geometry and layout of a group's data."""
 
     observation: Observation
     rows: Rows
@@ -28,7 +28,7 @@ class Geometry:
     w_change_m: np.ndarray
     """Change of each antenna's w from the meridian to the phase centre (m), shape (T, A); antennas with data only."""
     present: np.ndarray
-    """Channels of the subbands that are there, bool, shape (C,)."""
+    """Channels of the present subbands, bool, shape (C,)."""
 
     def phasor(self, integration: int) -> np.ndarray:
         """exp(−2πi·Δw·ν/c) of each antenna and channel, computed in double precision.
@@ -43,24 +43,24 @@ class Geometry:
 
 
 def first_channel(subband: int, channels: int) -> int:
-    """Place of a subband's lowest channel in the ascending band; sb00 is the highest subband."""
+    """Index of a subband's lowest channel in the ascending band; sb00 is the highest subband."""
     return (dsa110.SUBBANDS - 1 - subband) * channels
 
 
 def lay_out(group: str, headers: Sequence[Header], antennas: Antennas) -> Geometry:
-    """Work out a group's geometry.
+    """Compute the geometry of a group.
 
     The phase centre is the meridian point at the middle of the data. The band always has the channels of all 16
-    subbands, whichever of them are there.
+    subbands, missing ones included.
 
     Parameters
     ----------
     group
-        Its name.
+        Name of the group.
     headers
-        Of the subbands that are there; they agree in all but their frequencies.
+        Headers of the present subbands, equal except for their frequencies.
     antennas
-        The stations and baselines that they share.
+        Stations and baselines common to the subbands.
     """
     header = headers[0]
     with_data = np.union1d(antennas.first, antennas.second)
@@ -101,7 +101,7 @@ def lay_out(group: str, headers: Sequence[Header], antennas: Antennas) -> Geomet
         centre_m=erfa.gd2gc(erfa.WGS84, site.longitude_rad, site.latitude_rad, site.height_m),
         first=first[order],
         second=second[order],
-        # The Measurement Set's baselines point the other way than pyuvdata's.
+        # The Measurement Set's baselines have the opposite direction of pyuvdata's.
         uvw_m=uvw[:, first[order]] - uvw[:, second[order]],
         phase_centre_rad=centre,
         pointing_rad=meridian.pointing(times, header.declination_rad, site),

@@ -1,7 +1,7 @@
-"""The inner loop of conversion, compiled: raw chunks of one integration → rows of the Measurement Set.
+"""Inner loop of conversion, compiled: raw chunks of one integration → rows of the Measurement Set.
 
-Each row is taken through everything while it is in the processor's cache: gathered from the chunks of all subbands
-into ascending frequency, conjugated, judged (zeros, robust clip), summed into the array's mean amplitude, and phased.
+Each row goes through all steps while it is in the processor's cache: gathered from the chunks of all subbands into
+ascending frequency, judged (zeros, robust clip), summed into the array's mean amplitude, conjugated and phased.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from numba import njit
 from contimg.core.units import MAD_TO_SIGMA
 
 _MOST_SAMPLES = 192
-"""Channels of a row that its median is taken over, at most; more of them do not make it much better."""
+"""Approximate number of channels from which a row's median is taken; more channels hardly improve the median."""
 _BLOCK = 16
-"""Rows that are gathered together: as many as the second-level cache holds well."""
+"""Number of rows gathered together, as many as the second-level cache holds well."""
 _LOUDEST = np.float32(3.0)
-"""Most that one baseline counts in the array's mean amplitude, relative to its row's median: one that happens to see
-almost nothing over most of the band must not speak for all."""
+"""Limit of a baseline's amplitude in the array's mean, relative to its row's median, which keeps a baseline with
+almost no signal over most of the band from dominating."""
 _QUIETEST = np.float32(0.05)
-"""Least robust standard deviation, relative to the median: what a strong sky's own structure reaches."""
+"""Least robust standard deviation relative to the median, reached by the structure of a strong sky."""
 
 
 @njit(nogil=True, cache=True)
 def _median(values: np.ndarray, count: int) -> np.float32:
-    """The (upper) median of the first `count` values, float32 and none of them negative.
+    """Median (the upper one) of the first `count` values, float32 and none of them negative.
 
     The bits of such floats, as integers, are in the order of the floats. The median is found from its highest bit
-    down, by counting how many values are smaller: many at once, without the branches of a sort, which nobody can
+    down, by counting the smaller values: many at once, without the branches of a sort, which processors cannot
     predict.
     """
     bits = values.view(np.uint32)
@@ -52,10 +52,10 @@ class Raw(NamedTuple):
     positions: np.ndarray
     """Start of each chunk in the buffer (items): the chunk grids of the subbands, one after the other."""
     layout: np.ndarray
-    """For each subband that is there: rows, channels and polarizations of a chunk, number of the grid's first chunk
-    along the rows, chunks along the channels and polarizations, and where in `positions` its grid begins. (S, 7)"""
+    """For each present subband: rows, channels and polarizations of a chunk, number of the grid's first chunk along
+    the rows, chunks along the channels and polarizations, start of its grid in `positions`. (S, 7)"""
     slots: np.ndarray
-    """First channel of each of these subbands in the band. (S,)"""
+    """First channel of each present subband in the band. (S,)"""
     channels: int
     """Channels of one subband."""
     first_row: int
@@ -66,15 +66,15 @@ class Rows(NamedTuple):
     """Order of the Measurement Set's rows; arrays by baseline, in file order."""
 
     target: np.ndarray
-    """Place in the integration."""
+    """Row of the Measurement Set within the integration."""
     first: np.ndarray
-    """Row of the phasors of the first antenna, in the order of the Measurement Set ..."""
+    """Phasor index of the first antenna, in the order of the Measurement Set."""
     second: np.ndarray
-    """... and of the second."""
+    """Phasor index of the second antenna."""
     swapped: np.ndarray
-    """Whether the file has them the other way round."""
+    """Whether the file has the two antennas in the opposite order."""
     crossed: np.ndarray
-    """For each polarization, the one that it becomes when the antennas change places. (P,)"""
+    """Index of the polarization that each becomes when the antennas change places. (P,)"""
 
 
 class Converted(NamedTuple):
@@ -91,8 +91,8 @@ class Converted(NamedTuple):
     row_median: np.ndarray
     """Median amplitude of each row, 0 where it has none. float32 (B, P)"""
     coherence: np.ndarray
-    """How much of each row's power neighbouring channels have in common: 0 for noise, of modulus 1 for one source
-    without noise; its phase is by how much that source turns from one channel to the next. complex64 (B, P)"""
+    """Fraction of each row's power common to neighbouring channels: 0 for noise, of modulus 1 for a single source
+    without noise; the phase is the source's turn from channel to channel. complex64 (B, P)"""
     power: np.ndarray
     """Mean power of each row's samples, 0 for autocorrelations. float32 (B, P)"""
     clipped: np.ndarray
@@ -112,17 +112,17 @@ def convert_integration(raw: Raw, rows: Rows, phasor: np.ndarray, clip_sigma: fl
     Parameters
     ----------
     raw, rows
-        The integration's raw items, and what becomes of its rows.
+        Raw data of the integration, and the order of its rows.
     phasor
-        exp(−2πi·Δw·ν/c) of each antenna and channel, its real and imaginary parts, float32, shape (A, 2, C); Δw is by
-        how much the antenna's w changes from the meridian to the phase centre.
+        exp(−2πi·Δw·ν/c) of each antenna and channel, real and imaginary parts, float32, shape (A, 2, C); Δw is the
+        change of the antenna's w from the meridian to the phase centre.
     clip_sigma
         Threshold of the clip in robust standard deviations of the row.
     out
-        What is made.
+        Converted integration.
     """
     band, polarizations = out.data.shape[1], out.data.shape[2]
-    # Real and imaginary parts apart: so the processor works on several channels at once.
+    # Real and imaginary parts apart, for vector instructions over the channels.
     block_real = np.zeros((_BLOCK, polarizations, band), np.float32)
     block_imag = np.zeros((_BLOCK, polarizations, band), np.float32)
     amplitude = np.empty(band, np.float32)
@@ -152,7 +152,7 @@ def convert_integration(raw: Raw, rows: Rows, phasor: np.ndarray, clip_sigma: fl
                 valid -= _clip(amplitude, limit, bad, bit, out.clipped)
                 judged = _coherence(parts) if valid == there else _coherence_of_valid(parts)
                 out.coherence[target, pol], out.power[target, pol] = judged
-        # The Measurement Set's visibilities are the conjugates of pyuvdata's; those of swapped antennas are again.
+        # The Measurement Set's visibilities are the conjugates of pyuvdata's; swapped antennas conjugate once more.
         _turn(row, (real, imag), order, np.float32(1 if swapped else -1), (phasor[first], phasor[second]))
         if first == second:
             _make_real(row, rows.crossed)
@@ -160,10 +160,10 @@ def convert_integration(raw: Raw, rows: Rows, phasor: np.ndarray, clip_sigma: fl
 
 @njit(nogil=True, cache=True)
 def _gather(real: np.ndarray, imag: np.ndarray, raw: Raw, start: int, count: int) -> None:
-    """A few rows from the chunks of the subbands that are there, in ascending frequency.
+    """Gather a few rows from the chunks of the present subbands, in ascending frequency.
 
-    Chunk by chunk, because the rows of a chunk follow each other in memory; the same row of the next chunk lies where
-    it would drive this one out of the cache.
+    The order is chunk by chunk, because the rows of a chunk are adjacent in memory; the same row of the next chunk
+    would drive this row out of the cache.
     """
     for subband in range(raw.layout.shape[0]):
         chunk_rows, chunk_channels, chunk_pols, first, along_channels, along_pols, begin = raw.layout[subband]
@@ -191,7 +191,7 @@ def _gather(real: np.ndarray, imag: np.ndarray, raw: Raw, start: int, count: int
 
 @njit(nogil=True, cache=True)
 def _amplitudes(parts: _Parts) -> int:
-    """Take the amplitudes; returns how many are neither zero nor not finite."""
+    """Compute the amplitudes; returns the number of finite, non-zero amplitudes."""
     real, imag, amplitude = parts
     valid = 0
     for c in range(len(amplitude)):
@@ -214,7 +214,7 @@ def _mark_zeros(parts: _Parts, bad: np.ndarray, bit: int, zeros: np.ndarray) -> 
 
 @njit(nogil=True, cache=True)
 def _middle(amplitude: np.ndarray, sample: np.ndarray, step: int) -> tuple[np.float32, np.float32]:
-    """Median and robust standard deviation of the amplitudes that are not zero; zeros if all are."""
+    """Median and robust standard deviation of the non-zero amplitudes; zeros without any."""
     count = 0
     for c in range(0, len(amplitude), step):
         if amplitude[c] > 0:
@@ -230,7 +230,7 @@ def _middle(amplitude: np.ndarray, sample: np.ndarray, step: int) -> tuple[np.fl
 
 @njit(nogil=True, cache=True)
 def _clip(amplitude: np.ndarray, limit: float, bad: np.ndarray, bit: int, clipped: np.ndarray) -> int:
-    """Mark the amplitudes over the limit and make them zero; returns how many they are."""
+    """Mark the amplitudes over the limit, and set them to zero; returns their number."""
     count = 0
     for c in range(len(amplitude)):
         count += int(amplitude[c] > limit)
@@ -264,7 +264,7 @@ def _coherence(parts: _Parts) -> tuple[np.complex64, np.float32]:
 
 @njit(nogil=True, cache=True)
 def _coherence_of_valid(parts: _Parts) -> tuple[np.complex64, np.float32]:
-    """The same, of the channels that have an amplitude."""
+    """Coherence and mean power of the channels with a non-zero amplitude."""
     real, imag, amplitude = parts
     common, turned, power, count = np.float32(0), np.float32(0), np.float32(0), 0
     for c in range(len(real) - 1):
@@ -302,7 +302,7 @@ def _turn(
 
 @njit(nogil=True, cache=True)
 def _make_real(row: np.ndarray, crossed: np.ndarray) -> None:
-    """Parallel hands of an autocorrelation are real."""
+    """Make the parallel hands of an autocorrelation real."""
     for pol in range(row.shape[1]):
         if crossed[pol] == pol:
             for c in range(row.shape[0]):
@@ -318,7 +318,7 @@ def spread_flags(  # noqa: PLR0917 — numba takes positional arguments
     flagged: np.ndarray,
     flagged_rows: np.ndarray,
 ) -> None:
-    """Turn one integration's bits into what FLAG holds, and count it.
+    """Expand one integration's flag bits into values of FLAG, and count the flagged samples.
 
     Parameters
     ----------
@@ -329,11 +329,11 @@ def spread_flags(  # noqa: PLR0917 — numba takes positional arguments
     bad_rows
         Bits of rows that are bad as a whole, uint8, shape (B,).
     flags
-        Out: bool, shape (B, C, P).
+        Output for FLAG, bool, shape (B, C, P).
     flagged
         Flagged samples by channel, added to; int64, shape (C,).
     flagged_rows
-        The same by row and polarization; int64, shape (B, P).
+        Flagged samples by row and polarization, added to; int64, shape (B, P).
     """
     for b in range(bad.shape[0]):
         for c in range(bad.shape[1]):

@@ -1,10 +1,10 @@
-"""A Measurement Set of one drifting group, made with python-casacore: everything but the visibilities.
+"""Measurement Set of a drifting group, made with python-casacore: everything but the visibilities.
 
-It follows the definition of the Measurement Set (AIPS++ note 229), version 2, and what CASA, WSClean and AOFlagger
-look for in one: every required subtable has rows that make sense, directions are ICRS, DATA and FLAG are tiled so
-that reading whole rows in order is reading the file in order.
+The format is that of the Measurement Set (AIPS++ note 229), version 2, as CASA, WSClean and AOFlagger expect it:
+every required subtable has valid rows, directions are ICRS, and the tiles of DATA and FLAG make reading whole rows in
+order the same as reading the file in order.
 
-pyuvdata's `write_ms` makes the same rows; it costs a second copy of the visibilities, a spectrum of weights half
+pyuvdata's `write_ms` makes the same rows, but costs a second copy of the visibilities, a spectrum of weights half
 their size, and three seconds of import, and leaves POINTING at the zenith.
 """
 
@@ -30,7 +30,7 @@ from contimg.telescope.raw_header import Antennas
 _TILE_BYTES = 1 << 20
 _SAMPLE_BYTES = 8
 _ROW_BYTES = 100
-"""About what a row takes besides its visibilities and flags."""
+"""Approximate size (bytes) of a row besides its visibilities and flags."""
 _SUBTABLE_BYTES = 1_000_000
 _FIXED_DIRECT = 5
 """Casacore's column option for fixed-shape arrays kept in the row."""
@@ -41,7 +41,7 @@ class Observation:
     """Content of a Measurement Set besides its visibilities; rows in order of time, then of baseline."""
 
     name: str
-    """The group: name of the field."""
+    """Name of the group, and of the field."""
     times_mjd_s: np.ndarray
     """Centres of the integrations (MJD, s, UTC), shape (T,)."""
     integration_s: float
@@ -49,7 +49,7 @@ class Observation:
     """Channel centres, ascending, shape (C,)."""
     channel_width_hz: float
     polarizations: tuple[int, ...]
-    """AIPS numbers, shape (P,)."""
+    """AIPS numbers of the polarizations, shape (P,)."""
     antennas: Antennas
     centre_m: np.ndarray
     """ITRF position of the array's centre (m), shape (3,)."""
@@ -57,7 +57,7 @@ class Observation:
     """Number of each baseline's first antenna, at most that of the second, shape (B,)."""
     second: np.ndarray
     uvw_m: np.ndarray
-    """In the convention of the Measurement Set, shape (T, B, 3)."""
+    """Baselines in the convention of the Measurement Set, shape (T, B, 3)."""
     phase_centre_rad: tuple[float, float]
     """ICRS right ascension and declination."""
     pointing_rad: tuple[np.ndarray, np.ndarray]
@@ -75,9 +75,9 @@ def create(path: Path, observation: Observation) -> tables.table:
     Parameters
     ----------
     path
-        Where; nothing may be there.
+        Path to create, which must not exist.
     observation
-        What it says.
+        Content besides the visibilities.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def create(path: Path, observation: Observation) -> tables.table:
     Raises
     ------
     DiskFullError
-        If there is less room than the Measurement Set will take.
+        If the free space is less than the Measurement Set will take.
     """
     free = shutil.disk_usage(path.parent).free
     if free < sum(_tiled_bytes(observation).values()) + observation.rows * _ROW_BYTES + _SUBTABLE_BYTES:
@@ -115,14 +115,14 @@ def create(path: Path, observation: Observation) -> tables.table:
 
 @contextmanager
 def flusher(main: tables.table, path: Path) -> Iterator[Callable[[], None]]:
-    """Yield what sends the visibilities that were written so far to the disk, in a thread, while others are computed.
+    """Yield a function that syncs the visibilities written so far to disk, in a thread beside the computation.
 
-    A Measurement Set has to be on the disk before it gets its name; most of it then is.
+    A Measurement Set has to be on disk before it gets its final name; by then little is left to sync.
 
     Raises
     ------
     OSError
-        If the disk fails, at the next call or in the end.
+        If the disk fails, at the next call or at the end.
     """
     with _tiles(main, path, "DATA").open("rb") as tiles, ThreadPoolExecutor(1) as thread:
         under_way: Future[None] = thread.submit(os.fdatasync, tiles.fileno())
@@ -142,15 +142,15 @@ def _full(path: Path) -> DiskFullError:
 
 
 def _tiled_bytes(observation: Observation) -> dict[str, int]:
-    """Sizes of the two large columns; a flag is a bit."""
+    """Sizes (bytes) of the columns DATA and FLAG; a flag is a bit."""
     samples = observation.rows * len(observation.frequencies_hz) * len(observation.polarizations)
     return {"DATA": samples * _SAMPLE_BYTES, "FLAG": samples // 8}
 
 
 def _reserve(main: tables.table, path: Path, observation: Observation) -> None:
-    """Take the room for DATA and FLAG now: casacore, when it meets a full disk, ends the process.
+    """Allocate the disk space of DATA and FLAG in advance, because casacore ends the process on a full disk.
 
-    Closing the table then would be such a meeting. The error is to reach whoever records it first.
+    The table stays open at an error: closing it on a full disk would end the process before the error is recorded.
     """
     for column, size in _tiled_bytes(observation).items():
         with _tiles(main, path, column).open("r+b") as tiles:
@@ -161,7 +161,7 @@ def _reserve(main: tables.table, path: Path, observation: Observation) -> None:
 
 
 def _tiles(main: tables.table, path: Path, column: str) -> Path:
-    """The file in which a tiled column is."""
+    """File that holds a tiled column."""
     return path / f"table.f{main.getdminfo(column)['SEQNR']}_TSM0"
 
 
@@ -211,11 +211,11 @@ _CONSTANT = (
     "TIME",
     "TIME_CENTROID",
 )
-"""Columns that are the same in all rows of an integration."""
+"""Columns with the same value in all rows of an integration."""
 
 
 def _tile_rows(baselines: int, row_bytes: int) -> int:
-    """Rows in a tile of about a megabyte; tiles end where integrations end, if the baselines divide well."""
+    """Number of rows in a tile of about a megabyte; tiles end with integrations if the baselines divide well."""
     most = max(1, min(baselines, 2 * _TILE_BYTES // row_bytes))
     divisor = next(rows for rows in range(most, 0, -1) if baselines % rows == 0)
     return divisor if 16 * divisor >= most else most

@@ -14,18 +14,18 @@ from contimg.convert.flag import RECEPTORS, Statistics
 from contimg.core import files
 
 _FEWEST_BASELINES = 3
-"""An antenna's noise is not told from fewer."""
+"""Number of baselines below which an antenna's noise is not solved."""
 
 
 def measure(
     statistics: Statistics, flagged: np.ndarray, names: tuple[str, ...], *, integration_s: float, channel_hz: float
 ) -> dict[str, Any]:
-    """Measure the receivers.
+    """Measure the receivers of all antennas.
 
     Parameters
     ----------
     statistics
-        From conversion.
+        Statistics gathered in conversion.
     flagged
         Flagged fraction of each row's samples, shape (T, B, P).
     names
@@ -83,7 +83,7 @@ def _longest(which: np.ndarray) -> np.ndarray:
 
 
 def _levels(statistics: Statistics, pol: int, antennas: int) -> np.ndarray:
-    """Median autocorrelation; nan where there is none, shape (A,)."""
+    """Median autocorrelation of each antenna, shape (A,); nan without one."""
     auto = statistics.first == statistics.second
     level = np.full(antennas, np.nan)
     level[statistics.first[auto]] = np.median(statistics.row_median[:, auto, pol], axis=0)
@@ -91,7 +91,7 @@ def _levels(statistics: Statistics, pol: int, antennas: int) -> np.ndarray:
 
 
 def _noise(statistics: Statistics, pol: int, antennas: int) -> tuple[np.ndarray, np.ndarray]:
-    """Noise of each antenna (product of two is a baseline's rms amplitude) and its coherence; nan where unknown."""
+    """Noise of each antenna (product of two is a baseline's noise power) and its coherence; nan where unknown."""
     power = statistics.power[:, :, pol]
     known = power > 0
     count = np.maximum(known.sum(axis=0), 1)

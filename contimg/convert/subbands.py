@@ -1,7 +1,7 @@
-"""The subbands of a group that go together: the majority's layout, and the integrations that they have in common.
+"""Subbands of a group that are converted together: the majority's layout, and the integrations common to all.
 
 A file that turned bad since the scan, is stored in another way than the correlator's, or differs from the others in
-stations, baselines, times or shape is left out by name. A disk or a mount that fails says nothing of a file: the
+stations, baselines, times or shape is left out by name. A failing disk or mount is no fault of a file: the
 conversion fails, and is tried again.
 """
 
@@ -31,11 +31,11 @@ class Subbands:
     Attributes
     ----------
     headers
-        With the integrations that all have.
+        Headers, with the integrations common to all.
     antennas
-        Stations and baselines that all share.
+        Stations and baselines common to all.
     raw
-        Their visibilities, open for reading.
+        Visibilities, open for reading.
     left_out
         Reasons for which good files of the manifest are not used.
     """
@@ -47,18 +47,18 @@ class Subbands:
 
 
 def opened(group: Group, root: Path, ingest: Ingest, stack: ExitStack) -> Subbands:
-    """Open a group's good subbands, as many as go together.
+    """Open the good subbands of a group that agree with the majority.
 
     Parameters
     ----------
     group
-        As its manifest has it.
+        Group as its manifest has it.
     root
         The data root.
     ingest
         `min_subbands` is used.
     stack
-        Closes the files.
+        Exit stack that closes the files.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def opened(group: Group, root: Path, ingest: Ingest, stack: ExitStack) -> Subban
     check_enough(group.name, len(headers), ingest)
 
     def keep(likeness: Callable[[int], Hashable], what: str) -> None:
-        """Leave out the subbands that are not like the most."""
+        """Leave out the subbands that differ from the majority."""
         likenesses = {number: likeness(number) for number in headers}
         ((usual, _),) = Counter(likenesses.values()).most_common(1)
         for number, found in likenesses.items():
@@ -111,7 +111,7 @@ def check_enough(name: str, usable: int, ingest: Ingest) -> None:
     Raises
     ------
     TooFewSubbandsError
-        With their number.
+        If there are fewer.
     """
     if usable < ingest.min_subbands:
         raise TooFewSubbandsError(

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 _TOPOCENTRIC = 5
 """Casacore's number of the frequency frame TOPO."""
 _STOKES = {-5: 9, -6: 12, -7: 10, -8: 11}
-"""Casacore's numbers of XX, YY, XY, YX by the AIPS ones."""
+"""Casacore's numbers of XX, YY, XY, YX, by AIPS number."""
 _RECEPTORS = {9: (0, 0), 12: (1, 1), 10: (0, 1), 11: (1, 0)}
 _FOR_EVER_S = 1e30
 
 
 def columns(observation: Observation) -> dict[str, dict[str, Any]]:
-    """Columns of every subtable that gets rows; a column that is not named keeps casacore's default."""
+    """Columns of every subtable with rows; other columns keep casacore's defaults."""
     return {
         "ANTENNA": _antenna(observation),
         "DATA_DESCRIPTION": {"POLARIZATION_ID": [0], "SPECTRAL_WINDOW_ID": [0], "FLAG_ROW": [False]},

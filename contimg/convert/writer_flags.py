@@ -1,10 +1,10 @@
 """Flags of the correlator's writer: samples that a raw file itself calls bad, by `flags` or by `nsamples` of 0.
 
-DSA-110 writes neither: no sample is flagged, and all have as many raw samples. What is the same throughout a file
-says nothing, as where an older writer set every flag or counted no sample; it is told and not believed. Where samples
-differ, those that are flagged or count nothing are bad.
+DSA-110 writes neither: no sample is flagged, and all have the same number of raw samples. A value that is the same
+throughout a file carries no information, for example where an older writer set every flag or counted no sample; such
+flags are logged and ignored. Where values differ, samples that are flagged or have a count of 0 are bad.
 
-Nearly all files need no more than to see that all is the same, so the bytes are looked at as they lie.
+Nearly all files have the same value throughout, which is checked quickly on the raw bytes of the chunks.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from contimg.telescope.raw_header import Header, opened
 log = logging.getLogger(__name__)
 
 _ROWS = 10_000
-"""Rows that are read together through HDF5."""
+"""Number of rows read together through HDF5."""
 _LONGEST_READ = 1_000_000
-"""Bytes of chunks that are read together, about."""
+"""Approximate size (bytes) of adjacent chunks read together."""
 
 
 @dataclass(frozen=True, eq=False)
 class WriterFlags:
-    """What a raw file says of its samples.
+    """Flags of a raw file's samples.
 
     Attributes
     ----------
     bad
-        Samples that are not to be used, shape (rows, channels, polarizations); None where there are none.
+        Bad samples, bool, shape (rows, channels, polarizations); None without any.
     unbelieved
-        What it says of all samples alike, and is not believed; empty in an ordinary file.
+        Description of flags that are the same for all samples and are ignored; empty for an ordinary file.
     """
 
     bad: np.ndarray | None = None
@@ -77,7 +77,7 @@ def _read(header: Header) -> WriterFlags:
 
 
 def tell(group: str, found: Mapping[int, WriterFlags]) -> dict[str, str]:
-    """Log, in a line, what files say of all their samples alike; returns it by subband, for the sidecar."""
+    """Log the ignored flags of all files in one line; returns their descriptions by subband, for the sidecar."""
     said = {f"{number:02d}": one.unbelieved for number, one in sorted(found.items()) if one.unbelieved}
     if said:
         log.warning(
@@ -88,20 +88,20 @@ def tell(group: str, found: Mapping[int, WriterFlags]) -> dict[str, str]:
 
 
 def blank(items: np.ndarray, positions: np.ndarray, chunk: tuple[int, int, int], bad: np.ndarray, row: int) -> None:
-    """Make bad samples of a stretch of rows zero where their chunks lie in a buffer, which is flagged as no data.
+    """Set bad samples of a stretch of rows to zero in the read buffer; zeros are flagged as missing data.
 
     Parameters
     ----------
     items
-        The buffer, complex64.
+        Read buffer, complex64.
     positions
-        Start of each chunk in it (items), as a grid along rows, channels and polarizations.
+        Start of each chunk in the buffer (items), as a grid along rows, channels and polarizations.
     chunk
         Rows, channels and polarizations of a chunk.
     bad
-        Samples of the stretch, shape (rows, channels, polarizations).
+        Bad samples of the stretch, bool, shape (rows, channels, polarizations).
     row
-        Its first row, counted from that of the first chunk.
+        First row of the stretch, counted from the first row of the first chunk.
     """
     places = np.stack(np.nonzero(bad))
     places[0] += row
@@ -113,17 +113,17 @@ _KINDS = (
     ("flags", "every sample is flagged", lambda values: values.astype(bool)),
     ("nsamples", "every sample counts nothing", lambda values: ~(values > 0)),
 )
-"""Datasets, what their being bad throughout means, and which of their values are bad."""
+"""Datasets of flags, description of a dataset that is bad throughout, and test for bad values."""
 
 
 def _value_throughout(dataset: h5py.Dataset, descriptor: int) -> object | None:
-    """The one value of a dataset, None where there are several."""
+    """Value of a dataset that is the same throughout; None if values differ."""
     first = dataset[(0,) * dataset.ndim]
     return first if all(bool((part == first).all()) for part in _parts(dataset, descriptor)) else None
 
 
 def _parts(dataset: h5py.Dataset, descriptor: int) -> Iterator[np.ndarray]:
-    """All values of a dataset: its chunks as the bytes that they are, or through HDF5 where they are not plain."""
+    """Values of a dataset, part by part: raw bytes of its chunks, or read through HDF5 if filtered or not chunked."""
     if dataset.chunks is None or dataset.id.get_create_plist().get_nfilters():
         for row in range(0, dataset.shape[0], _ROWS):
             yield dataset[row : row + _ROWS]
@@ -132,7 +132,7 @@ def _parts(dataset: h5py.Dataset, descriptor: int) -> Iterator[np.ndarray]:
     dataset.id.chunk_iter(lambda chunk: chunks.append((chunk.byte_offset, chunk.chunk_offset)))
     in_all = math.prod(-(-size // length) for size, length in zip(dataset.shape, dataset.chunks, strict=True))
     if len(chunks) < in_all:
-        yield np.array([dataset.fillvalue])  # of those that were never written
+        yield np.array([dataset.fillvalue])  # of chunks that were never written
     octets = dataset.dtype.itemsize * math.prod(dataset.chunks)
     whole = []
     for offset, places in chunks:
@@ -147,7 +147,7 @@ def _parts(dataset: h5py.Dataset, descriptor: int) -> Iterator[np.ndarray]:
 
 
 def _runs(offsets: Sequence[int], octets: int) -> Iterator[tuple[int, int]]:
-    """Chunks of some bytes that lie one after the other, as places and sizes of long reads."""
+    """Adjacent chunks of equal size (bytes) merged into long reads: offset and size of each."""
     begin = end = -1
     for offset in sorted(offsets):
         if offset == end and end - begin < _LONGEST_READ:

@@ -5,13 +5,13 @@ catalogue's sources through the drifting beam, and for each antenna and polariza
 
     g(t, ν) = a · exp i(φ(t) + 2πτ(ν − ν_mid))
 
-The averaged visibilities are gone through once, for sums over each baseline and interval of time: Σ w·V·conj(M), the
-same with M weighted by frequency and by direction, and Σ w·|M|². From these follow the phases of each interval, of
-any size (the sum's phase is that of conj(g_j)·g_i); then, linear in what is left, delays; then amplitudes (Salvini &
-Wijnholds 2014, A&A 571, A97).
+One pass over the averaged visibilities gives sums over each baseline and interval of time: Σ w·V·conj(M), the same
+with M weighted by frequency and by direction, and Σ w·|M|². From these follow the phases of each interval, of any
+size (the sum's phase is that of conj(g_j)·g_i); then, linear in the residual phases, delays; then amplitudes (Salvini
+& Wijnholds 2014, A&A 571, A97).
 
-An antenna that stands δ off its place delays each source by δ·s, which differs over the field: its coordinates'
-errors east and north of the pointing direction are solved with the delays. They are reported, not corrected.
+An error δ of an antenna's position delays each source by δ·s, which differs over the field: position errors east and
+north of the pointing direction are solved with the delays. Position errors are reported, not corrected.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from contimg.telescope import beam
 from contimg.visibilities.averaged import Averaged
 
 _RADIUS_RAD = float(np.radians(4.5))
-"""Catalogue sources nearer than this to the phase centre are in the model: to the beam's first null."""
+"""Radius (rad) of the model's catalogue sources around the phase centre: the first null of the beam."""
 _MOST_SOURCES = 300
-"""The brightest through the beam."""
+"""Largest number of sources in the model, the brightest through the beam."""
 _ITERATIONS, _SETTLED = 200, 1e-5
 _INSTRUMENT = ((0, (0,)), (0, (1,)), (1, (0,)), (1, (1,)))
 _PLACE = ((2, (0, 1)), (3, (0, 1)))
@@ -39,7 +39,7 @@ _FEWEST_BASELINES = 4
 
 
 def field_sources(averaged: Averaged, options: SkyCatalogue) -> Sources | None:
-    """The catalogue's brightest sources in the beam of a group; None without a catalogue or without any source.
+    """Brightest catalogue sources in the beam of a group; None without a catalogue or without any source.
 
     Raises
     ------
@@ -62,14 +62,14 @@ def field_sources(averaged: Averaged, options: SkyCatalogue) -> Sources | None:
 
 
 def solve(averaged: Averaged, sources: Sources, threads: int) -> FieldGains:
-    """Solve the gains that a group has beside those of its set.
+    """Solve the gains of a group relative to its set, from the sources in its field.
 
     Parameters
     ----------
     averaged
-        The group, calibrated with its set, with its XX and YY; it is not changed.
+        Averages of the group, calibrated with its set, with XX and YY; not changed.
     sources
-        The model.
+        Sources of the model.
     threads
         Threads of the job.
     """
@@ -84,7 +84,7 @@ def solve(averaged: Averaged, sources: Sources, threads: int) -> FieldGains:
             phase[n, :, p], error[n, :, p] = phases_of(products[n, p, ..., 0], grams[n, p, ..., 0], start)
             start = np.exp(1j * phase[n, :, p])
     solved = np.isfinite(error).all(axis=0)
-    # A mean over the antennas that may jump from interval to interval would be a jump of all.
+    # The common phase is free in each interval: its jumps would be jumps of all antennas.
     for p in range(2):
         if solved[:, p].any():
             steps = np.angle(np.exp(1j * np.diff(phase[:, solved[:, p], p], axis=0)).sum(axis=1))
@@ -112,7 +112,7 @@ def solve(averaged: Averaged, sources: Sources, threads: int) -> FieldGains:
 
 
 def apply(averaged: Averaged, found: FieldGains) -> tuple[np.ndarray, np.ndarray]:
-    """Stokes I of a group, corrected, and its weights: visibilities (Jy) and Jy⁻², shape (R, C) each."""
+    """Stokes I of a group corrected by the field's gains (Jy), and its weights (Jy⁻²), shape (R, C) each."""
     rows, both = averaged.rows, of_polarizations(averaged)
     frequencies = averaged.bin_frequencies_hz
     moments, slot = np.unique(rows.times_mjd_s, return_inverse=True)
@@ -160,7 +160,7 @@ def phases_of(
     """Phases of antennas from the sums over their baselines.
 
     With |g| = 1 the sum Σ w|V − g_i·conj(g_j)·M|² is least where each antenna's phase is that of Σ_j X_ij·g_j, with
-    X_ij = Σ w·V·conj(M); so until nothing changes.
+    X_ij = Σ w·V·conj(M); this is iterated until the phases settle.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def phases_of(
     Returns
     -------
     phase_rad : ndarray, shape (A,)
-        Of mean zero, where weighted by their information; 0 for antennas without data.
+        Phases of mean zero, weighted by their information; 0 for antennas without data.
     error_rad : ndarray, shape (A,)
         Standard deviations; infinite for antennas without data.
     """
@@ -224,7 +224,7 @@ def _amplitudes(products: np.ndarray, powers: np.ndarray, solved: np.ndarray) ->
         return amplitude, error
     scale = np.exp(np.mean(np.log(amplitude[good])))
     error /= scale
-    # What noise scatters them by is no property of the antennas: they are drawn to their mean by its share.
+    # Scatter by noise is no property of the antennas: amplitudes are drawn to their mean by its share.
     scatter, noise = amplitude[good].var() / scale**2, np.mean(error[good] ** 2)
     share = max(scatter - noise, 0.0) / scatter if scatter > 0 else 0.0
     return np.where(good, 1 + share * (amplitude / scale - 1), 1.0), error
@@ -233,9 +233,9 @@ def _amplitudes(products: np.ndarray, powers: np.ndarray, solved: np.ndarray) ->
 def _linear(
     turned: np.ndarray, grams: np.ndarray, solved: np.ndarray, unknowns: tuple[tuple[int, tuple[int, ...]], ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the phases leave of each antenna's unknowns, and their errors, shape (A, unknowns).
+    """Unknowns of each antenna after the correction of its phases, and their errors, shape (A, unknowns).
 
-    Gauss–Newton, once: V − M ≈ Σ_k i(x_ik − x_jk)·D_k, D the model's derivatives.
+    One Gauss–Newton step: V − M ≈ Σ_k i(x_ik − x_jk)·D_k, D the model's derivatives.
     """
     antennas, count = len(solved), len(unknowns)
     level = _ratio(turned[..., 0].real.sum(axis=(0, 2, 3)), grams[..., 0].sum(axis=(0, 2, 3)))  # |g|²
@@ -254,7 +254,7 @@ def _linear(
     matrix = normal.reshape(count * antennas, -1)[np.ix_(chosen, chosen)]
     scale = np.sqrt(np.maximum(np.diag(matrix), 1e-300))
     matrix = matrix / scale[:, None] / scale
-    # What is common to all antennas cannot be seen, and is held at zero.
+    # A value common to all antennas cannot be measured, and is held at zero.
     which = np.repeat(np.arange(count), antennas)[chosen]
     for row in range(count):
         common = np.where(which == row, scale, 0.0)
@@ -278,7 +278,7 @@ def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
 
 
 def _leave_out_lonely(products: np.ndarray, grams: np.ndarray) -> None:
-    """Take antennas with too few baselines in any interval out of the sums."""
+    """Remove antennas from the sums of the intervals in which they have too few baselines."""
     while True:
         baselines = (grams[..., 0] > 0).sum(axis=-1)
         lonely = (baselines > 0) & (baselines < _FEWEST_BASELINES)

@@ -1,4 +1,4 @@
-"""A group's field as an image: averaged, cleaned, with its noise and its primary beam."""
+"""Image of a group's field: cleaned, with its noise map and its primary beam."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ from contimg.visibilities.baseline_averaging import ImagePlan
 _LOG = logging.getLogger(__name__)
 
 _WIDE_FIELD_RAD = np.radians(8.0)
-"""Width of the image in which bright sources are looked for: to the first null of the beam, wherever it drifts."""
+"""Width (rad) of the image searched for bright sources: to the beam's first null all along its drift."""
 _WIDE_SIZE = 1536
-"""Most pixels across it; longer baselines than they resolve are left out."""
+"""Largest width (pixels) of that image; longer baselines than its pixels resolve are left out."""
 _WIDE_PIXELS_PER_BEAM = 3.0
 _WIDE_MASK_SIGMA, _WIDE_THRESHOLD_SIGMA, _WIDE_MAJOR_ITERATIONS = 10.0, 5.0, 2
 _BRIGHT_SNR, _MOST_BRIGHT = 10.0, 250
-"""Sources above this many times the noise are fitted, but no more than so many."""
+"""Signal-to-noise ratio above which sources are fitted, and their largest number."""
 _DOMINANT_SNR, _DOMINATED_RATIO = 2000.0, 0.02
-"""Beside a source this bright, what has less than this fraction of its flux may be its sidelobe; it waits until the
-bright one is taken out."""
+"""Flux of a dominant source, in thermal noises, and the fraction of its flux below which candidates may be its
+sidelobes and wait for its subtraction."""
 _MOST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class FieldImage:
-    """An image as seen through the primary beam.
+    """Image of a field as seen through the primary beam.
 
     Attributes
     ----------
     apparent
         Restored image, not corrected for the primary beam (Jy/beam), float32, shape (N, N).
     noise
-        Its local noise (Jy/beam), of the same shape.
+        Local noise (Jy/beam), of the same shape.
     primary_beam
         Response averaged over drift and band, of the same shape.
     noise_jy
-        The noise where the primary beam is over a half (Jy/beam).
+        Noise where the primary beam is over a half (Jy/beam).
     frequency_hz
         Mean frequency, weighted as the data.
     wcs
@@ -66,11 +66,11 @@ class FieldImage:
     pixel_rad
         Width of a pixel (rad).
     imager
-        What made it.
+        Name of the imager.
     bright
-        Sources that were fitted to the visibilities and restored by themselves, inside the image and around it.
+        Sources fitted to the visibilities and restored by themselves, inside the image and around it.
     averaged
-        The data that it was made of.
+        Averages of which the image is made.
     """
 
     apparent: np.ndarray
@@ -92,23 +92,23 @@ class FieldImage:
 
 
 def make(averaged: Averaged, directory: Path, settings: Settings, threads: int) -> FieldImage:
-    """Image and clean a group.
+    """Make the cleaned image of a group.
 
     Parameters
     ----------
     averaged
-        The group, calibrated; the bright sources are taken out of it.
+        Calibrated averages of the group; bright sources are subtracted from them in place.
     directory
-        For working files; it is the caller's to remove.
+        Folder for working files; the caller removes it.
     settings
         `imaging` and `limits.mem_mb` are used.
     threads
-        How many to use.
+        Threads of the job.
 
     Raises
     ------
     NoUsableDataError, DiskFullError, MemoryExhaustedError, ToolFailedError, ConfigError
-        As the imager does.
+        From the imager.
     """
     directory.mkdir(parents=True, exist_ok=True)
     options = settings.imaging
@@ -152,10 +152,10 @@ def bright_sources(
     *,
     known: Sequence[BrightSource] = (),
 ) -> list[BrightSource]:
-    """List the bright sources in and around a field, fitted to its averaged visibilities, and subtract them.
+    """Find the bright sources in and around a field, fit them to its averaged visibilities, and subtract them.
 
-    Parameters and errors are those of `make`; `known` are sources from an earlier look, with other gains, which are
-    fitted anew before others are looked for.
+    Parameters and errors are those of `make`; `known` are sources from an earlier fit with other gains, fitted anew
+    before the search for others.
     """
     directory.mkdir(parents=True, exist_ok=True)
     return _take_out_bright(
@@ -170,7 +170,7 @@ def bright_sources(
 
 
 def image_plan(options: Imaging, primary_beam: BeamOptions) -> ImagePlan:
-    """The image that the settings ask for."""
+    """Plan of the image by the settings."""
     field_rad = float(np.radians(options.field_of_view_deg))
     return ImagePlan(field_rad, options.robust, options.smearing_limit, beam.of(primary_beam))
 
@@ -198,7 +198,7 @@ def _take_out_bright(
 def _look_around(
     averaged: Averaged, prefix: Path, imaging: Imaging, limits: Limits, threads: int
 ) -> list[PointSource]:
-    """Bright sources in and around the field, from a wide image of lower resolution; fluxes as they appear."""
+    """Bright sources in and around the field, from a wide image of lower resolution; apparent fluxes."""
     resolution_rad = max(averaged.beam_rad, _WIDE_PIXELS_PER_BEAM * _WIDE_FIELD_RAD / _WIDE_SIZE)
     pixel_rad = resolution_rad / _WIDE_PIXELS_PER_BEAM
     options = replace(
@@ -223,7 +223,7 @@ def _dominates(found: Sequence[PointSource], averaged: Averaged) -> bool:
 
 
 def clean_options(options: Imaging, limits: Limits, threads: int, size: int, pixel_rad: float) -> CleanOptions:
-    """What the settings ask for, of an image of that size and pixel width (rad)."""
+    """Options of the imager by the settings, for an image size (pixels) and pixel width (rad)."""
     return CleanOptions(
         size=size,
         pixel_rad=pixel_rad,

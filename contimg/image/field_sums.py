@@ -1,6 +1,6 @@
-"""Sums over a group's baselines of its visibilities against a model of the field, and against its derivatives.
+"""Products of a group's visibilities with a field model and its derivatives, summed by baseline and interval.
 
-Gains of the field (`contimg.image.field_gains`) follow from them; the averages are gone through once.
+Gains of the field (`contimg.image.field_gains`) follow from the sums, made in one pass over the averages.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from contimg.visibilities.model import direction_cosines
 from contimg.visibilities.smearing import coordinate_rates
 
 _INTERVAL_S = 80.0
-"""Longest interval of a phase, that of the longest average."""
+"""Interval (s) of a phase solution, about that of the longest average."""
 _BLOCKS = 8
-"""Parts into which rows are divided; fixed, so that sums do not depend on the number of threads."""
+"""Number of parts into which rows are divided, fixed to keep sums independent of the number of threads."""
 _DERIVATIVES = 4
-"""Of the model: itself, by delay, and by the antenna's coordinate to the east and to the north."""
+"""Number of the model's derivatives: itself, by delay, by the antenna's coordinate to the east and to the north."""
 
 
 def of_polarizations(averaged: Averaged) -> Polarizations:
@@ -76,7 +76,7 @@ def baseline_sums(averaged: Averaged, sources: Sources) -> tuple[np.ndarray, np.
     product, gram = products.sum(axis=0), grams.sum(axis=0)
     mirror = (0, 1, 3, 2, 4)
     odd = np.where(np.arange(12) < 10, 1, -1)
-    # Against the turned baseline: conj for M, and the derivatives' own sign is in the difference of two antennas.
+    # Reversed baselines: conj for M; the sign of the derivatives is in the difference of two antennas.
     product = product + product.transpose(mirror).conj()
     gram = gram + gram.transpose(mirror) * odd
     times = start + (np.arange(number) + 0.5) * span / number
@@ -87,7 +87,7 @@ def baseline_sums(averaged: Averaged, sources: Sources) -> tuple[np.ndarray, np.
 def _accumulate(  # noqa: PLR0915, PLR0917 — one loop, and numba takes positional arguments
     data, baselines, places, timing, directions, apparent_jy, channels, sampling, sums
 ):  # pragma: no cover — compiled
-    """Predict each row and its derivatives, and add it to its baseline's sums."""
+    """Predict each row's model and derivatives, and add their products with the data to the baseline's sums."""
     visibilities, weights = data
     uvw_m, rates = baselines
     antenna1, antenna2, interval = places

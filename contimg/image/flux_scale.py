@@ -1,8 +1,8 @@
 """Flux scale of an image calibrated on its own field: that of the last good transit, tied by the ensemble of sources.
 
-The field gives antennas' amplitudes relative to each other. Their common level may have drifted since the transit:
-then all sources have. The median over the image's sources of flux over catalogue flux, against the same median in the
-transit's own image, takes it out; a single source that varies moves a median of ten or more by next to nothing.
+The field gives antennas' amplitudes relative to each other only. A drift of their common level since the transit
+scales all sources alike. The median over the image's sources of flux over catalogue flux, against the same median in
+the transit's own image, takes the drift out; a single variable source hardly moves a median of ten or more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def tie(comparison: Comparison | None, set_path: str, data_root: Path) -> dict[s
     Parameters
     ----------
     comparison
-        The image's sources against the catalogue.
+        Comparison of the image's sources with the catalogue.
     set_path
         The set's `set.json`, relative to the data root.
 
@@ -46,7 +46,7 @@ def tie(comparison: Comparison | None, set_path: str, data_root: Path) -> dict[s
 
 
 def _ratio_of(sidecar: Path) -> float:
-    """Median of flux over catalogue flux that an image's sidecar tells; 1 where it tells none."""
+    """Median of flux over catalogue flux from a fresh image's sidecar; 1 without one or with too few sources."""
     try:
         content = files.read_json(sidecar)
         found = content["catalogue"]
@@ -59,7 +59,7 @@ def _ratio_of(sidecar: Path) -> float:
 def scaled(
     made: FieldImage, found: Sequence[PointSource], comparison: Comparison | None, factor: float
 ) -> tuple[FieldImage, list[PointSource], Comparison | None]:
-    """An image, its sources, and their comparison with a catalogue, all fluxes times a factor."""
+    """Image, sources and comparison with a catalogue, all fluxes times a factor."""
     bright = [replace(one, apparent_jy=one.apparent_jy * factor) for one in made.bright]
     image = replace(
         made,

@@ -1,4 +1,4 @@
-"""A group's Measurement Set and its calibration set → image, noise, primary beam, picture, quality."""
+"""Image of a group: Measurement Set and calibration sets → image, noise, primary beam, picture, quality."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from contimg.truth.validation import SourceList
 _LOG = logging.getLogger(__name__)
 
 _MIN_SNR = 7.0
-"""Sources above this are counted."""
+"""Signal-to-noise ratio above which sources are counted."""
 _MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
 _CALIBRATION = (
     *("verdict", "interpolated", "age_hours", "set_age_hours", "expected_error"),
     *("set", "sets", "calibrator", "warning", "note"),
 )
-"""What a sidecar has from the selection."""
+"""Keys of the selection that the image's sidecar repeats."""
 
 
 @dataclass(frozen=True)
 class ImageProducts:
-    """Where to write the image, noise (Jy/beam, flux-corrected), primary beam, picture, page, sources, antennas."""
+    """Paths of the image, noise (Jy/beam, flux-corrected), primary beam, picture, page, sources, antennas."""
 
     image: Path
     noise: Path
@@ -64,13 +64,13 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     selection
         `<group>.selection.json`; the sets' paths in it are relative to `settings.data_root`.
     products
-        Where to write.
+        Paths to write.
     directory
-        For working files; it is the caller's to remove.
+        Folder for working files; the caller removes it.
     settings
         All settings.
     threads
-        How many to use.
+        Threads of the job.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     Raises
     ------
     ContimgError
-        By what failed: averaging, the imager, the calibration tables, the catalogue.
+        From averaging, the imager, the calibration tables or the catalogue.
     """
     chosen = files.read_json(selection)
     conversion = files.read_json(ms.with_suffix(".json"))
@@ -166,13 +166,13 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
 
 
 def _other_beams(primary_beam: str, sets: Sequence[str], data_root: Path) -> list[str]:
-    """Names of the beams that the sets were solved with, if not with this one; older sets do not say."""
+    """Primary beams of the sets' solutions other than the image's; older sets count as solved with the image's."""
     names = {files.read_json(data_root / path).get("primary_beam", primary_beam) for path in sets}
     return sorted(names - {primary_beam})
 
 
 def _described(made: FieldImage) -> dict[str, Any]:
-    """What the image is, for the sidecar."""
+    """Description of the image for the sidecar."""
     averaged = made.averaged
     ra, dec = averaged.phase_centre_rad
     return {
@@ -203,7 +203,7 @@ def _response(made: FieldImage, sources: SourceList) -> np.ndarray:
 
 
 def _write(made: FieldImage, usable: np.ndarray, products: ImageProducts, content: Mapping[str, Any]) -> None:
-    """Write the three FITS files; what is not usable is NaN, but in the primary beam."""
+    """Write the three FITS files; unusable pixels are NaN, except in the primary beam."""
     response = np.where(usable, made.primary_beam, np.nan)
     for path, values, unit, kind in (
         (products.image, made.apparent / response, "Jy/beam", "Intensity"),
@@ -217,7 +217,7 @@ def _write(made: FieldImage, usable: np.ndarray, products: ImageProducts, conten
 
 
 def _header(made: FieldImage, content: Mapping[str, Any], unit: str, kind: str) -> fits.Header:
-    """Header of a product: the four axes that radio images have, ICRS, UTC."""
+    """FITS header of a product: the four axes of radio images, ICRS, UTC."""
     averaged, wcs, beam = made.averaged, made.wcs.wcs, content["beam"]
     half = averaged.integration_s / 2
     begin, end = (_utc(seconds) for seconds in (averaged.times_mjd_s[0] - half, averaged.times_mjd_s[-1] + half))
@@ -264,7 +264,7 @@ def _header(made: FieldImage, content: Mapping[str, Any], unit: str, kind: str) 
     header["IMAGER"] = content["imager"]
     header["ORIGIN"] = f"contimg {contimg.__version__}"
     for reason in content["reasons"]:
-        plain = reason.replace("×", "x").encode("ascii", "replace").decode()  # FITS knows no other letters
+        plain = reason.replace("×", "x").encode("ascii", "replace").decode()  # FITS headers are ASCII
         header.add_history(f"degraded: {plain}")
     return header
 
@@ -274,5 +274,5 @@ def _utc(mjd_s: float) -> datetime:
 
 
 def _iso(time: datetime) -> str:
-    """Time as FITS has it: UTC, to a millisecond."""
+    """Time in the format of FITS: UTC, to a millisecond."""
     return time.replace(tzinfo=None).isoformat(timespec="milliseconds")

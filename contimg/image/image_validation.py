@@ -1,4 +1,4 @@
-"""Validation of a group's image: what `contimg.truth` asks, from the image in memory."""
+"""Validation of a group's image by `contimg.truth`, from the image in memory."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def validated(
     Parameters
     ----------
     made, found
-        The image, and its sources where the primary beam is over a half.
+        Image, and its sources where the primary beam is over a half.
     group
-        Its group.
+        Group of the image.
     root, catalogue
         Places of the references.
 
@@ -32,7 +32,7 @@ def validated(
     -------
     validation : Validation
     sources : SourceList
-        The sources, with the spectral indices of those that were fitted to the visibilities.
+        Sources of the image, with spectral indices where fitted to the visibilities.
 
     Raises
     ------
@@ -68,6 +68,6 @@ def _reference(made: FieldImage, group: str, root: DataRoot, catalogue: SkyCatal
 
 
 def source_list(found: Sequence[PointSource]) -> SourceList:
-    """Sources of an image as a list; their spectral indices are unknown."""
+    """Source list of an image, with unknown spectral indices (nan)."""
     columns = np.array([(one.ra_deg, one.dec_deg, one.flux_jy) for one in found]).reshape(-1, 3).T
     return SourceList(np.radians(columns[0]), np.radians(columns[1]), columns[2], np.full(len(found), np.nan))

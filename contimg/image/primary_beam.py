@@ -1,4 +1,4 @@
-"""The primary beam of an image: averaged over the drift and the band as the data are."""
+"""Primary beam of an image, averaged over the drift and the band as the data are."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contimg.telescope import beam
 from contimg.visibilities.averaged import Averaged
 
 _STEP = 16
-"""Pixels between the points at which the beam is computed; it changes over thousands."""
+"""Spacing (pixels) of the points at which the beam is computed, which varies over thousands of pixels."""
 _STEPS = 128
-"""Angles east and north at which the band's average is tabulated."""
+"""Number of angles, east and north, at which the band's average is tabulated."""
 
 
 def primary_beam(wcs: WCS, shape: tuple[int, int], averaged: Averaged) -> np.ndarray:
@@ -23,9 +23,9 @@ def primary_beam(wcs: WCS, shape: tuple[int, int], averaged: Averaged) -> np.nda
     wcs
         Celestial coordinates of the image (ICRS).
     shape
-        Its rows and columns.
+        Rows and columns of the image.
     averaged
-        The data: their pointings, frequencies, weights and beam.
+        Averages of the data, with pointings, frequencies, weights and beam.
     """
     rows, columns = (np.append(np.arange(0, size - 1, _STEP), size - 1) for size in shape)
     x, y = np.meshgrid(columns, rows)

@@ -1,4 +1,4 @@
-"""How good an image is: noise against thermal, dynamic range, a catalogue; and the verdict that follows."""
+"""Quality assessment of an image: noise against thermal, dynamic range, catalogue comparison, and the verdict."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from contimg.truth.gates import Gate, Reason
 from contimg.truth.validation import Validation
 
 _BY_SETTINGS = (Reason.FLUX_SCATTER, Reason.POSITION, Reason.NOISE_HIGH, Reason.DYNAMIC_RANGE)
-"""Reasons whose soft limits the settings have."""
+"""Reasons whose soft limits are in the settings, checked by `verdict`."""
 _MIN_SNR = 10.0
-"""Sources below are not compared."""
+"""Signal-to-noise ratio below which sources are not compared."""
 _MIN_MATCHES = 3
-"""With fewer matches the comparison is no gate."""
+"""Number of matches below which the comparison is no gate."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """An image's sources against a catalogue.
+    """Comparison of an image's sources with a catalogue.
 
     Attributes
     ----------
@@ -51,16 +51,16 @@ class Comparison:
 def compare(
     found: Sequence[PointSource], catalogue: SkyCatalogue, *, frequency_hz: float, beam_rad: float
 ) -> Comparison | None:
-    """Hold sources against the sky catalogue of the settings; None where none is configured.
+    """Compare sources with the sky catalogue of the settings; None without a catalogue.
 
     Parameters
     ----------
     found
-        The image's sources.
+        Sources of the image.
     catalogue
-        Where the catalogue is, and its least flux.
+        Settings of the catalogue: path and least flux.
     frequency_hz
-        Of the image; catalogue fluxes are taken there by their spectral index.
+        Frequency of the image (Hz), to which catalogue fluxes are scaled by their spectral index.
     beam_rad
         Geometric mean width of the synthesized beam (rad).
 
@@ -112,26 +112,26 @@ def verdict(
     Parameters
     ----------
     noise_jy, thermal_noise_jy
-        Measured, and what the SEFD predicts (Jy/beam).
+        Noise as measured, and as the SEFD predicts (Jy/beam).
     dynamic_range
         Brightest apparent peak over noise.
     comparison
-        With the catalogue, if there is one.
+        Comparison with the catalogue; None without one.
     conversion
-        The Measurement Set's sidecar, which says whether too much was flagged.
+        Sidecar of the Measurement Set, with the flagged fraction and its verdict `degraded`.
     other_beams
         Primary beams of the calibration sets that are not the image's.
     selection
-        The selection of its sets, which notes where they differ from the target.
+        Selection of the image's sets, with a note where they differ from the target.
     gates
-        The limits.
+        Limits of the settings.
 
     Returns
     -------
     quality
         "clean" or "degraded".
     reasons
-        One line for each gate that it did not pass.
+        A line for each failed gate.
     """
     reasons = []
     ratio = noise_jy / thermal_noise_jy
@@ -164,7 +164,7 @@ def verdict(
 
 
 def validated(validation: Validation) -> list[str]:
-    """Reasons for which a validation degrades an image, without those that `verdict` has by the settings."""
+    """Reasons for which a validation degrades an image; soft limits that `verdict` checks are left out."""
     return [
         f"validation: {check.reason} is {check.value:.2g} ({check.gate})"
         for check in validation.checks
@@ -173,7 +173,7 @@ def validated(validation: Validation) -> list[str]:
 
 
 def as_content(comparison: Comparison | None) -> dict[str, Any] | None:
-    """A comparison as sidecars hold it."""
+    """Comparison as sidecars hold it, with None for nan."""
     if comparison is None:
         return None
     return {name: None if value != value else value for name, value in asdict(comparison).items()}  # noqa: PLR0124 — NaN

@@ -1,8 +1,8 @@
-"""Self-calibration on the field: a target's gains beside those of its set, from the sky catalogue (`field_gains`).
+"""Self-calibration on the field: a target's gains relative to its set, from the sky catalogue (`field_gains`).
 
-Where the selection says `field`, the group is its own calibrator: it is imaged with these gains if they pass their
-gates, and as its set alone makes it if they do not. Under any other verdict they are a refinement: a second image is
-made if they are significant, and the better one is kept.
+With the verdict `field` the group is its own calibrator: its image is made with these gains if they pass their gates,
+else with its set alone. Under any other verdict the gains are a refinement: if they are significant, a second image
+is made, and the better one is kept.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from contimg.visibilities.baseline_averaging import SupportsEvaluate, average
 _LOG = logging.getLogger(__name__)
 
 _LEAST_RAD, _LEAST_AMPLITUDE = float(np.radians(1.0)), 0.01
-"""Phases and amplitudes that are off by less (rms) cost no image anything."""
+"""Rms errors of phases (rad) and amplitudes below which an image does not suffer."""
 _SIGNIFICANT = 2.0
-"""Nor are they worth a try if they are off by less than so many of their own errors."""
+"""Significance of the gains, in their own errors, below which no second image is made."""
 _MARGIN = 0.01
-"""A second image that is better by less than this, or in one respect worse by more, is not kept."""
+"""Least gain (fraction) in noise or dynamic range of a second image that is kept, and most loss in the other."""
 
 
 @dataclass(frozen=True)
 class SelfCalibrated:
-    """A group's image and what its field says of its gains.
+    """Image of a group, and its gains from the field.
 
     Attributes
     ----------
     image
         The image.
     gains
-        Gains that the group has beside those of its set; None without a catalogue or with `refine_in_field` off.
+        Gains relative to those of the set; None without a catalogue or with `refine_in_field` off.
     used
-        Whether the image is made with them.
+        Whether the image is made with these gains.
     report
-        For the sidecar; None where nothing was solved.
+        Report for the sidecar; None where nothing was solved.
     """
 
     image: FieldImage
@@ -58,18 +58,18 @@ class SelfCalibrated:
 def make(
     ms: Path, gains: SupportsEvaluate, directory: Path, settings: Settings, threads: int, *, anchored: bool
 ) -> SelfCalibrated:
-    """Make a group's image, with the gains that its own field gives where they are wanted or help.
+    """Make a group's image, with the gains of its own field if they calibrate or improve the image.
 
-    The group is read and averaged once: what the field says is divided out of the averages.
+    The group is read and averaged once: the field's gains are divided out of the averages.
 
     Parameters
     ----------
     ms
-        The group's Measurement Set; it is not changed.
+        Measurement Set of the group; not changed.
     gains
         Gains of the set to divide out.
     directory
-        For working files; it is the caller's to remove.
+        Folder for working files; the caller removes it.
     settings
         `calibration`, `sky_catalogue`, `imaging` and `limits` are used.
     threads
@@ -80,7 +80,7 @@ def make(
     Returns
     -------
     SelfCalibrated
-        Its report has `kept`, whether the image is the one with the field's gains, and `reason`; `phase_rms_deg` and
+        The report has `kept`, whether the image is the one with the field's gains, and `reason`; `phase_rms_deg` and
         `phase_error_deg` of an interval, `amplitude_rms`, `sources` in the model and their `apparent_jy`; `failed`,
         the gates that the gains did not pass; `noise_jy` and `dynamic_range`, each without and with them, or None
         where only one image was made.
@@ -88,7 +88,7 @@ def make(
     Raises
     ------
     ContimgError
-        As `average`, `field_gains.field_sources` and `field_image.make` do.
+        From `average`, `field_gains.field_sources` and `field_image.make`.
     """
     wanted = settings.sky_catalogue.path is not None and (anchored or settings.calibration.refine_in_field)
     with trace.step("average"):
@@ -137,7 +137,7 @@ def make(
 
 
 def reasons(found: FieldGains, averaged: Averaged, settings: Calibration) -> list[str]:
-    """Gates that the field's gains do not pass, in words."""
+    """Gates failed by the field's gains, in words."""
     solved = found.solved[list(averaged.antennas)]
     gates = (
         ("phase error (deg)", float(np.degrees(found.error_rad)), settings.max_field_phase_error_deg),
@@ -149,12 +149,12 @@ def reasons(found: FieldGains, averaged: Averaged, settings: Calibration) -> lis
 
 
 def _scatter_deg(found: FieldGains) -> float:
-    """Median scatter (deg) of an antenna's phases about their course; a wrong model's vary with the fringes."""
+    """Median scatter (deg) of an antenna's phases about their course; under a wrong model they vary with fringes."""
     return float(np.degrees(np.median(found.unsteady_rad[found.solved]))) if found.solved.any() else float("nan")
 
 
 def _significant(found: FieldGains) -> bool:
-    """Whether there is something to be gained."""
+    """Whether phases or amplitudes exceed their errors and the least that affects an image."""
     good = np.isfinite(found.amplitude_error)
     if not good.any():
         return False

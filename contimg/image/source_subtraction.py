@@ -1,14 +1,14 @@
-"""Bright sources, fitted to the visibilities through the drifting beam and taken out of them before imaging.
+"""Subtraction of bright sources, fitted to the visibilities through the drifting beam, before imaging.
 
 An imager takes a source's flux as constant, but the beam drifts by a quarter of its width during a group and shrinks
-by an eighth over the band: off the axis a source changes by tens of percent, and what changes cannot be cleaned. So
-bright sources, those outside the image too, are found in a coarse wide image, fitted as
+by an eighth over the band: off the axis a source changes by tens of percent, and changes cannot be cleaned. Bright
+sources, also outside the image, are therefore found in a coarse wide image, fitted as
 
     V = Σ_s a_s · (ν/ν₀)^α_s · A_s(t, ν)/Ā_s · D_s · exp(2πi(u·l_s + v·m_s + w(n_s − 1))ν/c)
 
-for flux a, spectral index α and position, and subtracted. A is the beam, Ā its average, D what averaging in time and
-channels took (`smearing`). All sources take a Gauss–Newton step at once, as if their fits did not depend on each
-other, a few times; with the imaging weights the dependence, a sidelobe of the dirty beam, is weak.
+for flux a, spectral index α and position, and subtracted. A is the beam, Ā its average, D the smearing by averaging
+in time and channels (`smearing`). All sources take a Gauss–Newton step at once, as if their fits did not depend on
+each other, a few times; with the imaging weights the dependence, a sidelobe of the dirty beam, is weak.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from contimg.visibilities.smearing import coordinate_rates
 from contimg.visibilities.weighting import each_weight
 
 _STEPS = (16, 16, 8, 8, 4)
-"""Steps of the fit: each takes one row in so many. A quarter of the rows leaves twice the noise at a source in the
-visibilities, and so in the image, where it is restored."""
+"""Thinning of the rows at each step of the fit (one row in n); n = 4 at the last step doubles the noise at a source
+in the visibilities, and in the image, where the source is restored."""
 _INDEX, _INDEX_SPREAD = -0.7, 0.5
-"""Spectral indices are expected around this, with this spread; it matters for faint sources only."""
+"""Expected spectral index and its spread, a prior that matters for faint sources only."""
 _LONGEST_STEP = 0.25
-"""A position moves by no more than this in one step, in units of the inverse of the rms baseline (λ)."""
+"""Largest move of a position in one step, in units of the inverse of the rms baseline (λ)."""
 _BLOCKS = 64
-"""Parts into which rows are divided; fixed, so that sums do not depend on the number of threads."""
+"""Number of parts into which rows are divided, fixed to keep sums independent of the number of threads."""
 _GRADIENT, _SUMS = 4, 10
-"""Columns of a look's sums: the first have the residual in them, the others the curvature alone."""
+"""Number of columns of the sums: of the gradient alone (with the residual), and with the curvature."""
 _MIN_SNR = 5.0
-"""Candidates fitted with less, in units of the noise of the fit, were no sources."""
+"""Least flux of a source, in units of the noise of the fit; fainter candidates are dropped."""
 
 
 @dataclass(frozen=True)
 class BrightSource:
-    """A source that was taken out: ICRS position (rad), mean flux through the beam and flux before it (Jy), at ν₀."""
+    """Subtracted source: ICRS position (rad), mean flux through the beam and intrinsic flux (Jy), at ν₀."""
 
     ra_rad: float
     dec_rad: float
@@ -67,21 +67,21 @@ def subtract(
     Parameters
     ----------
     averaged
-        The visibilities: those that an earlier call left, or all.
+        Visibilities: all, or the residuals of an earlier call.
     known
-        What that call returned, or nothing.
+        Sources returned by the earlier call; empty without one.
     candidates
-        Where more sources are, and their fluxes as they appear through the beam: from an image, or from a fit to
-        the same field with other gains.
+        Further sources with their fluxes through the beam: from an image, or from a fit to the same field with other
+        gains.
     plan
-        The image to come, for the weights of the fit.
+        Image to be made, for the weights of the fit.
     threads
-        How many to use.
+        Threads of the job.
 
     Returns
     -------
     list of BrightSource
-        All that are now subtracted, those that were known fitted again.
+        All sources subtracted so far, the known ones fitted again.
     """
     if not candidates:
         return list(known)
@@ -104,7 +104,7 @@ def subtract(
             curvature = sums[:, _GRADIENT:] / weight  # hardly changes from step to step
         sums = np.hstack([sums[:, :_GRADIENT], curvature * weight])
         parameters = parameters.stepped(sums, averaged.thermal_noise_jy, fit.longest_step)
-    noise_jy = averaged.thermal_noise_jy * np.sqrt(_STEPS[-1])  # of the rows that the last step has taken
+    noise_jy = averaged.thermal_noise_jy * np.sqrt(_STEPS[-1])  # of the rows used by the last step
     parameters = parameters.chosen(parameters.flux > _MIN_SNR * noise_jy)
     rows.visibilities[:] = fit.residual(parameters)
     response = fit.mean_response(parameters)
@@ -117,7 +117,7 @@ def subtract(
 
 @dataclass(frozen=True)
 class _Parameters:
-    """What is fitted: mean flux through the beam (Jy), direction cosines, spectral index; each of shape (S,)."""
+    """Fitted parameters: mean flux through the beam (Jy), direction cosines, spectral index; each of shape (S,)."""
 
     flux: np.ndarray
     l: np.ndarray  # noqa: E741 — the field's name
@@ -139,12 +139,12 @@ class _Parameters:
         return cls(flux, cosines[:, 0], cosines[:, 1], index)
 
     def joined(self, others: _Parameters) -> _Parameters:
-        """These and others."""
+        """Parameters of these and other sources."""
         mine, theirs = vars(self), vars(others)
         return _Parameters(**{name: np.concatenate([mine[name], theirs[name]]) for name in mine})
 
     def chosen(self, which: np.ndarray) -> _Parameters:
-        """Some of these."""
+        """Parameters of some of the sources."""
         return _Parameters(**{name: values[which] for name, values in vars(self).items()})
 
     @property
@@ -153,14 +153,14 @@ class _Parameters:
         return np.sqrt(1 - self.l**2 - self.m**2)
 
     def directions(self, centre_rad: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-        """ICRS (rad)."""
+        """ICRS right ascensions and declinations (rad)."""
         sine, cosine = np.sin(centre_rad[1]), np.cos(centre_rad[1])
         dec = np.arcsin(self.m * cosine + self.n * sine)
         ra = centre_rad[0] + np.arctan2(self.l, self.n * cosine - self.m * sine)
         return ra % (2 * np.pi), dec
 
     def stepped(self, sums: np.ndarray, noise_jy: float, longest_step: float) -> _Parameters:
-        """A Gauss–Newton step of each source by itself.
+        """Parameters after a Gauss–Newton step of each source by itself.
 
         The columns of `sums`, with r the residual turned to the source, g its model for unit flux, x = ln(ν/ν₀), and
         k = 2πν/c·(u − w·l/n, v − w·m/n):
@@ -175,7 +175,7 @@ class _Parameters:
         spectral = np.stack([sums[:, 4], flux * sums[:, 5], flux * sums[:, 5], flux**2 * sums[:, 6] + held], axis=1)
         right = np.stack([sums[:, 0], flux * sums[:, 1] + held * (_INDEX - self.index)], axis=1)
         change = np.linalg.solve(spectral.reshape(-1, 2, 2), right[..., np.newaxis])[..., 0]
-        # A weak source's place is not let loose: that of a source of ten times the noise moves at half speed.
+        # Positions of weak sources are held back: at ten times the noise they move at half speed.
         firm = np.maximum(flux**2, 0) / (flux**2 + (10 * noise_jy) ** 2)
         shape = sums[:, [7, 8, 8, 9]].reshape(-1, 2, 2)
         amplitude = np.where(np.abs(flux) > noise_jy, flux, noise_jy)
@@ -192,7 +192,7 @@ class _Parameters:
 
 @dataclass(frozen=True)
 class _Fit:
-    """The visibilities and all that the model of a source needs."""
+    """Visibilities, with the coordinates that the model of a source needs."""
 
     averaged: Averaged
     visibilities: np.ndarray
@@ -224,19 +224,19 @@ class _Fit:
         )
 
     def thinned(self, every: int) -> _Fit:
-        """The same with one row in `every`."""
+        """Fit with one row in `every`."""
         by_row = ("visibilities", "weights", "uvw_m", "rates", "slot", "samples")
         return replace(self, **{name: getattr(self, name)[::every] for name in by_row})
 
     @property
     def longest_step(self) -> float:
-        """Farthest that a position may move at once (rad)."""
+        """Largest move of a position in one step (rad)."""
         by_row = self.weights.sum(axis=1, dtype=float)
         mean_square = by_row @ (self.uvw_m[:, :2] ** 2).sum(axis=1) / by_row.sum()
         return _LONGEST_STEP * SPEED_OF_LIGHT / self.middle_hz / np.sqrt(mean_square)
 
     def _response(self, parameters: _Parameters) -> np.ndarray:
-        """The beam towards each source, shape (T, C, S)."""
+        """Primary beam towards each source, shape (T, C, S)."""
         ra, dec = parameters.directions(self.averaged.phase_centre_rad)
         pointing = self.averaged.pointings_rad
         east, north = beam.offsets(ra, dec, pointing[:, :1], pointing[:, 1:])
@@ -252,11 +252,11 @@ class _Fit:
         return weights / weights.sum()
 
     def mean_response(self, parameters: _Parameters) -> np.ndarray:
-        """The beam towards each source, averaged as the data are, shape (S,)."""
+        """Primary beam towards each source, averaged as the data are, shape (S,)."""
         return np.einsum("tcs,tc->s", self._response(parameters), self._weights_tc())
 
     def look(self, parameters: _Parameters, *, curved: bool) -> np.ndarray:
-        """Sums that `_Parameters.stepped` takes, shape (S, 10); without the curvature (S, 4)."""
+        """Sums for `_Parameters.stepped`, shape (S, 10); without the curvature (S, 4)."""
         sums = np.zeros((_BLOCKS, len(parameters.flux), _SUMS if curved else _GRADIENT))
         self._pass(parameters, np.empty((0, 0), np.complex64), sums)
         return sums.sum(axis=0)
@@ -268,7 +268,7 @@ class _Fit:
         return residual
 
     def _pass(self, parameters: _Parameters, residual: np.ndarray, sums: np.ndarray) -> None:
-        """Go through the data and fill `residual` or `sums`, the one that is not empty."""
+        """Fill `residual` or `sums`, whichever is not empty, in one pass over the data."""
         response = self._response(parameters)
         unit = response / np.einsum("tcs,tc->s", response, self._weights_tc())
         logarithm = np.log(self.frequencies_hz / self.middle_hz)
@@ -291,7 +291,7 @@ class _Fit:
 def _look(  # noqa: PLR0912, PLR0915, PLR0917 — one loop, and numba takes positional arguments
     data, rows, channels, unit, flux, cosines, sampling, about, residual, sums
 ):  # pragma: no cover — compiled
-    """Residuals, or the sums that `_Parameters.stepped` wants, by block; what is empty is not wanted."""
+    """Residuals, or the sums for `_Parameters.stepped`, by block; an empty array is not filled."""
     visibilities, weights = data
     uvw_m, rates, slot, samples = rows
     frequencies, logarithm = channels

@@ -1,12 +1,12 @@
-"""Which files make a group, and what state that gives it: pure functions of what is known of the files.
+"""Grouping of raw files by the first time of their data, and the state of each group: pure functions.
 
-The 16 files of a group carry bit-identical first times; that, not their names, makes the group. Of files that differ
-in anything else, the majority's form is the group's, and the others are left out by name; where subbands were closed
-early, the integrations that they have in common are the group's.
+Bit-identical first times, not names, make the 16 files of a group. If files differ in anything else, the majority's
+form is the group's, and the others are left out by name; if subbands were closed early, the group has the
+integrations common to them.
 
-A file that cannot give its time (truncated, clockless, mis-shaped, of another telescope) goes to the group whose
-files have the nearest names and that lacks this subband; where there is none, to a group of its own, named by its
-name.
+An undated file (truncated, clockless, mis-shaped, of another telescope) goes to the group with the nearest file
+names, first among those that lack its subband; without a group nearby, to a group of its own, named by the time in
+its name.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from contimg.ingest.incoming import RawFile
 from contimg.ingest.manifest import MISSING, SUBBANDS, Frame, Group, Subband
 
 NAME_SPREAD_S = 100.0
-"""Names of one group's files lie within 82 s; a little more for what has not been seen yet."""
+"""Largest offset (s) of a file's name from its group's; the names of a group have been seen to spread over 82 s."""
 _OFF_STEP = 0.05
-"""Part of an integration by which a subband's times may be off its group's."""
+"""Tolerance of a late subband's start, in integrations off its group's times."""
 _SHARE_IN_COMMON = 0.75
-"""A subband with this share of the longest one's integrations is kept, and the others are cut to it."""
+"""Least length of a kept subband, as a fraction of the longest subband's; longer subbands are cut."""
 
 
 class Member(NamedTuple):
-    """A file with what is known of it; without a frame if it could not give one."""
+    """Raw file with its subband's entry and its frame, which is None for an undated or left-out file."""
 
     file: RawFile
     subband: Subband
     frame: Frame | None
-    """With the file's own integrations."""
+    """Frame with the file's own number of integrations."""
 
 
 class Anchor(NamedTuple):
-    """Where by its names a group lies, and which subbands it has."""
+    """Position of a group in time by its file names, and its subbands."""
 
     opened_s: float
     """Median of the times in its files' names (Unix, s)."""
@@ -49,12 +49,12 @@ class Anchor(NamedTuple):
 
     @classmethod
     def of_members(cls, members: Sequence[Member]) -> Anchor:
-        """Anchor of files that lie in `incoming/`."""
+        """Anchor of files in `incoming/`."""
         return cls(median(m.file.opened_s for m in members), frozenset(m.file.number for m in members))
 
     @classmethod
     def of_group(cls, group: Group) -> Anchor | None:
-        """Anchor of a group as its manifest has it; None where no time is known of it."""
+        """Anchor of a group from its manifest; None without a known time."""
         if group.frame is None or not group.good:
             return None
         names = [RawName.parse(str(subband.path).rpartition("/")[2]) for subband in group.good.values()]
@@ -67,9 +67,9 @@ def gathered(members: Iterable[Member], known: Mapping[str, Anchor]) -> dict[str
     Parameters
     ----------
     members
-        All files in question.
+        All files to be grouped.
     known
-        Groups that have a time and whose files are not in question; undated files may belong to them, too.
+        Dated groups without files among the members; undated files may belong to them, too.
     """
     by_start: dict[float, list[Member]] = defaultdict(list)
     undated = []
@@ -106,12 +106,12 @@ def gathered(members: Iterable[Member], known: Mapping[str, Anchor]) -> dict[str
 
 
 def _form(frame: Frame | None) -> Frame | None:
-    """What the files of a group must have in common."""
+    """Properties that the files of a group must share: the frame without the number of integrations."""
     return frame._replace(integrations=0) if frame else None
 
 
 def _majority(members: Sequence[Member]) -> Frame:
-    """Form of the most members; of as many, that of the most common integrations and the first name."""
+    """Most frequent form of members; among equally frequent forms, the largest in the order of their values."""
     forms = Counter(_form(member.frame) for member in members)
     found = max(forms, key=lambda form: (forms[form], form))
     assert found is not None  # noqa: S101 — members of a start have a frame
@@ -119,7 +119,7 @@ def _majority(members: Sequence[Member]) -> Frame:
 
 
 def _different(member: Member, form: Frame) -> Member:
-    """A member that does not fit its group, left out by name."""
+    """Member left out because it differs from its group, with the reason."""
     frame = member.frame or form
     told = [
         f"{what} {mine:g} instead of {theirs:g}"
@@ -135,7 +135,7 @@ def _different(member: Member, form: Frame) -> Member:
 
 
 def lost_first(frame: Frame, whole: Frame) -> int:
-    """First integrations of a group that data lack which start later in it; 0 where they are not of that group."""
+    """Number of a group's first integrations that data with a later start lack; 0 for data of another group."""
     if _form(frame) != _form(whole)._replace(start_jd=frame.start_jd):  # type: ignore[union-attr]
         return 0
     late = (frame.start_jd - whole.start_jd) * 86400 / whole.integration_s
@@ -144,14 +144,14 @@ def lost_first(frame: Frame, whole: Frame) -> int:
 
 
 def _beheaded(member: Member, whole: Frame) -> Member:
-    """A member that lacks its group's first integrations, left out by name."""
+    """Member left out because it lacks its group's first integrations, with the reason."""
     lost = lost_first(member.frame, whole) if member.frame else 0
     reason = f"{member.file.name}: it lacks the first {lost} of its group's integrations; it is left out"
     return Member(member.file, replace(member.subband, state="different", reason=reason), None)
 
 
 def _nearest(file: RawFile, anchors: Mapping[str, Anchor]) -> str | None:
-    """Group whose names are nearest, first among those that lack the subband; None if none is near."""
+    """Group with the nearest file names, first among groups that lack the subband; None without a group nearby."""
     near = [
         (file.number in anchor.numbers, abs(file.opened_s - anchor.opened_s), name)
         for name, anchor in anchors.items()
@@ -161,9 +161,9 @@ def _nearest(file: RawFile, anchors: Mapping[str, Anchor]) -> str | None:
 
 
 def in_common(integrations: Sequence[int]) -> int:
-    """Integrations that a group has, of subbands that may have been closed early.
+    """Number of integrations common to the subbands of a group, some of them perhaps closed early.
 
-    A quarter of them may be given up for a subband; one that is shorter is left out, unless so many are that fewer
+    Up to a quarter of the integrations is given up to keep a subband; a shorter subband is left out, unless fewer
     integrations of more subbands make more data.
     """
     fewest = min(n for n in integrations if n >= _SHARE_IN_COMMON * max(integrations))
@@ -175,14 +175,14 @@ def in_common(integrations: Sequence[int]) -> int:
 
 
 def judged(name: str, members: Sequence[Member], before: Group | None, ingest: Ingest, now: float) -> Group:
-    """The group that files make at a time (Unix, s).
+    """Group made of files, with its state at a time (Unix, s).
 
     Parameters
     ----------
     members
-        Its files, at least one.
+        Files of the group, at least one.
     before
-        The group as its manifest had it.
+        Group as its manifest had it.
     """
     had = {subband.path for subband in before.subbands.values()} if before else set()
     chosen: dict[int, Member] = {}
@@ -213,14 +213,14 @@ def judged(name: str, members: Sequence[Member], before: Group | None, ingest: I
 
 
 def _common_frame(members: Sequence[Member], chosen: Mapping[int, Member]) -> Frame | None:
-    """Frame of a group, with the integrations that its good subbands have in common; None without any time."""
+    """Frame of a group, with the integrations common to its good subbands; None without a dated file."""
     frame = next((member.frame for member in members if member.frame), None)
     lengths = [member.frame.integrations for member in chosen.values() if member.frame and member.subband.good]
     return frame._replace(integrations=in_common(lengths)) if frame and lengths else frame
 
 
 def _cut(member: Member, frame: Frame | None) -> Subband:
-    """A member's subband, left out where it has fewer integrations than its group."""
+    """Subband of a member, left out if it has fewer integrations than its group."""
     if not (frame and member.frame and member.subband.good) or member.frame.integrations >= frame.integrations:
         return member.subband
     reason = (

@@ -1,9 +1,9 @@
-"""Raw files → groups: the manifests in `groups/`, brought up to date with what lies in `incoming/`.
+"""Scan of `incoming/`: raw files → groups, with the manifests in `groups/` brought up to date.
 
-Each group has a manifest, written whole, and only when something changed: its time of modification moves only when
-the group has to be processed (again), because Snakemake goes by it.
+Each group has a manifest, written whole, and only after a change: its time of modification moves only when the group
+has to be processed (again), because Snakemake goes by it.
 
-Nothing of one file, manifest or group keeps the others from being taken up: it is named, and the scan goes on.
+A fault of one file, manifest or group keeps no other from being taken up: the fault is logged, and the scan goes on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def raw_present(root: DataRoot, group: Group) -> bool:
-    """Whether every good file of the group is still there."""
+    """Whether every good file of the group still exists."""
     return all((root.root / str(subband.path)).exists() for subband in group.good.values())
 
 
@@ -37,7 +37,7 @@ def loaded(root: DataRoot, names: Collection[str]) -> list[Group]:
 
 
 def scan(root: DataRoot, settings: Ingest, now: datetime, names: Collection[str] = ()) -> Found:
-    """Find the groups of the files in `incoming/`, bring their manifests up to date, and return what `look` finds.
+    """Find the groups of the files in `incoming/`, and bring their manifests up to date; returns the findings.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def look(root: DataRoot, settings: Ingest, now: datetime, names: Collection[str]
     root
         The data root.
     settings
-        When a group is taken as it is.
+        Time and number of subbands after which a group is taken incomplete.
     now
         Present time, with a time zone.
     names
@@ -64,7 +64,7 @@ def look(root: DataRoot, settings: Ingest, now: datetime, names: Collection[str]
     Returns
     -------
     Found
-        Every group that has files in `incoming/`, and those named that have a manifest.
+        Groups with files in `incoming/`, and named groups with a manifest.
 
     Raises
     ------
@@ -94,9 +94,9 @@ def look(root: DataRoot, settings: Ingest, now: datetime, names: Collection[str]
 
 
 def written(root: DataRoot, found: Found) -> Found:
-    """Bring manifests and quarantine up to date with what was found; returns it without what could not be written.
+    """Bring manifests and quarantine up to date with the findings; returns these without the groups that failed.
 
-    Each group is written by itself: one that cannot be is told, and its files are in no group until it can.
+    Each group is written by itself: after a logged error its files are in no group until a later scan succeeds.
     """
     failed: dict[str, str] = {}
     for name in found.reopened:
@@ -133,7 +133,7 @@ def written(root: DataRoot, found: Found) -> Found:
 
 
 def _write(root: DataRoot, group: Group, before: Group | None) -> None:
-    """Write the manifest, and a line for each bad file that it did not have."""
+    """Write a group's manifest, and log each new bad file and duplicate."""
     had = {*before.files} if before else set()
     for subband in group.files:
         if subband.reason and subband not in had:

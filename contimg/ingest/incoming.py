@@ -1,7 +1,6 @@
-"""The incoming folder: finished raw files, and files that look like raw files and are not taken.
+"""Incoming folder: finished raw files, and files that look like raw files and are not taken.
 
-Each entry of the folder is looked at by itself: whatever its name or its kind is, it does not keep the others from
-being taken up.
+Each entry of the folder is examined by itself: no name or kind of entry keeps the others from being taken up.
 """
 
 from __future__ import annotations
@@ -43,38 +42,38 @@ _STATES: tuple[tuple[type[InputError], str], ...] = (
 _HDF5 = re.compile(r"\.(hdf5|h5|hdf|he5|uvh5)$", re.IGNORECASE)
 _DATE_AND_SUBBAND = re.compile(r"\d{4}.?\d\d.?\d\d.*sb_?\d", re.IGNORECASE)
 _NOT_OURS = re.compile(r"^\.|_incomplete\.hdf5$|_spl\.hdf5$|\.(part|partial|filepart|tmp|crdownload)$|~$")
-"""Names of files on their way (the correlator writes, a transfer copies), and of those not to be processed."""
+"""Pattern of unfinished files (written by the correlator, copied by a transfer) and of files not to be processed."""
 
 
 class RawFile(NamedTuple):
-    """A finished raw file in `incoming/`."""
+    """Finished raw file in `incoming/`."""
 
     name: str
     opened_s: float
-    """Time in its name (Unix, s): the wall clock of the host that wrote it, right or wrong."""
+    """Time in the file's name (Unix, s): the wall clock of the writing host, right or wrong."""
     number: int
-    """Its subband."""
+    """Number of the subband."""
     size: int
     mtime_ns: int
     changed_s: float
-    """Time of its last change of status (Unix, s), which a copy cannot set back; not after the look."""
+    """Time of the last change of status (Unix, s), which a copy cannot set back; at most the time of the scan."""
     came_s: float | None = None
-    """Time (Unix, s) at which it was first seen, where that is remembered."""
+    """Time (Unix, s) at which the file was first seen, where known."""
     where: Path | None = None
-    """Where it lies, if it is not in `incoming/` but on its way back from quarantine."""
+    """Path of a file on its way back from quarantine; None in `incoming/`."""
 
     @property
     def since_s(self) -> float:
-        """Time (Unix, s) since which it is here, as far as is known."""
+        """Arrival of the file (Unix, s), as far as known."""
         return self.changed_s if self.came_s is None else self.came_s
 
     def now(self, path: Path, now: float) -> Self:
-        """The same file as it is at a time (Unix, s): between its listing and a look into it its copy may have ended.
+        """File with its present size and times; its copy may have ended since the listing. `now` is Unix time (s).
 
         Raises
         ------
         OSError
-            If it cannot be looked at.
+            If its status cannot be read.
         """
         status = path.stat()
         changed_s = min(status.st_ctime, now)
@@ -82,20 +81,20 @@ class RawFile(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Path relative to the data root, as manifests have it."""
+        """Path relative to the data root, as in manifests."""
         return f"incoming/{self.name}"
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in `incoming/`.
+    """Content of `incoming/`.
 
     Attributes
     ----------
     files
         Finished raw files by name.
     untaken
-        Names that look like a raw file's, of entries that are not taken, with the reason.
+        Entries named like raw files that are not taken, with the reason.
     """
 
     files: Mapping[str, RawFile]
@@ -119,9 +118,9 @@ def listed(root: DataRoot, now: float) -> Listing:
 
 
 def look_at(entry: os.DirEntry[str], now: float, files: dict[str, RawFile], untaken: dict[str, str]) -> bool:
-    """Put an entry of `incoming/` among the files or the untaken; one that is neither is left alone.
+    """Sort an entry of `incoming/` into the files or the untaken; other entries are left alone.
 
-    Returns whether its name is a raw file's: if not, it never will be.
+    Returns whether the name is a raw file's, which never changes.
     """
     try:
         name = RawName.parse(entry.name)
@@ -159,7 +158,7 @@ def _raw_file(name: str, parsed: RawName, status: os.stat_result, now: float, wh
 
 
 def in_quarantine(root: DataRoot, group: str, now: float) -> Iterator[RawFile]:
-    """Files of a group in quarantine, as they will be in `incoming/` once it is released."""
+    """Files of a group in quarantine, as they will be in `incoming/` after its release."""
     try:
         found = quarantine.entry(root, group)
     except QuarantineError as error:
@@ -173,7 +172,7 @@ def in_quarantine(root: DataRoot, group: str, now: float) -> Iterator[RawFile]:
 
 
 def looks_raw(name: str) -> bool:
-    """Whether a name looks like a raw file's and is none: another ending, changed colons, a wrong number."""
+    """Whether another name resembles a raw file's: another ending, changed colons, a wrong number."""
     plain = unicodedata.normalize("NFKC", name)
     if _NOT_OURS.search(plain):
         return False
@@ -181,13 +180,13 @@ def looks_raw(name: str) -> bool:
 
 
 def shown(name: str) -> str:
-    """A name as it can be written anywhere: one line, whatever bytes it is made of."""
+    """Printable form of a file name: one line, for any bytes."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def examined(path: Path) -> tuple[Frame | None, str, str | None]:
-    """Frame (None if it cannot be told) and state of a raw file, and what is wrong with it.
+    """Frame (None if unknown), state and fault (None for a good file) of a raw file.
 
     Raises
     ------

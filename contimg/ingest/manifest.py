@@ -1,4 +1,4 @@
-"""The manifest of a group: its files by subband, what is wrong with them, and whether the group can be processed."""
+"""Manifest of a group: its files by subband with their faults, and the state of the group."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _STATES = ("collecting", "complete", "incomplete", "unusable")
 
 @dataclass(frozen=True)
 class Subband:
-    """One subband of a group: its file and what is wrong with it, if anything is."""
+    """Subband of a group: its file, with the fault if any."""
 
     path: str | None = None
-    """Relative to the data root."""
+    """Path relative to the data root."""
     size: int | None = None
     mtime_ns: int | None = None
     state: str = "missing"
-    """good, missing, zeroed, truncated, misshapen, wrong_telescope, clockless, or different (from its group)."""
+    """State: good, missing, zeroed, truncated, misshapen, wrong_telescope, clockless, different (from its group)."""
     reason: str | None = None
     integrations: int | None = None
-    """Its own; the group's are those that its subbands have in common."""
+    """Number of integrations in the file; the group's number is the one common to its subbands."""
     came: float | None = field(default=None, compare=False)
     """Time (Unix, s) at which the file was first seen."""
 
     @property
     def good(self) -> bool:
-        """Whether it can be processed."""
+        """Whether the subband can be processed."""
         return self.state == "good"
 
 
@@ -43,13 +43,13 @@ MISSING = Subband()
 
 
 class Frame(NamedTuple):
-    """What the files of a group have in common."""
+    """Frame of a group: times, declination and channels common to its files."""
 
     start_jd: float
     """First `time_array` value (UTC Julian date), exact."""
     declination_deg: float
     integrations: int
-    """Those that its good subbands have in common, from the first on."""
+    """Number of integrations common to its good subbands, from the first on."""
     integration_s: float
     channels: int
 
@@ -61,46 +61,46 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """A group, as its manifest has it."""
+    """Group as its manifest has it."""
 
     name: str
     state: str
-    """collecting, complete, incomplete (but processed) or unusable."""
+    """State: collecting, complete, incomplete (but processed) or unusable."""
     reason: str | None
     frame: Frame | None
-    """None where no file gives a time."""
+    """Frame; None where no file gives a time."""
     subbands: Mapping[int, Subband]
-    """All 16."""
+    """All 16 subbands by number."""
     duplicates: tuple[Subband, ...] = ()
     """Further files of subbands that the group already has."""
 
     @property
     def good(self) -> dict[int, Subband]:
-        """The subbands that can be processed."""
+        """Good subbands by number."""
         return {number: subband for number, subband in self.subbands.items() if subband.good}
 
     @property
     def usable(self) -> bool:
-        """Whether the group is processed."""
+        """Whether the group can be processed: complete, or incomplete with enough subbands."""
         return self.state in ("complete", "incomplete")
 
     @property
     def raw_bytes(self) -> int:
-        """Size of the good files."""
+        """Size of the good files (bytes)."""
         return sum(subband.size or 0 for subband in self.good.values())
 
     @property
     def files(self) -> tuple[Subband, ...]:
-        """All its files, good or not, duplicates included."""
+        """All files of the group, good or not, duplicates included."""
         return tuple(subband for subband in (*self.subbands.values(), *self.duplicates) if subband.path)
 
     @property
     def arrived(self) -> float:
-        """Time (Unix, s) at which its newest file was first seen; 0 where it has none."""
+        """Time (Unix, s) at which the newest file was first seen; 0 without files."""
         return max((file.came or (file.mtime_ns or 0) / 1e9 for file in self.files), default=0.0)
 
     def as_manifest(self) -> dict[str, Any]:
-        """The content of the manifest."""
+        """Content of the manifest."""
         frame = self.frame._asdict() if self.frame else dict.fromkeys(Frame._fields)
         return {
             "group": self.name,
@@ -113,7 +113,7 @@ class Group:
 
     @classmethod
     def from_manifest(cls, content: Mapping[str, Any]) -> Group:
-        """Take a manifest's content."""
+        """Group from the content of its manifest."""
         frame = Frame(*(content[name] for name in Frame._fields)) if content["start_jd"] is not None else None
         return cls(
             content["group"],
@@ -133,7 +133,7 @@ def name_of(subband: Subband) -> str:
 def names_in(folder: Path) -> list[str]:
     """Names of all groups that have a manifest in the folder, in no order; none if there is no folder.
 
-    There may be a hundred thousand: no path is made of each.
+    No path is made of each name, as there may be a hundred thousand.
     """
     try:
         listed = os.listdir(folder)  # noqa: PTH208
@@ -148,9 +148,9 @@ def load(manifest: Path) -> Group:
     Raises
     ------
     ValueError
-        If it is none, or makes no sense.
+        If the file is no manifest, or its content is inconsistent.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     try:
         group = Group.from_manifest(files.read_json(manifest))
@@ -163,7 +163,7 @@ def load(manifest: Path) -> Group:
 
 
 def _is_sound(group: Group) -> bool:
-    """Whether a group is one that a scan can have found."""
+    """Whether the content of a group is consistent, as a scan writes it."""
     return (
         group.state in _STATES
         and isinstance(group.reason, str | None)
@@ -175,7 +175,7 @@ def _is_sound(group: Group) -> bool:
 
 
 def _is_frame_of(group: Group) -> bool:
-    """Whether the common times are the group's, or missing as no file that can be read gives any."""
+    """Whether the frame agrees with the group's name, or is missing because no good file gives a time."""
     frame = group.frame
     if frame is None:
         return not group.good

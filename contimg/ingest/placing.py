@@ -1,8 +1,7 @@
-"""Placing files: which groups the files that came belong to, with what is known from manifests and quarantine.
+"""Placement of raw files in groups, with the knowledge of manifests and quarantine.
 
-A file that stands in a manifest with its size and time is not opened again. What could not be read for a reason
-that may pass (a disk, a mount) is judged again at the next look, and so is what differs from its group. Nothing is
-written here.
+A file listed in a manifest with its size and time is not opened again. Files that were unreadable for a passing
+reason (a disk, a mount), or that differ from their group, are judged again at the next scan. Nothing is written here.
 """
 
 from __future__ import annotations
@@ -23,35 +22,35 @@ from contimg.ingest.manifest import Group, Subband, load, name_of, names_in
 log = logging.getLogger(__name__)
 
 REACH_S = 600.0
-"""A name that is further than this from the start of its data (s) comes from a host whose clock is wrong."""
+"""Offset (s) of a file's name from the start of its data above which the clock of its host is wrong."""
 _SETTLED_S = 60.0
-"""A file that looks bad is judged when it has not changed for this long (s), it may still be on its way; and no later
-than its group is taken without its missing subbands."""
+"""Time (s) without a change after which a file that looks bad is judged, as it may still be on its way; at most
+`ingest.complete_within_minutes`."""
 _PASSING = "errno = "
-"""Reasons with these words, in manifests of earlier versions, tell of a disk and not of the file."""
+"""Mark of a disk's error, not a file's, among the reasons in manifests of earlier versions."""
 
 Near = Callable[[Collection[float]], Iterable[str]]
-"""Times (Unix, s) → names of all groups that have a manifest and start within `REACH_S` of one of them."""
+"""Lookup: times (Unix, s) → groups with a manifest that start within `REACH_S` of any of them."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """Groups of the files in `incoming/`, and what their manifests lack of it.
+    """Result of a scan: groups of the files in `incoming/`, and the changes due in their manifests.
 
     Attributes
     ----------
     groups
-        In order of time: those looked at.
+        Groups looked at, in order of time.
     before
-        Those that have a manifest, as it has them.
+        Groups looked at that have a manifest, as the manifest has them.
     emptied
-        Names of groups made for undated files that have since found their group.
+        Groups made for undated files that have since been placed in another one.
     unplaced
-        Names of files that no group has now, with the reason.
+        Files in no group now, with the reason.
     untaken
-        Names that look like a raw file's, of entries of `incoming/` that are not taken, with the reason.
+        Entries of `incoming/` named like raw files that are not taken, with the reason.
     reopened
-        Names of groups in quarantine that leave it, because more of them came.
+        Groups that leave quarantine because more of their files arrived.
     """
 
     groups: tuple[Group, ...]
@@ -63,7 +62,7 @@ class Found:
 
     @property
     def unsettled(self) -> tuple[str, ...]:
-        """Lines on files that no group has now, and on what looks like a raw file and is not taken."""
+        """Lines on files in no group, and on entries named like raw files that are not taken."""
         return tuple(
             f"{shown(name)}: {reason.removeprefix(f'{name}: ')}"
             for files in (self.unplaced, self.untaken)
@@ -72,22 +71,22 @@ class Found:
 
     @property
     def by_name(self) -> dict[str, Group]:
-        """All groups."""
+        """Groups by name."""
         return {group.name: group for group in self.groups}
 
     @property
     def changed(self) -> list[Group]:
-        """Groups whose manifests are to be written."""
+        """Groups whose manifests have to be written."""
         return [group for group in self.groups if group != self.before.get(group.name)]
 
     @property
     def due(self) -> list[Group]:
-        """Groups that are new, or have to be processed again: their manifests' time of modification moves."""
+        """Groups to process, new or again; their manifests get a new time of modification."""
         return [group for group in self.changed if not same_data(group, self.before.get(group.name))]
 
 
 def same_data(group: Group, before: Group | None) -> bool:
-    """Whether nothing has changed of a group that matters to its products: a file may have another name or time."""
+    """Whether a group's products stay valid: the same good files, though perhaps under another name or time."""
     return (
         before is not None
         and (before.usable, before.frame, before.good.keys()) == (group.usable, group.frame, group.good.keys())
@@ -96,17 +95,17 @@ def same_data(group: Group, before: Group | None) -> bool:
 
 
 def _same_file(subband: Subband, before: Subband) -> bool:
-    """Whether a good subband is the same file: renamed, or its time of modification put back by a copy."""
+    """Whether a good subband is the same file, renamed or with its time of modification put back by a copy."""
     alike = replace(subband, path=None, mtime_ns=None) == replace(before, path=None, mtime_ns=None)
     return alike and (subband.mtime_ns == before.mtime_ns or subband.came == before.came)
 
 
 def in_folder(root: DataRoot) -> Near:
-    """Manifests near times, as `groups/` has them now."""
+    """Lookup of manifests near given times in `groups/`, as listed now."""
     there = names_in(root.groups)
 
     def near(times: Collection[float]) -> Iterable[str]:
-        # An id without its last three digits is a ten-minute bin: few manifests are read, however many there are.
+        # An id without its last three digits is a ten-minute bin: of many manifests few are read.
         bins = {
             group_id(datetime.fromtimestamp(time + step, UTC))[:-3]
             for time in times
@@ -127,21 +126,20 @@ def take_up(
     names: Collection[str],
     near: Near,
 ) -> Found:
-    """Find the groups of some files; nothing is written.
+    """Place files in groups; nothing is written.
 
     Parameters
     ----------
     now
         Present time (Unix, s).
     new
-        The files to place, by name.
+        Files to place, by name.
     there
-        All files in `incoming/` by name; of those that are not to be placed, only the ones of groups in question are
-        looked at.
+        All files in `incoming/` by name; besides the files to place, only files of affected groups are looked at.
     names
-        Groups to look at besides.
+        Further groups to look at.
     near
-        Which groups have manifests near a time.
+        Lookup of manifests near given times.
     """
     back: dict[str, RawFile] = {}
     reopened: set[str] = set()
@@ -157,7 +155,7 @@ def take_up(
 
 
 class _Work:
-    """One round of placing files: what is known of files and groups, read once."""
+    """One round of placement, with the known files and groups, each read once."""
 
     def __init__(self, root: DataRoot, ingest: Ingest, now: float, there: Mapping[str, RawFile], near: Near) -> None:
         self._root = root
@@ -179,14 +177,14 @@ class _Work:
     def gather(
         self, new: Mapping[str, RawFile], names: Collection[str], reopened: Collection[str]
     ) -> dict[str, list[Member]]:
-        """Members of all groups in question, by group; files of those that are reopened are judged anew."""
+        """Members of all affected groups, by group; files of reopened groups are judged anew."""
         self._anew = reopened
         names = {*names, *reopened}
         starts = {group_start(name).timestamp() for name in names}
         self._read({*self._near({file.opened_s for file in new.values()} | starts), *names})
         for file in new.values():
             self._look_at(file)
-        # A group that has no time may lose its files to one that has come.
+        # A group without a time may lose its files to a dated one that has arrived.
         self._touched = {name for name, group in self._known.items() if name in names or group.frame is None}
         while True:
             self._touched |= self._of_dated() | self._begun_before() | self._near_undated()
@@ -205,13 +203,13 @@ class _Work:
         return gathered(self._members.values(), anchors)
 
     def _of_dated(self) -> set[str]:
-        """Groups of the files that give a time, where they have a manifest."""
+        """Groups with a manifest to which the dated files belong."""
         names = {member.frame.group for member in self._members.values() if member.frame}
         self._read(names)
         return names & self._known.keys()
 
     def _begun_before(self) -> set[str]:
-        """Groups in which a file's data begin, of which it may lack the first integrations."""
+        """Groups inside which a file's data begin, because the file lacks the first integrations."""
         frames = {member.frame for member in self._members.values() if member.frame}
         return {
             name
@@ -220,7 +218,7 @@ class _Work:
         }
 
     def _near_undated(self) -> set[str]:
-        """Groups that a file without a time may belong to, by its name."""
+        """Groups to which an undated file may belong, by its name."""
         undated = [member.file.opened_s for member in self._members.values() if member.frame is None]
         return {
             name
@@ -230,7 +228,7 @@ class _Work:
         }
 
     def _read(self, names: Iterable[str]) -> None:
-        """Read manifests that have not been read yet; one that makes no sense is made anew."""
+        """Read manifests not read yet; an invalid manifest is made anew."""
         for name in {*names} - self._asked:
             self._asked.add(name)
             path = self._root.manifest(name)
@@ -252,7 +250,7 @@ class _Work:
                 self._came_before |= {(one.path, one.size): one.came for one in group.files if one.good and one.came}
 
     def _look_at(self, file: RawFile) -> None:
-        """Put a file among the members: as a manifest has it, or as it is."""
+        """Add a file to the members, from its manifest or by examining it."""
         member = self._recall(file)
         if member is None:
             path = file.where or self._root.root / file.place
@@ -277,16 +275,16 @@ class _Work:
         self._members[file.name] = member
 
     def _came(self, file: RawFile) -> float:
-        """Time (Unix, s) at which a file came: as before where only its time of modification was put back since.
+        """Arrival of a file (Unix, s): unchanged where only its time of modification was put back since.
 
-        `cp -p` and `rsync` do that when the file is whole, and has been seen.
+        `cp -p` and `rsync` put it back at the end of a copy, after the file has been seen.
         """
         came = self._came_before.get((file.place, file.size), file.since_s)
         put_back = file.mtime_ns / 1e9 < came and abs(file.changed_s - came) <= _SETTLED_S
         return came if put_back else file.since_s
 
     def _recall(self, file: RawFile) -> Member | None:
-        """A file as a manifest has it; None where it has to be judged (again)."""
+        """Member known from a manifest; None where the file has to be judged (again)."""
         known = self._recalled.get((file.place, file.size, file.mtime_ns))
         if known is None:
             return None
@@ -302,7 +300,7 @@ class _Work:
         return Member(file, subband, frame)
 
     def to_reopen(self, groups: Mapping[str, list[Member]]) -> set[str]:
-        """Groups in quarantine of which there are files that it does not have."""
+        """Groups in quarantine of which further files, or the same ones again, have arrived."""
         return {
             name
             for name, members in groups.items()
@@ -315,7 +313,7 @@ class _Work:
         }
 
     def judge(self, groups: Mapping[str, list[Member]], reopened: tuple[str, ...]) -> Found:
-        """The groups in question as they are now."""
+        """Affected groups in their present state."""
         result = {}
         emptied = []
         for name in sorted(self._touched | groups.keys()):
@@ -347,7 +345,7 @@ class _Work:
 
 
 def _is_gone(path: Path) -> bool:
-    """Whether a file is not there; a mount that fails does not say so."""
+    """Whether a file is absent for certain; a failing mount does not count."""
     try:
         path.stat()
     except OSError as error:
@@ -356,7 +354,7 @@ def _is_gone(path: Path) -> bool:
 
 
 def processed(root: DataRoot, name: str) -> bool:
-    """Whether a group's raw files have been made use of, so that they may be gone."""
+    """Whether a group has been converted, imaged or archived, after which its raw files may be gone."""
     return (
         root.ms_sidecar(name).exists()
         or root.image(name, "json").exists()
@@ -365,7 +363,7 @@ def processed(root: DataRoot, name: str) -> bool:
 
 
 def _renamed(before: Group, members: Iterable[Member]) -> Group:
-    """The group with the files that have another name now: of the same frame, subband and size."""
+    """Group with its renamed files: the same start, subband and size under another name."""
     here = {member.file.place for member in members}
     spare = {
         (member.file.number, member.file.size): member
@@ -386,7 +384,7 @@ def _start_jd(group: Group) -> float | None:
 
 
 def _why_left(member: Member) -> str:
-    """Reason for which a file that can be read is in no group."""
+    """Reason for which a readable file is in no group."""
     if member.subband.reason:
         return member.subband.reason.removeprefix(f"{member.file.name}: ")
     group = member.frame.group if member.frame else "its group"

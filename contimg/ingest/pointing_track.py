@@ -1,4 +1,4 @@
-"""When and where a group was observed: a stretch of integrations at one declination, while the sky drifts by."""
+"""Pointing track of a group: a stretch of integrations at one declination, while the sky drifts by."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from contimg.ingest.manifest import Frame
 from contimg.telescope import dsa110
 
 SAME_POINTING_DEG = 0.5
-"""Declinations nearer to each other than this are one pointing."""
+"""Largest difference in declination (deg) within one pointing."""
 
 
 @dataclass(frozen=True)
 class Drift:
-    """A stretch of integrations at one declination: all that is needed to know what a group saw."""
+    """Drift scan of a group: a stretch of integrations at one declination, from which its field of view follows."""
 
     start_jd: float
     """UTC Julian date of the first integration's middle."""
     integrations: int
     integration_s: float
     declination_deg: float
-    """Apparent declination of the pointing."""
+    """Apparent declination of the pointing (deg)."""
 
     @classmethod
     def of_group(cls, manifest: Path) -> Drift:
@@ -34,7 +34,7 @@ class Drift:
         Raises
         ------
         ContimgError
-            If the manifest does not say when and where the group was observed.
+            If the manifest lacks a time or the declination.
         """
         content = files.read_json(manifest)
         keys = ("start_jd", "integrations", "integration_s", "declination_deg")
@@ -44,12 +44,12 @@ class Drift:
 
     @classmethod
     def of_frame(cls, frame: Frame | None, group: str) -> Drift:
-        """Drift of a group whose files have given their times.
+        """Drift of a group from the frame of its files.
 
         Raises
         ------
         ContimgError
-            If none of them has.
+            If no file gives a time.
         """
         if frame is None:
             raise ContimgError(f"{group}: no file says when it was observed; the group waits for its next scan")
@@ -57,7 +57,7 @@ class Drift:
 
     @classmethod
     def centred(cls, middle_jd: float, declination_deg: float) -> Drift:
-        """A full group whose middle is at a time."""
+        """Drift of a full group around its middle (UTC Julian date)."""
         half_days = (dsa110.INTEGRATIONS - 1) / 2 * dsa110.INTEGRATION_S / 86400
         return cls(middle_jd - half_days, dsa110.INTEGRATIONS, dsa110.INTEGRATION_S, declination_deg)
 
@@ -80,7 +80,7 @@ class Drift:
     def edges_jd(self) -> np.ndarray:
         """Start of the first integration and end of the last one, UTC Julian dates.
 
-        The end is computed as the next group's start would be, so that contiguous groups share their edge to the bit.
+        The end is computed as the next group's start would be: contiguous groups share their edge to the bit.
         """
         starts = np.array([self.start_jd, self.start_jd + self.integrations * self.integration_s / 86400])
         return starts - self.integration_s / 2 / 86400

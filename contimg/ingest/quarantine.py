@@ -1,10 +1,10 @@
-"""Quarantine: the raw files of a group that nothing more can be done with, with the reason, until somebody looks.
+"""Quarantine: raw files of groups that cannot be processed, with the reason, kept until a person decides.
 
-Quarantine is a record first, `quarantine/<group>/reason.json`, and a move only where one is possible: a file that
-cannot be moved (a folder that is read-only for us) stays at its place, listed in the record. The record is written
-before the first file moves and says where each came from, so a move that was interrupted is finished at the next
-start, in the direction in which it was going. Nothing is deleted and nothing is overwritten: of two files of one
-name the second gets a name of its own, and a file whose place in `incoming/` is taken again stays, in `superseded/`.
+Quarantine is a record first, `quarantine/<group>/reason.json`, and a move only where possible: a file that cannot be
+moved (in a read-only folder) stays in its place, listed in the record. The record is written before the first file
+moves and holds the origin of each; an interrupted move is finished at the next start, in its own direction. Nothing
+is deleted and nothing is overwritten: the second of two files of one name gets a name of its own, and a file whose
+place in `incoming/` is taken again stays, in `superseded/`.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ _NUMBERED = re.compile(r"\.\d+(\.hdf5)$")
 
 @dataclass(frozen=True)
 class Entry:
-    """One group in quarantine."""
+    """Quarantine entry of a group."""
 
     group: str
     reason: str
     error_class: str
     since: str
-    """UTC, ISO."""
+    """Time of the quarantine (UTC, ISO 8601)."""
     names: tuple[str, ...]
-    """Its files, as they are called in quarantine."""
+    """Names of its files in quarantine."""
     content: Mapping[str, Any]
-    """All of `reason.json`."""
+    """Content of `reason.json`."""
 
     @property
     def stray(self) -> bool:
-        """Whether only single files are here, of a group that is not in quarantine."""
+        """Whether the entry holds single files only, of a group that is not in quarantine."""
         return bool(self.content.get("stray"))
 
     def places(self, root: DataRoot) -> Iterator[Path]:
-        """Where each of its files is: in quarantine, or still where it came from."""
+        """Path of each of its files, in quarantine or still at its origin."""
         for item in self.content["files"]:
             inside = root.quarantine(self.group) / item["name"]
             yield inside if inside.exists() else root.root / item["from"]
 
     def returning(self, root: DataRoot) -> dict[str, Path]:
-        """Files that a release puts back, by the name they will have: the newest of those from one place."""
+        """Files that a release puts back, by their name in `incoming/`; the newest of several from one place."""
         return {
             place.name: inside
             for item in self.content["files"]
@@ -68,7 +68,7 @@ class Entry:
 
 
 def raw_files(root: DataRoot, group: str) -> list[Path]:
-    """The raw files that a group's manifest lists and that are there, duplicates included."""
+    """Existing raw files of a group's manifest, duplicates included."""
     manifest = root.manifest(group)
     if not manifest.exists():
         return []
@@ -79,9 +79,9 @@ def raw_files(root: DataRoot, group: str) -> list[Path]:
 
 
 def put(root: DataRoot, group: str, raw: Iterable[Path], *, reason: str, error_class: str, **facts: Any) -> Entry:
-    """Set a group's raw files aside; more files of a group that is there join it.
+    """Put a group's raw files into quarantine; further files of a quarantined group join its entry.
 
-    Where its reason cannot be read any more, the files that lie there came from `incoming/`.
+    If its record cannot be read, the files in its folder are taken to come from `incoming/`.
 
     Parameters
     ----------
@@ -92,14 +92,14 @@ def put(root: DataRoot, group: str, raw: Iterable[Path], *, reason: str, error_c
     raw
         Its raw files.
     reason, error_class
-        What led to it.
+        Cause, in words and as an error class.
     facts
-        What else is to be remembered; `stray` says that the group itself is not in quarantine.
+        Further content of the record; `stray` marks single files of a group that is not in quarantine.
 
     Raises
     ------
     OSError
-        If the record cannot be written; nothing has moved then. Call it again.
+        If the record cannot be written; nothing has moved, and the call can be repeated.
     """
     folder = root.quarantine(group)
     content = _begun(root, folder)
@@ -131,15 +131,15 @@ def put(root: DataRoot, group: str, raw: Iterable[Path], *, reason: str, error_c
 
 
 def release(root: DataRoot, group: str) -> list[Path]:
-    """Put a group's raw files back where they came from; returns them. Its reason is kept among the group's logs.
+    """Put a group's raw files back to their origin; returns them. The record moves to the group's logs.
 
-    A file that came again meanwhile stays, and the one in quarantine goes into `superseded/` there. What was said to
-    be wrong with the files is forgotten: the next scan judges them anew.
+    A file that has arrived again stays, and its copy in quarantine goes into `superseded/` there. Verdicts on the
+    files are dropped: the next scan judges them anew.
 
     Raises
     ------
     QuarantineError
-        If the group is not in quarantine, or cannot leave it now. What was moved stays; call it again.
+        If the group is not in quarantine, or cannot leave it now; moved files stay, and the call can be repeated.
     """
     folder = root.quarantine(group)
     content = {**_content(folder), "going": "out"}
@@ -163,7 +163,7 @@ def holds(root: DataRoot, group: str) -> bool:
 
 
 def entry(root: DataRoot, group: str) -> Entry:
-    """A group's entry.
+    """Quarantine entry of a group.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def entry(root: DataRoot, group: str) -> Entry:
 
 
 def entries(root: DataRoot) -> Iterator[Entry]:
-    """All groups in quarantine, in order of time; one whose reason cannot be read is told and left out."""
+    """All quarantine entries in order of time; unreadable ones are logged and left out."""
     folder = root.root / "quarantine"
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         try:
@@ -193,7 +193,7 @@ def entries(root: DataRoot) -> Iterator[Entry]:
 
 
 def finish_interrupted(root: DataRoot) -> list[str]:
-    """Finish moves that were interrupted; returns their groups. One that cannot be finished now is told."""
+    """Finish interrupted moves; returns their groups. Moves that still fail are logged."""
     finished = []
     for one in list(entries(root)):
         folder = root.quarantine(one.group)
@@ -215,7 +215,7 @@ def _write(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def _move_in(root: DataRoot, folder: Path, content: Mapping[str, Any]) -> int:
-    """Move what has not been moved yet; returns how many were. What cannot be moved stays, and is told."""
+    """Move the files not moved yet; returns their number. Files that cannot be moved stay and are logged."""
     moved, stay = 0, []
     for item in content["files"]:
         source, target = root.root / item["from"], folder / item["name"]
@@ -234,7 +234,7 @@ def _move_in(root: DataRoot, folder: Path, content: Mapping[str, Any]) -> int:
 
 
 def _move_out(root: DataRoot, folder: Path, content: Mapping[str, Any]) -> list[Path]:
-    """Move all files out, and end the entry; returns the files that are back.
+    """Move all files out, and close the entry; returns the restored files.
 
     Raises
     ------
@@ -263,7 +263,7 @@ def _move_out(root: DataRoot, folder: Path, content: Mapping[str, Any]) -> list[
 
 
 def _forget_verdicts(root: DataRoot, name: str) -> None:
-    """Strike the files that look bad out of a group's manifest, so that the next scan judges them anew."""
+    """Remove the bad files from a group's manifest, which makes the next scan judge them anew."""
     manifest = root.manifest(name)
     try:
         group = load(manifest)
@@ -284,7 +284,7 @@ def _move(source: Path, target: Path) -> None:
     Raises
     ------
     OSError
-        If it cannot be done; the source is then where it was.
+        If the move fails; the source then stays in place.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
@@ -294,7 +294,7 @@ def _move(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        if not os.access(source.parent, os.W_OK):  # else a copy would be made that is of no use
+        if not os.access(source.parent, os.W_OK):  # else the copy would stay beside its source
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(source.parent)) from error
         with files.whole(target) as part:
             shutil.copy2(source, part)
@@ -302,7 +302,7 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _free_name(folder: Path, name: str, taken: Iterable[str]) -> str:
-    """A raw file's name, with a number where a file of that name is in the folder already."""
+    """Raw file's name, numbered where the folder already holds a file of that name."""
     free, number = name, 1
     while free in taken or (folder / free).exists():
         number += 1
@@ -327,12 +327,12 @@ def _content(folder: Path) -> dict[str, Any]:
 
 
 def _plain(name: str) -> str:
-    """A file's name, and no path.
+    """File name without a path.
 
     Raises
     ------
     ValueError
-        If it leads elsewhere.
+        If the name leads to another folder.
     """
     if not name or "/" in name or name in (".", ".."):
         raise ValueError(f"{name!r} is no file's name")
@@ -340,7 +340,7 @@ def _plain(name: str) -> str:
 
 
 def _begun(root: DataRoot, folder: Path) -> dict[str, Any]:
-    """What is known of a group that is to go, or go again, into quarantine."""
+    """Record of a group before it goes (again) into quarantine: the files already there."""
     try:
         return _content(folder)
     except QuarantineError:

@@ -1,4 +1,4 @@
-"""What a look at `incoming/` has to tell beside the groups: `state/arrivals.json`, for status and alerts."""
+"""Scan report `state/arrivals.json`, for status and alerts: files in no group, wrong clocks, newest arrival."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from contimg.ingest.placing import REACH_S
 log = logging.getLogger(__name__)
 
 _MOST = 20
-"""Files of one kind that are named in the log at once; all are in the audit."""
+"""Number of files of one kind named in the log at once; the audit names all."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Files that are in no group, hosts whose clocks are wrong, and when the newest file came.
+    """Files in no group, subbands with wrong clocks, and arrival of the newest file.
 
     Attributes
     ----------
     untaken
-        Names that look like a raw file's, of entries that are not taken, with the reason.
+        Entries named like raw files that are not taken, with the reason.
     unplaced
-        Raw files that no group has, with the reason.
+        Raw files in no group, with the reason.
     clocks
-        By how much (s) the clock in the names of a subband's files is ahead of their data, where it is wrong; by the
-        subband ("sb07"), with the newest group in which it was.
+        Lead (s) of the clock in file names over the data, by subband ("sb07") where the clock is wrong, with the
+        newest group that showed it.
     newest
-        Time (Unix, s) at which the newest file came, or of the first look where none has come.
+        Arrival (Unix, s) of the newest file; the first scan where none has arrived.
     """
 
     untaken: Mapping[str, str] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Report:
 
     @classmethod
     def read(cls, root: DataRoot) -> Report:
-        """The last report of a data root; an empty one where there is none that can be read."""
+        """Last report of a data root; empty without a readable one."""
         try:
             content = files.read_json(_path(root))
             return cls(
@@ -56,7 +56,7 @@ class Report:
             return cls()
 
     def write(self, root: DataRoot) -> None:
-        """Keep the report; a disk that cannot take it costs no arrival."""
+        """Write the report; a write error is logged and stops no intake."""
         try:
             files.write_json(_path(root), vars(self))
         except OSError as error:
@@ -65,7 +65,7 @@ class Report:
     def after(
         self, groups: Iterable[Group], *, unplaced: Mapping[str, str], untaken: Mapping[str, str], newest: float
     ) -> Report:
-        """The report after a look that found these groups."""
+        """Report after a scan that found these groups."""
         clocks = dict(self.clocks)
         for group in groups:
             for number, ahead in clock_errors(group).items():
@@ -84,7 +84,7 @@ class Report:
         )
 
     def tell(self, before: Report) -> None:
-        """Log what is new since a report."""
+        """Log the news since an earlier report."""
         for what, now, then in (
             ("looks like a raw file and is not taken", self.untaken, before.untaken),
             ("is in no group", self.unplaced, before.unplaced),
@@ -106,7 +106,7 @@ class Report:
 
 
 def clock_errors(group: Group) -> dict[int, float]:
-    """By how much (s) the time in the name of each good file is ahead of the start of its data."""
+    """Lead (s) of the time in each good file's name over the start of its data, by subband."""
     if group.frame is None:
         return {}
     start = group_start(group.name)

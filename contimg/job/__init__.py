@@ -1,4 +1,4 @@
-"""What surrounds every job: the supervised child process, staging, whole outputs, attempt records, progress, cache.
+"""Job harness: supervised child process, time limit, staging, whole outputs, attempt records, log lines.
 
 In: a Snakemake job and the function that does its work. Out: outputs that are whole or absent, and a record.
 """

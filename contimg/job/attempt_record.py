@@ -1,7 +1,7 @@
 """Attempt records: one JSON file for each try of a rule for a group or window, written and read here only.
 
-The supervisor of a job writes its record when it starts, and again when it ends. A record whose job was killed with
-its supervisor says that it runs; the runner closes it.
+The supervisor of a job writes its record when it starts, and again when it ends. After a kill of both, the record
+still says running, until the runner closes it.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"(\w+)\.(\d+)\.attempt\.json")
 _FAR_JOBS = timedelta(days=1)
-"""Longest time for which a job on another host is taken for running because its record says so."""
+"""Longest time for which the record alone shows that a job on another host runs."""
 
 
 @dataclass(frozen=True)
 class AttemptRecord:
-    """One try of a rule.
+    """Record of an attempt: one try of a rule for a group or window.
 
     Attributes
     ----------
     path
-        Of the record; not in it.
+        Path of the record itself; not part of its content.
     group
         Group or window; empty for a task on the whole data root.
     attempt
@@ -47,17 +47,17 @@ class AttemptRecord:
     started, finished
         ISO 8601 (UTC).
     pid_started
-        Clock ticks after the boot: with host and pid it tells the job from all others.
+        Start of the process in clock ticks after the boot; identifies the job together with host and pid.
     slurm_job
-        Id of the Slurm job in which it runs; empty on a host of its own.
+        Id of the Slurm job; empty outside Slurm.
     log
         The job's log file.
     peak_memory_mb, cpu_s, cache
-        What the job used, and how often the cache served it.
+        Peak memory (MB), processor time (s), and counts of the cache.
     steps
         Name, start (Unix, s) and length (s) of the steps inside the job.
     error_class, blame, permanent, error_type, message
-        Of a failure.
+        Description of a failure.
     """
 
     path: Path = field(compare=False)
@@ -88,32 +88,32 @@ class AttemptRecord:
 
     @property
     def running(self) -> bool:
-        """Whether it says that its job runs."""
+        """Whether the record says that its job runs."""
         return self.outcome == "running"
 
     @property
     def lives(self) -> bool:
-        """Whether its job really runs, as far as this host can tell."""
+        """Whether the job really runs, as far as this host can tell."""
         return self.lives_at(datetime.now(UTC))
 
     def lives_at(self, now: datetime) -> bool:
-        """Whether its job really runs; one on another host does as long as it says so, for a day at most."""
+        """Whether the job really runs; on another host the record is believed, for a day at most."""
         if self.host != socket.gethostname():
             return self.running and now - datetime.fromisoformat(self.started) < _FAR_JOBS
         return self.running and processes.alive(self.pid, self.pid_started)
 
     @property
     def started_s(self) -> float:
-        """When it started (Unix, s)."""
+        """Start (Unix, s)."""
         return datetime.fromisoformat(self.started).timestamp()
 
     @property
     def finished_s(self) -> float:
-        """When it ended (Unix, s); while it runs, when it started."""
+        """End (Unix, s); the start while the job runs."""
         return datetime.fromisoformat(self.finished).timestamp() if self.finished else self.started_s
 
     def ended(self, error: ContimgError | None, **used: Any) -> AttemptRecord:
-        """The same try, ended now: well, or by an error. `used` are further values, such as its peak memory."""
+        """Record of the same try, ended now with success or an error; `used`: further values, such as peak memory."""
         now = datetime.now(UTC)
         failure = described(error) if error else {}
         return replace(
@@ -124,19 +124,19 @@ class AttemptRecord:
         )
 
     def write(self) -> None:
-        """Write it to its path, whole or not at all; values that it does not have are left out.
+        """Write the record to its path, whole or not at all; default values are left out.
 
         Raises
         ------
         OSError
-            If it cannot be written.
+            If the record cannot be written.
         """
         values = ((each, getattr(self, each.name)) for each in fields(self) if each.name != "path")
         files.write_json(self.path, {each.name: value for each, value in values if value != each.default})
 
 
 def described(error: ContimgError) -> dict[str, Any]:
-    """An error as records have it."""
+    """Description of an error for its record."""
     return {
         "error_type": type(error).__name__,
         "error_class": error.error_class,
@@ -147,7 +147,7 @@ def described(error: ContimgError) -> dict[str, Any]:
 
 
 def begun(root: DataRoot, unit: str, rule: str, log_file: str) -> AttemptRecord:
-    """The record of a try that begins now in this process, with the number that follows on the last."""
+    """Record of a try that begins now in this process, numbered after the last one."""
     number = 1 + max((number for _, name, number in _paths(_folder(root, unit)) if name == rule), default=0)
     return AttemptRecord(
         path=_folder(root, unit) / f"{rule}.{number}.attempt.json",
@@ -168,12 +168,12 @@ def begun(root: DataRoot, unit: str, rule: str, log_file: str) -> AttemptRecord:
 
 
 def read(path: Path) -> AttemptRecord:
-    """Read a record; keys that are not known are left out.
+    """Read a record; unknown keys are ignored.
 
     Raises
     ------
     OSError, ValueError, KeyError, TypeError
-        If it cannot be read, or is no attempt record.
+        If the file cannot be read, or holds no attempt record.
     """
     content = files.read_json(path)
     record = AttemptRecord(path=path, **{name: content[name] for name in _KEYS if name in content})
@@ -189,7 +189,7 @@ def records(
 ) -> Iterator[AttemptRecord]:
     """Records of a group or window (empty: of the tasks on the whole data root), and of some rules, in no order.
 
-    Those that cannot be read are left out, and told to the log or to `unreadable`.
+    Unreadable records are left out, and reported to the log or to `unreadable`.
     """
     return in_folder(_folder(root, unit), rules, unreadable)
 
@@ -210,7 +210,7 @@ def in_folder(
 
 
 def newest(attempts: Iterable[AttemptRecord]) -> dict[str, AttemptRecord]:
-    """The last try of each rule."""
+    """Last try of each rule."""
     return {attempt.rule: attempt for attempt in sorted(attempts, key=lambda attempt: attempt.attempt)}
 
 

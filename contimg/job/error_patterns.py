@@ -1,6 +1,6 @@
-"""What the words of a tool say about its failure: one table of patterns, each with the error that it means.
+"""Error patterns in the output of tools: one table of regular expressions, each with the error that it means.
 
-Errors of ours know what they are; the table is for what CASA, WSClean, AOFlagger, HDF5 and the system only print.
+contimg's own errors are typed; the table serves messages of CASA, WSClean, AOFlagger, HDF5, Slurm and the system.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from contimg.core.errors import (
 )
 
 UNTOLD = frozenset({ErrorClass.OTHER, ErrorClass.TOOL_FAILED, ErrorClass.DIED})
-"""Classes that say no more than that it failed; the words of a tool may say more."""
+"""Error classes of a failure without a known cause, for which the output of a tool may give one."""
 
 
 @dataclass(frozen=True)
 class ErrorPattern:
-    """Words of a tool, the error that they mean, and the same in our words (with the pattern's first group)."""
+    """Pattern of a tool's message, the error that it means, and a description (with the pattern's first group)."""
 
     pattern: re.Pattern[str]
     error: type[ContimgError]
@@ -36,20 +36,20 @@ class ErrorPattern:
 
     @property
     def permanent(self) -> bool:
-        """Whether trying again cannot help."""
+        """Whether a retry cannot help."""
         return self.error.error_class.permanent
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A pattern that was found, and the line in which it stands."""
+    """Error pattern found in the output of a tool, with its line."""
 
     pattern: ErrorPattern
     meaning: str
     line: str
 
     def as_error(self, subject: str, tool: str) -> ContimgError:
-        """The typed error: the file or job that failed, and what the tool says of it."""
+        """Typed error that names the failed file or job, with the tool's message."""
         said = f"{subject}: {tool} says that {self.meaning}"
         return self.pattern.error(f"{said} ({self.line})" if self.line else said)
 
@@ -99,7 +99,7 @@ PATTERNS: tuple[ErrorPattern, ...] = tuple(
             ClusterAwayError,
             "Slurm does not answer",
         ),
-        # CASA's table system waits for locks of others, and gives up.
+        # CASA's table system gives up waiting for the lock of another process.
         (
             r"(acquire|waiting for|obtain).*\block\b|table .* is locked by|process is still waiting"
             r"|\btime(d)? ?out\b.*(casa|table|lock|server)",
@@ -121,19 +121,19 @@ PATTERNS: tuple[ErrorPattern, ...] = tuple(
         ),
     )
 )
-"""The first pattern that is found counts, so the more telling ones stand first."""
+"""Table of error patterns, the more telling first: the first match counts."""
 
 
 def recognized(lines: str | Iterable[str], *, passing: bool = False) -> Finding | None:
-    """Find what a tool's words mean; None if no pattern knows them.
+    """Recognize a known error in the output of a tool; None without a match.
 
     Parameters
     ----------
     lines
-        What the tool printed or raised.
+        Output of the tool, or text of its exception.
     passing
-        Leave out errors that are permanent. For a whole log, of which most lines are routine: CASA prints
-        "insufficient unflagged antennas" for every interval without data, whatever goes wrong later.
+        Leave out permanent errors. For a whole log, with mostly routine lines: CASA prints "insufficient unflagged
+        antennas" for every interval without data, however the task ends.
     """
     lines = lines.splitlines() if isinstance(lines, str) else list(lines)
     for pattern in PATTERNS:

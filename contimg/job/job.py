@@ -1,9 +1,9 @@
-"""What surrounds every job: one supervised process, a time limit, whole outputs and a record of the attempt.
+"""Supervised job of a rule: time limit, outputs moved into place when whole, and a record of the attempt.
 
-A rule's script calls `run`. This process, small, forks; the child imports the heavy libraries and does the step. The
-parent keeps the time limit, kills the child's process tree when it passes or when it is itself asked to stop, moves
-the outputs into place only when the step is done, and writes the attempt record whatever happened, a segmentation
-fault in CASA included. So the workflow has time-outs and records without the runner, too.
+A rule's script calls `run`. Its small process forks a child, which imports the heavy libraries and does the step. The
+parent enforces the time limit, kills the child's process tree at a time-out or on a request to stop, moves the
+outputs into place after success only, and writes the attempt record in every case, a segmentation fault in CASA
+included. Time-outs and records therefore work without the runner, too.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ def run(
     further: Sequence[str] = (),
     obsolete: Sequence[Path] = (),
 ) -> None:
-    """Run one step for a rule, and exit non-zero if it fails.
+    """Run the step of a rule, and exit non-zero on failure.
 
     Parameters
     ----------
     snakemake
-        The object that Snakemake gives to a script.
+        Object `snakemake` of the rule's script.
     step
-        What to do. It returns the content of the output named `sidecar`, or None where there is none.
+        Function that does the work; returns the content of the output named `sidecar`, or None without one.
     staged
-        Outputs to write in tmpfs first, by name, with their expected sizes in bytes.
+        Outputs staged in tmpfs, by name, with their expected sizes (bytes).
     further
-        Units made together with the rule's own, of which Snakemake is not told; the step returns the content of their
-        sidecars under `further`, by unit.
+        Units made together with the rule's own, unknown to Snakemake; the step returns the content of their sidecars
+        under `further`, by unit.
     obsolete
-        Products of such units of earlier tries; removed once the new ones are in place.
+        Products of further units of earlier tries, removed once the new ones are in place.
     """
     settings = _with_share(
-        config.validated(snakemake.config, {}),  # the environment was taken in by the Snakefile
+        config.validated(snakemake.config, {}),  # the Snakefile has applied the environment
         snakemake.threads,
         snakemake.resources.get("mem_mb"),
     )
@@ -93,26 +93,26 @@ def run(
 
 @contextlib.contextmanager
 def scratch(task: Task) -> Iterator[Path]:
-    """A working folder beside the outputs, on their file system; gone when the step ends."""
+    """Scratch folder beside the outputs, on the same file system; removed at the end."""
     first = next(iter(vars(task.output).values()))
     with tempfile.TemporaryDirectory(prefix=f"{first.name}-", dir=first.parent) as directory:
         yield Path(directory)
 
 
 def _with_share(settings: Settings, threads: int, memory_mb: int | None) -> Settings:
-    """Settings whose limits are the job's own share, whatever runs beside it."""
+    """Settings with threads and memory limited to the job's own share."""
     share = {"threads": threads, "mem_mb": memory_mb or settings.limits.mem_mb}
     return settings.model_copy(update={"limits": settings.limits.model_copy(update=share)})
 
 
 def _beside(root: DataRoot, rule: str, unit: str) -> dict[str, Path]:
-    """Outputs that Snakemake is not told of: it would remove them before a job that replaces them, and may fail."""
+    """Outputs hidden from Snakemake, which would remove the old ones before a job that may fail."""
     products = STAGES[rule].products if rule in STAGES else ()
     return {product.name: root.path(product.name, unit) for product in products if product.beside}
 
 
 def _outputs(own: SimpleNamespace, further: Sequence[str], unit: str, beside: Mapping[str, Path]) -> SimpleNamespace:
-    """Places of all outputs, by name; of a further unit they are those of the rule's own under its name."""
+    """Paths of all outputs by name; a further unit has the rule's own paths with its own name in them."""
     others = {
         f"{other}/{name}": path.with_name(path.name.replace(unit, other, 1))
         for other in further
@@ -122,7 +122,7 @@ def _outputs(own: SimpleNamespace, further: Sequence[str], unit: str, beside: Ma
 
 
 def _namespace(named: Any) -> SimpleNamespace:
-    """Snakemake's named list as a namespace of paths (or whatever else the items are)."""
+    """Namespace of a named list of Snakemake: strings as paths, other items unchanged."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, str):
@@ -135,7 +135,7 @@ def _namespace(named: Any) -> SimpleNamespace:
 
 
 def _replaced(outputs: SimpleNamespace) -> Mapping[str, Any] | None:
-    """Sidecar of the product that is about to be replaced; Snakemake leaves it there where a rule says `update`."""
+    """Content of the sidecar to be replaced; None without one. A rule's `update` makes Snakemake keep the file."""
     sidecar: Path | None = vars(outputs).get(SIDECAR)
     try:
         return dict(files.read_json(sidecar)) if sidecar else None
@@ -153,10 +153,10 @@ class _Job:
     outputs: SimpleNamespace
     obsolete: Sequence[Path]
     failed_tries: Any
-    """Number of those so far; anything else where none has failed."""
+    """Number of failed tries so far; no integer where none has failed."""
 
     def supervise(self, step: Step, task: Task, outputs: Outputs) -> int:
-        """Fork, wait, settle; returns the exit code of the job."""
+        """Fork the step, wait, place its outputs, write the record; returns the exit code of the job."""
         record = begun(self.root, self.unit, self.rule, str(task.log))
         record.write()
         os.environ["TRACEPARENT"] = traceparent(self.unit, self.rule, record.attempt)
@@ -172,19 +172,19 @@ class _Job:
                 content = supervisor.result(status, answer)
                 self._commit(outputs, content["result"], record)
                 used |= {key: content[key] for key in ("cache", "steps")}
-            except Exception as error:  # noqa: BLE001 — whatever it was, it is recorded and the job fails
+            except Exception as error:  # noqa: BLE001 — any error is recorded, and the job fails
                 failure = supervisor.as_contimg_error(error)
                 print(f"{self.rule} {self.unit}: {failure} [{failure.error_class}; log: {task.log}]", file=sys.stderr)
         record.ended(failure, duration_s=round(time.monotonic() - began, 2), **used).write()
         return 1 if failure else 0
 
     def _commit(self, outputs: Outputs, result: Mapping[str, Any], record: AttemptRecord) -> None:
-        """Move the outputs into place, the sidecar last: it stands for the others.
+        """Move the outputs into place, the sidecar last, as it stands for the others.
 
         Raises
         ------
         JobDiedError
-            If a runner has closed the attempt: another may be at work on the same outputs.
+            If a runner has closed the attempt, after which another job may write the same outputs.
         """
         if not attempt_record.read(record.path).running:
             raise JobDiedError(f"{record.path}: was closed while its job ran; its outputs are left out")

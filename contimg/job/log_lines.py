@@ -15,27 +15,27 @@ _NAME = re.compile(rf"\b{GROUP_PATTERN}\b")
 
 
 class _Lines(logging.Formatter):
-    """Formats records; those that name no group have the trace of the process's own unit, if it has one."""
+    """Formatter of text lines; the trace is that of the process's own unit, or else of the group in the message."""
 
     def __init__(self, unit: str) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._unit = unit
 
     def trace(self, record: logging.LogRecord) -> str:
-        """Trace that a record belongs to; empty for none."""
+        """Trace of a log record; empty without a group or window."""
         named = _NAME.search(record.getMessage())
         unit = self._unit or (named[0] if named else "")
         return trace_id(unit) if unit else ""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line (and a traceback, if there is one)."""
+        """Log line, followed by the traceback if any."""
         trace = self.trace(record)
         return super().format(record) + (f" [trace {trace}]" if trace else "")
 
 
 class _JsonLines(_Lines):
     def format(self, record: logging.LogRecord) -> str:
-        """One JSON object in one line."""
+        """Log line as one JSON object."""
         content = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -54,7 +54,7 @@ def configure(settings: Logging, unit: str = "") -> None:
     Parameters
     ----------
     unit
-        Group or window that all of the process is about.
+        Group or window of the whole process; empty for none.
     """
     handler = logging.StreamHandler()
     handler.setFormatter((_JsonLines if settings.format == "json" else _Lines)(unit))

@@ -1,4 +1,4 @@
-"""Outputs of a job: written aside, in tmpfs or beside their places, and moved there when all of them are whole."""
+"""Outputs of a job: written in tmpfs or beside their places, and moved into place when all of them are whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contimg.core import files
 from contimg.core.errors import MissingOutputError
 
 SIDECAR = "sidecar"
-"""Name of the output that holds what the step returned, with its provenance; of a further unit, `unit/sidecar`."""
+"""Name of the output with the step's result and its provenance; `unit/sidecar` for a further unit."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Outputs:
     Attributes
     ----------
     final
-        Their places.
+        Final paths.
     work
-        Where the step writes them.
+        Paths to which the step writes.
     parts
-        Where they are when they are whole: beside their places, on the same file system.
+        Paths of the whole outputs before the move: beside the final ones, on the same file system.
     """
 
     final: Mapping[str, Path]
@@ -35,14 +35,14 @@ class Outputs:
     parts: Mapping[str, Path]
 
     def finish(self) -> None:
-        """Bring what the step wrote beside its place and onto the disk; takes long, so the step's process does it.
+        """Copy the outputs beside their places and sync them to disk; slow, hence done by the step's process.
 
         Raises
         ------
         MissingOutputError
-            If the step did not write one of them.
+            If the step did not write an output.
         OSError
-            If they cannot be copied or written.
+            If an output cannot be copied or synced.
         """
         for name, written in vars(self.work).items():
             if _is_sidecar(name):
@@ -57,7 +57,7 @@ class Outputs:
             files.sync(part)
 
     def place(self) -> None:
-        """Move them into place, the sidecars last, the job's own behind all: it stands for the others."""
+        """Move the outputs into place, sidecars last, the job's own at the very end, as it stands for the others."""
         for name in sorted(self.final, key=lambda name: (_is_sidecar(name), name == SIDECAR)):
             files.move(self.parts[name], self.final[name])
 
@@ -68,7 +68,7 @@ def _is_sidecar(name: str) -> bool:
 
 @contextlib.contextmanager
 def workspace(final: SimpleNamespace, room: Path | None, staged: set[str]) -> Iterator[Outputs]:
-    """Temporary paths for the outputs, `staged` ones in `room`; what is left of both at the end is removed."""
+    """Temporary paths for the outputs, `staged` ones in the tmpfs folder `room`; leftovers are removed at the end."""
     parts = {name: files.part_path(path) for name, path in vars(final).items()}
     work = {name: room / path.name if room and name in staged else parts[name] for name, path in vars(final).items()}
     for part in parts.values():

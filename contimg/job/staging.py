@@ -1,7 +1,8 @@
-"""Room in tmpfs, where outputs are written before they are whole.
+"""Staging of outputs in tmpfs before they are whole, with the room that each job has reserved.
 
-A job's folder says whose it is by its name, so that leftovers of the dead can be told, and how much room was promised
-to it. Free space alone would be promised twice, to jobs that start together and have not written yet.
+The name of a job's staging folder holds data root and process, which identifies leftovers of dead jobs; a file in it
+holds the reserved bytes. Free space alone would be reserved twice, by jobs that start together and have not written
+yet.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ _PROMISE = ".promised"
 
 
 def reserve(root: DataRoot, settings: Staging, expected_bytes: int) -> Path | None:
-    """Make a folder in tmpfs for outputs of that size, with room for `safety_factor` times as much promised to it.
+    """Reserve `safety_factor` times the expected bytes in tmpfs, and make a staging folder.
 
-    Returns None, and says so, where disk must do. The folder is the caller's to remove; that ends the promise.
+    Returns None, with a message, where the outputs have to go to disk. The caller removes the folder, which ends the
+    reservation.
     """
     if not settings.enabled or not expected_bytes:
         return None
@@ -62,7 +64,7 @@ def stale(root: DataRoot, directory: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Let one process at a time look and promise."""
+    """Lock that lets one process at a time check the free space and reserve."""
     lock = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -72,17 +74,17 @@ def _alone(directory: Path) -> Iterator[None]:
 
 
 def _outstanding(directory: Path) -> Iterator[float]:
-    """What was promised to living jobs and is not written yet (bytes)."""
+    """Reserved bytes of each living job that are not written yet."""
     for folder in directory.iterdir():
         owner = _FOLDER.fullmatch(folder.name)
         if owner is None or started(int(owner[2])) != int(owner[3]):
             continue
-        with contextlib.suppress(OSError, ValueError):  # it ends just now, or is another user's
+        with contextlib.suppress(OSError, ValueError):  # the job ends just now, or is another user's
             yield max(0, int((folder / _PROMISE).read_text()) - _written(folder))
 
 
 def _written(folder: Path) -> int:
-    """Bytes in a folder in which a job writes."""
+    """Bytes written so far in a staging folder."""
     total = 0
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):

@@ -1,6 +1,6 @@
-"""The child that does a job's step: started, waited for or killed with all that it started, and heard.
+"""Supervisor of a job's child process: start, time limit, kill of the process tree, result.
 
-What it returns or raises comes back as JSON; when it dies without a word, that is an error, too.
+The step's result or error comes back as JSON; a death without an answer is an error, too.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _AWAITED = (*_STOPS, signal.SIGCHLD)
 
 @dataclass(frozen=True)
 class Task:
-    """What a step works with.
+    """Files, parameters and settings of a step.
 
     Attributes
     ----------
@@ -51,11 +51,11 @@ class Task:
     settings
         The validated settings; `limits.threads` and `limits.mem_mb` are the job's own share.
     threads
-        How many threads the job may use.
+        Threads that the job may use.
     log
         The job's log file, for tools that write their own.
     replaced
-        Content of the sidecar whose product this job makes anew; None where there is none.
+        Content of the sidecar that this job replaces; None without one.
     unit
         Group or window; empty for the whole data root.
     """
@@ -74,20 +74,20 @@ Step = Callable[[Task], Mapping[str, Any] | None]
 
 
 def hold_back_stops() -> None:
-    """Keep requests to stop waiting from here on: `wait` takes them, and what follows it is not interrupted."""
+    """Block signals to stop from here on: `wait` receives them, and the code after it is not interrupted."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
 
 
 def start(step: Step, task: Task, answer: BinaryIO, finish: Callable[[], None]) -> int:
-    """Start the child that does the step, then `finish`, and writes its result or error to `answer`.
+    """Start the child, which does the step, calls `finish`, and writes result or error to `answer`.
 
-    Returns its process number.
+    Returns its process id.
     """
     return processes.fork(lambda: _work(step, task, answer, finish), session=False, keep=answer.fileno())
 
 
 def _work(step: Step, task: Task, answer: BinaryIO, finish: Callable[[], None]) -> int:
-    """Do the step, with the log as its output; returns the exit code."""
+    """Do the step in the child, with the log as its output; returns the exit code."""
     code = 1
     content: dict[str, Any]
     try:
@@ -102,7 +102,7 @@ def _work(step: Step, task: Task, answer: BinaryIO, finish: Callable[[], None]) 
         content = {"result": dict(step(task) or {}), "cache": counts, "steps": trace.steps()}
         finish()
         code = 0
-    except BaseException as error:  # noqa: BLE001 — the parent tells it
+    except BaseException as error:  # noqa: BLE001 — the parent reports it
         traceback.print_exc()
         content = described(as_contimg_error(error)) | {"steps": trace.steps()}
     answer.write(json.dumps(content, default=files.plain).encode())
@@ -111,29 +111,29 @@ def _work(step: Step, task: Task, answer: BinaryIO, finish: Callable[[], None]) 
 
 
 def _keep_to_threads(threads: int) -> None:
-    """Libraries read these when they are loaded, so parallel jobs keep to the cores that they were given."""
+    """Limit numerical libraries to the job's threads, by the variables that they read when loaded."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(threads)
 
 
 def _keep_out_of_home(folder: Path) -> None:
-    """Let libraries keep their caches in the data root instead of the user's home."""
+    """Put the caches of libraries into the data root instead of the user's home."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR"):
         os.environ[name] = str(folder)
 
 
 def wait(child: int, time_limit_s: float) -> tuple[int, Any]:
-    """Wait for the child; kill it with all its descendants when its time is over or this process is asked to stop.
+    """Wait for the child; kill its process tree at the time limit, or when this process is asked to stop.
 
-    Returns its exit status (as `os.wait` does) and what it used.
+    Returns the exit status (as `os.wait` does) and the resource usage.
 
     Raises
     ------
     JobTimeoutError
-        If its time was over.
+        At the time limit.
     JobDiedError
-        If this process was asked to stop.
+        After a signal to stop this process.
     """
     deadline = time.monotonic() + time_limit_s
     try:
@@ -153,16 +153,16 @@ def wait(child: int, time_limit_s: float) -> tuple[int, Any]:
 
 
 class _RecordedError(ContimgError):
-    """An error as the child described it; carries the child's own type name."""
+    """Error of the child, rebuilt from its description under its own type name."""
 
 
 def result(status: int, answer: BinaryIO) -> Mapping[str, Any]:
-    """What the child returned: the step's result, and how often the cache served it.
+    """Answer of the child: the step's result, counts of the cache, and times of its steps.
 
     Raises
     ------
     ContimgError
-        The child's own error, or `JobDiedError` if it ended without a word.
+        The child's own error, or `JobDiedError` if it ended without an answer.
     """
     answer.seek(0)
     said = answer.read()
@@ -178,7 +178,7 @@ def result(status: int, answer: BinaryIO) -> Mapping[str, Any]:
 
 
 def as_contimg_error(error: BaseException) -> ContimgError:
-    """Give any exception its place in the tree."""
+    """Typed error of contimg for any exception."""
     if isinstance(error, ContimgError):
         return error
     if isinstance(error, OSError) and is_full(error):

@@ -1,15 +1,15 @@
-"""Adds images up on one grid, every image weighted by the square of its beam over that of its noise.
+"""Co-addition of images on one grid, each weighted by the square of its primary beam over that of its noise.
 
-Choices, with what was measured (Gaussian beams of 4 pixels; numbers for 3 in brackets):
+Choices, with measurements (Gaussian beams of 4 pixels; numbers for 3 in brackets):
 
 - **Interpolation** is by cubic splines (`reprojection`): fitted peaks come out at 0.999 and never under 0.998 (0.996,
   0.993), positions within 0.001 pixels. Bilinear interpolation and the exact method of the package `reproject` lose
   5 % of a peak on average and 8 % at worst (9 %, 14 %), its adaptive one loses 13 % (20 %).
 - **The pixel coordinates** are computed exactly every 16 pixels and bilinear between, which is good to 3e-5 pixels
-  and five times faster than the exact computation of every one.
+  and five times faster than the exact computation at every pixel.
 - **The projection** is ZEA, the zenithal equal-area one. An hour's drift is up to 18° wide. At its ends, 9° from the
   centre, TAN stretches a beam by 2.5 % and SIN shrinks it by 1.2 %, in one direction only; ZEA changes its axes by
-  0.3 % and its area not at all, so that sums over pixels are flux densities everywhere. Every viewer knows it.
+  0.3 % and its area not at all, which makes sums over pixels flux densities everywhere. Every viewer supports ZEA.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PROJECTION = "ZEA"
 
 @dataclass(frozen=True)
 class ImageInputs:
-    """A group's image: flux-corrected image, noise of it (both Jy/beam), primary beam, sidecar."""
+    """Paths of a group's image: flux-corrected image, its noise (both Jy/beam), primary beam, sidecar."""
 
     image: Path
     noise: Path
@@ -46,7 +46,7 @@ class ImageInputs:
 
 @dataclass(frozen=True)
 class Member:
-    """An image as the mosaic sees it before its values are read."""
+    """Image to be added: header, coordinates and sidecar, without its pixels."""
 
     group: str
     paths: ImageInputs
@@ -66,13 +66,13 @@ class Member:
 
 @dataclass(frozen=True)
 class Grid:
-    """The mosaic's coordinates and shape (rows, columns)."""
+    """Pixel grid of a mosaic: coordinates and shape (rows, columns)."""
 
     wcs: WCS
     shape: tuple[int, int]
 
     def cut(self, rows: slice, columns: slice) -> Grid:
-        """A part of the grid."""
+        """Part of the grid."""
         wcs = self.wcs.deepcopy()
         wcs.wcs.crpix -= (columns.start, rows.start)
         return Grid(wcs, (rows.stop - rows.start, columns.stop - columns.start))
@@ -80,7 +80,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Sums:
-    """What is added up over the images: Σ weight·image, Σ weight, number of images."""
+    """Sums over the images: Σ weight·image, Σ weight, number of images."""
 
     image: np.ndarray
     weight: np.ndarray
@@ -88,21 +88,21 @@ class Sums:
 
 
 def read_member(paths: ImageInputs) -> Member:
-    """Read what an image says of itself; its values stay on the disk.
+    """Read the header and sidecar of an image; its pixels stay on the disk.
 
     Raises
     ------
     ToolFailedError
-        If it is not a whole FITS image.
+        If the file is not a whole FITS image.
     """
     header, wcs, shape = plane.read_header(paths.image)
     return Member(group_of(paths.sidecar), paths, header, wcs, shape, read_json(paths.sidecar))
 
 
 def make_grid(members: Sequence[Member]) -> Grid:
-    """The grid that holds every image, with the finest of their pixels, centred on the mean of their centres.
+    """Grid that holds every image, with the finest of their pixels, centred on the mean of their borders.
 
-    The mean is one of directions, so that right ascension 0 h is nothing special.
+    The mean is taken of directions, to be right across right ascension 0 h, too.
     """
     scale = min(plane.pixel_deg(member.wcs) for member in members)
     borders = [member.border() for member in members]
@@ -123,7 +123,7 @@ def make_grid(members: Sequence[Member]) -> Grid:
 
 
 def _weight(member: Member, min_pb: float) -> tuple[np.ndarray, np.ndarray]:
-    """An image's values (Jy/beam, 0 where there is none) and weights (beam²/Jy², 0 where it must not be used)."""
+    """Values of an image (Jy/beam, 0 where blank) and weights (beam²/Jy², 0 where not to be used)."""
     values = plane.read(member.paths.image).values
     noise = plane.read(member.paths.noise).values
     pb = plane.read(member.paths.pb).values
@@ -139,14 +139,14 @@ def _weight(member: Member, min_pb: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def add(member: Member, grid: Grid, sums: Sums, min_pb: float, threads: int) -> float:
-    """Add an image to the sums and return the weight that it added.
+    """Add an image to the sums; returns the sum of the weights that it added.
 
     Parameters
     ----------
     member, grid, sums
-        The image, the mosaic's pixels, and what is added up on them; changed in place.
+        Image, pixel grid of the mosaic, and its sums, which are changed in place.
     min_pb
-        Least primary beam of a pixel that is used.
+        Least primary beam of a used pixel.
     threads
         Threads of the job.
     """
@@ -163,7 +163,7 @@ def add(member: Member, grid: Grid, sums: Sums, min_pb: float, threads: int) -> 
 
 
 def _coordinates(grid: Grid, wcs: WCS) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and rows of an image that show the same sky as every `LOOKUP_STEP`-th pixel of a grid; both ICRS."""
+    """Columns and rows of an image at the sky position of every `LOOKUP_STEP`-th pixel of a grid; both ICRS."""
     rows, columns = (math.ceil(size / reprojection.LOOKUP_STEP) + 1 for size in grid.shape)
     y, x = np.mgrid[:rows, :columns] * float(reprojection.LOOKUP_STEP)
     ra, dec = grid.wcs.wcs_pix2world(x.ravel(), y.ravel(), 0)

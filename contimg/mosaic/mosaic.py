@@ -1,8 +1,8 @@
-"""Images of a window → mosaic: added up (`coadd`), described, written.
+"""Mosaic of a window: its images are co-added (`coadd`), described, validated, written.
 
-Beams are not made equal. A point source's peak is its flux density in each image, whatever the beam, and so is
-a weighted mean of peaks. Only shapes mix: the beam in the header is the weighted mean of the beams' second moments,
-and `beam_spread` in the sidecar says how far the beams' areas differ, which bounds the error of integrated fluxes.
+Images are not convolved to a common beam. A point source's peak is its flux density in each image, for any beam, as
+is a weighted mean of peaks. Only shapes mix: the beam in the header is the weighted mean of the beams' second
+moments, and `beam_spread` in the sidecar, the spread of the beams' areas, bounds the error of integrated fluxes.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from contimg.mosaic.pointings import validation_failures
 from contimg.truth import overlap, page, references
 
 VERDICTS = ("fresh", "field", "nearest", "stale")
-"""From best to worst."""
+"""Calibration verdicts from best to worst."""
 QUALITIES = ("clean", "degraded")
 
 _BYTES_PER_PIXEL = 4 + 4 + 2
 _WORKING_BYTES = 1_000_000_000
-"""What one image of 4096² pixels and the strips at work take beside the mosaic."""
+"""Memory (bytes) of one image of 4096² pixels and the strips at work, besides the mosaic."""
 _SAMPLES = 4_000_000
-"""Pixels from which the noise is measured."""
+"""Approximate number of pixels from which the noise is measured."""
 
 
 @dataclass(frozen=True)
 class MosaicProducts:
-    """Where the mosaic (Jy/beam), its weight (beam²/Jy²), its number of images and its picture are written."""
+    """Paths of the mosaic (Jy/beam), its weight (beam²/Jy²), number of images, picture and validation page."""
 
     image: Path
     weight: Path
@@ -68,18 +68,18 @@ def mosaics(
     Parameters
     ----------
     images
-        The window's images.
+        Images of the window.
     names
         Mosaics with their groups, as `contimg.mosaic.pointings` names them.
     output
-        Paths by name, those of the first mosaic plain, of another under `mosaic/name`.
+        Paths by name: plain for the first mosaic, `mosaic/name` for a further mosaic.
     settings, threads
-        As `mosaic` takes them.
+        As for `mosaic`.
 
     Raises
     ------
     ContimgError
-        As `mosaic` does.
+        From `mosaic`.
     """
     contents = []
     for number, (name, groups) in enumerate(names.items()):
@@ -108,14 +108,14 @@ def mosaic(
     Parameters
     ----------
     images
-        The images; one is enough.
+        Images of the mosaic, at least one.
     outputs
-        Where the products are written.
+        Paths of the products.
     settings
-        `mosaic`, `limits`, `sky_catalogue` and `data_root` are used; the manifests there say which groups the window
-        has, and the source lists beside the images how well these agree.
+        `mosaic`, `limits`, `sky_catalogue` and `data_root` are used; manifests there give the window's groups, and
+        source lists beside the images their agreement.
     name
-        The mosaic's name: that of its window, with the declination of a later pointing.
+        Name of the mosaic: that of its window, with the declination of a further pointing.
     threads
         Threads of the job.
     elsewhere
@@ -124,8 +124,8 @@ def mosaic(
     Returns
     -------
     dict
-        The sidecar: groups used and missing, verdict and quality (the worst of the images'), noise, depth, area,
-        peak, beam, centre, how well the images agree where they overlap, the other mosaics of its window.
+        Content of the sidecar: groups used and missing, verdict and quality (the worst of the images'), noise, depth,
+        area, peak, beam, centre, agreement of the images where they overlap, the other mosaics of its window.
 
     Raises
     ------
@@ -213,7 +213,7 @@ def _refuse_if_too_large(grid: Grid, limits: Limits, name: str) -> None:
 
 
 def _groups_of_window(root: DataRoot, name: str, declination_deg: float | None) -> list[str]:
-    """Groups of a mosaic's window that have a manifest, and those of one pointing alone where there are several."""
+    """Groups with a manifest in a mosaic's window; with a declination (deg), the groups of its pointing alone."""
     groups = [group for group in names_in(root.groups) if in_window(group, name)]
     if declination_deg is None:
         return groups
@@ -221,7 +221,7 @@ def _groups_of_window(root: DataRoot, name: str, declination_deg: float | None) 
 
 
 def _points_at(manifest: Path, declination_deg: float) -> bool:
-    """Whether a group was observed at a declination, as far as its manifest says."""
+    """Whether a group was observed at a declination (deg), by its manifest; True if unknown."""
     try:
         return abs(Drift.of_group(manifest).declination_deg - declination_deg) <= SAME_POINTING_DEG
     except (ContimgError, OSError, ValueError):
@@ -231,7 +231,7 @@ def _points_at(manifest: Path, declination_deg: float) -> bool:
 def _description(
     used: Sequence[Member], shares: dict[str, float], grid: Grid, sums: Sums, *, settings: Mosaic, name: str
 ) -> dict[str, Any]:
-    """The sidecar, but for the groups that are missing."""
+    """Content of the sidecar, except the missing groups."""
     depth = float(1 / np.sqrt(sums.weight.max()))
     ratio = _noise_over_expected(sums)
     worst = max(used, key=lambda member: (VERDICTS.index(member.sidecar["verdict"]), member.sidecar["age_hours"]))
@@ -278,7 +278,7 @@ def _description(
 
 
 def _noise_over_expected(sums: Sums) -> float:
-    """Robust standard deviation of image × √weight, which is 1 where the noise is what the weights say.
+    """Robust standard deviation of image × √weight, which is 1 where the noise agrees with the weights.
 
     Measured where the weight is at least half its maximum, on evenly spread pixels.
     """
@@ -290,7 +290,7 @@ def _noise_over_expected(sums: Sums) -> float:
 
 
 def _beam(used: Sequence[Member], shares: dict[str, float]) -> dict[str, Any]:
-    """The beam of the weighted mean second moments, and how far the images' beam areas differ (fraction)."""
+    """Beam of the weighted mean second moments, and spread of the images' beam areas (fraction)."""
     moments = np.zeros((2, 2))
     areas = []
     for member in used:
@@ -314,7 +314,7 @@ def _beam(used: Sequence[Member], shares: dict[str, float]) -> dict[str, Any]:
 
 
 def _header(used: Sequence[Member], grid: Grid, content: dict[str, Any]) -> fits.Header:
-    """A complete header, but for BUNIT."""
+    """FITS header, complete except for BUNIT."""
     first, last = used[0].header, used[-1].header
     header = grid.wcs.to_header()
     header["BUNIT"] = ""

@@ -1,4 +1,4 @@
-"""Validation of a mosaic: what `contimg.truth` asks, from the sums that it is made of."""
+"""Validation of a mosaic by `contimg.truth`, from the mosaic in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from contimg.truth.validation import Product, SourceList, Validation, validate
 
 _MIN_SNR = 7.0
 _MOST_SOURCES = 1000
-"""The brightest that are compared."""
+"""Largest number of sources compared, the brightest."""
 
 
 def validated(
@@ -36,15 +36,15 @@ def validated(
     Parameters
     ----------
     sums
-        Image (Jy/beam, nan where there is none) and weight (beam²/Jy²).
+        Image (Jy/beam, nan where blank) and weight (beam²/Jy²).
     grid
-        Its coordinates.
+        Pixel grid of the mosaic.
     content
-        Its sidecar: groups, beam, noise, centre.
+        Content of its sidecar: groups, beam, noise, centre.
     overlap
-        The same sources in its images.
+        Comparison of the same sources in its overlapping images.
     frequency_hz
-        Mean frequency.
+        Mean frequency (Hz).
     root, catalogue
         Places of the references.
 

@@ -1,7 +1,7 @@
-"""Pointings of a mosaic window: when the telescope moves inside it, each declination has a mosaic of its own.
+"""Pointings of a mosaic window: if the telescope moves within the window, each declination has a mosaic of its own.
 
-The mosaic of the first pointing has the window's name; that of another has its declination (deg, ICRS) behind it:
-`20260112T080000-dec+16.3`. One grid over both would be mostly empty, or too large to be made.
+The mosaic of the first pointing has the window's name; a further mosaic adds its declination (deg, ICRS):
+`20260112T080000-dec+16.3`. A common grid would be mostly empty, or too large to be made.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from contimg.truth.gates import Gate
 
 
 def pointings(window: str, sidecars: Iterable[Path]) -> dict[str, list[str]]:
-    """Mosaics of a window, by name, each with its groups in order of time; that of the first pointing comes first.
+    """Mosaics of a window, by name, each with its groups in order of time; the first pointing's mosaic comes first.
 
     Parameters
     ----------
     window
         The window's name.
     sidecars
-        Those of its images. One that cannot be read, or whose image failed validation, makes no pointing of its
-        own; the first mosaic tells of it.
+        Sidecars of its images. An unreadable sidecar, or a failed validation, makes no pointing of its own; the
+        first mosaic reports the image.
     """
     found: list[_Pointing] = []
     lost: list[str] = []
@@ -51,19 +51,19 @@ def pointings(window: str, sidecars: Iterable[Path]) -> dict[str, list[str]]:
 @dataclass
 class _Pointing:
     declination_deg: float
-    """Of its first image."""
+    """Declination of its first image (deg)."""
     latest_deg: float
-    """Of its latest image: precession moves the coordinates by some hundredths of a degree an hour."""
+    """Declination of its latest image (deg), which precession moves by some hundredths of a degree an hour."""
     groups: list[str]
 
 
 def obsolete(folder: Path, window: str, names: Collection[str]) -> list[Path]:
-    """Products of a window's further mosaics that are no longer made, because its images are others now."""
+    """Products of a window's further mosaics that its present images no longer make."""
     return [path for path in folder.glob(f"{window}-dec*") if group_of(path) not in names]
 
 
 def validation_failures(sidecar: Mapping[str, Any]) -> str:
-    """Checks for which an image's validation failed hard; empty if it did not."""
+    """Checks in which an image failed validation hard; empty if it did not."""
     validation = sidecar.get("validation", {})
     if validation.get("gate") != Gate.HARD:
         return ""
@@ -78,7 +78,7 @@ def _content(sidecar: Path) -> Mapping[str, Any]:
 
 
 def _declination_deg(sidecar: Mapping[str, Any]) -> float:
-    """Declination of an image's centre (deg, ICRS); nan where it is not said."""
+    """Declination of an image's centre (deg, ICRS); nan where the sidecar has none."""
     try:
         return float(sidecar["centre"]["dec_deg"])
     except (KeyError, TypeError, ValueError):

@@ -11,7 +11,7 @@ import numpy as np
 LOOKUP_STEP = 16
 """Spacing of exactly computed coordinates (pixels)."""
 SPLINE_REACH = 12
-"""How far a step in the values echoes through a cubic spline (pixels); 0.27 to this power is left of it."""
+"""Reach (pixels) of a step in the values through a cubic spline; 0.27 to this power of the step is left there."""
 _POLE = np.float32(np.sqrt(3.0) - 2)
 _COLUMN_BLOCK = 64
 
@@ -31,14 +31,14 @@ def add(
 ) -> float:
     """Add an image, weighted, to the sums of a mosaic in place and return the sum of the weights that were added.
 
-    Weights are taken from the nearest pixel: they vary slowly, and their edges stay in their places.
+    Weights are taken from the nearest pixel, as they vary slowly and their edges have to stay in place.
 
     Parameters
     ----------
     coefficients
         Spline coefficients of the image, float32, shape (N, M).
     weight
-        Its weights, 0 where it must not be used, of the same shape.
+        Weights of the image, 0 where not to be used, of the same shape.
     coordinates
         The image's column and row at every `LOOKUP_STEP`-th pixel of the mosaic, from its first, to its last or
         beyond; both of one shape.
@@ -99,7 +99,7 @@ def _mirrored(index, size):  # pragma: no cover — compiled
 
 @numba.njit(cache=True)
 def _b_spline(offset):  # pragma: no cover — compiled
-    """Weights of the four pixels around a place that is `offset` pixels past the second."""
+    """B-spline weights of the four pixels around a position `offset` pixels past the second."""
     before = 1 - offset
     return (
         before**3 / 6,
@@ -123,7 +123,7 @@ def _add(coefficients, weight, x_at, y_at, image, total, coverage):  # noqa: PLR
             y = (1 - down) * ((1 - right) * y_at[above, left] + right * y_at[above, left + 1]) + down * (
                 (1 - right) * y_at[above + 1, left] + right * y_at[above + 1, left + 1]
             )
-            if not (0 <= x <= width - 1 and 0 <= y <= height - 1):  # beyond, a spline knows nothing
+            if not (0 <= x <= width - 1 and 0 <= y <= height - 1):  # outside the image
                 continue
             here = weight[int(np.floor(y + 0.5)), int(np.floor(x + 0.5))]
             if here <= 0:

@@ -1,4 +1,4 @@
-"""What starts now: a pure function of a snapshot of queue, running calls and resources.
+"""Schedule of calls: a pure function of a snapshot of queue, running calls and resources.
 
-In: a snapshot. Out: a plan: calls to start, and why the rest waits.
+In: ledger, disks and running calls at one moment. Out: a plan with the calls to start, and why the rest waits.
 """

@@ -1,7 +1,7 @@
-"""Circuit breaker of each lane: what fails for all is not a group's fault, so the lane is held and probed.
+"""Circuit breaker of each lane: after failures that are no group's own fault the lane is held and probed.
 
-Failures count whose blame is the machine, the workflow or the settings (`contimg.core.errors.Blame`). A lane opens
-again by itself when a probe, one call a minute, works, or fails in a way that is its group's own.
+Failures with the blame machine, workflow or settings count (`contimg.core.errors.Blame`). A held lane opens again
+when a probe, one call a minute, succeeds or fails through its group's own fault.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 _TRIPS_AT = 3
-"""Different groups in a row whose calls failed."""
+"""Number of different groups, failed in a row, at which a lane is held."""
 _PROBE_S = 60.0
+"""Interval (s) between probes of a held lane."""
 
 
 @dataclass
@@ -24,14 +25,14 @@ class _Lane:
 
 
 class CircuitBreaker:
-    """Counts each lane's failures that are not its groups' own."""
+    """Circuit breaker: counts of each lane's failures that are not its groups' own."""
 
     def __init__(self) -> None:
         self._lanes: dict[str, _Lane] = {}
 
     @property
     def held(self) -> dict[str, str]:
-        """Lanes that are held, and why."""
+        """Held lanes, with the reason."""
         return {
             name: f"held: it fails for every group, {len(lane.failed)} in a row: {list(lane.failed.values())[-1]}"
             for name, lane in self._lanes.items()
@@ -46,9 +47,9 @@ class CircuitBreaker:
         state.probed = steady
 
     def success(self, lane: str) -> None:
-        """Count a call that worked, or failed through its group's fault alone: the lane is whole."""
+        """Count a call that succeeded, or failed through its group's fault alone: the lane opens."""
         self._lanes.pop(lane, None)
 
     def probes_due(self, steady: float) -> frozenset[str]:
-        """Lanes of which it is time to see if they are whole again."""
+        """Held lanes whose next probe is due (`steady`: monotonic time, s)."""
         return frozenset(name for name in self.held if steady - self._lanes[name].probed >= _PROBE_S)

@@ -1,7 +1,7 @@
-"""Limits of the host: memory and processors that this process may use, those of its control groups included.
+"""Limits of the host: memory and processors that this process may use, within its control groups (cgroups).
 
 A container, a unit of systemd or a batch system limits them by control groups, of version 1 or 2; the kernel's own
-counts are those of the whole machine all the same.
+counts still describe the whole machine.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ _PROC = Path("/proc/self")
 
 
 def memory_mb(proc: Path = _PROC) -> int:
-    """Memory (MB) that this process and those beside it may use together."""
+    """Memory (MB) that this process may use, together with the others of its control groups."""
     limits = [_number(folder / name) for folder in _folders("memory", proc) for name in _MEMORY]
     return int(min(psutil.virtual_memory().total, *limits, math.inf) // 1_000_000)
 
 
 def cores(proc: Path = _PROC) -> int:
-    """Processors that may be kept busy at the same time, at least one; a part of one counts for nothing."""
+    """Number of processors that may be busy at the same time, rounded down, at least one."""
     shares = [_share(folder) for folder in _folders("cpu", proc)]
     return max(1, int(min(len(os.sched_getaffinity(0)), *shares, math.inf)))
 
 
 _MEMORY = ("memory.max", "memory.limit_in_bytes")
-"""Files of version 2 and of version 1."""
+"""Names of the file with the memory limit, in version 2 and in version 1."""
 
 
 def _share(folder: Path) -> float:
-    """Processors that a control group may keep busy."""
+    """Number of processors that a control group may keep busy; infinite without a limit."""
     try:
         quota, period = (folder / "cpu.max").read_text().split()  # version 2
     except (OSError, ValueError):
@@ -59,9 +59,9 @@ def _text(path: Path) -> str:
 
 
 def _folders(controller: str, proc: Path) -> Iterator[Path]:
-    """Folders of this process's control groups that may limit something, each with those above it.
+    """Folders of this process's control groups for a controller, each with its parents.
 
-    In a container the names are those of the host and the folders are not; then the topmost one is its own.
+    In a container the names are the host's and the folders are not; the topmost folder is then the container's own.
     """
     mounts = {}
     for line in _text(proc / "mountinfo").splitlines():

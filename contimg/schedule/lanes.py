@@ -1,7 +1,7 @@
-"""Lanes: each stage's work with a limit of its own, so that nothing waits for work of another kind.
+"""Lanes: each stage's work with slots of its own, which keeps work of one kind from waiting for another kind.
 
 A call is one Snakemake run in one lane, for one group or window (detection, which takes a moment, for several). Its
-share of the limits is what it may use at once; together the calls of a lane never have more than the whole.
+demand is the memory and disk that it may take; the plan starts calls whose demand fits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contimg.core.stages import STAGES, value
 
 @dataclass(frozen=True)
 class Demand:
-    """What a call may take (MB)."""
+    """Memory and disk that a call may take (MB)."""
 
     memory_mb: int
     disk_mb: int
@@ -32,24 +32,24 @@ def demand(lane: str, limits: Limits, raw_mb: int) -> Demand:
 
 @dataclass(frozen=True)
 class Call:
-    """One Snakemake run to make.
+    """Call: one run of Snakemake in a lane.
 
     Attributes
     ----------
     lane
-        Name of its lane, which is that of a stage.
+        Name of the lane, equal to that of its stage.
     units
-        Groups or windows that it is for; of a periodic task, its name.
+        Groups or windows to process; for a periodic task, its name.
     groups
-        Groups that Snakemake has to know for it.
+        Groups that Snakemake has to know for the call.
     demand
-        What it may take.
+        Memory and disk that the call may take.
     probe
-        Whether it is made to see if the workflow is whole again; its failure then counts against nobody.
+        Whether the call tests a held lane; its failure then counts against no group.
     cores
-        How many it may use.
+        Cores that the call may use.
     again
-        Whether its products are made though they are there and their inputs are older.
+        Whether its products are made again though they are newer than their inputs.
     """
 
     lane: str
@@ -62,5 +62,5 @@ class Call:
 
 
 def overlapping(calls: Sequence[Call], name: str) -> bool:
-    """Whether a group (or window) is in the hands of one of the calls."""
+    """Whether any of the calls works on a group or window."""
     return any(name in call.units or name in call.groups for call in calls)

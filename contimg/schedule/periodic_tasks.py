@@ -1,4 +1,4 @@
-"""Periodic tasks (summary, retention, backup): each when it is due again."""
+"""Periodic tasks (summary, retention, backup) and the times at which they are due."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from contimg.ledger.queries import SUMMARY_STALE
 log = logging.getLogger(__name__)
 
 SUMMARY = "summary"
-"""Task that is done only when something has changed."""
+"""Name of the summary task, which is due only after a change."""
 _FIRST_S = 600.0
+"""Delay (s) of the first tasks of a new ledger."""
 _AGAIN_S = 3600.0
-"""Pause (s) after which a task that failed is tried again, at the latest."""
+"""Longest pause (s) before a failed task is tried again."""
 
 
 def next_note(task: str) -> str:
-    """Note of the ledger: when a task is due again (Unix, s)."""
+    """Name of the ledger's note of when a task is due again (Unix, s)."""
     return f"next_{task}"
 
 
@@ -31,7 +32,7 @@ def due_tasks(ledger: Ledger, now: float) -> Iterator[str]:
 
 
 def settle_task(ledger: Ledger, task: str, every_minutes: float, now: float, wrong: str) -> None:
-    """Note when a task that has ended is due again; `wrong` says why it failed, empty if it did not."""
+    """Note when an ended task is due again; `wrong` is the reason of its failure, empty after success."""
     pause = 60 * every_minutes
     if wrong:
         log.warning("%s failed: %s", task, wrong)
@@ -42,7 +43,7 @@ def settle_task(ledger: Ledger, task: str, every_minutes: float, now: float, wro
 
 
 def first_tasks(ledger: Ledger, now: float) -> None:
-    """Let the first tasks of a new ledger wait a little: there is more urgent work."""
+    """Delay the first tasks of a new ledger, in favour of more urgent work; the summary is not delayed."""
     for stage in lanes(Per.ROOT):
         if stage.name != SUMMARY and not ledger.note(next_note(stage.name)):
             ledger.set_note(next_note(stage.name), now + _FIRST_S)

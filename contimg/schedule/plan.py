@@ -1,4 +1,4 @@
-"""What to start now: a pure function of what is due, what runs and what room there is."""
+"""Plan of the calls to start now: a pure function of due work, running calls and free resources."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from contimg.ledger.rows import GroupRow, WindowRow
 from contimg.schedule.lanes import Call, demand, overlapping
 
 _OLDEST_EVERY = 4
-"""Every fourth call of a lane goes to what has waited longest, so that nothing waits for ever."""
+"""Period, in calls of a lane, at which the oldest group goes first, which keeps old groups from waiting for ever."""
 
 
 @dataclass(frozen=True)
 class Room:
-    """What jobs may still take, running ones taken off (MB), and how the staging folder is."""
+    """Free resources: memory and disk less the share of running jobs (MB), cores, state of the staging folder."""
 
     memory_mb: int
     disk_mb: int
     cores: int = 1
-    """The machine's, those in use included."""
+    """Cores of the machine, busy ones included."""
     tmpfs_short: bool = False
-    """Less than `runner.tmpfs_min_free_percent` of it is free."""
+    """Whether less than `runner.tmpfs_min_free_percent` of the staging folder's file system is free."""
     own_disks_mb: Mapping[str, int] = field(default_factory=dict)
-    """What jobs may still take in folders of the data root that are disks of their own (`ms`, `images`, …)."""
+    """Free disk (MB), less that of running jobs, in folders on disks of their own (`ms`, `images`, …)."""
 
 
 @dataclass(frozen=True)
@@ -39,47 +39,47 @@ class DueWindow:
     unended: int
     """Groups that have not ended."""
     closes: float
-    """When it may close at the earliest (Unix, s): the last of its groups is known by then."""
+    """Earliest closing time (Unix, s), by which the last of its groups is known."""
     deadline: float
-    """When it is made with what there is (Unix, s)."""
+    """Time (Unix, s) at which the mosaic is made of the images at hand."""
 
 
 @dataclass(frozen=True)
 class Situation:
-    """All that a plan depends on."""
+    """Snapshot of all facts that a plan depends on."""
 
     now: float
     groups: Sequence[GroupRow]
-    """Those that have not ended."""
+    """Groups that have not ended."""
     windows: Sequence[DueWindow]
     running: Sequence[Call]
     room: Room
     turns: Mapping[str, int]
-    """Calls that each lane has had so far."""
+    """Number of calls that each lane has had so far."""
     tasks_due: tuple[str, ...] = ()
     held: Mapping[str, str] = field(default_factory=dict)
-    """Lanes in which nothing but a probe may start, and why."""
+    """Held lanes, in which only a probe may start, with the reason."""
     probes_due: frozenset[str] = frozenset()
-    """Held lanes of which a probe is due."""
+    """Held lanes whose next probe is due."""
     closed: frozenset[str] = frozenset()
-    """Folders that cannot be written; what writes there does not start."""
+    """Folders that cannot be written; stages that write there do not start."""
 
 
 @dataclass
 class Plan:
-    """What to start, and why the rest waits."""
+    """Calls to start, and the reasons for which other units wait."""
 
     calls: list[Call] = field(default_factory=list)
     waiting: dict[str, str] = field(default_factory=dict)
 
 
 def plan(situation: Situation, limits: Limits) -> Plan:
-    """Decide what starts now, and on how many cores.
+    """Choose the calls to start now, and their cores.
 
     Each lane fills its free slots: groups in back-off are left out, calibrator groups come first, then the newest,
-    every fourth time the oldest; remakes of images come last, and on idle cores only. The lane that has had the
-    fewest turns is served first, so that none starves where memory or disk is short. What runs at the same time
-    shares the cores: two jobs side by side are done sooner than one after the other on both.
+    every fourth time the oldest; remakes of images come last, and on idle cores only. The lane with the fewest turns
+    so far is served first, which keeps lanes from starving where memory or disk is short. Simultaneous jobs share the
+    cores: two jobs side by side are done sooner than one after the other on both.
     """
     result = _chosen(situation, limits)
     working = sum(not is_periodic(call.lane) for call in (*situation.running, *result.calls))
@@ -113,14 +113,14 @@ def _chosen(situation: Situation, limits: Limits) -> Plan:
 
 
 def _probe(call: Call) -> Call:
-    """The call for its first unit alone, to see if the lane is whole again."""
+    """Probe of a held lane: the call for its first unit alone."""
     units = call.units[:1]
     groups = call.groups if STAGES[call.lane].per is Per.WINDOW else units
     return Call(call.lane, units, groups, call.demand, probe=True)
 
 
 def _waits(group: GroupRow, now: float) -> str:
-    """Why a group cannot start yet; empty if it can."""
+    """Reason why a group cannot start yet; empty if it can."""
     if group.state == "collecting":
         return group.reason
     if group.due > now:
@@ -140,7 +140,7 @@ def in_order(candidates: Iterable[GroupRow], turn: int) -> list[GroupRow]:
 
 
 class _Filler:
-    """Fills the lanes' free slots while there is room."""
+    """Filler of the lanes' free slots, as far as resources allow."""
 
     def __init__(self, situation: Situation, limits: Limits, result: Plan) -> None:
         self._situation = situation
@@ -167,7 +167,7 @@ class _Filler:
         turn = self._situation.turns.get(lane, 0)
         while candidates:
             ranked = in_order(candidates, turn)
-            # What failed before is tried by itself: in a batch it may be what makes the whole call fail.
+            # A group that failed before is tried alone: in a batch it may make the whole call fail.
             alone = bool(ranked[0].error_class)
             batch = ranked[:1] if alone else [group for group in ranked if not group.error_class][:size]
             names = tuple(group.name for group in batch)
@@ -187,7 +187,7 @@ class _Filler:
             turn += 1
 
     def hold(self, lane: str, why: str) -> None:
-        """Let all of a lane wait that is not in a call and has no other reason."""
+        """Mark all units of a lane as waiting, except units in a call or with another reason."""
         waiting = [group.name for group in self._situation.groups if group.stage == lane]
         if STAGES[lane].per is Per.WINDOW:
             waiting = [window.row.name for window in self._situation.windows]
@@ -230,7 +230,7 @@ class _Filler:
         return slots - sum(call.lane == lane for call in self._calls)
 
     def _idle(self, lane: str, free: int) -> bool:
-        """Whether a job takes neither cores from others nor the last slot of several, kept for what arrives."""
+        """Whether a remake takes neither cores from other jobs nor the last of several slots, kept for arrivals."""
         if free == 1 < STAGES[lane].slots_in(self._limits):
             return False
         working = sum(not is_periodic(call.lane) for call in self._calls)
@@ -239,7 +239,7 @@ class _Filler:
     def _start(
         self, lane: str, units: tuple[str, ...], groups: tuple[str, ...], raw_bytes: int = 0, *, again: bool = False
     ) -> str:
-        """Add a call if its folder is open and there is room for it; returns why not."""
+        """Add a call if its folders can be written and resources suffice; returns the reason if not, else empty."""
         closed = STAGES[lane].writes & self._situation.closed
         if closed:
             return f"{'/ and '.join(sorted(closed))}/ cannot be written"
@@ -251,7 +251,7 @@ class _Filler:
             if needed.disk_mb > max(self._own_disks_mb[folder], 0):
                 spare = max(self._own_disks_mb[folder], 0) / 1000
                 return f"disk of {folder}/: {spare:.1f} GB to spare, {needed.disk_mb / 1000:.1f} GB needed"
-        # A job that alone needs more than there is has to be tried all the same.
+        # A job that needs more memory than the host has is tried all the same, alone.
         if needed.memory_mb > self._memory_mb and self._calls:
             return f"memory: {max(self._memory_mb, 0)} MB to spare, {needed.memory_mb} MB needed"
         self._memory_mb -= needed.memory_mb

@@ -9,7 +9,7 @@ import yaml
 from contimg.core.errors import ConfigError
 
 _NAMES = ("profile.yaml", "config.yaml")
-"""Of the file in a profile's folder; the second was Snakemake's until 9.19."""
+"""Names of the file in a profile's folder; the second was Snakemake's until 9.19."""
 
 
 def on_slurm(profile: Path | None) -> bool:

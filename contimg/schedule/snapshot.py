@@ -1,4 +1,4 @@
-"""The situation: what the ledger, the disks and the running calls say at one moment, for the plan."""
+"""Snapshot of ledger, disks and running calls at one moment, for the plan."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from contimg.schedule.profile import on_slurm
 from contimg.schedule.window_times import window_times
 
 _FEWEST_INODES = 200
-"""A Measurement Set is about a hundred files and folders."""
+"""Number of free inodes below which a disk counts as full; a Measurement Set takes about a hundred."""
 
 
 @dataclass(frozen=True)
 class Hold:
-    """What is held, and may be probed."""
+    """Held lanes, due probes and folders that cannot be written."""
 
     lanes: Mapping[str, str] = field(default_factory=dict)
-    """Lanes in which nothing but a probe may start, and why."""
+    """Held lanes, in which only a probe may start, with the reason."""
     probes_due: frozenset[str] = frozenset()
     closed: frozenset[str] = frozenset()
-    """Folders of the data root that cannot be written: what writes there is held."""
+    """Folders of the data root that cannot be written; stages that write there do not start."""
 
 
 def look(
@@ -47,12 +47,12 @@ def look(
     hold: Hold,
     now: float,
 ) -> Situation:
-    """Gather the situation; its cost grows with what is open, not with what has ended.
+    """Gather the situation, at a cost that grows with open groups, not with ended ones.
 
     Raises
     ------
     OSError
-        If a disk cannot be asked.
+        If the state of a disk cannot be read.
     ConfigError
         If the profile cannot be read.
     """
@@ -71,7 +71,7 @@ def look(
 
 
 def due_window(root: DataRoot, ledger: Ledger, ingest: Ingest, runner: Runner, row: WindowRow) -> DueWindow:
-    """A window's groups and times."""
+    """Groups and times of a window."""
     groups = ledger.groups_in(row.name)
     times = window_times(row.name, ingest, runner, row.since)
     return DueWindow(
@@ -84,9 +84,9 @@ def due_window(root: DataRoot, ledger: Ledger, ingest: Ingest, runner: Runner, r
 
 
 def room(root: DataRoot, runner: Runner, limits: Limits, staging: Staging, running: Sequence[Call]) -> Room:
-    """What jobs may still take: running ones may not have taken all of theirs yet, so all of it is taken off.
+    """Free resources less the whole demand of running calls, part of which may not be taken yet.
 
-    Memory, cores and staging of nodes are Slurm's to share out: only slots and disk bound the calls there.
+    Slurm shares out memory, cores and staging of its nodes: only slots and disk limit the calls there.
     """
     cluster = on_slurm(runner.profile)
     memory_mb = sys.maxsize if cluster else host.memory_mb() * runner.memory_percent / 100
@@ -108,12 +108,12 @@ def room(root: DataRoot, runner: Runner, limits: Limits, staging: Staging, runni
 
 
 def free_mb(path: Path) -> int:
-    """Room on the file system of a path (MB): none where its inodes are used up.
+    """Free space on the file system of a path (MB); 0 where its inodes are used up.
 
     Raises
     ------
     OSError
-        If it cannot be asked.
+        If the state of the file system cannot be read.
     """
     status = os.statvfs(path)
     if status.f_files and status.f_favail < _FEWEST_INODES:
@@ -122,13 +122,13 @@ def free_mb(path: Path) -> int:
 
 
 def own_disks(root: DataRoot) -> dict[str, Path]:
-    """Folders that stages write and that are on another file system than the data root, by name."""
+    """Folders written by stages on another file system than the data root's, by name."""
     device = root.root.stat().st_dev
     return {name: path for name, path in _folders(root).items() if path.is_dir() and path.stat().st_dev != device}
 
 
 def full_folders(root: DataRoot) -> frozenset[str]:
-    """Disks without room for another job: folders that are disks of their own, and `.` for the data root itself."""
+    """Disks without room for another job, by folder; `.` stands for the data root itself."""
     disks = {".": root.root, **own_disks(root)}
     return frozenset(name for name, path in disks.items() if free_mb(path) < STAGES["convert"].disk_mb)
 
@@ -138,12 +138,12 @@ def _folders(root: DataRoot) -> dict[str, Path]:
 
 
 def closed_folders(root: DataRoot) -> frozenset[str]:
-    """Folders of the data root that are there and cannot be written: read-only, or another user's.
+    """Existing folders of the data root that cannot be written: read-only, or another user's.
 
     Raises
     ------
     OSError
-        If a disk cannot be asked.
+        If the state of a disk cannot be read.
     """
     return frozenset(
         name for name, path in _folders(root).items() if path.exists() and not os.access(path, os.W_OK | os.X_OK)
@@ -151,7 +151,7 @@ def closed_folders(root: DataRoot) -> frozenset[str]:
 
 
 def disk_short(found: Room) -> bool:
-    """Whether the data root, or a disk of its own in it, has no room for another job."""
+    """Whether the data root, or a separate disk inside it, has no room for another job."""
     return min([found.disk_mb, *found.own_disks_mb.values()]) < STAGES["convert"].disk_mb
 
 

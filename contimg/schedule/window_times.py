@@ -1,4 +1,4 @@
-"""Times of a mosaic window: when it may close, and when it is combined with what there is."""
+"""Times of a mosaic window: earliest closing, and deadline for a mosaic of the images at hand."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from contimg.core.sections import Ingest, Runner
 
 @dataclass(frozen=True)
 class WindowTimes:
-    """Moments of a window (Unix, s).
+    """Times of a window (Unix, s).
 
     Attributes
     ----------
     closes
-        At the earliest: the last of its groups is known by then.
+        Earliest closing, by which the last of its groups is known.
     deadline
-        Whatever has not ended, it is combined then.
+        Time at which the images at hand are combined, even if groups have not ended.
     """
 
     closes: float
@@ -26,7 +26,7 @@ class WindowTimes:
 
 
 def window_times(window: str, ingest: Ingest, runner: Runner, since: float = 0.0) -> WindowTimes:
-    """Moments of a window; `since` is when the first image came that its mosaic does not have (Unix, s)."""
+    """Times of a window; `since` is the arrival (Unix, s) of the first image missing in its mosaic."""
     end = window_end(window).timestamp()
     return WindowTimes(
         closes=end + ingest.complete_within_minutes * 60,
@@ -35,7 +35,7 @@ def window_times(window: str, ingest: Ingest, runner: Runner, since: float = 0.0
 
 
 def window_waits(window: str, unended: int, now: datetime, ingest: Ingest, runner: Runner) -> str:
-    """Why a window is not combined yet, by the number of its groups that have not ended; empty if it is due."""
+    """Reason why a window is not combined yet, from its number of groups that have not ended; empty if due."""
     times, moment = window_times(window, ingest, runner), now.timestamp()
     if moment < times.closes:
         patience = timedelta(minutes=ingest.complete_within_minutes)

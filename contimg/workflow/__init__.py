@@ -1,5 +1,5 @@
-"""What the rules of Snakemake ask: which products are due, what each is made from, and what waits, and why.
+"""Queries of Snakemake's rules: products that are due, their inputs, and the reasons for which others wait.
 
-In: settings, data root and the groups that a look found. Out: paths and reasons; nothing is written, and nothing here
-knows of Snakemake.
+In: settings, data root and the groups of a scan. Out: paths and reasons; nothing is written, and Snakemake is not
+imported.
 """

@@ -1,8 +1,8 @@
-"""What is due: products that can be made now, what each is made from, and why the rest waits.
+"""Due products: outputs that can be made now, their inputs, and the reasons for which others wait.
 
-Everything is known before the first job runs. The calibrator of a group that nobody has looked at is found here as
-the rule finds it, and a set that is still to be solved stands for itself, taken for good: a target is calibrated with
-it in the same run if it is, and with the next best if not.
+Everything is known before the first job runs. Before detection has run for a group, its calibrator is found here as
+by the rule. A set still to be solved is expected to be good: a target is calibrated with this set in the same run, or
+with the next best set if the solution is bad.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from contimg.sets.registry import CalibrationSet, Registry
 from contimg.storage.archive import is_removed
 
 _NOT_UNDERSTOOD = (ContimgError, OSError, ValueError, KeyError, TypeError)
-"""What a file of one group may raise; that group waits, and no other."""
+"""Errors from a bad file of one group, which makes that group wait and no other."""
 REPORTED = {
     "mosaic_png": ("Mosaics", "report/mosaic.rst"),
     "image_png": ("Images", "report/image.rst"),
@@ -39,19 +39,19 @@ REPORTED = {
     "set_png": ("Calibration", "report/solve.rst"),
     "summary_html": ("Summary", "report/summary.rst"),
 }
-"""Headings of the report and captions, by the product; others stand under their own name."""
+"""Headings and captions of the report by product; other products stand under their own names."""
 
 
 @dataclass(frozen=True, eq=False)
 class Due:
-    """One look at a data root.
+    """Due products of a data root at one moment.
 
     Attributes
     ----------
     groups
-        Those to work on, by name, as their manifests have them or will have them after the scan.
+        Groups to work on, by name, as their manifests have them or will have them after the scan.
     waits
-        Groups and windows that wait, and why; it fills as the questions below are asked.
+        Groups and windows that wait, with the reasons; filled by the properties and methods below.
     """
 
     root: DataRoot
@@ -64,7 +64,7 @@ class Due:
 
     @cached_property
     def usable(self) -> tuple[str, ...]:
-        """Groups that can be processed: enough good subbands, and what to make them from is there."""
+        """Groups that can be processed: enough good subbands, not archived, raw files or a product at hand."""
         return tuple(name for name, group in self.groups.items() if self._is_usable(name, group))
 
     def _is_usable(self, name: str, group: Group) -> bool:
@@ -72,14 +72,14 @@ class Due:
             self.waits[name] = group.reason or group.state
             return False
         if is_removed(self.root, "image", name):
-            return False  # its image was archived: it has ended
+            return False  # its image was archived: the group has ended
         if self.imaged(name) or self.root.ms(name).exists() or raw_present(self.root, group):
             return True
         self.waits[name] = "its raw files are gone and nothing was made from them"
         return False
 
     def imaged(self, group: str) -> bool:
-        """Whether there is an image of a group."""
+        """Whether a group has an image."""
         return self.root.image(group, "json").exists()
 
     @cached_property
@@ -89,7 +89,7 @@ class Due:
 
     # Calibration
 
-    @cache  # noqa: B019 — as long as the look itself
+    @cache  # noqa: B019 — kept as long as the object itself
     def calibrator(self, group: str) -> bool:
         """Whether a calibrator transits in a group."""
         path = self.root.calibrator(group)
@@ -110,7 +110,7 @@ class Due:
 
     @cached_property
     def coming(self) -> tuple[CalibrationSet, ...]:
-        """Sets that this run is to solve. One whose making failed when it was last tried is not waited for."""
+        """Sets that this run is to solve, except sets whose last try failed."""
         validity = timedelta(hours=self.settings.calibration.validity_hours)
         missing = (name for name in self.calibrator_groups if not self.root.set(name).exists())
         return tuple(
@@ -120,7 +120,7 @@ class Due:
         )
 
     def _failed_last(self, group: str) -> bool:
-        """Whether the last try to make a group's set, or what it is made from, failed on the files of now."""
+        """Whether the last try of a group's set, or of an input of it, failed on the present files."""
         solve = maker("set")
         rules = {each.name for each in (solve, *map(maker, solve.needs if solve else ())) if each}
         manifest = self.root.manifest(group)
@@ -134,7 +134,7 @@ class Due:
 
     @cache  # noqa: B019
     def sets(self, group: str) -> tuple[Path, ...]:
-        """Sets that a group's image is, or is to be, calibrated with (`set.json` files); none: it waits for one."""
+        """Sets (`set.json` files) of a group's image, present or future; empty for a group that waits for a set."""
         try:
             if self.imaged(group):
                 return tuple(reimaging.serving(self._registry, group))
@@ -146,7 +146,7 @@ class Due:
         return tuple(self.root.root / one.path for one in choice.sets) if choice else ()
 
     def turned_bad(self, path: Path) -> bool:
-        """Whether a set that an image was calibrated with was solved again since, and failed."""
+        """Whether a set of an existing image has since been solved again, and failed."""
         return path.exists() and not self._registry.read(path).passed
 
     def _relative(self, path: Path) -> str:
@@ -163,7 +163,7 @@ class Due:
 
     @cached_property
     def image_groups(self) -> tuple[str, ...]:
-        """Groups whose image is there or can be made."""
+        """Groups whose image exists or can be made."""
         return tuple(name for name in self.usable if self._may_be_imaged(name))
 
     def _may_be_imaged(self, group: str) -> bool:
@@ -173,13 +173,13 @@ class Due:
         return False
 
     def in_mosaic(self, window: str) -> list[str]:
-        """Groups of a window whose image is there or can be made."""
+        """Groups of a window whose image exists or can be made."""
         there = {group_of(path) for path in self.root.image(window).parent.glob("*.image.fits")}
         return sorted(group for group in {*self.image_groups, *there} if in_window(group, window))
 
     @cached_property
     def windows(self) -> tuple[str, ...]:
-        """Windows whose mosaic is there or due: all of their groups are known, and none of their images has left."""
+        """Windows whose mosaic exists or is due: all groups are known, and no image is archived."""
         wanted = {self._window(name) for name in self.image_groups} - self._leaving
         return tuple(window for window in sorted(wanted) if self._window_is_due(window))
 
@@ -189,7 +189,7 @@ class Due:
 
     @cached_property
     def _leaving(self) -> frozenset[str]:
-        """Windows whose images leave for the archive: their mosaics are not made again from those still there."""
+        """Windows with archived images, whose mosaics are not made again from the images that remain."""
         return frozenset(self._window(name) for name in self.groups if is_removed(self.root, "image", name))
 
     def _window_is_due(self, window: str) -> bool:
@@ -205,9 +205,10 @@ class Due:
     # Jobs
 
     def cores(self, group: str, all_cores: int | None) -> int:
-        """Cores of a job: when several groups are due, two jobs side by side are done sooner than one by one on both.
+        """Cores of a group's job: one while many groups are due, as jobs side by side finish sooner.
 
-        Those that are left over at the end share all the cores. A cluster, whose jobs share none, has no number.
+        The last groups, fewer than the cores, share all of them. `all_cores` is None on a cluster, whose jobs share
+        none.
         """
         due, threads = self.unimaged, self.settings.limits.threads
         shared = all_cores or threads * len(due)
@@ -217,11 +218,11 @@ class Due:
         return max(1, min(threads, shared // max(len(left_over), 1)))
 
     def raw_mb(self, group: str) -> int:
-        """Size (MB) of a group's raw files, about that of its Measurement Set; of one that is not known, as usual."""
+        """Size (MB) of a group's raw files, about that of its Measurement Set; a typical size if unknown."""
         return self.groups[group].raw_bytes // 1_000_000 if group in self.groups else 2400
 
     def pictures(self) -> Iterator[tuple[str, str, Path]]:
-        """Pictures that there are of what is worked on: product, group or window, and path."""
+        """Existing pictures of the groups and windows at work: product, group or window, and path."""
         windows = {self._window(name) for name in self.usable} - self._leaving
         for stage in STAGES.values():
             units = {Per.GROUP: self.usable, Per.WINDOW: sorted(windows), Per.ROOT: ("",)}[stage.per]

@@ -1,4 +1,4 @@
-"""Start of a workflow run: the settings checked against the disk, and the groups that there are."""
+"""Start of a workflow run: settings checked against the disk, and groups to work on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def settings_of(content: Mapping[str, Any]) -> Settings:
     Raises
     ------
     ConfigError
-        If a setting is bad, or names a folder or catalogue that is not there.
+        If a setting is bad, or names a missing folder or catalogue.
     """
     settings = config.validated(content)
     imager.refuse_if_missing(settings.imaging.imager)
@@ -36,12 +36,12 @@ def settings_of(content: Mapping[str, Any]) -> Settings:
 
 
 def groups_of(root: DataRoot, settings: Settings, now: datetime) -> Found:
-    """Groups of the files in `incoming/`; or those named, as their manifests have them, where the runner has scanned.
+    """Groups of the files in `incoming/`, or named groups from their manifests if the runner has scanned already.
 
     Raises
     ------
     OSError
-        If the folder cannot be read now.
+        If `incoming/` or a manifest cannot be read now.
     """
     if settings.scan_incoming:
         return look(root, settings.ingest, now, settings.groups)

@@ -1,7 +1,7 @@
-"""Failed tries of a product that is there already, counted so that Snakemake sees it as due until it is made again.
+"""Failed tries of an existing product, counted to keep the product due for Snakemake until it is made again.
 
-A job that was to replace a product and failed leaves the old one, which Snakemake takes for made from the new inputs.
-The number of failed tries is a parameter of its rule: it differs then from the one that Snakemake has on record.
+A failed job leaves the old product in place, which Snakemake takes for made from the new inputs. The number of failed
+tries is a parameter of the rule: after a failure it differs from the number in Snakemake's record.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from contimg.job.attempt_record import records
 
 
 class Tries(Enum):
-    """A count of which Snakemake keeps no record, as it keeps none of objects that are no plain values.
+    """Count that Snakemake leaves out of its record, because it is no plain value.
 
-    Products of a data root that knew of no counts stay as they are.
+    Products made before tries were counted therefore stay as they are.
     """
 
     NONE_FAILED = "none failed"
 
 
 def failed_tries(root: DataRoot, rule: str, unit: str) -> int | Tries:
-    """Tries of a rule for a group or window that have failed so far: those before the product and those since.
+    """Number of failed tries of a rule for a group or window, before its product was made and since.
 
-    The product's sidecar keeps the number of the former, so that it outlives their logs.
+    The product's sidecar keeps the number of earlier tries, which therefore outlives their logs.
     """
     product = sidecar(rule)
     if product is None:
@@ -35,7 +35,7 @@ def failed_tries(root: DataRoot, rule: str, unit: str) -> int | Tries:
         made = files.read_json(root.path(product.name, unit))["made"]
         before, since = int(made.get("failed_tries", 0)), str(made["started"])
     except (OSError, ValueError, KeyError, TypeError):
-        return Tries.NONE_FAILED  # it is not there, and due for that reason
+        return Tries.NONE_FAILED  # without a product the rule is due anyway
     after = sum(
         record.started > since and not record.lives and record.outcome != "ok"
         for record in records(root, unit, (rule,))
