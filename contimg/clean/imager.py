@@ -80,15 +80,26 @@ def clean(averaged: Averaged, prefix: Path, options: CleanOptions, imager: Image
         if an output is absent or not finite.
     """
     if imager == "auto":
-        cleaned = major_cycle.clean(averaged, options)
-        image = with_components(cleaned.residual, cleaned.model, cleaned.wcs, cleaned.beam)
-        return CleanResult(image, cleaned.residual, cleaned.wcs, cleaned.beam, OWN)
+        return clean_in_memory(averaged, options)
     refuse_if_missing(imager)
     ms = prefix.with_name(f"{prefix.name}.averaged.ms")
     averaged_ms.write(ms, averaged)
     products = wsclean.clean(ms, prefix, options) if imager == "wsclean" else tclean.clean(ms, prefix, options)
     files.remove(ms)
     return restored(products, imager)
+
+
+def clean_in_memory(averaged: Averaged, options: CleanOptions) -> CleanResult:
+    """Image and clean with contimg's own imager.
+
+    Raises
+    ------
+    NoUsableDataError
+        If no visibility has a weight, or the dirty beam has no core.
+    """
+    cleaned = major_cycle.clean(averaged, options)
+    image = with_components(cleaned.residual, cleaned.model, cleaned.wcs, cleaned.beam)
+    return CleanResult(image, cleaned.residual, cleaned.wcs, cleaned.beam, OWN)
 
 
 def restored(products: Products, imager: str) -> CleanResult:

@@ -34,7 +34,7 @@ class CleanOptions:
     major_iterations
         Largest number of major cycles.
     longest_wavelengths
-        Longest baseline used (λ); None for all.
+        Longest baseline (λ) that the imager in memory uses; None for all.
     """
 
     size: int

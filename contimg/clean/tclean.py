@@ -93,7 +93,6 @@ def _arguments(ms: Path, prefix: Path, options: CleanOptions, farthest_wavelengt
         "maxpsffraction": 1 - MAJOR_GAIN,
         "usemask": "user",
         "interactive": False,
-        "uvrange": f"<{options.longest_wavelengths:g}lambda" if options.longest_wavelengths else "",
     }
 
 

@@ -53,7 +53,6 @@ def command(ms: Path, prefix: Path, options: CleanOptions) -> list[str]:
         *("-data-column", "DATA", "-weight", "briggs", f"{options.robust:g}"),
         *("-niter", str(options.iterations), "-nmiter", str(options.major_iterations), "-mgain", f"{MAJOR_GAIN:g}"),
         *("-auto-mask", f"{options.mask_sigma:g}", "-auto-threshold", f"{options.threshold_sigma:g}"),
-        *(("-maxuv-l", f"{options.longest_wavelengths:g}") if options.longest_wavelengths else ()),
         str(ms),
     ]
 

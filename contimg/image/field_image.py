@@ -115,7 +115,7 @@ def make(averaged: Averaged, directory: Path, settings: Settings, threads: int) 
     field_rad = float(np.radians(options.field_of_view_deg))
     with trace.step("take out bright sources"):
         taken_out = _take_out_bright(
-            averaged, image_plan(options, settings.beam), directory, options, settings.limits, threads=threads
+            averaged, image_plan(options, settings.beam), options, settings.limits, threads=threads
         )
     pixel_rad = averaged.beam_rad / options.pixels_per_beam
     with trace.step("clean"):
@@ -146,7 +146,6 @@ def make(averaged: Averaged, directory: Path, settings: Settings, threads: int) 
 
 def bright_sources(
     averaged: Averaged,
-    directory: Path,
     settings: Settings,
     threads: int,
     *,
@@ -157,11 +156,9 @@ def bright_sources(
     Parameters and errors are those of `make`; `known` are sources from an earlier fit with other gains, fitted anew
     before the search for others.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     return _take_out_bright(
         averaged,
         image_plan(settings.imaging, settings.beam),
-        directory,
         settings.imaging,
         settings.limits,
         threads=threads,
@@ -178,7 +175,6 @@ def image_plan(options: Imaging, primary_beam: BeamOptions) -> ImagePlan:
 def _take_out_bright(
     averaged: Averaged,
     plan: ImagePlan,
-    directory: Path,
     imaging: Imaging,
     limits: Limits,
     *,
@@ -187,17 +183,15 @@ def _take_out_bright(
 ) -> list[BrightSource]:
     """Find the bright sources and subtract them from the averaged visibilities, the dominant ones first."""
     taken_out = source_subtraction.subtract(averaged, [], known, plan=plan, threads=threads)
-    for number in range(_MOST_ROUNDS):
-        found = _look_around(averaged, directory / f"wide-{number}", imaging, limits, threads)
+    for _ in range(_MOST_ROUNDS):
+        found = _look_around(averaged, imaging, limits, threads)
         taken_out = source_subtraction.subtract(averaged, taken_out, found, plan=plan, threads=threads)
         if not _dominates(found, averaged):
             break
     return taken_out
 
 
-def _look_around(
-    averaged: Averaged, prefix: Path, imaging: Imaging, limits: Limits, threads: int
-) -> list[PointSource]:
+def _look_around(averaged: Averaged, imaging: Imaging, limits: Limits, threads: int) -> list[PointSource]:
     """Bright sources in and around the field, from a wide image of lower resolution; apparent fluxes."""
     resolution_rad = max(averaged.beam_rad, _WIDE_PIXELS_PER_BEAM * _WIDE_FIELD_RAD / _WIDE_SIZE)
     pixel_rad = resolution_rad / _WIDE_PIXELS_PER_BEAM
@@ -208,7 +202,7 @@ def _look_around(
         threshold_sigma=_WIDE_THRESHOLD_SIGMA,
         longest_wavelengths=1 / resolution_rad,
     )
-    cleaned = imager.clean(averaged, prefix, options, imaging.imager)
+    cleaned = imager.clean_in_memory(averaged, options)
     noise = noise_map(cleaned.residual, _beam_pixels(cleaned, pixel_rad))
     found = sources.find(cleaned.image, noise, cleaned.wcs, cleaned.beam, min_snr=_BRIGHT_SNR)[:_MOST_BRIGHT]
     if _dominates(found, averaged):

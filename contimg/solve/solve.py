@@ -131,8 +131,7 @@ def _solved(  # noqa: PLR0917
     for left in reversed(range(rounds)):
         averaged = reduced.of_the_core(solution.gains, field_image.image_plan(settings.imaging, settings.beam))
         with trace.step("field sources"):
-            listed = field_image.bright_sources(averaged, work / "field", settings, threads, known=listed)
-        files.remove(work / "field")
+            listed = field_image.bright_sources(averaged, settings, threads, known=listed)
         sky = field_model.from_bright(listed, alone, geometry, left)
         _LOG.info("the field's model has %d sources beside the calibrator", len(sky) - 1)
         modelled = Modelled(reduced, sky)

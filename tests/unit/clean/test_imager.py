@@ -101,7 +101,6 @@ def test_the_command_says_what_the_options_say():
         "-no-update-model-required",
     ):
         assert part in line
-    assert "-maxuv-l" not in line
 
 
 @pytest.mark.parametrize(
