@@ -100,16 +100,22 @@ def _stages(attempts: Sequence[tuple[str, str, str, str, float, float]]) -> list
 
 
 def queue_chart(ledger: Ledger, now: float) -> Mapping[str, Any]:
-    """Chart of groups waiting or in work over the last 24 hours, from their times of arrival and end."""
+    """Chart of the most groups waiting or in work in each quarter of an hour, over the last 24 hours."""
     now = 60 * np.ceil(now / 60)  # rounded up, so that the chart stays the same for a minute
     since = now - 3 * _DAY_S
     rows = history.arrivals(ledger, since)
     moments = np.linspace(now - _DAY_S, now, _POINTS)
     came = np.sort([row[0] for row in rows])
     went = np.sort([row[1] for row in rows if row[1] is not None])
-    depth = np.searchsorted(came, moments, "right") - np.searchsorted(went, moments, "right")
-    depth = np.maximum(depth, 0)
-    said = f"Queue over 24 hours: {depth[-1]} groups now, at most {depth.max()}"
+
+    def waiting(at: np.ndarray) -> np.ndarray:
+        return np.maximum(np.searchsorted(came, at, "right") - np.searchsorted(went, at, "right"), 0)
+
+    depth = waiting(moments)
+    depth[1:] = np.maximum(depth[1:], depth[:-1])  # those still there when its quarter began
+    within = came[(came > moments[0]) & (came <= now)]  # a queue is longest when a group has just come
+    np.maximum.at(depth, np.searchsorted(moments, within), waiting(within))
+    said = f"Queue over 24 hours: {waiting(moments)[-1]} groups now, at most {depth.max()}"
     return chart(said, moments, [Series("groups", depth.tolist(), "area")], "groups")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import requests
-from bookkeeping import Played
+from bookkeeping import Played, group_row
 from http_service import Served, listening, served
 from lived_root import CountedSource, lived
 from PIL import Image
@@ -97,6 +97,19 @@ def test_the_antennas_page_shows_what_groups_files_say(tmp_path: Path) -> None:
     assert f"/group/{name}" in text
     assert "X: 70% flagged" in text
     assert text.count("◆<") == 1
+
+
+def test_a_short_queue_is_in_the_picture(tmp_path: Path) -> None:
+    """Two groups came after one quarter of an hour began and were gone before the next; one waits since yesterday."""
+    played = Played(tmp_path / "root")
+    stays = [("20260112T000000", -90_000.0, None)]
+    short = [(f"20260112T0800{k}0", -2600.0 + k, -2400.0 + k) for k in range(2)]
+    for name, came, went in (*stays, *short):
+        ended = None if went is None else MOMENT + went
+        played.ledger.put_group(group_row(name, played.settings, arrived=MOMENT + came, ended=ended))
+    made = now.queue_chart(played.ledger, MOMENT)
+    assert made["said"] == "Queue over 24 hours: 1 groups now, at most 3"
+    assert made["data"]["series"][0]["values"] == [1.0] * 94 + [3.0] + [1.0] * 2
 
 
 @pytest.mark.parametrize("path", ["/", "/history", "/history?span=30d", "/alerts"])
