@@ -21,6 +21,7 @@ SPANS: Mapping[str, tuple[float, float]] = {"24h": (1.0, 3600.0), "7d": (7.0, 6 
 """Length (days) and bin width (s) of each span."""
 _FRESH_S = 60.0
 _NOISE_S, _LEVELS_S = 300.0, 300.0
+_SIZES = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6))
 _Attempt = tuple[str, str, str, str, float, float]
 
 
@@ -148,8 +149,10 @@ def _binned_chart(
 
 
 def _volume(edges: np.ndarray, arrivals: Sequence[tuple[float, float | None, int]]) -> Mapping[str, Any]:
-    sizes = np.histogram([row[0] for row in arrivals], edges, weights=[row[2] / 1e9 for row in arrivals])[0]
-    return chart(f"{sizes.sum():.0f} GB arrived", _middles(edges), [Series("raw", sizes.tolist(), "bars")], "GB")
+    sizes = np.histogram([row[0] for row in arrivals], edges, weights=[row[2] for row in arrivals])[0]
+    unit, size = next((each for each in _SIZES if sizes.sum() >= each[1]), _SIZES[-1])
+    said = f"{sizes.sum() / size:.1f} {unit} arrived" if sizes.any() else "No raw data"
+    return chart(said, _middles(edges), [Series("raw", (sizes / size).tolist(), "bars")], unit)
 
 
 def _machine(edges: np.ndarray, load: Mapping[int, tuple[float, float, float]]) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
 from bookkeeping import Played, group_row
@@ -204,6 +205,21 @@ def test_bins_hold_what_is_in_them(lives: list[CountedSource]) -> None:
     groups = made["Groups an hour"]["data"]["series"]
     inside = list(groups[0]["values"][1:-1])
     assert sum(inside) / len(inside) == pytest.approx(3600 / 309.24, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("raw_bytes", "said", "unit", "shown"),
+    [
+        (0, "No raw data", "MB", 0.0),
+        (90_000_000, "180.0 MB arrived", "MB", 180.0),
+        (1_700_000_000, "3.4 GB arrived", "GB", 3.4),
+        (600_000_000_000, "1.2 TB arrived", "TB", 1.2),
+    ],
+)
+def test_raw_data_are_told_in_a_unit_of_their_size(raw_bytes: int, said: str, unit: str, shown: float) -> None:
+    made = trends._volume(np.array([0.0, 3600.0]), [(60.0, None, raw_bytes), (70.0, None, raw_bytes)])
+    assert (made["said"], made["data"]["unit"]) == (said, unit)
+    assert made["data"]["series"][0]["values"] == [shown]
 
 
 def test_service_levels_are_there_as_soon_as_they_are_measured(service: Served) -> None:
