@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,14 @@ import h5py
 
 from contimg.catalogues.source import Source
 from contimg.core import config
-from contimg.core.paths import DataRoot
+from contimg.core.paths import DataRoot, group_id
+from contimg.ingest import groups as scanning
 from contimg.simulator import simulator
 from contimg.telescope.stations import EAST_WEST_ARM, NORTH_SOUTH_ARM
 
 START = datetime(2026, 1, 12, 8, 0, 0, tzinfo=UTC)
+FIRST = group_id(START)
+"""Name of the first group."""
 DECLINATION_DEG = 54.57
 TINY = simulator.Preset(EAST_WEST_ARM[:2] + NORTH_SOUTH_ARM[:2], 3, 4)
 """Ten baselines, three channels a subband, four integrations: 16 files in a tenth of a second."""
@@ -49,3 +52,15 @@ def make(root: Path, preset: simulator.Preset = TINY, groups: int = 1, **options
     options.setdefault("declination_deg", DECLINATION_DEG)
     start = options.pop("start", START)
     return simulator.simulate(DataRoot(root).incoming, start, groups, preset=preset, sky=sky, **options)
+
+
+def scan(root: DataRoot, minutes_later: float = 5, **sections: Any) -> scanning.Found:
+    """Scan a data root as if it were so many minutes later."""
+    now = datetime.now(UTC) + timedelta(minutes=minutes_later)
+    chosen = settings(root.root, **sections)
+    return scanning.scan(root, chosen.ingest, now, chosen.groups)
+
+
+def file(root: DataRoot, number: int) -> Path:
+    """The raw file of a subband."""
+    return next(root.incoming.glob(f"*_sb{number:02d}.hdf5"))
