@@ -79,6 +79,7 @@ SLOW = frozenset(
         "unit/visibilities/test_model",
         "workflow/test_benchmarks",
         "workflow/test_calibration_chain",
+        "workflow/test_missing_inputs",
         "workflow/test_workflow",
     ]
 )

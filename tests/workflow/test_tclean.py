@@ -6,14 +6,13 @@ import json
 
 import pytest
 from test_workflow import (  # noqa: F401 — the same tests, of this run
-    Run,
-    finished_run,
     test_nothing_is_invented,
     test_sources_come_out_with_their_fluxes_and_places,
     test_the_images_say_how_they_were_calibrated,
     test_the_mosaic_is_as_deep_as_its_weights_say,
     test_the_noise_is_what_the_sefd_predicts,
 )
+from workflow_runs import Run, finished_run
 
 MOSAIC = "mosaics/2026-01-12/20260112T080000.image.fits"
 
