@@ -66,6 +66,8 @@ class Stage:
         Key of the settings for the pause (min, or h where it ends with hours) between two runs of a periodic task.
     folders
         Folders of the data root that it writes beside those of its products.
+    called
+        Name of its whole products in tables for people, in the plural; empty: that of the stage.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Stage:
     calibrators_only: bool = False
     every: str = ""
     folders: tuple[str, ...] = ()
+    called: str = ""
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -137,6 +140,7 @@ STAGES: dict[str, Stage] = {
             raw_in_memory=1.0,  # staged there
             disk_mb=200,
             raw_on_disk=1.0,
+            called="Measurement Sets",
         ),
         Stage(
             "solve",
@@ -149,6 +153,7 @@ STAGES: dict[str, Stage] = {
             disk_mb=200,
             raw_on_disk=0.5,
             calibrators_only=True,
+            called="sets",
         ),
         Stage("select", Per.GROUP, ("manifest", "calibrator", "set"), ("selection",), Unusable.WAITS, within="image"),
         Stage(
@@ -171,6 +176,7 @@ STAGES: dict[str, Stage] = {
             memory_mb="mem_mb",
             disk_mb=200,
             raw_on_disk=0.5,
+            called="images",
         ),
         Stage(
             "mosaic",
@@ -181,6 +187,7 @@ STAGES: dict[str, Stage] = {
             minutes="mosaic_minutes",
             memory_mb="mem_mb",
             disk_mb=200,
+            called="mosaics",
         ),
         Stage(
             "summary",

@@ -30,11 +30,6 @@ from contimg.ledger.rows import GroupRow
 from contimg.runner import cleanup
 from contimg.storage.archive import is_removed
 
-_COUNTED = {"convert": "Measurement Sets", "solve": "sets", "image": "images", "mosaic": "mosaics"}
-"""Products of some stages, as the audit's table names them."""
-_HALF = {"solve": "half a set"}
-_SCAN = "a scan takes it up"
-
 
 @dataclass
 class Books:
@@ -175,11 +170,11 @@ class _Audit:
                 place = f"{standing.folder}/…/{unit}"
                 if stage.per is Per.GROUP and standing.backup is not Backup.SET and unit not in groups:
                     self._wrong(f"{place}: there is no manifest of this group")
-                self._books.counts[_COUNTED.get(stage.name, f"of stage {stage.name}")] += there == wanted
+                self._books.counts[stage.called or f"of stage {stage.name}"] += there == wanted
                 alone = there == {standing.name} and self._is_past(stage, unit)
                 if there and there != wanted and not alone:
                     names = ", ".join(sorted(PRODUCTS[name].suffix for name in there))
-                    self._wrong(f"{place}: {_HALF.get(stage.name, 'half a product')}, only {names}")
+                    self._wrong(f"{place}: half a product, only {names}")
 
     def _made(self, stage: Stage) -> dict[str, set[str]]:
         """Groups or windows with products that complete a stage, and the names of these products."""

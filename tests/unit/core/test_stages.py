@@ -20,7 +20,9 @@ from contimg.core.stages import (
     next_stage,
     units_of,
     value,
+    worked_on,
 )
+from contimg.report import demo
 
 SETTINGS = validated({"data_root": "/data"}, {})
 ROOT = DataRoot(Path("/data"))
@@ -86,3 +88,7 @@ def test_tasks_are_asked_for_by_name_and_products_by_path() -> None:
 def test_the_maker_of_a_product_is_known() -> None:
     assert maker("image_pb") is STAGES["image"]
     assert maker("manifest") is None
+
+
+def test_the_demo_knows_how_long_each_stage_takes() -> None:
+    assert demo.TYPICAL_S.keys() == {*worked_on()}

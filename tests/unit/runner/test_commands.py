@@ -239,7 +239,7 @@ def test_the_books_balance(played: Played, call) -> None:
         (lambda p, unit: p.root.image(unit, "json").unlink(), "done and has no image"),
         (lambda p, unit: p.root.manifest(unit).unlink(), "no manifest"),
         (lambda p, unit: (p.root.ms(unit).parent / f".{unit}.ms.part-999999").mkdir(), "half-written"),
-        (lambda p, unit: (p.root.calibration(unit) / "gain.cal").mkdir(), "half a set"),
+        (lambda p, unit: (p.root.calibration(unit) / "gain.cal").mkdir(), "half a product"),
         (lambda p, unit: p.ledger.write("DELETE FROM groups"), "the ledger does not know it"),
         (lambda p, unit: (p.root.quarantine("x")).mkdir(parents=True), "no reason.json"),
         (lambda p, unit: p.change(unit, state="quarantined"), "said to be in quarantine"),
