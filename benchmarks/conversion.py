@@ -10,8 +10,8 @@ from pathlib import Path
 from benchmarks import data, processes
 from benchmarks.figures import Figure, of_runs
 from benchmarks.processes import Cost, notes
-from contimg.core import files
 from contimg.core.paths import DataRoot
+from contimg.job.attempt_record import newest, records
 
 
 def measure(root: DataRoot, group: str, work: Path, runs: int) -> Iterator[Figure]:
@@ -52,8 +52,7 @@ def staging(root: DataRoot, group: str, work: Path, runs: int) -> Iterator[Figur
                     return
                 arguments = [str(root.ms(group).relative_to(root.root)), "--config", f"staging={{enabled: {staged}}}"]
                 processes.snakemake(data.settings_path(root), work / "log", *arguments)
-                *_, newest = sorted(root.log(group, "convert").parent.glob("convert.*.attempt.json"), key=_number)
-                walls.append(files.read_json(newest)["duration_s"])
+                walls.append(newest(records(root, group))["convert"].duration_s or 0.0)
         yield of_runs(
             f"staging in tmpfs, raw files {'not ' if cold else ''}in the page cache",
             [slow / fast for slow, fast in zip(took[False], took[True], strict=True)],
@@ -79,10 +78,6 @@ def copy(paths: Sequence[Path], work: Path) -> Cost:
     cost = processes.run(["cp", "-r", *paths, target], work / "log", to_disk=True)
     shutil.rmtree(target)
     return cost
-
-
-def _number(attempt: Path) -> int:
-    return int(attempt.name.split(".")[1])
 
 
 def drop_caches() -> bool:

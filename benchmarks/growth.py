@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks import data, pipeline, processes
 from benchmarks.figures import Figure
-from contimg.core import files
 from contimg.core.paths import DataRoot
+from contimg.job.attempt_record import newest, records
 
 _STAGES = ("convert", "solve", "image")
 
@@ -29,15 +29,11 @@ def measure(sizes: Sequence[tuple[int, int]], work: Path) -> Iterator[Figure]:
         data.write_settings(root)
         group = data.names(root)[0]
         pipeline.make(root, [root.set(group), root.image(group)], work)
-        cpu_s = {stage: _cpu_s(root, group, stage) for stage in _STAGES}
+        tried = newest(records(root, group))
+        cpu_s = {stage: tried[stage].cpu_s or 0.0 for stage in _STAGES}
         visibilities.append(antennas * (antennas + 1) / 2 * channels)
         costs.append(sum(cpu_s.values()))
         yield Figure(f"processor time, {antennas} antennas, {channels} channels", costs[-1], "s", notes=cpu_s)
         shutil.rmtree(folder)
     exponent = np.polyfit(np.log(visibilities), np.log(costs), 1)[0]
     yield Figure("processor time against visibilities, exponent", float(exponent), "")
-
-
-def _cpu_s(root: DataRoot, group: str, rule: str) -> float:
-    """Processor time (s) of a stage."""
-    return float(files.read_json(root.attempt(group, rule, 1))["cpu_s"])

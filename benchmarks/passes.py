@@ -14,9 +14,9 @@ from pathlib import Path
 from benchmarks import data, processes
 from benchmarks.data import Groups
 from benchmarks.figures import Figure, of_runs
-from contimg.core import files
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_id, window_of
+from contimg.job.attempt_record import in_folder
 from contimg.ledger.events import Arrived, JobDone
 from contimg.ledger.group_life import Facts, advance
 from contimg.ledger.ledger import open_ledger
@@ -91,8 +91,9 @@ def once(root: DataRoot, work: Path) -> float:
 
 def _jobs_s(root: DataRoot, since: float) -> float:
     """Time (s) of the jobs that have run since a moment (Unix, s)."""
-    records = (path for path in (root.root / "logs").rglob("*.attempt.json") if path.stat().st_mtime >= since)
-    return sum(files.read_json(path)["duration_s"] for path in records)
+    folders = {path.parent for path in (root.root / "logs").rglob("*.attempt.json")}
+    attempts = (attempt for folder in folders for attempt in in_folder(folder))
+    return sum(attempt.duration_s or 0.0 for attempt in attempts if attempt.finished_s >= since)
 
 
 def _ended(name: str, settings: Settings) -> GroupRow:

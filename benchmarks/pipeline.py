@@ -11,8 +11,8 @@ from benchmarks import data, processes
 from benchmarks.data import Groups
 from benchmarks.figures import GROUP_S, Figure, of_runs
 from benchmarks.processes import Cost, notes
-from contimg.core import files
 from contimg.core.paths import GROUP_PATTERN, DataRoot
+from contimg.job.attempt_record import newest, records
 
 _GROUP = re.compile(GROUP_PATTERN)
 
@@ -67,6 +67,5 @@ def forget(root: DataRoot, group: str) -> None:
 
 def stages(root: DataRoot, group: str) -> dict[str, float]:
     """How long each stage's last attempt took (s)."""
-    folder = root.log(group, "convert").parent
-    records = [(path.name.split(".")[0], files.read_json(path)) for path in sorted(folder.glob("*.attempt.json"))]
-    return {rule: record["duration_s"] for rule, record in records}
+    tried = newest(records(root, group))
+    return {rule: attempt.duration_s or 0.0 for rule, attempt in sorted(tried.items())}

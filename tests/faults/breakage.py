@@ -19,6 +19,8 @@ from typing import Any
 import psutil
 from small_disks import read_only, resize, used
 
+from contimg.job.attempt_record import AttemptRecord
+
 from .played_jobs import ERRORS, TROUBLE
 from .site import Site
 
@@ -200,7 +202,7 @@ class Breakage:
         process.kill()
         return Fault("the runner killed", self.now, over=self._beyond("running on"))
 
-    def _job(self) -> dict[str, Any] | None:
+    def _job(self) -> AttemptRecord | None:
         rules = ["convert", "image", "solve", "detect", "mosaic"]
         self._chance.shuffle(rules)
         return next((record for rule in rules if (record := self._place.job(rule))), None)
@@ -210,20 +212,20 @@ class Breakage:
         if record is None:
             return None
         with contextlib.suppress(psutil.Error):
-            family = [psutil.Process(record["pid"]), *psutil.Process(record["pid"]).children(recursive=True)]
+            family = [psutil.Process(record.pid), *psutil.Process(record.pid).children(recursive=True)]
             for process in family[: self._chance.randint(1, 2)]:
                 process.kill()
-        return Fault("a job killed", self.now, {str(record["group"])})
+        return Fault("a job killed", self.now, {record.group})
 
     def _stop_job(self) -> Fault | None:
         record = self._job()
         if record is None:
             return None
         with contextlib.suppress(psutil.Error):
-            supervisor = psutil.Process(record["pid"])
+            supervisor = psutil.Process(record.pid)
             for process in (supervisor, *supervisor.children(recursive=True)):
                 process.suspend()
-        return Fault("a job stopped", self.now, {str(record["group"])})
+        return Fault("a job stopped", self.now, {record.group})
 
     # Files
 

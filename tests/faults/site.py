@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -22,6 +21,7 @@ import yaml
 from contimg.core.config import Settings, load
 from contimg.core.paths import DataRoot
 from contimg.core.processes import runs
+from contimg.job.attempt_record import AttemptRecord, in_folder
 from contimg.ledger.ledger import Ledger, open_ledger
 from contimg.runner.audit import Books, audit
 from contimg.runner.status import status
@@ -241,14 +241,11 @@ class Site:
         """The end of the runner's log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-60:]) if self.log.exists() else ""
 
-    def job(self, rule: str) -> dict[str, Any] | None:
+    def job(self, rule: str) -> AttemptRecord | None:
         """Record of a job of a rule that runs now."""
-        for path in (self.root.root / "logs").glob(f"*/*/{rule}.*.attempt.json"):
-            with contextlib.suppress(OSError, ValueError):
-                record = json.loads(path.read_text())
-                if record["outcome"] == "running" and psutil.pid_exists(record["pid"]):
-                    return dict(record)
-        return None
+        folders = (self.root.root / "logs").glob("*/*")
+        tried = (record for folder in folders for record in in_folder(folder, [rule], lambda *_: None))
+        return next((record for record in tried if record.lives), None)
 
     def caught(self, rule: str) -> Caught:
         """A job of a rule as soon as one runs, stopped, so that it cannot end before the test is done with it."""
@@ -259,14 +256,14 @@ class Site:
                 return None
             family = []
             with contextlib.suppress(psutil.Error):
-                family = [psutil.Process(record["pid"])]
+                family = [psutil.Process(record.pid)]
                 family[0].suspend()
                 family += family[0].children(recursive=True)
                 for process in family:
                     process.suspend()
                 running = self.job(rule) == record and all(map(runs, family))
                 if running and len(family) > 1:
-                    return Caught(str(record["group"]), family[0], family[1:])
+                    return Caught(record.group, family[0], family[1:])
             for process in family:
                 with contextlib.suppress(psutil.Error):
                     process.resume()
