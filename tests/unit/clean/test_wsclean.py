@@ -6,9 +6,11 @@ import os
 import stat
 from pathlib import Path
 
+import psutil
 import pytest
 
 from contimg.clean import wsclean
+from contimg.clean.options import CleanOptions
 from contimg.core.errors import Blame, ConfigError, ContimgError
 
 
@@ -61,6 +63,22 @@ def test_it_is_waited_for_after_its_output_has_closed(tmp_path: Path, stand_in) 
     stand_in(f"echo done; exec >&- 2>&-; sleep 6; touch {tmp_path}/whole")
     wsclean._run(tmp_path / "a.ms", ["wsclean"])
     assert (tmp_path / "whole").exists()
+
+
+@pytest.mark.parametrize("share_gb", [64.0, 0.01])
+def test_it_has_the_jobs_threads_and_what_the_job_has_left_of_its_memory(
+    tmp_path: Path, stand_in, share_gb: float
+) -> None:
+    """The job itself holds a part of its share; however much that is, half of the share is WSClean's."""
+    stand_in(f'echo "$@" > {tmp_path}/said')
+    options = CleanOptions(128, 5e-5, 0.5, 100, mask_sigma=5, threshold_sigma=1, threads=3, memory_gb=share_gb)
+    held_gb = psutil.Process().memory_info().rss / 1e9
+    wsclean.clean(tmp_path / "a.ms", tmp_path / "a", options)
+    said = (tmp_path / "said").read_text().split()
+    assert said[said.index("-j") + 1] == "3"
+    given_gb = float(said[said.index("-abs-mem") + 1])
+    assert given_gb == pytest.approx(max(share_gb - held_gb, share_gb / 2), abs=0.1 * held_gb)
+    assert given_gb >= share_gb / 2
 
 
 def test_a_wsclean_that_cannot_run_is_refused_at_the_start_with_the_missing_library(stand_in) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import numba
 import numpy as np
 import pytest
 import source_lists
@@ -18,7 +19,8 @@ from contimg.core.errors import ConfigError, NoUsableDataError, ToolFailedError
 from contimg.core.files import read_json, write_json
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Beam
-from contimg.mosaic.coadd import ImageInputs
+from contimg.mosaic import reprojection
+from contimg.mosaic.coadd import ImageInputs, Sums, add, make_grid, read_member
 from contimg.mosaic.mosaic import MosaicProducts, mosaic, mosaics
 from contimg.mosaic.pointings import pointings
 from contimg.telescope import beam
@@ -309,6 +311,20 @@ def test_an_empty_image_is_missing_and_only_empty_ones_make_none(tmp_path: Path)
         made(tmp_path, images[1:])
     with pytest.raises(NoUsableDataError, match="has no images"):
         made(tmp_path, [])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_it_keeps_to_the_jobs_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    (image,) = drift(tmp_path, 1, 113.5, NO_SKY, size=40)
+    member = read_member(image)
+    grid = make_grid([member])
+    sums = Sums(*(np.zeros(grid.shape, kind) for kind in (np.float32, np.float32, np.int16)))
+    at_work: list[int] = []
+    monkeypatch.setattr(reprojection, "spline_coefficients", lambda _: at_work.append(numba.get_num_threads()))
+    monkeypatch.setattr(reprojection, "add", lambda *_: at_work.append(numba.get_num_threads()))
+    numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    add(member, grid, sums, 0.2, threads)
+    assert at_work == [min(threads, numba.config.NUMBA_NUM_THREADS)] * 2
 
 
 def test_a_grid_that_does_not_fit_is_refused(tmp_path: Path) -> None:
