@@ -11,7 +11,7 @@ from contimg.core.products import path as product
 from contimg.core.stages import STAGES, value
 from contimg.execute import lease
 from contimg.workflow.due import REPORTED, Due
-from contimg.workflow.start import groups_of, settings_of
+from contimg.workflow.start import for_jobs, groups_of, settings_of
 from contimg.workflow.tries import failed_tries
 
 
@@ -26,8 +26,7 @@ SHARE = 1000
 
 try:
     settings = settings_of(config)
-    # Settings of the jobs, with absolute paths, because jobs run in the data root.
-    config |= settings.model_dump(mode="json", exclude={"alerts"})
+    config |= for_jobs(settings)  # with absolute paths, because jobs run in the data root
     root = DataRoot(settings.data_root)
     now = datetime.now(UTC)
     found = groups_of(root, settings, now)

@@ -153,6 +153,15 @@ class Cluster:
         """Kill a node with all that runs on it; slurmctld is not told."""
         self._end(node, signal.SIGKILL)
 
+    def resume_node(self, node: str) -> None:
+        """Let a node that was set down work again; once it has registered, slurmctld may have done so by itself."""
+
+        def works() -> bool:
+            self.run("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+            return self.states().get(node) in {"idle", "mix", "alloc"}
+
+        _wait(works, f"{node} works again")
+
     def inside(self, node: str, *command: str) -> None:
         """Run a command in a node's namespaces."""
         inner = Path(f"/proc/{self._daemons[node].pid}/task/{self._daemons[node].pid}/children").read_text().split()

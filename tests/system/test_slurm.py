@@ -266,7 +266,7 @@ def test_no_fault_of_the_cluster_loses_a_group(tmp_path: Path) -> None:
         time.sleep(15)
         slurm.start_controller()
         slurm.start_node("n2")
-        slurm.run("scontrol", "update", "nodename=n2", "state=resume")
+        slurm.resume_node("n2")
         wait(
             lambda: all(place.attempts(group, "convert")[0].finished for group in place.groups), LIMIT_S, "all ended"
         )

@@ -113,7 +113,11 @@ def test_it_stops_in_time_with_a_job_at_work(installed: Host, tmp_path: Path) ->
     for path in sorted((tmp_path / "incoming").glob("*.hdf5")):
         installed.send(path, f"{DATA_ROOT}/incoming/{path.name}")
     begun = ("sh", "-c", f"ls {DATA_ROOT}/logs/*/*/convert.1.attempt.json")
-    wait(lambda: installed.run(*begun, check=False).returncode == 0, 180, "a job begins")
+    try:
+        wait(lambda: installed.run(*begun, check=False).returncode == 0, 180, "a job begins")
+    except AssertionError as error:
+        said = installed.run("journalctl", "-u", "contimg", "-n", "60", "--no-pager", check=False).stdout
+        raise AssertionError(f"{error}\n{said}") from None
     installed.run("systemctl", "stop", "contimg")
     assert installed.show("Result") == "success"
     left = installed.run("ps", "-u", "contimg", "-o", "args=", check=False).stdout
