@@ -82,6 +82,7 @@ def test_a_subband_that_comes_late_or_twice(tmp_path: Path, raw: list[list[Path]
         shutil.copyfile(raw[0][0], again)
         place.arrive(again)
         place.until(lambda: f"{again.name}: group {name} has this subband already" in place.log.read_text())
+        place.until(lambda: place.books().problems == [])  # told before the manifest is written
         place.assert_converted(1)
 
 
