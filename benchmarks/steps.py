@@ -107,7 +107,8 @@ def runner(settings_path: str, clock_offset_s: str, *options: str) -> None:
             return time.time() + float(clock_offset_s)
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    loop.run(CHECKOUT, lambda: config.load(Path(settings_path)), once="--once" in options, clock=Shifted())
+    path = Path(settings_path)
+    loop.run(CHECKOUT, lambda: config.load(path), path, once="--once" in options, clock=Shifted())
 
 
 def simulate(antennas: str, channels: str, folder: str) -> None:
