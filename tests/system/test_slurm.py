@@ -279,11 +279,13 @@ def test_no_fault_of_the_cluster_loses_a_group(tmp_path: Path) -> None:
         assert runner.wait(LIMIT_S) == 0
         place.run()
         place.all_done()
-        wanted = dict.fromkeys([cancelled, *on_n2], "died") | dict.fromkeys(hung, "timeout_killed")
-        for group, error_class in wanted.items():
+        # A try whose minute is over before Slurm's word arrives is out of time, whatever ended its job.
+        for group in place.groups:
+            classes = ("timeout_killed",) if group in hung else ("died", "timeout_killed")
             first = place.attempts(group, "convert")[0]
-            assert (first.outcome, first.error_class) == ("failed", error_class), (first, place.log)
-            assert first.blame == "machine" or error_class == "timeout_killed"
+            assert first.outcome == "failed", (first, place.log)
+            assert first.error_class in classes, (first, place.log)
+            assert first.blame == "machine" or first.error_class == "timeout_killed"
 
 
 def _first_failed(place: Place, error_class: str) -> AttemptRecord | None:
