@@ -26,7 +26,7 @@ SHARE = 1000
 
 try:
     settings = settings_of(config)
-    config |= for_jobs(settings)  # with absolute paths, because jobs run in the data root
+    config |= for_jobs(settings)  # with absolute paths: jobs run elsewhere
     root = DataRoot(settings.data_root)
     now = datetime.now(UTC)
     found = groups_of(root, settings, now)
