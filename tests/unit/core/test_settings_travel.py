@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from contimg.core.config import Settings
+
 PACKAGES = Path(__file__).parents[3] / "contimg"
 FEW = 2
 WHOLE = {
@@ -30,7 +32,7 @@ def sections_taken(function: ast.FunctionDef) -> tuple[set[str], bool] | None:
         return None
     inside = list(ast.walk(function))
     looked_at = [one for one in inside if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name)]
-    taken = [one for one in looked_at if one.value.id in names]
+    taken = [one for one in looked_at if one.value.id in names and one.attr in Settings.model_fields]
     uses = [one for one in inside if isinstance(one, ast.Name) and one.id in names]
     return {one.attr for one in taken}, len(uses) > len(taken)
 
