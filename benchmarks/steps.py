@@ -17,7 +17,7 @@ def convert(settings_path: str, group: str, ms: str) -> None:
     """Convert a group with contimg, and end as the child of a job ends, without the interpreter's own end (0.2 s)."""
     from contimg.convert import convert as step
 
-    settings = config.load(Path(settings_path))
+    settings = config.load(Path(settings_path)).part(step.ConversionSettings)
     step.convert(DataRoot(settings.data_root).manifest(group), Path(ms), settings, THREADS)
     os._exit(0)
 
@@ -48,7 +48,9 @@ def image(settings_path: str, group: str, directory: str) -> None:
     root = DataRoot(settings.data_root)
     gains = interpolate.load(files.read_json(root.image(group, "selection.json")), root.root)
     averaged = average(root.ms(group), gains, field_image.image_plan(settings.imaging, settings.beam), THREADS)
-    made = field_image.make(averaged, Path(directory) / "work", settings, THREADS)
+    made = field_image.make(
+        averaged, Path(directory) / "work", settings.part(field_image.FieldImageSettings), THREADS
+    )
     imaging.keep(made, Path(directory))
 
 

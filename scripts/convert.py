@@ -5,9 +5,9 @@ from contimg.job import job
 
 
 def step(task: job.Task) -> dict:
-    from contimg.convert.convert import convert
+    from contimg.convert.convert import ConversionSettings, convert
 
-    return convert(task.input.manifest, task.output.ms, task.settings, task.threads)
+    return convert(task.input.manifest, task.output.ms, task.settings.part(ConversionSettings), task.threads)
 
 
 manifest = read_json(job.Path(snakemake.input.manifest))

@@ -5,9 +5,10 @@ from contimg.job import job
 
 
 def step(task: job.Task) -> None:
-    from contimg.calibrators.detect import detect
+    from contimg.calibrators.detect import DetectionSettings, detect
 
-    files.write_json(task.output.calibrator, detect(task.input.manifest, task.settings))
+    found = detect(task.input.manifest, task.settings.part(DetectionSettings))
+    files.write_json(task.output.calibrator, found)
 
 
 job.run(snakemake, step)

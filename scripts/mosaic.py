@@ -12,11 +12,12 @@ further = [name for name in names if name != window]
 
 def step(task: job.Task) -> dict:
     from contimg.mosaic.coadd import ImageInputs
-    from contimg.mosaic.mosaic import mosaics
+    from contimg.mosaic.mosaic import MosaicSettings, mosaics
 
     inputs = ("images", "noise", "pb", "sidecars")
     images = [ImageInputs(*paths) for paths in zip(*(getattr(task.input, name) for name in inputs), strict=True)]
-    first, *others = mosaics(images, names, task.output, task.settings, task.threads)
+    settings = task.settings.part(MosaicSettings)
+    first, *others = mosaics(images, names, task.output, settings, task.threads)
     return first | {"further": dict(zip(further, others, strict=True))}
 
 

@@ -10,10 +10,11 @@ def step(task: job.Task) -> None:
     from contimg.core.paths import DataRoot
     from contimg.storage import retention
     from contimg.storage.lock import only_one
+    from contimg.storage.retention_candidates import RetentionSettings
 
     root = DataRoot(task.settings.data_root)
     with only_one(root, "retention"):
-        failures = retention.run(root, task.settings, datetime.now(UTC), print)
+        failures = retention.run(root, task.settings.part(RetentionSettings), datetime.now(UTC), print)
     if failures:
         raise StoreError(f"{failures} things could not be archived and removed; they stay, see {task.log}")
 

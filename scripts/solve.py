@@ -5,10 +5,12 @@ from contimg.job import job
 
 def step(task: job.Task) -> dict:
     from contimg.figures.quicklook import calibration_png
+    from contimg.image.field_image import FieldCalibrationSettings
     from contimg.solve.solve import solve
 
     with job.scratch(task) as directory:
-        description = solve(task.input.ms, task.input.calibrator, directory, task.settings, task.threads)
+        settings = task.settings.part(FieldCalibrationSettings)
+        description = solve(task.input.ms, task.input.calibrator, directory, settings, task.threads)
         calibration_png(directory, task.output.plot, description)
         for name in ("delay", "bandpass", "gain"):
             table = directory / f"{name}.cal"

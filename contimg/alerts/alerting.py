@@ -14,9 +14,8 @@ from contimg.alerts import channels, conditions, silences
 from contimg.alerts.background_calls import BackgroundCalls
 from contimg.alerts.conditions import Alert, Change
 from contimg.alerts.indicators import measure
-from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
-from contimg.core.sections import Severity
+from contimg.core.sections import Alerts, Backup, Severity, Staging
 from contimg.ledger.events import Tell
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import MessageRow
@@ -39,11 +38,20 @@ _API, _HEARTBEAT = "api", "heartbeat"
 
 
 @dataclass(frozen=True)
+class AlertingSettings:
+    """Settings of alerting: conditions and channels, and the backup and staging that are judged."""
+
+    alerts: Alerts
+    backup: Backup
+    staging: Staging
+
+
+@dataclass(frozen=True)
 class Moment:
     """Ledger, settings and Unix time (s) of one step of alerting."""
 
     ledger: Ledger
-    settings: Settings
+    settings: AlertingSettings
     now: float
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, ErrorClass
 from contimg.core.paths import DataRoot, RawName, group_id, window_for
-from contimg.core.sections import Ingest, Mosaic
+from contimg.core.sections import Ingest, Mosaic, Retry
 from contimg.ingest import quarantine
 from contimg.ingest.incoming import examined
 from contimg.ingest.manifest import Group
@@ -25,6 +24,15 @@ log = logging.getLogger(__name__)
 
 _STRAY_WAITS = 2
 """Wait before a file in no group is quarantined, in units of `ingest.complete_within_minutes`."""
+
+
+@dataclass(frozen=True)
+class IntakeSettings:
+    """Settings of the intake: completeness of groups, mosaic windows, retries."""
+
+    ingest: Ingest
+    mosaic: Mosaic
+    retry: Retry
 
 
 def patience_s(settings: Ingest) -> float:
@@ -47,7 +55,7 @@ def arrival(root: DataRoot, group: Group, manifest_ns: int, settings: Mosaic) ->
 class Intake:
     """Intake of a scan's groups into the ledger, each by itself."""
 
-    def __init__(self, root: DataRoot, ledger: Ledger, settings: Settings) -> None:
+    def __init__(self, root: DataRoot, ledger: Ledger, settings: IntakeSettings) -> None:
         self._root = root
         self._ledger = ledger
         self.settings = settings

@@ -25,14 +25,22 @@ from contimg.calibrators.transit_geometry import (
 )
 from contimg.catalogues import calibrator_catalogue
 from contimg.catalogues.calibrator import Calibrator
-from contimg.core.config import Settings
 from contimg.core.paths import group_of, jd_to_datetime
-from contimg.core.sections import Calibration, SkyCatalogue
+from contimg.core.sections import Beam, Calibration, SkyCatalogue
 from contimg.ingest.pointing_track import Drift
 from contimg.telescope import beam
 
 _COMPANION_SHARE = 0.01
 """Least share of the catalogued flux in the beam for a source to be listed as a companion."""
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """Settings of detection: gates and catalogues of calibrators, primary beam, catalogue of the field."""
+
+    calibration: Calibration
+    beam: Beam
+    sky_catalogue: SkyCatalogue
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class Candidate:
         return {**self.seen.to_json(), "transit_utc": time, "serves": self.serves, "reason": self.reason}
 
 
-def detect(manifest: Path, settings: Settings) -> dict[str, Any]:
+def detect(manifest: Path, settings: DetectionSettings) -> dict[str, Any]:
     """Find the calibrator that transits in a group.
 
     Parameters
@@ -104,7 +112,7 @@ def detect(manifest: Path, settings: Settings) -> dict[str, Any]:
     return detect_in(Drift.of_group(manifest), group_of(manifest), settings)
 
 
-def detect_in(drift: Drift, group: str, settings: Settings) -> dict[str, Any]:
+def detect_in(drift: Drift, group: str, settings: DetectionSettings) -> dict[str, Any]:
     """Find the calibrator that transits during a drift; returns the same as `detect` for the group's manifest."""
     in_beam, candidates = judge(drift, calibrator_catalogue.load(settings.calibration), settings)
     chosen = next((candidate for candidate in candidates if candidate.serves), None)
@@ -114,12 +122,14 @@ def detect_in(drift: Drift, group: str, settings: Settings) -> dict[str, Any]:
         "calibrator": chosen.to_json() if chosen else None,
         "companions": [{**seen.to_json(), "compact": seen.source.compact} for seen in companions],
         "candidates": [candidate.to_json() for candidate in candidates],
-        "field": field_strength.measure(drift, settings),
+        "field": field_strength.measure(drift, settings.sky_catalogue, settings.beam, settings.calibration),
         "reason": _outcome(drift, candidates, chosen, main_lobe_rad(beam.of(settings.beam))),
     }
 
 
-def judge(drift: Drift, sources: Sequence[Calibrator], settings: Settings) -> tuple[list[InBeam], list[Candidate]]:
+def judge(
+    drift: Drift, sources: Sequence[Calibrator], settings: DetectionSettings
+) -> tuple[list[InBeam], list[Candidate]]:
     """Catalogue sources in a group's beam, and the group's candidates with their verdicts.
 
     Returns

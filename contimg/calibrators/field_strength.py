@@ -12,7 +12,7 @@ import numpy as np
 
 from contimg.calibrators.transit_geometry import mean_response, offsets
 from contimg.catalogues import sky_catalogue
-from contimg.core.config import Settings
+from contimg.core.sections import Beam, Calibration, SkyCatalogue
 from contimg.ingest.pointing_track import Drift
 from contimg.telescope import beam, dsa110, meridian, stations
 
@@ -22,15 +22,17 @@ _INTERVAL_S = 80.0
 _BAND_HZ = dsa110.SUBBANDS * dsa110.CHANNELS * dsa110.CHANNEL_WIDTH_HZ
 
 
-def measure(drift: Drift, settings: Settings) -> dict[str, Any] | None:
+def measure(
+    drift: Drift, field_catalogue: SkyCatalogue, primary_beam: Beam, calibration: Calibration
+) -> dict[str, Any] | None:
     """Expected accuracy of a group's calibration on its own field; None without a sky catalogue.
 
     Parameters
     ----------
     drift
         Path of the beam's centre over the group.
-    settings
-        `sky_catalogue`, `beam` and `calibration` are used.
+    field_catalogue, primary_beam, calibration
+        Settings of the sky catalogue, the primary beam and the gate.
 
     Returns
     -------
@@ -43,19 +45,19 @@ def measure(drift: Drift, settings: Settings) -> dict[str, Any] | None:
     CatalogueError
         If the catalogue cannot be read.
     """
-    catalogue = sky_catalogue.load(settings.sky_catalogue)
+    catalogue = sky_catalogue.load(field_catalogue)
     if catalogue is None:
         return None
     ra, dec = meridian.pointing(np.array([drift.middle_jd]), drift.declination_rad)
     listed = catalogue.near(float(np.degrees(ra[0])) % 360, float(np.degrees(dec[0])), _RADIUS_DEG)
     east, north = offsets(drift, np.radians(listed.ra_deg), np.radians(listed.dec_deg))
-    apparent = listed.flux_jy * mean_response(beam.of(settings.beam), east, north)
+    apparent = listed.flux_jy * mean_response(beam.of(primary_beam), east, north)
     error_deg = phase_error_deg(float(np.sqrt((apparent**2).sum())))
     return {
         "sources": int((apparent > 0).sum()),
         "apparent_jy": round(float(apparent.sum()), 3),
         "phase_error_deg": round(error_deg, 3) if np.isfinite(error_deg) else None,
-        "serves": bool(error_deg <= settings.calibration.max_field_phase_error_deg),
+        "serves": bool(error_deg <= calibration.max_field_phase_error_deg),
     }
 
 

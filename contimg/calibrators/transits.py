@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from contimg.calibrators.detect import Candidate, judge
+from contimg.calibrators.detect import Candidate, DetectionSettings, judge
 from contimg.calibrators.transit_geometry import BAND_CENTRE_HZ, main_lobe_rad, next_transit
 from contimg.catalogues.calibrator import Calibrator
 from contimg.core import files
-from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
 from contimg.ingest.manifest import names_in
 from contimg.ingest.pointing_track import Drift
@@ -28,7 +27,7 @@ _LOOKED_AT = 50
 
 
 def upcoming(
-    declination_deg: float, after: datetime, sources: Sequence[Calibrator], settings: Settings
+    declination_deg: float, after: datetime, sources: Sequence[Calibrator], settings: DetectionSettings
 ) -> list[Candidate]:
     """Next transit of each source that passes through the beam's main lobe, in the order of time.
 
@@ -72,7 +71,11 @@ class Opportunity:
 
 
 def elsewhere(
-    declination_deg: float, after: datetime, until: datetime, sources: Sequence[Calibrator], settings: Settings
+    declination_deg: float,
+    after: datetime,
+    until: datetime,
+    sources: Sequence[Calibrator],
+    settings: DetectionSettings,
 ) -> Iterator[Opportunity]:
     """Transits between two moments that would serve at their own declinations, nearest to the pointing's first.
 

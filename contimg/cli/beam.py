@@ -39,11 +39,12 @@ def _date(text: str) -> str:
 
 def _fit(options: argparse.Namespace) -> int:
     """Fit, print the values with errors, and write a plot and a table for `beam.table`."""
+    from contimg.core.paths import DataRoot
     from contimg.telescope import beam
     from contimg.truth import beam_evidence, beam_fit, beam_plot
 
     settings = load_settings(options)
-    made = beam_evidence.collect(settings, options.dates)
+    made = beam_evidence.collect(DataRoot(settings.data_root), settings.beam, settings.sky_catalogue, options.dates)
     present, fitted = beam.of(settings.beam), beam_fit.fit(made.evidence)
     print(
         f"{made.images} images, {made.sources} sources in several of them, {made.sets} calibrator sets, "

@@ -20,12 +20,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the open request."""
+    from contimg.calibrators.detect import DetectionSettings
     from contimg.observing import requests
 
     settings = load_settings(options)
     root = DataRoot(settings.data_root)
     if options.what == "update":
-        change = requests.update(root, settings, datetime.now(UTC))
+        change = requests.update(root, settings.part(DetectionSettings), datetime.now(UTC))
         if change:
             print(change.text, file=sys.stderr)
             if wrong := requests.send(change.request, settings.calibration, settings.alerts):

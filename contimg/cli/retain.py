@@ -19,13 +19,14 @@ def run(options: argparse.Namespace) -> int:
     """Retention run: print the plan, then archive and remove; with `--dry-run` only the plan."""
     from contimg.storage import removal, retention
     from contimg.storage.lock import only_one
+    from contimg.storage.retention_candidates import RetentionSettings
 
     settings = load_settings(options)
-    root, now = DataRoot(settings.data_root), datetime.now(UTC)
+    root, now, kept = DataRoot(settings.data_root), datetime.now(UTC), settings.part(RetentionSettings)
     if options.dry_run:
         for note in removal.pending(root):
             print(f"an interrupted removal is finished first: {note.stem}")
-        print(retention.described(retention.plan_now(root, settings, now)))
+        print(retention.described(retention.plan_now(root, kept, now)))
         return 0
     with only_one(root, "retention"):
-        return min(retention.run(root, settings, now, print), 1)
+        return min(retention.run(root, kept, now, print), 1)

@@ -9,8 +9,8 @@ import time
 from datetime import UTC, datetime
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
+from contimg.core.sections import Calibration, Retry
 
 
 def _moment(text: str) -> datetime:
@@ -42,7 +42,9 @@ def run(options: argparse.Namespace) -> int:
         good = sum(not wrong for wrong in faults.values())
         print(f"{good} of {len(faults)} sets are whole")
         if root.ledger.exists():
-            _register(root, settings, [group for group, wrong in faults.items() if not wrong])
+            _register(
+                root, settings.calibration, settings.retry, [group for group, wrong in faults.items() if not wrong]
+            )
         return 0 if good == len(faults) else 1
     moment = options.at or datetime.now(UTC)
     lines, serving = listing.listed(Registry(root, settings.calibration), moment, options.days)
@@ -55,13 +57,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _register(root: DataRoot, settings: Settings, groups: list[str]) -> None:
+def _register(root: DataRoot, calibration: Calibration, retry: Retry, groups: list[str]) -> None:
     """Bring the ledger's sets in line with the whole sets on disk."""
     from contimg.execute.set_registration import put_back
     from contimg.ledger.ledger import open_ledger
 
     with contextlib.closing(open_ledger(root.ledger)) as ledger:
-        entered, struck = put_back(root, ledger, groups, settings.calibration, settings.retry, now=time.time())
+        entered, struck = put_back(root, ledger, groups, calibration, retry, now=time.time())
     for group in entered:
         print(f"registered: {group}")
     for group in struck:

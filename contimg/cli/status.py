@@ -28,7 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the status once, or repeatedly with `--watch`."""
     from contimg.ledger.ledger import open_ledger
-    from contimg.runner.status import status
+    from contimg.runner.status import StatusSettings, status
 
     settings = load_settings(options)
     root = DataRoot(settings.data_root)
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     def now() -> dict[str, Any]:
         ledger = open_ledger(root.ledger, read_only=True)
         try:
-            return status(root, settings, ledger, time.time())
+            return status(root, settings.part(StatusSettings), ledger, time.time())
         finally:
             ledger.close()
 

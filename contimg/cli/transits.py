@@ -24,6 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the transits of a sidereal day, in order of time."""
+    from contimg.calibrators.detect import DetectionSettings
     from contimg.calibrators.transits import pointed_at, upcoming
     from contimg.catalogues import calibrator_catalogue
 
@@ -35,7 +36,8 @@ def run(options: argparse.Namespace) -> int:
             raise ConfigError(f"{settings.data_root}: no group tells where the telescope points; give --declination")
         _, declination_deg = pointing
     after = options.after or datetime.now(UTC)
-    found = upcoming(declination_deg, after, calibrator_catalogue.load(settings.calibration), settings)
+    sources = calibrator_catalogue.load(settings.calibration)
+    found = upcoming(declination_deg, after, sources, settings.part(DetectionSettings))
     if options.json:
         content = {"declination_deg": declination_deg, "after_utc": after.isoformat(timespec="seconds")}
         print(json.dumps({**content, "transits": [one.to_json() for one in found]}, indent=1))

@@ -20,6 +20,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -33,10 +34,9 @@ from contimg.convert import kernel, measurement_set, receivers, writer_flags
 from contimg.convert.geometry import Geometry, first_channel, lay_out
 from contimg.convert.subbands import check_enough, opened
 from contimg.core import trace
-from contimg.core.config import Settings
 from contimg.core.errors import NoUsableDataError
 from contimg.core.paths import jd_to_datetime
-from contimg.core.sections import Flag
+from contimg.core.sections import Flag, Ingest
 from contimg.ingest.manifest import SUBBANDS, load
 from contimg.telescope import stations
 from contimg.telescope.raw_header import Header
@@ -45,7 +45,16 @@ from contimg.telescope.raw_visibilities import ITEM_BYTES, RawVisibilities
 log = logging.getLogger(__name__)
 
 
-def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ConversionSettings:
+    """Settings of a conversion: data root, fewest subbands, flagging."""
+
+    data_root: Path
+    ingest: Ingest
+    flag: Flag
+
+
+def convert(manifest: Path, ms: Path, settings: ConversionSettings, threads: int) -> dict[str, Any]:
     """Convert a group to a Measurement Set.
 
     Parameters
@@ -54,8 +63,6 @@ def convert(manifest: Path, ms: Path, settings: Settings, threads: int) -> dict[
         The group's manifest; its paths are relative to `settings.data_root`.
     ms
         Path of the Measurement Set, which must not exist.
-    settings
-        `ingest.min_subbands` and `flag` are used.
     threads
         Threads of the job.
 

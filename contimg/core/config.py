@@ -6,13 +6,14 @@ Unknown keys, wrong types and impossible values are errors that name the key's p
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
@@ -41,6 +42,11 @@ from contimg.core.sections import (
     SkyCatalogue,
     Staging,
 )
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Part = TypeVar("Part", bound=DataclassInstance)
 
 ENVIRONMENT_PREFIX = "CONTIMG_"
 _CREDENTIAL = "secret_"
@@ -91,6 +97,10 @@ class Settings(Section):
     alerts: Alerts = Alerts()
     service: Service = Service()
     logging: Logging = Logging()
+
+    def part(self, kind: type[Part]) -> Part:
+        """Settings for one purpose: a dataclass whose fields are named as the sections that it holds."""
+        return kind(**{field.name: getattr(self, field.name) for field in dataclasses.fields(kind)})
 
     @model_validator(mode="after")
     def _safe_to_delete(self) -> Settings:

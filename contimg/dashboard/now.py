@@ -152,6 +152,7 @@ def _transits(source: DataSource, now: float) -> list[tuple[float, str, bool]] |
 
     None before the first group.
     """
+    from contimg.calibrators.detect import DetectionSettings  # noqa: PLC0415
     from contimg.calibrators.transits import pointed_at, upcoming  # noqa: PLC0415 — reads catalogues
     from contimg.catalogues import calibrator_catalogue  # noqa: PLC0415
 
@@ -160,7 +161,7 @@ def _transits(source: DataSource, now: float) -> list[tuple[float, str, bool]] |
         return None
     settings = source.settings
     sources = calibrator_catalogue.load(settings.calibration)
-    found = upcoming(pointing[1], datetime.fromtimestamp(now, UTC), sources, settings)
+    found = upcoming(pointing[1], datetime.fromtimestamp(now, UTC), sources, settings.part(DetectionSettings))
     least_jy = 0.3 * settings.calibration.min_apparent_flux_jy
     return [
         (one.transit_jd, one.seen.source.name, one.serves) for one in found if one.seen.apparent_flux_jy > least_jy

@@ -17,9 +17,8 @@ from contimg.clean.options import CleanOptions, fft_size
 from contimg.clean.restoring import Beam, add_sources
 from contimg.clean.sources import PointSource
 from contimg.core import trace
-from contimg.core.config import Settings
 from contimg.core.sections import Beam as BeamOptions
-from contimg.core.sections import Imaging, Limits
+from contimg.core.sections import Calibration, Imaging, Limits, SkyCatalogue
 from contimg.image import source_subtraction
 from contimg.image.primary_beam import primary_beam
 from contimg.image.source_subtraction import BrightSource
@@ -41,6 +40,23 @@ _DOMINANT_SNR, _DOMINATED_RATIO = 2000.0, 0.02
 """Flux of a dominant source, in thermal noises, and the fraction of its flux below which candidates may be its
 sidelobes and wait for its subtraction."""
 _MOST_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class FieldImageSettings:
+    """Settings of a field's image: imaging, primary beam, limits of memory."""
+
+    imaging: Imaging
+    beam: BeamOptions
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class FieldCalibrationSettings(FieldImageSettings):
+    """Settings of a calibration on a field: those of its images, gates of the gains, catalogue of the field."""
+
+    calibration: Calibration
+    sky_catalogue: SkyCatalogue
 
 
 @dataclass(frozen=True)
@@ -91,7 +107,7 @@ class FieldImage:
         return sources.find(self.apparent, self.noise, self.wcs, self.beam, min_snr=min_snr, primary_beam=usable)
 
 
-def make(averaged: Averaged, directory: Path, settings: Settings, threads: int) -> FieldImage:
+def make(averaged: Averaged, directory: Path, settings: FieldImageSettings, threads: int) -> FieldImage:
     """Make the cleaned image of a group.
 
     Parameters
@@ -100,8 +116,6 @@ def make(averaged: Averaged, directory: Path, settings: Settings, threads: int) 
         Calibrated averages of the group; bright sources are subtracted from them in place.
     directory
         Folder for working files; the caller removes it.
-    settings
-        `imaging` and `limits.mem_mb` are used.
     threads
         Threads of the job.
 
@@ -146,7 +160,7 @@ def make(averaged: Averaged, directory: Path, settings: Settings, threads: int) 
 
 def bright_sources(
     averaged: Averaged,
-    settings: Settings,
+    settings: FieldImageSettings,
     threads: int,
     *,
     known: Sequence[BrightSource] = (),

@@ -19,7 +19,7 @@ from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_start
 from contimg.figures import quicklook
 from contimg.image import flux_scale, image_validation, qa, self_calibration
-from contimg.image.field_image import FieldImage
+from contimg.image.field_image import FieldCalibrationSettings, FieldImage
 from contimg.sets import coverage, interpolate
 from contimg.sets.policy import Verdict
 from contimg.sets.registry import Registry
@@ -86,7 +86,8 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     conversion = files.read_json(ms.with_suffix(".json"))
     solved = interpolate.load(chosen, settings.data_root)
     anchored = chosen["verdict"] == Verdict.FIELD
-    calibrated = self_calibration.make(ms, solved, directory, settings, threads, anchored=anchored)
+    field = settings.part(FieldCalibrationSettings)
+    calibrated = self_calibration.make(ms, solved, directory, field, threads, anchored=anchored)
     if anchored and not calibrated.used:
         chosen |= chosen["without_field"]
     made = calibrated.image

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from contimg.core import trace
-from contimg.core.config import Settings
 from contimg.core.sections import Calibration
 from contimg.image import field_gains, field_image
 from contimg.image.field_gains import FieldGains
-from contimg.image.field_image import FieldImage
+from contimg.image.field_image import FieldCalibrationSettings, FieldImage
 from contimg.visibilities.averaged import Averaged
 from contimg.visibilities.baseline_averaging import SupportsEvaluate, average
 
@@ -56,7 +55,13 @@ class SelfCalibrated:
 
 
 def make(
-    ms: Path, gains: SupportsEvaluate, directory: Path, settings: Settings, threads: int, *, anchored: bool
+    ms: Path,
+    gains: SupportsEvaluate,
+    directory: Path,
+    settings: FieldCalibrationSettings,
+    threads: int,
+    *,
+    anchored: bool,
 ) -> SelfCalibrated:
     """Make a group's image, with the gains of its own field if they calibrate or improve the image.
 
@@ -70,8 +75,6 @@ def make(
         Gains of the set to divide out.
     directory
         Folder for working files; the caller removes it.
-    settings
-        `calibration`, `sky_catalogue`, `imaging` and `limits` are used.
     threads
         Threads of the job.
     anchored

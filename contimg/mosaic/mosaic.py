@@ -20,10 +20,9 @@ from astropy.io import fits
 
 from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
 from contimg.core import trace
-from contimg.core.config import Settings
 from contimg.core.errors import ConfigError, ContimgError, NoUsableDataError
 from contimg.core.paths import DataRoot, group_of, group_start, in_window
-from contimg.core.sections import Limits, Mosaic
+from contimg.core.sections import Limits, Mosaic, SkyCatalogue
 from contimg.core.units import MAD_TO_SIGMA
 from contimg.figures import quicklook
 from contimg.fits import plane
@@ -46,6 +45,16 @@ _SAMPLES = 4_000_000
 
 
 @dataclass(frozen=True)
+class MosaicSettings:
+    """Settings of a mosaic: data root with manifests and source lists, co-adding, memory, catalogue of the check."""
+
+    data_root: Path
+    mosaic: Mosaic
+    limits: Limits
+    sky_catalogue: SkyCatalogue
+
+
+@dataclass(frozen=True)
 class MosaicProducts:
     """Paths of the mosaic (Jy/beam), its weight (beam²/Jy²), number of images, picture and validation page."""
 
@@ -60,7 +69,7 @@ def mosaics(
     images: Sequence[ImageInputs],
     names: Mapping[str, Sequence[str]],
     output: SimpleNamespace,
-    settings: Settings,
+    settings: MosaicSettings,
     threads: int,
 ) -> list[dict[str, Any]]:
     """Combine the images of a window: a mosaic for each of its pointings; returns their sidecars in that order.
@@ -94,7 +103,7 @@ def mosaics(
 def mosaic(
     images: Sequence[ImageInputs],
     outputs: MosaicProducts,
-    settings: Settings,
+    settings: MosaicSettings,
     name: str,
     threads: int,
     *,
@@ -112,8 +121,7 @@ def mosaic(
     outputs
         Paths of the products.
     settings
-        `mosaic`, `limits`, `sky_catalogue` and `data_root` are used; manifests there give the window's groups, and
-        source lists beside the images their agreement.
+        The manifests in the data root give the window's groups.
     name
         Name of the mosaic: that of its window, with the declination of a further pointing.
     threads

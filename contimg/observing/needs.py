@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from contimg.calibrators.detect import DetectionSettings
 from contimg.calibrators.transits import Opportunity, elsewhere, upcoming
 from contimg.catalogues import calibrator_catalogue
 from contimg.core import files
-from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_id, jd_to_datetime
 from contimg.core.products import PRODUCTS
 from contimg.sets.registry import CalibrationSet, Registry
@@ -22,7 +22,9 @@ _IN_WORK = timedelta(hours=2)
 _DAY = timedelta(hours=24)
 
 
-def why(root: DataRoot, registry: Registry, declination_deg: float, now: datetime, settings: Settings) -> list[str]:
+def why(
+    root: DataRoot, registry: Registry, declination_deg: float, now: datetime, settings: DetectionSettings
+) -> list[str]:
     """Reasons to observe a calibrator; empty while the calibration suffices.
 
     The reasons are the end of the newest good set's validity before the next usable transit at the present
@@ -59,7 +61,7 @@ def why(root: DataRoot, registry: Registry, declination_deg: float, now: datetim
 
 
 def what(
-    newest: CalibrationSet | None, declination_deg: float, now: datetime, settings: Settings
+    newest: CalibrationSet | None, declination_deg: float, now: datetime, settings: DetectionSettings
 ) -> dict[str, Any] | None:
     """Calibrator to observe, with pointing and times.
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from functools import partial
 
 from contimg.alerts.background_calls import BackgroundCalls
-from contimg.core.config import Settings
+from contimg.calibrators.detect import DetectionSettings
 from contimg.core.paths import DataRoot
+from contimg.core.sections import Alerts
 from contimg.ledger.events import Tell
 from contimg.observing import requests
 
@@ -33,12 +34,12 @@ class Asking:
         """Check at the next tick, because a set was made."""
         self._next = 0.0
 
-    def tick(self, settings: Settings, now: float) -> list[Tell]:
+    def tick(self, settings: DetectionSettings, alerts: Alerts, now: float) -> list[Tell]:
         """Changes of the request since the last tick; starts a check if it is due (Unix time, s)."""
         events = self._changes()
         if not 0 < self._next - now <= _EVERY_S and not self._background.runs(_NAME):
             self._next = now + _EVERY_S
-            self._background.start(_NAME, partial(look, self._root, settings, now), _LIMIT_S)
+            self._background.start(_NAME, partial(look, self._root, settings, alerts, now), _LIMIT_S)
         return events
 
     def finish(self) -> list[Tell]:
@@ -62,7 +63,7 @@ class Asking:
         return events
 
 
-def look(root: DataRoot, settings: Settings, now: float) -> dict[str, str]:
+def look(root: DataRoot, settings: DetectionSettings, alerts: Alerts, now: float) -> dict[str, str]:
     """Update the request and post a change.
 
     Returns
@@ -77,5 +78,5 @@ def look(root: DataRoot, settings: Settings, now: float) -> dict[str, str]:
         "kind": change.kind,
         "id": change.request["id"],
         "text": change.text,
-        "wrong": requests.send(change.request, settings.calibration, settings.alerts),
+        "wrong": requests.send(change.request, settings.calibration, alerts),
     }

@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from contimg.calibrators.detect import DetectionSettings
 from contimg.calibrators.transits import pointed_at
 from contimg.core import files
-from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_id
 from contimg.core.sections import Alerts, Calibration
 from contimg.observing import needs
@@ -55,7 +55,7 @@ def described(request: dict[str, Any]) -> str:
     )
 
 
-def update(root: DataRoot, settings: Settings, now: datetime) -> Change | None:
+def update(root: DataRoot, settings: DetectionSettings, now: datetime) -> Change | None:
     """Raise, update or close the request, as needed.
 
     Returns
@@ -121,7 +121,7 @@ def _closing(  # noqa: PLR0917 — what a request depends on
     declination_deg: float,
     request: dict[str, Any],
     now: datetime,
-    settings: Settings,
+    settings: DetectionSettings,
 ) -> dict[str, Any] | None:
     """Reason to close a request: a set made since, or a calibration that suffices again."""
     newest = registry.last_good(now)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
+from contimg.core.sections import Retention, Runner, Staging
 from contimg.ledger.ledger import Ledger
 from contimg.runner import cleanup
 from contimg.runner.machine_load import MachineLoad
@@ -41,7 +41,7 @@ class Housekeeping:
         self._verified = opened
         self._seldom = 0.0
 
-    def tick(self, ledger: Ledger, settings: Settings, now: float) -> None:
+    def tick(self, ledger: Ledger, now: float, *, runner: Runner, retention: Retention, staging: Staging) -> None:
         """Run the tasks that are due at a time (Unix, s).
 
         Raises
@@ -52,17 +52,17 @@ class Housekeeping:
         if not 0 <= now - self._often < _OFTEN_S:
             self._often = now
             ledger.set_note(CLOCK, now)
-            self._load.sample(ledger, settings.staging, now, settings.runner.history_days)
-            ledger.prune(now - settings.runner.history_days * 86400)
-            if tmpfs_free_percent(settings.staging) < settings.runner.tmpfs_min_free_percent:
-                cleanup.sweep_staging(self._root, settings.staging.directory)
+            self._load.sample(ledger, staging, now, runner.history_days)
+            ledger.prune(now - runner.history_days * 86400)
+            if tmpfs_free_percent(staging) < runner.tmpfs_min_free_percent:
+                cleanup.sweep_staging(self._root, staging.directory)
         if not 0 <= now - self._verified < _LEDGER_S:
             self._verified = now
             ledger.verify()
         if not 0 <= now - self._seldom < _SELDOM_S:
             self._seldom = now
             _drop_old(self._root.root / ".snakemake" / "metadata", now - _METADATA_DAYS * 86400)
-            _drop_old(self._root.state / "calls", now - settings.retention.log_days * 86400)
+            _drop_old(self._root.state / "calls", now - retention.log_days * 86400)
             records = sorted((self._root.root / "logs").glob("summary.*.attempt.json"), key=_modified)
             for path in records[:-_SUMMARY_RECORDS]:
                 path.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ from contimg.execute.lease import Lease, acquire
 from contimg.execute.snakemake import import_slow
 from contimg.execute.systemd import notify
 from contimg.ledger.clock_steps import Clock, SystemClock
-from contimg.runner.recovery import recover
+from contimg.runner.recovery import RecoverySettings, recover
 from contimg.runner.runner import Runner
 from contimg.runner.settings_watch import SettingsWatch
 from contimg.runner.wait_for_disk import when_there_is_room
@@ -121,7 +121,7 @@ def run(
     )
 
     def ready() -> Runner:
-        ledger = recover(root, settings, lease.keep, clock.now())
+        ledger = recover(root, settings.part(RecoverySettings), lease.keep, clock.now())
         runner = Runner(root, settings, checkout=checkout, lease=lease, clock=clock, ledger=ledger)
         runner.set_up_calls()
         if not once:  # a runner started by cron mostly finds no work

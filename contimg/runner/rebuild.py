@@ -6,15 +6,15 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from contimg.arrivals.intake import arrival
 from contimg.core import files
-from contimg.core.config import Settings
 from contimg.core.errors import Blame, DiskFullError, ErrorClass, JobDiedError
 from contimg.core.paths import DataRoot, group_of
-from contimg.core.sections import Mosaic
+from contimg.core.sections import Calibration, Mosaic, Retry
 from contimg.core.stages import STAGES
 from contimg.execute import attempts
 from contimg.execute.outcomes import job_done
@@ -34,7 +34,16 @@ _LOOKED_AT = 20
 """Number of a group's newest attempts that are searched for its latest failure."""
 
 
-def build(root: DataRoot, settings: Settings, keep: Callable[[], None]) -> tuple[dict[str, int], Path | None]:
+@dataclass(frozen=True)
+class RebuildSettings:
+    """Settings on which the rows of the ledger depend: validity of sets, mosaic windows, retries."""
+
+    calibration: Calibration
+    mosaic: Mosaic
+    retry: Retry
+
+
+def build(root: DataRoot, settings: RebuildSettings, keep: Callable[[], None]) -> tuple[dict[str, int], Path | None]:
     """Rebuild the ledger from the files, whole or not at all; an existing ledger is set aside.
 
     Returns
@@ -64,7 +73,7 @@ def build(root: DataRoot, settings: Settings, keep: Callable[[], None]) -> tuple
     return counts, aside
 
 
-def rebuild(root: DataRoot, ledger: Ledger, settings: Settings, keep: Callable[[], None]) -> dict[str, int]:
+def rebuild(root: DataRoot, ledger: Ledger, settings: RebuildSettings, keep: Callable[[], None]) -> dict[str, int]:
     """Fill an empty ledger from the files of a data root; attempts of running jobs are left out.
 
     Parameters

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from contimg.core.config import Settings
 from contimg.core.errors import ImpossibleTransitionError, JobDiedError, LedgerError
 from contimg.core.paths import DataRoot
+from contimg.core.sections import Runner, Staging
 from contimg.core.stages import STAGES, Per, is_periodic
 from contimg.execute import attempts
 from contimg.ingest import quarantine
@@ -19,7 +19,7 @@ from contimg.ledger.group_life import SCAN
 from contimg.ledger.ledger import Ledger, open_ledger
 from contimg.ledger.transitions import Transitions
 from contimg.runner import cleanup
-from contimg.runner.rebuild import build
+from contimg.runner.rebuild import RebuildSettings, build
 from contimg.schedule.profile import on_slurm
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,15 @@ log = logging.getLogger(__name__)
 INTERRUPTED = "its runner was killed while it ran; it is due again"
 
 
-def recover(root: DataRoot, settings: Settings, keep: Callable[[], None], now: float) -> Ledger:
+@dataclass(frozen=True)
+class RecoverySettings(RebuildSettings):
+    """Settings of a recovery: those of a rebuild, and the places in which a dead runner's work may stand."""
+
+    runner: Runner
+    staging: Staging
+
+
+def recover(root: DataRoot, settings: RecoverySettings, keep: Callable[[], None], now: float) -> Ledger:
     """Recover a data root after its last runner; the lease must be held.
 
     Parameters
@@ -65,7 +73,7 @@ def recover(root: DataRoot, settings: Settings, keep: Callable[[], None], now: f
     return ledger
 
 
-def whole_ledger(root: DataRoot, settings: Settings, keep: Callable[[], None]) -> Ledger:
+def whole_ledger(root: DataRoot, settings: RebuildSettings, keep: Callable[[], None]) -> Ledger:
     """Whole ledger; a damaged ledger is set aside and rebuilt from the files."""
     try:
         return open_ledger(root.ledger)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from contimg.alerts.alerting import Alerting, Moment
+from contimg.alerts.alerting import Alerting, AlertingSettings, Moment
 from contimg.arrivals.arrivals import Scanner
-from contimg.arrivals.intake import Intake
+from contimg.arrivals.intake import Intake, IntakeSettings
+from contimg.calibrators.detect import DetectionSettings
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, LeaseError
 from contimg.core.paths import DataRoot
@@ -31,12 +32,13 @@ from contimg.ledger.transitions import Transitions
 from contimg.observing.request_poller import Asking
 from contimg.runner import cleanup
 from contimg.runner.housekeeping import CLOCK, Housekeeping
+from contimg.runner.rebuild import RebuildSettings
 from contimg.runner.recovery import lost, whole_ledger
 from contimg.schedule.circuit_breaker import CircuitBreaker
 from contimg.schedule.lanes import overlapping
 from contimg.schedule.periodic_tasks import first_tasks, settle_task
 from contimg.schedule.plan import plan
-from contimg.schedule.snapshot import Hold, closed_folders, disk_short, look
+from contimg.schedule.snapshot import Hold, ScheduleSettings, closed_folders, disk_short, look
 from contimg.sets.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -76,7 +78,7 @@ class Runner:
         first_tasks(ledger, now)
         if not ledger.note(LAST_ARRIVAL):
             ledger.set_note(LAST_ARRIVAL, now)
-        self._intake = Intake(self._root, ledger, self.settings)
+        self._intake = Intake(self._root, ledger, self.settings.part(IntakeSettings))
 
     @property
     def _transitions(self) -> Transitions:
@@ -107,7 +109,7 @@ class Runner:
         """
         changed = self._snakemake.write_settings(settings)
         self.settings = settings
-        self._intake.settings = settings
+        self._intake.settings = settings.part(IntakeSettings)
         self._settings_changed(changed)
 
     def _settings_changed(self, sections: frozenset[str]) -> None:
@@ -152,13 +154,23 @@ class Runner:
         self._guarded(self._settle)
         self._guarded(self._do_outbox)
         now = self._clock.now()
-        self._guarded(lambda: self._housekeeping.tick(self._ledger, self.settings, now))
-        self._guarded(lambda: self._tell(*self._asking.tick(self.settings, now)))
-        moment = Moment(self._ledger, self.settings, now)
+        self._guarded(partial(self._keep_house, now))
+        self._guarded(partial(self._poll_request, now))
+        moment = self._moment(now)
         well, self._well = self._well, True
         self._guarded(
             lambda: self._alerting.tick(moment, held=self._breaker.held, well=well, refused=self.settings_refused)
         )
+
+    def _keep_house(self, now: float) -> None:
+        settings = self.settings
+        self._housekeeping.tick(
+            self._ledger, now, runner=settings.runner, retention=settings.retention, staging=settings.staging
+        )
+
+    def _poll_request(self, now: float) -> None:
+        detection = self.settings.part(DetectionSettings)
+        self._tell(*self._asking.tick(detection, self.settings.alerts, now))
 
     def go_on(self) -> int:
         """Scan for arrived files and start due calls; returns the number of started calls."""
@@ -172,8 +184,7 @@ class Runner:
         """Let messages in transit arrive and, with `once`, a check of the calibrator request end."""
         if once:
             self._guarded(lambda: self._tell(*self._asking.finish()))
-        moment = Moment(self._ledger, self.settings, self._clock.now())
-        self._guarded(lambda: self._alerting.finish(moment))
+        self._guarded(lambda: self._alerting.finish(self._moment(self._clock.now())))
 
     def stop_now(self) -> None:
         """End all calls; their groups are due again."""
@@ -226,7 +237,7 @@ class Runner:
             self._ledger.close()
 
         try:
-            self._use(whole_ledger(self._root, self.settings, self._lease.keep))
+            self._use(whole_ledger(self._root, self.settings.part(RebuildSettings), self._lease.keep))
             self._pool.note(self._ledger)
             self._scanner = Scanner(self._root, self._manifests)
         except LeaseError:
@@ -286,7 +297,7 @@ class Runner:
         situation = look(
             self._root,
             self._ledger,
-            self.settings,
+            self.settings.part(ScheduleSettings),
             running=self._pool.calls,
             turns=self._pool.turns,
             hold=hold,
@@ -321,7 +332,10 @@ class Runner:
     def _tell(self, *happened: Tell) -> None:
         for event in happened:
             log.info("%s", event.text)
-        self._alerting.tell(Moment(self._ledger, self.settings, self._clock.now()), happened)
+        self._alerting.tell(self._moment(self._clock.now()), happened)
+
+    def _moment(self, now: float) -> Moment:
+        return Moment(self._ledger, self.settings.part(AlertingSettings), now)
 
     def _manifests(self, first: str, last: str) -> Iterable[str]:
         return [row.name for row in self._ledger.groups_between(first, last)]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from contimg.alerts.indicators import calibration_age_hours, retries
-from contimg.core.config import Settings
 from contimg.core.errors import ContimgError
 from contimg.core.paths import DataRoot
-from contimg.core.sections import Limits
+from contimg.core.sections import Calibration, Limits
 from contimg.core.stages import STAGES, Per
 from contimg.execute.lease import holder
 from contimg.ingest.report import Report
@@ -20,7 +20,7 @@ from contimg.ledger.rows import CallRow
 from contimg.observing import requests
 from contimg.schedule.lanes import Call, demand
 from contimg.schedule.plan import plan
-from contimg.schedule.snapshot import Hold, look, tmpfs_free_percent
+from contimg.schedule.snapshot import Hold, ScheduleSettings, look, tmpfs_free_percent
 from contimg.sets import coverage
 from contimg.sets.registry import Registry
 from contimg.storage import backup, retention
@@ -30,7 +30,14 @@ _HELD_S = 60.0
 _SETS_SHOWN = 5
 
 
-def status(root: DataRoot, settings: Settings, ledger: Ledger, now: float) -> dict[str, Any]:
+@dataclass(frozen=True)
+class StatusSettings(ScheduleSettings):
+    """Settings of the status: those of the schedule, and the validity of calibrations."""
+
+    calibration: Calibration
+
+
+def status(root: DataRoot, settings: StatusSettings, ledger: Ledger, now: float) -> dict[str, Any]:
     """Status of the runner, the queue, running calls, waits, failures, sets, disks and alerts."""
     running = [
         {"lane": call.lane, "units": list(call.units), "pid": call.pid, "for_s": round(now - call.started)}

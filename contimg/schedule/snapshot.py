@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Ingest, Limits, Runner, Staging
 from contimg.core.stages import STAGES, Per, lanes
@@ -27,6 +26,16 @@ _FEWEST_INODES = 200
 
 
 @dataclass(frozen=True)
+class ScheduleSettings:
+    """Settings of the schedule: completeness of groups, limits of jobs, deadlines and reserves, staging."""
+
+    ingest: Ingest
+    limits: Limits
+    runner: Runner
+    staging: Staging
+
+
+@dataclass(frozen=True)
 class Hold:
     """Held lanes, due probes and folders that cannot be written."""
 
@@ -40,7 +49,7 @@ class Hold:
 def look(
     root: DataRoot,
     ledger: Ledger,
-    settings: Settings,
+    settings: ScheduleSettings,
     *,
     running: Sequence[Call],
     turns: Mapping[str, int],

@@ -8,8 +8,8 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
+from contimg.core.sections import Ingest, Staging
 from contimg.ledger.ledger import open_ledger
 from contimg.runner.audit import checked
 from contimg.service.source import DataSource
@@ -25,17 +25,18 @@ def lost(source: DataSource) -> int | None:
     """Number of problems in the last audit; None before the first."""
     if source.now() - source.started < _FIRST_S:
         return None
-    found: int | None = source.behind("losses", lambda: _audited(source.settings), EVERY_S)
+    found: int | None = source.behind(
+        "losses", lambda: _audited(source.root, source.settings.ingest, source.settings.staging), EVERY_S
+    )
     return found
 
 
-def _audited(settings: Settings) -> int:
+def _audited(root: DataRoot, ingest: Ingest, staging: Staging) -> int:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_problems, settings).result()
+        return pool.submit(_problems, root, ingest, staging).result()
 
 
-def _problems(settings: Settings) -> int:
+def _problems(root: DataRoot, ingest: Ingest, staging: Staging) -> int:
     os.nice(_NICE)
-    root = DataRoot(settings.data_root)
     with contextlib.closing(open_ledger(root.ledger, read_only=True)) as ledger:
-        return len(checked(root, settings.ingest, settings.staging, ledger, time.time()).problems)
+        return len(checked(root, ingest, staging, ledger, time.time()).problems)

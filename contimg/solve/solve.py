@@ -21,12 +21,12 @@ import numba
 import numpy as np
 
 from contimg.core import files, trace
-from contimg.core.config import Settings
 from contimg.core.errors import NoUsableDataError
 from contimg.core.paths import jd_to_datetime
 from contimg.core.sections import Calibration
 from contimg.core.units import MJD_ZERO_JD
 from contimg.image import field_image
+from contimg.image.field_image import FieldCalibrationSettings
 from contimg.image.source_subtraction import BrightSource
 from contimg.sets import gains
 from contimg.sets.caltable import Caltable, write_caltable
@@ -42,7 +42,9 @@ _BANDPASS_WIDTH_HZ, _COARSE_WIDTH_HZ = 1e6, 4e6
 """Widest bins (Hz) of the bandpass, and of the preliminary bandpass for imaging the field, with more signal a bin."""
 
 
-def solve(ms: Path, calibrator: Path, directory: Path, settings: Settings, threads: int) -> dict[str, Any]:
+def solve(
+    ms: Path, calibrator: Path, directory: Path, settings: FieldCalibrationSettings, threads: int
+) -> dict[str, Any]:
     """Solve a calibrator group.
 
     Parameters
@@ -53,8 +55,6 @@ def solve(ms: Path, calibrator: Path, directory: Path, settings: Settings, threa
         The group's `calibrator.json`, with a calibrator.
     directory
         Folder for the tables `delay.cal`, `bandpass.cal` and `gain.cal`.
-    settings
-        All settings.
     threads
         Number of threads.
 
@@ -101,7 +101,12 @@ def solve(ms: Path, calibrator: Path, directory: Path, settings: Settings, threa
 
 
 def _solved(  # noqa: PLR0917
-    measured: MeasurementSet, found: Mapping[str, Any], directory: Path, work: Path, settings: Settings, threads: int
+    measured: MeasurementSet,
+    found: Mapping[str, Any],
+    directory: Path,
+    work: Path,
+    settings: FieldCalibrationSettings,
+    threads: int,
 ) -> dict[str, Any]:
     """Solve, write the tables into `directory`, and return the set's own part of `set.json`."""
     geometry = measured.geometry

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from contimg.core.config import Settings
 from contimg.core.errors import ChangedError, ConfigError, ContimgError, StoreError
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Archive, Retention
@@ -24,7 +23,7 @@ from contimg.storage import last_run, removal
 from contimg.storage.archive import Unit, configured, put, sweep
 from contimg.storage.inventory import listing, unchanged
 from contimg.storage.lock import present
-from contimg.storage.retention_candidates import Aged, Facts, gather, look_again
+from contimg.storage.retention_candidates import Aged, Facts, RetentionSettings, gather, look_again
 
 _GB = 1e9
 _ROOM = 4 * 2**20
@@ -111,7 +110,7 @@ def plan(facts: Facts, settings: Retention, archive: Archive) -> Plan:
     return Plan(tuple(removals), tuple(kept))
 
 
-def plan_now(root: DataRoot, settings: Settings, now: datetime) -> Plan:
+def plan_now(root: DataRoot, settings: RetentionSettings, now: datetime) -> Plan:
     """Read the state of the disks and plan.
 
     Raises
@@ -136,7 +135,7 @@ def described(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], None]) -> int:
+def run(root: DataRoot, settings: RetentionSettings, now: datetime, say: Callable[[str], None]) -> int:
     """Retention run: finish interrupted removals, plan, print the plan, perform it, store the outcome for `status`.
 
     Returns
@@ -169,7 +168,7 @@ def _room_to_work(root: DataRoot) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def _run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], None]) -> int:
+def _run(root: DataRoot, settings: RetentionSettings, now: datetime, say: Callable[[str], None]) -> int:
     decided = Plan((), ())
     removed: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
@@ -208,7 +207,9 @@ def last_outcome(root: DataRoot) -> dict[str, Any] | None:
     return last_run.read(root, "retention")
 
 
-def perform(plan: Plan, root: DataRoot, settings: Settings, now: datetime) -> Iterator[tuple[Removal, str | None]]:
+def perform(
+    plan: Plan, root: DataRoot, settings: RetentionSettings, now: datetime
+) -> Iterator[tuple[Removal, str | None]]:
     """Perform the plan; yields each removal with the reason for its failure, or None.
 
     If the archive fails, the rest of the plan is left for the next run.
@@ -224,7 +225,7 @@ def perform(plan: Plan, root: DataRoot, settings: Settings, now: datetime) -> It
             yield one, str(error)
 
 
-def _let_go(unit: Unit, root: DataRoot, settings: Settings, now: datetime) -> None:
+def _let_go(unit: Unit, root: DataRoot, settings: RetentionSettings, now: datetime) -> None:
     record = None
     if unit.kind == "log":
         entries = listing(root.root, unit.paths)

@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from contimg.core import files
-from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, MisshapenFileError
 from contimg.core.paths import DataRoot, RawName, group_of, group_start, window_for
 from contimg.core.products import PRODUCTS, RAW, archived
+from contimg.core.sections import Archive, Calibration, Mosaic, Retention
 from contimg.fits import integrity
 from contimg.ingest.groups import raw_present
 from contimg.ingest.manifest import load
@@ -26,6 +26,16 @@ from contimg.storage.archive import Unit, is_removed, record_of
 from contimg.storage.inventory import listing
 
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RetentionSettings:
+    """Settings of retention: ages and free space, archive, times for which sets and windows need a product."""
+
+    retention: Retention
+    archive: Archive
+    calibration: Calibration
+    mosaic: Mosaic
 
 
 @dataclass(frozen=True)
@@ -68,14 +78,14 @@ class Facts:
     raw: Iterable[Aged]
 
 
-def gather(root: DataRoot, settings: Settings, now: datetime) -> Facts:
+def gather(root: DataRoot, settings: RetentionSettings, now: datetime) -> Facts:
     """State of the disks at a time."""
     look = _Look(root, settings, now)
     free = shutil.disk_usage(root.root).free
     return Facts(now, free, look.logs(), look.images(), look.measurement_sets(), look.raw())
 
 
-def look_again(root: DataRoot, settings: Settings, unit: Unit, now: datetime) -> str | None:
+def look_again(root: DataRoot, settings: RetentionSettings, unit: Unit, now: datetime) -> str | None:
     """Current reason why a unit must stay; None if it may go."""
     return _Look(root, settings, now).needed(unit)
 
@@ -86,7 +96,7 @@ _NOT_UNDERSTOOD = (ContimgError, OSError, ValueError, KeyError, TypeError)
 @dataclass(frozen=True)
 class _Look:
     root: DataRoot
-    settings: Settings
+    settings: RetentionSettings
     now: datetime
 
     # Candidates

@@ -14,11 +14,10 @@ import numpy as np
 from contimg.catalogues import sky_catalogue
 from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
 from contimg.core import files
-from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, NoUsableDataError
 from contimg.core.paths import GROUP_PATTERN, DataRoot, group_of
 from contimg.core.products import PRODUCTS
-from contimg.core.sections import SkyCatalogue
+from contimg.core.sections import Beam, SkyCatalogue
 from contimg.core.units import MJD_ZERO_JD
 from contimg.sets.gains import GAIN_TABLE
 from contimg.telescope import beam, dsa110, meridian
@@ -51,7 +50,7 @@ class Collected:
     left_out: tuple[str, ...]
 
 
-def collect(settings: Settings, dates: Sequence[str]) -> Collected:
+def collect(root: DataRoot, primary_beam: Beam, catalogue: SkyCatalogue, dates: Sequence[str]) -> Collected:
     """Collect the evidence of UTC days (`YYYY-MM-DD`), or of all days.
 
     Raises
@@ -61,14 +60,13 @@ def collect(settings: Settings, dates: Sequence[str]) -> Collected:
     CatalogueError
         If the sky catalogue cannot be read.
     """
-    root = DataRoot(settings.data_root)
     left_out: list[str] = []
     images, frequencies = _images(root, dates, left_out)
-    made, sources, catalogue = of_images(images, frequencies, settings.sky_catalogue)
+    made, sources, name = of_images(images, frequencies, catalogue)
     sets = 0
     for path in _dated(root.root, "set", dates):
         try:
-            one = _of_set(path, settings.data_root, beam.of(settings.beam))
+            one = _of_set(path, root.root, beam.of(primary_beam))
         except (ContimgError, OSError, ValueError, KeyError, TypeError) as error:
             left_out.append(f"{path.relative_to(root.root)}: {error}")
             continue
@@ -79,7 +77,7 @@ def collect(settings: Settings, dates: Sequence[str]) -> Collected:
         raise NoUsableDataError(
             f"{root.root}: no source is in two images ({len(images)} source lists); {_RESPONSE}, or name other days"
         )
-    return Collected(made, len(images), sources, sets, catalogue, tuple(left_out))
+    return Collected(made, len(images), sources, sets, name, tuple(left_out))
 
 
 def _renumbered(evidence: Evidence, number: int) -> Evidence:

@@ -96,9 +96,9 @@ class Due:
         try:
             if path.exists():
                 return bool(files.read_json(path)["calibrator"])
-            from contimg.calibrators.detect import detect_in  # noqa: PLC0415 — takes a second
+            from contimg.calibrators.detect import DetectionSettings, detect_in  # noqa: PLC0415 — takes a second
 
-            return bool(detect_in(self._drift(group), group, self.settings)["calibrator"])
+            return bool(detect_in(self._drift(group), group, self.settings.part(DetectionSettings))["calibrator"])
         except _NOT_UNDERSTOOD as error:
             self.waits[group] = f"its calibrator cannot be told: {error}"
             return False

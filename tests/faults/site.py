@@ -24,7 +24,7 @@ from contimg.core.processes import runs
 from contimg.job.attempt_record import AttemptRecord, in_folder
 from contimg.ledger.ledger import Ledger, open_ledger
 from contimg.runner.audit import Books, audit
-from contimg.runner.status import status
+from contimg.runner.status import StatusSettings, status
 from contimg.simulator.correlator import Preset
 from contimg.simulator.scenarios import transit_scenario
 from contimg.simulator.simulator import SMALL, simulate
@@ -281,7 +281,7 @@ class Site:
     def waiting(self) -> dict[str, str]:
         """What waits, and why, as `contimg status` says it."""
         with self._ledger() as ledger:
-            said = status(self.root, self.settings, ledger, self.clock.now())
+            said = status(self.root, self.settings.part(StatusSettings), ledger, self.clock.now())
         return dict(said["waiting"])
 
     def _ledger(self) -> contextlib.closing[Ledger]:

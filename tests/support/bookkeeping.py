@@ -11,7 +11,7 @@ from typing import Any
 
 from attempt_files import attempt
 
-from contimg.arrivals.intake import Intake
+from contimg.arrivals.intake import Intake, IntakeSettings
 from contimg.core import config, files
 from contimg.core.paths import DataRoot, RawName, group_id, window_of
 from contimg.core.stages import STAGES
@@ -69,7 +69,7 @@ class Played:
         self.root.incoming.mkdir(parents=True)
         self.settings = config.validated({"data_root": str(folder), **settings}, {})
         self.ledger = create_ledger(self.root.ledger)
-        self.intake = Intake(self.root, self.ledger, self.settings)
+        self.intake = Intake(self.root, self.ledger, self.settings.part(IntakeSettings))
         self._tick = time.time() - 10_000
 
     def tick(self, path: Path) -> None:

@@ -45,7 +45,7 @@ def make(directory: Path, field: Sequence[sky.Source] = (), **options: Any) -> C
 
     Runs python-casacore: in a process of its own. `options` go to the simulator.
     """
-    from contimg.convert.convert import convert
+    from contimg.convert.convert import ConversionSettings, convert
     from contimg.ingest import groups
 
     settings = config.validated({"data_root": str(directory)}, {})
@@ -61,7 +61,7 @@ def make(directory: Path, field: Sequence[sky.Source] = (), **options: Any) -> C
     )
     (group,) = groups.scan(DataRoot(directory), settings.ingest, datetime.now(UTC) + timedelta(days=1)).groups
     ms = directory / f"{group.name}.ms"
-    convert(DataRoot(directory).manifest(group.name), ms, settings, 2)
+    convert(DataRoot(directory).manifest(group.name), ms, settings.part(ConversionSettings), 2)
     calibrator = directory / "calibrator.json"
     entry = {
         "name": CALIBRATOR.name,

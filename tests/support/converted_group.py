@@ -40,9 +40,10 @@ def scanned(root: Path, **sections: Any) -> Path:
 
 def run(manifest: Path, ms: Path, sections: dict, threads: int = 2) -> dict:
     """Convert; python-casacore: in a process of its own."""
-    from contimg.convert.convert import convert
+    from contimg.convert.convert import ConversionSettings, convert
 
-    return convert(manifest, ms, raw.settings(manifest.parent.parent, **sections), threads)
+    settings = raw.settings(manifest.parent.parent, **sections)
+    return convert(manifest, ms, settings.part(ConversionSettings), threads)
 
 
 def columns(ms: Path, *names: str) -> dict[str, np.ndarray]:

@@ -43,7 +43,7 @@ def spaced_sky(centre: tuple[float, float], min_flux_jy: float, seed: int) -> li
 
 def make(directory: Path, preset: simulator.Preset, sources: Sequence[sky.Source], **options: Any) -> Path:
     """Simulate and convert one group; returns its Measurement Set. python-casacore: in a process of its own."""
-    from contimg.convert.convert import convert
+    from contimg.convert.convert import ConversionSettings, convert
     from contimg.ingest import groups
 
     root, settings = DataRoot(directory), config.validated({"data_root": str(directory)}, {})
@@ -53,7 +53,8 @@ def make(directory: Path, preset: simulator.Preset, sources: Sequence[sky.Source
     (group,) = groups.scan(root, settings.ingest, datetime.now(UTC) + timedelta(days=1)).groups
     ms = root.ms(group.name)
     ms.parent.mkdir(parents=True)
-    files.write_json(root.ms_sidecar(group.name), convert(root.manifest(group.name), ms, settings, 2))
+    sidecar = convert(root.manifest(group.name), ms, settings.part(ConversionSettings), 2)
+    files.write_json(root.ms_sidecar(group.name), sidecar)
     return ms
 
 

@@ -21,6 +21,7 @@ from contimg.sets import reimaging
 from contimg.sets.registry import Registry
 from contimg.sets.select import select
 from contimg.storage import retention
+from contimg.storage.retention_candidates import RetentionSettings
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 _BLOCK = 2880
@@ -63,13 +64,13 @@ def on_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> Synthetic:
 
 def planned(synthetic: Synthetic, now: datetime = NOW) -> retention.Plan:
     """What retention would do."""
-    return retention.plan_now(synthetic.root, synthetic.settings, now)
+    return retention.plan_now(synthetic.root, synthetic.settings.part(RetentionSettings), now)
 
 
 def retained(synthetic: Synthetic, now: datetime = NOW) -> tuple[int, list[str]]:
     """Let retention run; how many things failed, and what it said."""
     said: list[str] = []
-    failures = retention.run(synthetic.root, synthetic.settings, now, said.append)
+    failures = retention.run(synthetic.root, synthetic.settings.part(RetentionSettings), now, said.append)
     return failures, said
 
 

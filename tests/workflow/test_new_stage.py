@@ -21,7 +21,7 @@ from contimg.core.stages import STAGES, Per, Stage, Unusable, lanes, next_stage
 from contimg.report.summary import summarise
 from contimg.runner.audit import audit
 from contimg.runner.cleanup import half_written
-from contimg.runner.status import status
+from contimg.runner.status import StatusSettings, status
 from contimg.storage import backup
 
 CHECKOUT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def test_a_group_passes_it_in_a_lane_of_its_own(counting: Stage, tmp_path: Path)
     row = played.ledger.group(unit)
     assert row is not None
     assert (row.state, row.stage) == ("due", "count")
-    said = status(played.root, played.settings, played.ledger, LATE)
+    said = status(played.root, played.settings.part(StatusSettings), played.ledger, LATE)
     assert "count" in json.dumps([said["groups"], said["waiting"]])
     played.done("count", unit)
     row = played.ledger.group(unit)

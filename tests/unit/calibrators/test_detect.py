@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy.special import j1
 
-from contimg.calibrators.detect import detect, judge
+from contimg.calibrators.detect import DetectionSettings, detect, judge
 from contimg.calibrators.transit_geometry import BAND_CENTRE_HZ, SIDEREAL_DAY, next_transit
 from contimg.catalogues.calibrator import Calibrator, FluxModel
 from contimg.catalogues.calibrator_catalogue import load_table
@@ -36,12 +36,13 @@ GROUPS = 279
 """Contiguous groups that fill a sidereal day."""
 
 
-def _settings(root: Path, *lists: Path, sky: Path | None = None, **calibration: float) -> Settings:
-    return Settings(
+def _settings(root: Path, *lists: Path, sky: Path | None = None, **calibration: float) -> DetectionSettings:
+    settings = Settings(
         data_root=root,
         calibration=Calibration(catalogues=lists, **calibration),  # type: ignore[arg-type]
         sky_catalogue=SkyCatalogue(path=sky),
     )
+    return settings.part(DetectionSettings)
 
 
 def _manifest(root: Path, drift: Drift) -> Path:
@@ -173,7 +174,7 @@ def _timestamp(text: str) -> float:
     return Time(text[:-6], scale="utc").unix
 
 
-def _judged(sources: list[Calibrator], settings: Settings) -> tuple[list[str], dict[str, str]]:
+def _judged(sources: list[Calibrator], settings: DetectionSettings) -> tuple[list[str], dict[str, str]]:
     """Names of those that serve, and all reasons, in a group in the middle of which right ascension 40° transits."""
     [transit] = next_transit(START_JD, np.radians([40.0]), np.radians([54.57]))
     _, candidates = judge(Drift.centred(transit, 54.57), sources, settings)

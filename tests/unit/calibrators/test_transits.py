@@ -14,6 +14,7 @@ from astropy.time import Time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contimg.calibrators.detect import DetectionSettings
 from contimg.calibrators.transit_geometry import SIDEREAL_DAY, next_transit, transits_during
 from contimg.calibrators.transits import elsewhere, upcoming
 from contimg.catalogues import calibrator_catalogue
@@ -127,7 +128,7 @@ def test_lower_culmination_is_no_transit() -> None:
 
 
 def test_upcoming_is_in_time_order_and_says_what_serves(tmp_path: Path) -> None:
-    everything = Settings(data_root=tmp_path)
+    everything = Settings(data_root=tmp_path).part(DetectionSettings)
     found = upcoming(54.57, AFTER, calibrator_catalogue.load(everything.calibration), everything)
     times = [jd_to_datetime(transit.transit_jd) for transit in found]
     assert times == sorted(times)
@@ -148,7 +149,7 @@ def test_each_source_is_in_what_comes_once(tmp_path: Path) -> None:
         Calibrator(name, ra_deg, 54.6, FluxModel.power_law(flux_jy, 0.0, "test"))
         for name, ra_deg, flux_jy in (("bright", 40.0, 9.0), ("faint", 40.1, 0.5))
     ]
-    found = upcoming(54.57, AFTER, pair, Settings(data_root=tmp_path))
+    found = upcoming(54.57, AFTER, pair, Settings(data_root=tmp_path).part(DetectionSettings))
     assert [one.seen.source.name for one in found] == ["bright", "faint"]
     assert [one.serves for one in found] == [True, False]
 
@@ -168,7 +169,7 @@ def test_elsewhere_only_what_serves_and_is_high_enough(tmp_path: Path) -> None:
         at("blend", 130.5, 20.5, 6.0, compact=False),
         at("late", 300.0, 54.0),
     ]
-    settings = Settings(data_root=tmp_path)
+    settings = Settings(data_root=tmp_path).part(DetectionSettings)
     [first] = next_transit(START_JD, np.radians([100.0]), np.radians([50.0]))
     begin = jd_to_datetime(first) - timedelta(minutes=1)
     found = list(elsewhere(54.57, begin, begin + timedelta(hours=3), sources, settings))

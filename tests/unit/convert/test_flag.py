@@ -175,11 +175,11 @@ def converted(root: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.nd
     """Result of converting the data root's group, its flags (T, B, C, P) and its antennas."""
     from casacore import tables
 
-    from contimg.convert.convert import convert
+    from contimg.convert.convert import ConversionSettings, convert
 
     settings = raw.settings(root)
     (group,) = groups.scan(DataRoot(root), settings.ingest, datetime.now(UTC) + timedelta(minutes=5)).groups
-    result = convert(DataRoot(root).manifest(group.name), root / "group.ms", settings, 2)
+    result = convert(DataRoot(root).manifest(group.name), root / "group.ms", settings.part(ConversionSettings), 2)
     with tables.table(str(root / "group.ms"), ack=False) as table:
         shape = (result["integrations"], result["baselines"], result["channels"], -1)
         first, second = (table.getcol(name, 0, shape[1]) for name in ("ANTENNA1", "ANTENNA2"))

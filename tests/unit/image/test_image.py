@@ -20,6 +20,7 @@ from contimg.core import config, files
 from contimg.core.errors import UnusableSetError
 from contimg.image import field_image, self_calibration
 from contimg.image import image as image_module
+from contimg.image.field_image import FieldCalibrationSettings, FieldImageSettings
 from contimg.image.image import ImageProducts, image
 from contimg.simulator import simulator
 from contimg.simulator.simulator import Fault, FaultKind
@@ -244,8 +245,9 @@ def test_a_catalogue_and_gates_are_heard(made, tmp_path, caplog):
 def test_a_set_without_good_gains_makes_no_image(made, tmp_path):
     gains = imaging_group.true_gains(made.directory)
     gains.gain_good[:] = False
+    options = settings(made.directory).part(FieldCalibrationSettings)
     with pytest.raises(UnusableSetError, match=f"{made.ms.name}: no unflagged visibility has a good gain"):
-        self_calibration.make(made.ms, gains, tmp_path, settings(made.directory), 2, anchored=False)
+        self_calibration.make(made.ms, gains, tmp_path, options, 2, anchored=False)
 
 
 def test_pure_noise_is_thermal_noise(tmp_path):
@@ -254,6 +256,6 @@ def test_pure_noise_is_thermal_noise(tmp_path):
     for robust in (-1.0, 2.0):
         options = settings(tmp_path, imaging={"robust": robust, "field_of_view_deg": 3.0})
         averaged = average(ms, None, field_image.image_plan(options.imaging, options.beam), 2)
-        made = field_image.make(averaged, tmp_path / f"{robust}", options, 2)
+        made = field_image.make(averaged, tmp_path / f"{robust}", options.part(FieldImageSettings), 2)
         assert made.noise_jy / made.averaged.thermal_noise_jy == pytest.approx(1.0, abs=0.05)
         assert made.find_sources(6.5, 0.5) == []

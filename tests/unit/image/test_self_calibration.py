@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from contimg.catalogues.source import Source
-from contimg.core.config import Settings, validated
+from contimg.core.config import validated
 from contimg.core.paths import DataRoot
 from contimg.image import field_gains, field_image, self_calibration
 from contimg.image.field_gains import phases_of
+from contimg.image.field_image import FieldCalibrationSettings
 from contimg.sets.field import FieldGains
 from contimg.simulator import simulator
 from contimg.simulator.gain_errors import PERFECT
@@ -94,20 +95,20 @@ def draw(low: float, high: float, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).uniform(low, high, (ALL_ANTENNAS, 2))
 
 
-def found(ms: Path, gains: Wrong, settings: Settings) -> FieldGains:
+def found(ms: Path, gains: Wrong, settings: FieldCalibrationSettings) -> FieldGains:
     averaged = average(ms, gains, field_image.image_plan(settings.imaging, settings.beam), 2, polarizations=True)
     return field_gains.solve(averaged, field_gains.field_sources(averaged, settings.sky_catalogue), 2)
 
 
 def observed(folder: Path) -> Path:
     """A group of a perfect instrument, converted; in a process of its own."""
-    from contimg.convert.convert import convert
+    from contimg.convert.convert import ConversionSettings, convert
     from contimg.ingest import groups
 
     name = drifting_groups.observe(folder, 1, preset=FEW, corruptions=PERFECT)
     settings, root = validated({"data_root": str(folder)}, {}), DataRoot(folder)
     groups.scan(root, settings.ingest, datetime.now(UTC))
-    convert(root.manifest(name), folder / "group.ms", settings, 2)
+    convert(root.manifest(name), folder / "group.ms", settings.part(ConversionSettings), 2)
     return folder / "group.ms"
 
 
@@ -116,12 +117,13 @@ def ms(tmp_path_factory: pytest.TempPathFactory, in_process: Callable[..., Any])
     return in_process(observed, tmp_path_factory.mktemp("group"))
 
 
-def settings_with(folder: Path, sources: list[Source]) -> Settings:
+def settings_with(folder: Path, sources: list[Source]) -> FieldCalibrationSettings:
     path = folder / "sky.csv"
     lines = [f"{one.ra_deg},{one.dec_deg},{one.flux_jy},{one.spectral_index}" for one in sources]
     path.write_text("\n".join(["ra_deg,dec_deg,flux_jy,spectral_index", *lines]) + "\n")
     content = {"data_root": str(folder), "sky_catalogue": {"path": str(path)}}
-    return validated({**content, "imaging": {"field_of_view_deg": 2.0}}, {})
+    settings = validated({**content, "imaging": {"field_of_view_deg": 2.0}}, {})
+    return settings.part(FieldCalibrationSettings)
 
 
 def common_removed(values: np.ndarray) -> np.ndarray:

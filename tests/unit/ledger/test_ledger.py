@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from bookkeeping import NOW, Played
 
-from contimg.arrivals.intake import Intake
+from contimg.arrivals.intake import Intake, IntakeSettings
 from contimg.core.errors import LedgerError
 from contimg.ledger import schema
 from contimg.ledger.history import Sample, add_sample, samples_since
 from contimg.ledger.ledger import Ledger, create_ledger, open_ledger, set_aside
 from contimg.ledger.rows import AttemptRow, GroupRow, Silence, WindowRow
-from contimg.runner.status import status
+from contimg.runner.status import StatusSettings, status
 
 
 def row(name: str, **changes: object) -> GroupRow:
@@ -197,7 +197,7 @@ def test_a_ledger_that_a_later_contimg_expanded_serves_this_one(
     monkeypatch.undo()
 
     played.ledger = open_ledger(played.root.ledger)  # going back
-    played.intake = Intake(played.root, played.ledger, played.settings)
+    played.intake = Intake(played.root, played.ledger, played.settings.part(IntakeSettings))
     played.whole_way(1)
     played.failed("convert", played.arrive(2), error_class="memory_error")
     played.ledger.add_call(7, "convert", ("x",), 0.0)
@@ -207,7 +207,7 @@ def test_a_ledger_that_a_later_contimg_expanded_serves_this_one(
     assert len(samples_since(played.ledger, 0.0)) == 1
     reader = open_ledger(played.root.ledger, read_only=True)
     assert reader.group_counts() == played.ledger.group_counts()
-    assert status(played.root, played.settings, reader, NOW)["groups"] == reader.group_counts()
+    assert status(played.root, played.settings.part(StatusSettings), reader, NOW)["groups"] == reader.group_counts()
 
 
 def test_an_older_ledger_is_migrated_step_by_step(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

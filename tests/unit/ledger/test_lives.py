@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from contimg.arrivals.arrivals import Scanner
+from contimg.arrivals.intake import IntakeSettings
 from contimg.catalogues.source import Source
 from contimg.core.errors import ErrorClass, JobDiedError
 from contimg.core.paths import group_id
@@ -25,10 +26,10 @@ from contimg.execute.outcomes import Ending
 from contimg.execute.set_registration import put_back
 from contimg.ingest import quarantine
 from contimg.ledger.events import DiskFreed, SettingsChanged
-from contimg.runner.recovery import recover
+from contimg.runner.recovery import RecoverySettings, recover
 from contimg.schedule.lanes import Call
 from contimg.schedule.plan import plan
-from contimg.schedule.snapshot import Hold, due_window, look
+from contimg.schedule.snapshot import Hold, ScheduleSettings, due_window, look
 from contimg.simulator.correlator import Preset
 from contimg.simulator.simulator import simulate
 
@@ -76,7 +77,9 @@ class World:
         ledger = self.played.ledger
         between = lambda low, high: [row.name for row in ledger.groups_between(low, high)]  # noqa: E731
         self.scanner = Scanner(self.played.root, between)
-        self.played.intake = type(self.played.intake)(self.played.root, ledger, self.played.settings)
+        self.played.intake = type(self.played.intake)(
+            self.played.root, ledger, self.played.settings.part(IntakeSettings)
+        )
 
     def scan(self) -> None:
         """See what arrived, as a pass of the runner does."""
@@ -98,7 +101,15 @@ class World:
             waits = row.state == "due" and row.stage in ("solve", "image") and row.due <= self.now
             if waits and not played.goes_back(row.name) and row.stage == "image":
                 played.lacks_set(row.name, self.now)
-        found = look(played.root, played.ledger, played.settings, running=[], turns={}, hold=Hold(), now=self.now)
+        found = look(
+            played.root,
+            played.ledger,
+            played.settings.part(ScheduleSettings),
+            running=[],
+            turns={},
+            hold=Hold(),
+            now=self.now,
+        )
         for window in found.windows:
             assert window.imaged
         return [call for call in plan(found, played.settings.limits).calls if not is_periodic(call.lane)]
@@ -263,7 +274,7 @@ class Lives(RuleBasedStateMachine):
         played.ledger.close()
         if lost:
             played.root.ledger.unlink()
-        played.ledger = recover(played.root, played.settings, lambda: None, self.world.now)
+        played.ledger = recover(played.root, played.settings.part(RecoverySettings), lambda: None, self.world.now)
         self.world.restart()
         played.do_outbox(self.world.now)
 

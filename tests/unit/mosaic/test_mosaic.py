@@ -14,14 +14,14 @@ from astropy.wcs import WCS
 from scipy.optimize import least_squares
 from synthetic_images import Sky, centre, grid_sky, groups, write_image
 
-from contimg.core.config import Settings, validated
+from contimg.core.config import validated
 from contimg.core.errors import ConfigError, NoUsableDataError, ToolFailedError
 from contimg.core.files import read_json, write_json
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Beam
 from contimg.mosaic import reprojection
 from contimg.mosaic.coadd import ImageInputs, Sums, add, make_grid, read_member
-from contimg.mosaic.mosaic import MosaicProducts, mosaic, mosaics
+from contimg.mosaic.mosaic import MosaicProducts, MosaicSettings, mosaic, mosaics
 from contimg.mosaic.pointings import pointings
 from contimg.telescope import beam
 from contimg.truth.validation import SourceList
@@ -37,8 +37,8 @@ def made(root: Path, images: list[ImageInputs], **settings: object) -> tuple[dic
     return mosaic(images, outputs, configured(root, **settings), WINDOW, 2), outputs
 
 
-def configured(root: Path, **settings: object) -> Settings:
-    return validated({"data_root": str(root), **settings})
+def configured(root: Path, **settings: object) -> MosaicSettings:
+    return validated({"data_root": str(root), **settings}).part(MosaicSettings)
 
 
 def drift(root: Path, number: int, ra_deg: float, sky: Sky, dec_deg: float = DEC_DEG, **options) -> list[ImageInputs]:

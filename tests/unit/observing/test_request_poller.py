@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from contimg.alerts.conditions import EVENTS
+from contimg.calibrators.detect import DetectionSettings
 from contimg.core.config import Settings
 from contimg.core.files import write_json
 from contimg.core.paths import DataRoot, group_id
@@ -20,10 +21,10 @@ NOW = datetime(2026, 1, 25, 12, tzinfo=UTC)
 def after_a_look(asking: Asking, settings: Settings, moment: datetime) -> list[Tell]:
     """Tick until the look that is due at a moment has ended."""
     deadline = time.monotonic() + 60
-    events = asking.tick(settings, moment.timestamp())
+    events = asking.tick(settings.part(DetectionSettings), settings.alerts, moment.timestamp())
     while asking._background.runs("requests") and time.monotonic() < deadline:
         time.sleep(0.02)
-        events += asking.tick(settings, moment.timestamp())
+        events += asking.tick(settings.part(DetectionSettings), settings.alerts, moment.timestamp())
     return events
 
 

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from contimg import cli
+from contimg.calibrators.detect import DetectionSettings
 from contimg.calibrators.transits import elsewhere, pointed_at, upcoming
 from contimg.catalogues import calibrator_catalogue
 from contimg.core.config import Settings
 from contimg.core.files import read_json, write_json
 from contimg.core.paths import DataRoot, group_id
-from contimg.core.sections import Calibration
+from contimg.core.sections import Alerts, Calibration
 from contimg.observing import requests
 
 NOON = datetime(2026, 1, 25, 12, tzinfo=UTC)
@@ -31,7 +32,7 @@ class Scene:
 
     def __init__(self, path: Path) -> None:
         self.root = DataRoot(path)
-        self.settings = Settings(data_root=path)
+        self.settings = Settings(data_root=path).part(DetectionSettings)
         self.point(DECLINATION_DEG, NOON)
 
     def point(self, declination_deg: float, when: datetime) -> None:
@@ -182,7 +183,7 @@ def test_somebody_has_time_to_move_the_telescope(scene: Scene) -> None:
 
 
 def test_before_the_first_group_nothing_is_asked_for(tmp_path: Path) -> None:
-    assert requests.update(DataRoot(tmp_path), Settings(data_root=tmp_path), NOON) is None
+    assert requests.update(DataRoot(tmp_path), Settings(data_root=tmp_path).part(DetectionSettings), NOON) is None
 
 
 def test_pointed_at_is_the_newest_group_that_says_so(scene: Scene) -> None:
@@ -216,7 +217,7 @@ def test_the_webhook_gets_the_request(scene: Scene, webhook: tuple[str, list[Any
     request = scene.update(quiet(scene, 1)).request
 
     def send(url: str | None) -> str:
-        return requests.send(request, Calibration(request_webhook=url), scene.settings.alerts)
+        return requests.send(request, Calibration(request_webhook=url), Alerts())
 
     assert send(None) == ""
     assert send(f"{address}/") == ""

@@ -17,13 +17,13 @@ import pytest
 import yaml
 from bookkeeping import NOW, Played
 
-from contimg.alerts.alerting import Alerting, Moment
+from contimg.alerts.alerting import Alerting, AlertingSettings, Moment
 from contimg.cli import main
 from contimg.core.release import CHECKOUT
 from contimg.execute.lease import acquire
 from contimg.ingest import quarantine
 from contimg.runner.audit import audit
-from contimg.runner.status import status
+from contimg.runner.status import StatusSettings, status
 
 
 @pytest.fixture
@@ -176,10 +176,10 @@ def test_status_counts_what_running_calls_may_take(tmp_path: Path) -> None:
     for unit in (running, waiting):
         played.done("detect", unit)
         played.done("convert", unit)
-    content = status(played.root, played.settings, played.ledger, NOW)
+    content = status(played.root, played.settings.part(StatusSettings), played.ledger, NOW)
     assert content["waiting"][waiting] == "image: starts in the next pass"
     played.ledger.add_call(1, "image", [running], NOW)
-    content = status(played.root, played.settings, played.ledger, NOW)
+    content = status(played.root, played.settings.part(StatusSettings), played.ledger, NOW)
     assert content["waiting"][waiting].startswith("image: memory: ")
 
 
@@ -191,8 +191,12 @@ def test_status_says_that_the_workflow_is_held(played: Played) -> None:
         (20, "detect: starts in the next pass"),
     ):
         now = NOW + after_s
-        alerting.tick(Moment(played.ledger, played.settings, now), held=() if after_s else ("detect",), well=True)
-        later = status(played.root, played.settings, played.ledger, now + (3 * after_s))
+        alerting.tick(
+            Moment(played.ledger, played.settings.part(AlertingSettings), now),
+            held=() if after_s else ("detect",),
+            well=True,
+        )
+        later = status(played.root, played.settings.part(StatusSettings), played.ledger, now + (3 * after_s))
         assert later["waiting"][waiting] == why
 
 

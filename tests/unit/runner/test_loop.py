@@ -184,6 +184,9 @@ def test_logs_of_failed_calls_go_with_the_other_logs(tmp_path: Path) -> None:
     for name, days in (("old", 15), ("young", 13)):
         (calls / f"detect-{name}.log").touch()
         os.utime(calls / f"detect-{name}.log", (NOW - 86400 * days,) * 2)
-    Housekeeping(played.root, NOW).tick(played.ledger, played.settings, NOW)
+    settings = played.settings
+    Housekeeping(played.root, NOW).tick(
+        played.ledger, NOW, runner=settings.runner, retention=settings.retention, staging=settings.staging
+    )
     assert [path.name for path in calls.iterdir()] == ["detect-young.log"]
     played.ledger.close()

@@ -25,7 +25,8 @@ from contimg.ingest import quarantine
 from contimg.ledger.clock_steps import SystemClock
 from contimg.ledger.ledger import open_ledger
 from contimg.runner import cleanup
-from contimg.runner.recovery import recover, whole_ledger
+from contimg.runner.rebuild import RebuildSettings
+from contimg.runner.recovery import RecoverySettings, recover, whole_ledger
 from contimg.runner.runner import Runner
 
 DEAD = 999_999
@@ -38,7 +39,7 @@ def played(tmp_path: Path) -> Played:
 
 def recovered(played: Played):
     played.ledger.close()
-    return recover(played.root, played.settings, lambda: None, NOW)
+    return recover(played.root, played.settings.part(RecoverySettings), lambda: None, NOW)
 
 
 def test_calls_of_a_dead_runner_end_and_count_for_nothing(played: Played) -> None:
@@ -152,7 +153,7 @@ def test_a_damaged_ledger_is_kept_aside(played: Played) -> None:
     for suffix in ("-wal", "-shm"):
         played.root.ledger.with_name(played.root.ledger.name + suffix).unlink(missing_ok=True)
     played.root.ledger.write_bytes(b"noise" * 1000)
-    ledger = whole_ledger(played.root, played.settings, lambda: None)
+    ledger = whole_ledger(played.root, played.settings.part(RebuildSettings), lambda: None)
     assert ledger.group(unit).state == "done"
     (aside,) = played.root.state.glob("ledger.sqlite3.aside-*")
     assert aside.read_bytes().startswith(b"noise")
@@ -172,11 +173,11 @@ def test_a_ledger_on_a_full_disk_is_neither_set_aside_nor_half_built(tmp_path: P
         before = played.root.ledger.read_bytes()
         ballast = fill(disk)
         with pytest.raises(DiskFullError):
-            whole_ledger(played.root, played.settings, lambda: None)
+            whole_ledger(played.root, played.settings.part(RebuildSettings), lambda: None)
         assert list(played.root.state.glob("*aside*")) + list(played.root.state.glob("*new*")) == []
         assert played.root.ledger.read_bytes() == before
         ballast.unlink()
-        ledger = whole_ledger(played.root, played.settings, lambda: None)
+        ledger = whole_ledger(played.root, played.settings.part(RebuildSettings), lambda: None)
         assert ledger.group(unit).state == "done"
         assert ledger.note("history") == (0 if damaged else 7)
         ledger.close()
@@ -213,7 +214,7 @@ def test_an_empty_ledger_is_none(played: Played) -> None:
     unit = played.whole_way(0)
     played.ledger.close()
     played.root.ledger.write_bytes(b"")
-    assert whole_ledger(played.root, played.settings, lambda: None).group(unit).state == "done"
+    assert whole_ledger(played.root, played.settings.part(RebuildSettings), lambda: None).group(unit).state == "done"
 
 
 def test_a_runner_that_loses_the_data_root_while_it_builds_a_ledger_stops(played: Played) -> None:
@@ -240,7 +241,7 @@ def test_systemd_hears_of_the_runner_while_a_ledger_is_built(played: Played, mon
         played.ledger.close()
         lost.unlink()
         system.setblocking(False)
-        ledger = recover(played.root, played.settings, lease.keep, NOW)
+        ledger = recover(played.root, played.settings.part(RecoverySettings), lease.keep, NOW)
         assert system.recv(100) == b"WATCHDOG=1"
         with contextlib.suppress(BlockingIOError):
             while system.recv(100):

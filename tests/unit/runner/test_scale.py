@@ -12,9 +12,9 @@ from bookkeeping import NOW, Played, group_row
 from contimg.alerts.indicators import measure
 from contimg.arrivals.arrivals import Scanner
 from contimg.core.paths import group_id
-from contimg.runner.status import status
+from contimg.runner.status import StatusSettings, status
 from contimg.schedule.plan import plan
-from contimg.schedule.snapshot import Hold, look
+from contimg.schedule.snapshot import Hold, ScheduleSettings, look
 
 HISTORY = 100_000
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -48,12 +48,18 @@ def one_pass(played: Played) -> None:
     """What a pass does that starts nothing, and what status asks for."""
     played.scanner.look(played.settings.ingest, NOW, [])
     situation = look(
-        played.root, played.ledger, played.settings, running=[], turns={}, hold=Hold({"detect": "held"}), now=NOW
+        played.root,
+        played.ledger,
+        played.settings.part(ScheduleSettings),
+        running=[],
+        turns={},
+        hold=Hold({"detect": "held"}),
+        now=NOW,
     )
     plan(situation, played.settings.limits)
     measure(played.root, played.ledger, played.settings.backup, played.settings.staging, NOW)
     played.ledger.prune(0.0)
-    status(played.root, played.settings, played.ledger, NOW)
+    status(played.root, played.settings.part(StatusSettings), played.ledger, NOW)
 
 
 def test_a_pass_does_not_know_how_long_the_history_is(histories: dict[int, Played]) -> None:

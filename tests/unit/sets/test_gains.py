@@ -106,13 +106,13 @@ def load_in(directory: Path) -> Gains:
 
 def solve_without_field(group: CalibrationGroup) -> tuple[Path, Gains]:
     """A set solved on the group with the calibrator alone."""
+    from contimg.image.field_image import FieldCalibrationSettings
     from contimg.sets import gains
     from contimg.solve.solve import solve
 
     set_directory = group.directory / "set"
-    settings = group.settings.model_copy(
-        update={"calibration": group.settings.calibration.model_copy(update={"field_iterations": 0})}
-    )
+    calibration = group.settings.calibration.model_copy(update={"field_iterations": 0})
+    settings = replace(group.settings.part(FieldCalibrationSettings), calibration=calibration)
     solve(group.ms, group.calibrator, set_directory, settings, 2)
     return set_directory, gains.load(set_directory)
 

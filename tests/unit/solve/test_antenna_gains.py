@@ -117,12 +117,15 @@ def group(tmp_path_factory: pytest.TempPathFactory, in_process: Callable[..., An
 def solve_ours(group: CalibrationGroup, model: Path) -> None:
     """Solve on the calibrator alone, and leave its model visibilities in a file for CASA."""
     from contimg.core import config
+    from contimg.image.field_image import FieldCalibrationSettings
     from contimg.solve.solve import solve
     from contimg.visibilities import model as models
     from contimg.visibilities.measurement_set import MeasurementSet
 
     settings = config.validated({"data_root": str(group.directory), "calibration": {"field_iterations": 0}}, {})
-    described = solve(group.ms, group.calibrator, group.directory / "ours", settings, 2)
+    described = solve(
+        group.ms, group.calibrator, group.directory / "ours", settings.part(FieldCalibrationSettings), 2
+    )
     (group.directory / "reference").write_text(described["reference_antenna"])
     measured = MeasurementSet.open(group.ms, beam.of(Beam()))
     geometry = measured.geometry

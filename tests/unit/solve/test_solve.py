@@ -18,6 +18,7 @@ from contimg.core import config, files
 from contimg.core.errors import NoUsableDataError
 from contimg.core.sections import Calibration
 from contimg.figures import quicklook
+from contimg.image.field_image import FieldCalibrationSettings
 from contimg.sets.gains import TABLES
 from contimg.simulator.simulator import DeadAntennas, Noise
 from contimg.solve import calibration_quality
@@ -35,6 +36,11 @@ QUIET = Noise(sefd_jy=650.0)
 """A tenth of the real noise: high signal to noise."""
 
 InProcess = Callable[..., Any]
+
+
+def settings_of(directory: Path, catalogue: Path | None = None, **calibration: float) -> FieldCalibrationSettings:
+    content = {"data_root": str(directory), "calibration": calibration, "sky_catalogue": {"path": catalogue}}
+    return config.validated(content, {}).part(FieldCalibrationSettings)
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +63,8 @@ def solved(
     from contimg.sets import gains
     from contimg.solve.solve import solve
 
-    content = {
-        "data_root": str(group.directory),
-        "calibration": {"field_iterations": field_iterations, **gates},
-        "sky_catalogue": {"path": catalogue},
-    }
-    description = solve(group.ms, group.calibrator, directory, config.validated(content, {}), 2)
+    settings = settings_of(group.directory, catalogue, field_iterations=field_iterations, **gates)
+    description = solve(group.ms, group.calibrator, directory, settings, 2)
     found = gains.load(directory)
     values, good = found.evaluate(found.times_mjd_s, found.bandpass_hz)
     true = group.true_gains()
@@ -206,7 +208,7 @@ def test_no_calibrator_is_nothing_to_solve_on(quiet_group: CalibrationGroup, tmp
     calibrator = tmp_path / "calibrator.json"
     files.write_json(calibrator, {"group": "20260125T080854", "calibrator": None})
     with pytest.raises(NoUsableDataError, match="no calibrator"):
-        solve(quiet_group.ms, calibrator, tmp_path / "set", quiet_group.settings, 2)
+        solve(quiet_group.ms, calibrator, tmp_path / "set", settings_of(tmp_path), 2)
 
 
 def solve_with_a_silent_antenna(group: CalibrationGroup, directory: Path, silent: str) -> dict[str, Any]:
@@ -224,8 +226,7 @@ def solve_with_a_silent_antenna(group: CalibrationGroup, directory: Path, silent
         touched = (table.getcol("ANTENNA1") == antenna) | (table.getcol("ANTENNA2") == antenna)
         flags[(times >= np.unique(times)[-4]) & touched] = True
         table.putcol("FLAG", flags)
-    settings = config.validated({"data_root": str(directory), "calibration": {"field_iterations": 0}}, {})
-    described = solve(ms, group.calibrator, directory / "set", settings, 2)
+    described = solve(ms, group.calibrator, directory / "set", settings_of(directory, field_iterations=0), 2)
     found = gains.load(directory / "set")
     hour_later = found.times_mjd_s[-1:] + 3600
     values, good = found.evaluate(hour_later, found.bandpass_hz)
@@ -264,8 +265,7 @@ def solve_without(group: CalibrationGroup, directory: Path, what: str) -> str:
             shape = table.getcol("DATA").shape
             rng = np.random.default_rng(1)
             table.putcol("DATA", rng.normal(size=shape) + 1j * rng.normal(size=shape))
-    settings = config.validated({"data_root": str(directory), "calibration": {"field_iterations": 0}}, {})
-    described = solve(ms, group.calibrator, directory / "set", settings, 2)
+    described = solve(ms, group.calibrator, directory / "set", settings_of(directory, field_iterations=0), 2)
     assert described["tables"] == list((directory / "set").iterdir()) == []
     assert described["quality"]["passed"] is False
     assert datetime.fromisoformat(described["valid_from"]) < datetime.fromisoformat(described["valid_until"])

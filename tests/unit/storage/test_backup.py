@@ -17,7 +17,7 @@ from contimg.alerts.indicators import measure
 from contimg.cli import main
 from contimg.core import config, files
 from contimg.core.errors import ConfigError
-from contimg.runner.status import status
+from contimg.runner.status import StatusSettings, status
 from contimg.storage import backup, bundle
 
 START = datetime(2026, 2, 26, 8, 0, tzinfo=UTC)
@@ -347,7 +347,7 @@ class TestKnown:
         assert not backup.run(played.root, played.settings, NOW + timedelta(hours=24), print)
         assert self.missed(played, NOW + timedelta(hours=36)) == {"": 1.5}  # what is not sent is not safe
         now = (NOW + timedelta(hours=36)).timestamp()
-        said = status(played.root, played.settings, played.ledger, now)["backup"]
+        said = status(played.root, played.settings.part(StatusSettings), played.ledger, now)["backup"]
         assert (said["outcome"], said["last_success"]) == ("not_sent", NOW.isoformat())
         assert "is it mounted" in said["message"]
 

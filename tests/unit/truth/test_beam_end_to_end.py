@@ -29,7 +29,7 @@ NARROW = Beam(fwhm_deg=2.72)
 
 def converted(directory: Path, groups: int) -> list[str]:
     """Simulate and convert neighbouring groups of a sky that is written as a catalogue; returns their names."""
-    from contimg.convert.convert import convert
+    from contimg.convert.convert import ConversionSettings, convert
     from contimg.ingest import groups as ingest
 
     root, settings = DataRoot(directory), config.validated({"data_root": str(directory)}, {})
@@ -50,7 +50,8 @@ def converted(directory: Path, groups: int) -> list[str]:
     for group in ingest.scan(root, settings.ingest, datetime.now(UTC) + timedelta(days=1)).groups:
         ms = root.ms(group.name)
         ms.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(root.ms_sidecar(group.name), convert(root.manifest(group.name), ms, settings, 2))
+        sidecar = convert(root.manifest(group.name), ms, settings.part(ConversionSettings), 2)
+        files.write_json(root.ms_sidecar(group.name), sidecar)
         names.append(group.name)
     return names
 
@@ -93,7 +94,7 @@ def test_images_of_neighbouring_groups_give_the_beam(request: pytest.FixtureRequ
     assert all(one["validation"]["checks"]["beam"]["value"] < -0.05 for one in sidecars)
     lists = [(root.image(name, "sources.csv"), one) for name, one in zip(names, sidecars, strict=True)]
     assert overlap.compare(overlap.read_all(lists)).slope < -0.05
-    fitted = beam_fit.fit(beam_evidence.collect(settings, []).evidence)
+    fitted = beam_fit.fit(beam_evidence.collect(root, settings.beam, settings.sky_catalogue, []).evidence)
     for name in ("width_east_deg", "width_north_deg"):
         value, error = fitted.value(name)
         assert value == pytest.approx(NARROW.fwhm_deg, rel=0.05)

@@ -55,7 +55,8 @@ def collected(folder: Path, seen: PrimaryBeam, *, catalogue: bool = False, off: 
         ]
         (folder / "sky.csv").write_text("\n".join(["name,ra_deg,dec_deg,flux_jy", *rows]) + "\n")
         content["sky_catalogue"] = {"path": str(folder / "sky.csv")}
-    return beam_evidence.collect(config.validated(content, {}), [])
+    settings = config.validated(content, {})
+    return beam_evidence.collect(root, settings.beam, settings.sky_catalogue, [])
 
 
 def test_an_elliptical_beam_that_points_elsewhere_is_found_again(tmp_path: Path) -> None:
