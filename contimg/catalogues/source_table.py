@@ -7,7 +7,9 @@ lines that begin with # are understood; a blank cell, or nan, is unknown.
 from __future__ import annotations
 
 import csv
+import gzip
 import logging
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,7 +154,7 @@ def _checked(path: Path, table: Table) -> Table:
 
 
 def text_of(path: Path) -> str:
-    """Text of a list, in UTF-8 or Latin-1.
+    """Text of a list, in UTF-8 or Latin-1, decompressed if its name ends in `.gz`.
 
     Raises
     ------
@@ -161,8 +163,11 @@ def text_of(path: Path) -> str:
     """
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise CatalogueError(f"{path}: cannot be read ({error.strerror}); name another file or none") from error
+        if path.suffix.lower() == ".gz":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CatalogueError(f"{path}: cannot be read ({reason}); name another file or none") from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -6,7 +6,6 @@ FITS tables; docs/catalogues.md gives the source of each. Names are compared wit
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +27,9 @@ SURVEYS = {
     "NVSS": Survey("NVSS", 1.4e9, 45.0, 3.4e-3),
     "FIRST": Survey("FIRST", 1.4e9, 5.4, 2e-3),
     "RACS-low": Survey("RACS-low", 887.5e6, 25.0, 5e-3),
+    "RACS-low3": Survey("RACS-low3", 943.5e6),
     "RACS-mid": Survey("RACS-mid", 1367.5e6, 11.2, 2e-3),
+    "RACS-high": Survey("RACS-high", 1655.5e6),
     "VLASS": Survey("VLASS", 3e9, 2.5, 3e-3),
     "TGSS": Survey("TGSS", 147.5e6, 25.0, 25e-3),
     "VLA calibrators": Survey("VLA calibrators", REFERENCE_FREQUENCY_HZ),
@@ -36,8 +37,11 @@ SURVEYS = {
 """Frequency, resolution, completeness, from Condon et al. 1998 (NVSS, 99 % at 3.4 mJy), White et al. 1997 (FIRST,
 95 % at 2 mJy), Hale et al. 2021 (RACS-low: 95 % of point sources at 5 mJy), Duchesne et al. 2024 (RACS-mid: 95 %
 above 2 mJy, median resolution 11.2″ × 9.3″), Gordon et al. 2021 (VLASS, fluxes of the quick look are reliable from
-3 mJy), Intema et al. 2017 (TGSS: 7 σ, median noise 3.5 mJy)."""
-RACS_BANDS = ("RACS-low", "RACS-mid")
+3 mJy), Intema et al. 2017 (TGSS: 7 σ, median noise 3.5 mJy). Of RACS-low3 and RACS-high the frequencies alone."""
+RACS_BANDS = ("RACS-low3", "RACS-low", "RACS-mid", "RACS-high")
+"""Bands of RACS, whose tables have the same columns; the first whose ending stands in a file's name is taken."""
+_RACS_LOW_FILE = "racs_dr1"
+"""Part of the names of RACS-low's tables at CASDA, which do not name the band."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,37 @@ _FORMS = (
         ("component_name",),
         {"duplicate_flag": (0, 1), "quality_flag": (0, 4)},
     ),
+    _Form(
+        "VLASS",
+        ("dupflag", "ftot"),
+        ("ftot",),
+        ("e_ftot",),
+        ("dcmaj", "maj"),
+        ("compname",),
+        {"dupflag": (0, 1), "qualflag": (0, 4)},
+    ),
     _Form("TGSS", ("tgssadr", "stotal"), ("stotal",), ("e_stotal",), ("maj",), ("tgssadr",)),
     _Form("TGSS", ("mosaic_name", "total_flux"), ("total_flux",), ("e_total_flux",), ("maj",), ("source_name",)),
-    _Form("RACS", ("total_flux_source",), ("total_flux_source",), ("e_total_flux_source",), _RACS_MAJOR, _RACS_NAME),
+    _Form(
+        "TGSS", ("int_flux_150_mhz",), ("int_flux_150_mhz",), ("int_flux_150_mhz_error",), ("major_axis",), ("name",)
+    ),
+    _Form(
+        "RACS",
+        ("total_flux_gaussian", "ra"),
+        ("total_flux_gaussian",),
+        ("e_total_flux_gaussian",),
+        _RACS_MAJOR,
+        ("gaussian_id", *_RACS_NAME),
+    ),
+    _Form(
+        "RACS", ("total_flux_source", "ra"), ("total_flux_source",), ("e_total_flux_source",), _RACS_MAJOR, _RACS_NAME
+    ),
     _Form("RACS", ("field_id", "total_flux"), ("total_flux",), ("e_total_flux",), _RACS_MAJOR, _RACS_NAME),
 )
+_BINARY = {"fits": (".fits", ".fit"), "votable": (".vot", ".xml", ".votable")}
+"""Astropy's names of formats that are no plain text, and the endings of their files."""
+_MANUAL_RECORD = re.compile(r"^\s*\S+[ \t]+J2000\s", re.MULTILINE)
+"""Start of a record in the VLA Calibrator Manual."""
 _DEFAULT_UNIT = "mJy"
 """Unit of flux densities in tables without units, for all of these surveys."""
 
@@ -89,7 +119,7 @@ def read(path: Path, survey: str | None = None) -> tuple[np.ndarray, Survey]:
     ----------
     path
         HEASARC tdat, VizieR or CASDA table (TSV, CSV, FITS, VOTable), a survey's own FITS table, or the VLA
-        Calibrator Manual's text; text may be compressed with gzip.
+        Calibrator Manual's text, whatever its name; all may be compressed with gzip.
     survey
         Name in `SURVEYS`, for a table whose columns are ambiguous (RACS-low and RACS-mid have the same).
 
@@ -104,11 +134,18 @@ def read(path: Path, survey: str | None = None) -> tuple[np.ndarray, Survey]:
     CatalogueError
         If the file cannot be read or lacks a column; the message names the columns searched and those present.
     """
-    words = path.name.lower().removesuffix(".gz")
-    if words.endswith((".txt", ".text")) and not _is_table(path):
+    binary = next((form for form, endings in _BINARY.items() if _plain_name(path).endswith(endings)), None)
+    text = "" if binary else text_of(path)
+    if _MANUAL_RECORD.search(text):
         return _calibrators(path), SURVEYS["VLA calibrators"]
     try:
-        table = _table(path, words)
+        table = (
+            _binary(path, binary)
+            if binary
+            else _tdat(text)
+            if text.lstrip().startswith("<HEADER>")
+            else _separated(text)
+        )
     except (OSError, ValueError, IndexError, KeyError, EOFError) as error:
         raise CatalogueError(
             f"{path}: cannot be read as a table ({_line(error)}); give the file as it came"
@@ -129,7 +166,8 @@ def _which(path: Path, form: _Form, survey: str | None) -> Survey:
             raise CatalogueError(f"{path}: the columns are those of {form.survey}, not of {survey}")
         return SURVEYS[form.survey]
     if survey is None:
-        survey = next((band for band in RACS_BANDS if band.split("-")[1] in path.name.lower()), None)
+        name = path.name.lower().replace(_RACS_LOW_FILE, "racs-low")
+        survey = next((band for band in RACS_BANDS if band.split("-")[1] in name), None)
     if survey not in RACS_BANDS:
         raise CatalogueError(f"{path}: which band of RACS is it? Give --survey {' or --survey '.join(RACS_BANDS)}")
     return SURVEYS[survey]
@@ -203,30 +241,30 @@ def _degrees(path: Path, column: Column, hours: bool = False) -> np.ndarray:
     return np.where(blank, np.nan, angles.to_value(units.deg))
 
 
-def _table(path: Path, name: str) -> Table:
-    """Table of a file, by the ending of its name."""
+def _plain_name(path: Path) -> str:
+    """Name of a file in lower case, without .gz."""
+    return path.name.lower().removesuffix(".gz")
+
+
+def _binary(path: Path, form: str) -> Table:
+    """Table of a FITS file or a VOTable."""
     from astropy.table import Table  # noqa: PLC0415
 
-    if name.endswith((".fits", ".fit")):
-        return Table.read(path, format="fits", unit_parse_strict="silent")
-    if name.endswith((".vot", ".xml", ".votable")):
-        return Table.read(path, format="votable")
-    if name.endswith(".tdat"):
-        return _tdat(path)
-    return _separated(path)
+    options = {"unit_parse_strict": "silent"} if form == "fits" else {}
+    return Table.read(path, format=form, **options)
 
 
-def _tdat(path: Path) -> Table:
+def _tdat(text: str) -> Table:
     """Table of the HEASARC: lines `field[name] = type`, `line[1] = names`, then records separated by |."""
     from astropy.io import ascii as tables  # noqa: PLC0415
 
     names: list[str] = []
     lines: list[str] = []
     within = False
-    for line in _text(path).splitlines():
+    for line in text.splitlines():
         word = line.strip()
         if within and word.upper() != "<END>":
-            lines.append(line.rstrip("|"))
+            lines.append(line.rstrip().removesuffix("|"))  # the last cells may be blank
         elif word.lower().startswith("line[1]"):
             names = word.split("=", 1)[1].split()
         within = within or word.upper() == "<DATA>"
@@ -245,35 +283,24 @@ def _tdat(path: Path) -> Table:
     )
 
 
-def _separated(path: Path) -> Table:
+def _separated(text: str) -> Table:
     """Table of CSV or of VizieR's TSV, whose second and third line give units and dashes."""
     from astropy import units  # noqa: PLC0415
     from astropy.io import ascii as tables  # noqa: PLC0415
 
-    lines = [line for line in _text(path).splitlines() if line.strip() and not line.startswith("#")]
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if not lines:
         raise ValueError("it is empty")
     delimiter = max("\t,;|", key=lines[0].count)
     dashed = len(lines) > 2 and set(lines[2].strip()) <= set("- " + delimiter)
     given = dict(zip(lines[0].split(delimiter), lines[1].split(delimiter), strict=False)) if dashed else {}
-    table = tables.read([lines[0], *lines[3 if dashed else 1 :]], format="csv", delimiter=delimiter, guess=False)
+    # Astropy's csv strips a line's first tabs, which are blank cells.
+    form = {"format": "tab"} if delimiter == "\t" else {"format": "csv", "delimiter": delimiter}
+    table = tables.read([lines[0], *lines[3 if dashed else 1 :]], guess=False, **form)
     for name, unit in given.items():
         if name.strip() in table.colnames and unit.strip():
             table[name.strip()].unit = units.Unit(unit.strip(), parse_strict="silent")
     return table
-
-
-def _text(path: Path) -> str:
-    if path.suffix.lower() == ".gz":
-        with gzip.open(path) as stream:
-            return stream.read().decode("utf-8-sig", errors="replace")
-    return text_of(path)
-
-
-def _is_table(path: Path) -> bool:
-    """Whether a text has a line of column names, unlike the VLA manual's records."""
-    first = next((line for line in _text(path).splitlines() if line.strip() and not line.startswith("#")), "")
-    return "\t" in first or "," in first.split("(")[0]
 
 
 def _calibrators(path: Path) -> np.ndarray:

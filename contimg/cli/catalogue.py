@@ -19,7 +19,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "or the VLA Calibrator Manual's text",
     )
     into.add_argument(
-        "--survey", metavar="NAME", help="which survey, where the columns leave it open (RACS-low, RACS-mid)"
+        "--survey", metavar="NAME", help="band of RACS, where neither columns nor file name tell (RACS-low, RACS-mid)"
     )
     into.add_argument(
         "--output", type=Path, metavar="FITS", help="where to write; default: SURVEY.fits in this folder"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,41 +19,67 @@ from contimg.core.errors import CatalogueError
 from contimg.core.sections import SkyCatalogue
 
 RA, DEC, MJY = [128.728767, 343.490616], [55.572520, -16.148211], [8800.5, 12.5]
+DEGREES = list(zip(RA, DEC, strict=True))
 SEXAGESIMAL = [("08 34 54.904", "+55 34 21.07"), ("22 53 57.748", "-16 08 53.56")]
 
 
-def tdat(path: Path) -> None:
-    """The HEASARC's form: a header, the names in one line, records that end with |; an unknown size is blank."""
-    path.write_text(
-        "<HEADER>\n#\n# TABLE: heasarc_nvss\n#\ntable_name = heasarc_nvss\n"
-        "field[ra] = float8:.4f_degree [meta.ucd;pos.eq.ra;meta.main] (key) // Right Ascension\n"
-        "field[dec] = float8:.4f_degree // Declination\nfield[flux_20_cm] = float8:8.1f_mJy // flux\n"
-        "parameter_defaults = ra dec flux_20_cm\n"
-        "line[1] = ra dec lii flux_20_cm flux_20_cm_error limit_major_axis major_axis field_name\n<DATA>\n"
-        + "".join(
-            f"{ra}|{dec}|{100 + n}.5|{flux}|0.5|{'<' if n else ''}|{'' if n else 14.5}|C0834P56|\n"
-            for n, (ra, dec, flux) in enumerate(zip(RA, DEC, MJY, strict=True))
+NVSS_TDAT = (
+    "ra dec lii bii ra_error dec_error flux_20_cm flux_20_cm_error limit_major_axis major_axis major_axis_error"
+    " limit_minor_axis minor_axis minor_axis_error position_angle position_angle_error residual_code residual_flux"
+    " pol_flux pol_flux_error pol_angle pol_angle_error field_name x_pixel y_pixel"
+)
+FIRST_TDAT = "name ra dec lii bii prob_sidelobe flux_20_cm int_flux_20_cm rms major_axis minor_axis position_angle"
+TGSS_TDAT = "name ra ra_error dec dec_error lii bii int_flux_150_mhz int_flux_150_mhz_error flux_150_mhz major_axis"
+
+
+def tdat_of(table: str, names: str, flux: str) -> Callable[[Path], None]:
+    """The HEASARC's form: a header, the names in one line, records that end with |; what is unknown is blank."""
+
+    def write(path: Path) -> None:
+        fields = "".join(f"field[{name}] = float8:.4f [meta.ucd] // {name} \n" for name in names.split())
+        records = ""
+        for ra, dec, mjy in zip(RA, DEC, MJY, strict=True):
+            cells = {"ra": ra, "dec": dec, flux: mjy, "name": "S1", "limit_major_axis": "<", "field_name": "C0834P56"}
+            records += "".join(f"{cells.get(name, '')}|" for name in names.split()) + "\n"
+        path.write_text(
+            f"<HEADER>\n#\n# TABLE: {table}\n# TOTAL ROWS: 2\n#\ntable_name = {table}\n"
+            f'table_description = "A catalog"\n#\n# Table Parameters\n#\n{fields}#\n'
+            f"parameter_defaults = ra dec {flux}\n#\n# Data Format Specification\n#\nline[1] = {names}\n#\n<DATA>\n"
+            f"{records}<END>\n"
         )
-        + "<END>\n"
-    )
+
+    return write
 
 
-def compressed_tdat(path: Path) -> None:
-    tdat(path)
-    path.write_bytes(gzip.compress(path.read_bytes()))
-
-
-def vizier(path: Path) -> None:
+def vizier_of(
+    unit: str, names: str, *, places: Sequence[tuple[object, object]] = SEXAGESIMAL, **cells: str
+) -> Callable[[Path], None]:
     """VizieR's TSV: comments, names, units, dashes, then rows."""
-    rows = "".join(
-        f"{n}\t{ra}\t{dec}\t{flux / 1000}\t0.01\t {'' if n else 14.5}\n"
-        for n, ((ra, dec), flux) in enumerate(zip(SEXAGESIMAL, MJY, strict=True))
-    )
-    path.write_text(
-        "#\n#   VizieR Astronomical Server\n#Column S1.4 (F8.1)\n\n"
-        "NVSS\tRAJ2000\tDEJ2000\tS1.4\te_S1.4\tMajAxis\n"
-        '\t"h:m:s"\t"d:m:s"\tJy\tJy\tarcsec\n---\t---\t---\t---\t---\t---\n' + rows
-    )
+
+    def write(path: Path) -> None:
+        columns = names.split()
+        sexagesimal = places is SEXAGESIMAL
+        units = {cells["flux"]: unit, "RAJ2000": '"h:m:s"' if sexagesimal else "deg"}
+        units["DEJ2000"] = '"d:m:s"' if sexagesimal else "deg"
+        rows = ""
+        for (ra, dec), mjy in zip(places, MJY, strict=True):
+            flux = mjy / 1000 if unit == "Jy" else mjy
+            known = {"RAJ2000": ra, "DEJ2000": dec, cells["flux"]: f"{flux:8}", **cells}
+            rows += "\t".join(str(known.get(name, "")) for name in columns) + "\n"
+        lines = "\t".join(columns), "\t".join(units.get(name, "") for name in columns), "\t".join("-" * len(columns))
+        path.write_text(
+            "#\n#   VizieR Astronomical Server\n#Column S (F8.1)\n\n" + "\n".join(lines) + "\n" + rows + "\n"
+        )
+
+    return write
+
+
+def compressed(write: Callable[[Path], None]) -> Callable[[Path], None]:
+    def written(path: Path) -> None:
+        write(path)
+        path.write_bytes(gzip.compress(path.read_bytes()))
+
+    return written
 
 
 def csv_of(columns: str, cells: str) -> Callable[[Path], None]:
@@ -77,36 +103,79 @@ def fits_of(**names: str) -> Callable[[Path], None]:
     return write
 
 
+RACS_LOW = (
+    "id,catalogue_id,source_name,source_id,sbid,ra,e_ra,dec,e_dec,total_flux_source,e_total_flux_source_pybdsf,"
+    "e_total_flux_source,peak_flux,e_peak_flux,maj_axis,e_maj_axis,dc_maj,noise,s_code"
+)
+RACS_MID = (
+    "id,catalogue_id,name,source_id,field_id,ra,dec,dec_corr,e_ra,e_dec,e_dec_corr,total_flux,e_total_flux_pybdsf,"
+    "e_total_flux,peak_flux,e_peak_flux,maj_axis,dc_maj_axis,noise,s_code,flag,sbid"
+)
+VLASS = (
+    "Component_name,RA,DEC,E_RA,E_DEC,Total_flux,E_Total_flux,Peak_flux,Maj,DC_Maj,S_Code,Duplicate_flag,Quality_flag"
+)
 FORMS = {
-    "heasarc_nvss.tdat": ("NVSS", tdat),
-    "heasarc_nvss.tdat.gz": ("NVSS", compressed_tdat),
-    "nvss_vizier.tsv": ("NVSS", vizier),
+    "heasarc_nvss.tdat": ("NVSS", tdat_of("heasarc_nvss", NVSS_TDAT, "flux_20_cm")),
+    "heasarc_nvss.tdat.gz": ("NVSS", compressed(tdat_of("heasarc_nvss", NVSS_TDAT, "flux_20_cm"))),
+    "heasarc_first.tdat.gz": ("FIRST", compressed(tdat_of("heasarc_first", FIRST_TDAT, "int_flux_20_cm"))),
+    "heasarc_gmrtas150m.tdat": ("TGSS", tdat_of("heasarc_gmrtas150m", TGSS_TDAT, "int_flux_150_mhz")),
+    "nvss_vizier.tsv": (
+        "NVSS",
+        vizier_of("Jy", "NVSS RAJ2000 DEJ2000 S1.4 e_S1.4 l_MajAxis MajAxis PA", flux="S1.4", l_MajAxis="<"),
+    ),
     "nvss.fits": ("NVSS", fits_of(ra="RAJ2000", dec="DEJ2000", flux="S1_4", others="e_S1_4 MajAxis")),
-    "first_14dec17.fits": ("FIRST", fits_of(ra="RA", dec="DEC", flux="FINT", others="FPEAK RMS MAJOR")),
-    "AS110_racs_low_sources.csv": (
+    "first_14dec17.fits": ("FIRST", fits_of(ra="RA", dec="DEC", flux="FINT", others="SIDEPROB FPEAK RMS MAJOR")),
+    "first_vizier.tsv": (
+        "FIRST",
+        vizier_of("mJy", "FIRST RAJ2000 DEJ2000 p(S) Fpeak Fint Rms Maj Min PA", flux="Fint", FIRST="J0834"),
+    ),
+    "AS110_Derived_Catalogue_racs_dr1_sources_galacticcut_v2021_08_v02_5725.csv": (
+        "RACS-low",
+        csv_of(RACS_LOW, "1,1,RACS-DR1 J1,RACS_1A_1,8576,{ra},0.1,{dec},0.1,{flux},1.0,1.1,9,0.2,25.1,0.1,0,0.2,S"),
+    ),
+    "AS110_Derived_Catalogue_racs_dr1_gaussians_galacticcut_v2021_08_v02_5723.csv": (
         "RACS-low",
         csv_of(
-            "catalogue_id,source_name,ra,dec,total_flux_source,e_total_flux_source,maj",
-            "1,RACS J1,{ra},{dec},{flux},1.0,25.1",
+            "gaussian_id,ra,dec,total_flux_gaussian,e_total_flux_gaussian,total_flux_source",
+            "G1,{ra},{dec},{flux},1,9e4",
         ),
     ),
-    "racs_mid_components.csv": (
+    "AS110_Derived_Catalogue_racs_mid_components_v01_15373.csv": (
         "RACS-mid",
-        csv_of("name,field_id,ra,dec,total_flux,e_total_flux,maj_axis", "RACS J1,F1,{ra},{dec},{flux},1.0,"),
+        csv_of(RACS_MID, "1,1,RACS J1,S1,F1,{ra},{dec},0,0.1,0.1,0.1,{flux},1.0,1.2,9,0.2,11,,0.2,S,0,1"),
     ),
-    "VLASS1QLCIR.csv": (
+    "RACS-high_sources.csv": ("RACS-high", csv_of("Source_ID,Field_ID,RA,Dec,Total_flux", "S1,F1,{ra},{dec},{flux}")),
+    "CIRADA_VLASS2QLv2_table1_components.csv.gz": (
         "VLASS",
-        csv_of(
-            "Component_name,RA,DEC,Total_flux,E_Total_flux,DC_Maj,Duplicate_flag,Quality_flag",
-            "J1,{ra},{dec},{flux},0.1,2.1,0,4\nagain,{ra},{dec},{flux},0.1,2.1,2,0\nbad,{ra},{dec},1,0.1,2.1,0,2",
+        compressed(
+            csv_of(
+                VLASS,
+                "J1,{ra},{dec},0.1,0.1,{flux},0.1,9,2.6,2.1,S,0,4\nagain,{ra},{dec},0.1,0.1,{flux},0.1,9,2.6,2.1,S,2,0\n"
+                "bad,{ra},{dec},0.1,0.1,1,0.1,9,2.6,2.1,S,0,2",
+            )
+        ),
+    ),
+    "vlass_vizier.tsv": (
+        "VLASS",
+        vizier_of(
+            "mJy",
+            "CompName RAJ2000 DEJ2000 Ftot e_Ftot Fpeak DCMaj DupFlag QualFlag MainSample",
+            places=DEGREES,
+            flux="Ftot",
+            DupFlag="0",
+            QualFlag="0",
         ),
     ),
     "TGSSADR1_7sigma_catalog.tsv": (
         "TGSS",
         csv_of(
-            "Source_name\tRA\tDEC\tTotal_flux\tE_Total_flux\tMaj\tMosaic_name",
-            "T1\t{ra}\t{dec}\t{flux}\t1\t26\tR01",
+            "Source_name\tRA\tE_RA\tDEC\tE_DEC\tTotal_flux\tE_Total_flux\tPeak_flux\tMaj\tSource_code\tMosaic_name",
+            "T1\t{ra}\t1\t{dec}\t1\t{flux}\t1\t9\t26\tS\tR01D18",
         ),
+    ),
+    "tgss_vizier.tsv": (
+        "TGSS",
+        vizier_of("mJy", "TGSSADR RAJ2000 DEJ2000 Stotal e_Stotal Speak Maj PA", places=DEGREES, flux="Stotal"),
     ),
 }
 
@@ -132,16 +201,28 @@ def test_a_survey_is_imported_as_it_is_given_out(
     assert catalogue.complete_jy == pytest.approx(known.complete_jy * to_1_4)
 
 
-def test_the_vla_calibrators_are_imported(tmp_path: Path) -> None:
-    path = tmp_path / "vla.txt"
-    path.write_text(
+@pytest.mark.parametrize("name", ["csource.mas", "vla.txt", "csource.txt.gz"])
+def test_the_vla_calibrators_are_imported(tmp_path: Path, name: str) -> None:
+    """Records of the manual's key, with its heading, a B1950 line each, and integers for fluxes."""
+    band = "BAND        A B C D    FLUX(Jy)    UVMIN(kL)  UVMAX(kL)\n"
+    text = (
+        "IAU NAME EQUINOX  PC RA(hh,mm,ss)    DEC(ddd,mm,ss)   POS.REF ALT.NAME\n"
         "0834+555   J2000  A 08h34m54.904117s  55d34'21.070980\"  Aug01\n"
-        " 20cm L  S P P P       8.80                      100   visplot\n"
-        "  6cm    C  X S P P       5.60                      100\n"
+        "0831+557   B1950  A 08h31m04.379400s  55d44'41.329000\"\n"
+        f"-----------------------------------------------------\n{band}"
+        " 20cm    L  S P P P       8.80                      100   visplot\n"
+        "  6cm    C  X S P P       5.60                      100\n\n"
+        "0003-174   J2000  T 00h03m21.9969s   -17d27'11.781''\n"
+        f"0000-177   B1950  T 00h00m48.4200s   -17d43'54.000''\n{band}"
+        " 90cm    P  X S S S          7                        7\n"
+        " 20cm    L  X X X S        2.2                        7\n"
     )
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
     rows, survey = surveys.read(path)
     assert survey.name == "VLA calibrators"
-    assert rows["NAME"][0] == b"0834+555"
+    assert rows["NAME"].tolist() == [b"0834+555", b"0003-174"]
+    assert rows["DEC"][1] == pytest.approx(-(17 + 27 / 60 + 11.781 / 3600))
     assert rows["ALPHA"][0] == pytest.approx(np.log(5.6 / 8.8) / np.log(4.86 / 1.4))
 
 
@@ -156,6 +237,8 @@ def test_the_vla_calibrators_are_imported(tmp_path: Path) -> None:
         ("t.csv", "", "it is empty"),
         ("t.fits", "no FITS", "cannot be read as a table"),
         ("t.tdat", "<HEADER>\n", r"no line\[1\]"),
+        ("t.csv", "RA_Source,DEC_Source,Total_flux_source\n1,2,3\n", "no survey has these columns"),
+        ("t.csv.gz", "no gzip", "cannot be read"),
         ("gone.csv", None, "cannot be read"),
     ],
 )
