@@ -28,6 +28,7 @@ try:
     settings = settings_of(config)
     config |= for_jobs(settings)  # with absolute paths: jobs run elsewhere
     root = DataRoot(settings.data_root)
+    lease.check_outlived(root)
     now = datetime.now(UTC)
     found = groups_of(root, settings, now)
     SCANNED = f"state/scan-{now:%Y%m%dT%H%M%S}.done"  # a new name for each run

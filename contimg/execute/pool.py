@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import psutil
 
@@ -90,15 +90,16 @@ class Pool:
 
         A call is held back until its last job has left the cluster, so that another try cannot meet it.
         """
-        for started in list(self._running):
+        for started in self._running:
             if started.pid not in self._codes:
                 code = ended(started)
-                if code is None:
-                    continue
-                self._codes[started.pid] = code
-            if self._codes[started.pid] and started.slurm_jobs and not _gone(started):
-                continue
-            yield started, self._codes[started.pid], self._endings.get(started.pid)
+                if code is not None:
+                    self._codes[started.pid] = code
+        over = [started for started in self._running if started.pid in self._codes]
+        held = _in_queue([started for started in over if self._codes[started.pid] and started.slurm_jobs])
+        for started in over:
+            if started not in held:
+                yield started, self._codes[started.pid], self._endings.get(started.pid)
 
     def forget(self, started: Started, ledger: Ledger) -> None:
         """Remove a settled call; the log of a successful call is deleted."""
@@ -111,11 +112,10 @@ class Pool:
     def stop(self) -> None:
         """Stop all calls now: jobs get time to write their records, then are killed."""
         members = []
+        _in_queue([started for started in self._running if started.slurm_jobs])
         for started in self._running:
             if started.pid not in self._codes:
                 self._endings.setdefault(started.pid, STOPPED)
-                if started.slurm_jobs:
-                    _gone(started)
                 members += processes.session(started.pid)
         for member in members:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -126,16 +126,16 @@ class Pool:
         processes.kill(members)
 
 
-def _gone(started: Started) -> bool:
-    """Whether no job of a call is left in Slurm; remaining jobs are cancelled."""
+def _in_queue(calls: Sequence[Started]) -> Sequence[Started]:
+    """Calls of which a job may be left in Slurm; the jobs are cancelled."""
+    if not calls:
+        return []
     try:
-        left = slurm.cancel(started.slurm_jobs)
+        left = slurm.cancel(*(started.slurm_jobs for started in calls))
     except ContimgError as error:
-        log.warning("%s: %s is settled later: %s", " ".join(started.call.units), started.call.lane, error)
-        return False
+        units = ", ".join(unit for started in calls for unit in started.call.units)
+        log.warning("%s: settled later: %s", units, error)
+        return calls
     if left:
-        said = ", ".join(f"{job.number} ({job.state.lower()})" for job in left)
-        log.warning(
-            "%s: %s ends; its Slurm jobs %s are cancelled", " ".join(started.call.units), started.call.lane, said
-        )
-    return not left
+        log.warning("calls end; their Slurm jobs %s are cancelled", slurm.told(left))
+    return [started for started in calls if any(job.name.startswith(started.slurm_jobs) for job in left)]

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import re
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,8 @@ _LIMIT_S = 20.0
 _REMEMBERED_S = 3600
 """Value (s) that the plugin gets for Slurm's MinJobAge; `contimg check-cluster` tests the real value."""
 _WAITING = frozenset({"PENDING", "CONFIGURING", "SUSPENDED", "STOPPED", "REQUEUED", "REQUEUE_HOLD", "RESV_DEL_HOLD"})
+_ENDING = "COMPLETING"
+"""State of a cancelled job until its node has ended the processes."""
 _SUBMITTED = re.compile(r"submitted with SLURM jobid (\d+) \(log: (.+?)\)")
 _ENDED = re.compile(r"SLURM-job '(\d+)' failed.{0,80}?SLURM status is: '(\w+)'", re.DOTALL)
 _STATES: dict[str, tuple[type[ContimgError], str]] = {
@@ -44,16 +47,20 @@ _TAIL_BYTES = 20_000
 
 @dataclass(frozen=True)
 class SlurmJob:
-    """Job in Slurm's queue, waiting or running."""
+    """Job in Slurm's queue: waiting, running or just ending."""
 
     number: str
     name: str
     state: str
+    user: str
 
     @property
     def waits(self) -> bool:
         """Whether the job waits for resources."""
         return self.state in _WAITING
+
+    def __str__(self) -> str:
+        return f"{self.number} ({self.state.lower()}, of {self.user})"
 
 
 def jobs_of(root: DataRoot, lease: int | None = None, call: int | None = None) -> str:
@@ -65,31 +72,45 @@ def jobs_of(root: DataRoot, lease: int | None = None, call: int | None = None) -
     return "-".join(["contimg", place, *(str(number) for number in (lease, call) if number is not None), ""])
 
 
-def jobs(prefix: str) -> list[SlurmJob]:
-    """Jobs of this user with a name prefix that wait, run or are just ending.
+def jobs(*prefixes: str, of_all_users: bool = False) -> list[SlurmJob]:
+    """Jobs of this user, or of all users, with one of some name prefixes.
 
     Raises
     ------
     ClusterAwayError
         If Slurm does not answer.
     """
-    lines = _asked("squeue", "--me", "--noheader", "--format=%i|%T|%j").splitlines()
-    found = (SlurmJob(number, name, state) for number, state, name in (line.split("|", 2) for line in lines))
-    return [job for job in found if job.name.startswith(prefix)]
+    whose = () if of_all_users else ("--me",)
+    lines = _asked("squeue", *whose, "--noheader", "--format=%i|%T|%u|%j").splitlines()
+    found = (
+        SlurmJob(number, name, state, user) for number, state, user, name in (line.split("|", 3) for line in lines)
+    )
+    return [job for job in found if job.name.startswith(prefixes)]
 
 
-def cancel(prefix: str) -> list[SlurmJob]:
-    """Cancel the jobs of this user with a name prefix; returns the jobs that still existed.
+def cancel(*prefixes: str, of_all_users: bool = False) -> list[SlurmJob]:
+    """Cancel jobs with one of some name prefixes; returns the jobs that still existed, to be looked for again.
 
     Raises
     ------
     ClusterAwayError
-        If Slurm does not answer.
+        If Slurm does not answer, or refuses to cancel a job.
     """
-    found = jobs(prefix)
+    found = jobs(*prefixes, of_all_users=of_all_users)
     if found:
-        _asked("scancel", *(job.number for job in found))
+        try:
+            _asked("scancel", *(job.number for job in found))
+        except ClusterAwayError as error:
+            # A job that ended since the look is an error to scancel.
+            refused = [job for job in jobs(*prefixes, of_all_users=of_all_users) if job.state != _ENDING]
+            if refused:
+                raise ClusterAwayError(f"Slurm jobs {told(refused)}: are not cancelled ({error})") from error
     return found
+
+
+def told(found: Iterable[SlurmJob]) -> str:
+    """Numbers, states and users of jobs, for a message."""
+    return ", ".join(map(str, found))
 
 
 def submitted(log: Path) -> dict[str, Path]:

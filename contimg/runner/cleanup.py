@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 
 _PART = re.compile(rf"\..+(?:{re.escape(files.PART_MARK)}|\.old-)(?:(\w+)\.)?(\d+)(?:-\w+)?")
 _QUEUE_S = 600.0
-"""Longest wait (s) for the end of cancelled jobs, because slurmctld takes a while to find a dead node."""
+"""Longest wait (s) for the end of cancelled jobs: slurmctld may be away, and takes a while to find a dead node."""
+_LOOK_S = 1.0
+"""Interval (s) between two looks at the queue meanwhile."""
 _FAR_JOBS_S = 86400.0
 """Age (s) up to which a partial output of another host's job counts as being written."""
 
@@ -70,22 +72,37 @@ def abandoned(path: Path, far_jobs_s: float = _FAR_JOBS_S) -> bool:
 def clear_queue(root: DataRoot, keep: Callable[[], None]) -> int:
     """Cancel the Slurm jobs of dead runners of this data root, and wait for their end; returns their number.
 
+    Jobs of all users count, because the dead runner may have been started by another user.
+
     Raises
     ------
     ClusterAwayError
         If Slurm does not answer, or does not end them: a job left alive could meet another try of its group.
     """
-    count = len(slurm.cancel(slurm.jobs_of(root)))
-    if count:
-        log.warning("cancelling %d Slurm jobs that a dead runner left behind", count)
+    cancelled: set[str] = set()
+    said = ""
     deadline = time.monotonic() + _QUEUE_S
-    while left := slurm.cancel(slurm.jobs_of(root)):
+    while True:
+        try:
+            left = slurm.cancel(slurm.jobs_of(root), of_all_users=True)
+        except ClusterAwayError as error:
+            problem = error
+        else:
+            if not left:
+                return len(cancelled)
+            if new := {job.number for job in left} - cancelled:
+                log.warning("cancelling %d Slurm jobs that a dead runner left behind", len(new))
+            cancelled |= new
+            problem = ClusterAwayError(
+                f"Slurm jobs {slurm.told(left)}: of a dead runner, do not end; see to them, then start again"
+            )
         if time.monotonic() > deadline:
-            said = ", ".join(f"{job.number} ({job.state.lower()})" for job in left)
-            raise ClusterAwayError(f"Slurm jobs {said} of a dead runner do not end; see to them, then start again")
+            raise problem
+        if not cancelled and str(problem) != said:
+            said = str(problem)
+            log.warning("%s", said)
         keep()
-        time.sleep(1)
-    return count
+        time.sleep(_LOOK_S)
 
 
 def sweep_staging(root: DataRoot, directory: Path) -> None:

@@ -54,9 +54,9 @@ def recover(root: DataRoot, settings: RecoverySettings, keep: Callable[[], None]
     ClusterAwayError
         If jobs of a dead runner cannot be found or ended.
     """
+    cleanup.kill_orphans(root)  # first: one of them may be about to submit a job
     if on_slurm(settings.runner.profile):
         cleanup.clear_queue(root, keep)
-    cleanup.kill_orphans(root)
     cleanup.sweep_staging(root, settings.staging.directory)
     for group in quarantine.finish_interrupted(root):
         log.warning("%s: its interrupted way in or out of quarantine was finished", group)

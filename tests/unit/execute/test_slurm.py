@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from slurm_commands import SlurmCommands
 
 from contimg.core.errors import (
     Blame,
@@ -65,3 +66,41 @@ def test_a_cluster_that_does_not_answer_is_the_machine_s_fault(monkeypatch: pyte
     with pytest.raises(ClusterAwayError, match=r"^squeue: does not answer") as refused:
         slurm.jobs("contimg-")
     assert refused.value.blame is Blame.MACHINE
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlurmCommands:
+    return SlurmCommands(tmp_path / "slurm", monkeypatch)
+
+
+def test_jobs_of_others_and_of_other_roots_stay(commands: SlurmCommands) -> None:
+    commands.add(1, "contimg-a-1-1-x")
+    commands.add(2, "contimg-b-1-1-x")
+    commands.add(3, "contimg-a-1-2-x", user="root")
+    assert [job.number for job in slurm.cancel("contimg-a-")] == ["1"]
+    assert (commands.numbers, commands.cancelled) == ([2, 3], [1])
+
+
+def test_a_job_that_ends_between_look_and_cancel_is_no_error(commands: SlurmCommands) -> None:
+    commands.add(1, "contimg-a-1-1-x")
+    commands.add(2, "contimg-a-1-2-x")
+    commands.meanwhile(commands.remove(1))
+    assert [job.number for job in slurm.cancel("contimg-a-")] == ["1", "2"]
+    assert commands.cancelled == [2]
+    assert slurm.cancel("contimg-a-") == []
+
+
+def test_a_cancel_that_slurm_does_not_answer_is_told(commands: SlurmCommands) -> None:
+    commands.add(1, "contimg-a-1-1-x")
+    commands.meanwhile("touch away")
+    with pytest.raises(ClusterAwayError, match="Unable to contact slurm controller"):
+        slurm.cancel("contimg-a-")
+    assert commands.numbers == [1]
+
+
+def test_a_cancel_that_is_refused_names_job_and_user(commands: SlurmCommands) -> None:
+    commands.add(1, "contimg-a-1-1-x")
+    commands.add(3, "contimg-a-1-2-x", user="root")
+    with pytest.raises(ClusterAwayError, match=r"Slurm jobs 3 \(running, of root\): are not cancelled .*denied"):
+        slurm.cancel("contimg-a-", of_all_users=True)
+    assert commands.cancelled == [1]

@@ -13,12 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 from bookkeeping import NOW, Played
+from slurm_commands import SlurmCommands
 from small_disks import fill, small_disk
 
 from contimg.core import config, files, processes
-from contimg.core.errors import DiskFullError, LeaseError
+from contimg.core.errors import ClusterAwayError, DiskFullError, LeaseError
 from contimg.core.processes import MARK
 from contimg.core.release import CHECKOUT
+from contimg.execute import slurm
 from contimg.execute.lease import acquire, mark_of
 from contimg.execute.watchdog import Watchdog
 from contimg.ingest import quarantine
@@ -101,6 +103,63 @@ def test_processes_that_were_left_are_killed(played: Played) -> None:
     assert other.poll() is None
     other.kill()
     other.wait()
+
+
+@pytest.fixture
+def queue(played: Played, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlurmCommands:
+    """Slurm's queue, for a runner that hands its jobs there."""
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    (profile / "profile.yaml").write_text("executor: slurm\n")
+    section = played.settings.runner.model_copy(update={"profile": profile})
+    played.settings = played.settings.model_copy(update={"runner": section})
+    monkeypatch.setattr("contimg.runner.cleanup._LOOK_S", 0.01)
+    return SlurmCommands(tmp_path / "slurm", monkeypatch)
+
+
+def test_jobs_of_a_dead_runner_are_cancelled_before_anything_starts(played: Played, queue: SlurmCommands) -> None:
+    """Slurm is away at first; a job ends between look and cancel; another user's ends when that user cancels it."""
+    ours = slurm.jobs_of(played.root)
+    queue.add(1, f"{ours}1-1-x")
+    queue.add(2, f"{ours}1-2-x", "PENDING")
+    queue.add(3, f"{ours}2-1-x", user="root")
+    queue.add(4, "contimg-other-1-1-x")
+    queue.run("touch away")
+    queue.meanwhile(queue.remove(1))
+    looks = iter(["rm away", queue.remove(3)])
+    said = []
+
+    def keep() -> None:
+        if command := next(looks, ""):
+            queue.run(command)
+        said.append(queue.numbers)
+
+    recover(played.root, played.settings, keep, NOW)
+    assert said == [[1, 2, 3, 4], [4]]
+    assert queue.cancelled == [2]
+
+
+def test_a_runner_whose_predecessor_s_jobs_do_not_end_does_not_start(
+    played: Played, queue: SlurmCommands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("contimg.runner.cleanup._QUEUE_S", 0.0)
+    queue.add(3, f"{slurm.jobs_of(played.root)}2-1-x", user="root")
+    with pytest.raises(ClusterAwayError, match=r"3 \(running, of root\)"):
+        recovered(played)
+    queue.run("touch away")
+    with pytest.raises(ClusterAwayError, match="Unable to contact"):
+        recovered(played)
+
+
+def test_a_process_that_may_be_about_to_submit_dies_before_the_look_at_the_queue(
+    played: Played, queue: SlurmCommands, tmp_path: Path
+) -> None:
+    """A sbatch goes on when its Snakemake is killed."""
+    sbatch = subprocess.Popen(["sleep", "60"], env=os.environ | {MARK: f"{mark_of(played.root)}1"})
+    queue.meanwhile(f"cp /proc/{sbatch.pid}/cmdline {tmp_path}/lived")
+    recovered(played)
+    assert (tmp_path / "lived").read_text() == ""
+    assert sbatch.wait(5) == -9
 
 
 def test_a_way_into_quarantine_that_was_cut_short(played: Played) -> None:
