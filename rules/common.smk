@@ -1,6 +1,7 @@
 """Shared definitions of the rules: settings, groups, and the products that are due (`contimg.workflow`)."""
 
 from datetime import UTC, datetime
+from math import ceil
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -8,7 +9,7 @@ from snakemake.logging import logger
 from contimg.core.errors import ContimgError
 from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, WINDOW_PATTERN, DataRoot
 from contimg.core.products import path as product
-from contimg.core.stages import STAGES, value
+from contimg.core.stages import SLURM_MARGIN_MINUTES, STAGES, value
 from contimg.execute import lease
 from contimg.workflow.due import REPORTED, Due
 from contimg.workflow.start import for_jobs, groups_of, settings_of
@@ -77,7 +78,8 @@ def shared_cores(wildcards):
 
 
 def minutes(stage):
-    return value(settings.limits, STAGES[stage].minutes)
+    """Slurm's time limit of a job (min); its supervisor keeps the job's own."""
+    return ceil(value(settings.limits, STAGES[stage].minutes)) + SLURM_MARGIN_MINUTES
 
 
 def tries(rule):

@@ -201,7 +201,7 @@ class JobTimeoutError(ContimgError):
 
 
 class JobStarvedError(JobTimeoutError):
-    """A job passed its time limit because it waited for a processor: the machine is overloaded."""
+    """A job passed its time limit through its machine's fault: it waited for a processor, or its supervisor hung."""
 
     at_fault = Blame.MACHINE
 

@@ -124,6 +124,8 @@ class Stage:
         return float(attrgetter(self.every)(settings)) * (60 if self.every.endswith("hours") else 1)
 
 
+SLURM_MARGIN_MINUTES = 5
+"""Time (min) that Slurm gives a job beyond its own limit, for Snakemake's three starts on the node."""
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (

@@ -18,7 +18,7 @@ from contimg.core.errors import (
     ClusterAwayError,
     ContimgError,
     JobDiedError,
-    JobTimeoutError,
+    JobStarvedError,
     MemoryExhaustedError,
 )
 from contimg.core.paths import DataRoot
@@ -34,8 +34,8 @@ _ENDING = "COMPLETING"
 _SUBMITTED = re.compile(r"submitted with SLURM jobid (\d+) \(log: (.+?)\)")
 _ENDED = re.compile(r"SLURM-job '(\d+)' failed.{0,80}?SLURM status is: '(\w+)'", re.DOTALL)
 _STATES: dict[str, tuple[type[ContimgError], str]] = {
-    "TIMEOUT": (JobTimeoutError, "was ended by Slurm at its time limit"),
-    "DEADLINE": (JobTimeoutError, "was ended by Slurm at its deadline"),
+    "TIMEOUT": (JobStarvedError, "was ended by Slurm: it did not keep its own, shorter time limit"),
+    "DEADLINE": (JobStarvedError, "was ended by Slurm at its deadline"),
     "OUT_OF_MEMORY": (MemoryExhaustedError, "took more memory than it had asked Slurm for"),
     "CANCELLED": (JobDiedError, "was cancelled in Slurm"),
     "PREEMPTED": (JobDiedError, "was preempted by another job of Slurm's"),

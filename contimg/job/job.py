@@ -26,7 +26,7 @@ from contimg.core.config import Settings
 from contimg.core.errors import JobDiedError
 from contimg.core.paths import DataRoot
 from contimg.core.release import commit
-from contimg.core.stages import STAGES
+from contimg.core.stages import STAGES, value
 from contimg.core.trace import traceparent
 from contimg.job import attempt_record, staging, supervisor
 from contimg.job.attempt_record import AttemptRecord, begun
@@ -69,7 +69,7 @@ def run(
         rule=snakemake.rule,
         unit=unit,
         root=root,
-        time_limit_s=60.0 * snakemake.resources.get("runtime", 60),
+        time_limit_s=60.0 * value(settings.limits, STAGES[snakemake.rule].minutes),
         inputs=_namespace(snakemake.input),
         outputs=_outputs(_namespace(snakemake.output), further, unit, _beside(root, snakemake.rule, unit)),
         obsolete=obsolete,

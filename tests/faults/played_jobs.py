@@ -25,8 +25,7 @@ from contimg.core import files
 from contimg.core.errors import ContimgError, InputError, ToolBrokenError, ToolFailedError
 from contimg.core.paths import DataRoot, group_of, group_start
 from contimg.core.products import Role
-from contimg.core.sections import Limits
-from contimg.core.stages import STAGES, Per, value
+from contimg.core.stages import STAGES, Per
 from contimg.ingest.manifest import load
 from contimg.job import job
 from contimg.sets import reimaging
@@ -106,7 +105,7 @@ def _snakemake(rule: str, unit: str, config: dict[str, Any], groups: Sequence[st
         output=_Named(**outputs),
         params=_Named(),
         threads=1,
-        resources=_Named(runtime=value(Limits.model_validate(config["limits"]), stage.minutes), mem_mb=1500),
+        resources=_Named(mem_mb=1500),
         log=[str(root.log(unit, rule))],
     )
 

@@ -36,6 +36,8 @@ MEMORY_MB = 1200
 """What an image or a mosaic asks for."""
 SAME = 1e-5
 """Of an image's peak: sums of single precision in another order; noise is a hundred times that at least."""
+AWAY_S = 120
+"""Time (s) for which slurmctld is away."""
 LIMIT_S = 900
 """Longest wait (s) for work that takes two to four minutes on a machine of its own."""
 
@@ -166,6 +168,72 @@ def slurm() -> Iterator[Cluster]:
         yield made
 
 
+def test_no_fault_of_the_cluster_loses_a_group(tmp_path: Path) -> None:
+    with cluster(memory_mb=4000) as slurm:
+        place = Place(tmp_path, slurm, 4)
+        place.configure(limits={"threads": 1, "mem_mb": 500, "conversions": 6, "images": 6})
+        runner = place.start()
+        wait(lambda: len(place.groups) == 4, LIMIT_S, "the groups have arrived")
+        records = {group: place.caught(group, "convert") for group in place.groups}
+        on_n2 = [group for group in place.groups if records[group].host == "n2"]
+        on_n1 = [group for group in place.groups if records[group].host == "n1"]
+        assert on_n1
+        assert on_n2
+        cancelled, *hung = on_n1
+        slurm.run("scancel", records[cancelled].slurm_job)
+        slurm.kill_node("n2")
+        slurm.run("scontrol", "update", "nodename=n2", "state=down", "reason=dead")  # as a site's health check does
+        left = {int(records[group].slurm_job) for group in hung}
+        for job in left:
+            slurm.run("scontrol", "update", f"jobid={job}", "timelimit=1")
+        wait(lambda: {*slurm.jobs("running", "completing")} <= left, LIMIT_S, "the others have ended")
+        slurm.stop_controller()
+        time.sleep(AWAY_S)
+        slurm.start_controller()
+        slurm.start_node("n2")
+        slurm.resume_node("n2")
+        wait(
+            lambda: all(place.attempts(group, "convert")[0].finished for group in place.groups), LIMIT_S, "all ended"
+        )
+        memory = wait(lambda: _first_failed(place, "memory_error"), LIMIT_S, "a job takes more than its memory")
+        assert memory.rule in ("solve", "image")
+        place.configure()  # with enough memory, taken up by itself
+        wait(lambda: all(place.row(group).state == "done" for group in place.groups), LIMIT_S, "all are done")
+        runner.send_signal(signal.SIGTERM)
+        assert runner.wait(LIMIT_S) == 0
+        place.run()
+        place.all_done()
+        for group in place.groups:
+            first = place.attempts(group, "convert")[0]
+            error_class = "timeout_killed" if group in hung else "died"
+            assert (first.outcome, first.error_class, first.blame) == ("failed", error_class, "machine"), first
+
+
+def _first_failed(place: Place, error_class: str) -> AttemptRecord | None:
+    found = [record for group in place.groups for record in records(place.root, group)]
+    return next((record for record in found if record.error_class == error_class), None)
+
+
+def test_a_killed_runner_s_jobs_are_cancelled_and_never_meet_a_second_try(tmp_path: Path, slurm: Cluster) -> None:
+    place = Place(tmp_path, slurm, 2)
+    runner = place.start()
+    stopped = [
+        place.caught(group, "convert")
+        for group in wait(lambda: place.groups[1:] and place.groups, LIMIT_S, "both groups arrive")
+    ]
+    runner.kill()
+    runner.wait()
+    time.sleep(1)
+    assert set(map(int, (record.slurm_job for record in stopped))) <= set(slurm.jobs("running"))
+    place.run()
+    place.all_done()
+    assert "cancelling 2 Slurm jobs that a dead runner left behind" in place.log
+    for record in stopped:
+        first, *_ = place.attempts(record.group, "convert")
+        assert (first.outcome, first.error_class, first.blame) == ("failed", "died", "machine")
+        assert not processes_of(record.slurm_job)
+
+
 def test_a_cluster_has_nodes_of_their_own_and_leaves_nothing(tmp_path: Path) -> None:
     with cluster() as made:
         for node in NODES:
@@ -179,10 +247,11 @@ def test_a_cluster_has_nodes_of_their_own_and_leaves_nothing(tmp_path: Path) -> 
     assert not [command for command in commands if str(folder).encode() in command]
 
 
+@pytest.mark.xdist_group("slurm products")
 def test_the_products_are_those_of_one_host(tmp_path: Path, slurm: Cluster) -> None:
     places = [Place(tmp_path / name, where, 6) for name, where in (("far", slurm), ("near", None))]
-    for place in places:
-        place.run()
+    for place, runner in [(place, place.start("--once")) for place in places]:
+        assert runner.wait(LIMIT_S) == 0, place.log
         place.all_done()
     far, near = places
     hosts = {record.host for group in far.groups for record in far.attempts(group, "convert")}
@@ -223,74 +292,6 @@ def test_what_a_cluster_lacks_is_said_in_a_line_each(tmp_path: Path) -> None:
         assert lines[2:] == ["MISSING: n2: is drain; no job runs there", "3 things are missing"]
         made.stop_controller()
         assert "Slurm is asked again later" in said()[0]
-
-
-def test_a_killed_runner_s_jobs_are_cancelled_and_never_meet_a_second_try(tmp_path: Path, slurm: Cluster) -> None:
-    place = Place(tmp_path, slurm, 2)
-    runner = place.start()
-    stopped = [
-        place.caught(group, "convert")
-        for group in wait(lambda: place.groups[1:] and place.groups, LIMIT_S, "both groups arrive")
-    ]
-    runner.kill()
-    runner.wait()
-    time.sleep(1)
-    assert set(map(int, (record.slurm_job for record in stopped))) <= set(slurm.jobs("running"))
-    place.run()
-    place.all_done()
-    assert "cancelling 2 Slurm jobs that a dead runner left behind" in place.log
-    for record in stopped:
-        first, *_ = place.attempts(record.group, "convert")
-        assert (first.outcome, first.error_class, first.blame) == ("failed", "died", "machine")
-        assert not processes_of(record.slurm_job)
-
-
-def test_no_fault_of_the_cluster_loses_a_group(tmp_path: Path) -> None:
-    with cluster(memory_mb=4000) as slurm:
-        place = Place(tmp_path, slurm, 4)
-        place.configure(limits={"threads": 1, "mem_mb": 500, "conversions": 6, "images": 6, "convert_minutes": 1})
-        runner = place.start()
-        wait(lambda: len(place.groups) == 4, LIMIT_S, "the groups have arrived")
-        records = {group: place.caught(group, "convert") for group in place.groups}
-        on_n2 = [group for group in place.groups if records[group].host == "n2"]
-        on_n1 = [group for group in place.groups if records[group].host == "n1"]
-        assert on_n1
-        assert on_n2
-        cancelled, *hung = on_n1
-        slurm.run("scancel", records[cancelled].slurm_job)
-        slurm.kill_node("n2")
-        slurm.run("scontrol", "update", "nodename=n2", "state=down", "reason=dead")  # as a site's health check does
-        left = {int(records[group].slurm_job) for group in hung}
-        wait(lambda: {*slurm.jobs("running", "completing")} <= left, LIMIT_S, "the others have ended")
-        slurm.stop_controller()
-        time.sleep(15)
-        slurm.start_controller()
-        slurm.start_node("n2")
-        slurm.resume_node("n2")
-        wait(
-            lambda: all(place.attempts(group, "convert")[0].finished for group in place.groups), LIMIT_S, "all ended"
-        )
-        place.configure(limits={"threads": 1, "mem_mb": 500, "conversions": 6, "images": 6})  # time enough
-        memory = wait(lambda: _first_failed(place, "memory_error"), LIMIT_S, "a job takes more than its memory")
-        assert memory.rule in ("solve", "image")
-        place.configure()  # with enough memory, taken up by itself
-        wait(lambda: all(place.row(group).state == "done" for group in place.groups), LIMIT_S, "all are done")
-        runner.send_signal(signal.SIGTERM)
-        assert runner.wait(LIMIT_S) == 0
-        place.run()
-        place.all_done()
-        # A try whose minute is over before Slurm's word arrives is out of time, whatever ended its job.
-        for group in place.groups:
-            classes = ("timeout_killed",) if group in hung else ("died", "timeout_killed")
-            first = place.attempts(group, "convert")[0]
-            assert first.outcome == "failed", (first, place.log)
-            assert first.error_class in classes, (first, place.log)
-            assert first.blame == "machine" or first.error_class == "timeout_killed"
-
-
-def _first_failed(place: Place, error_class: str) -> AttemptRecord | None:
-    found = [record for group in place.groups for record in records(place.root, group)]
-    return next((record for record in found if record.error_class == error_class), None)
 
 
 def test_a_full_partition_is_waited_for(tmp_path: Path, slurm: Cluster) -> None:

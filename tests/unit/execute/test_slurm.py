@@ -11,7 +11,7 @@ from contimg.core.errors import (
     Blame,
     ClusterAwayError,
     JobDiedError,
-    JobTimeoutError,
+    JobStarvedError,
     MemoryExhaustedError,
 )
 from contimg.core.paths import DataRoot
@@ -34,7 +34,7 @@ def call_log(folder: Path, state: str, said: str = "") -> Path:
 @pytest.mark.parametrize(
     ("state", "said", "error"),
     [
-        ("TIMEOUT", "", JobTimeoutError),
+        ("TIMEOUT", "", JobStarvedError),
         ("OUT_OF_MEMORY", "", MemoryExhaustedError),
         ("CANCELLED", "", JobDiedError),
         ("NODE_FAIL", "", JobDiedError),

@@ -30,10 +30,11 @@ class Named(list):
 root = Path(sys.argv[1])
 group = "20260112T080000"
 snakemake = SimpleNamespace(
-    rule="image", config={"data_root": str(root), "staging": {"directory": str(root / "tmpfs")}},
+    rule="image", config={"data_root": str(root), "staging": {"directory": str(root / "tmpfs")},
+                                "limits": {"image_minutes": MINUTES}},
     wildcards=Named(group=group), input=Named(ms="in.ms"), params=Named(), threads=1,
     output=Named(image="images/a.fits", table="images/a.tab", sidecar="images/a.json"),
-    resources=Named(runtime=RUNTIME, mem_mb=1500), log=["logs/image.log"])
+    resources=Named(mem_mb=1500), log=["logs/image.log"])
 
 def step(task):
 BODY
@@ -46,12 +47,12 @@ WRITE = "task.output.image.write_text('fits'); task.output.table.mkdir(); (task.
 
 
 def start(
-    root: Path, body: str, *, runtime: float = 1, staged: dict | None = None, before: str = "", more: str = "{}"
+    root: Path, body: str, *, minutes: float = 1, staged: dict | None = None, before: str = "", more: str = "{}"
 ) -> subprocess.Popen:
     (root / "tmpfs").mkdir(exist_ok=True)
     code = HARNESS.replace("BODY", textwrap.indent(textwrap.dedent(body), "    "))
     code = code.replace("BEFORE", textwrap.dedent(before))
-    code = code.replace("RUNTIME", str(runtime)).replace("STAGED", repr(staged or {})).replace("MORE", more)
+    code = code.replace("MINUTES", str(minutes)).replace("STAGED", repr(staged or {})).replace("MORE", more)
     return subprocess.Popen(
         [sys.executable, "-c", code, str(root)], cwd=root, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -165,7 +166,7 @@ def test_past_its_time_limit_the_whole_process_tree_is_killed(tmp_path):
         "Path('pid').write_text(str(subprocess.Popen(['sleep', '60'], start_new_session=True).pid)); time.sleep(60)"
     )
     began = time.monotonic()
-    code, said = finish(start(tmp_path, body, runtime=3 / 60))
+    code, said = finish(start(tmp_path, body, minutes=3 / 60))
     assert code == 1
     assert time.monotonic() - began < 20
     assert record(tmp_path)["error_class"] == "timeout_killed"
