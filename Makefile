@@ -33,7 +33,7 @@ test: setup  ## every test: science, workflow, break tests and drills in their s
 
 test-system: setup  ## tests against real daemons: Prometheus, Alertmanager, Chromium, systemd, Slurm (installs them)
 	@tools/setup-system
-	$(BIN)/pytest tests/system
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder tests/system
 
 soak: setup  ## the long break tests, then a stream with faults at random (SOAK="--hours 24 --seed 1", or "--hours 1 --groups 1000")
 	@$(BIN)/pytest --long tests/faults

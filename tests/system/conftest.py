@@ -1,4 +1,4 @@
-"""A real run for each file of system tests: groups taken through by the runner while the service looks on."""
+"""A real run for each file of system tests, the files in the order of their length, and a Slurm cluster."""
 
 from __future__ import annotations
 
@@ -9,6 +9,34 @@ import pytest
 import yaml
 from daemons import TOKEN, Site, contimg, daemon
 from servers import free_port
+from slurm_cluster import Cluster, cluster
+from slurm_place import RUNNERS
+
+LONGEST = ("test_slurm_products", "test_slurm", "test_blue_green", "test_dashboard", "test_systemd")
+"""Files that take minutes begin, so that the workers end together."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest files begin."""
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Cluster]:
+    """A cluster for tests that leave it as it was."""
+    with cluster(memory_mb=4000) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _no_runner_outlives_its_test() -> Iterator[None]:
+    yield
+    for runner in RUNNERS:
+        runner.kill()
+        runner.wait()
+    RUNNERS.clear()
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from servers import free_port
 
 from contimg.core.release import CHECKOUT
 
@@ -28,6 +31,7 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.port = free_port()
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command on the host."""
@@ -36,6 +40,23 @@ class Host:
         done = subprocess.run(whole, capture_output=True, text=True, timeout=LIMIT_S, env=environment, check=False)
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done
+
+    def install(self) -> str:
+        """Install contimg, with its service on a port of its own; what was said."""
+        command = ("install", "--data-root", str(DATA_ROOT), "--prefix", str(PREFIX))
+        said = self.contimg(*command).stdout
+        self.setting("port", self.port)
+        self.contimg(*command)  # the port is in the socket's unit
+        return said
+
+    def setting(self, key: str, value: object) -> None:
+        """Change a setting of the installation."""
+        self.run("sed", "-i", f"s/^  {key}: [0-9.]*/  {key}: {value}/", "/etc/contimg/config.yaml")
+
+    @property
+    def url(self) -> str:
+        """URL of the service; loopback is the machine's."""
+        return f"http://127.0.0.1:{self.port}"
 
     def contimg(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the installed command as root."""
@@ -75,9 +96,13 @@ def systemd_host(folder: Path) -> Iterator[Host]:
     """A host with an environment that services may read, outside /root and /home."""
     ours = (CHECKOUT, Path(sys.prefix), Path(sys.base_prefix))
     shared = [path for path in ours if path.parts[1] in ("tmp", "var", "run")]  # the host has its own
+    # One at a time on the machine, whose control groups they share.
+    alone = os.open(Path(tempfile.gettempdir()) / "contimg-systemd-sandbox.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(alone, fcntl.LOCK_EX)
     start = (SANDBOX, "start", folder, *shared)
     started = subprocess.run(start, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     if started.returncode != 0:
+        os.close(alone)
         pytest.skip(f"no systemd can be started here: {started.stderr.strip()}")
     here = Host(folder)
     try:
@@ -94,3 +119,4 @@ def systemd_host(folder: Path) -> Iterator[Host]:
         yield here
     finally:
         subprocess.run([SANDBOX, "stop", folder], timeout=LIMIT_S, check=False)
+        os.close(alone)

@@ -27,7 +27,6 @@ from contimg.execute.lease import holder
 
 pytestmark = NEEDS_SYSTEMD
 
-URL = "http://127.0.0.1:8410"
 OTHER = Path("/opt/contimg-other")
 QUICK = "import sys\nif sys.argv[1:3] == ['deploy', 'check']:\n    sys.exit(0)\n"
 """A release that is taken for checked: its check of a group has a test of its own."""
@@ -104,8 +103,9 @@ class Site:
 class Watch:
     """What people and the telescope notice: requests that fail, and time (s) without a runner."""
 
-    def __init__(self, root: DataRoot) -> None:
-        self._root = root
+    def __init__(self, site: Site) -> None:
+        self._root = site.root
+        self._url = site.host.url
         self._done = threading.Event()
         self.asked = 0
         self.failed: list[str] = []
@@ -131,7 +131,7 @@ class Watch:
 
     def _request(self, page: str) -> None:
         try:
-            answer = requests.get(URL + page, timeout=30)
+            answer = requests.get(self._url + page, timeout=30)
             if answer.status_code != requests.codes.ok:
                 self.failed.append(f"{page}: {answer.status_code} {answer.text[:200]}")
         except requests.RequestException as error:
@@ -154,10 +154,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         host.run("mount", "-t", "tmpfs", "-o", "size=700m", "tmpfs", str(DATA_ROOT.parent))
         host.environment(OTHER)
         host.environment(PREFIX, QUICK + SCRIPT)
-        host.contimg("install", "--data-root", str(DATA_ROOT), "--prefix", str(PREFIX))
-        host.run(
-            "sed", "-i", "s/^  reserve_gb: [0-9.]*/  reserve_gb: 0.05/", "/etc/contimg/config.yaml"
-        )  # a small disk
+        host.install()
+        host.setting("reserve_gb", 0.05)  # a small disk
         host.run("systemctl", "start", "contimg", "contimg-serve")
         here = Site(host)
         wait(lambda: here.at_work("blue"), 60, "blue is at work")
@@ -167,7 +165,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def watch(site: Site) -> Iterator[Watch]:
     """Requests all along, none of which may fail, and the longest time without a runner."""
-    with Watch(site.root).on() as watch:
+    with Watch(site).on() as watch:
         yield watch
     assert watch.failed == []
     assert watch.asked > 20

@@ -28,8 +28,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 @pytest.fixture(scope="module")
 def installed(host: Host) -> Iterator[Host]:
     """The host with contimg installed, and a watchdog that tests can wait for."""
-    said = host.contimg("install", "--data-root", str(DATA_ROOT), "--prefix", str(PREFIX)).stdout
-    assert f"made: {DATA_ROOT}" in said
+    assert f"made: {DATA_ROOT}" in host.install()
     host.run("mkdir", "-p", "/etc/systemd/system/contimg@.service.d")
     host.run("sh", "-c", "printf '[Service]\\nWatchdogSec=12\\n' >/etc/systemd/system/contimg@.service.d/test.conf")
     host.run("systemctl", "daemon-reload")
@@ -73,7 +72,7 @@ def test_secrets_are_files_that_no_environment_holds(installed: Host) -> None:
     process = installed.show("MainPID", "contimg-serve@blue")
     assert secret not in installed.run("cat", f"/proc/{process}/environ").stdout
     curl = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", "POST", "-d", "{}")
-    page = "http://127.0.0.1:8410/api/admin/reload-config"
+    page = f"{installed.url}/api/admin/reload-config"
     assert installed.run(*curl, page).stdout == "401"  # without a token on the host it would be 403
     known = installed.run(*curl, "-H", f"Authorization: Bearer {secret}", page).stdout
     assert known == "422"  # it does not say who asks

@@ -134,7 +134,7 @@ def test_jobs_of_a_dead_runner_are_cancelled_before_anything_starts(played: Play
             queue.run(command)
         said.append(queue.numbers)
 
-    recover(played.root, played.settings, keep, NOW)
+    recover(played.root, played.settings.part(RecoverySettings), keep, NOW)
     assert said == [[1, 2, 3, 4], [4]]
     assert queue.cancelled == [2]
 
