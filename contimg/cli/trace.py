@@ -1,4 +1,4 @@
-"""Show a group's way from its first file to its mosaic: waits, attempts, steps, failures."""
+"""Show a group's way from its first file to its mosaic, or a mosaic window's: waits, attempts, steps, failures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contimg.core.paths import DataRoot
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("group", help="the group's name, such as 20260112T084512")
+    parser.add_argument("group", help="name of the group, or of the mosaic window, such as 20260112T084512")
     parser.add_argument("--json", action="store_true", help="as JSON")
     add_settings(parser)
 
@@ -25,7 +25,8 @@ def run(options: argparse.Namespace) -> int:
     from contimg.traces.drawing import drawn
 
     root = DataRoot(load_settings(options).data_root)
-    found = spans.trace(root, open_ledger(root.ledger, read_only=True), options.group)
+    ledger = open_ledger(root.ledger, read_only=True)
+    found = spans.trace(root, ledger, options.group) or spans.window_trace(root, ledger, options.group)
     if not found:
         raise ConfigError(f"{options.group}: no such group in the ledger; contimg status lists those in work")
     if options.json:

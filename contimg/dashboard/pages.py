@@ -64,6 +64,7 @@ _templates.filters.update(
     when=_when,
     json=lambda value: json.dumps(value, separators=(",", ":")),
     level=trends.level_words,
+    megabytes=trends.megabytes,
 )
 _templates.globals.update(
     version=__version__,

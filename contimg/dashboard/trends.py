@@ -19,6 +19,9 @@ from contimg.service.source import DataSource
 
 SPANS: Mapping[str, tuple[float, float]] = {"24h": (1.0, 3600.0), "7d": (7.0, 6 * 3600.0), "30d": (30.0, 86400.0)}
 """Length (days) and bin width (s) of each span."""
+_MACHINE: Mapping[str, int] = {"CPU": 0, "memory": 1, "disk": 2}
+_JOBS: Mapping[str, int] = {"CPU": 3, "memory": 4}
+"""Columns of the mean load, by the label of their line."""
 _FRESH_S = 60.0
 _NOISE_S, _LEVELS_S = 300.0, 300.0
 _SIZES = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6))
@@ -46,6 +49,7 @@ def _read(source: DataSource, span: str, noise: Sequence[tuple[float, float]]) -
         arrivals = history.arrivals(ledger, since)
         images = history.first_images(ledger, since)
         load = history.mean_load(ledger, since, bin_s)
+        used = history.used_since(ledger, since)
     middles = edges[:-1] + bin_s / 2
     hours = bin_s / 3600
     return {
@@ -58,8 +62,10 @@ def _read(source: DataSource, span: str, noise: Sequence[tuple[float, float]]) -
             ("Run time ÷ observed time", _realtime(edges, attempts)),
             ("Noise ÷ thermal", _binned_chart("Noise ÷ thermal, median", edges, noise, "median", "×")),
             ("Raw data", _volume(edges, arrivals)),
-            ("Machine", _machine(edges, load)),
+            ("Machine", _shares(edges, load, "Share of CPU, memory and disk in use", _MACHINE)),
+            ("Runner and jobs", _shares(edges, load, "Share of CPU and memory used by runner and jobs", _JOBS)),
         ],
+        "used": sorted(used, key=lambda one: -one.cpu_s),
         "empty": not attempts and not arrivals,
         "bins": len(middles),
     }
@@ -155,12 +161,14 @@ def _volume(edges: np.ndarray, arrivals: Sequence[tuple[float, float | None, int
     return chart(said, _middles(edges), [Series("raw", (sizes / size).tolist(), "bars")], unit)
 
 
-def _machine(edges: np.ndarray, load: Mapping[int, tuple[float, float, float]]) -> Mapping[str, Any]:
+def _shares(
+    edges: np.ndarray, load: Mapping[int, tuple[float, ...]], said: str, columns: Mapping[str, int]
+) -> Mapping[str, Any]:
     series = [
         Series(label, [load[number][column] if number in load else None for number in range(len(edges) - 1)])
-        for column, label in enumerate(("CPU", "memory", "disk"))
+        for label, column in columns.items()
     ]
-    return chart("Share of CPU, memory and disk in use", _middles(edges), series, "%")
+    return chart(said, _middles(edges), series, "%")
 
 
 def _noise(source: DataSource, days: float) -> list[tuple[float, float]]:
@@ -176,6 +184,12 @@ def _noise(source: DataSource, days: float) -> list[tuple[float, float]]:
         except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
             continue
     return found
+
+
+def megabytes(amount: float) -> str:
+    """Amount of data (MB) in words."""
+    unit, size = next((each for each in _SIZES if 1e6 * amount >= each[1]), _SIZES[-1])
+    return f"{1e6 * amount / size:.1f} {unit}"
 
 
 def level_words(level: service_levels.Level) -> tuple[str, str, str]:

@@ -42,6 +42,10 @@ def row(record: AttemptRecord, root: DataRoot) -> AttemptRow:
         pid=record.pid,
         trace_id=record.trace_id,
         blame=str(blame or ""),
+        cpu_s=record.cpu_s or 0.0,
+        peak_memory_mb=record.peak_memory_mb or 0,
+        read_mb=record.read_mb or 0.0,
+        written_mb=record.written_mb or 0.0,
         **{f"cache_{kind}": count for kind, count in (record.cache or {}).items()},
     )
 

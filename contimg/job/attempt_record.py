@@ -52,8 +52,10 @@ class AttemptRecord:
         Id of the Slurm job; empty outside Slurm.
     log
         The job's log file.
-    peak_memory_mb, cpu_s, cache
-        Peak memory (MB), processor time (s), and counts of the cache.
+    peak_memory_mb, cpu_s, read_mb, written_mb
+        Resources used: peak memory (MB), processor time (s), data read from and written to disks (MB).
+    cache
+        Counts of the cache.
     steps
         Name, start (Unix, s) and length (s) of the steps inside the job.
     error_class, blame, permanent, error_type, message
@@ -78,6 +80,8 @@ class AttemptRecord:
     duration_s: float | None = None
     peak_memory_mb: int | None = None
     cpu_s: float | None = None
+    read_mb: float | None = None
+    written_mb: float | None = None
     cache: Mapping[str, int] | None = None
     steps: Sequence[Mapping[str, Any]] = ()
     error_class: str = ""

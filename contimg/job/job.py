@@ -166,9 +166,10 @@ class _Job:
         with tempfile.TemporaryFile() as answer:
             try:
                 pid = supervisor.start(step, task, answer, outputs.finish)
-                status, usage = supervisor.wait(pid, self.time_limit_s)
-                used["peak_memory_mb"] = round(usage.ru_maxrss / 1024)
-                used["cpu_s"] = round(usage.ru_utime + usage.ru_stime, 2)
+                try:
+                    supervisor.wait(pid, self.time_limit_s)
+                finally:
+                    status, used = supervisor.reap(pid)
                 content = supervisor.result(status, answer)
                 self._commit(outputs, content["result"], record)
                 used |= {key: content[key] for key in ("cache", "steps")}

@@ -35,6 +35,8 @@ from contimg.job.attempt_record import described
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _AWAITED = (*_STOPS, signal.SIGCHLD)
+_BLOCK_BYTES = 512
+"""Unit (bytes) of Linux's counts of disk blocks in `getrusage`."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,8 @@ def _keep_out_of_home(folder: Path) -> None:
         os.environ[name] = str(folder)
 
 
-def wait(child: int, time_limit_s: float) -> tuple[int, Any]:
-    """Wait for the child; kill its process tree at the time limit, or when this process is asked to stop.
-
-    Returns the exit status (as `os.wait` does) and the resource usage.
+def wait(child: int, time_limit_s: float) -> None:
+    """Wait until the child has ended; kill its process tree at the time limit, or when this process is asked to stop.
 
     Raises
     ------
@@ -146,10 +146,22 @@ def wait(child: int, time_limit_s: float) -> tuple[int, Any]:
                 raise JobDiedError(f"stopped by {signal.Signals(said.si_signo).name}; it is due again")
     except BaseException:
         processes.kill(processes.family(child))
-        os.waitpid(child, 0)
         raise
+
+
+def reap(child: int) -> tuple[int, dict[str, Any]]:
+    """Exit status (as `os.wait` gives it) of the ended child, and the resources that its processes used.
+
+    Resources are the kernel's counts of the child and of all processes that it waited for: peak memory (MB) of the
+    largest, processor time (s), data read from and written to disks (MB); tmpfs and cached reads are no disk's.
+    """
     _, status, usage = os.wait4(child, 0)
-    return status, usage
+    return status, {
+        "peak_memory_mb": round(usage.ru_maxrss / 1024),
+        "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
+        "read_mb": round(usage.ru_inblock * _BLOCK_BYTES / 1e6, 1),
+        "written_mb": round(usage.ru_oublock * _BLOCK_BYTES / 1e6, 1),
+    }
 
 
 class _RecordedError(ContimgError):

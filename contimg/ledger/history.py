@@ -34,7 +34,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Sample:
-    """Load of the machine in a minute; columns as in the schema."""
+    """Load of the machine in a minute, and the share of the runner and its jobs; columns as in the schema."""
 
     at: float
     cpu_percent: float
@@ -43,6 +43,20 @@ class Sample:
     disk_free_bytes: int
     tmpfs_used_bytes: int
     queue: int
+    jobs_cpu_percent: float = 0.0
+    jobs_memory_percent: float = 0.0
+
+
+@dataclass(frozen=True)
+class Used:
+    """Resources used by a rule's attempts: their number, processor time (s), peak memory and disk data (MB)."""
+
+    rule: str
+    attempts: int
+    cpu_s: float
+    peak_memory_mb: int
+    read_mb: float
+    written_mb: float
 
 
 _SAMPLE = ", ".join(Sample.__dataclass_fields__)
@@ -54,7 +68,10 @@ def tallies(ledger: Ledger) -> list[Tally]:
 
 
 def counts(ledger: Ledger, what: str) -> dict[str, int]:
-    """Number of each kind since the ledger was made: of `cache`, hits and misses; of `ended`, groups."""
+    """Number of each kind since the ledger was made: of `cache`, hits and misses; of `ended`, groups.
+
+    Of `cpu` (ms), `read` and `written` (bytes), what the attempts of each rule used.
+    """
     return dict(tuple(row) for row in ledger.rows("SELECT kind, count FROM counts WHERE what = ?", what))
 
 
@@ -195,7 +212,8 @@ def newest_groups(ledger: Ledger, before: str, at_most: int) -> list[dict[str, A
 
 def add_sample(ledger: Ledger, sample: Sample, before: float) -> None:
     """Store the load of a minute, and drop samples older than a time."""
-    ledger.write(f"INSERT OR REPLACE INTO samples ({_SAMPLE}) VALUES (?, ?, ?, ?, ?, ?, ?)", *astuple(sample))  # noqa: S608
+    values = astuple(sample)
+    ledger.write(f"INSERT OR REPLACE INTO samples ({_SAMPLE}) VALUES ({', '.join('?' * len(values))})", *values)  # noqa: S608
     ledger.write("DELETE FROM samples WHERE at < ?", before)
 
 
@@ -205,14 +223,30 @@ def samples_since(ledger: Ledger, since: float) -> np.ndarray:
     return np.array(rows, [(field.name, float) for field in fields(Sample)])
 
 
-def mean_load(ledger: Ledger, since: float, bin_s: float) -> dict[int, tuple[float, float, float]]:
-    """Mean use (%) of CPU, memory and disk in each bin after a time."""
+def newest_sample(ledger: Ledger) -> Sample | None:
+    """Load of the machine in the newest minute; None before the first."""
+    rows = ledger.rows(f"SELECT {_SAMPLE} FROM samples ORDER BY at DESC LIMIT 1")  # noqa: S608
+    return Sample(*rows[0]) if rows else None
+
+
+def mean_load(ledger: Ledger, since: float, bin_s: float) -> dict[int, tuple[float, ...]]:
+    """Mean use (%) in each bin after a time: CPU, memory and disk; CPU and memory by the runner and its jobs."""
+    means = ", ".join(f"avg({name}_percent)" for name in ("cpu", "memory", "io", "jobs_cpu", "jobs_memory"))
     rows = ledger.rows(
-        "SELECT CAST((at - ?) / ? AS INTEGER), avg(cpu_percent), avg(memory_percent), avg(io_percent)"
-        " FROM samples WHERE at > ? GROUP BY 1",
+        f"SELECT CAST((at - ?) / ? AS INTEGER), {means} FROM samples WHERE at > ? GROUP BY 1",  # noqa: S608
         *(since, bin_s, since),
     )
-    return {number: (cpu, memory, io) for number, cpu, memory, io in rows}
+    return {number: tuple(shares) for number, *shares in rows}
+
+
+def used_since(ledger: Ledger, since: float) -> list[Used]:
+    """Resources that the attempts of each rule used that finished after a time."""
+    rows = ledger.rows(
+        "SELECT rule, count(*), sum(cpu_s), max(peak_memory_mb), sum(read_mb), sum(written_mb)"
+        " FROM attempts WHERE finished > ? AND cpu_s > 0 GROUP BY rule",
+        since,
+    )
+    return [Used(*row) for row in rows]
 
 
 def _named(ledger: Ledger, columns: tuple[str, ...], rest: str, *values: Any) -> list[dict[str, Any]]:

@@ -78,6 +78,10 @@ class AttemptRow:
     blame: str = ""
     cache_hits: int = 0
     cache_misses: int = 0
+    cpu_s: float = 0.0
+    peak_memory_mb: int = 0
+    read_mb: float = 0.0
+    written_mb: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -276,4 +276,21 @@ MIGRATIONS: tuple[str, ...] = (
             last_s = excluded.last_s, last_trace_id = excluded.last_trace_id, last_at = excluded.last_at;
     END;
     """,  # noqa: S608
+    """
+    -- Resources that a job used, and counts of them by rule: cpu (ms), read and written (bytes).
+    ALTER TABLE attempts ADD COLUMN cpu_s REAL NOT NULL DEFAULT 0;
+    ALTER TABLE attempts ADD COLUMN peak_memory_mb INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE attempts ADD COLUMN read_mb REAL NOT NULL DEFAULT 0;
+    ALTER TABLE attempts ADD COLUMN written_mb REAL NOT NULL DEFAULT 0;
+    CREATE TRIGGER resources_counted AFTER INSERT ON attempts WHEN NEW.cpu_s > 0 BEGIN
+        INSERT INTO counts VALUES
+            ('cpu', NEW.rule, CAST(1e3 * NEW.cpu_s AS INTEGER)),
+            ('read', NEW.rule, CAST(1e6 * NEW.read_mb AS INTEGER)),
+            ('written', NEW.rule, CAST(1e6 * NEW.written_mb AS INTEGER))
+        ON CONFLICT DO UPDATE SET count = count + excluded.count;
+    END;
+    -- Shares of the machine that the runner and its jobs use.
+    ALTER TABLE samples ADD COLUMN jobs_cpu_percent REAL NOT NULL DEFAULT 0;
+    ALTER TABLE samples ADD COLUMN jobs_memory_percent REAL NOT NULL DEFAULT 0;
+    """,
 )

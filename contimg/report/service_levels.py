@@ -22,8 +22,16 @@ from contimg.ledger.schema import GROUP_S
 _SILENT_S = 600.0
 """Time (s) after a load sample for which the runner counts as up; cron starts a runner every five minutes."""
 _RECOVERY_GOAL_S, _LATENCY_GOAL_S = 300.0, 600.0
-_QUEUE_GOAL = 10
 _DECLARED_PERMANENT = frozenset(error for error in ErrorClass if error.permanent)
+
+
+LOADS: Mapping[str, tuple[str, float, str]] = {
+    "queue": ("Queue, median", 10, "groups"),
+    "cpu_percent": ("CPU in use, mean", 80, "%"),
+    "memory_percent": ("Memory in use, mean", 75, "%"),
+    "io_percent": ("Disk busy, mean", 60, "%"),
+}
+"""Load goals (M3): text, greatest value and unit of each quantity of the minute's samples."""
 
 
 @dataclass(frozen=True)
@@ -207,16 +215,15 @@ def _realtime(attempts: Sequence[tuple[str, str, str, str, float, float]]) -> Le
 
 def _load(samples: np.ndarray) -> list[Level]:
     found = []
-    for key, text, goal, unit in (
-        ("queue", "Queue, median", _QUEUE_GOAL, "groups"),
-        ("cpu_percent", "CPU in use, mean", 80, "%"),
-        ("memory_percent", "Memory in use, mean", 75, "%"),
-        ("io_percent", "Disk busy, mean", 60, "%"),
-    ):
+    for key, (text, goal, unit) in LOADS.items():
         values = samples[key]
-        middle = np.median if key == "queue" else np.mean
-        detail = f"95 % of the minutes under {np.percentile(values, 95):.0f}" if len(values) else "no sample"
-        value = float(middle(values)) if len(values) else None
+        if not len(values):
+            found.append(Level(key, "M3", text, None, unit, goal, False, "no sample"))
+            continue
+        value = float(np.median(values) if key == "queue" else np.mean(values))
+        detail = f"95 % of the minutes under {np.percentile(values, 95):.0f}"
+        if f"jobs_{key}" in (samples.dtype.names or ()):
+            detail += f"; runner and its jobs {np.mean(samples[f'jobs_{key}']):.0f} %"
         found.append(Level(key, "M3", text, value, unit, goal, False, detail))
     return found
 

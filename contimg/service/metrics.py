@@ -26,6 +26,7 @@ from contimg.alerts.indicators import measure, waiting_hours
 from contimg.core import files
 from contimg.core.errors import ContimgError, ErrorClass
 from contimg.core.paths import group_id, group_start
+from contimg.core.stages import worked_on
 from contimg.ledger import history
 from contimg.ledger.history import Tally
 from contimg.ledger.ledger import Ledger
@@ -60,6 +61,9 @@ _SET_QUALITY = {
     "contimg_set_phase_scatter_deg": ("phase_scatter_deg", "Residual phase scatter (deg) of its calibrator"),
     "contimg_set_flagged_solutions": ("flagged_solutions", "Flagged share of its solutions"),
 }
+_LOAD_S = 300.0
+"""Age (s) at which the newest load sample is too old for a gauge."""
+_DAY_S = 86400.0
 _ENDED = ("imaged", "unusable", "given_up")
 _PRODUCTS = {"convert": "measurement_set", "solve": "set", "image": "image", "mosaic": "mosaic"}
 
@@ -139,6 +143,7 @@ class PipelineCollector(Collector):
             "contimg_indicator", "Quantity that an alert's condition looks at", _indicators(measured, alerts)
         )
         yield from self._calibration(ledger, now)
+        yield from self._resources(ledger, now)
         levels = source.shared("levels", lambda: self._levels(ledger, now), _LEVELS_S)
         yield _gauge("contimg_service_level", f"Figure of the last {_LEVELS_DAYS} days; contimg report", levels)
         moments = {
@@ -172,6 +177,32 @@ class PipelineCollector(Collector):
         if share is not None:
             text = "Share of the last day's groups with a good set near enough"
             yield _gauge("contimg_calibration_coverage_ratio", text, [({}, share)])
+
+    def _resources(self, ledger: Ledger, now: float) -> Iterator[Metric]:
+        """Load of the machine (M3), and resources that the jobs used."""
+        sample = history.newest_sample(ledger)
+        if sample is not None and now - sample.at < _LOAD_S:
+            machine = {"cpu": sample.cpu_percent, "memory": sample.memory_percent, "disk_io": sample.io_percent}
+            jobs = {"cpu": sample.jobs_cpu_percent, "memory": sample.jobs_memory_percent}
+            text = "Share of the machine in use in the last minute; disk_io: time in which the disk was busy"
+            yield _gauge("contimg_machine_use_ratio", text, _shares(machine))
+            text = "Share of the machine that the runner and its jobs used in the last minute"
+            yield _gauge("contimg_jobs_use_ratio", text, _shares(jobs))
+        stages = worked_on()
+        cpu_ms = history.counts(ledger, "cpu")
+        spent = {stage: cpu_ms.get(stage, 0) / 1000 for stage in stages}
+        yield _counter("contimg_job_cpu_seconds", "Processor time of jobs", "stage", spent)
+        moved = CounterMetricFamily(
+            "contimg_job_io_bytes", "Data that jobs moved from and to disks", labels=["stage", "direction"]
+        )
+        for direction in ("read", "written"):
+            amount = history.counts(ledger, direction)
+            for stage in stages:
+                moved.add_metric([stage, direction], amount.get(stage, 0))
+        yield moved
+        used = {one.rule: one.peak_memory_mb for one in history.used_since(ledger, now - _DAY_S)}
+        peaks = [({"stage": stage}, 2.0**20 * used.get(stage, 0)) for stage in stages]
+        yield _gauge("contimg_job_peak_memory_bytes", "Greatest memory of a job in the last day", peaks)
 
     def _levels(self, ledger: Ledger, now: float) -> list[tuple[dict[str, str], float]]:
         within = self._source.settings.calibration.nearest_within_hours
@@ -221,6 +252,10 @@ def _gauge(name: str, text: str, values: Iterable[tuple[Mapping[str, str], float
     for labels, value in listed:
         family.add_metric(list(labels.values()), value)
     return family
+
+
+def _shares(percent: Mapping[str, float]) -> list[tuple[dict[str, str], float]]:
+    return [({"resource": resource}, value / 100) for resource, value in percent.items()]
 
 
 def _by_severity(alerts: Iterable[AlertRow]) -> list[tuple[dict[str, str], float]]:
@@ -298,7 +333,7 @@ def _counters(tallied: Sequence[Tally]) -> Iterator[Metric]:
     yield _counter("contimg_products", "Products written", "product", made)
 
 
-def _counter(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+def _counter(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
     family = CounterMetricFamily(name, text, labels=[label])
     for value, count in values.items():
         family.add_metric([value], count)

@@ -107,7 +107,24 @@ class Guard:
         if not length.isdigit() or int(length) > MOST_BYTES:
             await _refuse(send, 413, f"the body is larger than {MOST_BYTES} bytes")
             return
+        if scope["method"] == "HEAD":  # as GET, of which the server leaves out the body
+            scope, send = {**scope, "method": "GET"}, _without_body(send)
         await self._app(scope, _limited(receive), _with_headers(scope, send))
+
+
+def _without_body(send: Send) -> Send:
+    """End an answer after its headers; an event stream would never end by itself."""
+    ended = False
+
+    async def without_body(message: Message) -> None:
+        nonlocal ended
+        if message["type"] == "http.response.start":
+            await send(message)
+        elif not ended:
+            ended = True
+            await send({"type": "http.response.body", "body": b""})
+
+    return without_body
 
 
 def _limited(receive: Receive) -> Receive:

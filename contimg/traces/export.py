@@ -120,21 +120,30 @@ class Exporter:
             return {"attempt": 0, "quarantined": [0.0, ""]}
 
     def _spans(self, ledger: Ledger, attempts: Sequence[dict[str, Any]], whole: set[str]) -> Iterable[Span]:
-        """Spans of attempts, and whole-group spans of the groups that ended with them or are named in `whole`."""
+        """Spans of attempts, and whole-group spans of the groups that ended with them or are named in `whole`.
+
+        An attempt at a mosaic is in the trace of its window, and in that of each group whose image it adds.
+        """
+        windows = set()
         for attempt in attempts:
             unit = str(attempt["unit"])
-            if attempt["rule"] == "mosaic":
+            known = ledger.group(unit)
+            if attempt["rule"] == spans.MOSAIC:
                 for row in ledger.groups_in(unit):
                     if self._root.image(row.name).exists():
                         yield from spans.mosaic_spans(self._root, row.name, attempt)
                         whole.add(row.name)
-                continue
-            yield from spans.attempt_spans(self._root, attempt)
-            known = ledger.group(unit)
-            if known is not None and known.ended is not None:
-                whole.add(unit)
+            elif known is not None:
+                yield from spans.attempt_spans(self._root, attempt, spans.root_span_id(unit))
+                if known.ended is not None:
+                    whole.add(unit)
+            if (known is None or attempt["rule"] == spans.MOSAIC) and ledger.window(unit) is not None:
+                yield from spans.attempt_spans(self._root, attempt, spans.window_span_id(unit))
+                windows.add(unit)
         for name in sorted(whole):
-            yield from (span for span in spans.trace(self._root, ledger, name) if span.of_group)
+            yield from (span for span in spans.trace(self._root, ledger, name) if span.of_whole)
+        for name in sorted(windows):
+            yield from (span for span in spans.window_trace(self._root, ledger, name) if span.of_whole)
 
     def _readable(self, found: Iterable[Span]) -> list[ReadableSpan]:
         return [

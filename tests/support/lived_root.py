@@ -41,11 +41,11 @@ _ATTEMPTS = """
         WHERE rule != 'solve' OR calibrator != ''
     ))
     INSERT INTO attempts (unit, rule, number, started, finished, duration_s, outcome, error_class, message, trace_id,
-        log)
+        log, cpu_s, peak_memory_mb, read_mb, written_mb)
     SELECT name, rule, number, arrived + after + 60 * number, arrived + after + 60 * number + took_s, took_s,
         iif(number, 'ok', 'failed'), iif(number, '', 'memory_error'),
         iif(number, '', 'out of memory (a job beside it took it); it is tried again later'), trace_id,
-        'logs/' || rule || '.log'
+        'logs/' || rule || '.log', 1.6 * took_s, 30 * took, 2300, 1100
     FROM tried, (SELECT 0 AS number UNION ALL SELECT 1) WHERE number OR rowid % 100 = 0
     ORDER BY arrived, after
 """
@@ -55,8 +55,10 @@ _SETS = """
 """
 _SAMPLES = """
     WITH RECURSIVE minutes(back) AS (VALUES (0) UNION ALL SELECT back + 1 FROM minutes WHERE back < ?)
-    INSERT INTO samples SELECT ? - 60 * back, 35 + back * 31 % 40, 30 + back * 17 % 25, 5 + back * 13 % 30,
-        400000000000, 1000000000, back % 4
+    INSERT INTO samples (at, cpu_percent, memory_percent, io_percent, disk_free_bytes, tmpfs_used_bytes, queue,
+        jobs_cpu_percent, jobs_memory_percent)
+    SELECT ? - 60 * back, 35 + back * 31 % 40, 30 + back * 17 % 25, 5 + back * 13 % 30,
+        400000000000, 1000000000, back % 4, 25 + back * 31 % 40, 10 + back * 17 % 25
     FROM minutes
 """
 

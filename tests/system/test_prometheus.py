@@ -13,7 +13,8 @@ from daemons import Site, daemon, firing, json_of, wait
 from servers import free_port
 
 from contimg.core import config
-from contimg.service import monitoring_files
+from contimg.monitoring.__main__ import prometheus as configuration
+from contimg.monitoring.alert_rules import alert_rules
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "prometheus"
 BURNING = (
@@ -103,6 +104,31 @@ CHECKS = {
             ],
         },
         {
+            "interval": "5m",
+            "input_series": [  # CPU and queue beyond their goals, memory within, the disk for less than an hour
+                {"series": 'contimg_machine_use_ratio{resource="cpu"}', "values": "0.9x100"},
+                {"series": 'contimg_machine_use_ratio{resource="memory"}', "values": "0.7x100"},
+                {"series": 'contimg_machine_use_ratio{resource="disk_io"}', "values": "0x86 1x14"},
+                {"series": "contimg_queue_depth", "values": "12x100"},
+            ],
+            "alert_rule_test": [
+                {
+                    "eval_time": "8h",
+                    "alertname": "LoadOverGoal",
+                    "exp_alerts": [
+                        {
+                            "exp_labels": {"severity": "warning", "objective": objective},
+                            "exp_annotations": {"summary": summary},
+                        }
+                        for objective, summary in (
+                            ("queue", "M3: Queue, median of 6h: 12 groups (goal 10 groups)"),
+                            ("cpu_percent", "M3: CPU in use, mean of 6h: 90 % (goal 80 %)"),
+                        )
+                    ],
+                }
+            ],
+        },
+        {
             "interval": "10m",
             "input_series": [
                 # A fifth of the images are late: four times what is allowed for two days, then six and more.
@@ -161,10 +187,10 @@ def test_the_shipped_files_are_accepted(command: list[str]) -> None:
 
 def test_an_alert_fires_and_resolves_in_a_real_alertmanager(site: Site, tmp_path: Path) -> None:
     thresholds = config.load(site.config, {}).alerts.thresholds
-    rules = yaml.safe_dump(monitoring_files.alert_rules(thresholds)).replace("5m", "2s")
+    rules = yaml.safe_dump(alert_rules(thresholds)).replace("5m", "2s")
     (tmp_path / "alerts.yml").write_text(rules)
     ports = free_port(), free_port()
-    content = monitoring_files.prometheus()
+    content = configuration()
     content["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     content["rule_files"] = ["alerts.yml"]
     content["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{ports[1]}"]

@@ -81,7 +81,8 @@ def products(root: Path) -> list[str]:
 
 
 def test_a_finished_step_leaves_whole_outputs_and_a_record(tmp_path):
-    code, said = finish(start(tmp_path, f"{WRITE}; print('working'); return {{'noise_jy': 1.0}}"))
+    busy = "while time.process_time() < 0.1: pass\n"
+    code, said = finish(start(tmp_path, f"{busy}{WRITE}; print('working'); return {{'noise_jy': 1.0}}"))
     assert (code, said) == (0, "")
     assert products(tmp_path) == ["a.fits", "a.json", "a.tab", "f"]
     sidecar = json.loads((tmp_path / "images/a.json").read_text())
@@ -91,6 +92,9 @@ def test_a_finished_step_leaves_whole_outputs_and_a_record(tmp_path):
     assert record(tmp_path)["outcome"] == "ok"
     assert record(tmp_path)["cache"] == {"hits": 0, "misses": 0}
     assert record(tmp_path)["duration_s"] > 0
+    assert 0.1 <= record(tmp_path)["cpu_s"] < 60
+    assert record(tmp_path)["peak_memory_mb"] > 5
+    assert record(tmp_path)["written_mb"] >= 0
     assert "working" in (tmp_path / "logs/image.log").read_text()
 
 
@@ -163,13 +167,16 @@ def test_every_way_of_failing_has_its_class_and_blame(tmp_path, body, error_clas
 
 def test_past_its_time_limit_the_whole_process_tree_is_killed(tmp_path):
     body = (
-        "Path('pid').write_text(str(subprocess.Popen(['sleep', '60'], start_new_session=True).pid)); time.sleep(60)"
+        "Path('pid').write_text(str(subprocess.Popen(['sleep', '60'], start_new_session=True).pid))\n"
+        "while time.process_time() < 0.1: pass\n"
+        "time.sleep(60)"
     )
     began = time.monotonic()
     code, said = finish(start(tmp_path, body, minutes=3 / 60))
     assert code == 1
     assert time.monotonic() - began < 20
     assert record(tmp_path)["error_class"] == "timeout_killed"
+    assert record(tmp_path)["cpu_s"] >= 0.1
     assert "time limit" in said
     assert gone(int((tmp_path / "pid").read_text()))
 

@@ -55,7 +55,7 @@ def played(tmp_path: Path) -> Played:
             ledger.add_attempts([AttemptRow(unit, rule, attempt, end - took, end, took, outcome, **failure)])
     for minute in range(24 * 60):
         if not 600 <= minute < 660:
-            sample = history.Sample(NOW - DAY + 60 * minute + 1, 50.0, 40.0, 90.0, 10**12, 0, 2)
+            sample = history.Sample(NOW - DAY + 60 * minute + 1, 50.0, 40.0, 90.0, 10**12, 0, 2, 30.0, 25.0)
             history.add_sample(ledger, sample, 0.0)
     return played
 
@@ -79,6 +79,7 @@ def test_every_figure_is_what_the_history_makes_it(played: Played) -> None:
     assert found["realtime"].value == pytest.approx(50 / 309.24, abs=0.05)
     assert (found["cpu_percent"].value, found["cpu_percent"].met) == (50, True)
     assert (found["io_percent"].value, found["io_percent"].met) == (90, False)
+    assert found["cpu_percent"].detail == "95 % of the minutes under 50; runner and its jobs 30 %"
     assert found["lost"].met
 
 

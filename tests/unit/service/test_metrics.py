@@ -15,6 +15,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from contimg.core.paths import group_id
+from contimg.ledger import history
+from contimg.ledger.history import Sample
 from contimg.runner import audit
 from contimg.service import losses
 from contimg.service.alertmanager import utc
@@ -88,6 +90,33 @@ def test_ends_recoveries_and_the_cache_are_counted_once(tmp_path: Path) -> None:
         assert found["contimg_recovery_seconds_sum",] == pytest.approx(100, abs=1)
         assert found["contimg_cache_total", "result=hits"] == 3
         assert found["contimg_cache_total", "result=misses"] == 1
+
+
+def test_resources_of_machine_and_jobs_are_the_newest_and_all_that_was_used(tmp_path: Path) -> None:
+    with served(tmp_path / "root") as made:
+        played, now = made.played, made.source.now()
+        unit = played.arrive(1)
+        played.done("detect", unit)
+        used = {"cpu_s": 12.5, "peak_memory_mb": 1500, "read_mb": 2300.0, "written_mb": 700.0}
+        played.record("convert", unit, "failed", **used)
+        played.settle(played.started("convert", unit), 1)
+        played.record("convert", unit, "ok", **used | {"peak_memory_mb": 900})
+        played.product("convert", unit)
+        played.settle(played.started("convert", unit), 0)
+        history.add_sample(played.ledger, Sample(now - 90, 10, 20, 30, 1, 1, 0, 5, 15), 0.0)
+        history.add_sample(played.ledger, Sample(now - 30, 80, 40, 60, 1, 1, 0, 70, 35), 0.0)
+        found = values(made.get("/metrics").text)
+        machine = [found["contimg_machine_use_ratio", f"resource={one}"] for one in ("cpu", "memory", "disk_io")]
+        jobs = [found["contimg_jobs_use_ratio", f"resource={one}"] for one in ("cpu", "memory")]
+        assert (machine, jobs) == ([0.8, 0.4, 0.6], [0.7, 0.35])
+        assert found["contimg_job_cpu_seconds_total", "stage=convert"] == pytest.approx(25)
+        assert found["contimg_job_io_bytes_total", "direction=read", "stage=convert"] == 4.6e9
+        assert found["contimg_job_io_bytes_total", "direction=written", "stage=convert"] == 1.4e9
+        assert found["contimg_job_peak_memory_bytes", "stage=convert"] == 1500 * 2**20
+        assert found["contimg_job_cpu_seconds_total", "stage=image"] == 0
+        made.source.now = lambda: now + 3600
+        made.forget()
+        assert "contimg_machine_use_ratio{" not in made.get("/metrics").text  # an old load is none
 
 
 def test_losses_are_what_the_audit_finds_in_a_process_of_its_own(service: Served) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from urllib.parse import urlparse
 
 import pytest
+import requests
 from http_service import Served, served
 
 from contimg.service.security import MOST_BYTES, RateLimit
@@ -34,6 +35,18 @@ def test_a_body_that_is_too_large_is_refused_however_it_comes(service: Served) -
     with socket.create_connection((where.hostname, where.port), 10) as connection:
         connection.sendall(b"POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n")
         assert connection.recv(100).split()[1] in (b"400", b"413")
+
+
+@pytest.mark.parametrize("path", ["/", "/livez", "/metrics", "/static/app.js", "/events?page=now", "/group/x"])
+def test_head_is_get_without_its_body(service: Served, path: str) -> None:
+    with requests.Session() as session:  # one connection: the second answer follows on the first
+        head, get = (
+            session.request(method, service.url + path, stream=True, timeout=20) for method in ("HEAD", "GET")
+        )
+        assert head.status_code == get.status_code
+        assert head.headers["content-type"] == get.headers["content-type"]
+        assert head.content == b""
+        get.close()
 
 
 def test_an_address_is_slowed_down_and_no_other() -> None:

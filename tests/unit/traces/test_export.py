@@ -14,28 +14,32 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from servers import free_port
 
-from contimg.core.trace import trace_id
+from contimg.core.trace import trace_id, traceparent
 from contimg.ledger.ledger import open_ledger
 from contimg.traces import spans
 from contimg.traces.export import ENDPOINT, Exporter
 
 
 class Receiver:
-    """An OTLP/HTTP receiver that keeps what it is sent, or refuses it."""
+    """An OTLP/HTTP receiver that keeps what it is sent, refuses it, or does not answer until it is told to."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
         self.services: set[str] = set()
         self.status = 200
+        self.answers = threading.Event()
+        self.answers.set()
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.answers.wait(20)
                 if receiver.status == 200 and self.path == "/v1/traces":
                     receiver.take(ExportTraceServiceRequest.FromString(body))
-                self.send_response(receiver.status)
-                self.end_headers()
+                with contextlib.suppress(OSError):  # the client has gone
+                    self.send_response(receiver.status)
+                    self.end_headers()
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -62,6 +66,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     monkeypatch.setenv(ENDPOINT, made.url)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     yield made
+    made.answers.set()
     made.server.shutdown()
     made.server.server_close()
 
@@ -113,16 +118,62 @@ def test_a_group_set_aside_as_it_came_is_sent_once(receiver: Receiver, played: P
     assert len(receiver.spans) == before
 
 
-@pytest.mark.parametrize("broken", ["down", "wrong"])
+def test_a_mosaic_is_in_its_own_trace_and_in_its_groups(receiver: Receiver, played: Played) -> None:
+    window = played.ledger.group(played.unit).window
+    played.failed("mosaic", window, error_class="memory_error", message="out of memory", steps=[])
+    played.done("mosaic", window)
+    assert exporter(played).send()
+    own = [span for span in receiver.spans if span.trace_id.hex() == trace_id(window)]
+    assert {span.span_id.hex() for span in own} == {
+        span.id for span in spans.window_trace(played.root, played.ledger, window)
+    }
+    [whole] = [span for span in own if not span.parent_span_id]
+    tried = {span.span_id.hex(): span.status.code for span in own if span.name == "mosaic"}
+    assert tried == {
+        traceparent(window, "mosaic", 1).split("-")[2]: Status.STATUS_CODE_ERROR,
+        traceparent(window, "mosaic", 2).split("-")[2]: Status.STATUS_CODE_OK,
+    }
+    assert whole.name == f"mosaic window {window}"
+    classes = [
+        each.value.string_value for span in own for each in span.attributes if each.key.endswith("error_class")
+    ]
+    assert classes == ["memory_error"]
+    of_group = [span for span in receiver.spans if span.trace_id.hex() == trace_id(played.unit)]
+    assert [span.name for span in of_group].count("mosaic") == 2
+
+
+def test_what_arrives_keeps_to_the_schema(receiver: Receiver, played: Played) -> None:
+    """Ids of the right length and alone of their kind, parents that arrive, times in order, named attributes."""
+    played.failed("detect", played.arrive(2), error_class="memory_error", message="out of memory")
+    played.arrive(3, "unusable")
+    played.done("mosaic", played.ledger.group(played.unit).window)
+    assert exporter(played).send()
+    known = {(span.trace_id, span.span_id) for span in receiver.spans}
+    assert len(known) == len(receiver.spans)
+    for span in receiver.spans:
+        assert (len(span.trace_id), len(span.span_id)) == (16, 8)
+        assert not span.parent_span_id or (span.trace_id, span.parent_span_id) in known or span.name == "detect"
+        assert 0 < span.start_time_unix_nano <= span.end_time_unix_nano
+        assert span.name
+        assert span.kind == Span.SPAN_KIND_INTERNAL
+        assert all(each.key.startswith("contimg.") and each.value.WhichOneof("value") for each in span.attributes)
+        if span.status.code == Status.STATUS_CODE_ERROR:
+            assert span.status.message
+
+
+@pytest.mark.parametrize("broken", ["down", "wrong", "slow"])
 def test_a_collector_that_takes_nothing_loses_no_group(
     receiver: Receiver, played: Played, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     receiver.status = 400
+    if broken == "slow":
+        receiver.answers.clear()
     if broken == "down":
         monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{free_port()}")
     assert not exporter(played).send()
     assert not (played.root.state / "otlp.json").exists()
     receiver.status = 200
+    receiver.answers.set()
     monkeypatch.setenv(ENDPOINT, receiver.url)
     assert exporter(played).send()
     assert {span.name for span in receiver.spans} >= {"detect", "convert", "solve", "image", f"group {played.unit}"}

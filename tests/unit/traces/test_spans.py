@@ -8,7 +8,7 @@ import pytest
 from bookkeeping import NOW, Played
 
 from contimg.cli import main
-from contimg.core.trace import trace_id
+from contimg.core.trace import trace_id, traceparent
 from contimg.traces import spans
 from contimg.traces.drawing import drawn
 
@@ -51,6 +51,28 @@ def test_it_goes_from_arrival_to_mosaic_with_retries_and_steps(played: Played) -
     assert all(span.start <= span.end for span in found)
     failed = [span for span in found if span.failed]
     assert [(span.name, span.attributes["error_class"]) for span in failed] == [("convert", "memory_error")]
+
+
+def test_a_window_has_a_trace_that_its_jobs_name(played: Played) -> None:
+    window = played.ledger.group(played.unit).window
+    found = spans.window_trace(played.root, played.ledger, window)
+    assert [span.name for span in found] == [f"mosaic window {window}", "mosaic", "add images"]
+    assert {span.trace for span in found} == {trace_id(window)}
+    assert [span.parent for span in found] == ["", found[0].id, found[1].id]
+    assert found[1].id == traceparent(window, "mosaic", 1).split("-")[2]
+    assert main(["trace", window, "--data-root", str(played.root.root)]) == 0
+
+
+def test_a_group_that_starts_with_its_window_has_each_mosaic_once(tmp_path: Path) -> None:
+    played = Played(tmp_path / "root")
+    unit = played.whole_way(0)
+    assert played.ledger.group(unit).window == unit
+    played.done("mosaic", unit)
+    found = spans.trace(played.root, played.ledger, unit)
+    assert [span.name for span in found].count("mosaic") == 1
+    own = spans.window_trace(played.root, played.ledger, unit)
+    assert [span.name for span in own] == [f"mosaic window {unit}", "mosaic"]
+    assert not {span.id for span in own} & {span.id for span in found}
 
 
 def test_a_group_set_aside_as_it_came_says_why(tmp_path: Path) -> None:

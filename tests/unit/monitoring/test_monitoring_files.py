@@ -10,7 +10,8 @@ import yaml
 from bookkeeping import START, Played
 
 from contimg.alerts.conditions import CONDITIONS
-from contimg.service import monitoring_files
+from contimg.ledger import history
+from contimg.monitoring.__main__ import contents
 from contimg.service.metrics import render
 from contimg.service.source import DataSource
 
@@ -18,8 +19,8 @@ DEPLOY = Path(__file__).parents[3] / "deploy"
 
 
 def test_the_shipped_files_are_those_that_are_written() -> None:
-    for name, content in monitoring_files.contents().items():
-        assert (DEPLOY / name).read_text() == content, "run: python -m contimg.service.monitoring_files deploy"
+    for name, content in contents().items():
+        assert (DEPLOY / name).read_text() == content, "run: python -m contimg.monitoring deploy"
 
 
 def test_every_condition_has_its_rule() -> None:
@@ -35,7 +36,9 @@ def test_queries_name_only_metrics_that_there_are(tmp_path: Path) -> None:
     played = Played(tmp_path / "root")
     played.whole_way(1, "3C48")
     played.failed("detect", played.arrive(2))
-    source = DataSource(lambda: played.settings, clock=lambda: START.timestamp() + 3600)
+    now = START.timestamp() + 3600
+    history.add_sample(played.ledger, history.Sample(now - 60, 10.0, 20.0, 30.0, 1, 1, 0), 0.0)
+    source = DataSource(lambda: played.settings, clock=lambda: now)
     text = render(source, "")[0].decode()
     there = set(re.findall(r"^(contimg_\w+)", text, re.MULTILINE))
     queries = [

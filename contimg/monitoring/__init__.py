@@ -1,0 +1,4 @@
+"""Monitoring files for Prometheus, Alertmanager and Grafana.
+
+In: alert conditions, objectives, load goals. Out: rules, configurations and dashboards under `deploy/`.
+"""
