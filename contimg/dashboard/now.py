@@ -19,7 +19,9 @@ from contimg.dashboard import sky
 from contimg.dashboard.charts import Series, chart
 from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
+from contimg.report.service_levels import LOADS
 from contimg.service import probes
+from contimg.service.metrics import LOAD_S
 from contimg.service.source import DataSource
 
 _DAY_S = 86400.0
@@ -37,14 +39,13 @@ def content(source: DataSource) -> dict[str, Any]:
         "at": now,
         "parts": parts,
         "ready": all(part.well for part in parts),
-        "machine": _machine(source),
         "problem": "",
     }
     try:
         with source.ledger() as ledger:
             return found | _ledger(source, ledger, now)
     except ContimgError as error:
-        return found | {"problem": str(error)}
+        return found | {"machine": _machine(source), "problem": str(error)}
 
 
 def _ledger(source: DataSource, ledger: Ledger, now: float) -> dict[str, Any]:
@@ -54,6 +55,7 @@ def _ledger(source: DataSource, ledger: Ledger, now: float) -> dict[str, Any]:
     alerts = [alert for alert in ledger.alerts_since(now) if alert.resolved is None]
     age = calibration_age_hours(ledger, now)
     return {
+        "machine": [*_machine(source), *_disk_busy(ledger, now)],
         "queue": ledger.queue_depth(),
         "in_work": sum(len(call["units"]) for call in calls),
         "running": calls,
@@ -189,8 +191,13 @@ def _machine(source: DataSource) -> list[dict[str, Any]]:
     """Use of the service's machine: resource, used share, and limit of the share."""
     disk = psutil.disk_usage(str(source.root.root))
     rows = [
-        {"name": "CPU", "share": _processor.share(), "limit": 0.8, "text": ""},
-        {"name": "Memory", "share": psutil.virtual_memory().percent / 100, "limit": 0.75, "text": ""},
+        {"name": "CPU", "share": _processor.share(), "limit": _limit("cpu_percent"), "text": ""},
+        {
+            "name": "Memory",
+            "share": psutil.virtual_memory().percent / 100,
+            "limit": _limit("memory_percent"),
+            "text": "",
+        },
         {"name": "Disk", "share": disk.used / disk.total, "limit": 0.9, "text": f"{disk.free / 1e9:.0f} GB free"},
     ]
     staging = source.settings.staging
@@ -199,3 +206,22 @@ def _machine(source: DataSource) -> list[dict[str, Any]]:
         share = tmpfs.used / tmpfs.total if tmpfs.total else 0.0
         rows.append({"name": "Staging", "share": share, "limit": 0.8, "text": f"{tmpfs.free / 1e9:.1f} GB free"})
     return rows
+
+
+def _disk_busy(ledger: Ledger, now: float) -> list[dict[str, Any]]:
+    """Busy share of the data root's disk, from the runner's newest sample; empty where that is old."""
+    sample = history.newest_sample(ledger)
+    if sample is None or now - sample.at > LOAD_S:
+        return []
+    row = {
+        "name": "Disk busy",
+        "share": sample.io_percent / 100,
+        "limit": _limit("io_percent"),
+        "text": "last minute",
+    }
+    return [row]
+
+
+def _limit(load: str) -> float:
+    """Goal (M3) of a load as a share."""
+    return LOADS[load][1] / 100

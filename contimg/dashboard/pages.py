@@ -27,6 +27,7 @@ STATIC = Path(__file__).parent / "static"
 _LOOK_S = 2.0
 _ALIVE_S = 15.0
 _MOST_STREAMS = 500
+_UNKNOWN = "Neither the ledger nor the files know it."
 _CSS_JS = ("uPlot.iife.min.js", "uPlot.min.css", "app.js", "style.css")
 
 
@@ -106,9 +107,9 @@ def fragments(source: DataSource, page: str) -> dict[str, str]:
     return found
 
 
-def unavailable(source: DataSource, why: str) -> HTMLResponse:
-    """Page with the reason why no data can be shown now."""
-    return _page(source, "missing", {"what": "ledger to read", "why": why}, 503)
+def missing(source: DataSource, what: str, why: str, status: int = 404) -> HTMLResponse:
+    """Page with the reason why there is nothing to show."""
+    return _page(source, "missing", {"what": what, "why": why}, status)
 
 
 @router.get("/", response_class=HTMLResponse)
@@ -140,9 +141,7 @@ def page_group(source: Source, name: Name) -> HTMLResponse:
     """Show one group."""
     content = details.group(source, _name(name))
     if content is None:
-        return _page(
-            source, "missing", {"what": f"group {name}", "why": "Neither the ledger nor the files know it."}, 404
-        )
+        return missing(source, f"group {name}", _UNKNOWN)
     return _page(source, "group", content)
 
 
@@ -151,9 +150,7 @@ def page_set(source: Source, name: Name) -> HTMLResponse:
     """Show one calibration set."""
     content = details.calibration_set(source, _name(name))
     if content is None:
-        return _page(
-            source, "missing", {"what": f"set {name}", "why": "Neither the ledger nor the files know it."}, 404
-        )
+        return missing(source, f"set {name}", _UNKNOWN)
     return _page(source, "set", content)
 
 

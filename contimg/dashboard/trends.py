@@ -40,8 +40,7 @@ def content(source: DataSource, span: str) -> dict[str, Any]:
 
 def _read(source: DataSource, span: str, noise: Sequence[tuple[float, float]]) -> dict[str, Any]:
     days, bin_s = SPANS[span]
-    now = source.now()
-    end = np.ceil(now / bin_s) * bin_s
+    end = np.ceil(source.now() / 60) * 60  # the newest bin is whole: a part of one would look like a fall
     edges = np.arange(end - days * 86400, end + 1, bin_s)
     since = float(edges[0])
     with source.ledger() as ledger:
@@ -51,6 +50,7 @@ def _read(source: DataSource, span: str, noise: Sequence[tuple[float, float]]) -
         load = history.mean_load(ledger, since, bin_s)
         used = history.used_since(ledger, since)
     middles = edges[:-1] + bin_s / 2
+    cpu, memory, disk = (service_levels.LOADS[f"{one}_percent"][1] for one in ("cpu", "memory", "io"))
     hours = bin_s / 3600
     return {
         "span": span,
@@ -60,10 +60,15 @@ def _read(source: DataSource, span: str, noise: Sequence[tuple[float, float]]) -
             ("Failures by class", _failure_chart(edges, attempts)),
             ("Arrival to image", _latency(edges, images)),
             ("Run time ÷ observed time", _realtime(edges, attempts)),
-            ("Noise ÷ thermal", _binned_chart("Noise ÷ thermal, median", edges, noise, "median", "×")),
+            ("Noise ÷ thermal", _noise_chart(edges, noise)),
             ("Raw data", _volume(edges, arrivals)),
-            ("Machine", _shares(edges, load, "Share of CPU, memory and disk in use", _MACHINE)),
-            ("Runner and jobs", _shares(edges, load, "Share of CPU and memory used by runner and jobs", _JOBS)),
+            (
+                "Machine",
+                _shares(
+                    edges, load, f"Share in use; goals: CPU {cpu:g}, memory {memory:g}, disk {disk:g} %", _MACHINE
+                ),
+            ),
+            ("Runner and jobs", _shares(edges, load, "Share of the machine that runner and jobs use", _JOBS)),
         ],
         "used": sorted(used, key=lambda one: -one.cpu_s),
         "empty": not attempts and not arrivals,
@@ -122,6 +127,8 @@ def _failure_chart(edges: np.ndarray, attempts: Sequence[_Attempt]) -> Mapping[s
         for error in common
     ]
     said = f"{len(failed)} of {len(attempts)} attempts failed" if attempts else "No attempt"
+    if common:
+        said += f": {', '.join(f'{error} {sum(one[3] == error for one in failed)}' for error in common)}"
     return chart(said, _middles(edges), series or [Series("none", [0.0] * (len(edges) - 1))], "")
 
 
@@ -148,10 +155,11 @@ def _realtime(edges: np.ndarray, attempts: Sequence[_Attempt]) -> Mapping[str, A
     return chart("Median run time of each stage over the observed time", _middles(edges), series, "×")
 
 
-def _binned_chart(
-    said: str, edges: np.ndarray, points: Sequence[tuple[float, float]], label: str, unit: str
-) -> Mapping[str, Any]:
-    return chart(said, _middles(edges), [Series(label, _binned(edges, points, np.median), "line")], unit)
+def _noise_chart(edges: np.ndarray, points: Sequence[tuple[float, float]]) -> Mapping[str, Any]:
+    typical = (
+        f"Median {np.median([ratio for _, ratio in points]):.2f} of {len(points)} images" if points else "No image"
+    )
+    return chart(typical, _middles(edges), [Series("median", _binned(edges, points, np.median), "line")], "×")
 
 
 def _volume(edges: np.ndarray, arrivals: Sequence[tuple[float, float | None, int]]) -> Mapping[str, Any]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from contimg.core.errors import ConfigError
 from contimg.runner import settings_watch
-from contimg.service.security import Authorised, record_change
+from contimg.service.security import Authorised, Name, record_change
 from contimg.service.source import Source
 
 router = APIRouter(prefix="/api/admin", tags=["administration"])
@@ -24,7 +24,7 @@ _LOOK_S = 0.1
 class Person(BaseModel):
     """Who asks."""
 
-    by: Annotated[str, Field(min_length=1, max_length=80)]
+    by: Name
 
 
 @router.post(

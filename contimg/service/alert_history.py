@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from contimg.alerts.conditions import EVENTS
 from contimg.ledger.rows import AlertRow
 from contimg.service.alertmanager import utc
-from contimg.service.security import Authorised, record_change
+from contimg.service.security import Authorised, Name, record_change
 from contimg.service.source import DataSource, Source
 
 router = APIRouter(prefix="/api/alerts", tags=["alerts"])
@@ -27,7 +27,7 @@ _TOLD_ONCE = {condition for condition, _ in EVENTS.values()}
 class Acknowledgement(BaseModel):
     """Who has seen an alert, and whether there was nothing wrong."""
 
-    by: Annotated[str, Field(min_length=1, max_length=80)]
+    by: Name
     false_alarm: bool = False
 
 

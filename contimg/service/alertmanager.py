@@ -16,17 +16,19 @@ from contimg import __version__
 from contimg.alerts.silences import Matcher, all_match, labels, silencing
 from contimg.core.errors import ConfigError
 from contimg.ledger.rows import AlertRow, Silence
-from contimg.service.security import Authorised, record_change
+from contimg.service.security import Authorised, Name, record_change
 from contimg.service.source import DataSource, Source
 
 router = APIRouter(prefix="/api/v2", tags=["Alertmanager"])
 
 _RECEIVERS = [{"name": "contimg"}]
+_RECEIVER = {"receiver": "contimg"}
 _KEPT_S = 5 * 86400.0
 """Time (s) for which ended silences are still listed."""
 _STALE = timedelta(minutes=5)
 
 Filters = Annotated[list[str], Query(alias="filter", max_length=20, default_factory=list)]
+Receiver = Annotated[str, Query(max_length=200)]
 Word = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -48,7 +50,7 @@ class SilenceBody(BaseModel):
     matchers: Annotated[list[MatcherBody], Field(min_length=1, max_length=20)]
     startsAt: AwareDatetime  # noqa: N815
     endsAt: AwareDatetime  # noqa: N815
-    createdBy: Word  # noqa: N815
+    createdBy: Name  # noqa: N815
     comment: Annotated[str, Field(max_length=1000)]
 
 
@@ -62,9 +64,10 @@ def fingerprint(alert: AlertRow) -> str:
     return hashlib.blake2b(f"{alert.condition}\0{alert.subject}".encode(), digest_size=8).hexdigest()
 
 
-def _matchers(filters: Iterable[str]) -> list[Matcher]:
+def _matchers(filters: Iterable[str], receiver: str = "") -> list[Matcher]:
     try:
-        return [Matcher.parse(text) for text in filters]
+        found = [Matcher.parse(text) for text in filters]
+        return [*found, Matcher("receiver", receiver, regex=True)] if receiver else found
     except ConfigError as error:
         raise HTTPException(400, str(error)) from None
 
@@ -104,17 +107,18 @@ def open_alerts(source: DataSource) -> list[dict[str, Any]]:
 def alerts(
     source: Source,
     filters: Filters,
+    receiver: Receiver = "",
     *,
     active: bool = True,
     silenced: bool = True,
 ) -> list[dict[str, Any]]:
-    """List open alerts whose labels meet every filter."""
-    matchers = _matchers(filters)
+    """List open alerts whose labels meet every filter, and whose receiver matches."""
+    matchers = _matchers(filters, receiver)
     wanted = {"active": active, "suppressed": silenced}
     return [
         alert
         for alert in source.shared("open alerts", lambda: open_alerts(source))
-        if wanted[alert["status"]["state"]] and all_match(matchers, alert["labels"])
+        if wanted[alert["status"]["state"]] and all_match(matchers, alert["labels"] | _RECEIVER)
     ]
 
 
@@ -122,13 +126,14 @@ def alerts(
 def groups(
     source: Source,
     filters: Filters,
+    receiver: Receiver = "",
     *,
     active: bool = True,
     silenced: bool = True,
 ) -> list[dict[str, Any]]:
     """List open alerts by name."""
     named: dict[str, list[dict[str, Any]]] = {}
-    for alert in alerts(source, filters, active=active, silenced=silenced):
+    for alert in alerts(source, filters, receiver, active=active, silenced=silenced):
         named.setdefault(alert["labels"]["alertname"], []).append(alert)
     return [
         {"labels": {"alertname": name}, "receiver": _RECEIVERS[0], "alerts": found}
@@ -213,6 +218,7 @@ def put_silence(source: Source, request: Request, body: SilenceBody) -> dict[str
         number = body.id or str(uuid.uuid4())
         record_change(source.root, request, body.createdBy, "silence", id=number, until=utc(ends), matchers=matchers)
         ledger.put_silence(Silence(number, matchers, starts, ends, body.createdBy, body.comment, now))
+    source.forget()
     return {"silenceID": number}
 
 
@@ -225,4 +231,5 @@ def expire_silence(source: Source, request: Request, silence_id: str) -> JSONRes
         if not ledger.expire_silence(silence_id, source.now()):
             raise HTTPException(404, "there is no such silence")
         record_change(source.root, request, "", "silence ended", id=silence_id)
+    source.forget()
     return JSONResponse({})

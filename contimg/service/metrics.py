@@ -61,7 +61,7 @@ _SET_QUALITY = {
     "contimg_set_phase_scatter_deg": ("phase_scatter_deg", "Residual phase scatter (deg) of its calibrator"),
     "contimg_set_flagged_solutions": ("flagged_solutions", "Flagged share of its solutions"),
 }
-_LOAD_S = 300.0
+LOAD_S = 300.0
 """Age (s) at which the newest load sample is too old for a gauge."""
 _DAY_S = 86400.0
 _ENDED = ("imaged", "unusable", "given_up")
@@ -181,7 +181,7 @@ class PipelineCollector(Collector):
     def _resources(self, ledger: Ledger, now: float) -> Iterator[Metric]:
         """Load of the machine (M3), and resources that the jobs used."""
         sample = history.newest_sample(ledger)
-        if sample is not None and now - sample.at < _LOAD_S:
+        if sample is not None and now - sample.at < LOAD_S:
             machine = {"cpu": sample.cpu_percent, "memory": sample.memory_percent, "disk_io": sample.io_percent}
             jobs = {"cpu": sample.jobs_cpu_percent, "memory": sample.jobs_memory_percent}
             text = "Share of the machine in use in the last minute; disk_io: time in which the disk was busy"

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from contimg.core.paths import DataRoot
@@ -60,6 +61,9 @@ def authorised(source: Source, given: Annotated[HTTPAuthorizationCredentials | N
 
 
 Authorised = Depends(authorised)
+
+Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""Name of the person who makes a change, on one line, for the logs."""
 
 
 def address(request: Request) -> str:

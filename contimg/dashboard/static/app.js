@@ -32,6 +32,8 @@ setInterval(tick, 1000);
 // Charts.
 const charts = new Map();
 const lines = ["--accent-fill", "--good-fill", "--warn-fill", "--bad-fill"];
+const dashes = [undefined, [10, 5], [3, 4], [12, 4, 3, 4]];
+const borders = ["solid", "dashed", "dotted", "double"];
 function draw(element) {
   const { x, series, unit } = JSON.parse(element.dataset.chart);
   const bars = uPlot.paths.bars({ size: [0.8, 60] });
@@ -39,7 +41,7 @@ function draw(element) {
   const options = {
     width: element.clientWidth,
     height: element.clientHeight - (series.length > 1 ? 34 : 0),
-    legend: { show: series.length > 1, live: false },
+    legend: { show: series.length > 1, live: false, markers: { width: 3, dash: (_, number) => borders[(number - 1) % 4] } },
     cursor: { drag: { x: false, y: false } },
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.12 : 1] } },
@@ -51,7 +53,7 @@ function draw(element) {
       const colour = style(lines[number % lines.length]);
       return {
         label: one.label, stroke: colour, width: 2.5, spanGaps: false, points: { show: x.length < 40, size: 5 },
-        dash: [undefined, [10, 5], [3, 4], [12, 4, 3, 4]][number % 4],
+        dash: dashes[number % 4],
         fill: one.kind === "area" ? `${colour}44` : one.kind === "bars" ? colour : undefined,
         paths: one.kind === "bars" ? bars : undefined,
       };

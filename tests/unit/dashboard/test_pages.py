@@ -136,6 +136,20 @@ def test_a_groups_page_has_its_way_and_its_logs(service: Served) -> None:
     assert service.get("/set/20300101T000000").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [("/nothing", 404, "There is no such page"), ("/group/x", 422, "name: "), ("/history?span=1h", 422, "span: ")],
+)
+def test_a_browser_gets_a_page_where_there_is_none_and_a_program_json(
+    service: Served, path: str, status: int, said: str
+) -> None:
+    page = service.get(path, headers={"Accept": "text/html,*/*"})
+    assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert said in page.text
+    assert service.get(path).status_code == status
+    assert service.get(path).json()["detail"]
+
+
 def test_a_groups_page_says_which_sets_calibrate_it_and_which_do_not(service: Served) -> None:
     root, unit = service.played.root, service.unit
     chosen, refused = (str(root.calibration(name)) for name in (unit, "20260112T020000"))

@@ -67,6 +67,16 @@ def test_filters_are_those_of_alertmanager(service: Served, text: str, expected:
     assert names(service.get("/api/v2/alerts", params={"filter": text})) == expected
 
 
+@pytest.mark.parametrize(("receiver", "count"), [("", 2), ("contimg", 2), ("cont.*", 2), ("cont", 0), ("pager", 0)])
+def test_receivers_are_matched_whole(service: Served, receiver: str, count: int) -> None:
+    for path in ("/api/v2/alerts", "/api/v2/alerts/groups"):
+        assert len(service.get(path, params={"receiver": receiver}).json()) == count
+
+
+def test_a_name_cannot_forge_a_line_of_a_log(service: Served) -> None:
+    assert service.post("/api/alerts/1/acknowledge", {"by": "me\n2026 ERROR lies"}).status_code == 422
+
+
 @pytest.mark.parametrize("text", ["(a+)+", "a*b*c*d*", "(", "x" * 300])
 def test_expressions_that_could_take_for_ever_are_refused(text: str) -> None:
     with pytest.raises(ConfigError):
@@ -74,6 +84,7 @@ def test_expressions_that_could_take_for_ever_are_refused(text: str) -> None:
 
 
 def test_a_silence_suppresses_until_it_is_ended(service: Served) -> None:
+    assert names(service.get("/api/v2/alerts?silenced=false")) == ["GroupRetries", "QueueGroups"]
     made = service.post("/api/v2/silences", silence())
     assert made.status_code == 200
     number = made.json()["silenceID"]
@@ -81,7 +92,6 @@ def test_a_silence_suppresses_until_it_is_ended(service: Served) -> None:
     assert service.get(f"/api/v2/silence/{number}").json()["status"]["state"] == "active"
     ended = service.delete(f"/api/v2/silence/{number}")
     assert ended.status_code == 200
-    service.forget()
     assert names(service.get("/api/v2/alerts?silenced=false")) == ["GroupRetries", "QueueGroups"]
     assert service.get("/api/v2/silences").json()[0]["status"]["state"] == "expired"
 
