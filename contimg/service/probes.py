@@ -53,7 +53,7 @@ def _runner(source: DataSource, ledger: Ledger) -> Part:
     state = runner_state(source.root)["state"]
     age_s = source.now() - ledger.note(CLOCK)
     fresh = age_s < HEARTBEAT_S
-    said = f"{state}, heartbeat {age_s:.0f} s ago" if ledger.note(CLOCK) else f"{state}, no heartbeat yet"
+    said = f"{state}, last heartbeat {age_s:.0f} s ago" if ledger.note(CLOCK) else f"{state}, no heartbeat yet"
     return Part("runner", fresh and state not in ("dead", "unknown"), said)
 
 
@@ -61,7 +61,8 @@ def _products(source: DataSource, ledger: Ledger) -> Part:
     hours = waiting_hours(ledger, source.now())
     longest = source.settings.alerts.thresholds.no_products.critical
     if longest is None or hours < longest:
-        return Part("products", True, "images come out" if hours == 0 else f"none for {60 * hours:.0f} min")
+        waiting = f"; the oldest group waits for its image since {60 * hours:.0f} min" if hours else ""
+        return Part("products", True, f"images come out{waiting}")
     return Part("products", False, f"groups have waited for {hours:.1f} h and no image was made")
 
 
