@@ -10,6 +10,7 @@ from typing import Any
 
 from contimg.antennas import history as antenna_history
 from contimg.core import files
+from contimg.core.errors import ContimgError
 from contimg.core.paths import DataRoot, group_of, group_start
 from contimg.ledger import history
 from contimg.service.source import DataSource
@@ -26,6 +27,13 @@ _SHOWN = {
     "quality": "quality",
     "verdict": "verdict",
     "age_hours": "age of calibration (h)",
+}
+_QUALITY = {
+    "snr_median": "signal-to-noise, median",
+    "phase_scatter_deg": "phase scatter (°)",
+    "flagged_solutions": "flagged solutions (share)",
+    "amplitude_scatter": "amplitude scatter (share)",
+    "bandpass_roughness": "bandpass roughness (share)",
 }
 _GROUPS = 40
 _REFUSED = 8
@@ -143,7 +151,9 @@ def calibration_set(source: DataSource, name: str) -> dict[str, Any] | None:
         "name": name,
         "facts": list(_facts(content)),
         "quality": {
-            key: value for key, value in quality.items() if isinstance(value, (int, float)) and key != "passed"
+            _QUALITY.get(key, key.replace("_", " ")): value
+            for key, value in quality.items()
+            if isinstance(value, (int, float)) and key != "passed"
         },
         "passed": quality.get("passed") is True,
         "reasons": quality.get("reasons", []),
@@ -165,9 +175,20 @@ def _facts(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "reference antenna", str(reference)
 
 
+def _newest_start(source: DataSource) -> datetime:
+    """Start of the newest group, or now where none is known or its time lies ahead."""
+    now = datetime.fromtimestamp(source.now(), UTC)
+    try:
+        with source.ledger() as ledger:
+            newest = history.newest_groups(ledger, "A", 1)
+    except ContimgError:
+        return now
+    return min(now, group_start(newest[0]["name"])) if newest else now
+
+
 def antennas(source: DataSource) -> dict[str, Any]:
-    """State of each antenna in the newest groups, oldest first, and the faults in the last of them."""
-    found = antenna_history.newest(source.root, datetime.fromtimestamp(source.now(), UTC), _GROUPS)
+    """State of each antenna in the groups of a day up to the newest, oldest first, and the faults in the last."""
+    found = antenna_history.newest(source.root, _newest_start(source), _GROUPS)
     columns = [{"group": content["group"], "at": group_start(content["group"])} for content in found]
     states: dict[str, list[str]] = {}
     for index, content in enumerate(found):

@@ -13,7 +13,7 @@ import psutil
 from contimg.alerts.indicators import calibration_age_hours
 from contimg.core import files
 from contimg.core.errors import ContimgError, ErrorClass
-from contimg.core.paths import group_start
+from contimg.core.paths import group_start, jd_to_datetime
 from contimg.core.stages import STAGES, Per
 from contimg.dashboard import sky
 from contimg.dashboard.charts import Series, chart
@@ -145,7 +145,7 @@ def _sky(source: DataSource, ledger: Ledger, now: float) -> dict[str, Any]:
         "groups": sky.unwrapped(sky.groups(rows)),
         "sets": sky.unwrapped(sky.sets(found, within)),
         "transits": sky.transits(to_come, now),
-        "next": next((one for one in sorted(to_come) if one[2]), None),
+        "next": next(((name, f"{jd_to_datetime(jd):%H:%M}") for jd, name, serves in sorted(to_come) if serves), None),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -57,6 +57,11 @@ def _when(moment: float | None) -> str:
     return "–" if moment is None else f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M}"
 
 
+def _numbers(values: Iterable[Any], form: str) -> str:
+    """Numbers in one form, such as %.2f, with a minus sign as wide as a plus; – for a missing one."""
+    return ", ".join((form % value).replace("-", "−") if isinstance(value, (int, float)) else "–" for value in values)
+
+
 _templates = Environment(
     loader=PackageLoader("contimg.dashboard"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
@@ -66,6 +71,7 @@ _templates.filters.update(
     json=lambda value: json.dumps(value, separators=(",", ":")),
     level=trends.level_words,
     megabytes=trends.megabytes,
+    numbers=_numbers,
 )
 _templates.globals.update(
     version=__version__,

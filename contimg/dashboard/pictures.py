@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from contimg.core.paths import DataRoot
+from contimg.figures.layout import DPI, SKY_MARGINS_INCHES
 
 _WIDTH_PX = 220
 _KEPT = 256
@@ -25,9 +26,11 @@ def thumbnail(root: DataRoot, group: str) -> bytes | None:
 
 @lru_cache(_KEPT)
 def _thumbnail(path: Path, _: int) -> bytes:
-    """JPEG thumbnail of a picture, cached by its modification time (ns)."""
+    """JPEG thumbnail of the sky in a picture, cached by its modification time (ns)."""
+    left, right, bottom, top = (round(DPI * margin) for margin in SKY_MARGINS_INCHES)
     with Image.open(path) as picture:
-        picture.thumbnail((_WIDTH_PX, _WIDTH_PX))
-        content = io.BytesIO()
-        picture.convert("RGB").save(content, "JPEG", quality=78)
+        sky = picture.crop((left, top, picture.width - right, picture.height - bottom))
+    sky.thumbnail((_WIDTH_PX, _WIDTH_PX))
+    content = io.BytesIO()
+    sky.convert("RGB").save(content, "JPEG", quality=78)
     return content.getvalue()

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from contimg.figures.drawing import DPI
+from contimg.figures.layout import DPI
 
 _ROW_INCHES = 0.11
 _STATES = ("good", "failing", "dead")

@@ -22,9 +22,9 @@ from PIL import Image
 from scipy.ndimage import generate_binary_structure, maximum_filter
 
 from contimg.core.units import MAD_TO_SIGMA
+from contimg.figures.layout import DPI, SKY_MARGINS_INCHES
 from contimg.fits import plane
 
-DPI = 110
 MARK = "#7fd4ff"
 """Colour of marks over the sky."""
 ALARM = "#c22f1f"
@@ -125,8 +125,7 @@ def sky(shown: plane.Plane, factor: int, noise: float) -> tuple[Figure, WCSAxes]
     values = _reduced(shown.values, factor) * 1e3
     noise_mjy = noise * 1e3
     rows, columns = values.shape
-    # Margins in inches: left, right (colour bar), bottom, top.
-    left, right, bottom, top = 0.95, 1.15, 0.7, 0.75
+    left, right, bottom, top = SKY_MARGINS_INCHES
     wide, high = columns / DPI, rows / DPI
     scale = max(1.0, _LEAST_INCHES / max(wide, high))
     wide, high = wide * scale, high * scale

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from contimg.core.paths import group_start
 from contimg.figures import drawing
 from contimg.figures.drawing import ALARM, MARK
+from contimg.figures.layout import DPI
 from contimg.fits import plane
 from contimg.sets import gains
 from contimg.sets.gains import Gains
@@ -133,11 +134,11 @@ def draw_gains(solved: Gains | None, png: Path, content: Mapping[str, Any]) -> N
         solved_for = solved.delay_good & solved.gain_good.any(axis=0) & solved.bandpass_good.any(axis=1)
         antennas = np.flatnonzero(solved_for.any(axis=1))
     height = max(3.0, _ROW_INCHES * antennas.size) + 2 * _MARGIN_INCHES
-    figure = Figure(figsize=(_WIDTH_INCHES, height), dpi=drawing.DPI, facecolor="white")
+    figure = Figure(figsize=(_WIDTH_INCHES, height), dpi=DPI, facecolor="white")
     _title_of_set(figure, content, antennas.size)
     if solved is not None and antennas.size:
         _draw_panels(figure, solved, antennas)
-    figure.savefig(png, format="png", dpi=drawing.DPI)
+    figure.savefig(png, format="png", dpi=DPI)
 
 
 def _draw_panels(figure: Figure, solved: Gains, antennas: np.ndarray) -> None:

@@ -61,7 +61,7 @@ def _products(source: DataSource, ledger: Ledger) -> Part:
     hours = waiting_hours(ledger, source.now())
     longest = source.settings.alerts.thresholds.no_products.critical
     if longest is None or hours < longest:
-        waiting = f"; the oldest group waits for its image since {60 * hours:.0f} min" if hours else ""
+        waiting = f"; groups have waited {60 * hours:.0f} min for the next" if hours else ""
         return Part("products", True, f"images come out{waiting}")
     return Part("products", False, f"groups have waited for {hours:.1f} h and no image was made")
 

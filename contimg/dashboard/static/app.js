@@ -52,7 +52,7 @@ function draw(element) {
     series: [{}, ...series.map((one, number) => {
       const colour = style(lines[number % lines.length]);
       return {
-        label: one.label, stroke: colour, width: 2.5, spanGaps: false, points: { show: x.length < 40, size: 5 },
+        label: one.label, stroke: colour, width: 2.5, spanGaps: false, points: { show: x.length < 40 && one.kind !== "bars", size: 5 },
         dash: dashes[number % 4],
         fill: one.kind === "area" ? `${colour}44` : one.kind === "bars" ? colour : undefined,
         paths: one.kind === "bars" ? bars : undefined,

@@ -20,7 +20,7 @@ from PIL import Image
 
 from contimg.core import files
 from contimg.core.paths import group_id
-from contimg.dashboard import now, pages, sky, trends
+from contimg.dashboard import details, now, pages, sky, trends
 from contimg.service.source import DataSource
 
 MOMENT = 1_790_000_000.0
@@ -86,6 +86,18 @@ def test_the_antennas_page_shows_what_groups_files_say(tmp_path: Path) -> None:
     played = Played(tmp_path / "root")
     source = DataSource(lambda: played.settings)
     name = group_id(datetime.fromtimestamp(source.now() - 600, UTC))
+    newest = group_id(datetime.fromtimestamp(source.now() - 40 * 86400, UTC))
+    for group, antenna in ((name, "3"), (newest, "77")):
+        described = {
+            "group": group,
+            "names": [antenna, "9"],
+            "state": ["good", "failing"],
+            "reasons": [[], ["X: bad"]],
+        }
+        files.write_json(played.root.path("antennas", group), described)
+    played.ledger.put_group(group_row(newest, played.settings))
+    assert [row[0] for row in details.antennas(source)["rows"]] == ["9", "77"]  # of old data, the newest
+    played.ledger.put_group(group_row(name, played.settings))
     described = {
         "group": name,
         "names": ["3", "9"],
