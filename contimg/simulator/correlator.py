@@ -124,7 +124,7 @@ def observe(
     data = np.empty((times_jd.size, index_1.size, frequencies.size, len(dsa110.POLARIZATIONS)), np.complex64)
     for integration, pairs in enumerate(sky.correlate(frequencies)):
         visibility = data[integration]
-        add_rfi(pairs, events, preset.antennas, integration)
+        add_rfi(pairs, events, preset.antennas, integration, frequencies)
         pairs[:, silent] = 0
         pairs[:, :, silent] = 0
         visibility[...] = pairs[:, index_1, index_2].T[..., np.newaxis]

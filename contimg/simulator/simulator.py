@@ -4,12 +4,13 @@ The truth of the simulation is returned, and written as JSON beside the folder o
 it. With the gains g of the truth a raw file holds conj(g₁)·g₂·(V + noise), and the Measurement Set that
 pyuvdata makes of it g₁·conj(g₂)·(V + noise), for either order of a baseline's antennas (`gain_errors`). The
 noise enters before the gains: calibrated data have the noise of the SEFD. Coherence lost inside an
-integration or a channel is not simulated.
+integration or a channel is not simulated. Antennas may stand off their listed places: headers and phases of the
+correlator are those of the list, and the part of an offset that is common to the field is left to the gains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -73,6 +74,7 @@ _NO_INTERFERENCE = Interference()
 _NONE_DEAD = DeadAntennas()
 _NAMING = Naming()
 _BEAM = Beam()
+_AT_THEIR_PLACES: Mapping[int, tuple[float, float, float]] = {}
 
 
 def simulate(
@@ -92,6 +94,7 @@ def simulate(
     cadence_s: float | None = None,
     gains_from: datetime | None = None,
     primary_beam: Beam = _BEAM,
+    off_place_m: Mapping[int, tuple[float, float, float]] = _AT_THEIR_PLACES,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Write `groups` groups of raw files into `directory`, and the truth into `truth.json` beside it.
@@ -119,6 +122,8 @@ def simulate(
         `gains_from` have the same gains as functions of time.
     primary_beam
         Primary beam of the simulation, which may differ from that in the settings.
+    off_place_m
+        Offsets of antennas (zero-based numbers) from their listed places to the east, north and up (m).
     seed
         Seed of random numbers; the same arguments give the same files.
 
@@ -146,10 +151,14 @@ def simulate(
         "primary_beam": beam.of(primary_beam).name,
         "dead": asdict(dead),
         "interference": asdict(interference),
+        "off_place_m": {str(antenna): offset for antenna, offset in off_place_m.items()},
         "sky": [asdict(source) for source in sky],
         "gains": gains.as_dict(),
         "groups": [],
     }
+    positions_m = stations.positions().copy()
+    for antenna, offset in off_place_m.items():
+        positions_m[antenna] += stations.to_itrf(np.array(offset))
     for number in range(groups):
         group_start = start + timedelta(seconds=number * (cadence_s or preset.length_s))
         faulty = [fault for fault in fault_list if fault.group == number]
@@ -159,7 +168,11 @@ def simulate(
         offsets_s = (np.arange(preset.integrations) + 0.5) * dsa110.INTEGRATION_S
         times_jd = clock.to_jd(group_start) + offsets_s / 86400
         drifting = DriftingSky.over(
-            sky, preset.antennas, times_jd, np.radians(declination_deg), beam.of(primary_beam)
+            sky,
+            positions_m[list(preset.antennas)],
+            times_jd,
+            np.radians(declination_deg),
+            beam.of(primary_beam),
         )
         for subband, subband_rng in enumerate(rng.spawn(dsa110.SUBBANDS)):
             kinds = {fault.kind for fault in faulty if subband in fault.subbands}

@@ -16,7 +16,6 @@ import numpy as np
 
 from contimg.catalogues.source import Source
 from contimg.core.units import SPEED_OF_LIGHT
-from contimg.telescope import stations
 from contimg.telescope.beam import PrimaryBeam
 from contimg.telescope.meridian import icrs_to_apparent, meridian_uvw, sidereal_time
 
@@ -76,14 +75,14 @@ class DriftingSky:
     def over(
         cls,
         sources: Sequence[Source],
-        antennas: Sequence[int],
+        positions_m: np.ndarray,
         times_jd: np.ndarray,
         declination_rad: float,
         primary_beam: PrimaryBeam,
     ) -> DriftingSky:
-        """Follow `sources` for `antennas` (zero-based numbers) over `times_jd` (UTC), pointed at a declination."""
+        """Follow `sources` over `times_jd` (UTC), pointed at a declination; antennas at `positions_m`, (A, 3)."""
         offsets = meridian_offsets(sources, times_jd, declination_rad)
-        uvw_m = meridian_uvw(stations.positions(), declination_rad)[list(antennas)]
+        uvw_m = meridian_uvw(positions_m, declination_rad)
         sine = np.hypot(offsets[..., 0], offsets[..., 1])
         angle = np.arctan2(sine, 1 + offsets[..., 2])
         scale = np.where(sine > 0, angle / np.where(sine > 0, sine, 1), 1)

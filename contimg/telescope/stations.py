@@ -62,6 +62,17 @@ def _itrf(latitude_deg: np.ndarray, longitude_deg: np.ndarray, elevation_m: np.n
     return erfa.gd2gc(erfa.WGS84, np.radians(longitude_deg), np.radians(latitude_deg), elevation_m)
 
 
+def to_itrf(local_m: np.ndarray) -> np.ndarray:
+    """Vector to the east, north and up at the array (m) in ITRF, shape (3,)."""
+    (sine, cosine), (sine_lat, cosine_lat) = (
+        (np.sin(angle), np.cos(angle)) for angle in np.radians([dsa110.LONGITUDE_DEG, dsa110.LATITUDE_DEG])
+    )
+    east = np.array([-sine, cosine, 0.0])
+    north = np.array([-sine_lat * cosine, -sine_lat * sine, cosine_lat])
+    up = np.array([cosine_lat * cosine, cosine_lat * sine, sine_lat])
+    return np.stack([east, north, up], axis=1) @ local_m
+
+
 def array_centre() -> np.ndarray:
     """ITRF position (m) of the array centre that headers refer to, shape (3,)."""
     return _itrf(*np.array([dsa110.LATITUDE_DEG, dsa110.LONGITUDE_DEG, dsa110.ELEVATION_M]))

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import synthetic_averages
 
-from contimg.antennas.statistics import State, judge
+from contimg.antennas.statistics import State, describe, judge
+from contimg.telescope import stations
 
 ANTENNAS = 24
 
@@ -72,3 +74,22 @@ def test_without_a_field_nothing_is_said_of_phases(content: dict[str, Any]) -> N
     for key in ("unsteady_deg", "delay_ns"):
         del content[key]
     assert judge(content) == [(State.GOOD, [])] * ANTENNAS
+
+
+class Unity:
+    """Gains of a perfect set."""
+
+    def evaluate(self, times_mjd_s: np.ndarray, frequencies_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        shape = (len(times_mjd_s), stations.COUNT, len(frequencies_hz), 2)
+        return np.ones(shape, np.complex64), np.ones(shape, bool)
+
+
+def test_a_measurement_set_of_an_earlier_version_tells_no_receivers() -> None:
+    """Its sidecar has none: its antennas are named and judged by what the image knows of them."""
+    chosen = stations.WITH_DATA[:6]
+    averaged = synthetic_averages.averages([], noise_jy=1e-3, field_rad=0.03, antennas=chosen)
+    content = describe({"group": "20260125T000000", "sets": ["set"]}, {}, Unity(), None, averaged)
+    assert content["names"] == [stations.NAMES[antenna] for antenna in chosen]
+    assert content["flagged"] == content["sefd_jy"] == [[None, None]] * 6
+    assert content["gain"] == [[1.0, 1.0]] * 6
+    assert content["state"] == [State.GOOD] * 6

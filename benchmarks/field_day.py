@@ -1,0 +1,350 @@
+"""A day far from calibrators: coverage, and fluxes by the field's gains and by the nearest set alone.
+
+`python -m benchmarks.field_day` prints the tables of docs/calibration.md, in five minutes. Coverage is that of the
+built-in catalogue's transits and of a random sky of usual counts, as `contimg transits` and `detect` see them, by the
+metric of `contimg status`. Fluxes are those of whole groups through the workflow: the transit at the beginning of the
+longest gap, and targets in the gap, with 48 antennas whose gains walk at random as the error model assumes. Another
+target's amplitudes drift all alike, and another's bandpass.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import data, pipeline
+from contimg.calibrators import field_strength
+from contimg.calibrators.detect import Candidate, DetectionSettings
+from contimg.calibrators.transits import upcoming
+from contimg.catalogues import calibrator_catalogue, source_table
+from contimg.catalogues.source import Source
+from contimg.core import config, files
+from contimg.core.config import Settings
+from contimg.core.paths import DataRoot, group_id, group_start, jd_to_datetime
+from contimg.ingest.pointing_track import Drift
+from contimg.sets.coverage import coverage
+from contimg.sets.drift import ASSUMED
+from contimg.sets.policy import Verdict, choose
+from contimg.sets.registry import CalibrationSet, Registry
+from contimg.simulator import scenarios, simulator, sky
+from contimg.telescope import clock
+from contimg.truth import matching
+
+DECLINATIONS_DEG = (16.27, 50.5, 54.57, 65.7)
+START = datetime(2026, 1, 25, tzinfo=UTC)
+SIDEREAL_DAY = timedelta(seconds=86164.0905)
+STEP = timedelta(minutes=21)
+"""Time between the groups of the table, about four groups."""
+STRIP_DEG = 4.5
+FAINTEST_JY, BRIGHTEST_JY = 0.02, 1.0
+SEED = 20
+WALK = simulator.Corruptions(
+    phase_walk_deg=float(np.degrees(ASSUMED.phase.in_an_hour)), amplitude_walk=ASSUMED.amplitude.in_an_hour
+)
+MIN_SNR, MIN_RESPONSE, BEAM_RAD = 30.0, 0.5, float(np.radians(30 / 3600))
+"""Sources that are held against the truth, and their beam."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A group in the gap: after a share of it, and so many groups later; the gains drift as usual, and more."""
+
+    share: float
+    later: int = 0
+    drift: simulator.Corruptions = WALK
+    note: str = ""
+
+
+GAP = (
+    Target(1 / 6),
+    Target(1 / 3),
+    Target(1 / 2),
+    Target(1 / 2, 1, replace(WALK, common_amplitude_drift_per_hour=-0.01), "; all amplitudes fall by 1 % an hour"),
+    Target(
+        1 / 2, 2, replace(WALK, bandpass_drift_per_hour=0.05), "; the bandpass drifts by 5 % of its shape an hour"
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Coverage of a sidereal day at a declination.
+
+    Attributes
+    ----------
+    near
+        Share within `nearest_within_hours` of a transit.
+    gap_hours
+        Longest time between two transits that serve.
+    share
+        Share covered, by the metric.
+    verdicts
+        Groups by verdict.
+    phase_error_deg
+        Median and worst predicted phase error of the fields.
+    expected_error
+        Worst expected error of gains, by the nearest set alone and by the chain.
+    """
+
+    near: float
+    gap_hours: float
+    share: float
+    verdicts: Counter[str]
+    phase_error_deg: tuple[float, float]
+    expected_error: tuple[float, float]
+
+
+def covered(declination_deg: float, sources: Sequence[Source], folder: Path) -> Coverage:
+    """Coverage at a declination; the sets and images of a day are put into `folder`."""
+    settings = _settings(folder, sources)
+    root, limits = DataRoot(folder), settings.calibration
+    times = [jd_to_datetime(one.transit_jd) for one in serving(declination_deg, settings)]
+    observed = sorted(time + turn * SIDEREAL_DAY for time in times for turn in (-1, 0, 1))
+    validity = timedelta(hours=limits.validity_hours)
+    sets = [
+        CalibrationSet.expected(root.set(group_id(time)).relative_to(folder).as_posix(), time, validity)
+        for time in observed
+    ]
+    for one in sets:
+        content = {"group": one.group, "calibrator": one.calibrator, "observed_utc": one.observed.isoformat()}
+        files.write_json(folder / one.path, content | {"quality": {"passed": True}})
+    verdicts: Counter[str] = Counter()
+    phase_errors, ages, after = [], [], []
+    moments = [START + number * STEP for number in range(SIDEREAL_DAY // STEP + 1)]
+    for moment in moments:
+        drift = Drift.centred(clock.to_jd(moment), declination_deg)
+        predicted = field_strength.measure(drift, settings.sky_catalogue, settings.beam, limits)
+        error_deg = (predicted or {})["phase_error_deg"]
+        hours = ASSUMED.hours(np.radians(error_deg) * np.sqrt(2)) if (predicted or {})["serves"] else None
+        choice, _ = choose(moment, sets, limits, hours)
+        if choice is None:
+            raise RuntimeError(f"{moment}: nothing calibrates it")
+        phase_errors.append(error_deg)
+        ages.append(min(abs((one.observed - moment) / timedelta(hours=1)) for one in sets))
+        after.append(ASSUMED.error(choice.standing.effective_age_hours))
+        verdicts[choice.standing.verdict] += 1
+        files.write_json(root.manifest(group_id(moment)), {"state": "complete"})
+        files.write_json(root.image(group_id(moment), "json"), {"verdict": choice.standing.verdict})
+    found = coverage(Registry(root, limits), START + timedelta(hours=24))
+    return Coverage(
+        near=float(np.mean(np.array(ages) <= limits.nearest_within_hours)),
+        gap_hours=max(np.diff(observed)) / timedelta(hours=1),
+        share=found["share"],
+        verdicts=verdicts,
+        phase_error_deg=(float(np.median(phase_errors)), max(phase_errors)),
+        expected_error=(max(map(ASSUMED.error, ages)), max(after)),
+    )
+
+
+def serving(declination_deg: float, settings: Settings) -> list[Candidate]:
+    """Transits of a sidereal day that serve."""
+    calibrators = calibrator_catalogue.load(settings.calibration)
+    every = upcoming(declination_deg, START, calibrators, settings.part(DetectionSettings))
+    return [one for one in every if one.serves]
+
+
+def strips(sources: Sequence[Source]) -> list[list[Source]]:
+    """Sources around each of the declinations."""
+    return [
+        [one for one in sources if abs(one.dec_deg - declination_deg) < STRIP_DEG]
+        for declination_deg in DECLINATIONS_DEG
+    ]
+
+
+def _settings(folder: Path, sources: Sequence[Source]) -> Settings:
+    catalogue = folder / "sky.csv"
+    rows = (f"{one.ra_deg:.6f},{one.dec_deg:.6f},{one.flux_jy:.6g},{one.spectral_index:.4f}" for one in sources)
+    catalogue.write_text("\n".join(["ra_deg,dec_deg,flux_jy,spectral_index", *rows]) + "\n")
+    return config.validated({"data_root": str(folder), "sky_catalogue": {"path": str(catalogue)}}, {})
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Groups of the gap on disk.
+
+    Attributes
+    ----------
+    root
+        The data root.
+    transit
+        The calibrator's group.
+    targets
+        Names of the others, with their hours since the transit.
+    sources
+        The sky of all of them.
+    """
+
+    root: DataRoot
+    transit: str
+    targets: dict[str, float]
+    sources: list[Source]
+
+
+def observe(
+    folder: Path, targets: Sequence[Target] = GAP, preset: simulator.Preset = simulator.SMALL, **options: Any
+) -> Observed:
+    """Simulate the transit at the beginning of the longest gap, and targets in it; `options` are the simulator's."""
+    declination_deg = DECLINATIONS_DEG[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    found = serving(declination_deg, _settings(folder, []))
+    times = [jd_to_datetime(one.transit_jd) for one in found]
+    gaps = np.diff([*times, times[0] + SIDEREAL_DAY])
+    place = int(gaps.argmax())
+    length = timedelta(seconds=preset.length_s)
+    transit = times[place] - length / 2
+    source = found[place].seen.source
+    index = float(np.log(source.flux(1.45e9) / source.flux(1.35e9)) / np.log(1.45 / 1.35))
+    calibrator = Source(source.name, source.ra_deg, source.dec_deg, source.flux_jy, index)
+    most_later = max(target.later for target in targets)
+    fields: dict[float, list[Source]] = {}
+    names = []
+    for target in (Target(0.0), *targets):
+        first = transit + target.share * gaps[place]
+        start = first + target.later * length
+        if target.share not in fields:
+            fields[target.share] = scenarios.random_field(
+                first,
+                groups=1 + most_later,
+                group_s=length.total_seconds(),
+                declination_deg=declination_deg,
+                min_flux_jy=FAINTEST_JY,
+                max_flux_jy=BRIGHTEST_JY,
+                seed=SEED + len(fields),
+            )
+        simulator.simulate(
+            DataRoot(folder).incoming,
+            start,
+            1,
+            preset=preset,
+            sky=[*fields[target.share], calibrator] if target.share == 0 else fields[target.share],
+            declination_deg=declination_deg,
+            corruptions=target.drift,
+            gains_from=transit,
+            seed=SEED,
+            **options,
+        )
+        names.append(group_id(start))
+    for path in DataRoot(folder).incoming.iterdir():
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    hours = {name: (group_start(name) - transit) / timedelta(hours=1) for name in names[1:]}
+    sources = [calibrator, *(one for field in fields.values() for one in field)]
+    return Observed(DataRoot(folder), names[0], hours, sources)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Image of a target against the truth.
+
+    Attributes
+    ----------
+    sidecar
+        The image's sidecar.
+    ratios
+        Flux over true flux of its bright, isolated sources.
+    """
+
+    sidecar: dict[str, Any]
+    ratios: np.ndarray
+
+    @property
+    def median_error(self) -> float:
+        """Median relative error of the fluxes."""
+        return float(np.median(self.ratios) - 1)
+
+
+def image(observed: Observed, *, by_field: bool) -> dict[str, Measured]:
+    """Make the images of all targets through the workflow, on their own fields or with the nearest set alone."""
+    root = observed.root
+    catalogue = _settings(root.root, observed.sources).sky_catalogue.path
+    least_deg = {} if by_field else {"max_field_phase_error_deg": 1e-6, "refine_in_field": False}
+    data.write_settings(root, sky_catalogue={"path": str(catalogue)}, calibration=least_deg)
+    for name in observed.targets:
+        for path in [*root.image(name).parent.glob(f"{name}.*"), root.calibrator(name)]:
+            path.unlink(missing_ok=True)
+    pipeline.make(root, [root.image(observed.transit)], root.root)
+    pipeline.make(root, [root.image(name) for name in observed.targets], root.root)
+    return {
+        name: Measured(files.read_json(root.image(name, "json")), ratios(root, name, observed.sources))
+        for name in observed.targets
+    }
+
+
+def ratios(root: DataRoot, group: str, sources: Sequence[Source]) -> np.ndarray:
+    """Flux over true flux of the bright, isolated sources of an image."""
+    table = source_table.read(
+        root.image(group, "sources.csv"), ("ra_deg", "dec_deg", "flux_jy", "snr", "response"), ()
+    )
+    table = table[(table["snr"] > MIN_SNR) & (table["response"] > MIN_RESPONSE)]
+    found = tuple(np.radians(np.asarray(table[name])) for name in ("ra_deg", "dec_deg"))
+    true = tuple(np.radians([getattr(one, name) for one in sources]) for name in ("ra_deg", "dec_deg"))
+    mine, theirs = matching.pairs((found[0], found[1]), (true[0], true[1]), BEAM_RAD).T
+    return np.asarray(table["flux_jy"])[mine] / np.array([one.flux_jy for one in sources])[theirs]
+
+
+def main() -> None:
+    """Print the tables, as Markdown."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        _print(_coverage_rows(folder))
+        print()
+        _print(_flux_rows(folder / "gap"))
+
+
+def _coverage_rows(folder: Path) -> Iterator[tuple[object, ...]]:
+    yield (
+        *("declination", "within 6 h of a transit", "longest gap", "covered, field included"),
+        *("by verdict", "phase error of the field, median and worst", "worst expected error, before and after"),
+    )
+    sources = sky.random_sky((0.0, 0.0), 180.0, SEED, FAINTEST_JY, BRIGHTEST_JY)
+    for declination_deg, near in zip(DECLINATIONS_DEG, strips(sources), strict=True):
+        here = folder / f"{declination_deg}"
+        here.mkdir()
+        one = covered(declination_deg, near, here)
+        yield (
+            *(f"{declination_deg}°", f"{one.near:.0%}", f"{one.gap_hours:.1f} h", f"{one.share:.0%}"),
+            ", ".join(f"{verdict} {one.verdicts[verdict]}" for verdict in Verdict if one.verdicts[verdict]),
+            "{:.2f}° and {:.2f}°".format(*one.phase_error_deg),
+            "{:.1%} and {:.1%}".format(*one.expected_error),
+        )
+        shutil.rmtree(here)
+
+
+def _flux_rows(folder: Path) -> Iterator[tuple[object, ...]]:
+    yield (
+        *("hours from the set", "calibrated with", "sources", "median flux error", "worst of 9 in 10"),
+        *("dynamic range", "noise over thermal", "flux scale"),
+    )
+    observed = observe(folder)
+    for by_field in (False, True):
+        for target, (name, one) in zip(GAP, image(observed, by_field=by_field).items(), strict=True):
+            scale = one.sidecar["flux_scale"]
+            yield (
+                f"{observed.targets[name]:.1f}{target.note}",
+                one.sidecar["verdict"],
+                len(one.ratios),
+                f"{one.median_error:+.1%}",
+                f"{np.percentile(np.abs(one.ratios - 1), 90):.1%}",
+                f"{one.sidecar['dynamic_range']:.0f}",
+                f"{one.sidecar['noise_jy'] / one.sidecar['thermal_noise_jy']:.2f}",
+                f"{scale['factor']:.3f} from {scale['sources']} sources" if scale else "the set's",
+            )
+
+
+def _print(rows: Iterator[tuple[object, ...]]) -> None:
+    for number, cells in enumerate(rows):
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+        if number == 0:
+            print(f"|{'---|' * len(cells)}")
+
+
+if __name__ == "__main__":
+    main()
