@@ -9,7 +9,7 @@ from snakemake.logging import logger
 from contimg.core.errors import ContimgError
 from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, WINDOW_PATTERN, DataRoot
 from contimg.core.products import path as product
-from contimg.core.stages import SLURM_MARGIN_MINUTES, STAGES, value
+from contimg.core.stages import SLURM_MARGIN_MINUTES, STAGES, limit_value
 from contimg.execute import lease
 from contimg.workflow.due import REPORTED, Due
 from contimg.workflow.start import for_jobs, groups_of, settings_of
@@ -58,7 +58,7 @@ def relative(paths):
 def share_data_root():
     """Keep runners out during this run."""
     try:
-        lease.share(root)
+        lease.exclude_runners(root)
     except ContimgError as error:
         raise WorkflowError(str(error)) from None
 
@@ -79,7 +79,9 @@ def shared_cores(wildcards):
 
 def minutes(stage):
     """Slurm's time limit of a job (min); its supervisor keeps the job's own."""
-    return ceil(value(settings.limits, STAGES[stage].minutes)) + SLURM_MARGIN_MINUTES
+    return (
+        ceil(limit_value(settings.limits, STAGES[stage].minutes)) + SLURM_MARGIN_MINUTES
+    )
 
 
 def tries(rule):

@@ -1,15 +1,17 @@
 """Rule convert: one group's subbands → one Measurement Set."""
 
+from pathlib import Path
+
 from contimg.core.files import read_json
-from contimg.job import job
+from contimg.job.job import Job, run
 
 
-def step(task: job.Task) -> dict:
+def step(job: Job) -> dict:
     from contimg.convert.convert import ConversionSettings, convert
 
-    return convert(task.input.manifest, task.output.ms, task.settings.part(ConversionSettings), task.threads)
+    return convert(job.input.manifest, job.output.ms, job.settings.part(ConversionSettings), job.threads)
 
 
-manifest = read_json(job.Path(snakemake.input.manifest))
+manifest = read_json(Path(snakemake.input.manifest))
 raw_bytes = sum(subband["size"] for subband in manifest["subbands"].values() if subband["state"] == "good")
-job.run(snakemake, step, staged={"ms": raw_bytes})
+run(snakemake, step, staged={"ms": raw_bytes})

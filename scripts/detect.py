@@ -1,14 +1,14 @@
 """Checkpoint detect: the calibrator that transits in a group."""
 
 from contimg.core import files
-from contimg.job import job
+from contimg.job.job import Job, run
 
 
-def step(task: job.Task) -> None:
+def step(job: Job) -> None:
     from contimg.calibrators.detect import DetectionSettings, detect
 
-    found = detect(task.input.manifest, task.settings.part(DetectionSettings))
-    files.write_json(task.output.calibrator, found)
+    found = detect(job.input.manifest, job.settings.part(DetectionSettings))
+    files.write_json(job.output.calibrator, found)
 
 
-job.run(snakemake, step)
+run(snakemake, step)

@@ -1,17 +1,17 @@
 """Rule image: a group's Measurement Set and selected set → its image."""
 
-from contimg.job import job
+from contimg.job.job import Job, run, scratch
 
 
-def step(task: job.Task) -> dict:
+def step(job: Job) -> dict:
     from contimg.image.image import ImageProducts, image
     from contimg.sets.reimaging import history
 
     names = ("image", "noise", "pb", "png", "validation", "sources", "antennas")
-    products = ImageProducts(*(getattr(task.output, name) for name in names))
-    with job.scratch(task) as directory:
-        made = image(task.input.ms, task.input.selection, products, directory, task.settings, task.threads)
-    return {**made, "history": history(task.replaced)}
+    products = ImageProducts(*(getattr(job.output, name) for name in names))
+    with scratch(job) as directory:
+        made = image(job.input.ms, job.input.selection, products, directory, job.settings, job.threads)
+    return {**made, "history": history(job.replaced)}
 
 
-job.run(snakemake, step)
+run(snakemake, step)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from contimg.job import job
+from contimg.job.job import Job, run
 from contimg.mosaic.pointings import obsolete, pointings
 
 window = snakemake.wildcards.window
@@ -10,16 +10,16 @@ names = pointings(window, map(Path, snakemake.input.sidecars))
 further = [name for name in names if name != window]
 
 
-def step(task: job.Task) -> dict:
+def step(job: Job) -> dict:
     from contimg.mosaic.coadd import ImageInputs
     from contimg.mosaic.mosaic import MosaicSettings, mosaics
 
     inputs = ("images", "noise", "pb", "sidecars")
-    images = [ImageInputs(*paths) for paths in zip(*(getattr(task.input, name) for name in inputs), strict=True)]
-    settings = task.settings.part(MosaicSettings)
-    first, *others = mosaics(images, names, task.output, settings, task.threads)
+    images = [ImageInputs(*paths) for paths in zip(*(getattr(job.input, name) for name in inputs), strict=True)]
+    settings = job.settings.part(MosaicSettings)
+    first, *others = mosaics(images, names, job.output, settings, job.threads)
     return first | {"further": dict(zip(further, others, strict=True))}
 
 
 old = obsolete(Path(snakemake.output.sidecar).parent, window, names)
-job.run(snakemake, step, further=further, obsolete=old)
+run(snakemake, step, further=further, obsolete=old)

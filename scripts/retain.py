@@ -1,22 +1,22 @@
 """Rule retain: archiving and removal of old products."""
 
-from contimg.job import job
+from contimg.job.job import Job, run
 
 
-def step(task: job.Task) -> None:
+def step(job: Job) -> None:
     from datetime import UTC, datetime
 
     from contimg.core.errors import StoreError
     from contimg.core.paths import DataRoot
     from contimg.storage import retention
-    from contimg.storage.lock import only_one
+    from contimg.storage.lock import exclusive
     from contimg.storage.retention_candidates import RetentionSettings
 
-    root = DataRoot(task.settings.data_root)
-    with only_one(root, "retention"):
-        failures = retention.run(root, task.settings.part(RetentionSettings), datetime.now(UTC), print)
+    root = DataRoot(job.settings.data_root)
+    with exclusive(root, "retention"):
+        failures = retention.run(root, job.settings.part(RetentionSettings), datetime.now(UTC), print)
     if failures:
-        raise StoreError(f"{failures} things could not be archived and removed; they stay, see {task.log}")
+        raise StoreError(f"{failures} things could not be archived and removed; they stay, see {job.log}")
 
 
-job.run(snakemake, step)
+run(snakemake, step)

@@ -1,18 +1,18 @@
 """Rule scan: raw files → the manifests of their groups."""
 
-from contimg.job import job
+from contimg.job.job import Job, run
 
 
-def step(task: job.Task) -> None:
+def step(job: Job) -> None:
     from datetime import UTC, datetime
 
     from contimg.core.paths import DataRoot
     from contimg.ingest.groups import scan
 
-    root = DataRoot(task.settings.data_root)
+    root = DataRoot(job.settings.data_root)
     for earlier in root.state.glob("scan-*.done"):
         earlier.unlink()
-    scan(root, task.settings.ingest, datetime.now(UTC), task.settings.groups)
+    scan(root, job.settings.ingest, datetime.now(UTC), job.settings.groups)
 
 
-job.run(snakemake, step)
+run(snakemake, step)

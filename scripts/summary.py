@@ -2,16 +2,16 @@
 
 from contimg.core import files
 from contimg.core.paths import DataRoot
-from contimg.job import job
+from contimg.job.job import Job, run
 
 
-def step(task: job.Task) -> None:
+def step(job: Job) -> None:
     from contimg.report.summary import summarise
     from contimg.report.summary_pages import summary_html
 
-    content = summarise(DataRoot(task.settings.data_root), task.settings.calibration, task.settings.groups)
-    files.write_json(task.output.json, content)
-    task.output.html.write_text(summary_html(content))
+    content = summarise(DataRoot(job.settings.data_root), job.settings.calibration, job.settings.groups)
+    files.write_json(job.output.json, content)
+    job.output.html.write_text(summary_html(content))
 
 
-job.run(snakemake, step)
+run(snakemake, step)

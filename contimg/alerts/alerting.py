@@ -12,7 +12,7 @@ from typing import cast
 
 from contimg.alerts import channels, conditions, silences
 from contimg.alerts.background_calls import BackgroundCalls
-from contimg.alerts.conditions import Alert, Change
+from contimg.alerts.conditions import Alert, AlertChange
 from contimg.alerts.indicators import measure
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Alerts, Backup, Severity, Staging
@@ -149,7 +149,7 @@ class Alerting:
                 self._carry_out(moment, change)
             self._drop_undeliverable(moment)
 
-    def _carry_out(self, moment: Moment, change: Change) -> None:
+    def _carry_out(self, moment: Moment, change: AlertChange) -> None:
         ledger, now = moment.ledger, moment.now
         if change.alert is None:
             ledger.open_alert(
@@ -176,14 +176,14 @@ class Alerting:
             title = f"{'resolved' if change.kind == 'resolved' else change.severity}: {change.condition}"
             self._queue(moment, change, title)
 
-    def _silenced(self, moment: Moment, change: Change) -> bool:
+    def _silenced(self, moment: Moment, change: AlertChange) -> bool:
         """Whether a silence keeps an alert from being sent."""
         labels = silences.labels(change.condition, change.subject, change.severity)
-        return bool(silences.silencing(moment.ledger.silences(moment.now), labels, moment.now))
+        return bool(silences.active_silences(moment.ledger.silences(moment.now), labels, moment.now))
 
     # Sending
 
-    def _queue(self, moment: Moment, change: Change, title: str) -> None:
+    def _queue(self, moment: Moment, change: AlertChange, title: str) -> None:
         """Queue a message about an alert for every channel that takes its severity."""
         for target in channels.targets(moment.settings.alerts):
             if target.wants(change.severity):

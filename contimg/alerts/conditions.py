@@ -178,7 +178,7 @@ class Alert:
 
 
 @dataclass(frozen=True)
-class Change:
+class AlertChange:
     """Change of an alert.
 
     Attributes
@@ -205,7 +205,7 @@ class Change:
 
 def judge(
     measured: Measured, thresholds: Thresholds, alerts: Iterable[Alert], now: float, *, repeat_s: float, calm_s: float
-) -> list[Change]:
+) -> list[AlertChange]:
     """Changes of alerts that follow from the measured quantities.
 
     Parameters
@@ -220,7 +220,7 @@ def judge(
         Time (s) without the condition after which an alert is resolved.
     """
     known = {(alert.condition, alert.subject): alert for alert in alerts}
-    changes: list[Change] = []
+    changes: list[AlertChange] = []
     for condition in CONDITIONS:
         if condition.name not in measured:
             continue
@@ -233,10 +233,10 @@ def judge(
             if severity is not None:
                 kind = _kind(severity, alert, now, repeat_s)
                 message = condition.text.format(value=value, threshold=getattr(levels, severity), subject=subject)
-                changes.append(Change(kind, condition.name, subject, severity, message, value, alert))
+                changes.append(AlertChange(kind, condition.name, subject, severity, message, value, alert))
             elif alert and now - alert.seen >= calm_s:
                 changes.append(
-                    Change("resolved", condition.name, subject, alert.severity, alert.message, value, alert)
+                    AlertChange("resolved", condition.name, subject, alert.severity, alert.message, value, alert)
                 )
     return changes
 

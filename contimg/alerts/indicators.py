@@ -13,7 +13,7 @@ from contimg.ingest.report import Report
 from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.queries import LAST_ARRIVAL
-from contimg.schedule.snapshot import closed_folders, full_folders, tmpfs_free_percent
+from contimg.schedule.snapshot import full_folders, tmpfs_free_percent, unwritable_folders
 from contimg.storage import backup, retention
 
 _HOUR_S = 3600.0
@@ -30,7 +30,7 @@ def measure(
         "queue_groups": {"": float(ledger.queue_depth())},
         "tmpfs_used_percent": {"": 100.0 - tmpfs_free_percent(staging)},
         "group_retries": retries(ledger),
-        "folder_closed": dict.fromkeys(closed_folders(root), 1.0),
+        "folder_closed": dict.fromkeys(unwritable_folders(root), 1.0),
         "folder_full": dict.fromkeys(full_folders(root), 1.0),
         "failures_percent": failures_percent(ledger, now),
         "conversion_failures_percent": failures_percent(ledger, now, "convert"),

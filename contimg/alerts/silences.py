@@ -92,7 +92,7 @@ def all_match(matchers: Iterable[Matcher], alert: Mapping[str, str]) -> bool:
     return all(matcher.matches(alert) for matcher in matchers)
 
 
-def silencing(silences: Sequence[Silence], alert: Mapping[str, str], now: float) -> list[str]:
+def active_silences(silences: Sequence[Silence], alert: Mapping[str, str], now: float) -> list[str]:
     """Ids of the silences in force for an alert's labels."""
     return [
         one.id

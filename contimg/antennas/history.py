@@ -70,7 +70,7 @@ def _row(name: str, described: Sequence[dict[str, Any]]) -> dict[str, Any]:
     def median(key: str) -> Any:
         values = [content[key][number] for content, number in seen if key in content]
         known = np.ma.masked_invalid(np.array(values, float).reshape(-1, 2))
-        return files.listed(np.ma.median(known, axis=0).filled(np.nan)) if values else [None, None]
+        return files.rounded_list(np.ma.median(known, axis=0).filled(np.nan)) if values else [None, None]
 
     keys = ("flagged", "sefd_jy", "gain", "coherence", "unsteady_deg", "delay_ns")
     return {

@@ -88,7 +88,7 @@ def describe(
         gain = gain * np.where(np.isfinite(_at(field.amplitude, index)), _at(field.amplitude, index), 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         sefd = np.array(receivers["noise"], float) / gain**2
-    content |= {"gain": files.listed(np.where(known, gain, np.nan)), "sefd_jy": files.listed(sefd)}
+    content |= {"gain": files.rounded_list(np.where(known, gain, np.nan)), "sefd_jy": files.rounded_list(sefd)}
     found = judge(content)
     return content | {"state": [state for state, _ in found], "reasons": [reasons for _, reasons in found]}
 
@@ -112,7 +112,7 @@ def _of_field(field: FieldGains, index: np.ndarray) -> dict[str, Any]:
     solved: np.ndarray = field.solved
 
     def listed(values: np.ndarray, known: np.ndarray = solved) -> Any:
-        return files.listed(_at(np.where(known, values, np.nan), index))
+        return files.rounded_list(_at(np.where(known, values, np.nan), index))
 
     both = np.broadcast_to(solved[:, :1] & solved[:, 1:], solved.shape)
     return {

@@ -12,10 +12,10 @@ from pathlib import Path
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Ingest
 from contimg.ingest.grouping import NAME_SPREAD_S
-from contimg.ingest.groups import written
-from contimg.ingest.incoming import RawFile, look_at
+from contimg.ingest.groups import write_manifests
+from contimg.ingest.incoming import RawFile, sort_entry
 from contimg.ingest.manifest import Group, name_of
-from contimg.ingest.placing import REACH_S, Found, in_folder, take_up
+from contimg.ingest.placing import REACH_S, ScanResult, manifests_near, place_files
 from contimg.ingest.report import Report
 
 _AGAIN_S = 15.0
@@ -29,7 +29,7 @@ _IN_CLOSE_WRITE, _IN_MOVED_TO = 0x08, 0x80
 _EVENTS_BYTES = 65536
 
 
-class Bell:
+class ArrivalNotifier:
     """Notifier of files that arrive in a folder, by inotify where the system has it."""
 
     def __init__(self, folder: Path) -> None:
@@ -85,7 +85,7 @@ class Scanner:
         self._next_look = 0.0
         self._catching_up = True
         """Whether there was no look yet, or the last one left files to the next."""
-        self.behind = False
+        self.more_arrived = False
         """Whether the last look left files that the next one can take up at once."""
         self.report = Report.read(root)
 
@@ -117,7 +117,7 @@ class Scanner:
             If `incoming/` or `groups/` cannot be listed now.
         """
         everything = not 0 <= now - self._looked_at_all < _EVERYTHING_S
-        self.behind = False
+        self.more_arrived = False
         seen, changed, untaken = self._listed(now, everything=everything)
         gone = {name for name in self._seen or () if name not in seen} if self._fewer(seen, changed) else set()
         changed, left = _newest(changed)
@@ -131,7 +131,7 @@ class Scanner:
         names = {group for name in gone if (group := self._groups.pop(name, None))}
         if self._catching_up or left:
             self._catching_up = True
-            near = in_folder(self._root) if new else self._near
+            near = manifests_near(self._root) if new else self._near
         else:
             self._seen = seen
             near = self._near
@@ -139,12 +139,12 @@ class Scanner:
             self._next_look = now + _AGAIN_S
             new |= {name: seen[name] for name in self.unplaced if name in seen}
             names |= {*collecting}
-        found = Found((), {})
+        found = ScanResult((), {})
         if new or names:
-            found = take_up(self._root, settings, now, new=new, there=seen, names=names, near=near)
-            found = written(self._root, found)
+            found = place_files(self._root, settings, now, new=new, there=seen, names=names, near=near)
+            found = write_manifests(self._root, found)
         self._seen = seen  # only now: after an error the files are new in the next look
-        self._catching_up = self.behind = bool(left)
+        self._catching_up = self.more_arrived = bool(left)
         self._place(found)
         self._tell(found, untaken, max((file.since_s for file in changed), default=self.report.newest or now))
         return list(found.groups)
@@ -165,7 +165,7 @@ class Scanner:
                 elif entry.name in self._not_raw:
                     if reason := self._not_raw[entry.name]:
                         untaken[entry.name] = reason
-                elif not look_at(entry, now, seen, untaken):
+                elif not sort_entry(entry, now, seen, untaken):
                     self._not_raw[entry.name] = untaken.get(entry.name)
                 elif known and entry.name not in seen:  # a change cannot be seen now
                     seen[entry.name] = known
@@ -190,7 +190,7 @@ class Scanner:
             found.update(self._manifests(*names))
         return found
 
-    def _place(self, found: Found) -> None:
+    def _place(self, found: ScanResult) -> None:
         """Record the files placed in a group or gone, and the arrival of each from its manifest."""
         seen = self._seen or {}
         for group in found.groups:
@@ -202,7 +202,7 @@ class Scanner:
                     seen[name] = seen[name]._replace(came_s=subband.came)
         self.unplaced = {name: since for name, since in self.unplaced.items() if name in seen}
 
-    def _tell(self, found: Found, untaken: dict[str, str], newest: float) -> None:
+    def _tell(self, found: ScanResult, untaken: dict[str, str], newest: float) -> None:
         """Log the news, and write the scan report for status and alerts."""
         reasons = {name: found.unplaced.get(name) or self.report.unplaced.get(name, "") for name in self.unplaced}
         report = self.report.after(found.groups, unplaced=reasons, untaken=untaken, newest=newest)

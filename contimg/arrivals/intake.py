@@ -11,9 +11,9 @@ from contimg.core.errors import ContimgError, ErrorClass
 from contimg.core.paths import DataRoot, RawName, group_id, window_for
 from contimg.core.sections import Ingest, Mosaic, Retry
 from contimg.ingest import quarantine
-from contimg.ingest.incoming import examined
+from contimg.ingest.incoming import check_raw_file
 from contimg.ingest.manifest import Group
-from contimg.ingest.placing import processed
+from contimg.ingest.placing import is_processed
 from contimg.ledger.events import Arrived, FilesGone, PutInQuarantine, Tell
 from contimg.ledger.group_life import COLLECTING, QUARANTINED, SCAN
 from contimg.ledger.ledger import Ledger
@@ -35,7 +35,7 @@ class IntakeSettings:
     retry: Retry
 
 
-def patience_s(settings: Ingest) -> float:
+def stray_wait_s(settings: Ingest) -> float:
     """Time (s) for which a file may stay in no group: on its way, unreadable for now, or waiting to be judged."""
     return _STRAY_WAITS * settings.complete_within_minutes * 60
 
@@ -79,7 +79,7 @@ class Intake:
         known = self._ledger.group(group.name)
         if known is None or known.manifest_ns != modified:
             self._ledger.set_note(LAST_ARRIVAL, now)
-        if quarantine.holds(self._root, group.name):
+        if quarantine.is_quarantined(self._root, group.name):
             return  # the scan releases a group when more of its files arrive
         if self._ledger.in_outbox(group.name, PutInQuarantine.__name__):
             if known and known.manifest_ns == modified:
@@ -119,7 +119,7 @@ class Intake:
                 log.error("%s: cannot be quarantined now (%s); tried again in the next pass", path, error)
 
     def _stray(self, path: Path, since: float, now: float) -> None:
-        home = self._home(path.name) if now - since >= patience_s(self.settings.ingest) else None
+        home = self._home(path.name) if now - since >= stray_wait_s(self.settings.ingest) else None
         if home is None:
             return
         group, why = home
@@ -135,11 +135,11 @@ class Intake:
         Unreadable files stay for now, as do good files that their group may still take.
         """
         try:
-            frame, _, wrong = examined(self._root.incoming / name)
+            frame, _, wrong = check_raw_file(self._root.incoming / name)
         except OSError:
             return None
         if wrong:
             return group_id(RawName.parse(name).opened), wrong.removeprefix(f"{name}: ")
-        if frame and processed(self._root, frame.group):
+        if frame and is_processed(self._root, frame.group):
             return frame.group, f"arrived after {frame.group} had been processed, whose other raw files are gone"
         return None

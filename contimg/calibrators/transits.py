@@ -58,7 +58,7 @@ def upcoming(
 
 
 @dataclass(frozen=True)
-class Opportunity:
+class ObservableTransit:
     """A transit that would serve if the telescope pointed at it."""
 
     candidate: Candidate
@@ -70,13 +70,13 @@ class Opportunity:
         return {**self.candidate.to_json(), "declination_deg": self.declination_deg}
 
 
-def elsewhere(
+def observable_elsewhere(
     declination_deg: float,
     after: datetime,
     until: datetime,
     sources: Sequence[Calibrator],
     settings: DetectionSettings,
-) -> Iterator[Opportunity]:
+) -> Iterator[ObservableTransit]:
     """Transits between two moments that would serve at their own declinations, nearest to the pointing's first.
 
     Parameters
@@ -102,10 +102,10 @@ def elsewhere(
         _, candidates = judge(Drift.centred(float(times[i]), float(apparent_deg[i])), sources, settings)
         for candidate in candidates:
             if candidate.seen.source is sources[i] and candidate.serves:
-                yield Opportunity(candidate, float(apparent_deg[i]))
+                yield ObservableTransit(candidate, float(apparent_deg[i]))
 
 
-def pointed_at(root: DataRoot) -> tuple[str, float] | None:
+def current_pointing(root: DataRoot) -> tuple[str, float] | None:
     """Newest group and its declination (deg); None before the first group."""
     for group in nlargest(_LOOKED_AT, names_in(root.groups)):
         try:

@@ -70,7 +70,7 @@ def read(path: Path) -> list[Calibrator]:
     for row in table[table["flux_jy"] > 0]:
         compact = str(row["compact"]).strip().lower() or "yes"
         if compact not in _YES_NO:
-            raise source_table.wrong_line(path, row["line"], f"compact is {compact!r}, not yes or no")
+            raise source_table.line_error(path, row["line"], f"compact is {compact!r}, not yes or no")
         reference = str(row["reference"]) or path.name
         model = FluxModel.power_law(float(row["flux_jy"]), float(row["spectral_index"]), reference)
         position = float(row["ra_deg"]), float(row["dec_deg"])

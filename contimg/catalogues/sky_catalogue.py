@@ -170,7 +170,7 @@ def write(path: Path, rows: np.ndarray, survey: Survey) -> None:
     table.header["RESOL"] = (survey.resolution_arcsec, "[arcsec] resolution; 0: unknown")
     table.header["COMPLETE"] = (survey.complete_jy, "[Jy] complete from here on; 0: unknown")
     table.header["ZONEDEG"] = (ZONE_DEG, "[deg] height of the zones")
-    with files.whole(path) as part:
+    with files.atomic_write(path) as part:
         zones = fits.BinTableHDU(np.array(first, [("FIRST", ">i8")]), name=_INDEX)
         fits.HDUList([fits.PrimaryHDU(), table, zones]).writeto(part)
 

@@ -71,19 +71,19 @@ def read(path: Path, needed: Sequence[str], optional: Sequence[str] = (), texts:
     """
     from astropy.table import Table  # noqa: PLC0415 — the runner starts without it
 
-    lines = [(n, line) for n, line in enumerate(text_of(path).splitlines(), 1) if line.strip()]
+    lines = [(n, line) for n, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
     lines = [(n, line) for n, line in lines if not line.lstrip().startswith("#")]
     if not lines:
         raise CatalogueError(f"{path}: is empty; it needs the columns {', '.join(needed)}")
     header = [name.strip() for name in _cells(lines[0][1])]
     if missing := [name for name in needed if name not in header]:
-        raise wrong_line(path, lines[0][0], f"no column {', '.join(missing)} among {', '.join(header)}")
+        raise line_error(path, lines[0][0], f"no column {', '.join(missing)} among {', '.join(header)}")
     for number, line in lines[1:]:
         if line.count('"') % 2:
-            raise wrong_line(path, number, "a quotation mark is not closed")
+            raise line_error(path, number, "a quotation mark is not closed")
         cells = len(_cells(line)) if '"' in line else line.count(",") + 1
         if cells != len(header):
-            raise wrong_line(path, number, f"{cells} cells under {len(header)} columns")
+            raise line_error(path, number, f"{cells} cells under {len(header)} columns")
     asked = [*needed, *optional]
     parsed = _parsed(path, [line for _, line in lines], header, asked, texts)
     table = Table({"line": np.array([number for number, _ in lines[1:]], int)})
@@ -126,9 +126,9 @@ def _numbers(path: Path, column: MaskedColumn, lines: Sequence[int]) -> np.ndarr
             try:
                 values[row] = float(cell or "nan")
             except ValueError:
-                raise wrong_line(path, lines[row], f"{column.name} is {str(cell)!r}, not a number") from None
+                raise line_error(path, lines[row], f"{column.name} is {str(cell)!r}, not a number") from None
     if np.isinf(values).any():
-        raise wrong_line(path, lines[int(np.isinf(values).argmax())], f"{column.name} is infinite")
+        raise line_error(path, lines[int(np.isinf(values).argmax())], f"{column.name} is infinite")
     return values
 
 
@@ -138,14 +138,14 @@ def _checked(path: Path, table: Table) -> Table:
     off = ~((ra >= 0) & (ra < 360) & (np.abs(dec) <= 90))
     if off.any():
         problem = "the position is not on the sky (ra_deg 0 to 360, dec_deg -90 to 90)"
-        raise wrong_line(path, table["line"][off][0], problem)
+        raise line_error(path, table["line"][off][0], problem)
     if "spectral_index" in table.colnames:
         table["spectral_index"][np.isnan(table["spectral_index"])] = UNKNOWN_SPECTRAL_INDEX
     if _FLUX not in table.colnames:
         return table
     negative = table[_FLUX] < 0
     if negative.any():
-        raise wrong_line(path, table["line"][negative][0], f"{_FLUX} is negative")
+        raise line_error(path, table["line"][negative][0], f"{_FLUX} is negative")
     unknown = np.isnan(table[_FLUX])
     if unknown.any():
         first = table["line"][unknown][0]
@@ -153,7 +153,7 @@ def _checked(path: Path, table: Table) -> Table:
     return table[~unknown]
 
 
-def text_of(path: Path) -> str:
+def read_text(path: Path) -> str:
     """Text of a list, in UTF-8 or Latin-1, decompressed if its name ends in `.gz`.
 
     Raises
@@ -174,7 +174,7 @@ def text_of(path: Path) -> str:
         return content.decode("latin-1")
 
 
-def wrong_line(path: Path, number: int, problem: str) -> CatalogueError:
+def line_error(path: Path, number: int, problem: str) -> CatalogueError:
     """Error that names a line and its problem."""
     return CatalogueError(f"{path}, line {number}: {problem}; correct the line, or name another file or none")
 

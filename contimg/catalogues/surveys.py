@@ -17,7 +17,7 @@ import numpy as np
 from contimg.catalogues import vla_manual
 from contimg.catalogues.sky_catalogue import ROW, Survey
 from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
-from contimg.catalogues.source_table import text_of
+from contimg.catalogues.source_table import read_text
 from contimg.core.errors import CatalogueError
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def read(path: Path, survey: str | None = None) -> tuple[np.ndarray, Survey]:
         If the file cannot be read or lacks a column; the message names the columns searched and those present.
     """
     binary = next((form for form, endings in _BINARY.items() if _plain_name(path).endswith(endings)), None)
-    text = "" if binary else text_of(path)
+    text = "" if binary else read_text(path)
     if _MANUAL_RECORD.search(text):
         return _calibrators(path), SURVEYS["VLA calibrators"]
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from contimg.catalogues.calibrator import Calibrator, FluxModel
 from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ, UNKNOWN_SPECTRAL_INDEX
-from contimg.catalogues.source_table import text_of, wrong_line
+from contimg.catalogues.source_table import line_error, read_text
 from contimg.core.errors import CatalogueError
 
 _LOG = logging.getLogger(__name__)
@@ -48,14 +48,14 @@ def read(path: Path) -> list[Calibrator]:
     found: list[Calibrator] = []
     without = 0
     record: _Record | None = None
-    for number, line in enumerate(text_of(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         if source := _SOURCE.match(line):
             if source[2] == "J2000":
                 without += record is not None and not record.add_to(found, path)
                 record = _Record(source[1], *_sexagesimal(path, number, source[3]))
         elif band := _BAND.match(line):
             if record is None:
-                raise wrong_line(path, number, "fluxes before the first source")
+                raise line_error(path, number, "fluxes before the first source")
             record.read_band(path, number, band[1], band[2])
     if record is None:
         raise CatalogueError(
@@ -82,7 +82,7 @@ class _Record:
         if codes is None and band != "L":
             return
         if codes is None:
-            raise wrong_line(path, number, f"no codes (P, S, W, X, C or ?) of the four arrays in band {band}")
+            raise line_error(path, number, f"no codes (P, S, W, X, C or ?) of the four arrays in band {band}")
         flux = _NUMBER.search(rest, codes.end())
         if flux is None or rest[codes.end() : flux.start()].strip():
             return
@@ -120,10 +120,10 @@ def _uvmax(rest: str, flux_end: int) -> float | None:
 def _sexagesimal(path: Path, number: int, text: str) -> tuple[float, float]:
     match = _POSITION.match(text)
     if match is None:
-        raise wrong_line(path, number, "no position of the form 08h34m54.90s 55d34'21.1\"")
+        raise line_error(path, number, "no position of the form 08h34m54.90s 55d34'21.1\"")
     hours, minutes, seconds = float(match[1]), float(match[2]), float(match[3])
     degrees, arcmin, arcsec = float(match[5]), float(match[6]), float(match[7])
     if hours >= 24 or max(minutes, seconds, arcmin, arcsec) >= 60 or degrees + (arcmin + arcsec / 60) / 60 > 90:
-        raise wrong_line(path, number, "the position is not on the sky")
+        raise line_error(path, number, "the position is not on the sky")
     dec = degrees + arcmin / 60 + arcsec / 3600
     return 15 * (hours + minutes / 60 + seconds / 3600), -dec if match[4] == "-" else dec

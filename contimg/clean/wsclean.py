@@ -112,7 +112,7 @@ def _failure(subject: str, code: int, lines: list[str]) -> ContimgError | None:
             f"{subject}: WSClean crashed ({signal.Signals(-code).name}); test the installed version"
         )
     if code < 0:
-        return processes.death(code, f"{subject}: WSClean")
+        return processes.unexpected_end(code, f"{subject}: WSClean")
     if code:
         said = next((match[1] for match in map(_EXCEPTION.search, reversed(lines)) if match), f"exit code {code}")
         error = ToolBrokenError if code in _NOT_RUN else ToolFailedError

@@ -26,10 +26,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """List, verify or fetch bundles of the archive."""
     from contimg.storage import archive
-    from contimg.storage.lock import only_one
+    from contimg.storage.lock import exclusive
 
     settings = load_settings(options)
-    root, store, now = DataRoot(settings.data_root), archive.configured(settings.archive), datetime.now(UTC)
+    root, store, now = DataRoot(settings.data_root), archive.archive_store(settings.archive), datetime.now(UTC)
     copies = archive.copies(store, root, options.kind, options.wanted)
     if options.what == "list":
         for copy in copies:
@@ -38,11 +38,11 @@ def run(options: argparse.Namespace) -> int:
     if options.what == "fetch":
         if not options.wanted:
             raise StoreError("archive fetch: name what to fetch")
-        copies = archive.one_each(copies, options.wanted)
+        copies = archive.single_bundles(copies, options.wanted)
     fetching = options.what == "fetch"
     work = archive.fetch if fetching else archive.check
     failures = 0
-    with only_one(root, "retention") if fetching else nullcontext():  # list and verify only read: no lock
+    with exclusive(root, "retention") if fetching else nullcontext():  # list and verify only read: no lock
         for copy in copies:
             try:
                 contents = work(store, root, copy.name, now)

@@ -19,11 +19,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the audit; exit code 1 if problems were found."""
     from contimg.ledger.ledger import open_ledger
-    from contimg.runner.audit import checked
+    from contimg.runner.audit import audit_with_errors
 
     settings = load_settings(options)
     root = DataRoot(settings.data_root)
-    books = checked(root, settings.ingest, settings.staging, open_ledger(root.ledger, read_only=True), time.time())
+    books = audit_with_errors(
+        root, settings.ingest, settings.staging, open_ledger(root.ledger, read_only=True), time.time()
+    )
     if options.json:
         print(json.dumps({"balance": books.balance, "counts": books.counts, "problems": books.problems}, indent=1))
     else:

@@ -20,13 +20,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make a snapshot, or list and verify existing snapshots."""
     from contimg.storage import archive, backup
-    from contimg.storage.lock import only_one
+    from contimg.storage.lock import exclusive
     from contimg.storage.store import open_store
 
     settings = load_settings(options)
     root, now = DataRoot(settings.data_root), datetime.now(UTC)
     if options.what == "now":
-        with only_one(root, "backup"):
+        with exclusive(root, "backup"):
             return 0 if backup.run(root, settings, now, print) else 1
     failures = 0
     for store in (

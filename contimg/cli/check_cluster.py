@@ -19,12 +19,12 @@ def run(options: argparse.Namespace) -> int:
     """Print missing requirements, with a short job on each node; exit code 0 if complete, 3 if not."""
     from contimg.core.files import network_file_system
     from contimg.core.paths import DataRoot
-    from contimg.execute.cluster_check import lacking
+    from contimg.execute.cluster_check import missing_requirements
 
     settings = load_settings(options)
     root = DataRoot(settings.data_root)
     count = 0
-    for count, line in enumerate(lacking(root, settings.runner, settings.staging), 1):  # noqa: B007 — counted as they come
+    for count, line in enumerate(missing_requirements(root, settings.runner, settings.staging), 1):  # noqa: B007 — counted as they come
         print(f"MISSING: {line}", flush=True)
     network = network_file_system(root.state)
     if network:

@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     from contimg.core.paths import DataRoot
     from contimg.core.products import PRODUCTS
     from contimg.report import demo
-    from contimg.runner.rebuild import RebuildSettings, build
+    from contimg.runner.rebuild import RebuildSettings, rebuild_ledger
 
     began = time.monotonic()
     console = Console(highlight=False)
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     }.items():
         for path in paths:
             console.print(f"{kind:8s} {path}", soft_wrap=True)
-    build(root, settings.part(RebuildSettings), lambda: None)
+    rebuild_ledger(root, settings.part(RebuildSettings), lambda: None)
     console.print(f"look at it: {_contimg()} serve --data-root {options.directory}", soft_wrap=True)
     console.print(f"took {timedelta(seconds=round(time.monotonic() - began))}")
     good = [group for group, truth in truths.items() if truth.enough]

@@ -29,11 +29,11 @@ def run(options: argparse.Namespace) -> int:
         print(f"{root.ledger}: whole, {groups} groups")
         return 0
     from contimg.execute.lease import acquire
-    from contimg.runner.rebuild import RebuildSettings, build
+    from contimg.runner.rebuild import RebuildSettings, rebuild_ledger
 
     lease = acquire(root)  # no runner may work during a rebuild
     try:
-        counts, aside = build(root, settings.part(RebuildSettings), lease.keep)
+        counts, aside = rebuild_ledger(root, settings.part(RebuildSettings), lease.keep)
     finally:
         lease.release()
     print(f"{root.ledger}: built from the files: {', '.join(f'{count} {what}' for what, count in counts.items())}")

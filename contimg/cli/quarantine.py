@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         if name in failed:
             _release_window(root, settings.retry, name)
             print(f"{name}: its mosaic is due again")
-        if name not in failed or quarantine.holds(root, name):
+        if name not in failed or quarantine.is_quarantined(root, name):
             print(f"{name}: {len(quarantine.release(root, name))} files are back in incoming/")
     return 0
 

@@ -30,12 +30,12 @@ def run(options: argparse.Namespace) -> int:
     """Print the report; exit code 1 if a goal was missed."""
     from contimg.ledger.ledger import open_ledger
     from contimg.report import service_levels
-    from contimg.runner.audit import checked
+    from contimg.runner.audit import audit_with_errors
 
     settings = load_settings(options)
     root, now = DataRoot(settings.data_root), time.time()
     ledger = open_ledger(root.ledger, read_only=True)
-    lost = len(checked(root, settings.ingest, settings.staging, ledger, now).problems)
+    lost = len(audit_with_errors(root, settings.ingest, settings.staging, ledger, now).problems)
     within = settings.calibration.nearest_within_hours
     levels = service_levels.measure(ledger, now, options.since, within, lost)
     if options.format == "json":

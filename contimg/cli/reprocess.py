@@ -31,16 +31,18 @@ def run(options: argparse.Namespace) -> int:
     """Mark groups for reprocessing; the runner starts one call per group when no newer group waits."""
     from contimg.ledger.ledger import open_ledger
     from contimg.ledger.transitions import Transitions
-    from contimg.runner.reprocess import chosen, mark
+    from contimg.runner.reprocess import groups_to_reprocess, mark_for_reprocessing
 
     settings = load_settings(options)
     root = DataRoot(settings.data_root)
     with contextlib.closing(open_ledger(root.ledger, read_only=options.dry_run)) as ledger:
-        groups, left_out = chosen(root, ledger, options.first, options.last, options.stage)
+        groups, left_out = groups_to_reprocess(root, ledger, options.first, options.last, options.stage)
         if not options.dry_run:
             transitions = Transitions(ledger, settings.retry)
             for start in range(0, len(groups), _AT_ONCE):
-                mark(ledger, transitions, groups[start : start + _AT_ONCE], options.stage, time.time())
+                mark_for_reprocessing(
+                    ledger, transitions, groups[start : start + _AT_ONCE], options.stage, time.time()
+                )
     for why, count in sorted(Counter(left_out.values()).items()):
         print(f"{count} groups are left as they are: {why}")
     print(f"{len(groups)} groups {'would be' if options.dry_run else 'are'} due again from {options.stage} on")

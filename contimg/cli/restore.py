@@ -22,15 +22,15 @@ def run(options: argparse.Namespace) -> int:
     """Restore while no runner, backup or retention is at work on the data root."""
     from contimg.execute import lease
     from contimg.storage import restore
-    from contimg.storage.lock import only_one
+    from contimg.storage.lock import exclusive
 
     settings = load_settings(options)
-    found = restore.find(options.snapshot, DataRoot(settings.data_root), settings.backup)
+    found = restore.locate_snapshot(options.snapshot, DataRoot(settings.data_root), settings.backup)
     root = DataRoot(options.into.absolute() if options.into else settings.data_root)
     root.root.mkdir(parents=True, exist_ok=True)
     held = lease.acquire(root)
     try:
-        with only_one(root, "backup"), only_one(root, "retention"):
+        with exclusive(root, "backup"), exclusive(root, "retention"):
             restore.restore(found, root, options.only, datetime.now(UTC), print)
     finally:
         held.release()

@@ -18,7 +18,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Retention run: print the plan, then archive and remove; with `--dry-run` only the plan."""
     from contimg.storage import removal, retention
-    from contimg.storage.lock import only_one
+    from contimg.storage.lock import exclusive
     from contimg.storage.retention_candidates import RetentionSettings
 
     settings = load_settings(options)
@@ -28,5 +28,5 @@ def run(options: argparse.Namespace) -> int:
             print(f"an interrupted removal is finished first: {note.stem}")
         print(retention.described(retention.plan_now(root, kept, now)))
         return 0
-    with only_one(root, "retention"):
+    with exclusive(root, "retention"):
         return min(retention.run(root, kept, now, print), 1)

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     from contimg.service.connections import raise_limit
     from contimg.service.server import Server
     from contimg.service.source import DataSource
-    from contimg.traces.export import Exporter, wanted
+    from contimg.traces.export import Exporter, tracing_configured
 
     source = DataSource(lambda: load_settings(options))
     configure(source.settings.logging)
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         print("contimg: everybody who reaches this address can read; changes need the token", flush=True)
     if settings.token is None:
         print("contimg: changes are refused: CONTIMG_API_TOKEN is not set", flush=True)
-    exporter = Exporter(source.root, source.ledger) if wanted() else None
+    exporter = Exporter(source.root, source.ledger) if tracing_configured() else None
     if exporter:
         exporter.start()
     server = Server(create(source), host, port)

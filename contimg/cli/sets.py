@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
             )
         return 0 if good == len(faults) else 1
     moment = options.at or datetime.now(UTC)
-    lines, serving = listing.listed(Registry(root, settings.calibration), moment, options.days)
+    lines, serving = listing.list_sets(Registry(root, settings.calibration), moment, options.days)
     for one in lines:
         print(
             f"{one.set.group}  {one.set.calibrator:12} {one.set.observed:%Y-%m-%d %H:%M}  {one.age_hours:8.1f} h  "
@@ -59,11 +59,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _register(root: DataRoot, calibration: Calibration, retry: Retry, groups: list[str]) -> None:
     """Bring the ledger's sets in line with the whole sets on disk."""
-    from contimg.execute.set_registration import put_back
+    from contimg.execute.set_registration import reconcile_sets
     from contimg.ledger.ledger import open_ledger
 
     with contextlib.closing(open_ledger(root.ledger)) as ledger:
-        entered, struck = put_back(root, ledger, groups, calibration, retry, now=time.time())
+        entered, struck = reconcile_sets(root, ledger, groups, calibration, retry, now=time.time())
     for group in entered:
         print(f"registered: {group}")
     for group in struck:

@@ -25,13 +25,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the transits of a sidereal day, in order of time."""
     from contimg.calibrators.detect import DetectionSettings
-    from contimg.calibrators.transits import pointed_at, upcoming
+    from contimg.calibrators.transits import current_pointing, upcoming
     from contimg.catalogues import calibrator_catalogue
 
     settings = load_settings(options)
     declination_deg = options.declination
     if declination_deg is None:
-        pointing = pointed_at(DataRoot(settings.data_root))
+        pointing = current_pointing(DataRoot(settings.data_root))
         if pointing is None:
             raise ConfigError(f"{settings.data_root}: no group tells where the telescope points; give --declination")
         _, declination_deg = pointing

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from contimg.core.files import read_json
 from contimg.core.paths import DataRoot, group_start, window_of
-from contimg.core.stages import STAGES, Per, worked_on
+from contimg.core.stages import STAGES, Per, unit_stages
 from contimg.job.attempt_record import AttemptRecord, in_folder, newest
 
 _MARKS = {"ok": ("✔", "green"), "running": ("…", "yellow"), "failed": ("✘", "bold red")}
@@ -93,10 +93,10 @@ class Watch:
         jobs = [
             (group, rule)
             for group in self._groups
-            for rule in worked_on()
+            for rule in unit_stages()
             if STAGES[rule].per is Per.GROUP and (not STAGES[rule].calibrators_only or group in solved)
         ]
-        last = [rule for rule in worked_on() if STAGES[rule].per is Per.WINDOW]
+        last = [rule for rule in unit_stages() if STAGES[rule].per is Per.WINDOW]
         return jobs + [(window, rule) for rule in last for window in self._windows]
 
     def _rules(self, group: str) -> set[str]:
@@ -109,7 +109,7 @@ class Watch:
     def _left(self) -> str:
         """Number of finished jobs and estimate of the time left, in words."""
         if len(self._groups) < self._expected_groups:
-            guessed = [rule for rule in worked_on() for _ in range(1 if _alone(rule) else self._expected_groups)]
+            guessed = [rule for rule in unit_stages() for _ in range(1 if _alone(rule) else self._expected_groups)]
             left_s = sum(self._share(rule) * self._typical(rule) for rule in guessed)
             return f"looking at the files, about {left_s:.0f} s left"
         expected = self._expected()
@@ -138,11 +138,11 @@ class Watch:
     def _table(self) -> Table:
         table = Table(caption=self._left(), caption_justify="left")
         table.add_column("group")
-        for stage in worked_on():
+        for stage in unit_stages():
             table.add_column(stage, justify="right")
         for name in (*self._groups, *self._windows):
             table.add_row(
-                f"{group_start(name):%Y-%m-%d %H:%M:%S}", *(self._cell(name, stage) for stage in worked_on())
+                f"{group_start(name):%Y-%m-%d %H:%M:%S}", *(self._cell(name, stage) for stage in unit_stages())
             )
         return table
 

@@ -58,8 +58,8 @@ def measure(
         found["coherence"][:, receptor] = coherence
     dead = (found["flagged"] >= 1).all(axis=1)
     return content | {
-        **{key: files.listed(values) for key, values in found.items()},
-        "silent_s": files.listed(np.where(dead, np.nan, silent_s)),
+        **{key: files.rounded_list(values) for key, values in found.items()},
+        "silent_s": files.rounded_list(np.where(dead, np.nan, silent_s)),
     }
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from contimg.core.errors import InputError, TooFewSubbandsError
 from contimg.core.sections import Ingest
-from contimg.ingest.grouping import in_common
+from contimg.ingest.grouping import common_integrations
 from contimg.ingest.manifest import SUBBANDS, Group
 from contimg.telescope.raw_header import Antennas, Header, read_antennas, read_header
 from contimg.telescope.raw_visibilities import RawVisibilities
@@ -92,7 +92,7 @@ def opened(group: Group, root: Path, ingest: Ingest, stack: ExitStack) -> Subban
 
     keep(lambda number: _shape(headers[number]), "channels, polarizations or pointing")
     keep(lambda number: _stations(antennas[number]), "stations or baselines")
-    common = in_common([header.integrations for header in headers.values()])
+    common = common_integrations([header.integrations for header in headers.values()])
     keep(lambda number: headers[number].times_jd[:common].tobytes(), f"first {common} times")
     for reason in left_out.values():
         log.warning("%s", reason)

@@ -51,7 +51,7 @@ class _Cache:
         import numpy as np  # noqa: PLC0415
 
         try:
-            with files.whole(path) as part, part.open("wb") as stream:
+            with files.atomic_write(path) as part, part.open("wb") as stream:
                 np.savez(stream, **entry)  # type: ignore[arg-type]  # names are not its options
             self._prune()
         except OSError as error:  # a full disk costs speed, not the job

@@ -66,7 +66,7 @@ def move(part: Path, path: Path) -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a path to write to; on success it becomes `path`, on failure it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = part_path(path)
@@ -78,7 +78,7 @@ def whole(path: Path) -> Iterator[Path]:
         remove(part)
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """Turn what JSON does not know (NumPy values, paths, dates) into what it does."""
     if hasattr(value, "tolist"):  # NumPy's scalars and arrays; importing it here would burden every small process
         return value.tolist()
@@ -89,19 +89,19 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def listed(values: Any, digits: int = 4) -> Any:
+def rounded_list(values: Any, digits: int = 4) -> Any:
     """Array of real numbers as nested lists to so many significant digits, None where not finite."""
     if hasattr(values, "tolist"):
         values = values.tolist()
     if isinstance(values, list):
-        return [listed(one, digits) for one in values]
+        return [rounded_list(one, digits) for one in values]
     return float(f"{values:.{digits}g}") if math.isfinite(values) else None
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
-    with whole(path) as part:
-        part.write_text(json.dumps(content, indent=1, default=plain) + "\n")
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(content, indent=1, default=json_value) + "\n")
 
 
 def read_json(path: Path) -> Any:

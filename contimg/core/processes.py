@@ -34,7 +34,7 @@ _LIBC = ctypes.CDLL(None)
 # Starting
 
 
-def end_with(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent ends; ends it now if that has happened already."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -69,7 +69,7 @@ def fork(work: Callable[[], int], *, session: bool, keep: int = -1) -> int:
             os.setsid()
         else:
             os.setpgid(0, 0)
-        end_with(parent)
+        end_with_parent(parent)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
@@ -106,7 +106,7 @@ def program(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
         text=True,
         errors="replace",
         process_group=0,
-        preexec_fn=lambda: end_with(parent),  # noqa: PLW1509 — two system calls, no lock and no import
+        preexec_fn=lambda: end_with_parent(parent),  # noqa: PLW1509 — two system calls, no lock and no import
     )
     with process:
         try:
@@ -117,7 +117,7 @@ def program(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
             raise
 
 
-def code_of(pid: int) -> int | None:
+def exit_code(pid: int) -> int | None:
     """Exit code of a child (negative: the signal that ended it); None while it runs.
 
     The child stays to be waited for, so that its number is not given to another process yet.
@@ -128,7 +128,7 @@ def code_of(pid: int) -> int | None:
     return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
-def death(code: int, subject: str) -> JobDiedError:
+def unexpected_end(code: int, subject: str) -> JobDiedError:
     """The error of a process that ended by itself without a word: by its exit code (negative: a signal)."""
     if code >= 0:
         return JobCrashedError(f"{subject} ended with exit code {code} and without a word; it is due again")
@@ -136,7 +136,7 @@ def death(code: int, subject: str) -> JobDiedError:
     return died(f"{subject} was killed by {signal.Signals(-code).name}; it is due again")
 
 
-def overdue(said: str, members: Iterable[psutil.Process], after_s: float) -> JobTimeoutError:
+def timeout_error(said: str, members: Iterable[psutil.Process], after_s: float) -> JobTimeoutError:
     """The error of processes that are killed after some time (s); the machine's fault where they got no processor."""
     waited_s = waited_for_processor_s(members)
     if waited_s < _STARVED_SHARE * after_s:
@@ -160,7 +160,7 @@ def waited_for_processor_s(members: Iterable[psutil.Process]) -> float:
 # Telling apart
 
 
-def started(pid: int) -> int | None:
+def start_time(pid: int) -> int | None:
     """When a process started, in clock ticks after the boot; None if there is none with that number.
 
     With its number this tells it from all others. Its time of day would not: that moves when the clock is set.
@@ -172,15 +172,15 @@ def started(pid: int) -> int | None:
     return int(stat.rpartition(")")[2].split()[19])
 
 
-def alive(pid: int, began: int) -> bool:
+def is_alive(pid: int, began: int) -> bool:
     """Whether the process with that number that started then (ticks after the boot) still runs; a zombie does not."""
     try:
-        return started(pid) == began and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return start_time(pid) == began and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
-def runs(process: psutil.Process) -> bool:
+def is_running(process: psutil.Process) -> bool:
     """Whether a process is still there; a zombie is not."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
@@ -191,7 +191,7 @@ def runs(process: psutil.Process) -> bool:
 # Finding and killing
 
 
-def marked(prefix: str) -> list[psutil.Process]:
+def marked_processes(prefix: str) -> list[psutil.Process]:
     """Processes of this user whose environment, when their program started, had the mark with that prefix."""
     wanted = f"{MARK}={prefix}".encode()
     found = []
@@ -205,7 +205,7 @@ def marked(prefix: str) -> list[psutil.Process]:
     return found
 
 
-def session(leader: int) -> list[psutil.Process]:
+def session_processes(leader: int) -> list[psutil.Process]:
     """Processes of a session, its leader included."""
     found = []
     for pid in psutil.pids():
@@ -215,7 +215,7 @@ def session(leader: int) -> list[psutil.Process]:
     return found
 
 
-def family(pid: int) -> list[psutil.Process]:
+def process_tree(pid: int) -> list[psutil.Process]:
     """A process and all that descend from it."""
     try:
         process = psutil.Process(pid)
@@ -231,6 +231,6 @@ def kill(processes: Iterable[psutil.Process]) -> int:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     deadline = time.monotonic() + _KILL_WAIT_S
-    while time.monotonic() < deadline and any(runs(process) for process in processes):
+    while time.monotonic() < deadline and any(is_running(process) for process in processes):
         time.sleep(0.02)
     return len(processes)

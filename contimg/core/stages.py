@@ -113,11 +113,11 @@ class Stage:
 
     def slots_in(self, limits: Limits) -> int:
         """Calls at the same time."""
-        return int(value(limits, self.slots))
+        return int(limit_value(limits, self.slots))
 
     def minutes_in(self, limits: Limits) -> float:
         """Time limit (min) of a call: those of its rules, one after the other."""
-        return float(sum(value(limits, STAGES[rule].minutes) for rule in self.rules))
+        return float(sum(limit_value(limits, STAGES[rule].minutes) for rule in self.rules))
 
     def every_minutes(self, settings: Settings) -> float:
         """Pause (min) between two runs of a periodic task."""
@@ -229,7 +229,7 @@ STAGES: dict[str, Stage] = {
 }
 
 
-def value(limits: Limits, number: str | float) -> Any:
+def limit_value(limits: Limits, number: str | float) -> Any:
     """A number, or the limit that it names."""
     return getattr(limits, number) if isinstance(number, str) else number
 
@@ -239,7 +239,7 @@ def lanes(*units: Per) -> list[Stage]:
     return [stage for stage in STAGES.values() if not stage.within and (not units or stage.per in units)]
 
 
-def worked_on() -> list[str]:
+def unit_stages() -> list[str]:
     """Names of the stages that work on one group or window, in order."""
     return [stage.name for stage in STAGES.values() if stage.per is not Per.ROOT]
 
@@ -273,7 +273,7 @@ def feeds_windows(stage: str) -> bool:
     return bool(needed.intersection(STAGES[stage].makes))
 
 
-def maker(product: str) -> Stage | None:
+def stage_making(product: str) -> Stage | None:
     """Stage that makes a product; None for what the scan makes."""
     return next((stage for stage in STAGES.values() if product in stage.makes), None)
 
@@ -283,7 +283,7 @@ def units_of(product: Product) -> Per:
     return Per.GROUP if "{group}" in product.path else Per.WINDOW if "{window}" in product.path else Per.ROOT
 
 
-def made_again() -> tuple[Product, ...]:
+def reproducible_products() -> tuple[Product, ...]:
     """Products of groups and windows that no backup holds, each with sidecars in its folder that one does."""
     return tuple(
         product
@@ -297,7 +297,7 @@ def sidecar(stage: str) -> Product | None:
     return next((product for product in STAGES[stage].products if product.role is Role.SIDECAR), None)
 
 
-def completing(stage: str) -> tuple[Product, ...]:
+def required_products(stage: str) -> tuple[Product, ...]:
     """Products without which what a stage makes is half: all, or the sidecar with the tables moved beside it."""
     made = tuple(product for product in STAGES[stage].products if not product.optional)
     tables = tuple(product for product in made if product.beside)

@@ -139,7 +139,7 @@ def _sky(source: DataSource, ledger: Ledger, now: float) -> dict[str, Any]:
     within = source.settings.calibration.nearest_within_hours
     oldest = min([now - _DAY_S, *(group_start(name).timestamp() - 3600 * within for name, _ in rows[:1])])
     found = history.sets_since(ledger, oldest)[-_SETS:]
-    to_come = source.behind("transits", lambda: _transits(source, now), _TRANSITS_S) or []
+    to_come = source.in_background("transits", lambda: _transits(source, now), _TRANSITS_S) or []
     return {
         "lst": sky.sidereal_hours(now),
         "groups": sky.unwrapped(sky.groups(rows)),
@@ -155,10 +155,10 @@ def _transits(source: DataSource, now: float) -> list[tuple[float, str, bool]] |
     None before the first group.
     """
     from contimg.calibrators.detect import DetectionSettings  # noqa: PLC0415
-    from contimg.calibrators.transits import pointed_at, upcoming  # noqa: PLC0415 — reads catalogues
+    from contimg.calibrators.transits import current_pointing, upcoming  # noqa: PLC0415 — reads catalogues
     from contimg.catalogues import calibrator_catalogue  # noqa: PLC0415
 
-    pointing = pointed_at(source.root)
+    pointing = current_pointing(source.root)
     if pointing is None:
         return None
     settings = source.settings

@@ -14,7 +14,7 @@ from contimg.dashboard.charts import Series, chart
 from contimg.ledger import history
 from contimg.ledger.schema import GROUP_S
 from contimg.report import service_levels
-from contimg.service.losses import lost
+from contimg.service.audit_problems import audit_problems
 from contimg.service.source import DataSource
 
 SPANS: Mapping[str, tuple[float, float]] = {"24h": (1.0, 3600.0), "7d": (7.0, 6 * 3600.0), "30d": (30.0, 86400.0)}
@@ -31,8 +31,8 @@ _Attempt = tuple[str, str, str, str, float, float]
 def content(source: DataSource, span: str) -> dict[str, Any]:
     """Content of the page for one span; slow readings appear from the next request on."""
     days = SPANS[span][0]
-    levels = source.behind(f"levels {span}", lambda: _levels(source, days), _LEVELS_S)
-    noise = source.behind(f"noise {span}", lambda: _noise(source, days), _NOISE_S)
+    levels = source.in_background(f"levels {span}", lambda: _levels(source, days), _LEVELS_S)
+    noise = source.in_background(f"noise {span}", lambda: _noise(source, days), _NOISE_S)
     name = f"trends {span} {'with' if noise else 'without'} noise"
     made: dict[str, Any] = source.shared(name, lambda: _read(source, span, noise or []), _FRESH_S)
     return made | {"levels": levels or []}
@@ -79,7 +79,7 @@ def _read(source: DataSource, span: str, noise: Sequence[tuple[float, float]]) -
 def _levels(source: DataSource, days: float) -> list[service_levels.Level]:
     with source.ledger() as ledger:
         within = source.settings.calibration.nearest_within_hours
-        return service_levels.measure(ledger, source.now(), days, within, lost(source))
+        return service_levels.measure(ledger, source.now(), days, within, audit_problems(source))
 
 
 def _middles(edges: np.ndarray) -> np.ndarray:
@@ -203,4 +203,4 @@ def megabytes(amount: float) -> str:
 def level_words(level: service_levels.Level) -> tuple[str, str, str]:
     """Value, goal and mark of a service level in words."""
     mark = service_levels.MARKS[level.met]
-    return service_levels.said(level, level.value), service_levels.goal(level), mark
+    return service_levels.value_text(level, level.value), service_levels.goal_text(level), mark

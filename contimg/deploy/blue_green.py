@@ -70,7 +70,7 @@ class Deployment:
 
 
 @dataclass(frozen=True)
-class Unit:
+class UnitState:
     """State of a systemd unit: `ActiveState`, `StatusText`, and number of restarts."""
 
     state: str
@@ -89,7 +89,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Seen:
+class HostState:
     """State of the host at one moment.
 
     Attributes
@@ -105,8 +105,8 @@ class Seen:
     """
 
     now: float
-    runners: Mapping[str, Unit]
-    services: Mapping[str, Unit]
+    runners: Mapping[str, UnitState]
+    services: Mapping[str, UnitState]
     holder: str
     answers: bool = True
     ready: bool = True
@@ -139,7 +139,7 @@ class Step:
 WAIT = Step(Action.WAIT)
 
 
-def next_step(deployment: Deployment, seen: Seen, probation_s: float) -> Step:
+def next_step(deployment: Deployment, seen: HostState, probation_s: float) -> Step:
     """Next step of a deployment that has not ended.
 
     Parameters
@@ -158,11 +158,11 @@ def next_step(deployment: Deployment, seen: Seen, probation_s: float) -> Step:
     return steps[deployment.phase](deployment, seen)
 
 
-def _check(deployment: Deployment, _: Seen) -> Step:
+def _check(deployment: Deployment, _: HostState) -> Step:
     return Step(Action.CHECK, deployment.new)
 
 
-def _take_over(deployment: Deployment, seen: Seen) -> Step:
+def _take_over(deployment: Deployment, seen: HostState) -> Step:
     new, old = deployment.new, deployment.old
     runner = seen.runners[new]
     if runner.restarts:
@@ -178,7 +178,7 @@ def _take_over(deployment: Deployment, seen: Seen) -> Step:
     return Step(Action.HAND_OVER, old) if seen.holder == old and runner.stands_by else WAIT
 
 
-def _probation(deployment: Deployment, seen: Seen, probation_s: float) -> Step:
+def _probation(deployment: Deployment, seen: HostState, probation_s: float) -> Step:
     runner = seen.runners[deployment.new]
     if seen.holder != deployment.new or runner.state != "active" or runner.restarts:
         return _back("its runner did not stay up in its probation")
@@ -191,13 +191,13 @@ def _probation(deployment: Deployment, seen: Seen, probation_s: float) -> Step:
     return Step(Action.ENTER, phase=Phase.FINISH)
 
 
-def _finish(deployment: Deployment, seen: Seen) -> Step:
+def _finish(deployment: Deployment, seen: HostState) -> Step:
     if not seen.runners[deployment.old].down:
         return Step(Action.STOP, deployment.old)
     return Step(Action.USE, deployment.new)
 
 
-def _go_back(deployment: Deployment, seen: Seen) -> Step:
+def _go_back(deployment: Deployment, seen: HostState) -> Step:
     new, old = deployment.new, deployment.old
     if seen.runners[old].down:
         return Step(Action.STAND_BY, old)
@@ -212,7 +212,7 @@ def _go_back(deployment: Deployment, seen: Seen) -> Step:
     return WAIT
 
 
-def _move_port(deployment: Deployment, seen: Seen, *, to: str) -> Step | None:
+def _move_port(deployment: Deployment, seen: HostState, *, to: str) -> Step | None:
     """Step that moves the port: start one colour's service, then stop the other's; None when done."""
     if not deployment.serves:
         return None

@@ -12,7 +12,7 @@ import requests
 from contimg.core import config, files
 from contimg.core.errors import DeploymentError, InstallationError, LeaseError
 from contimg.core.paths import DataRoot
-from contimg.deploy.blue_green import Action, Deployment, Phase, Seen, Step, Unit, next_step
+from contimg.deploy.blue_green import Action, Deployment, HostState, Phase, Step, UnitState, next_step
 from contimg.deploy.install import apply, link_step, systemctl
 from contimg.deploy.site import COLOURS, Site, listen_address, units_of
 from contimg.execute.lease import holder
@@ -41,7 +41,7 @@ class Host:
         self._root = DataRoot(config.load(site.config, {}).data_root)
         self._url = f"http://{listen_address(site)}"
 
-    def see(self) -> Seen:
+    def see(self) -> HostState:
         """State of units, lease and service."""
         runners = {colour: _unit(f"contimg@{colour}") for colour in COLOURS}
         services = {colour: _unit(f"contimg-serve@{colour}")[0] for colour in COLOURS}
@@ -51,7 +51,7 @@ class Host:
             held = None
         pid = held.pid if held and held.holds else 0
         having = next((colour for colour, (_, main) in runners.items() if pid and main == pid), "")
-        return Seen(
+        return HostState(
             time.time(),
             {colour: unit for colour, (unit, _) in runners.items()},
             services,
@@ -152,7 +152,7 @@ def deploy(
         raise DeploymentError(f"{deployment.release}: {deployment.reason}; {deployment.old} is in use as before")
 
 
-def _begun(site: Site, release: Path | None, seen: Seen, *, back: bool) -> Deployment:
+def _begun(site: Site, release: Path | None, seen: HostState, *, back: bool) -> Deployment:
     before = _read(site)
     if before and not before.phase.ended:
         if back:
@@ -186,11 +186,11 @@ def _use(deployment: Deployment) -> None:
     systemctl("disable", *units_of(deployment.old))
 
 
-def _unit(name: str) -> tuple[Unit, int]:
+def _unit(name: str) -> tuple[UnitState, int]:
     """State of a unit, and its main process."""
     said = systemctl("show", "--property=ActiveState,StatusText,NRestarts,MainPID", name)
     values = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
-    unit = Unit(values["ActiveState"], values.get("StatusText", ""), int(values.get("NRestarts", "0")))
+    unit = UnitState(values["ActiveState"], values.get("StatusText", ""), int(values.get("NRestarts", "0")))
     return unit, int(values["MainPID"])
 
 

@@ -27,7 +27,7 @@ _LIMIT_S = 60
 
 
 @dataclass
-class Record:
+class InstallRecord:
     """Record of an installation: folders, files with their checksums, the user."""
 
     user: str = ""
@@ -35,7 +35,7 @@ class Record:
     files: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, site: Site) -> Record:
+    def of(cls, site: Site) -> InstallRecord:
         """Record of an earlier installation; empty before the first.
 
         Raises
@@ -52,7 +52,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Step:
+class InstallStep:
     """Installation step: description, test whether it is done, action."""
 
     text: str
@@ -74,7 +74,7 @@ def install(site: Site, *, dry_run: bool) -> Iterator[str]:
         If a step fails; finished steps stay, and the next call continues from there.
     """
     check(site)
-    record = Record.of(site)
+    record = InstallRecord.of(site)
     for step in _steps(site, record):
         if step.present():
             yield f"is there: {step.text}"
@@ -96,7 +96,7 @@ def undo(site: Site, *, dry_run: bool) -> Iterator[str]:
     InstallationError
         If nothing was installed, or a step fails.
     """
-    record = Record.of(site)
+    record = InstallRecord.of(site)
     if not (record.files or record.folders or record.user):
         raise InstallationError(f"{site.record}: no record of an installation here; nothing was removed")
     gone = "would remove" if dry_run else "removed"
@@ -123,7 +123,7 @@ def undo(site: Site, *, dry_run: bool) -> Iterator[str]:
         yield f"{gone}: user {record.user}"
 
 
-def _removable_files(site: Site, record: Record) -> list[Path]:
+def _removable_files(site: Site, record: InstallRecord) -> list[Path]:
     """Recorded files that still exist: the units, and other files if unedited."""
     there = [(Path(name), checksum) for name, checksum in reversed(record.files.items()) if os.path.lexists(name)]
     return [path for path, checksum in there if path.parent == site.units or _checksum(path) == checksum]
@@ -162,8 +162,8 @@ def _own(site: Site) -> bool:
     return site.contimg.parent == Path(sys.prefix) / "bin"
 
 
-def _steps(site: Site, record: Record) -> Iterator[Step]:
-    yield Step(
+def _steps(site: Site, record: InstallRecord) -> Iterator[InstallStep]:
+    yield InstallStep(
         f"user {site.user}",
         lambda: _user_id(site.user) is not None,
         lambda: _make_user(site.user, record),
@@ -176,7 +176,7 @@ def _steps(site: Site, record: Record) -> Iterator[Step]:
         (site.settings / "releases", 0o755, False),
         (site.settings / "secrets", 0o700, False),
     ):
-        yield Step(str(folder), folder.is_dir, partial(_make_folder, folder, mode, owned, site, record))
+        yield InstallStep(str(folder), folder.is_dir, partial(_make_folder, folder, mode, owned, site, record))
     settings = (CHECKOUT / "config" / "config.yaml").read_text()
     settings = re.sub(r"^# data_root: .*$", f"data_root: {site.data_root}", settings, count=1, flags=re.M)
     yield _file_step(site.config, settings, 0o640, site, record)
@@ -185,10 +185,12 @@ def _steps(site: Site, record: Record) -> Iterator[Step]:
     yield _file_step(site.settings / "environment", secrets, 0o600, site, record)
     for unit in UNITS:
         yield _file_step(site.units / unit, unit_text(unit, site), 0o644, site, record, replaced=True)
-    yield Step(f"contimg@{site.enabled} as the release in use", partial(_is_enabled, site), partial(_enable, site))
+    yield InstallStep(
+        f"contimg@{site.enabled} as the release in use", partial(_is_enabled, site), partial(_enable, site)
+    )
 
 
-def link_step(site: Site, colour: str, environment: Path, record: Record | None = None) -> Step:
+def link_step(site: Site, colour: str, environment: Path, record: InstallRecord | None = None) -> InstallStep:
     """Step that links a colour to the environment of its release."""
     link = site.release(colour)
 
@@ -200,7 +202,7 @@ def link_step(site: Site, colour: str, environment: Path, record: Record | None 
         if record:
             record.files[str(link)] = _checksum(link)
 
-    return Step(f"{link} → {environment}", lambda: link.is_symlink() and link.readlink() == environment, make)
+    return InstallStep(f"{link} → {environment}", lambda: link.is_symlink() and link.readlink() == environment, make)
 
 
 def _is_enabled(site: Site) -> bool:
@@ -216,24 +218,26 @@ def _enable(site: Site) -> None:
     systemctl("enable", *units_of(site.enabled))
 
 
-def _file_step(path: Path, text: str, mode: int, site: Site, record: Record, *, replaced: bool = False) -> Step:
+def _file_step(
+    path: Path, text: str, mode: int, site: Site, record: InstallRecord, *, replaced: bool = False
+) -> InstallStep:
     """Step that writes a file; an existing file stays, unless `replaced` is true and its content differs."""
 
     def present() -> bool:
         return path.exists() and (not replaced or path.read_text() == text)
 
     def make() -> None:
-        with files.whole(path) as part:
+        with files.atomic_write(path) as part:
             part.write_text(text)
             part.chmod(mode)
             if mode & 0o044 != 0o044:
                 shutil.chown(part, *((site.user, site.user) if mode == 0o600 else ("root", site.user)))
         record.files[str(path)] = _checksum(path)
 
-    return Step(str(path), present, make)
+    return InstallStep(str(path), present, make)
 
 
-def _make_user(user: str, record: Record) -> None:
+def _make_user(user: str, record: InstallRecord) -> None:
     home = f"/var/lib/{user}"
     _must(
         "useradd",
@@ -249,7 +253,7 @@ def _make_user(user: str, record: Record) -> None:
     record.user = user
 
 
-def _make_folder(folder: Path, mode: int, owned: bool, site: Site, record: Record) -> None:
+def _make_folder(folder: Path, mode: int, owned: bool, site: Site, record: InstallRecord) -> None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True)
     folder.chmod(mode)
@@ -270,7 +274,7 @@ def _checksum(path: Path) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def apply(step: Step) -> None:
+def apply(step: InstallStep) -> None:
     """Perform a step.
 
     Raises

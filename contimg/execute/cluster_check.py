@@ -38,7 +38,7 @@ _PROBE_S = 60.0
 _USABLE = ("idle", "mix", "alloc", "comp")
 
 
-def lacking(root: DataRoot, runner: Runner, staging: Staging) -> Iterator[str]:
+def missing_requirements(root: DataRoot, runner: Runner, staging: Staging) -> Iterator[str]:
     """Missing requirements, one line each; none where jobs can run.
 
     Raises

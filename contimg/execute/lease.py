@@ -156,7 +156,7 @@ def acquire(root: DataRoot) -> Lease:
         raise
 
 
-def share(root: DataRoot) -> None:
+def exclude_runners(root: DataRoot) -> None:
     """Keep runners out until this process ends, for a Snakemake run by hand.
 
     Raises

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from contimg.core.errors import QuarantineError
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Calibration, Retry
-from contimg.core.stages import maker
-from contimg.execute.set_registration import register, wake
+from contimg.core.stages import stage_making
+from contimg.execute.set_registration import register, requeue_served_groups
 from contimg.ingest import quarantine
 from contimg.ledger.events import DiscardMeasurementSet, PutInQuarantine, RegisterSet, Release, Released, Tell
 from contimg.ledger.group_life import DUE, QUARANTINED
@@ -27,7 +27,7 @@ _TOLD = 10
 """Largest number of failed attempts listed in a group's quarantine reason."""
 
 
-def do(
+def carry_out(
     root: DataRoot,
     ledger: Ledger,
     calibration: Calibration,
@@ -84,7 +84,7 @@ def _put_in_quarantine(root: DataRoot, ledger: Ledger, given_up: PutInQuarantine
 
 def _discard_measurement_set(root: DataRoot, ledger: Ledger, group: str) -> None:
     """Remove an unreadable Measurement Set, while its group waits for a new one."""
-    known, stage = ledger.group(group), maker("ms")
+    known, stage = ledger.group(group), stage_making("ms")
     if known and stage and (known.state, known.stage) == (DUE, stage.name):
         root.ms_sidecar(group).unlink(missing_ok=True)
         if root.ms(group).exists():
@@ -94,7 +94,7 @@ def _discard_measurement_set(root: DataRoot, ledger: Ledger, group: str) -> None
 
 def _released(root: DataRoot, group: str) -> bool:
     """Move a group's files out of quarantine; returns whether they are out."""
-    if not quarantine.holds(root, group):
+    if not quarantine.is_quarantined(root, group):
         return True
     try:
         quarantine.release(root, group)
@@ -109,7 +109,7 @@ def _register_set(
     root: DataRoot, ledger: Ledger, group: str, calibration: Calibration, retry: Retry, *, now: float
 ) -> Tell:
     made = register(root, ledger, root.set(group), calibration)
-    wake(root, ledger, group, calibration, retry, now=now)
+    requeue_served_groups(root, ledger, group, calibration, retry, now=now)
     if not made.passed:
         return Tell("set", group, f"set {group} on {made.calibrator} is not used: {made.failures}")
     return Tell("set", group, f"new caltables: {group} on {made.calibrator}")

@@ -21,8 +21,8 @@ from contimg.core.sections import Retry
 from contimg.core.stages import STAGES, Per
 from contimg.core.trace import trace_id
 from contimg.execute import attempts
-from contimg.execute.slurm import how_it_ended, submitted
-from contimg.execute.snakemake import Started, last_words
+from contimg.execute.slurm import cause_of_end, submitted_jobs
+from contimg.execute.snakemake import RunningCall, error_from_log
 from contimg.ingest.groups import raw_present
 from contimg.ingest.manifest import load
 from contimg.job.attempt_record import records
@@ -31,13 +31,13 @@ from contimg.ledger.events import CallFailed, JobDone, JobFailed, MeasurementSet
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import AttemptRow, GroupRow
 from contimg.ledger.transitions import Transitions
-from contimg.schedule.snapshot import closed_folders
+from contimg.schedule.snapshot import unwritable_folders
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Ending:
+class ExternalEnd:
     """External end of a call, as by the watchdog or a stop."""
 
     error: ContimgError
@@ -45,7 +45,7 @@ class Ending:
     """Whether the call counts as a try of its groups."""
 
 
-_DIED = Ending(JobDiedError("its processes are gone without a word; it is due again"), counts=True)
+_DIED = ExternalEnd(JobDiedError("its processes are gone without a word; it is due again"), counts=True)
 
 
 @dataclass
@@ -68,11 +68,11 @@ def settle(
     root: DataRoot,
     ledger: Ledger,
     retry: Retry,
-    started: Started,
+    started: RunningCall,
     code: int,
     *,
     now: float,
-    ending: Ending | None = None,
+    ending: ExternalEnd | None = None,
 ) -> Settled:
     """Settle an ended call for groups or windows, each unit separately.
 
@@ -84,7 +84,7 @@ def settle(
         External end of the call; None if it ended by itself.
     """
     stage = STAGES[started.call.lane]
-    closed = bool(stage.writes & closed_folders(root))  # failures are then not the groups' fault
+    closed = bool(stage.writes & unwritable_folders(root))  # failures are then not the groups' fault
     counts = not (started.call.probe or closed) and (ending is None or ending.counts)
     with ledger.transaction():
         settled = _EndedCall(root, ledger, retry, started, code, now=now, ending=ending, counts=counts).settle()
@@ -126,11 +126,11 @@ class _EndedCall:
         root: DataRoot,
         ledger: Ledger,
         retry: Retry,
-        started: Started,
+        started: RunningCall,
         code: int,
         *,
         now: float,
-        ending: Ending | None,
+        ending: ExternalEnd | None,
         counts: bool,
     ) -> None:
         self._root = root
@@ -142,7 +142,7 @@ class _EndedCall:
         self._now = now
         self._ending = ending
         self._counts = counts
-        self._slurm_jobs = submitted(started.log) if started.slurm_jobs else {}
+        self._slurm_jobs = submitted_jobs(started.log) if started.slurm_jobs else {}
 
     def settle(self) -> Settled:
         settled = Settled()
@@ -216,7 +216,7 @@ class _EndedCall:
             in_call = record.slurm_job in self._slurm_jobs
             if record.running and record.lives and not in_call:
                 continue  # a job on another host
-            cause = how_it_ended(self._started.log, record.slurm_job) if in_call and not self._ending else None
+            cause = cause_of_end(self._started.log, record.slurm_job) if in_call and not self._ending else None
             if record.running:
                 ended = attempts.close(record, cause or (self._ending or _DIED).error)
             elif cause and record.error_class == ErrorClass.DIED:
@@ -228,13 +228,13 @@ class _EndedCall:
     def _unrecorded(self, unit: str, message: str = "") -> AttemptRow:
         """Attempt for a call that failed without a job's record."""
         if self._code:
-            said = last_words(self._started.log)
+            said = error_from_log(self._started.log)
             message = f"Snakemake ended with code {self._code}, no job recorded a failure: {said}"
         elif not message:
             missing = self._stage.targets(self._root, unit)[0]
             message = f"Snakemake reported success, but {missing} is not there"
         found = recognized(message)
-        error = self._ending.error if self._ending else how_it_ended(self._started.log) if self._slurm_jobs else None
+        error = self._ending.error if self._ending else cause_of_end(self._started.log) if self._slurm_jobs else None
         if found and not error:
             error = found.pattern.error(message)
         return attempts.workflow_failure(

@@ -15,8 +15,8 @@ from contimg.core.errors import ContimgError, JobDiedError
 from contimg.core.sections import Limits, Runner
 from contimg.core.trace import trace_id
 from contimg.execute import slurm
-from contimg.execute.outcomes import Ending
-from contimg.execute.snakemake import Snakemake, Started, ended
+from contimg.execute.outcomes import ExternalEnd
+from contimg.execute.snakemake import RunningCall, Snakemake, exit_code
 from contimg.execute.watchdog import Watchdog
 from contimg.ledger.clock_steps import Clock
 from contimg.ledger.ledger import Ledger
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 _GRACE_S = 10.0
 """Time (s) for stopped jobs to write their records before they are killed."""
 
-STOPPED = Ending(JobDiedError("stopped with its runner; it is due again"), counts=False)
+STOPPED = ExternalEnd(JobDiedError("stopped with its runner; it is due again"), counts=False)
 
 
 class Pool:
@@ -38,8 +38,8 @@ class Pool:
     def __init__(self, snakemake: Snakemake, clock: Clock) -> None:
         self._snakemake = snakemake
         self._clock = clock
-        self._running: list[Started] = []
-        self._endings: dict[int, Ending] = {}
+        self._running: list[RunningCall] = []
+        self._endings: dict[int, ExternalEnd] = {}
         self._codes: dict[int, int] = {}
         self._watchdog = Watchdog()
         self.turns: Counter[str] = Counter()
@@ -80,19 +80,19 @@ class Pool:
         running = [started for started in self._running if started.pid not in self._codes]
         for started, why in self._watchdog.stuck(running, runner, limits, self._clock.steady()):
             log.error("%s: %s %s", " ".join(started.call.units), started.call.lane, why)
-            members = processes.session(started.pid)
-            error = processes.overdue(why, members, self._clock.steady() - started.began_steady)
-            self._endings[started.pid] = Ending(error, counts=True)
+            members = processes.session_processes(started.pid)
+            error = processes.timeout_error(why, members, self._clock.steady() - started.began_steady)
+            self._endings[started.pid] = ExternalEnd(error, counts=True)
             processes.kill(members)
 
-    def ended(self) -> Iterator[tuple[Started, int, Ending | None]]:
+    def ended(self) -> Iterator[tuple[RunningCall, int, ExternalEnd | None]]:
         """Ended calls that are not settled, with exit codes and external ends.
 
         A call is held back until its last job has left the cluster, so that another try cannot meet it.
         """
         for started in self._running:
             if started.pid not in self._codes:
-                code = ended(started)
+                code = exit_code(started)
                 if code is not None:
                     self._codes[started.pid] = code
         over = [started for started in self._running if started.pid in self._codes]
@@ -101,7 +101,7 @@ class Pool:
             if started not in held:
                 yield started, self._codes[started.pid], self._endings.get(started.pid)
 
-    def forget(self, started: Started, ledger: Ledger) -> None:
+    def forget(self, started: RunningCall, ledger: Ledger) -> None:
         """Remove a settled call; the log of a successful call is deleted."""
         ledger.drop_calls(started.pid)
         self._running.remove(started)
@@ -116,17 +116,17 @@ class Pool:
         for started in self._running:
             if started.pid not in self._codes:
                 self._endings.setdefault(started.pid, STOPPED)
-                members += processes.session(started.pid)
+                members += processes.session_processes(started.pid)
         for member in members:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.terminate()
         deadline = time.monotonic() + _GRACE_S
-        while time.monotonic() < deadline and any(processes.runs(member) for member in members):
+        while time.monotonic() < deadline and any(processes.is_running(member) for member in members):
             time.sleep(0.05)
         processes.kill(members)
 
 
-def _in_queue(calls: Sequence[Started]) -> Sequence[Started]:
+def _in_queue(calls: Sequence[RunningCall]) -> Sequence[RunningCall]:
     """Calls of which a job may be left in Slurm; the jobs are cancelled."""
     if not calls:
         return []

@@ -32,7 +32,7 @@ def register(root: DataRoot, ledger: Ledger, path: Path, settings: Calibration) 
     return made
 
 
-def put_back(
+def reconcile_sets(
     root: DataRoot, ledger: Ledger, groups: Iterable[str], calibration: Calibration, retry: Retry, *, now: float
 ) -> tuple[list[str], list[str]]:
     """Bring the ledger's sets in line with the disk, after a restore or loss; new sets wake the groups they serve.
@@ -54,11 +54,13 @@ def put_back(
     entered = [name for name in groups if known.get(name) != root.set(name).stat().st_mtime_ns]
     for name in entered:
         register(root, ledger, root.set(name), calibration)
-        wake(root, ledger, name, calibration, retry, now=now)
+        requeue_served_groups(root, ledger, name, calibration, retry, now=now)
     return entered, struck
 
 
-def wake(root: DataRoot, ledger: Ledger, unit: str, calibration: Calibration, retry: Retry, *, now: float) -> None:
+def requeue_served_groups(
+    root: DataRoot, ledger: Ledger, unit: str, calibration: Calibration, retry: Retry, *, now: float
+) -> None:
     """Make due the groups that waited for a set, and imaged groups for which the new set is better."""
     transitions = Transitions(ledger, retry)
     for row in ledger.open_groups_after(ErrorClass.MISSING_CALIBRATION):
@@ -66,7 +68,7 @@ def wake(root: DataRoot, ledger: Ledger, unit: str, calibration: Calibration, re
     sets = Registry(root, calibration)
     for row in ledger.quarantined_after(ErrorClass.MISSING_CALIBRATION):
         with _apart(row.name):
-            if reimaging.serving(sets, row.name):
+            if reimaging.serving_sets(sets, row.name):
                 transitions.group(row.name, SetMade(), now)
     reach = timedelta(hours=calibration.nearest_within_hours)
     start = group_start(unit)
@@ -77,9 +79,9 @@ def wake(root: DataRoot, ledger: Ledger, unit: str, calibration: Calibration, re
                 transitions.group(row.name, SetMade(stage), now)
 
 
-def lacks_set(root: DataRoot, ledger: Ledger, row: GroupRow, sets: Registry, retry: Retry, *, now: float) -> bool:
+def waits_for_set(root: DataRoot, ledger: Ledger, row: GroupRow, sets: Registry, retry: Retry, *, now: float) -> bool:
     """Whether a group has no set for imaging; a group without a set then waits for one."""
-    if reimaging.serving(sets, row.name):
+    if reimaging.serving_sets(sets, row.name):
         return False
     why = "no calibration set can serve it yet; it is taken up when one can"
     number = ledger.last_attempt_number(row.name, WAITING) + 1

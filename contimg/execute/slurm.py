@@ -55,7 +55,7 @@ class SlurmJob:
     user: str
 
     @property
-    def waits(self) -> bool:
+    def pending(self) -> bool:
         """Whether the job waits for resources."""
         return self.state in _WAITING
 
@@ -63,7 +63,7 @@ class SlurmJob:
         return f"{self.number} ({self.state.lower()}, of {self.user})"
 
 
-def jobs_of(root: DataRoot, lease: int | None = None, call: int | None = None) -> str:
+def name_prefix(root: DataRoot, lease: int | None = None, call: int | None = None) -> str:
     """Name prefix of a data root's jobs, of the jobs under one lease, or of the jobs of one call.
 
     The prefix is a hash of the path, which is the same on all hosts, in characters that the plugin accepts.
@@ -113,12 +113,12 @@ def told(found: Iterable[SlurmJob]) -> str:
     return ", ".join(map(str, found))
 
 
-def submitted(log: Path) -> dict[str, Path]:
+def submitted_jobs(log: Path) -> dict[str, Path]:
     """Ids of the jobs that a call has submitted, from Snakemake's log, with their output files."""
     return {number: Path(path) for number, path in _SUBMITTED.findall(_text(log))}
 
 
-def how_it_ended(log: Path, number: str = "") -> ContimgError | None:
+def cause_of_end(log: Path, number: str = "") -> ContimgError | None:
     """External cause of a job's end (empty number: any job of the call); None if the log gives none.
 
     Parameters
@@ -131,13 +131,13 @@ def how_it_ended(log: Path, number: str = "") -> ContimgError | None:
         if state in _STATES:
             error, what = _STATES[state]
             return error(f"Slurm job {job} {what}; it is due again")
-        said = recognized(_text(submitted(log).get(job)).splitlines(), passing=True)
+        said = recognized(_text(submitted_jobs(log).get(job)).splitlines(), passing=True)
         if said and said.pattern.error is MemoryExhaustedError:
             return MemoryExhaustedError(f"Slurm job {job} took more memory than it had asked for; it is due again")
     return None
 
 
-def look_steadily() -> None:
+def poll_at_fixed_interval() -> None:
     """Make Snakemake, in this process, poll its jobs every `seconds-between-status-checks` of the profile.
 
     The plugin lengthens the interval by 10 s per poll, up to 3 min: a call of one job would end half as late again.

@@ -27,7 +27,7 @@ from contimg.schedule.profile import on_slurm
 
 
 @dataclass(frozen=True)
-class Started:
+class RunningCall:
     """Running call.
 
     Attributes
@@ -52,7 +52,7 @@ class Started:
     slurm_jobs: str = ""
 
 
-def import_slow() -> None:
+def import_modules() -> None:
     """Import the modules that every call needs, which takes a second or two the first time."""
     for module in ("snakemake.cli", "snakemake.report", "contimg.workflow.tries"):
         __import__(module)
@@ -72,7 +72,7 @@ class Snakemake:
         """Import the modules that every call needs, once."""
         if self._warm:
             return
-        import_slow()
+        import_modules()
         from snakemake import cli  # noqa: PLC0415 — imported by now
 
         cli.parse_args(self._arguments(Call(SUMMARY, (SUMMARY,), (), Demand(0, 0)), settings, ""))
@@ -97,7 +97,7 @@ class Snakemake:
         before = self._settings_path.read_bytes() if self._settings_path.exists() else None
         if before == said:
             return frozenset()
-        with files.whole(self._settings_path) as part:
+        with files.atomic_write(self._settings_path) as part:
             part.write_bytes(said)
         if before is None:
             return frozenset()
@@ -107,7 +107,7 @@ class Snakemake:
             old = {}
         return frozenset(section for section in content if content[section] != old.get(section))
 
-    def start(self, call: Call, settings: Runner, now: float, steady: float, trace_id: str) -> Started:
+    def start(self, call: Call, settings: Runner, now: float, steady: float, trace_id: str) -> RunningCall:
         """Start a call; the kernel kills its Snakemake if this process dies.
 
         Raises
@@ -121,7 +121,7 @@ class Snakemake:
         self._started += 1
         slurm_jobs = ""
         if on_slurm(settings.profile):
-            slurm_jobs = slurm.jobs_of(self._root, self._lease.number, self._started)
+            slurm_jobs = slurm.name_prefix(self._root, self._lease.number, self._started)
         log = self._root.state / "calls" / f"{call.lane}-{call.units[0]}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -133,7 +133,7 @@ class Snakemake:
             )
         finally:
             os.close(descriptor)
-        return Started(call, pid, now, steady, log, slurm_jobs)
+        return RunningCall(call, pid, now, steady, log, slurm_jobs)
 
     @property
     def _settings_path(self) -> Path:
@@ -171,7 +171,7 @@ class Snakemake:
         os.environ["TRACEPARENT"] = f"00-{trace_id}-{os.urandom(8).hex()}-01"
         os.chdir(self._root.root)
         if slurm_jobs:
-            slurm.look_steadily()
+            slurm.poll_at_fixed_interval()
         return _run(arguments)
 
 
@@ -186,20 +186,20 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
-def ended(started: Started) -> int | None:
+def exit_code(started: RunningCall) -> int | None:
     """Exit code of a call (negative: the signal that ended it), given once; None while the call runs.
 
     Jobs that outlive their Snakemake are killed: they would write into directories that are made anew.
     """
-    code = processes.code_of(started.pid)
+    code = processes.exit_code(started.pid)
     if code is not None:
         # Snakemake is not reaped yet and keeps its pid, so that the session is surely the call's own.
-        processes.kill(member for member in processes.session(started.pid) if member.pid != started.pid)
+        processes.kill(member for member in processes.session_processes(started.pid) if member.pid != started.pid)
         os.waitpid(started.pid, 0)
     return code
 
 
-def last_words(log: Path) -> str:
+def error_from_log(log: Path) -> str:
     """Error message from a call's log, else its last line."""
     try:
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]

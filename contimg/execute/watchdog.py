@@ -21,7 +21,7 @@ from contimg.core.errors import ClusterAwayError
 from contimg.core.sections import Limits, Runner
 from contimg.core.stages import STAGES
 from contimg.execute import slurm
-from contimg.execute.snakemake import Started
+from contimg.execute.snakemake import RunningCall
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,8 @@ class Watchdog:
         self._seen = float("-inf")
 
     def stuck(
-        self, calls: Sequence[Started], runner: Runner, limits: Limits, steady: float
-    ) -> list[tuple[Started, str]]:
+        self, calls: Sequence[RunningCall], runner: Runner, limits: Limits, steady: float
+    ) -> list[tuple[RunningCall, str]]:
         """Calls to be killed, with the reason."""
         found = []
         for pid in set(self._worked) - {call.pid for call in calls}:
@@ -89,7 +89,7 @@ class Watchdog:
                 found.append((call, f"killed: its processes did nothing for {idle_s / 60:.0f} min"))
         return found
 
-    def _look_at_sleep(self, calls: Sequence[Started], steady: float) -> None:
+    def _look_at_sleep(self, calls: Sequence[RunningCall], steady: float) -> None:
         """Measure the time without a look, when the machine was suspended, for deduction from the calls' time."""
         slept_s = steady - self._seen
         self._seen = steady
@@ -98,7 +98,7 @@ class Watchdog:
             self._slept = {pid: before + slept_s for pid, before in self._slept.items()}
             self._samples.clear()
 
-    def _look_at_queue(self, calls: Sequence[Started], steady: float) -> None:
+    def _look_at_queue(self, calls: Sequence[RunningCall], steady: float) -> None:
         """Add the time since the last look to the queue time of the calls whose jobs wait."""
         passed_s = steady - self._queue_seen
         if passed_s < _QUEUE_S:
@@ -108,7 +108,7 @@ class Watchdog:
         if not calls:
             return
         try:
-            waiting = [job.name for job in slurm.jobs("contimg-") if job.waits]
+            waiting = [job.name for job in slurm.jobs("contimg-") if job.pending]
         except ClusterAwayError as error:
             log.warning("%s", error)
             waiting = [call.slurm_jobs for call in calls]
@@ -116,11 +116,11 @@ class Watchdog:
             if any(name.startswith(call.slurm_jobs) for name in waiting):
                 self._waited[call.pid] += min(passed_s, steady - call.began_steady)
 
-    def _last_worked(self, call: Started, steady: float, every_s: float) -> float:
+    def _last_worked(self, call: RunningCall, steady: float, every_s: float) -> float:
         before = self._samples.get(call.pid)
         if before and steady - before.at < every_s:
             return self._worked[call.pid]
-        sample = _sampled(processes.session(call.pid), steady)
+        sample = _sampled(processes.session_processes(call.pid), steady)
         self._samples[call.pid] = sample
         if before is None or _worked(before, sample):
             self._worked[call.pid] = steady

@@ -8,7 +8,7 @@ import numpy as np
 
 from contimg.core.units import MAD_TO_SIGMA
 from contimg.first_light.findings import Finding, Line, judged
-from contimg.first_light.raw_group import RawFile
+from contimg.first_light.raw_group import SubbandFile
 from contimg.telescope import dsa110, stations
 
 _LEVEL_FACTOR = 4.0
@@ -49,7 +49,7 @@ class Signals:
     imaginary: float = 0.0
     samples: float = float("nan")
 
-    def add(self, subband: int, file: RawFile, visibilities: np.ndarray) -> None:
+    def add(self, subband: int, file: SubbandFile, visibilities: np.ndarray) -> None:
         """Gather the statistics of a subband; visibilities (T, B, F, P). Raises `InputError` if it cannot be read."""
         first, second = (file.head[name][: file.baselines] for name in ("ant_1_array", "ant_2_array"))
         finite = np.isfinite(visibilities)
@@ -70,7 +70,7 @@ class Signals:
         self.noise_ratio[subband] = self._noise(file, values, first, second, level)
 
     def _noise(
-        self, file: RawFile, values: np.ndarray, first: np.ndarray, second: np.ndarray, level: np.ndarray
+        self, file: SubbandFile, values: np.ndarray, first: np.ndarray, second: np.ndarray, level: np.ndarray
     ) -> float:
         """Noise from second differences over the channels, over that of the radiometer equation."""
         cross = np.flatnonzero(first != second)

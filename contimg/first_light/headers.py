@@ -9,7 +9,7 @@ import numpy as np
 from contimg.core.paths import jd_to_datetime
 from contimg.core.units import MJD_ZERO_JD
 from contimg.first_light.findings import Finding, Line, Verdict, judged
-from contimg.first_light.raw_group import RawFile, RawGroup
+from contimg.first_light.raw_group import RawGroup, SubbandFile
 from contimg.telescope import dsa110, stations
 from contimg.telescope.meridian import meridian_uvw
 
@@ -50,7 +50,7 @@ def _named(subbands: list[int]) -> str:
     return ", ".join(f"sb{subband:02d}" for subband in subbands)
 
 
-def _where(group: RawGroup, wrong: Callable[[int, RawFile], bool]) -> list[int]:
+def _where(group: RawGroup, wrong: Callable[[int, SubbandFile], bool]) -> list[int]:
     """Subbands for which a condition holds."""
     return [subband for subband, file in group if wrong(subband, file)]
 
@@ -130,7 +130,7 @@ def _telescope(group: RawGroup) -> Finding:
 
 
 def _bands(group: RawGroup) -> Finding:
-    def off(subband: int, file: RawFile) -> bool:
+    def off(subband: int, file: SubbandFile) -> bool:
         known = dsa110.subband_frequencies(subband, 1)[0]
         return abs(float(file.frequencies_hz.mean()) - known) > 0.01 * _SUBBAND_HZ
 
@@ -149,7 +149,7 @@ def _bands(group: RawGroup) -> Finding:
 
 
 def _channels(group: RawGroup) -> Finding:
-    def off(_: int, file: RawFile) -> bool:
+    def off(_: int, file: SubbandFile) -> bool:
         steps, width = np.diff(file.frequencies_hz), file.number("channel_width")
         expected = _SUBBAND_HZ / len(file.frequencies_hz)
         return abs(width / expected - 1) > 0.01 or not np.allclose(steps, -expected, rtol=0.01)
@@ -251,7 +251,7 @@ def _stations(group: RawGroup) -> Finding:
 def _baselines(group: RawGroup) -> Finding:
     known = [group.first.head[name][: group.first.baselines] for name in ("ant_1_array", "ant_2_array")]
 
-    def off(_: int, file: RawFile) -> bool:
+    def off(_: int, file: SubbandFile) -> bool:
         pairs = (file.head[name].reshape(file.integrations, -1) for name in ("ant_1_array", "ant_2_array"))
         return any(
             pair.shape[1:] != first.shape or (pair != first).any() for pair, first in zip(pairs, known, strict=True)

@@ -35,5 +35,5 @@ def write(path: Path, name: str, findings: Sequence[Finding]) -> None:
         loader=PackageLoader("contimg.first_light"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     page = environment.get_template("findings.html").render(name=name, summary=summary(findings), findings=findings)
-    with files.whole(path) as part:
+    with files.atomic_write(path) as part:
         part.write_text(page)

@@ -45,7 +45,7 @@ _OPTIONAL = ("phase_center_app_dec", "extra_keywords", "instrument", "phase_type
 
 
 @dataclass(frozen=True)
-class RawFile:
+class SubbandFile:
     """Raw file of one subband.
 
     Attributes
@@ -114,16 +114,16 @@ class RawFile:
 class RawGroup:
     """Files of a group by subband, unreadable files with the reason, and start times of all groups (JD)."""
 
-    files: dict[int, RawFile]
+    files: dict[int, SubbandFile]
     unreadable: dict[str, str]
     starts_jd: list[float]
 
     @property
-    def first(self) -> RawFile:
+    def first(self) -> SubbandFile:
         """File of the lowest subband number."""
         return self.files[min(self.files)]
 
-    def __iter__(self) -> Iterator[tuple[int, RawFile]]:
+    def __iter__(self) -> Iterator[tuple[int, SubbandFile]]:
         return iter(sorted(self.files.items()))
 
 
@@ -135,7 +135,7 @@ def read(folder: Path) -> RawGroup:
     NoUsableDataError
         If the folder has no raw file that can be read.
     """
-    found: list[RawFile] = []
+    found: list[SubbandFile] = []
     unreadable: dict[str, str] = {}
     for path in sorted(folder.glob("*.hdf5")):
         try:
@@ -146,7 +146,7 @@ def read(folder: Path) -> RawGroup:
             found.append(_read(path, name))
         except (InputError, OSError) as error:
             unreadable[path.name] = str(error)
-    groups: list[list[RawFile]] = []
+    groups: list[list[SubbandFile]] = []
     for file in sorted(found, key=lambda file: float(file.times_jd[0])):
         if groups and file.times_jd[0] - groups[-1][0].times_jd[0] < _APART_DAYS:
             groups[-1].append(file)
@@ -161,16 +161,16 @@ def read(folder: Path) -> RawGroup:
     )
 
 
-def _read(path: Path, name: RawName) -> RawFile:
+def _read(path: Path, name: RawName) -> SubbandFile:
     with opened(path) as file:
         header = file["Header"]
         head = {item: header[item][()] for item in _ITEMS if item in header or not item.startswith(_OPTIONAL)}
-        made = RawFile(path, name, head, file["Data/visdata"].shape)
+        made = SubbandFile(path, name, head, file["Data/visdata"].shape)
         _check_shape(made, header)
     return made
 
 
-def _check_shape(file: RawFile, header: h5py.Group) -> None:
+def _check_shape(file: SubbandFile, header: h5py.Group) -> None:
     """Raise where the shapes of a file make no sense."""
     rows = file.baselines * int(file.head["Ntimes"])
     expected = (rows, 1, len(file.frequencies_hz), len(np.ravel(file.head["polarization_array"])))

@@ -17,7 +17,7 @@ from contimg.catalogues.calibrator import Calibrator
 from contimg.core.sections import Beam, Calibration
 from contimg.core.units import SPEED_OF_LIGHT
 from contimg.first_light.findings import Finding, Line, Verdict, judged
-from contimg.first_light.raw_group import RawFile, RawGroup
+from contimg.first_light.raw_group import RawGroup, SubbandFile
 from contimg.ingest.pointing_track import Drift
 from contimg.solve import antenna_gains
 from contimg.telescope import beam, dsa110, meridian, stations
@@ -114,7 +114,7 @@ class Source:
         self.delays_m = {_MERIDIAN: stopped, _CONJUGATE: -stopped, _TRACKED: tracked}
         self.moved = float(np.ptp(cosines[0]))
 
-    def add(self, subband: int, file: RawFile, visibilities: np.ndarray) -> None:
+    def add(self, subband: int, file: SubbandFile, visibilities: np.ndarray) -> None:
         """Add a subband's visibilities, shape (T, B, F, P)."""
         first, second = (
             np.searchsorted(self.antennas, file.head[name][: file.baselines])

@@ -13,7 +13,7 @@ _BLOCK = 2880
 _READ = 4096 * _BLOCK
 
 
-def whole(path: Path) -> bool:
+def is_complete(path: Path) -> bool:
     """Whether a FITS file exists, with the length given in its headers and data that match their checksums."""
     if not path.is_file():
         return False
@@ -23,7 +23,7 @@ def whole(path: Path) -> bool:
 
 @lru_cache(1024)
 def _whole(path: Path, size: int, _mtime_ns: int) -> bool:
-    """Result of `whole`, cached by size and time of the file."""
+    """Result of `is_complete`, cached by size and time of the file."""
     position = 0
     with path.open("rb") as file:
         while position < size:

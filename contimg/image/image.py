@@ -117,10 +117,10 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
         gates=settings.quality,
     )
     with trace.step("validate"):
-        validation, listed = image_validation.validated(
+        validation, listed = image_validation.validate_image(
             made, found, chosen["group"], DataRoot(settings.data_root), settings.sky_catalogue
         )
-    if told := qa.validated(validation):
+    if told := qa.validation_reasons(validation):
         quality, reasons = "degraded", [*reasons, *told]
     content = {
         "group": chosen["group"],

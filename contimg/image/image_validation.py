@@ -14,7 +14,7 @@ from contimg.truth import matching, references
 from contimg.truth.validation import Product, Reference, SourceList, Validation, validate
 
 
-def validated(
+def validate_image(
     made: FieldImage, found: Sequence[PointSource], group: str, root: DataRoot, catalogue: SkyCatalogue
 ) -> tuple[Validation, SourceList]:
     """Validate an image against the sky catalogue, or else against an earlier image of the same place.

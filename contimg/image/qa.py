@@ -163,7 +163,7 @@ def verdict(
     return ("degraded" if reasons else "clean"), reasons
 
 
-def validated(validation: Validation) -> list[str]:
+def validation_reasons(validation: Validation) -> list[str]:
     """Reasons for which a validation degrades an image; soft limits that `verdict` checks are left out."""
     return [
         f"validation: {check.reason} is {check.value:.2g} ({check.gate})"

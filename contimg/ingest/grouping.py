@@ -31,7 +31,7 @@ _SHARE_IN_COMMON = 0.75
 """Least length of a kept subband, as a fraction of the longest subband's; longer subbands are cut."""
 
 
-class Member(NamedTuple):
+class GroupedFile(NamedTuple):
     """Raw file with its subband's entry and its frame, which is None for an undated or left-out file."""
 
     file: RawFile
@@ -48,7 +48,7 @@ class Anchor(NamedTuple):
     numbers: frozenset[int]
 
     @classmethod
-    def of_members(cls, members: Sequence[Member]) -> Anchor:
+    def of_members(cls, members: Sequence[GroupedFile]) -> Anchor:
         """Anchor of files in `incoming/`."""
         return cls(median(m.file.opened_s for m in members), frozenset(m.file.number for m in members))
 
@@ -61,7 +61,7 @@ class Anchor(NamedTuple):
         return cls(median(name.opened.timestamp() for name in names), frozenset(group.good))
 
 
-def gathered(members: Iterable[Member], known: Mapping[str, Anchor]) -> dict[str, list[Member]]:
+def grouped_by_start(members: Iterable[GroupedFile], known: Mapping[str, Anchor]) -> dict[str, list[GroupedFile]]:
     """Members by the name of their group.
 
     Parameters
@@ -71,18 +71,18 @@ def gathered(members: Iterable[Member], known: Mapping[str, Anchor]) -> dict[str
     known
         Dated groups without files among the members; undated files may belong to them, too.
     """
-    by_start: dict[float, list[Member]] = defaultdict(list)
+    by_start: dict[float, list[GroupedFile]] = defaultdict(list)
     undated = []
     for member in sorted(members, key=lambda member: member.file.name):
         if member.frame:
             by_start[member.frame.start_jd].append(member)
         else:
             undated.append(member)
-    dated: dict[str, list[Member]] = {}
+    dated: dict[str, list[GroupedFile]] = {}
     frames: dict[str, Frame] = {}
     for _, files_of_start in sorted(by_start.items(), key=lambda item: (-len(item[1]), item[0])):
         form = _majority(files_of_start)
-        whole = next((name for name, frame in frames.items() if lost_first(form, frame)), None)
+        whole = next((name for name, frame in frames.items() if missing_first_integrations(form, frame)), None)
         if whole:
             dated[whole] += [_beheaded(member, frames[whole]) for member in files_of_start]
             continue
@@ -93,7 +93,7 @@ def gathered(members: Iterable[Member], known: Mapping[str, Anchor]) -> dict[str
         first = not taken
         for member in files_of_start:
             taken.append(member if first and _form(member.frame) == form else _different(member, form))
-    own: dict[str, list[Member]] = {}
+    own: dict[str, list[GroupedFile]] = {}
     for member in undated:
         anchors = {name: Anchor.of_members(group) for name, group in (own | dated).items()}
         near = _nearest(member.file, {**known, **{n: anchors[n] for n in dated}}) or _nearest(
@@ -110,7 +110,7 @@ def _form(frame: Frame | None) -> Frame | None:
     return frame._replace(integrations=0) if frame else None
 
 
-def _majority(members: Sequence[Member]) -> Frame:
+def _majority(members: Sequence[GroupedFile]) -> Frame:
     """Most frequent form of members; among equally frequent forms, the largest in the order of their values."""
     forms = Counter(_form(member.frame) for member in members)
     found = max(forms, key=lambda form: (forms[form], form))
@@ -118,7 +118,7 @@ def _majority(members: Sequence[Member]) -> Frame:
     return found
 
 
-def _different(member: Member, form: Frame) -> Member:
+def _different(member: GroupedFile, form: Frame) -> GroupedFile:
     """Member left out because it differs from its group, with the reason."""
     frame = member.frame or form
     told = [
@@ -131,10 +131,10 @@ def _different(member: Member, form: Frame) -> Member:
         if mine != theirs
     ] or ["another first time"]
     reason = f"{member.file.name}: it is not like the rest of its group ({', '.join(told)}); it is left out"
-    return Member(member.file, replace(member.subband, state="different", reason=reason), None)
+    return GroupedFile(member.file, replace(member.subband, state="different", reason=reason), None)
 
 
-def lost_first(frame: Frame, whole: Frame) -> int:
+def missing_first_integrations(frame: Frame, whole: Frame) -> int:
     """Number of a group's first integrations that data with a later start lack; 0 for data of another group."""
     if _form(frame) != _form(whole)._replace(start_jd=frame.start_jd):  # type: ignore[union-attr]
         return 0
@@ -143,11 +143,11 @@ def lost_first(frame: Frame, whole: Frame) -> int:
     return round(late) if on_time and 0 < round(late) < whole.integrations else 0
 
 
-def _beheaded(member: Member, whole: Frame) -> Member:
+def _beheaded(member: GroupedFile, whole: Frame) -> GroupedFile:
     """Member left out because it lacks its group's first integrations, with the reason."""
-    lost = lost_first(member.frame, whole) if member.frame else 0
+    lost = missing_first_integrations(member.frame, whole) if member.frame else 0
     reason = f"{member.file.name}: it lacks the first {lost} of its group's integrations; it is left out"
-    return Member(member.file, replace(member.subband, state="different", reason=reason), None)
+    return GroupedFile(member.file, replace(member.subband, state="different", reason=reason), None)
 
 
 def _nearest(file: RawFile, anchors: Mapping[str, Anchor]) -> str | None:
@@ -160,7 +160,7 @@ def _nearest(file: RawFile, anchors: Mapping[str, Anchor]) -> str | None:
     return min(near)[2] if near else None
 
 
-def in_common(integrations: Sequence[int]) -> int:
+def common_integrations(integrations: Sequence[int]) -> int:
     """Number of integrations common to the subbands of a group, some of them perhaps closed early.
 
     Up to a quarter of the integrations is given up to keep a subband; a shorter subband is left out, unless fewer
@@ -174,7 +174,9 @@ def in_common(integrations: Sequence[int]) -> int:
     return max({fewest, *(n for n in integrations if n < fewest)}, key=lambda count: (data(count), count))
 
 
-def judged(name: str, members: Sequence[Member], before: Group | None, ingest: Ingest, now: float) -> Group:
+def group_with_state(
+    name: str, members: Sequence[GroupedFile], before: Group | None, ingest: Ingest, now: float
+) -> Group:
     """Group made of files, with its state at a time (Unix, s).
 
     Parameters
@@ -185,7 +187,7 @@ def judged(name: str, members: Sequence[Member], before: Group | None, ingest: I
         Group as its manifest had it.
     """
     had = {subband.path for subband in before.subbands.values()} if before else set()
-    chosen: dict[int, Member] = {}
+    chosen: dict[int, GroupedFile] = {}
     duplicates = []
     for member in sorted(members, key=lambda m: (not m.subband.good, m.file.place not in had, m.file)):
         if member.file.number in chosen:
@@ -212,14 +214,14 @@ def judged(name: str, members: Sequence[Member], before: Group | None, ingest: I
     return Group(name, state, reason, frame, subbands, tuple(duplicates))
 
 
-def _common_frame(members: Sequence[Member], chosen: Mapping[int, Member]) -> Frame | None:
+def _common_frame(members: Sequence[GroupedFile], chosen: Mapping[int, GroupedFile]) -> Frame | None:
     """Frame of a group, with the integrations common to its good subbands; None without a dated file."""
     frame = next((member.frame for member in members if member.frame), None)
     lengths = [member.frame.integrations for member in chosen.values() if member.frame and member.subband.good]
-    return frame._replace(integrations=in_common(lengths)) if frame and lengths else frame
+    return frame._replace(integrations=common_integrations(lengths)) if frame and lengths else frame
 
 
-def _cut(member: Member, frame: Frame | None) -> Subband:
+def _cut(member: GroupedFile, frame: Frame | None) -> Subband:
     """Subband of a member, left out if it has fewer integrations than its group."""
     if not (frame and member.frame and member.subband.good) or member.frame.integrations >= frame.integrations:
         return member.subband

@@ -19,9 +19,9 @@ from contimg.core.errors import QuarantineError
 from contimg.core.paths import DataRoot, group_start
 from contimg.core.sections import Ingest
 from contimg.ingest import quarantine
-from contimg.ingest.incoming import listed
+from contimg.ingest.incoming import list_incoming
 from contimg.ingest.manifest import Group, load, name_of
-from contimg.ingest.placing import REACH_S, Found, in_folder, same_data, take_up
+from contimg.ingest.placing import REACH_S, ScanResult, manifests_near, place_files, same_data
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +31,12 @@ def raw_present(root: DataRoot, group: Group) -> bool:
     return all((root.root / str(subband.path)).exists() for subband in group.good.values())
 
 
-def loaded(root: DataRoot, names: Collection[str]) -> list[Group]:
+def load_groups(root: DataRoot, names: Collection[str]) -> list[Group]:
     """Groups as their manifests have them, in order of time; names without a manifest are left out."""
     return [load(root.manifest(name)) for name in sorted(names) if root.manifest(name).exists()]
 
 
-def scan(root: DataRoot, settings: Ingest, now: datetime, names: Collection[str] = ()) -> Found:
+def scan(root: DataRoot, settings: Ingest, now: datetime, names: Collection[str] = ()) -> ScanResult:
     """Find the groups of the files in `incoming/`, and bring their manifests up to date; returns the findings.
 
     Raises
@@ -44,10 +44,10 @@ def scan(root: DataRoot, settings: Ingest, now: datetime, names: Collection[str]
     OSError
         If `incoming/` or `groups/` cannot be listed.
     """
-    return written(root, look(root, settings, now, names))
+    return write_manifests(root, find_groups(root, settings, now, names))
 
 
-def look(root: DataRoot, settings: Ingest, now: datetime, names: Collection[str] = ()) -> Found:
+def find_groups(root: DataRoot, settings: Ingest, now: datetime, names: Collection[str] = ()) -> ScanResult:
     """Find the groups of the files in `incoming/`; nothing is written.
 
     Parameters
@@ -71,21 +71,21 @@ def look(root: DataRoot, settings: Ingest, now: datetime, names: Collection[str]
     OSError
         If `incoming/` or `groups/` cannot be listed.
     """
-    listing = listed(root, now.timestamp())
+    listing = list_incoming(root, now.timestamp())
     starts = [group_start(name).timestamp() for name in names]
     chosen = {
         name: file
         for name, file in listing.files.items()
         if not starts or min(abs(file.opened_s - start) for start in starts) <= REACH_S
     }
-    found = take_up(
+    found = place_files(
         root,
         settings,
         now.timestamp(),
         new=chosen,
         there=listing.files,
         names=names,
-        near=in_folder(root),
+        near=manifests_near(root),
     )
     if names:
         groups = tuple(group for group in found.groups if group.name in names)
@@ -93,7 +93,7 @@ def look(root: DataRoot, settings: Ingest, now: datetime, names: Collection[str]
     return replace(found, untaken=listing.untaken)
 
 
-def written(root: DataRoot, found: Found) -> Found:
+def write_manifests(root: DataRoot, found: ScanResult) -> ScanResult:
     """Bring manifests and quarantine up to date with the findings; returns these without the groups that failed.
 
     Each group is written by itself: after a logged error its files are in no group until a later scan succeeds.
@@ -142,7 +142,7 @@ def _write(root: DataRoot, group: Group, before: Group | None) -> None:
         if duplicate.good and duplicate not in had:
             log.warning("%s: group %s has this subband already; it is left alone", duplicate.path, group.name)
     path = root.manifest(group.name)
-    with files.whole(path) as part:
+    with files.atomic_write(path) as part:
         files.write_json(part, group.as_manifest())
         if same_data(group, before):
             status = path.stat()

@@ -101,7 +101,7 @@ class Listing:
     untaken: Mapping[str, str]
 
 
-def listed(root: DataRoot, now: float) -> Listing:
+def list_incoming(root: DataRoot, now: float) -> Listing:
     """List `incoming/` at a time (Unix, s).
 
     Raises
@@ -113,11 +113,11 @@ def listed(root: DataRoot, now: float) -> Listing:
     untaken: dict[str, str] = {}
     with os.scandir(root.incoming) as entries:
         for entry in entries:
-            look_at(entry, now, files, untaken)
+            sort_entry(entry, now, files, untaken)
     return Listing(files, untaken)
 
 
-def look_at(entry: os.DirEntry[str], now: float, files: dict[str, RawFile], untaken: dict[str, str]) -> bool:
+def sort_entry(entry: os.DirEntry[str], now: float, files: dict[str, RawFile], untaken: dict[str, str]) -> bool:
     """Sort an entry of `incoming/` into the files or the untaken; other entries are left alone.
 
     Returns whether the name is a raw file's, which never changes.
@@ -125,7 +125,7 @@ def look_at(entry: os.DirEntry[str], now: float, files: dict[str, RawFile], unta
     try:
         name = RawName.parse(entry.name)
     except MisshapenFileError as error:
-        if looks_raw(entry.name):
+        if resembles_raw_name(entry.name):
             untaken[entry.name] = str(error)[len(entry.name) + 2 :].removesuffix("; it is left alone")
         return False
     try:
@@ -171,7 +171,7 @@ def in_quarantine(root: DataRoot, group: str, now: float) -> Iterator[RawFile]:
             log.warning("%s: cannot be looked at (%s)", where, error)
 
 
-def looks_raw(name: str) -> bool:
+def resembles_raw_name(name: str) -> bool:
     """Whether another name resembles a raw file's: another ending, changed colons, a wrong number."""
     plain = unicodedata.normalize("NFKC", name)
     if _NOT_OURS.search(plain):
@@ -179,13 +179,13 @@ def looks_raw(name: str) -> bool:
     return bool(_HDF5.search(plain) or _DATE_AND_SUBBAND.search(plain))
 
 
-def shown(name: str) -> str:
+def printable_name(name: str) -> str:
     """Printable form of a file name: one line, for any bytes."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
-def examined(path: Path) -> tuple[Frame | None, str, str | None]:
+def check_raw_file(path: Path) -> tuple[Frame | None, str, str | None]:
     """Frame (None if unknown), state and fault (None for a good file) of a raw file.
 
     Raises

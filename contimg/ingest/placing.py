@@ -15,8 +15,15 @@ from pathlib import Path
 from contimg.core.paths import DataRoot, group_id, group_start
 from contimg.core.sections import Ingest
 from contimg.ingest import quarantine
-from contimg.ingest.grouping import NAME_SPREAD_S, Anchor, Member, gathered, judged, lost_first
-from contimg.ingest.incoming import RawFile, examined, in_quarantine, shown
+from contimg.ingest.grouping import (
+    NAME_SPREAD_S,
+    Anchor,
+    GroupedFile,
+    group_with_state,
+    grouped_by_start,
+    missing_first_integrations,
+)
+from contimg.ingest.incoming import RawFile, check_raw_file, in_quarantine, printable_name
 from contimg.ingest.manifest import Group, Subband, load, name_of, names_in
 
 log = logging.getLogger(__name__)
@@ -34,7 +41,7 @@ Near = Callable[[Collection[float]], Iterable[str]]
 
 
 @dataclass(frozen=True)
-class Found:
+class ScanResult:
     """Result of a scan: groups of the files in `incoming/`, and the changes due in their manifests.
 
     Attributes
@@ -64,7 +71,7 @@ class Found:
     def unsettled(self) -> tuple[str, ...]:
         """Lines on files in no group, and on entries named like raw files that are not taken."""
         return tuple(
-            f"{shown(name)}: {reason.removeprefix(f'{name}: ')}"
+            f"{printable_name(name)}: {reason.removeprefix(f'{name}: ')}"
             for files in (self.unplaced, self.untaken)
             for name, reason in sorted(files.items())
         )
@@ -100,7 +107,7 @@ def _same_file(subband: Subband, before: Subband) -> bool:
     return alike and (subband.mtime_ns == before.mtime_ns or subband.came == before.came)
 
 
-def in_folder(root: DataRoot) -> Near:
+def manifests_near(root: DataRoot) -> Near:
     """Lookup of manifests near given times in `groups/`, as listed now."""
     there = names_in(root.groups)
 
@@ -116,7 +123,7 @@ def in_folder(root: DataRoot) -> Near:
     return near
 
 
-def take_up(
+def place_files(
     root: DataRoot,
     ingest: Ingest,
     now: float,
@@ -125,7 +132,7 @@ def take_up(
     there: Mapping[str, RawFile],
     names: Collection[str],
     near: Near,
-) -> Found:
+) -> ScanResult:
     """Place files in groups; nothing is written.
 
     Parameters
@@ -169,14 +176,14 @@ class _Work:
         self._unreadable: dict[str, str] = {}
         self._recalled: dict[tuple[str | None, int | None, int | None], tuple[Subband, Group]] = {}
         self._came_before: dict[tuple[str | None, int | None], float] = {}
-        self._members: dict[str, Member] = {}
+        self._members: dict[str, GroupedFile] = {}
         self._unplaced: dict[str, str] = {}
         self._touched: set[str] = set()
         self._anew: Collection[str] = ()
 
     def gather(
         self, new: Mapping[str, RawFile], names: Collection[str], reopened: Collection[str]
-    ) -> dict[str, list[Member]]:
+    ) -> dict[str, list[GroupedFile]]:
         """Members of all affected groups, by group; files of reopened groups are judged anew."""
         self._anew = reopened
         names = {*names, *reopened}
@@ -200,7 +207,7 @@ class _Work:
             for name, group in self._known.items()
             if name not in dated and (anchor := Anchor.of_group(group))
         }
-        return gathered(self._members.values(), anchors)
+        return grouped_by_start(self._members.values(), anchors)
 
     def _of_dated(self) -> set[str]:
         """Groups with a manifest to which the dated files belong."""
@@ -214,7 +221,7 @@ class _Work:
         return {
             name
             for name, group in self._known.items()
-            if group.frame and any(lost_first(frame, group.frame) for frame in frames)
+            if group.frame and any(missing_first_integrations(frame, group.frame) for frame in frames)
         }
 
     def _near_undated(self) -> set[str]:
@@ -256,7 +263,7 @@ class _Work:
             path = file.where or self._root.root / file.place
             try:
                 file = file.now(path, self._now)
-                frame, state, reason = examined(path)
+                frame, state, reason = check_raw_file(path)
                 if file.now(path, self._now) != file:
                     self._unplaced[file.name] = "it changed while it was looked at; looked at again soon"
                     return
@@ -271,7 +278,7 @@ class _Work:
                 return
             integrations = frame.integrations if frame else None
             subband = Subband(file.place, file.size, file.mtime_ns, state, reason, integrations, self._came(file))
-            member = member or Member(file, subband, frame)
+            member = member or GroupedFile(file, subband, frame)
         self._members[file.name] = member
 
     def _came(self, file: RawFile) -> float:
@@ -283,7 +290,7 @@ class _Work:
         put_back = file.mtime_ns / 1e9 < came and abs(file.changed_s - came) <= _SETTLED_S
         return came if put_back else file.since_s
 
-    def _recall(self, file: RawFile) -> Member | None:
+    def _recall(self, file: RawFile) -> GroupedFile | None:
         """Member known from a manifest; None where the file has to be judged (again)."""
         known = self._recalled.get((file.place, file.size, file.mtime_ns))
         if known is None:
@@ -297,14 +304,14 @@ class _Work:
         frame = group.frame if subband.state in ("good", "zeroed") else None
         if frame:
             frame = frame._replace(integrations=subband.integrations or frame.integrations)
-        return Member(file, subband, frame)
+        return GroupedFile(file, subband, frame)
 
-    def to_reopen(self, groups: Mapping[str, list[Member]]) -> set[str]:
+    def to_reopen(self, groups: Mapping[str, list[GroupedFile]]) -> set[str]:
         """Groups in quarantine of which further files, or the same ones again, have arrived."""
         return {
             name
             for name, members in groups.items()
-            if quarantine.holds(self._root, name)
+            if quarantine.is_quarantined(self._root, name)
             and any(
                 (member.file.place, member.file.size, member.file.mtime_ns) not in self._recalled
                 or (self._root.quarantine(name) / member.file.name).exists()
@@ -312,7 +319,7 @@ class _Work:
             )
         }
 
-    def judge(self, groups: Mapping[str, list[Member]], reopened: tuple[str, ...]) -> Found:
+    def judge(self, groups: Mapping[str, list[GroupedFile]], reopened: tuple[str, ...]) -> ScanResult:
         """Affected groups in their present state."""
         result = {}
         emptied = []
@@ -320,7 +327,7 @@ class _Work:
             before, members = self._known.get(name), groups.get(name, [])
             if name in self._unreadable:
                 self._unplaced |= {member.file.name: self._unreadable[name] for member in members}
-            elif members and not (name not in reopened and quarantine.holds(self._root, name)):
+            elif members and not (name not in reopened and quarantine.is_quarantined(self._root, name)):
                 result[name] = self._judged(name, members, before)
             elif before and before.frame is None and all(name_of(each) in self._there for each in before.files):
                 emptied.append(name)  # its files belong to other groups
@@ -331,17 +338,17 @@ class _Work:
             if name not in placed and name not in self._unplaced:
                 self._unplaced[name] = _why_left(member)
         known = {name: self._known[name] for name in result if name in self._known}
-        return Found(tuple(result.values()), known, tuple(emptied), self._unplaced, reopened=reopened)
+        return ScanResult(tuple(result.values()), known, tuple(emptied), self._unplaced, reopened=reopened)
 
-    def _judged(self, name: str, members: list[Member], before: Group | None) -> Group:
+    def _judged(self, name: str, members: list[GroupedFile], before: Group | None) -> Group:
         if before and before.usable:
             followed = _renamed(before, members)
             here = {member.file.place for member in members}
             missing = [self._root.root / str(each.path) for each in followed.good.values() if each.path not in here]
-            if missing and (processed(self._root, name) or not all(map(_is_gone, missing))):
+            if missing and (is_processed(self._root, name) or not all(map(_is_gone, missing))):
                 return before
             before = followed
-        return judged(name, members, before, self._ingest, self._now)
+        return group_with_state(name, members, before, self._ingest, self._now)
 
 
 def _is_gone(path: Path) -> bool:
@@ -353,7 +360,7 @@ def _is_gone(path: Path) -> bool:
     return False
 
 
-def processed(root: DataRoot, name: str) -> bool:
+def is_processed(root: DataRoot, name: str) -> bool:
     """Whether a group has been converted, imaged or archived, after which its raw files may be gone."""
     return (
         root.ms_sidecar(name).exists()
@@ -362,7 +369,7 @@ def processed(root: DataRoot, name: str) -> bool:
     )
 
 
-def _renamed(before: Group, members: Iterable[Member]) -> Group:
+def _renamed(before: Group, members: Iterable[GroupedFile]) -> Group:
     """Group with its renamed files: the same start, subband and size under another name."""
     here = {member.file.place for member in members}
     spare = {
@@ -383,7 +390,7 @@ def _start_jd(group: Group) -> float | None:
     return group.frame.start_jd if group.frame else None
 
 
-def _why_left(member: Member) -> str:
+def _why_left(member: GroupedFile) -> str:
     """Reason for which a readable file is in no group."""
     if member.subband.reason:
         return member.subband.reason.removeprefix(f"{member.file.name}: ")

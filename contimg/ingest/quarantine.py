@@ -33,7 +33,7 @@ _NUMBERED = re.compile(r"\.\d+(\.hdf5)$")
 
 
 @dataclass(frozen=True)
-class Entry:
+class QuarantineEntry:
     """Quarantine entry of a group."""
 
     group: str
@@ -78,7 +78,9 @@ def raw_files(root: DataRoot, group: str) -> list[Path]:
     return [path for path in paths if path.exists()]
 
 
-def put(root: DataRoot, group: str, raw: Iterable[Path], *, reason: str, error_class: str, **facts: Any) -> Entry:
+def put(
+    root: DataRoot, group: str, raw: Iterable[Path], *, reason: str, error_class: str, **facts: Any
+) -> QuarantineEntry:
     """Put a group's raw files into quarantine; further files of a quarantined group join its entry.
 
     If its record cannot be read, the files in its folder are taken to come from `incoming/`.
@@ -152,7 +154,7 @@ def release(root: DataRoot, group: str) -> list[Path]:
         ) from error
 
 
-def holds(root: DataRoot, group: str) -> bool:
+def is_quarantined(root: DataRoot, group: str) -> bool:
     """Whether a group itself, and not only a stray file of it, is in quarantine."""
     if not (root.quarantine(group) / REASON).exists():
         return False
@@ -162,7 +164,7 @@ def holds(root: DataRoot, group: str) -> bool:
         return True
 
 
-def entry(root: DataRoot, group: str) -> Entry:
+def entry(root: DataRoot, group: str) -> QuarantineEntry:
     """Quarantine entry of a group.
 
     Raises
@@ -171,7 +173,7 @@ def entry(root: DataRoot, group: str) -> Entry:
         If the group is not in quarantine, or its reason cannot be read.
     """
     content = _content(root.quarantine(group))
-    return Entry(
+    return QuarantineEntry(
         group,
         content["reason"],
         content["error_class"],
@@ -181,7 +183,7 @@ def entry(root: DataRoot, group: str) -> Entry:
     )
 
 
-def entries(root: DataRoot) -> Iterator[Entry]:
+def entries(root: DataRoot) -> Iterator[QuarantineEntry]:
     """All quarantine entries in order of time; unreadable ones are logged and left out."""
     folder = root.root / "quarantine"
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -296,7 +298,7 @@ def _move(source: Path, target: Path) -> None:
             raise
         if not os.access(source.parent, os.W_OK):  # else the copy would stay beside its source
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(source.parent)) from error
-        with files.whole(target) as part:
+        with files.atomic_write(target) as part:
             shutil.copy2(source, part)
         source.unlink()
 

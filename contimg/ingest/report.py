@@ -9,7 +9,7 @@ from pathlib import Path
 
 from contimg.core import files
 from contimg.core.paths import DataRoot, RawName, group_start
-from contimg.ingest.incoming import shown
+from contimg.ingest.incoming import printable_name
 from contimg.ingest.manifest import Group, name_of
 from contimg.ingest.placing import REACH_S
 
@@ -77,7 +77,7 @@ class Report:
                 else:
                     clocks.pop(subband, None)
         return Report(
-            {shown(name): why for name, why in sorted(untaken.items())},
+            {printable_name(name): why for name, why in sorted(untaken.items())},
             dict(sorted(unplaced.items())),
             clocks,
             max(self.newest, newest),

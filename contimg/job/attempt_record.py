@@ -104,7 +104,7 @@ class AttemptRecord:
         """Whether the job really runs; on another host the record is believed, for a day at most."""
         if self.host != socket.gethostname():
             return self.running and now - datetime.fromisoformat(self.started) < _FAR_JOBS
-        return self.running and processes.alive(self.pid, self.pid_started)
+        return self.running and processes.is_alive(self.pid, self.pid_started)
 
     @property
     def started_s(self) -> float:
@@ -162,7 +162,7 @@ def begun(root: DataRoot, unit: str, rule: str, log_file: str) -> AttemptRecord:
         started=datetime.now(UTC).isoformat(timespec="milliseconds"),
         host=socket.gethostname(),
         pid=os.getpid(),
-        pid_started=processes.started(os.getpid()) or 0,
+        pid_started=processes.start_time(os.getpid()) or 0,
         slurm_job=os.environ.get("SLURM_JOB_ID", ""),
         log=log_file,
         trace_id=trace_id(unit) if unit else "",

@@ -26,12 +26,12 @@ from contimg.core.config import Settings
 from contimg.core.errors import JobDiedError
 from contimg.core.paths import DataRoot
 from contimg.core.release import commit
-from contimg.core.stages import STAGES, value
+from contimg.core.stages import STAGES, limit_value
 from contimg.core.trace import traceparent
 from contimg.job import attempt_record, staging, supervisor
 from contimg.job.attempt_record import AttemptRecord, begun
 from contimg.job.outputs import SIDECAR, Outputs, workspace
-from contimg.job.supervisor import Step, Task
+from contimg.job.supervisor import Job, Step
 
 
 def run(
@@ -69,7 +69,7 @@ def run(
         rule=snakemake.rule,
         unit=unit,
         root=root,
-        time_limit_s=60.0 * value(settings.limits, STAGES[snakemake.rule].minutes),
+        time_limit_s=60.0 * limit_value(settings.limits, STAGES[snakemake.rule].minutes),
         inputs=_namespace(snakemake.input),
         outputs=_outputs(_namespace(snakemake.output), further, unit, _beside(root, snakemake.rule, unit)),
         obsolete=obsolete,
@@ -78,7 +78,7 @@ def run(
     supervisor.hold_back_stops()
     room = staging.reserve(root, settings.staging, sum((staged or {}).values()))
     with workspace(job.outputs, room, set(staged or {})) as outputs:
-        task = Task(
+        task = Job(
             job.inputs,
             outputs.work,
             _namespace(snakemake.params),
@@ -92,7 +92,7 @@ def run(
 
 
 @contextlib.contextmanager
-def scratch(task: Task) -> Iterator[Path]:
+def scratch(task: Job) -> Iterator[Path]:
     """Scratch folder beside the outputs, on the same file system; removed at the end."""
     first = next(iter(vars(task.output).values()))
     with tempfile.TemporaryDirectory(prefix=f"{first.name}-", dir=first.parent) as directory:
@@ -155,7 +155,7 @@ class _Job:
     failed_tries: Any
     """Number of failed tries so far; no integer where none has failed."""
 
-    def supervise(self, step: Step, task: Task, outputs: Outputs) -> int:
+    def supervise(self, step: Step, task: Job, outputs: Outputs) -> int:
         """Fork the step, wait, place its outputs, write the record; returns the exit code of the job."""
         record = begun(self.root, self.unit, self.rule, str(task.log))
         record.write()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from contimg.core import files
 from contimg.core.paths import DataRoot
-from contimg.core.processes import alive, started
+from contimg.core.processes import is_alive, start_time
 from contimg.core.sections import Staging
 
 _FOLDER = re.compile(r"contimg-(\d+)-(\d+)-(\d+)")
@@ -42,7 +42,7 @@ def reserve(root: DataRoot, settings: Staging, expected_bytes: int) -> Path | No
             free = shutil.disk_usage(settings.directory).free - sum(_outstanding(settings.directory))
             if free >= needed:
                 inode = root.root.stat().st_ino
-                folder = settings.directory / f"contimg-{inode}-{os.getpid()}-{started(os.getpid())}"
+                folder = settings.directory / f"contimg-{inode}-{os.getpid()}-{start_time(os.getpid())}"
                 folder.mkdir(mode=0o700)
                 (folder / _PROMISE).write_text(str(int(needed)))
                 return folder
@@ -58,7 +58,7 @@ def stale(root: DataRoot, directory: Path) -> Iterator[Path]:
     inode = root.root.stat().st_ino
     for path in list(directory.iterdir()) if directory.is_dir() else ():
         match = _FOLDER.fullmatch(path.name)
-        if match and int(match[1]) == inode and not alive(int(match[2]), int(match[3])):
+        if match and int(match[1]) == inode and not is_alive(int(match[2]), int(match[3])):
             yield path
 
 
@@ -77,7 +77,7 @@ def _outstanding(directory: Path) -> Iterator[float]:
     """Reserved bytes of each living job that are not written yet."""
     for folder in directory.iterdir():
         owner = _FOLDER.fullmatch(folder.name)
-        if owner is None or started(int(owner[2])) != int(owner[3]):
+        if owner is None or start_time(int(owner[2])) != int(owner[3]):
             continue
         with contextlib.suppress(OSError, ValueError):  # the job ends just now, or is another user's
             yield max(0, int((folder / _PROMISE).read_text()) - _written(folder))

@@ -40,7 +40,7 @@ _BLOCK_BYTES = 512
 
 
 @dataclass(frozen=True)
-class Task:
+class Job:
     """Files, parameters and settings of a step.
 
     Attributes
@@ -72,7 +72,7 @@ class Task:
     unit: str
 
 
-Step = Callable[[Task], Mapping[str, Any] | None]
+Step = Callable[[Job], Mapping[str, Any] | None]
 
 
 def hold_back_stops() -> None:
@@ -80,7 +80,7 @@ def hold_back_stops() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
 
 
-def start(step: Step, task: Task, answer: BinaryIO, finish: Callable[[], None]) -> int:
+def start(step: Step, task: Job, answer: BinaryIO, finish: Callable[[], None]) -> int:
     """Start the child, which does the step, calls `finish`, and writes result or error to `answer`.
 
     Returns its process id.
@@ -88,7 +88,7 @@ def start(step: Step, task: Task, answer: BinaryIO, finish: Callable[[], None]) 
     return processes.fork(lambda: _work(step, task, answer, finish), session=False, keep=answer.fileno())
 
 
-def _work(step: Step, task: Task, answer: BinaryIO, finish: Callable[[], None]) -> int:
+def _work(step: Step, task: Job, answer: BinaryIO, finish: Callable[[], None]) -> int:
     """Do the step in the child, with the log as its output; returns the exit code."""
     code = 1
     content: dict[str, Any]
@@ -107,7 +107,7 @@ def _work(step: Step, task: Task, answer: BinaryIO, finish: Callable[[], None]) 
     except BaseException as error:  # noqa: BLE001 — the parent reports it
         traceback.print_exc()
         content = described(as_contimg_error(error)) | {"steps": trace.steps()}
-    answer.write(json.dumps(content, default=files.plain).encode())
+    answer.write(json.dumps(content, default=files.json_value).encode())
     answer.flush()
     return code
 
@@ -137,15 +137,15 @@ def wait(child: int, time_limit_s: float) -> None:
     """
     deadline = time.monotonic() + time_limit_s
     try:
-        while processes.code_of(child) is None:
+        while processes.exit_code(child) is None:
             said = signal.sigtimedwait(_AWAITED, max(0.0, deadline - time.monotonic()))
             if said is None:
                 why = f"killed after its time limit of {time_limit_s / 60:.0f} min"
-                raise processes.overdue(why, processes.family(child), time_limit_s)
+                raise processes.timeout_error(why, processes.process_tree(child), time_limit_s)
             if said.si_signo in _STOPS:
                 raise JobDiedError(f"stopped by {signal.Signals(said.si_signo).name}; it is due again")
     except BaseException:
-        processes.kill(processes.family(child))
+        processes.kill(processes.process_tree(child))
         raise
 
 
@@ -179,7 +179,7 @@ def result(status: int, answer: BinaryIO) -> Mapping[str, Any]:
     answer.seek(0)
     said = answer.read()
     if os.WIFSIGNALED(status) or not said:
-        raise processes.death(os.waitstatus_to_exitcode(status), "its process")
+        raise processes.unexpected_end(os.waitstatus_to_exitcode(status), "its process")
     content = json.loads(said)
     if "result" in content:
         return dict(content)

@@ -16,7 +16,7 @@ from typing import Any
 
 from contimg.core.errors import ErrorClass, ImpossibleTransitionError
 from contimg.core.sections import Retry
-from contimg.core.stages import STAGES, Per, Unusable, feeds_windows, first_stage, lanes, maker, next_stage
+from contimg.core.stages import STAGES, Per, Unusable, feeds_windows, first_stage, lanes, next_stage, stage_making
 from contimg.core.trace import trace_id
 from contimg.ledger.events import (
     Arrived,
@@ -210,7 +210,7 @@ def _job_failed(row: GroupRow, event: JobFailed, facts: Facts) -> Advanced:
 def _measurement_set_unreadable(row: GroupRow, event: MeasurementSetUnreadable, facts: Facts) -> Advanced:
     """Back to conversion, once: a Measurement Set that is unreadable again, newly made, is the group's fault."""
     again = facts.failures.get(event.error_class, 1) > 1
-    stage = maker("ms")
+    stage = stage_making("ms")
     if stage is None or row.state != DUE or row.stage != event.stage or not event.counts or again:
         return _job_failed(row, event, facts)
     back = replace(row, stage=stage.name, due=0.0, reason=event.message, error_class=event.error_class)

@@ -7,7 +7,7 @@ from typing import Any
 
 from contimg.alerts.conditions import CONDITIONS, Condition
 from contimg.core.sections import Severity, Thresholds
-from contimg.service.losses import EVERY_S
+from contimg.service.audit_problems import EVERY_S
 from contimg.service.probes import HEARTBEAT_S
 
 _CALM = "5m"

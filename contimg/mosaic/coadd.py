@@ -45,7 +45,7 @@ class ImageInputs:
 
 
 @dataclass(frozen=True)
-class Member:
+class MosaicInput:
     """Image to be added: header, coordinates and sidecar, without its pixels."""
 
     group: str
@@ -87,7 +87,7 @@ class Sums:
     coverage: np.ndarray
 
 
-def read_member(paths: ImageInputs) -> Member:
+def read_input(paths: ImageInputs) -> MosaicInput:
     """Read the header and sidecar of an image; its pixels stay on the disk.
 
     Raises
@@ -96,10 +96,10 @@ def read_member(paths: ImageInputs) -> Member:
         If the file is not a whole FITS image.
     """
     header, wcs, shape = plane.read_header(paths.image)
-    return Member(group_of(paths.sidecar), paths, header, wcs, shape, read_json(paths.sidecar))
+    return MosaicInput(group_of(paths.sidecar), paths, header, wcs, shape, read_json(paths.sidecar))
 
 
-def make_grid(members: Sequence[Member]) -> Grid:
+def make_grid(members: Sequence[MosaicInput]) -> Grid:
     """Grid that holds every image, with the finest of their pixels, centred on the mean of their borders.
 
     The mean is taken of directions, to be right across right ascension 0 h, too.
@@ -122,7 +122,7 @@ def make_grid(members: Sequence[Member]) -> Grid:
     return Grid(wcs, (int(rows), int(columns)))
 
 
-def _weight(member: Member, min_pb: float) -> tuple[np.ndarray, np.ndarray]:
+def _weight(member: MosaicInput, min_pb: float) -> tuple[np.ndarray, np.ndarray]:
     """Values of an image (Jy/beam, 0 where blank) and weights (beam²/Jy², 0 where not to be used)."""
     values = plane.read(member.paths.image).values
     noise = plane.read(member.paths.noise).values
@@ -138,7 +138,7 @@ def _weight(member: Member, min_pb: float) -> tuple[np.ndarray, np.ndarray]:
     return values, weight * weight
 
 
-def add(member: Member, grid: Grid, sums: Sums, min_pb: float, threads: int) -> float:
+def add(member: MosaicInput, grid: Grid, sums: Sums, min_pb: float, threads: int) -> float:
     """Add an image to the sums; returns the sum of the weights that it added.
 
     Parameters

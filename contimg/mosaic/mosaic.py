@@ -28,8 +28,8 @@ from contimg.figures import quicklook
 from contimg.fits import plane
 from contimg.ingest.manifest import names_in
 from contimg.ingest.pointing_track import SAME_POINTING_DEG, Drift
-from contimg.mosaic.coadd import Grid, ImageInputs, Member, Sums, add, make_grid, read_member, trimmed
-from contimg.mosaic.mosaic_validation import validated
+from contimg.mosaic.coadd import Grid, ImageInputs, MosaicInput, Sums, add, make_grid, read_input, trimmed
+from contimg.mosaic.mosaic_validation import validate_mosaic
 from contimg.mosaic.pointings import validation_failures
 from contimg.truth import overlap, page, references
 
@@ -144,7 +144,7 @@ def mosaic(
     ToolFailedError
         If an image is not a whole FITS image.
     """
-    every = sorted((read_member(paths) for paths in images), key=lambda member: member.group)
+    every = sorted((read_input(paths) for paths in images), key=lambda member: member.group)
     failed = {member.group: failures for member in every if (failures := validation_failures(member.sidecar))}
     members = [member for member in every if member.group not in failed]
     if every and not members:
@@ -179,7 +179,7 @@ def mosaic(
     with trace.step("validate"):
         compared = overlap.compare(overlap.read_all(lists))
         content["overlap"] = compared.to_json()
-        validation = validated(
+        validation = validate_mosaic(
             sums,
             grid,
             content,
@@ -205,7 +205,7 @@ def mosaic(
     return content
 
 
-def _frequency_hz(used: Sequence[Member]) -> float:
+def _frequency_hz(used: Sequence[MosaicInput]) -> float:
     """Mean frequency of the images."""
     known = [member.header["RESTFRQ"] for member in used if "RESTFRQ" in member.header]
     return float(np.mean(known)) if known else REFERENCE_FREQUENCY_HZ
@@ -237,7 +237,7 @@ def _points_at(manifest: Path, declination_deg: float) -> bool:
 
 
 def _description(
-    used: Sequence[Member], shares: dict[str, float], grid: Grid, sums: Sums, *, settings: Mosaic, name: str
+    used: Sequence[MosaicInput], shares: dict[str, float], grid: Grid, sums: Sums, *, settings: Mosaic, name: str
 ) -> dict[str, Any]:
     """Content of the sidecar, except the missing groups."""
     depth = float(1 / np.sqrt(sums.weight.max()))
@@ -297,7 +297,7 @@ def _noise_over_expected(sums: Sums) -> float:
     return float(MAD_TO_SIGMA * np.median(np.abs(values - np.median(values))))
 
 
-def _beam(used: Sequence[Member], shares: dict[str, float]) -> dict[str, Any]:
+def _beam(used: Sequence[MosaicInput], shares: dict[str, float]) -> dict[str, Any]:
     """Beam of the weighted mean second moments, and spread of the images' beam areas (fraction)."""
     moments = np.zeros((2, 2))
     areas = []
@@ -321,7 +321,7 @@ def _beam(used: Sequence[Member], shares: dict[str, float]) -> dict[str, Any]:
     }
 
 
-def _header(used: Sequence[Member], grid: Grid, content: dict[str, Any]) -> fits.Header:
+def _header(used: Sequence[MosaicInput], grid: Grid, content: dict[str, Any]) -> fits.Header:
     """FITS header, complete except for BUNIT."""
     first, last = used[0].header, used[-1].header
     header = grid.wcs.to_header()

@@ -21,7 +21,7 @@ _MOST_SOURCES = 1000
 """Largest number of sources compared, the brightest."""
 
 
-def validated(
+def validate_mosaic(
     sums: Sums,
     grid: Grid,
     content: Mapping[str, Any],

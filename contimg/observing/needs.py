@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from contimg.calibrators.detect import DetectionSettings
-from contimg.calibrators.transits import Opportunity, elsewhere, upcoming
+from contimg.calibrators.transits import ObservableTransit, observable_elsewhere, upcoming
 from contimg.catalogues import calibrator_catalogue
 from contimg.core import files
 from contimg.core.paths import DataRoot, group_id, jd_to_datetime
@@ -22,7 +22,7 @@ _IN_WORK = timedelta(hours=2)
 _DAY = timedelta(hours=24)
 
 
-def why(
+def reasons_to_observe(
     root: DataRoot, registry: Registry, declination_deg: float, now: datetime, settings: DetectionSettings
 ) -> list[str]:
     """Reasons to observe a calibrator; empty while the calibration suffices.
@@ -60,7 +60,7 @@ def why(
     return reasons
 
 
-def what(
+def observation_to_request(
     newest: CalibrationSet | None, declination_deg: float, now: datetime, settings: DetectionSettings
 ) -> dict[str, Any] | None:
     """Calibrator to observe, with pointing and times.
@@ -75,11 +75,11 @@ def what(
     """
     sources = calibrator_catalogue.load(settings.calibration)
     first = now + _NOTICE
-    found: Opportunity | None = None
+    found: ObservableTransit | None = None
     if newest and newest.valid_until > first:
-        found = next(elsewhere(declination_deg, first, newest.valid_until, sources, settings), None)
+        found = next(observable_elsewhere(declination_deg, first, newest.valid_until, sources, settings), None)
     if found is None:
-        in_a_day = elsewhere(declination_deg, first, first + _DAY, sources, settings)
+        in_a_day = observable_elsewhere(declination_deg, first, first + _DAY, sources, settings)
         found = min(in_a_day, key=lambda one: one.candidate.transit_jd, default=None)
     if found is None:
         return None

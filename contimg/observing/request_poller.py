@@ -22,7 +22,7 @@ _PAUSE_S = 0.02
 _NAME = "requests"
 
 
-class Asking:
+class RequestPoller:
     """Poller that checks every five minutes, and after each new set, for a calibrator to observe out of turn."""
 
     def __init__(self, root: DataRoot) -> None:
@@ -30,7 +30,7 @@ class Asking:
         self._background = BackgroundCalls()
         self._next = 0.0
 
-    def hurry(self) -> None:
+    def poll_soon(self) -> None:
         """Check at the next tick, because a set was made."""
         self._next = 0.0
 
@@ -39,7 +39,7 @@ class Asking:
         events = self._changes()
         if not 0 < self._next - now <= _EVERY_S and not self._background.runs(_NAME):
             self._next = now + _EVERY_S
-            self._background.start(_NAME, partial(look, self._root, settings, alerts, now), _LIMIT_S)
+            self._background.start(_NAME, partial(poll, self._root, settings, alerts, now), _LIMIT_S)
         return events
 
     def finish(self) -> list[Tell]:
@@ -63,7 +63,7 @@ class Asking:
         return events
 
 
-def look(root: DataRoot, settings: DetectionSettings, alerts: Alerts, now: float) -> dict[str, str]:
+def poll(root: DataRoot, settings: DetectionSettings, alerts: Alerts, now: float) -> dict[str, str]:
     """Update the request and post a change.
 
     Returns

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from contimg.calibrators.detect import DetectionSettings
-from contimg.calibrators.transits import pointed_at
+from contimg.calibrators.transits import current_pointing
 from contimg.core import files
 from contimg.core.paths import DataRoot, group_id
 from contimg.core.sections import Alerts, Calibration
@@ -30,7 +30,7 @@ _THERE_DEG = 1.0
 
 
 @dataclass(frozen=True)
-class Change:
+class RequestChange:
     """Change of a request's state."""
 
     kind: Literal["raised", "updated", "closed"]
@@ -55,7 +55,7 @@ def described(request: dict[str, Any]) -> str:
     )
 
 
-def update(root: DataRoot, settings: DetectionSettings, now: datetime) -> Change | None:
+def update(root: DataRoot, settings: DetectionSettings, now: datetime) -> RequestChange | None:
     """Raise, update or close the request, as needed.
 
     Returns
@@ -68,7 +68,7 @@ def update(root: DataRoot, settings: DetectionSettings, now: datetime) -> Change
     CatalogueError
         If a catalogue named in the settings cannot be read.
     """
-    pointing = pointed_at(root)
+    pointing = current_pointing(root)
     if pointing is None:
         return None
     _, declination_deg = pointing
@@ -80,15 +80,17 @@ def update(root: DataRoot, settings: DetectionSettings, now: datetime) -> Change
             return _close(root, request, now, **closing)
         if not _missed(request, now):
             return None  # unchanged, as already announced
-    reasons = needs.why(root, registry, declination_deg, now, settings)
-    wanted = needs.what(registry.last_good(now), declination_deg, now, settings) if reasons else None
+    reasons = needs.reasons_to_observe(root, registry, declination_deg, now, settings)
+    wanted = (
+        needs.observation_to_request(registry.last_good(now), declination_deg, now, settings) if reasons else None
+    )
     if wanted is None:
         return None
     moment = _iso(now)
     new = {"id": group_id(now), "state": "open", "raised_utc": moment}
     request_now = {**new, **(request or {}), "updated_utc": moment, "reasons": reasons, **wanted}
     files.write_json(_path(root, request_now), request_now)
-    return Change("updated" if request else "raised", request_now)
+    return RequestChange("updated" if request else "raised", request_now)
 
 
 def open_request(root: DataRoot) -> dict[str, Any] | None:
@@ -128,7 +130,7 @@ def _closing(  # noqa: PLR0917 — what a request depends on
     if newest and newest.observed > datetime.fromisoformat(request["raised_utc"]):
         return {"closed_because": f"met by {newest.group} on {newest.calibrator}", "met_by": newest.path}
     on_its_way = abs(declination_deg - request["declination_deg"]) < _THERE_DEG and not _missed(request, now)
-    if on_its_way or needs.why(root, registry, declination_deg, now, settings):
+    if on_its_way or needs.reasons_to_observe(root, registry, declination_deg, now, settings):
         return None
     return {"closed_because": "nothing lacks any more", "met_by": None}
 
@@ -137,11 +139,11 @@ def _missed(request: dict[str, Any], now: datetime) -> bool:
     return now > datetime.fromisoformat(request["to_utc"]) + _MISSED
 
 
-def _close(root: DataRoot, request: dict[str, Any], now: datetime, **how: Any) -> Change:
+def _close(root: DataRoot, request: dict[str, Any], now: datetime, **how: Any) -> RequestChange:
     closed = {**request, "state": "closed", "closed_utc": _iso(now), **how}
     files.write_json(root.requests / "closed" / _path(root, request).name, closed)
     _path(root, request).unlink()
-    return Change("closed", closed)
+    return RequestChange("closed", closed)
 
 
 def _path(root: DataRoot, request: dict[str, Any]) -> Path:

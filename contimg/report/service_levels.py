@@ -234,7 +234,7 @@ def _time(seconds: Any) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def said(level: Level, value: float | None) -> str:
+def value_text(level: Level, value: float | None) -> str:
     """Value in its unit."""
     if value is None:
         return "–"
@@ -245,9 +245,9 @@ def said(level: Level, value: float | None) -> str:
     return f"{value:.2f}" if not level.unit else f"{value:.0f} {level.unit}"
 
 
-def goal(level: Level) -> str:
+def goal_text(level: Level) -> str:
     """Goal in words."""
-    return f"{'≥' if level.at_least else '≤'} {said(level, level.goal)}"
+    return f"{'≥' if level.at_least else '≤'} {value_text(level, level.goal)}"
 
 
 MARKS: Mapping[bool | None, str] = {True: "✔ met", False: "✘ missed", None: "– no data"}
@@ -265,7 +265,8 @@ def as_content(levels: Sequence[Level], now: float, days: float) -> dict[str, An
 def as_text(levels: Sequence[Level], days: float) -> str:
     """Report as text, line by line."""
     rows = [
-        (each.number, each.text, said(each, each.value), goal(each), MARKS[each.met], each.detail) for each in levels
+        (each.number, each.text, value_text(each, each.value), goal_text(each), MARKS[each.met], each.detail)
+        for each in levels
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     lines = [f"Service levels of the last {days:g} days"]
@@ -295,8 +296,8 @@ tr + tr {{ border-top: 1px solid #d8dce3; }}
 def as_html(levels: Sequence[Level], now: float, days: float) -> str:
     """Report as an HTML page."""
     rows = "\n".join(
-        f'<tr><td>{each.number}</td><th scope="row">{escape(each.text)}</th><td>{said(each, each.value)}</td>'
-        f'<td>{goal(each)}</td><td class="{each.met}">{MARKS[each.met]}</td><td>{escape(each.detail)}</td></tr>'
+        f'<tr><td>{each.number}</td><th scope="row">{escape(each.text)}</th><td>{value_text(each, each.value)}</td>'
+        f'<td>{goal_text(each)}</td><td class="{each.met}">{MARKS[each.met]}</td><td>{escape(each.detail)}</td></tr>'
         for each in levels
     )
     made = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M} UTC"

@@ -13,7 +13,7 @@ from contimg.core.errors import ErrorClass
 from contimg.core.files import read_json
 from contimg.core.paths import GROUP_PATTERN, DataRoot, group_of, group_start
 from contimg.core.products import PRODUCTS
-from contimg.core.stages import worked_on
+from contimg.core.stages import unit_stages
 from contimg.ingest.manifest import names_in
 from contimg.job.attempt_record import AttemptRecord, newest, records
 
@@ -181,7 +181,7 @@ def mosaic_row(root: DataRoot, window: str, attempts: Mapping[str, AttemptRecord
 
 def _durations(attempts: Mapping[str, AttemptRecord]) -> dict[str, float]:
     """Run time (s) of every successful stage."""
-    done = ((rule, attempts[rule]) for rule in worked_on() if rule in attempts and attempts[rule].outcome == "ok")
+    done = ((rule, attempts[rule]) for rule in unit_stages() if rule in attempts and attempts[rule].outcome == "ok")
     return {rule: record.duration_s for rule, record in done if record.duration_s is not None}
 
 
@@ -202,6 +202,6 @@ def stage_rows(attempts: Iterable[Mapping[str, AttemptRecord]]) -> list[dict[str
             "median_s": median(seconds[stage]) if seconds[stage] else None,
             "longest_s": max(seconds[stage], default=None),
         }
-        for stage in worked_on()
+        for stage in unit_stages()
         if stage in outcomes
     ]

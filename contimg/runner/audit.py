@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from contimg.arrivals.intake import patience_s
+from contimg.arrivals.intake import stray_wait_s
 from contimg.core import processes
 from contimg.core.errors import ContimgError
 from contimg.core.paths import DataRoot, group_of
 from contimg.core.products import PRODUCTS, Backup
 from contimg.core.sections import Ingest, Staging
-from contimg.core.stages import STAGES, Per, Stage, completing, maker, sidecar
+from contimg.core.stages import STAGES, Per, Stage, required_products, sidecar, stage_making
 from contimg.execute.lease import holder, mark_of
 from contimg.ingest import quarantine
-from contimg.ingest.incoming import listed, shown
+from contimg.ingest.incoming import list_incoming, printable_name
 from contimg.ingest.manifest import Group, load
 from contimg.ingest.report import Report
 from contimg.job import staging
@@ -32,7 +32,7 @@ from contimg.storage.archive import is_removed
 
 
 @dataclass
-class Books:
+class AuditResult:
     """Result of an audit."""
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -44,7 +44,7 @@ class Books:
         return not self.problems
 
 
-def audit(root: DataRoot, ingest: Ingest, staging: Staging, ledger: Ledger, now: float) -> Books:
+def audit(root: DataRoot, ingest: Ingest, staging: Staging, ledger: Ledger, now: float) -> AuditResult:
     """Audit a data root at a time (Unix, s), without the groups and windows of running calls."""
     return _Audit(root, ingest, staging, ledger, now).books()
 
@@ -52,15 +52,15 @@ def audit(root: DataRoot, ingest: Ingest, staging: Staging, ledger: Ledger, now:
 class _Audit:
     def __init__(self, root: DataRoot, ingest: Ingest, staging: Staging, ledger: Ledger, now: float) -> None:
         self._root = root
-        self._patience_s = patience_s(ingest)
+        self._patience_s = stray_wait_s(ingest)
         self._staging = staging.directory
         self._ledger = ledger
         self._now = now
-        self._books = Books()
+        self._books = AuditResult()
         self._busy = {unit for call in ledger.calls() for unit in call.units}
         self._entries = {entry.group: entry for entry in quarantine.entries(root)}
 
-    def books(self) -> Books:
+    def books(self) -> AuditResult:
         groups = dict(self._groups())
         self._incoming(groups)
         self._quarantine(groups)
@@ -90,9 +90,9 @@ class _Audit:
             for subband in (*group.subbands.values(), *group.duplicates)
             if subband.path
         }
-        listing = listed(self._root, self._now)
+        listing = list_incoming(self._root, self._now)
         for name, why in sorted(listing.untaken.items()):
-            self._wrong(f"incoming/{shown(name)}: looks like a raw file and is not taken: {why}; rename it")
+            self._wrong(f"incoming/{printable_name(name)}: looks like a raw file and is not taken: {why}; rename it")
         entries = sum(1 for _ in self._root.incoming.iterdir())
         left_alone = entries - len(listing.files) - len(listing.untaken)
         self._books.counts["files left alone (not finished, or not ours)"] += left_alone
@@ -163,7 +163,7 @@ class _Audit:
             standing = sidecar(stage.name)
             if standing is None:
                 continue
-            wanted = {product.name for product in completing(stage.name)}
+            wanted = {product.name for product in required_products(stage.name)}
             for unit, there in sorted(self._made(stage).items()):
                 if unit in self._busy:
                     continue
@@ -179,7 +179,7 @@ class _Audit:
     def _made(self, stage: Stage) -> dict[str, set[str]]:
         """Groups or windows with products that complete a stage, and the names of these products."""
         found: dict[str, set[str]] = {}
-        for product in completing(stage.name):
+        for product in required_products(stage.name):
             for path in self._root.root.glob(product.pattern):
                 with contextlib.suppress(ValueError):  # not a product's name
                     unit = group_of(path)
@@ -190,7 +190,7 @@ class _Audit:
     def _is_past(self, stage: Stage, unit: str) -> bool:
         """Whether a sidecar may stand without its product: archived, or already imaged."""
         kinds = {product.archive for product in stage.products if product.archive}
-        image = maker("image")
+        image = stage_making("image")
         used = image and {*image.needs} & {*stage.makes} and self._root.image(unit, "json").exists()
         return bool(kinds and (used or any(is_removed(self._root, kind, unit) for kind in kinds)))
 
@@ -198,14 +198,14 @@ class _Audit:
         """Check for half-written files, staging and processes without an owner."""
         for kind in sorted({product.folder for product in PRODUCTS.values()}):
             for path in (self._root.root / kind).rglob(".*"):
-                if cleanup.abandoned(path):
+                if cleanup.is_abandoned(path):
                     self._wrong(f"{path}: half-written, and its process is dead")
         for path in staging.stale(self._root, self._staging):
             self._wrong(f"{path}: staging of a dead process")
         now = holder(self._root)
         current = f"{mark_of(self._root)}{now.number}" if now and now.holds else None
-        environment = {process.pid: process for process in processes.marked(mark_of(self._root))}
-        own = {process.pid for process in processes.marked(current)} if current else set()
+        environment = {process.pid: process for process in processes.marked_processes(mark_of(self._root))}
+        own = {process.pid for process in processes.marked_processes(current)} if current else set()
         for pid in environment.keys() - own:
             self._wrong(f"process {pid}: works for a runner that is dead")
 
@@ -216,9 +216,9 @@ def _state(row: GroupRow) -> str:
     return row.state
 
 
-def checked(root: DataRoot, ingest: Ingest, staging: Staging, ledger: Ledger, now: float) -> Books:
+def audit_with_errors(root: DataRoot, ingest: Ingest, staging: Staging, ledger: Ledger, now: float) -> AuditResult:
     """Audit in which an unreadable file is a problem of its own, not an error."""
     try:
         return audit(root, ingest, staging, ledger, now)
     except ContimgError as error:
-        return Books(problems=[str(error)])
+        return AuditResult(problems=[str(error)])

@@ -33,21 +33,21 @@ _FAR_JOBS_S = 86400.0
 
 def kill_orphans(root: DataRoot) -> int:
     """Kill the processes of dead runners of this data root; returns their number."""
-    orphans = [process for process in processes.marked(mark_of(root)) if process.pid != os.getpid()]
+    orphans = [process for process in processes.marked_processes(mark_of(root)) if process.pid != os.getpid()]
     if orphans:
         log.warning("killing %d processes that a dead runner left behind", len(orphans))
     return processes.kill(orphans)
 
 
-def half_written(root: DataRoot, unit: str) -> Iterator[Path]:
+def partial_outputs(root: DataRoot, unit: str) -> Iterator[Path]:
     """Partial outputs of a unit, and outputs set aside for them, of dead processes; none of its jobs may run."""
     folders = {root.path(product.name, unit).parent for product in PRODUCTS.values() if "{date}" in product.path}
     for folder in sorted(folders):
         own = ".*" if folder.name == unit else f".{unit}.*"
-        yield from (path for path in folder.glob(own) if abandoned(path, far_jobs_s=-math.inf))
+        yield from (path for path in folder.glob(own) if is_abandoned(path, far_jobs_s=-math.inf))
 
 
-def abandoned(path: Path, far_jobs_s: float = _FAR_JOBS_S) -> bool:
+def is_abandoned(path: Path, far_jobs_s: float = _FAR_JOBS_S) -> bool:
     """Whether a path is a partial output, or an output set aside for one, of a dead process.
 
     Parameters
@@ -62,7 +62,7 @@ def abandoned(path: Path, far_jobs_s: float = _FAR_JOBS_S) -> bool:
         if match[1] not in (None, files.host()):
             return time.time() - path.lstat().st_mtime >= far_jobs_s
         writer = psutil.Process(int(match[2]))
-        return not processes.runs(writer) or writer.create_time() > path.lstat().st_mtime + 1
+        return not processes.is_running(writer) or writer.create_time() > path.lstat().st_mtime + 1
     except psutil.NoSuchProcess:
         return True
     except FileNotFoundError:
@@ -84,7 +84,7 @@ def clear_queue(root: DataRoot, keep: Callable[[], None]) -> int:
     deadline = time.monotonic() + _QUEUE_S
     while True:
         try:
-            left = slurm.cancel(slurm.jobs_of(root), of_all_users=True)
+            left = slurm.cancel(slurm.name_prefix(root), of_all_users=True)
         except ClusterAwayError as error:
             problem = error
         else:
@@ -105,15 +105,15 @@ def clear_queue(root: DataRoot, keep: Callable[[], None]) -> int:
         time.sleep(_LOOK_S)
 
 
-def sweep_staging(root: DataRoot, directory: Path) -> None:
+def remove_stale_staging(root: DataRoot, directory: Path) -> None:
     """Remove staging of dead processes."""
     for path in staging.stale(root, directory):
         log.warning("%s: removing the staging of a dead job", path)
         files.remove(path)
 
 
-def sweep(root: DataRoot, unit: str) -> None:
+def remove_partial_outputs(root: DataRoot, unit: str) -> None:
     """Remove a unit's partial outputs."""
-    for path in list(half_written(root, unit)):
+    for path in list(partial_outputs(root, unit)):
         log.warning("%s: removing what a dead job left", path)
         files.remove(path)

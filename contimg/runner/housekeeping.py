@@ -55,7 +55,7 @@ class Housekeeping:
             self._load.sample(ledger, staging, now, runner.history_days)
             ledger.prune(now - runner.history_days * 86400)
             if tmpfs_free_percent(staging) < runner.tmpfs_min_free_percent:
-                cleanup.sweep_staging(self._root, staging.directory)
+                cleanup.remove_stale_staging(self._root, staging.directory)
         if not 0 <= now - self._verified < _LEDGER_S:
             self._verified = now
             ledger.verify()

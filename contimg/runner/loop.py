@@ -16,19 +16,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from contimg.alerts import channels
-from contimg.arrivals.arrivals import Bell
+from contimg.arrivals.arrivals import ArrivalNotifier
 from contimg.catalogues import calibrator_catalogue, sky_catalogue
 from contimg.core.config import Settings
 from contimg.core.errors import ConfigError, HeldError, LeaseError
 from contimg.core.paths import DataRoot
 from contimg.execute.lease import Lease, acquire
-from contimg.execute.snakemake import import_slow
+from contimg.execute.snakemake import import_modules
 from contimg.execute.systemd import notify
 from contimg.ledger.clock_steps import Clock, SystemClock
 from contimg.runner.recovery import RecoverySettings, recover
 from contimg.runner.runner import Runner
 from contimg.runner.settings_watch import SettingsWatch
-from contimg.runner.wait_for_disk import when_there_is_room
+from contimg.runner.wait_for_disk import retry_until_disk_has_room
 from contimg.schedule.profile import on_slurm
 from contimg.storage import retention
 
@@ -112,7 +112,7 @@ def run(
     root = DataRoot(settings.data_root)
     watch = SettingsWatch(root, settings_file)
     root.incoming.mkdir(parents=True, exist_ok=True)
-    lease = when_there_is_room(
+    lease = retry_until_disk_has_room(
         root,
         settings.alerts,
         lambda: _taken(root) if stand_by else acquire(root),
@@ -129,9 +129,9 @@ def run(
         return runner
 
     try:
-        runner = when_there_is_room(root, settings.alerts, ready, wait=not once, keep=lease.keep)
+        runner = retry_until_disk_has_room(root, settings.alerts, ready, wait=not once, keep=lease.keep)
         requests = _Requests()
-        with requests.caught() as wake, contextlib.closing(Bell(root.incoming)) as bell:
+        with requests.caught() as wake, contextlib.closing(ArrivalNotifier(root.incoming)) as bell:
             notify("READY=1\nSTATUS=at work")
             log.info("running on %s (lease %d)", root.root, lease.number)
             try:
@@ -155,7 +155,7 @@ def _taken(root: DataRoot) -> Lease:
         except HeldError as error:
             if not told:
                 signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the first pass notices changed settings
-                import_slow()
+                import_modules()
                 told = f"{STANDS_BY}: {error}"
                 log.info("%s", told)
                 notify(f"STATUS={told}")
@@ -165,7 +165,7 @@ def _loop(
     runner: Runner,
     requests: _Requests,
     wake: int,
-    bell: Bell,
+    bell: ArrivalNotifier,
     watch: SettingsWatch,
     *,
     load_settings: Callable[[], Settings],
@@ -182,12 +182,12 @@ def _loop(
         if asked:
             watch.read(asked, lambda: runnable(load_settings()), runner.settings, runner.change)
             runner.settings_refused = watch.refused
-        runner.take_stock()
+        runner.settle_calls()
         notify("WATCHDOG=1")
         pause_s = runner.settings.runner.poll_seconds / clock.rate
         if not requests.stops:
-            started = runner.go_on()
-            if runner.behind:
+            started = runner.scan_and_start()
+            if runner.more_arrived:
                 pause_s = 0
             elif once and not runner.busy and not started:
                 return

@@ -77,7 +77,7 @@ class MachineLoad:
 
     def _read(self) -> _Reading:
         cpu_s, memory_bytes = 0.0, 0
-        for process in processes.family(os.getpid()):
+        for process in processes.process_tree(os.getpid()):
             with contextlib.suppress(psutil.Error):
                 cpu_s += sum(process.cpu_times()[:4])  # user and system, of itself and of children that have ended
                 memory_bytes += process.memory_full_info().pss

@@ -43,13 +43,15 @@ class RebuildSettings:
     retry: Retry
 
 
-def build(root: DataRoot, settings: RebuildSettings, keep: Callable[[], None]) -> tuple[dict[str, int], Path | None]:
+def rebuild_ledger(
+    root: DataRoot, settings: RebuildSettings, keep: Callable[[], None]
+) -> tuple[dict[str, int], Path | None]:
     """Rebuild the ledger from the files, whole or not at all; an existing ledger is set aside.
 
     Returns
     -------
     tuple
-        Result of `rebuild`, and the path of the old ledger (None without one).
+        Result of `fill_ledger`, and the path of the old ledger (None without one).
 
     Raises
     ------
@@ -60,7 +62,7 @@ def build(root: DataRoot, settings: RebuildSettings, keep: Callable[[], None]) -
     remove_ledger(new)
     try:
         with contextlib.closing(create_ledger(new)) as empty:
-            counts = rebuild(root, empty, settings, keep)
+            counts = fill_ledger(root, empty, settings, keep)
             empty.close_wal()
         aside = set_aside(root.ledger)
         new.rename(root.ledger)
@@ -73,7 +75,9 @@ def build(root: DataRoot, settings: RebuildSettings, keep: Callable[[], None]) -
     return counts, aside
 
 
-def rebuild(root: DataRoot, ledger: Ledger, settings: RebuildSettings, keep: Callable[[], None]) -> dict[str, int]:
+def fill_ledger(
+    root: DataRoot, ledger: Ledger, settings: RebuildSettings, keep: Callable[[], None]
+) -> dict[str, int]:
     """Fill an empty ledger from the files of a data root; attempts of running jobs are left out.
 
     Parameters
@@ -128,7 +132,7 @@ def _replay_group(
     transitions: Transitions,
     ledger: Ledger,
     group: Group,
-    entry: quarantine.Entry | None,
+    entry: quarantine.QuarantineEntry | None,
     *,
     mosaic: Mosaic,
 ) -> None:

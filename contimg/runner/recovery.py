@@ -19,7 +19,7 @@ from contimg.ledger.group_life import SCAN
 from contimg.ledger.ledger import Ledger, open_ledger
 from contimg.ledger.transitions import Transitions
 from contimg.runner import cleanup
-from contimg.runner.rebuild import RebuildSettings, build
+from contimg.runner.rebuild import RebuildSettings, rebuild_ledger
 from contimg.schedule.profile import on_slurm
 
 log = logging.getLogger(__name__)
@@ -57,29 +57,29 @@ def recover(root: DataRoot, settings: RecoverySettings, keep: Callable[[], None]
     cleanup.kill_orphans(root)  # first: one of them may be about to submit a job
     if on_slurm(settings.runner.profile):
         cleanup.clear_queue(root, keep)
-    cleanup.sweep_staging(root, settings.staging.directory)
+    cleanup.remove_stale_staging(root, settings.staging.directory)
     for group in quarantine.finish_interrupted(root):
         log.warning("%s: its interrupted way in or out of quarantine was finished", group)
-    ledger = whole_ledger(root, settings, keep)
+    ledger = open_or_rebuild(root, settings, keep)
     transitions = Transitions(ledger, settings.retry)
     _close_calls(root, ledger, transitions, now)
     _meet_quarantine(root, ledger, transitions, now)
     for row in ledger.open_groups():
         keep()
-        cleanup.sweep(root, row.name)
+        cleanup.remove_partial_outputs(root, row.name)
     for window in ledger.due_windows():
         keep()
-        cleanup.sweep(root, window.name)
+        cleanup.remove_partial_outputs(root, window.name)
     return ledger
 
 
-def whole_ledger(root: DataRoot, settings: RebuildSettings, keep: Callable[[], None]) -> Ledger:
+def open_or_rebuild(root: DataRoot, settings: RebuildSettings, keep: Callable[[], None]) -> Ledger:
     """Whole ledger; a damaged ledger is set aside and rebuilt from the files."""
     try:
         return open_ledger(root.ledger)
     except LedgerError as error:
         log.warning("%s", error)
-    counts, aside = build(root, settings, keep)
+    counts, aside = rebuild_ledger(root, settings, keep)
     if aside:
         log.warning("%s: the damaged ledger was kept", aside)
     log.warning("ledger built from the files: %s", ", ".join(f"{count} {what}" for what, count in counts.items()))
@@ -105,7 +105,7 @@ def _close_calls(root: DataRoot, ledger: Ledger, transitions: Transitions, now: 
                         transitions.group(unit, Interrupted(), now)
                 except ImpossibleTransitionError as error:
                     log.error("%s", error)
-                cleanup.sweep(root, unit)
+                cleanup.remove_partial_outputs(root, unit)
         ledger.drop_calls()
 
 
@@ -126,7 +126,7 @@ def _meet_quarantine(root: DataRoot, ledger: Ledger, transitions: Transitions, n
             transitions.group(entry.group, FoundInQuarantine(stage, entry.reason, entry.error_class, now), now)
 
 
-def lost(ledger: Ledger, error: sqlite3.Error | None = None) -> bool:
+def ledger_lost(ledger: Ledger, error: sqlite3.Error | None = None) -> bool:
     """Whether an open ledger is gone or damaged, by its path or by an error."""
     damaged = type(error) in (sqlite3.DatabaseError, sqlite3.ProgrammingError)  # malformed, or closed for that reason
     return damaged or not ledger.in_place()

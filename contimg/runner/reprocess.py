@@ -14,7 +14,9 @@ from contimg.ledger.rows import GroupRow
 from contimg.ledger.transitions import Transitions
 
 
-def chosen(root: DataRoot, ledger: Ledger, first: str, last: str, stage: str) -> tuple[list[str], dict[str, str]]:
+def groups_to_reprocess(
+    root: DataRoot, ledger: Ledger, first: str, last: str, stage: str
+) -> tuple[list[str], dict[str, str]]:
     """Groups of a time range that can be made again from a stage on, newest first.
 
     Parameters
@@ -61,7 +63,9 @@ def _raw_is_there(root: DataRoot, group: str) -> bool:
         return False
 
 
-def mark(ledger: Ledger, transitions: Transitions, groups: Iterable[str], stage: str, now: float) -> None:
+def mark_for_reprocessing(
+    ledger: Ledger, transitions: Transitions, groups: Iterable[str], stage: str, now: float
+) -> None:
     """Make groups due again, in one transaction; a group that has changed meanwhile stays as it is."""
     with ledger.transaction():
         for name in groups:

@@ -19,26 +19,26 @@ from contimg.core.paths import DataRoot
 from contimg.core.stages import STAGES, is_periodic
 from contimg.execute import outbox
 from contimg.execute.lease import Lease
-from contimg.execute.outcomes import Ending, Settled, lost_product, settle
+from contimg.execute.outcomes import ExternalEnd, Settled, lost_product, settle
 from contimg.execute.pool import Pool
-from contimg.execute.set_registration import lacks_set
-from contimg.execute.snakemake import Snakemake, Started, last_words
+from contimg.execute.set_registration import waits_for_set
+from contimg.execute.snakemake import RunningCall, Snakemake, error_from_log
 from contimg.ledger.clock_steps import Clock, StepDetector
 from contimg.ledger.events import DiskFreed, ProductLost, RegisterSet, SettingsChanged, Tell
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.queries import LAST_ARRIVAL
 from contimg.ledger.rows import GroupRow, OutboxRow
 from contimg.ledger.transitions import Transitions
-from contimg.observing.request_poller import Asking
+from contimg.observing.request_poller import RequestPoller
 from contimg.runner import cleanup
 from contimg.runner.housekeeping import CLOCK, Housekeeping
 from contimg.runner.rebuild import RebuildSettings
-from contimg.runner.recovery import lost, whole_ledger
+from contimg.runner.recovery import ledger_lost, open_or_rebuild
 from contimg.schedule.circuit_breaker import CircuitBreaker
-from contimg.schedule.lanes import overlapping
+from contimg.schedule.lanes import any_working_on
 from contimg.schedule.periodic_tasks import first_tasks, settle_task
 from contimg.schedule.plan import plan
-from contimg.schedule.snapshot import Hold, ScheduleSettings, closed_folders, disk_short, look
+from contimg.schedule.snapshot import Hold, ScheduleSettings, disk_short, take_snapshot, unwritable_folders
 from contimg.sets.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Runner:
         self._snakemake = Snakemake(checkout, root, lease)
         self._pool = Pool(self._snakemake, clock)
         self._housekeeping = Housekeeping(root, clock.now())
-        self._asking = Asking(root)
+        self._request_poller = RequestPoller(root)
         self._alerting = Alerting(root)
         self._well = True
         self.settings_refused = False
@@ -124,15 +124,15 @@ class Runner:
 
     @property
     def well(self) -> bool:
-        """Whether every step worked since the last `take_stock`."""
+        """Whether every step worked since the last `settle_calls`."""
         return self._well
 
     @property
-    def behind(self) -> bool:
+    def more_arrived(self) -> bool:
         """Whether files have arrived that the next pass can take up at once."""
-        return self._scanner.behind
+        return self._scanner.more_arrived
 
-    def take_stock(self) -> None:
+    def settle_calls(self) -> None:
         """Check lease, clock and ledger, settle ended calls, kill stuck calls.
 
         Raises
@@ -170,9 +170,9 @@ class Runner:
 
     def _poll_request(self, now: float) -> None:
         detection = self.settings.part(DetectionSettings)
-        self._tell(*self._asking.tick(detection, self.settings.alerts, now))
+        self._tell(*self._request_poller.tick(detection, self.settings.alerts, now))
 
-    def go_on(self) -> int:
+    def scan_and_start(self) -> int:
         """Scan for arrived files and start due calls; returns the number of started calls."""
         self._guarded(self._scan)
         self._guarded(self._do_outbox)
@@ -183,7 +183,7 @@ class Runner:
     def finish(self, *, once: bool) -> None:
         """Let messages in transit arrive and, with `once`, a check of the calibrator request end."""
         if once:
-            self._guarded(lambda: self._tell(*self._asking.finish()))
+            self._guarded(lambda: self._tell(*self._request_poller.finish()))
         self._guarded(lambda: self._alerting.finish(self._moment(self._clock.now())))
 
     def stop_now(self) -> None:
@@ -214,7 +214,7 @@ class Runner:
             return
         except sqlite3.Error as error:
             log.error("ledger: %s", error)
-            if lost(self._ledger, error):
+            if ledger_lost(self._ledger, error):
                 self._mend(str(error))
         except LeaseError:
             raise
@@ -237,7 +237,7 @@ class Runner:
             self._ledger.close()
 
         try:
-            self._use(whole_ledger(self._root, self.settings.part(RebuildSettings), self._lease.keep))
+            self._use(open_or_rebuild(self._root, self.settings.part(RebuildSettings), self._lease.keep))
             self._pool.note(self._ledger)
             self._scanner = Scanner(self._root, self._manifests)
         except LeaseError:
@@ -249,12 +249,12 @@ class Runner:
         for started, code, ending in self._pool.ended():
             self._guarded(partial(self._settle_one, started, code, ending))
 
-    def _settle_one(self, started: Started, code: int, ending: Ending | None) -> None:
+    def _settle_one(self, started: RunningCall, code: int, ending: ExternalEnd | None) -> None:
         call = started.call
         now = self._clock.now()
         settled = Settled()
         if is_periodic(call.lane):
-            wrong = last_words(started.log) if code else ""
+            wrong = error_from_log(started.log) if code else ""
             settle_task(self._ledger, call.lane, STAGES[call.lane].every_minutes(self.settings), now, wrong)
         else:
             retry = self.settings.retry
@@ -267,8 +267,8 @@ class Runner:
         log.info("%s: %s %s", " ".join(call.units), call.lane, "done" if code == 0 else f"ended with code {code}")
         if code and not is_periodic(call.lane):
             for unit in call.units:
-                cleanup.sweep(self._root, unit)
-            cleanup.sweep_staging(self._root, self.settings.staging.directory)
+                cleanup.remove_partial_outputs(self._root, unit)
+            cleanup.remove_stale_staging(self._root, self.settings.staging.directory)
 
     def _scan(self) -> None:
         now = self._clock.now()
@@ -284,17 +284,17 @@ class Runner:
 
     def _do(self, row: OutboxRow) -> None:
         calibration, retry = self.settings.calibration, self.settings.retry
-        outbox.do(self._root, self._ledger, calibration, retry, row, now=self._clock.now(), tell=self._tell)
+        outbox.carry_out(self._root, self._ledger, calibration, retry, row, now=self._clock.now(), tell=self._tell)
         if row.kind == RegisterSet.__name__:
-            self._asking.hurry()
+            self._request_poller.poll_soon()
             self._served.clear()
 
     def _start(self) -> None:
         now = self._clock.now()
         probes_due = self._breaker.probes_due(self._clock.steady())
-        hold = Hold(self._breaker.held, probes_due, closed_folders(self._root))
+        hold = Hold(self._breaker.held, probes_due, unwritable_folders(self._root))
         self._check_inputs(now)
-        situation = look(
+        situation = take_snapshot(
             self._root,
             self._ledger,
             self.settings.part(ScheduleSettings),
@@ -318,7 +318,7 @@ class Runner:
         ]
         self._served &= {row.name for row in waiting}
         for row in waiting:
-            if row.due <= now and row.name not in self._served and not overlapping(self._pool.calls, row.name):
+            if row.due <= now and row.name not in self._served and not any_working_on(self._pool.calls, row.name):
                 self._guarded(partial(self._check_input, row, sets, now))
 
     def _check_input(self, row: GroupRow, sets: Registry, now: float) -> None:
@@ -326,7 +326,9 @@ class Runner:
         if lost_stage:
             log.warning("%s: what %s needs is gone; it goes back to %s", row.name, row.stage, lost_stage)
             self._transitions.group(row.name, ProductLost(lost_stage), now)
-        elif row.stage != "image" or not lacks_set(self._root, self._ledger, row, sets, self.settings.retry, now=now):
+        elif row.stage != "image" or not waits_for_set(
+            self._root, self._ledger, row, sets, self.settings.retry, now=now
+        ):
             self._served.add(row.name)
 
     def _tell(self, *happened: Tell) -> None:

@@ -26,7 +26,7 @@ AT_START = ("logging.format", "service.host", "service.port")
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReloadRequest:
     """Reason for a reload of the settings.
 
     Attributes
@@ -58,7 +58,7 @@ class SettingsWatch:
         self.refused = False
         """Whether the current settings were refused as invalid."""
 
-    def asked(self, *, signalled: bool, watched: bool) -> Asked | None:
+    def asked(self, *, signalled: bool, watched: bool) -> ReloadRequest | None:
         """Reason to reload the settings; None without one.
 
         Parameters
@@ -71,18 +71,18 @@ class SettingsWatch:
         request = _read(request_path(self._root))
         changed = _state(self._path) != self._seen
         if _id(request) != self._answered:
-            asked = Asked(str(request.get("by", "")), _id(request))
+            asked = ReloadRequest(str(request.get("by", "")), _id(request))
         elif signalled:
-            asked = Asked("SIGHUP")
+            asked = ReloadRequest("SIGHUP")
         elif watched and changed:
-            asked = Asked(f"a change of {self._path}")
+            asked = ReloadRequest(f"a change of {self._path}")
         else:
             return None
         self._seen = _state(self._path)
         return asked
 
     def read(
-        self, asked: Asked, load: Callable[[], Settings], now: Settings, change: Callable[[Settings], None]
+        self, asked: ReloadRequest, load: Callable[[], Settings], now: Settings, change: Callable[[Settings], None]
     ) -> None:
         """Reload the settings and put them in force; invalid settings, or a full disk, change nothing."""
         problem, changed = "", {}
@@ -124,7 +124,7 @@ def answer_path(root: DataRoot) -> Path:
     return root.state / "reload.answer.json"
 
 
-def ask(root: DataRoot, by: str) -> str:
+def request_reload(root: DataRoot, by: str) -> str:
     """Request a reload of the settings by the runner; returns the request's id.
 
     Raises
@@ -139,7 +139,7 @@ def ask(root: DataRoot, by: str) -> str:
     return number
 
 
-def answer(root: DataRoot, number: str) -> dict[str, Any] | None:
+def reload_answer(root: DataRoot, number: str) -> dict[str, Any] | None:
     """Answer of the runner to a request; None before the answer."""
     content = _read(answer_path(root))
     return content if _id(content) == number else None

@@ -20,7 +20,7 @@ from contimg.ledger.rows import CallRow
 from contimg.observing import requests
 from contimg.schedule.lanes import Call, demand
 from contimg.schedule.plan import plan
-from contimg.schedule.snapshot import Hold, ScheduleSettings, look, tmpfs_free_percent
+from contimg.schedule.snapshot import Hold, ScheduleSettings, take_snapshot, tmpfs_free_percent
 from contimg.sets import coverage
 from contimg.sets.registry import Registry
 from contimg.storage import backup, retention
@@ -44,7 +44,7 @@ def status(root: DataRoot, settings: StatusSettings, ledger: Ledger, now: float)
         for call in ledger.calls()
     ]
     calls = [_call(ledger, settings.limits, call) for call in ledger.calls()]
-    situation = look(root, ledger, settings, running=calls, turns={}, hold=_hold(ledger, now), now=now)
+    situation = take_snapshot(root, ledger, settings, running=calls, turns={}, hold=_hold(ledger, now), now=now)
     planned = plan(situation, settings.limits)
     busy = {unit for call in calls for unit in call.units}
     soon = {unit: f"{call.lane}: starts in the next pass" for call in planned.calls for unit in call.units}

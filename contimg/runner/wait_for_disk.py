@@ -25,7 +25,7 @@ _LOOKS_S = 5.0
 _Made = TypeVar("_Made")
 
 
-def when_there_is_room(
+def retry_until_disk_has_room(
     root: DataRoot, alerts: Alerts, work: Callable[[], _Made], *, wait: bool, keep: Callable[[], None]
 ) -> _Made:
     """Run some work on a data root; on a full disk, repeat it until there is room.

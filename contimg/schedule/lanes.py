@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contimg.core.sections import Limits
-from contimg.core.stages import STAGES, value
+from contimg.core.stages import STAGES, limit_value
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def demand(lane: str, limits: Limits, raw_mb: int) -> Demand:
     """Memory and disk that a call of a lane may take, by the size (MB) of its group's raw files."""
     stage = STAGES[lane]
     return Demand(
-        int(value(limits, stage.memory_mb) + stage.raw_in_memory * raw_mb),
+        int(limit_value(limits, stage.memory_mb) + stage.raw_in_memory * raw_mb),
         int(stage.disk_mb + stage.raw_on_disk * raw_mb),
     )
 
@@ -61,6 +61,6 @@ class Call:
     again: bool = False
 
 
-def overlapping(calls: Sequence[Call], name: str) -> bool:
+def any_working_on(calls: Sequence[Call], name: str) -> bool:
     """Whether any of the calls works on a group or window."""
     return any(name in call.units or name in call.groups for call in calls)

@@ -9,14 +9,14 @@ from contimg.core.sections import Limits
 from contimg.core.stages import STAGES, Per, is_periodic, lanes
 from contimg.ledger.group_life import ASKED_AGAIN
 from contimg.ledger.rows import GroupRow, WindowRow
-from contimg.schedule.lanes import Call, demand, overlapping
+from contimg.schedule.lanes import Call, any_working_on, demand
 
 _OLDEST_EVERY = 4
 """Period, in calls of a lane, at which the oldest group goes first, which keeps old groups from waiting for ever."""
 
 
 @dataclass(frozen=True)
-class Room:
+class FreeResources:
     """Free resources: memory and disk less the share of running jobs (MB), cores, state of the staging folder."""
 
     memory_mb: int
@@ -53,7 +53,7 @@ class Situation:
     """Groups that have not ended."""
     windows: Sequence[DueWindow]
     running: Sequence[Call]
-    room: Room
+    room: FreeResources
     turns: Mapping[str, int]
     """Number of calls that each lane has had so far."""
     tasks_due: tuple[str, ...] = ()
@@ -160,7 +160,7 @@ class _Filler:
             for group in self._situation.groups
             if group.stage == lane
             and group.name not in self._result.waiting
-            and not overlapping(self._calls, group.name)
+            and not any_working_on(self._calls, group.name)
         ]
         free = self._free_slots(lane)
         size = STAGES[lane].batch
@@ -214,7 +214,9 @@ class _Filler:
             return "its time is not over"
         if window.unended and now < window.deadline:
             return f"{window.unended} of its groups have not ended"
-        if overlapping(self._calls, window.row.name) or any(overlapping(self._calls, name) for name in window.imaged):
+        if any_working_on(self._calls, window.row.name) or any(
+            any_working_on(self._calls, name) for name in window.imaged
+        ):
             return "one of its images is being made"
         return ""
 

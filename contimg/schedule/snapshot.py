@@ -17,7 +17,7 @@ from contimg.ledger.rows import WindowRow
 from contimg.schedule import host
 from contimg.schedule.lanes import Call
 from contimg.schedule.periodic_tasks import due_tasks
-from contimg.schedule.plan import DueWindow, Room, Situation
+from contimg.schedule.plan import DueWindow, FreeResources, Situation
 from contimg.schedule.profile import on_slurm
 from contimg.schedule.window_times import window_times
 
@@ -46,7 +46,7 @@ class Hold:
     """Folders of the data root that cannot be written; stages that write there do not start."""
 
 
-def look(
+def take_snapshot(
     root: DataRoot,
     ledger: Ledger,
     settings: ScheduleSettings,
@@ -70,7 +70,7 @@ def look(
         groups=ledger.open_groups(),
         windows=[due_window(root, ledger, settings.ingest, settings.runner, row) for row in ledger.due_windows()],
         running=running,
-        room=room(root, settings.runner, settings.limits, settings.staging, running),
+        room=free_resources(root, settings.runner, settings.limits, settings.staging, running),
         turns=turns,
         tasks_due=tuple(due_tasks(ledger, now)),
         held=hold.lanes,
@@ -92,7 +92,9 @@ def due_window(root: DataRoot, ledger: Ledger, ingest: Ingest, runner: Runner, r
     )
 
 
-def room(root: DataRoot, runner: Runner, limits: Limits, staging: Staging, running: Sequence[Call]) -> Room:
+def free_resources(
+    root: DataRoot, runner: Runner, limits: Limits, staging: Staging, running: Sequence[Call]
+) -> FreeResources:
     """Free resources less the whole demand of running calls, part of which may not be taken yet.
 
     Slurm shares out memory, cores and staging of its nodes: only slots and disk limit the calls there.
@@ -105,7 +107,7 @@ def room(root: DataRoot, runner: Runner, limits: Limits, staging: Staging, runni
     def taken_mb(folder: str) -> int:
         return sum(call.demand.disk_mb for call in running if folder in STAGES[call.lane].writes)
 
-    return Room(
+    return FreeResources(
         memory_mb=int(memory_mb) - sum(call.demand.memory_mb for call in running),
         disk_mb=free_mb(root.root) - reserve_mb - sum(call.demand.disk_mb for call in running),
         cores=limits.threads * slots if cluster else host.cores(),
@@ -146,7 +148,7 @@ def _folders(root: DataRoot) -> dict[str, Path]:
     return {name: root.root / name for stage in lanes() for name in stage.writes}
 
 
-def closed_folders(root: DataRoot) -> frozenset[str]:
+def unwritable_folders(root: DataRoot) -> frozenset[str]:
     """Existing folders of the data root that cannot be written: read-only, or another user's.
 
     Raises
@@ -159,7 +161,7 @@ def closed_folders(root: DataRoot) -> frozenset[str]:
     )
 
 
-def disk_short(found: Room) -> bool:
+def disk_short(found: FreeResources) -> bool:
     """Whether the data root, or a separate disk inside it, has no room for another job."""
     return min([found.disk_mb, *found.own_disks_mb.values()]) < STAGES["convert"].disk_mb
 

@@ -45,10 +45,10 @@ def reload_config(source: Source, request: Request, body: Person) -> JSONRespons
         source.load()
     except ConfigError as error:
         raise HTTPException(422, str(error)) from None
-    number = settings_watch.ask(source.root, body.by)
+    number = settings_watch.request_reload(source.root, body.by)
     record_change(source.root, request, body.by, "reload-config", id=number)
     end = time.monotonic() + _ANSWER_S
-    while (found := settings_watch.answer(source.root, number)) is None:
+    while (found := settings_watch.reload_answer(source.root, number)) is None:
         if time.monotonic() > end:
             waiting: dict[str, Any] = {"id": number, "outcome": "waiting"}
             return JSONResponse(waiting | {"problem": "the settings are valid; no runner has answered"}, 202)

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from contimg import __version__
-from contimg.alerts.silences import Matcher, all_match, labels, silencing
+from contimg.alerts.silences import Matcher, active_silences, all_match, labels
 from contimg.core.errors import ConfigError
 from contimg.ledger.rows import AlertRow, Silence
 from contimg.service.security import Authorised, Name, record_change
@@ -73,7 +73,7 @@ def _matchers(filters: Iterable[str], receiver: str = "") -> list[Matcher]:
 
 
 def _alert(alert: AlertRow, silences: Sequence[Silence], now: float) -> dict[str, Any]:
-    silenced = silencing(silences, labels(alert.condition, alert.subject, alert.severity), now)
+    silenced = active_silences(silences, labels(alert.condition, alert.subject, alert.severity), now)
     annotations = {"summary": alert.message, "id": str(alert.id)}
     if alert.acknowledged_by:
         annotations["acknowledged_by"] = alert.acknowledged_by

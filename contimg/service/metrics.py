@@ -26,7 +26,7 @@ from contimg.alerts.indicators import measure, waiting_hours
 from contimg.core import files
 from contimg.core.errors import ContimgError, ErrorClass
 from contimg.core.paths import group_id, group_start
-from contimg.core.stages import worked_on
+from contimg.core.stages import unit_stages
 from contimg.ledger import history
 from contimg.ledger.history import Tally
 from contimg.ledger.ledger import Ledger
@@ -35,7 +35,7 @@ from contimg.ledger.schema import GROUP_S, REALTIME_FACTORS
 from contimg.report import service_levels
 from contimg.runner.housekeeping import CLOCK
 from contimg.runner.status import runner_state
-from contimg.service.losses import lost
+from contimg.service.audit_problems import audit_problems
 from contimg.service.source import DataSource, Source
 from contimg.storage import backup, retention
 
@@ -188,7 +188,7 @@ class PipelineCollector(Collector):
             yield _gauge("contimg_machine_use_ratio", text, _shares(machine))
             text = "Share of the machine that the runner and its jobs used in the last minute"
             yield _gauge("contimg_jobs_use_ratio", text, _shares(jobs))
-        stages = worked_on()
+        stages = unit_stages()
         cpu_ms = history.counts(ledger, "cpu")
         spent = {stage: cpu_ms.get(stage, 0) / 1000 for stage in stages}
         yield _counter("contimg_job_cpu_seconds", "Processor time of jobs", "stage", spent)
@@ -206,7 +206,7 @@ class PipelineCollector(Collector):
 
     def _levels(self, ledger: Ledger, now: float) -> list[tuple[dict[str, str], float]]:
         within = self._source.settings.calibration.nearest_within_hours
-        found = service_levels.measure(ledger, now, _LEVELS_DAYS, within, lost(self._source))
+        found = service_levels.measure(ledger, now, _LEVELS_DAYS, within, audit_problems(self._source))
         return [({"level": one.key}, one.value) for one in found if one.value is not None]
 
     def _newest_image(self, ledger: Ledger) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from contimg.core.errors import ContimgError
 from contimg.ledger.ledger import Ledger
 from contimg.runner.housekeeping import CLOCK
 from contimg.runner.status import runner_state
-from contimg.schedule.snapshot import closed_folders
+from contimg.schedule.snapshot import unwritable_folders
 from contimg.service.source import DataSource, Source
 
 router = APIRouter(tags=["probes"])
@@ -67,7 +67,7 @@ def _products(source: DataSource, ledger: Ledger) -> Part:
 
 
 def _folders(source: DataSource) -> Part:
-    closed = sorted(closed_folders(source.root))
+    closed = sorted(unwritable_folders(source.root))
     return Part("disk", not closed, f"cannot be written: {', '.join(closed)}" if closed else "writable")
 
 

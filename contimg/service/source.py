@@ -89,7 +89,7 @@ class DataSource:
                 self._kept[name] = (time.monotonic(), value)
             return value
 
-    def behind(self, name: str, make: Callable[[], Any], every_s: float) -> Any:
+    def in_background(self, name: str, make: Callable[[], Any], every_s: float) -> Any:
         """Last result of a slow reading, repeated in a background thread; None before the first."""
         made, value = self._kept.get(name, (float("-inf"), None))
         lock = self._locks.setdefault(name, threading.Lock())

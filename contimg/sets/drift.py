@@ -35,7 +35,7 @@ _DECIDED_RAD = 1.2
 
 
 @dataclass(frozen=True)
-class Law:
+class PowerLaw:
     """Power law of the drift, from its rms in an hour: σ(t) = σ₁·t^β."""
 
     in_an_hour: float
@@ -58,8 +58,8 @@ class DriftModel:
         Number of pairs of groups that it was learned from; 0 for the assumed model.
     """
 
-    phase: Law
-    amplitude: Law
+    phase: PowerLaw
+    amplitude: PowerLaw
     pairs: int
 
     def error(self, hours: float) -> float:
@@ -75,11 +75,11 @@ class DriftModel:
         return low
 
 
-ASSUMED = DriftModel(Law(float(np.radians(10.0)), 0.5), Law(0.01, 0.5), 0)
+ASSUMED = DriftModel(PowerLaw(float(np.radians(10.0)), 0.5), PowerLaw(0.01, 0.5), 0)
 """Drift assumed until past groups give a model: a random walk of 10° and 1 % in an hour."""
 
 
-def learned(root: DataRoot, until: datetime) -> DriftModel:
+def learned_drift(root: DataRoot, until: datetime) -> DriftModel:
     """Model from the groups of the last days before a moment; unreadable ones are left out."""
     return fit([one for path in _newest(root, until) if (one := _read(path)) is not None])
 
@@ -98,7 +98,7 @@ def _newest(root: DataRoot, until: datetime) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ObservedDrift:
     """Gains of a group relative to its set: time (h), the set's path, phases (rad) and amplitudes, (A, 2)."""
 
     hours: float
@@ -107,7 +107,7 @@ class Seen:
     amplitude: np.ndarray
 
 
-def _read(path: Path) -> Seen | None:
+def _read(path: Path) -> ObservedDrift | None:
     try:
         content: dict[str, Any] = files.read_json(path)
         if len(content["sets"]) != 1 or "phase_deg" not in content:
@@ -118,10 +118,10 @@ def _read(path: Path) -> Seen | None:
         return None
     full = np.full((2, names.max(initial=0), 2), np.nan)
     full[0, names - 1], full[1, names - 1] = np.radians(phase), amplitude
-    return Seen(group_start(group_of(path)).timestamp() / 3600, content["sets"][0], *full)
+    return ObservedDrift(group_start(group_of(path)).timestamp() / 3600, content["sets"][0], *full)
 
 
-def fit(seen: Sequence[Seen]) -> DriftModel:
+def fit(seen: Sequence[ObservedDrift]) -> DriftModel:
     """Drift model fitted to pairs of groups; the assumed model where there are too few."""
     lags, phases, amplitudes = [], [], []
     for number, one in enumerate(seen):
@@ -157,7 +157,7 @@ def fit(seen: Sequence[Seen]) -> DriftModel:
     return DriftModel(laws[0], laws[1], len(lags))
 
 
-def _law(hours: np.ndarray, values: np.ndarray, most: float) -> Law | None:
+def _law(hours: np.ndarray, values: np.ndarray, most: float) -> PowerLaw | None:
     """Power law through the values below a limit; None where they are too few."""
     use = (values > 0) & (values < most) & (hours > 0)
     if use.sum() < _FEWEST_LAGS:
@@ -166,4 +166,4 @@ def _law(hours: np.ndarray, values: np.ndarray, most: float) -> Law | None:
     held = float(np.clip(exponent, *_EXPONENTS))
     if held != exponent:
         logarithm = np.mean(np.log(values[use]) - held * np.log(hours[use]))
-    return Law(float(np.exp(logarithm)), held)
+    return PowerLaw(float(np.exp(logarithm)), held)

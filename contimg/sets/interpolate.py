@@ -34,7 +34,7 @@ _LEAST_SCATTER_RAD = np.radians(0.1)
 
 
 @dataclass(frozen=True)
-class Course:
+class GainTrend:
     """Course of each antenna's phase and amplitude through a set; arrays of shape (A, P).
 
     Attributes
@@ -57,7 +57,7 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Bracketed:
+class InterpolatedGains:
     """Two sets, before and after a target, evaluated like the `Gains` of a single set."""
 
     before: Gains
@@ -94,7 +94,7 @@ class Bracketed:
         after = _aligned(_referenced(self.after, reference), before)
         first, last = _course(before), _course(after)
         usable = [_usable(one) for one in (before, after)]
-        turned, decided = turned_rad(first, last)
+        turned, decided = phase_change_rad(first, last)
         both = usable[0] & usable[1] & decided
         middle = float(times.mean())
         first_is_near = abs(middle - first.time_mjd_s) <= abs(last.time_mjd_s - middle)
@@ -123,7 +123,7 @@ class Bracketed:
         }
 
 
-def load(selection: Mapping[str, Any], data_root: Path) -> Gains | Bracketed:
+def load(selection: Mapping[str, Any], data_root: Path) -> Gains | InterpolatedGains:
     """Read the set, or the two sets, of a selection.
 
     Parameters
@@ -139,15 +139,15 @@ def load(selection: Mapping[str, Any], data_root: Path) -> Gains | Bracketed:
         If a table is absent or cannot be read.
     """
     sets = [gain_sets.load((data_root / path).parent) for path in selection["sets"]]
-    return Bracketed(*sets) if len(sets) == 2 else sets[0]
+    return InterpolatedGains(*sets) if len(sets) == 2 else sets[0]
 
 
-def report(gains: Gains | Bracketed, times_mjd_s: np.ndarray) -> dict[str, Any] | None:
+def report(gains: Gains | InterpolatedGains, times_mjd_s: np.ndarray) -> dict[str, Any] | None:
     """Report of the interpolation for a target's sidecar (see `Bracketed.at`); None with a single set."""
-    return gains.at(times_mjd_s)[1] if isinstance(gains, Bracketed) else None
+    return gains.at(times_mjd_s)[1] if isinstance(gains, InterpolatedGains) else None
 
 
-def turned_rad(first: Course, last: Course) -> tuple[np.ndarray, np.ndarray]:
+def phase_change_rad(first: GainTrend, last: GainTrend) -> tuple[np.ndarray, np.ndarray]:
     """Change of each phase from one set to the next, whole turns included.
 
     Returns
@@ -229,7 +229,7 @@ def _phasor(values: np.ndarray) -> np.ndarray:
     return np.exp(1j * np.angle(values))
 
 
-def _course(one: Gains) -> Course:
+def _course(one: Gains) -> GainTrend:
     """Fit a line to each antenna's phase over the set's gain solutions; its amplitude is their mean."""
     middle = float(one.times_mjd_s.mean())
     _, antennas, polarizations = one.gain.shape
@@ -252,11 +252,11 @@ def _course(one: Gains) -> Course:
     # A few solutions may happen to lie on a line: no antenna's scatter is taken to be less than the usual one.
     usual = np.nanmedian(residuals) if np.isfinite(residuals).any() else 0.0
     scatter = np.fmax(np.fmax(residuals, usual), _LEAST_SCATTER_RAD)
-    return Course(middle, phase, amplitude, rate, scatter * spread)
+    return GainTrend(middle, phase, amplitude, rate, scatter * spread)
 
 
 def _between(
-    before: Gains, after: Gains, courses: tuple[Course, Course], turned: np.ndarray, times_mjd_s: np.ndarray
+    before: Gains, after: Gains, courses: tuple[GainTrend, GainTrend], turned: np.ndarray, times_mjd_s: np.ndarray
 ) -> Gains:
     """Gains at times between two sets."""
     first, last = courses

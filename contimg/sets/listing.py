@@ -28,7 +28,7 @@ _SAME = 0.02
 
 
 @dataclass(frozen=True)
-class Line:
+class ListedSet:
     """A set as seen from a moment."""
 
     set: CalibrationSet
@@ -40,7 +40,7 @@ class Line:
     """Measured quality, and the reason of a failure."""
 
 
-def listed(registry: Registry, moment: datetime, days: float | None) -> tuple[list[Line], str]:
+def list_sets(registry: Registry, moment: datetime, days: float | None) -> tuple[list[ListedSet], str]:
     """Sets observed within some days of a moment (None: all), in order of time, and the choice for a target then."""
     found = registry.near(moment, timedelta(days=days if days is not None else 36500))
     choice, _ = choose(moment, registry.for_target(moment), registry.limits)
@@ -52,7 +52,7 @@ def listed(registry: Registry, moment: datetime, days: float | None) -> tuple[li
         return "serves" if one.path in serving else "active" if one.active(moment) else ""
 
     lines = [
-        Line(one, (moment - one.observed) / timedelta(hours=1), state(one), _quality(registry.root, one))
+        ListedSet(one, (moment - one.observed) / timedelta(hours=1), state(one), _quality(registry.root, one))
         for one in found
     ]
     if choice is None:

@@ -80,17 +80,17 @@ class Registry:
 
     Parameters
     ----------
-    coming
+    expected_sets
         Sets still to be solved that count as if on disk.
     """
 
-    def __init__(self, root: DataRoot, limits: Calibration, coming: Iterable[CalibrationSet] = ()) -> None:
+    def __init__(self, root: DataRoot, limits: Calibration, expected_sets: Iterable[CalibrationSet] = ()) -> None:
         self.root = root
         self.limits = limits
         """Reach of sets in time: section `calibration` of the settings."""
         self._folder = root.root / PRODUCTS["set"].folder
         self._coming: dict[str, list[CalibrationSet]] = {}
-        for one in coming:
+        for one in expected_sets:
             self._coming.setdefault(group_date(one.group), []).append(one)
         there = (path.name for path in self._folder.glob(_DATE_GLOB)) if self._folder.is_dir() else ()
         self._days = sorted({*there, *self._coming})
@@ -149,7 +149,7 @@ class Registry:
         """Drift model of the gains for the quarter of a day that contains a moment."""
         begin = moment.replace(hour=moment.hour // 6 * 6, minute=0, second=0, microsecond=0)
         if begin not in self._drift:
-            self._drift[begin] = drift.learned(self.root, begin)
+            self._drift[begin] = drift.learned_drift(self.root, begin)
         return self._drift[begin]
 
     def field_hours(self, group: str, moment: datetime) -> float | None:

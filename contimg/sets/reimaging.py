@@ -18,7 +18,7 @@ _IN_HISTORY = ("verdict", "interpolated", "age_hours", "sets", "quality", "noise
 """Items of replaced images that a sidecar keeps."""
 
 
-def serving(registry: Registry, group: str) -> list[Path]:
+def serving_sets(registry: Registry, group: str) -> list[Path]:
     """Sets that the group's image is, or is to be, made with.
 
     A group without an image gets the best sets. An image keeps its own until a calibration worth a remake comes,

@@ -130,7 +130,7 @@ def _sky(entries: Sequence[Mapping[str, Any]], frequencies_hz: np.ndarray) -> Sk
     )
 
 
-def core(geometry: Geometry, delay: Caltable) -> np.ndarray:
+def core_antennas(geometry: Geometry, delay: Caltable) -> np.ndarray:
     """Antennas on which the field's sources are measured, bool, shape (A,): a part of the core.
 
     Other sources bias gains through the short baselines: on long ones their fringes average out over the band and a

@@ -32,7 +32,7 @@ from contimg.sets import gains
 from contimg.sets.caltable import Caltable, write_caltable
 from contimg.sets.gains import BANDPASS_TABLE, DELAY_TABLE, GAIN_TABLE, TABLES, Gains
 from contimg.solve import antenna_gains, calibration_quality, field_model, reference_antenna
-from contimg.solve.solve_data import Averages, CalibratorGroup, Modelled
+from contimg.solve.solve_data import Averages, CalibratorGroup, ModelledGroup
 from contimg.telescope import beam
 from contimg.visibilities.measurement_set import Geometry, MeasurementSet
 
@@ -123,23 +123,23 @@ def _solved(  # noqa: PLR0917
     with trace.step("solve delays"):
         delay = solver.delays(whole_group)
     with trace.step("average"):
-        reduced = group.reduced(delay, field_model.core(geometry, delay), _BANDPASS_WIDTH_HZ)
+        averaged_group = group.averaged(delay, field_model.core_antennas(geometry, delay), _BANDPASS_WIDTH_HZ)
     band = _frequency_range(whole_group)
     del group, whole_group  # most of the memory
-    geometry = reduced.geometry
+    geometry = averaged_group.geometry
     alone = field_model.calibrator_sky(found, geometry.frequencies_hz)
     sky, rounds = field_model.start(alone, found, geometry, settings.calibration, settings.sky_catalogue)
-    modelled = Modelled(reduced, sky)
+    modelled = ModelledGroup(averaged_group, sky)
     with trace.step("solve gains"):
         solution = solver.solve(modelled, None, _COARSE_WIDTH_HZ if rounds else _BANDPASS_WIDTH_HZ)
     listed: list[BrightSource] = []
     for left in reversed(range(rounds)):
-        averaged = reduced.of_the_core(solution.gains, field_image.image_plan(settings.imaging, settings.beam))
+        averaged = averaged_group.of_the_core(solution.gains, field_image.image_plan(settings.imaging, settings.beam))
         with trace.step("field sources"):
             listed = field_image.bright_sources(averaged, settings, threads, known=listed)
         sky = field_model.from_bright(listed, alone, geometry, left)
         _LOG.info("the field's model has %d sources beside the calibrator", len(sky) - 1)
-        modelled = Modelled(reduced, sky)
+        modelled = ModelledGroup(averaged_group, sky)
         with trace.step("solve gains"):
             solution = solver.solve(modelled, solution, _COARSE_WIDTH_HZ if left else _BANDPASS_WIDTH_HZ)
     band_hz = geometry.channel_width_hz * len(geometry.frequencies_hz)
@@ -227,13 +227,13 @@ class _Solver:
         values = reference_antenna.referenced(solved, self.reference)
         return Caltable(averaged.times_mjd_s, averaged.frequencies_hz, values, solved.good, solved.snr)
 
-    def solve(self, modelled: Modelled, before: _Solution | None, width_hz: float) -> _Solution:
+    def solve(self, modelled: ModelledGroup, before: _Solution | None, width_hz: float) -> _Solution:
         """Solve the bandpass, in bins of at most `width_hz`, and the gains, after the delays.
 
         First the course of the phases in time, so that the bandpass can average over time: from the solution
         `before`, on another model, or anew. Then the bandpass; then the gains of the corrected data.
         """
-        delay = modelled.reduced.delay
+        delay = modelled.averaged_group.delay
         course = before.gain if before else self.gains(modelled.in_gain_intervals(gains.combine(delay)))
         steady = gains.combine(delay, gain=replace(course, values=np.exp(1j * np.angle(course.values))))
         bandpass = self.gains(modelled.over_group(steady, width_hz))
@@ -241,10 +241,10 @@ class _Solver:
         return _Solution(delay, bandpass, self.gains(modelled.in_gain_intervals(flat)))
 
 
-def _quality(modelled: Modelled, solution: _Solution, settings: Calibration) -> dict[str, Any]:
+def _quality(modelled: ModelledGroup, solution: _Solution, settings: Calibration) -> dict[str, Any]:
     """The set's quality with its verdict."""
     quality = calibration_quality.measure(
-        modelled.reduced.geometry,
+        modelled.averaged_group.geometry,
         solution.delay,
         solution.bandpass,
         solution.gain,

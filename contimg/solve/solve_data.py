@@ -124,7 +124,7 @@ class CalibratorGroup:
         )
         return made, sums.used / (data.shape[1] * data.shape[2])
 
-    def reduced(self, delay: Caltable, core: np.ndarray, width_hz: float) -> Reduced:
+    def averaged(self, delay: Caltable, core: np.ndarray, width_hz: float) -> AveragedGroup:
         """Averages over the gain intervals, and those of the core by integration.
 
         Parameters
@@ -154,7 +154,7 @@ class CalibratorGroup:
             frequencies_hz=geometry.frequencies_hz.reshape(-1, number).mean(axis=1),
             channel_width_hz=geometry.channel_width_hz * number,
         )
-        return Reduced(
+        return AveragedGroup(
             group=replace(self, visibilities=Visibilities(data[:0], _NO_FLAGS, sums.weights[:0])),
             geometry=binned,
             channels=number,
@@ -187,7 +187,7 @@ class CalibratorGroup:
 
 
 @dataclass(frozen=True)
-class Reduced:
+class AveragedGroup:
     """A calibrator group turned to its calibrator, without its delays, in bins of channels.
 
     Attributes
@@ -250,12 +250,12 @@ class Reduced:
         )
 
 
-class Modelled:
-    """A reduced group beside its model: the visibilities of a sky whose first source is the calibrator."""
+class ModelledGroup:
+    """An averaged group beside its model: the visibilities of a sky whose first source is the calibrator."""
 
-    def __init__(self, reduced: Reduced, sky: Sky) -> None:
+    def __init__(self, averaged_group: AveragedGroup, sky: Sky) -> None:
         """Predict the model, for the same bins and turned to the same direction as the data."""
-        geometry, group = reduced.geometry, reduced.group
+        geometry, group = averaged_group.geometry, averaged_group.group
         directions = model.direction_cosines(sky.ra_rad, sky.dec_rad, geometry.phase_centre_rad)
         seen = np.array(
             [
@@ -264,7 +264,7 @@ class Modelled:
             ]
         )
         lengths = np.bincount(group.intervals)
-        self.reduced = reduced
+        self.averaged_group = averaged_group
         self.calibrator_jy = float(field_model.apparent_jy(sky, geometry)[0])
         self._model = np.stack(
             [
@@ -276,7 +276,7 @@ class Modelled:
                     geometry.antenna2,
                     frequencies_hz=geometry.frequencies_hz,
                     averaged=model.Averaging(
-                        channels=reduced.channels,
+                        channels=averaged_group.channels,
                         channel_hz=group.geometry.channel_width_hz,
                         integrations=int(length),
                         step_m=step,
@@ -295,22 +295,22 @@ class Modelled:
     def over_group(self, known: Gains, width_hz: float) -> Averages:
         """Averages over the whole group in bins of at most `width_hz`, data divided by the known gains."""
         target = np.zeros(len(self._model), int)
-        return self._average(known, target, channels_within(width_hz, self.reduced.geometry))
+        return self._average(known, target, channels_within(width_hz, self.averaged_group.geometry))
 
     def in_gain_intervals(self, known: Gains) -> Averages:
         """Averages over each gain interval and the whole band, data divided by the known gains."""
-        return self._average(known, np.arange(len(self._model)), len(self.reduced.geometry.frequencies_hz))
+        return self._average(known, np.arange(len(self._model)), len(self.averaged_group.geometry.frequencies_hz))
 
     def _average(self, known: Gains, slots: np.ndarray, channels: int) -> Averages:
         """Averages over slots of time; delays are already divided out of the data."""
-        reduced, geometry = self.reduced, self.reduced.geometry
-        times = reduced.times_mjd_s
+        averaged_group, geometry = self.averaged_group, self.averaged_group.geometry
+        times = averaged_group.times_mjd_s
         values, good = _without_delays(known).evaluate(times, geometry.frequencies_hz)
         baselines = len(geometry.antenna1)
         target = slots[:, np.newaxis] * baselines + np.arange(baselines)
         sums = Sums.zeros(target, len(geometry.frequencies_hz), channels, values.shape[3], model=True)
         sums.add(
-            Visibilities(reduced.data, _NO_FLAGS, reduced.weights),
+            Visibilities(averaged_group.data, _NO_FLAGS, averaged_group.weights),
             Baselines(np.arange(baselines), geometry.antenna1, geometry.antenna2),
             target,
             inverse_gains(values, good),

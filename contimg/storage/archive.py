@@ -22,8 +22,8 @@ from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, DataRoot, group_date
 from contimg.core.products import PRODUCTS, archive_kinds
 from contimg.core.sections import Archive
 from contimg.storage import bundle
-from contimg.storage.inventory import Contents, checksummed, guarded, holds, listing, unchanged
-from contimg.storage.lock import only_one
+from contimg.storage.inventory import Contents, checksummed, holds, listing, path_inside, unchanged
+from contimg.storage.lock import exclusive
 from contimg.storage.store import Store, open_store, write_synced
 
 KINDS = archive_kinds()
@@ -36,7 +36,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Unit:
+class ArchiveUnit:
     """Files and folders of the data root that are archived, removed and fetched together."""
 
     kind: str
@@ -45,7 +45,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Record:
+class ArchiveRecord:
     """Record of an archived copy in the data root. Times are UTC, in ISO form."""
 
     kind: str
@@ -67,12 +67,12 @@ class Record:
     """Time of the last fetch, from which their age counts."""
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Record:
+    def from_json(cls, content: dict[str, Any]) -> ArchiveRecord:
         """Record from a file's content."""
         return cls(**{**content, "paths": tuple(content["paths"])})
 
 
-def configured(settings: Archive) -> Store:
+def archive_store(settings: Archive) -> Store:
     """Store named in the settings.
 
     Raises
@@ -85,7 +85,7 @@ def configured(settings: Archive) -> Store:
     return open_store(settings.destination, settings.timeout_minutes)
 
 
-def record_of(root: DataRoot, kind: str, group: str) -> Record | None:
+def record_of(root: DataRoot, kind: str, group: str) -> ArchiveRecord | None:
     """Record of a group's archived copy, if there is one.
 
     Raises
@@ -95,7 +95,7 @@ def record_of(root: DataRoot, kind: str, group: str) -> Record | None:
     """
     path = root.archive_record(kind, group)
     try:
-        return Record.from_json(files.read_json(path))
+        return ArchiveRecord.from_json(files.read_json(path))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -114,12 +114,12 @@ def is_removed(root: DataRoot, kind: str, group: str) -> bool:
     return record is not None and record.removed is not None
 
 
-def save(root: DataRoot, record: Record) -> None:
+def save(root: DataRoot, record: ArchiveRecord) -> None:
     """Write a record so that it survives a power failure."""
     write_synced(root.archive_record(record.kind, record.group), asdict(record))
 
 
-def put(store: Store, root: DataRoot, unit: Unit, now: datetime) -> tuple[Record, Contents]:
+def archive_unit(store: Store, root: DataRoot, unit: ArchiveUnit, now: datetime) -> tuple[ArchiveRecord, Contents]:
     """Archive a unit: checksum, copy, verification, record, in that order; the originals are not touched.
 
     Returns
@@ -137,7 +137,7 @@ def put(store: Store, root: DataRoot, unit: Unit, now: datetime) -> tuple[Record
         If the copy cannot be made or does not verify.
     """
     entries = checksummed(root.root, listing(root.root, unit.paths))
-    about = {"kind": unit.kind, "group": unit.group, "paths": [guarded(root.root, path) for path in unit.paths]}
+    about = {"kind": unit.kind, "group": unit.group, "paths": [path_inside(root.root, path) for path in unit.paths]}
     contents = Contents({**about, "version": __version__}, entries)
     name = f"{unit.kind}/{group_date(unit.group)}/{unit.group}.{contents.digest[:12]}{bundle.SUFFIX}"
     before = record_of(root, unit.kind, unit.group)
@@ -187,7 +187,7 @@ def check(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
         As `verify`.
     """
     contents = verify(store, name)
-    with only_one(root, "retention", wait=True):
+    with exclusive(root, "retention", wait=True):
         try:
             record = record_of(root, contents.about["kind"], contents.about["group"])
         except BundleError:
@@ -200,9 +200,9 @@ def check(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
     return contents
 
 
-def _new_record(store: Store, name: str, contents: Contents, now: datetime) -> Record:
+def _new_record(store: Store, name: str, contents: Contents, now: datetime) -> ArchiveRecord:
     kind, group, paths = (contents.about[key] for key in ("kind", "group", "paths"))
-    return Record(
+    return ArchiveRecord(
         kind, group, store.destination, name, tuple(paths), contents.size, contents.digest, verified=_iso(now)
     )
 
@@ -216,7 +216,7 @@ class Copy:
     group: str
     size: int
     """Size of the bundle (bytes)."""
-    record: Record | None
+    record: ArchiveRecord | None
     """Record of the group, if it names this bundle."""
 
     @property
@@ -251,7 +251,7 @@ def copies(store: Store, root: DataRoot, kind: str | None = None, wanted: Sequen
     return found
 
 
-def one_each(found: Sequence[Copy], wanted: Sequence[str]) -> list[Copy]:
+def single_bundles(found: Sequence[Copy], wanted: Sequence[str]) -> list[Copy]:
     """Single bundle of each group and kind: the named, the recorded, or the only bundle.
 
     Raises
@@ -286,7 +286,7 @@ def fetch(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
             contents = bundle.read_contents(stream)
         paths = [root.root / path for path in contents.about["paths"]]
         for path in paths:
-            guarded(root.root, path)
+            path_inside(root.root, path)
             own = [entry for entry in contents.entries if (root.root / entry.path).is_relative_to(path)]
             if path.exists() and not holds(root.root, own):
                 raise UnsafePathError(f"{path}: is there and differs from the archived one; move it away first")

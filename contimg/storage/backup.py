@@ -26,8 +26,8 @@ from contimg.core.errors import BundleError, ChangedError, ContimgError, StoreEr
 from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, DataRoot, group_of, group_start
 from contimg.core.products import PRODUCTS, Backup
 from contimg.storage import bundle, last_run
-from contimg.storage.inventory import Contents, Entry, checksummed, guarded, listing, unchanged
-from contimg.storage.lock import present
+from contimg.storage.inventory import Contents, Entry, checksummed, listing, path_inside, unchanged
+from contimg.storage.lock import check_mounted
 from contimg.storage.store import Store, open_store, sync_folder
 
 _STAMP = "%Y%m%dT%H%M%SZ"
@@ -88,7 +88,7 @@ def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], 
     ConfigError
         If the data root is missing.
     """
-    present(root)
+    check_mounted(root)
     came_to = {"last_success": None, "since": _iso(now), **(last_outcome(root) or {})}
     destination_now = settings.backup.destination
     sent = came_to.get("sent", []) if came_to.get("destination") == destination_now else []
@@ -149,7 +149,7 @@ def make(root: DataRoot, settings: Settings, now: datetime) -> tuple[Path, list[
         entries = checksummed(workspace, listing(workspace, sorted(workspace.iterdir())))
         about = {"kind": "snapshot", "made": _iso(now), "version": __version__, "root": str(root.root)}
         contents = Contents({**about, "missed": missed}, entries)
-        with files.whole(target) as part, part.open("w+b") as file:
+        with files.atomic_write(target) as part, part.open("w+b") as file:
             bundle.write(file, workspace, contents)
             file.seek(0)
             if bundle.verify(file).digest != contents.digest:
@@ -176,7 +176,7 @@ def _collect(root: DataRoot, settings: Settings, now: datetime, workspace: Path)
     sidecars = (path for pattern in (*recent, *_RECORDS) for path in _changed(root, pattern, since))
     for path in (*sets(root, since), *sidecars, *root.requests.glob("[0-9]*.json")):
         try:
-            target = workspace / guarded(root.root, path)
+            target = workspace / path_inside(root.root, path)
             if not target.exists():
                 _copy(root, path, target)
         except (ContimgError, OSError) as error:

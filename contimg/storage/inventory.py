@@ -89,7 +89,7 @@ def sorted_by_path(entries: Iterable[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.path)
 
 
-def guarded(root: Path, path: Path) -> str:
+def path_inside(root: Path, path: Path) -> str:
     """Path relative to `root`, for a path inside it without symbolic links.
 
     Raises
@@ -118,7 +118,7 @@ def listing(root: Path, paths: Iterable[Path]) -> tuple[Entry, ...]:
     """
     entries = []
     for path in paths:
-        guarded(root, path)
+        path_inside(root, path)
         device = path.lstat().st_dev
         for each in _tree(path):
             status = each.lstat()

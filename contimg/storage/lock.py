@@ -10,7 +10,7 @@ from contimg.core.errors import BusyError, ConfigError
 from contimg.core.paths import DataRoot
 
 
-def present(root: DataRoot) -> None:
+def check_mounted(root: DataRoot) -> None:
     """Check that the data root exists: an unmounted disk must not pass for an empty data root.
 
     Raises
@@ -23,7 +23,7 @@ def present(root: DataRoot) -> None:
 
 
 @contextmanager
-def only_one(root: DataRoot, work: str, *, wait: bool = False) -> Iterator[None]:
+def exclusive(root: DataRoot, work: str, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock of retention or backup on a data root; the lock ends with its process.
 
     Raises

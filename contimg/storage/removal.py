@@ -16,12 +16,14 @@ from contimg.core import files
 from contimg.core.errors import ChangedError, ContimgError, UnsafePathError
 from contimg.core.paths import DataRoot
 from contimg.storage import archive
-from contimg.storage.archive import Record, Unit
+from contimg.storage.archive import ArchiveRecord, ArchiveUnit
 from contimg.storage.inventory import Entry, covers, listing, unchanged
 from contimg.storage.store import sync_folder, write_synced
 
 
-def remove(root: DataRoot, unit: Unit, entries: Sequence[Entry], record: Record | None, now: datetime) -> None:
+def remove(
+    root: DataRoot, unit: ArchiveUnit, entries: Sequence[Entry], record: ArchiveRecord | None, now: datetime
+) -> None:
     """Remove a unit with these entries; its archived copy is on record (logs have none).
 
     Raises
@@ -75,7 +77,7 @@ class _Removal:
     note: Path
     paths: tuple[Path, ...]
     entries: tuple[Entry, ...]
-    record: Record | None
+    record: ArchiveRecord | None
 
     @classmethod
     def read(cls, root: DataRoot, note: Path) -> _Removal:
@@ -86,7 +88,7 @@ class _Removal:
                 note,
                 tuple(root.root / path for path in content["paths"]),
                 tuple(Entry(**entry) for entry in content["entries"]),
-                Record.from_json(content["record"]) if content["record"] else None,
+                ArchiveRecord.from_json(content["record"]) if content["record"] else None,
             )
         except (ValueError, KeyError, TypeError) as error:
             raise UnsafePathError(

@@ -21,23 +21,23 @@ from contimg.core import files
 from contimg.core.errors import BundleError, StoreError
 from contimg.core.paths import DataRoot, group_of
 from contimg.core.sections import Backup
-from contimg.core.stages import made_again
+from contimg.core.stages import reproducible_products
 from contimg.storage import backup, bundle
 from contimg.storage.archive import is_removed
-from contimg.storage.inventory import Contents, Entry, guarded, holds, listing
+from contimg.storage.inventory import Contents, Entry, holds, listing, path_inside
 from contimg.storage.store import Store, open_store
 
 ONLY = ("all", "ledger", "sets")
 
 
-class Found(NamedTuple):
+class LocatedSnapshot(NamedTuple):
     """Snapshot and its place."""
 
     store: Store
     name: str
 
 
-def find(spec: str, root: DataRoot, settings: Backup) -> Found:
+def locate_snapshot(spec: str, root: DataRoot, settings: Backup) -> LocatedSnapshot:
     """Place of a snapshot given as a path, `NAME:PATH` of a remote, a snapshot's name, or `latest`.
 
     Names and `latest` are searched in the data root first, then at the backup's destination.
@@ -49,20 +49,20 @@ def find(spec: str, root: DataRoot, settings: Backup) -> Found:
     """
     path = Path(spec)
     if path.is_file():
-        return Found(open_store(str(path.absolute().parent), settings.timeout_minutes), path.name)
+        return LocatedSnapshot(open_store(str(path.absolute().parent), settings.timeout_minutes), path.name)
     if ":" in spec:
         folder, _, name = spec.rpartition("/" if "/" in spec else ":")
         remote = folder if "/" in spec else f"{folder}:"
-        return Found(open_store(remote, settings.timeout_minutes), name)
+        return LocatedSnapshot(open_store(remote, settings.timeout_minutes), name)
     for store in (open_store(str(root.backups), 0) if root.backups.is_dir() else None, backup.destination(settings)):
         if store:
             for one in backup.snapshots(store.names()):
                 if spec in ("latest", one.name):
-                    return Found(store, one.name)
+                    return LocatedSnapshot(store, one.name)
     raise StoreError(f"{spec}: no such snapshot in {root.backups} or at {settings.destination}")
 
 
-def restore(found: Found, root: DataRoot, only: str, now: datetime, say: Callable[[str], None]) -> None:
+def restore(found: LocatedSnapshot, root: DataRoot, only: str, now: datetime, say: Callable[[str], None]) -> None:
     """Put the contents of a snapshot in their places.
 
     Parameters
@@ -93,7 +93,7 @@ def restore(found: Found, root: DataRoot, only: str, now: datetime, say: Callabl
         if not units:
             raise BundleError(f"{found.store.destination}: {found.name}: holds no {only}; nothing was changed")
         for unit in units:
-            guarded(root.root, root.root / unit)
+            path_inside(root.root, root.root / unit)
         work = _Restore(contents, workspace, root, aside)
         outcomes: Counter[str] = Counter()
         for unit in units:
@@ -108,7 +108,7 @@ def restore(found: Found, root: DataRoot, only: str, now: datetime, say: Callabl
         say(f"what made way is in {aside}")
 
 
-def _unpacked(found: Found, workspace: Path, only: str) -> Contents:
+def _unpacked(found: LocatedSnapshot, workspace: Path, only: str) -> Contents:
     try:
         with found.store.read(found.name) as stream:
             contents = bundle.extract(stream, workspace, lambda entry: _wanted(entry, only))
@@ -182,7 +182,7 @@ class _Restore:
 def _superseded(root: DataRoot, unit: Path, workspace: Path) -> str | None:
     """Reason why a small file is outdated and must not come back; None if it may."""
     folder = unit.parts[0]
-    main = next((product for product in made_again() if product.folder == folder), None)
+    main = next((product for product in reproducible_products() if product.folder == folder), None)
     if main:
         group = group_of(unit)
         there = root.path(main.name, group).exists() or (main.archive and is_removed(root, main.archive, group))

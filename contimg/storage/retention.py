@@ -20,10 +20,10 @@ from contimg.core.errors import ChangedError, ConfigError, ContimgError, StoreEr
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Archive, Retention
 from contimg.storage import last_run, removal
-from contimg.storage.archive import Unit, configured, put, sweep
+from contimg.storage.archive import ArchiveUnit, archive_store, archive_unit, sweep
 from contimg.storage.inventory import listing, unchanged
-from contimg.storage.lock import present
-from contimg.storage.retention_candidates import Aged, Facts, RetentionSettings, gather, look_again
+from contimg.storage.lock import check_mounted
+from contimg.storage.retention_candidates import Aged, Facts, RetentionSettings, gather_candidates, reason_to_stay
 
 _GB = 1e9
 _ROOM = 4 * 2**20
@@ -36,7 +36,7 @@ _SHOWN = 100
 class Removal:
     """Planned removal of a unit, with its reason."""
 
-    unit: Unit
+    unit: ArchiveUnit
     size: int
     why: str
 
@@ -46,7 +46,7 @@ class Plan:
     """Removals in order, and old products that stay, with the reason."""
 
     removals: tuple[Removal, ...]
-    kept: tuple[tuple[Unit, str], ...]
+    kept: tuple[tuple[ArchiveUnit, str], ...]
     note: str = ""
     """Reason that keeps all products of a kind."""
 
@@ -80,7 +80,7 @@ def check(root: DataRoot, settings: Retention, archive: Archive) -> None:
 def plan(facts: Facts, settings: Retention, archive: Archive) -> Plan:
     """Decide removals: logs and images by age; Measurement Sets, then raw groups, by age until space is free."""
     removals: list[Removal] = []
-    kept: list[tuple[Unit, str]] = []
+    kept: list[tuple[ArchiveUnit, str]] = []
     free = facts.free
 
     def take(aged: Iterable[Aged], limit_days: float, mark: float | None = None) -> None:
@@ -118,9 +118,9 @@ def plan_now(root: DataRoot, settings: RetentionSettings, now: datetime) -> Plan
     ConfigError
         If the settings are unsafe, or the data root is missing.
     """
-    present(root)
+    check_mounted(root)
     check(root, settings.retention, settings.archive)
-    return plan(gather(root, settings, now), settings.retention, settings.archive)
+    return plan(gather_candidates(root, settings, now), settings.retention, settings.archive)
 
 
 def described(plan: Plan) -> str:
@@ -148,7 +148,7 @@ def run(root: DataRoot, settings: RetentionSettings, now: datetime, say: Callabl
     ConfigError
         If the settings are unsafe, or the data root is missing.
     """
-    present(root)
+    check_mounted(root)
     with _room_to_work(root):
         return _run(root, settings, now, say)
 
@@ -225,14 +225,14 @@ def perform(
             yield one, str(error)
 
 
-def _let_go(unit: Unit, root: DataRoot, settings: RetentionSettings, now: datetime) -> None:
+def _let_go(unit: ArchiveUnit, root: DataRoot, settings: RetentionSettings, now: datetime) -> None:
     record = None
     if unit.kind == "log":
         entries = listing(root.root, unit.paths)
     else:
-        record, contents = put(configured(settings.archive), root, unit, now)
+        record, contents = archive_unit(archive_store(settings.archive), root, unit, now)
         entries = contents.entries
-    if reason := look_again(root, settings, unit, now):
+    if reason := reason_to_stay(root, settings, unit, now):
         raise ChangedError(f"{unit.kind} of {unit.group}: {reason}; it stays")
     if not unchanged(entries, listing(root.root, unit.paths)):
         raise ChangedError(f"{unit.kind} of {unit.group}: changed since it was archived; it stays")

@@ -22,7 +22,7 @@ from contimg.ingest.manifest import load
 from contimg.job.attempt_record import in_folder, read
 from contimg.sets import reimaging
 from contimg.sets.registry import Registry
-from contimg.storage.archive import Unit, is_removed, record_of
+from contimg.storage.archive import ArchiveUnit, is_removed, record_of
 from contimg.storage.inventory import listing
 
 _LOG = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Aged:
         Reason why the product must stay; None if it may go.
     """
 
-    unit: Unit
+    unit: ArchiveUnit
     size: int
     made: datetime
     needed: str | None
@@ -78,14 +78,14 @@ class Facts:
     raw: Iterable[Aged]
 
 
-def gather(root: DataRoot, settings: RetentionSettings, now: datetime) -> Facts:
+def gather_candidates(root: DataRoot, settings: RetentionSettings, now: datetime) -> Facts:
     """State of the disks at a time."""
     look = _Look(root, settings, now)
     free = shutil.disk_usage(root.root).free
     return Facts(now, free, look.logs(), look.images(), look.measurement_sets(), look.raw())
 
 
-def look_again(root: DataRoot, settings: RetentionSettings, unit: Unit, now: datetime) -> str | None:
+def reason_to_stay(root: DataRoot, settings: RetentionSettings, unit: ArchiveUnit, now: datetime) -> str | None:
     """Current reason why a unit must stay; None if it may go."""
     return _Look(root, settings, now).needed(unit)
 
@@ -105,7 +105,7 @@ class _Look:
         """Folders of logs and attempt records, and Snakemake's own logs."""
         patterns = ("logs/*/*/", "logs/*.attempt.json", ".snakemake/log/*.log")
         paths = (path for pattern in patterns for path in self.root.root.glob(pattern))
-        found = (self._dated(Unit("log", path.stem, (path,)), path, *path.glob("**/*")) for path in paths)
+        found = (self._dated(ArchiveUnit("log", path.stem, (path,)), path, *path.glob("**/*")) for path in paths)
         return self._aged(filter(None, found), self.settings.retention.log_days)
 
     def images(self) -> Iterator[Aged]:
@@ -125,7 +125,9 @@ class _Look:
         found = []
         for path in self.root.root.glob(PRODUCTS["ms"].pattern):
             sidecar = path.with_suffix(".json")
-            found.append(self._dated(Unit("ms", group_of(path), (path,)), sidecar if sidecar.exists() else path))
+            found.append(
+                self._dated(ArchiveUnit("ms", group_of(path), (path,)), sidecar if sidecar.exists() else path)
+            )
         return self._aged(filter(None, found), self.settings.retention.ms_days)
 
     def raw(self) -> Iterator[Aged]:
@@ -138,7 +140,7 @@ class _Look:
         manifests = (path for day in days for path in self.root.groups.glob(f"{day}T*.json"))
         return self._aged(filter(None, map(self._raw_group, manifests)), self.settings.retention.ms_days)
 
-    def _raw_group(self, manifest: Path) -> tuple[datetime, Unit] | None:
+    def _raw_group(self, manifest: Path) -> tuple[datetime, ArchiveUnit] | None:
         try:
             group = load(manifest)
         except _NOT_UNDERSTOOD as error:
@@ -146,9 +148,9 @@ class _Look:
             return None
         names = [each.path for each in (*group.subbands.values(), *group.duplicates) if each.path]
         there = tuple(path for path in (self.root.root / name for name in names) if path.exists())
-        return self._dated(Unit(RAW, group.name, there), *there) if there else None
+        return self._dated(ArchiveUnit(RAW, group.name, there), *there) if there else None
 
-    def _dated(self, unit: Unit, *paths: Path) -> tuple[datetime, Unit] | None:
+    def _dated(self, unit: ArchiveUnit, *paths: Path) -> tuple[datetime, ArchiveUnit] | None:
         """Unit with the time at which it was made or last fetched; None, so that it stays, if the time is unknown."""
         try:
             made = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
@@ -158,7 +160,7 @@ class _Look:
             _LOG.warning("%s of %s: its age cannot be told (%r); it stays", unit.kind, unit.group, error)
             return None
 
-    def _aged(self, found: Iterable[tuple[datetime, Unit]], days: float) -> Iterator[Aged]:
+    def _aged(self, found: Iterable[tuple[datetime, ArchiveUnit]], days: float) -> Iterator[Aged]:
         for made, unit in sorted(found, key=lambda one: (one[0], one[1].group)):
             if self.now - made < timedelta(days=days):
                 return
@@ -171,20 +173,20 @@ class _Look:
                 elsewhere = None if here else "it is on another disk than the data root: nothing would be freed here"
                 yield Aged(unit, size, made, elsewhere or self.needed(unit))
 
-    def _image_unit(self, group: str) -> Unit:
+    def _image_unit(self, group: str) -> ArchiveUnit:
         paths = (self.root.path(product.name, group) for product in archived("image"))
-        return Unit("image", group, tuple(path for path in paths if path.exists()))
+        return ArchiveUnit("image", group, tuple(path for path in paths if path.exists()))
 
     # Reasons to stay
 
-    def needed(self, unit: Unit) -> str | None:
+    def needed(self, unit: ArchiveUnit) -> str | None:
         """Reason why a unit must stay; None if it may go. A unit that cannot be judged stays."""
         try:
             return self._needed(unit)
         except _NOT_UNDERSTOOD as error:
             return f"it cannot be judged: {error!r}"
 
-    def _needed(self, unit: Unit) -> str | None:
+    def _needed(self, unit: ArchiveUnit) -> str | None:
         if unit.kind == "log":
             with contextlib.suppress(*_NOT_UNDERSTOOD):
                 if job := self._running(unit.paths[0]):
@@ -220,7 +222,7 @@ class _Look:
             if source.exists() and source.stat().st_mtime_ns > made:
                 return f"its image is older than {source.relative_to(self.root.root)}"
         for product in ("image.fits", "noise.fits", "pb.fits"):
-            if not integrity.whole(self.root.image(group, product)):
+            if not integrity.is_complete(self.root.image(group, product)):
                 return f"its {product} is missing or broken"
         return self._upgrade(group)
 
@@ -270,7 +272,7 @@ class _Look:
     def _mosaic_lacks(self, group: str) -> str | None:
         window = self._window(group)
         mosaic, image = self.root.mosaic(window), self.root.image(group)
-        if not integrity.whole(mosaic) or not self.root.mosaic(window, "json").exists():
+        if not integrity.is_complete(mosaic) or not self.root.mosaic(window, "json").exists():
             return "its mosaic is not made"
         made = files.read_json(self.root.mosaic(window, "json"))
         if group not in {group_of(Path(path)) for path in made["made"]["inputs"]["images"]}:

@@ -91,7 +91,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a table as HDF5; keys and shapes are those above. Raises `OSError` if it cannot be written."""
     import h5py  # noqa: PLC0415
 
-    with files.whole(path) as part, h5py.File(part, "w") as file:
+    with files.atomic_write(path) as part, h5py.File(part, "w") as file:
         for name, values in arrays.items():
             file[name] = values
 

@@ -169,6 +169,6 @@ def _context(trace: str, span: str) -> SpanContext:
     return SpanContext(int(trace, 16), int(span, 16), is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
 
 
-def wanted() -> bool:
+def tracing_configured() -> bool:
     """Whether the environment names a collector."""
     return bool(os.environ.get(ENDPOINT))

@@ -57,5 +57,5 @@ def write(path: Path, fitted: Fit, present: PrimaryBeam) -> None:
     above[0].legend()
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=90)
-    with files.whole(path) as part:
+    with files.atomic_write(path) as part:
         part.write_bytes(image.getvalue())

@@ -58,7 +58,7 @@ def write(path: Path, title: str, validation: Validation) -> None:
         rows=rows,
         plots=base64.b64encode(_plots(validation)).decode(),
     )
-    with files.whole(path) as part:
+    with files.atomic_write(path) as part:
         part.write_text(text)
 
 

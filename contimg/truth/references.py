@@ -147,5 +147,5 @@ def write(
     for number, (ra, dec, flux, alpha, error, ratio, beam) in enumerate(rows, 1):
         known = "" if np.isnan(alpha) else f"{alpha:.2f}"
         lines.append(f"S{number:04d},{ra:.6f},{dec:.6f},{flux:.6g},{known},{error:.3g},{ratio:.1f},{beam:.5f}")
-    with files.whole(path) as part:
+    with files.atomic_write(path) as part:
         part.write_text("\n".join(lines) + "\n")

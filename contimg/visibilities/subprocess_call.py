@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from contimg.core.errors import ContimgError
-from contimg.core.processes import death, end_with
+from contimg.core.processes import end_with_parent, unexpected_end
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,7 +51,7 @@ def call(threads: int, function: Callable[P, R], /, *args: P.args, **kwargs: P.k
         check=False,
     )
     if not process.stdout:
-        raise death(process.returncode, f"{function.__qualname__}: its process")
+        raise unexpected_end(process.returncode, f"{function.__qualname__}: its process")
     answer, error = pickle.loads(process.stdout)  # noqa: S301 — from our own child
     if error is not None:
         raise error
@@ -60,7 +60,7 @@ def call(threads: int, function: Callable[P, R], /, *args: P.args, **kwargs: P.k
 
 def serve() -> None:
     """Answer one call: read it from standard input, write the answer to standard output."""
-    end_with(os.getppid())  # a parent that is gone already has sent no call to read
+    end_with_parent(os.getppid())  # a parent that is gone already has sent no call to read
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # output of libraries must not get into the answer
     level, function, args, kwargs = pickle.load(sys.stdin.buffer)  # noqa: S301 — from our own parent

@@ -18,7 +18,7 @@ from contimg.core.config import Settings
 from contimg.core.errors import ContimgError
 from contimg.core.paths import DataRoot, group_of, in_window, jd_to_datetime, window_for
 from contimg.core.products import Role
-from contimg.core.stages import STAGES, Per, maker
+from contimg.core.stages import STAGES, Per, stage_making
 from contimg.ingest.groups import raw_present
 from contimg.ingest.manifest import Group
 from contimg.ingest.pointing_track import Drift
@@ -109,7 +109,7 @@ class Due:
         return tuple(name for name in self.usable if self.calibrator(name))
 
     @cached_property
-    def coming(self) -> tuple[CalibrationSet, ...]:
+    def expected_sets(self) -> tuple[CalibrationSet, ...]:
         """Sets that this run is to solve, except sets whose last try failed."""
         validity = timedelta(hours=self.settings.calibration.validity_hours)
         missing = (name for name in self.calibrator_groups if not self.root.set(name).exists())
@@ -121,8 +121,8 @@ class Due:
 
     def _failed_last(self, group: str) -> bool:
         """Whether the last try of a group's set, or of an input of it, failed on the present files."""
-        solve = maker("set")
-        rules = {each.name for each in (solve, *map(maker, solve.needs if solve else ())) if each}
+        solve = stage_making("set")
+        rules = {each.name for each in (solve, *map(stage_making, solve.needs if solve else ())) if each}
         manifest = self.root.manifest(group)
         known_s = manifest.stat().st_mtime if manifest.exists() else 0.0
         ended = (record for record in records(self.root, group, rules) if not record.lives)
@@ -130,14 +130,14 @@ class Due:
 
     @cached_property
     def _registry(self) -> Registry:
-        return Registry(self.root, self.settings.calibration, self.coming)
+        return Registry(self.root, self.settings.calibration, self.expected_sets)
 
     @cache  # noqa: B019
     def sets(self, group: str) -> tuple[Path, ...]:
         """Sets (`set.json` files) of a group's image, present or future; empty for a group that waits for a set."""
         try:
             if self.imaged(group):
-                return tuple(reimaging.serving(self._registry, group))
+                return tuple(reimaging.serving_sets(self._registry, group))
             middle = self._middle(group)
             choice, _ = choose(middle, self._registry.for_target(middle), self.settings.calibration)
         except _NOT_UNDERSTOOD as error:

@@ -11,8 +11,8 @@ from contimg.core import config
 from contimg.core.config import Settings
 from contimg.core.errors import ConfigError
 from contimg.core.paths import DataRoot
-from contimg.ingest.groups import loaded, look
-from contimg.ingest.placing import Found
+from contimg.ingest.groups import find_groups, load_groups
+from contimg.ingest.placing import ScanResult
 
 
 def settings_of(content: Mapping[str, Any]) -> Settings:
@@ -43,7 +43,7 @@ def for_jobs(settings: Settings) -> dict[str, Any]:
     return settings.model_dump(mode="json", exclude={"alerts", "service"}) | {"alerts": {}, "service": {}}
 
 
-def groups_of(root: DataRoot, settings: Settings, now: datetime) -> Found:
+def groups_of(root: DataRoot, settings: Settings, now: datetime) -> ScanResult:
     """Groups of the files in `incoming/`, or named groups from their manifests if the runner has scanned already.
 
     Raises
@@ -52,6 +52,6 @@ def groups_of(root: DataRoot, settings: Settings, now: datetime) -> Found:
         If `incoming/` or a manifest cannot be read now.
     """
     if settings.scan_incoming:
-        return look(root, settings.ingest, now, settings.groups)
-    groups = tuple(loaded(root, settings.groups))
-    return Found(groups, {group.name: group for group in groups})
+        return find_groups(root, settings.ingest, now, settings.groups)
+    groups = tuple(load_groups(root, settings.groups))
+    return ScanResult(groups, {group.name: group for group in groups})

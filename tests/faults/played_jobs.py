@@ -77,7 +77,7 @@ def _forked(rule: str, unit: str, config: dict[str, Any], groups: Sequence[str])
     if pid == 0:
         code = 1
         try:
-            job.run(_snakemake(rule, unit, config, groups), lambda task: _step(rule, task, groups))
+            job.run(_snakemake(rule, unit, config, groups), lambda played: _step(rule, played, groups))
         except SystemExit as end:
             code = int(end.code or 0)
         except BaseException:  # noqa: BLE001 — nothing may leave this process otherwise
@@ -110,18 +110,18 @@ def _snakemake(rule: str, unit: str, config: dict[str, Any], groups: Sequence[st
     )
 
 
-def _step(rule: str, task: job.Task, groups: Sequence[str]) -> dict[str, Any]:
+def _step(rule: str, played: job.Job, groups: Sequence[str]) -> dict[str, Any]:
     """What a job makes: small files, and sidecars with all that is read of them."""
-    unit, root = task.unit, DataRoot(task.settings.data_root)
+    unit, root = played.unit, DataRoot(played.settings.data_root)
     _trouble(rule, root)
     time.sleep(random.uniform(*TAKES_S))
     if rule == "convert":
         group = load(root.manifest(unit))
         for subband in group.good.values():
             _read(root.root / str(subband.path), subband.size or 0)
-    content = _content(rule, unit, root, task, groups)
+    content = _content(rule, unit, root, played, groups)
     for product in STAGES[rule].products:
-        path = vars(task.output).get(product.name)
+        path = vars(played.output).get(product.name)
         if path is None:
             continue
         if product.directory:
@@ -134,7 +134,7 @@ def _step(rule: str, task: job.Task, groups: Sequence[str]) -> dict[str, Any]:
     return content
 
 
-def _content(rule: str, unit: str, root: DataRoot, task: job.Task, groups: Sequence[str]) -> dict[str, Any]:
+def _content(rule: str, unit: str, root: DataRoot, played: job.Job, groups: Sequence[str]) -> dict[str, Any]:
     """Content of a rule's sidecar or record."""
     if rule == "detect":
         found = round(group_start(unit).timestamp()) // SPACING_S % PER_CALIBRATOR == 0
@@ -151,9 +151,9 @@ def _content(rule: str, unit: str, root: DataRoot, task: job.Task, groups: Seque
         }
         quality = {"passed": True, "reasons": []}
         return {"group": unit, "calibrator": "J0834+5534", **observed, "quality": quality, "declination_deg": 54.57}
-    registry = Registry(root, task.settings.calibration)
+    registry = Registry(root, played.settings.calibration)
     if rule == "select":
-        return select(root.manifest(unit), reimaging.serving(registry, unit), registry)
+        return select(root.manifest(unit), reimaging.serving_sets(registry, unit), registry)
     if rule == "image":
         selection = files.read_json(root.image(unit, "selection.json"))
         kept = {key: selection[key] for key in ("set", "sets", "verdict", "age_hours", "interpolated")}

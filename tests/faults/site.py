@@ -20,10 +20,10 @@ import yaml
 
 from contimg.core.config import Settings, load
 from contimg.core.paths import DataRoot
-from contimg.core.processes import runs
+from contimg.core.processes import is_running
 from contimg.job.attempt_record import AttemptRecord, in_folder
 from contimg.ledger.ledger import Ledger, open_ledger
-from contimg.runner.audit import Books, audit
+from contimg.runner.audit import AuditResult, audit
 from contimg.runner.status import StatusSettings, status
 from contimg.simulator.correlator import Preset
 from contimg.simulator.scenarios import transit_scenario
@@ -261,7 +261,7 @@ class Site:
                 family += family[0].children(recursive=True)
                 for process in family:
                     process.suspend()
-                running = self.job(rule) == record and all(map(runs, family))
+                running = self.job(rule) == record and all(map(is_running, family))
                 if running and len(family) > 1:
                     return Caught(record.group, family[0], family[1:])
             for process in family:
@@ -273,7 +273,7 @@ class Site:
         assert isinstance(found, Caught)
         return found
 
-    def books(self) -> Books:
+    def books(self) -> AuditResult:
         """The audit."""
         with self._ledger() as ledger:
             return audit(self.root, self.settings.ingest, self.settings.staging, ledger, self.clock.now())

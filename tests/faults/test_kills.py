@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from contimg.core.processes import runs
+from contimg.core.processes import is_running
 
 from .site import site
 
@@ -54,7 +54,7 @@ def test_a_job_that_hangs(tmp_path: Path, raw: list[list[Path]], long: bool, who
         assert place.until(lambda: place.rows(sql)) == [("timeout_killed",)]
         place.write_settings(limits={"convert_minutes": 20}, runner={"stuck_minutes": 5})
         place.signal(signal.SIGHUP)
-        place.until(lambda: not any(map(runs, (*caught.children, caught.supervisor))))
+        place.until(lambda: not any(map(is_running, (*caught.children, caught.supervisor))))
         place.assert_resumes(caught.unit)
         place.assert_converted(1)
 
@@ -75,10 +75,10 @@ def test_asked_to_stop_it_drains_and_asked_again_it_stops_now(tmp_path: Path, ra
         asked = place.said().count("asked to stop")
         place.signal(signal.SIGTERM)
         place.until(lambda: place.said().count("asked to stop") > asked)
-        assert runs(caught.supervisor)
+        assert is_running(caught.supervisor)
         place.signal(signal.SIGTERM)
         assert place.wait() == 0
-        assert not any(map(runs, (*caught.children, caught.supervisor)))
+        assert not any(map(is_running, (*caught.children, caught.supervisor)))
         assert place.rows("SELECT stage, due, error_class FROM groups") == [("solve", 0.0, "")]
         assert place.books().problems == []
 

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from small_disks import fill, small_disk
 
-from contimg.core.processes import runs
+from contimg.core.processes import is_running
 
 from .site import Caught, Site, site
 
@@ -72,4 +72,4 @@ def kill(place: Site, rule: str, caught: Caught, victim: str) -> None:
 
 def gone(caught: Caught) -> bool:
     """Whether none of a job's processes is there."""
-    return not any(map(runs, (*caught.children, caught.supervisor)))
+    return not any(map(is_running, (*caught.children, caught.supervisor)))

@@ -16,9 +16,9 @@ from contimg.core import config, files
 from contimg.core.paths import DataRoot, RawName, group_id, window_of
 from contimg.core.stages import STAGES
 from contimg.execute import outbox
-from contimg.execute.outcomes import Ending, Settled, lost_product, settle
-from contimg.execute.set_registration import lacks_set
-from contimg.execute.snakemake import Started
+from contimg.execute.outcomes import ExternalEnd, Settled, lost_product, settle
+from contimg.execute.set_registration import waits_for_set
+from contimg.execute.snakemake import RunningCall
 from contimg.ingest.manifest import Frame, Group, Subband
 from contimg.ledger.events import Arrived, ProductLost, Tell
 from contimg.ledger.group_life import Facts, advance
@@ -103,7 +103,7 @@ class Played:
         told: list[Tell] = []
         while rows := self.ledger.outbox():
             for row in rows:
-                outbox.do(
+                outbox.carry_out(
                     self.root,
                     self.ledger,
                     self.settings.calibration,
@@ -120,7 +120,7 @@ class Played:
         assert row is not None
         self.ledger.put_group(replace(row, **values))
 
-    def settle(self, started: Started, code: int, now: float = NOW, ending: Ending | None = None) -> Outcome:
+    def settle(self, started: RunningCall, code: int, now: float = NOW, ending: ExternalEnd | None = None) -> Outcome:
         """Settle a call, and do what follows."""
         settled = settle(self.root, self.ledger, self.settings.retry, started, code, now=now, ending=ending)
         return Outcome(settled, self.do_outbox(now))
@@ -130,7 +130,7 @@ class Played:
         row = self.ledger.group(unit)
         assert row is not None
         sets = Registry(self.root, self.settings.calibration)
-        return lacks_set(self.root, self.ledger, row, sets, self.settings.retry, now=now)
+        return waits_for_set(self.root, self.ledger, row, sets, self.settings.retry, now=now)
 
     def goes_back(self, unit: str) -> bool:
         """Let a group look for the product that it needs next."""
@@ -162,13 +162,13 @@ class Played:
         number = len(list(folder.glob(f"{rule}.*.attempt.json"))) + 1
         attempt(self.root, unit, rule, number, outcome=outcome, **values)
 
-    def started(self, lane: str, *units: str, probe: bool = False) -> Started:
+    def started(self, lane: str, *units: str, probe: bool = False) -> RunningCall:
         log = self.root.state / f"{lane}.log"
         log.write_text("Error in the workflow\n")
         groups = units
         if lane == "mosaic":
             groups = tuple(row.name for row in self.ledger.groups_in(units[0]) if row.state == "done")
-        return Started(Call(lane, units, groups, Demand(1, 1), probe=probe), 0, NOW - 10, 0.0, log)
+        return RunningCall(Call(lane, units, groups, Demand(1, 1), probe=probe), 0, NOW - 10, 0.0, log)
 
     def done(self, lane: str, unit: str, calibrator: str | None = None, **values: bool) -> Outcome:
         """A call that worked."""

@@ -54,7 +54,7 @@ def make(root: Path, preset: simulator.Preset = TINY, groups: int = 1, **options
     return simulator.simulate(DataRoot(root).incoming, start, groups, preset=preset, sky=sky, **options)
 
 
-def scan(root: DataRoot, minutes_later: float = 5, **sections: Any) -> scanning.Found:
+def scan(root: DataRoot, minutes_later: float = 5, **sections: Any) -> scanning.ScanResult:
     """Scan a data root as if it were so many minutes later."""
     now = datetime.now(UTC) + timedelta(minutes=minutes_later)
     chosen = settings(root.root, **sections)

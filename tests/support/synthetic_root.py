@@ -221,7 +221,7 @@ class Synthetic:
     def selection(self, name: str) -> dict[str, Any]:
         """What the set of now gives."""
         registry = Registry(self.root, self.settings.calibration)
-        return select(self.root.manifest(name), reimaging.serving(registry, name), registry)
+        return select(self.root.manifest(name), reimaging.serving_sets(registry, name), registry)
 
     def image(self, name: str, made: datetime) -> None:
         """The group's image, with the sets of now."""

@@ -20,7 +20,7 @@ from contimg.core.products import PRODUCTS, Backup, Product, Role
 from contimg.core.stages import STAGES, Per, Stage, Unusable, lanes, next_stage
 from contimg.report.summary import summarise
 from contimg.runner.audit import audit
-from contimg.runner.cleanup import half_written
+from contimg.runner.cleanup import partial_outputs
 from contimg.runner.status import StatusSettings, status
 from contimg.storage import backup
 
@@ -100,7 +100,7 @@ def test_archive_retention_and_backup_know_its_products(counting: Stage, tmp_pat
     assert str(sidecar.relative_to(site.root.root)) in listed.stdout
     part = sidecar.with_name(f".{sidecar.name}.part-999999999")
     part.touch()
-    assert part in half_written(site.root, name)
+    assert part in partial_outputs(site.root, name)
 
 
 def test_summary_and_progress_show_it(counting: Stage, tmp_path: Path) -> None:

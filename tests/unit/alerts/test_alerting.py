@@ -288,14 +288,14 @@ def test_alerting_that_breaks_stops_the_heartbeat(tmp_path: Path, web) -> None:
         for _ in range(2)
     )
     for _ in range(10):
-        runner.take_stock()
+        runner.settle_calls()
         time.sleep(0.05)
     assert got == []
     damaged.unlink()
     deadline = time.monotonic() + 60
     while got != ["/alive"]:
         assert time.monotonic() < deadline
-        other.take_stock()
+        other.settle_calls()
         time.sleep(0.05)
     lease.release()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from contimg.alerts.conditions import CONDITIONS, Alert, Change, judge
+from contimg.alerts.conditions import CONDITIONS, Alert, AlertChange, judge
 from contimg.core.sections import Levels, Thresholds
 
 
@@ -16,7 +16,7 @@ class Memory:
         self.alerts: dict[tuple[str, str], Alert] = {}
         self.now = 0.0
 
-    def see(self, after_s: float = 60, **values: float | dict[str, float]) -> list[Change]:
+    def see(self, after_s: float = 60, **values: float | dict[str, float]) -> list[AlertChange]:
         self.now += after_s
         measured = {name: value if isinstance(value, dict) else {"": value} for name, value in values.items()}
         changes = judge(measured, self.thresholds, self.alerts.values(), self.now, repeat_s=4 * 3600, calm_s=300)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from contimg.arrivals.arrivals import Bell, Scanner
+from contimg.arrivals.arrivals import ArrivalNotifier, Scanner
 from contimg.catalogues.source import Source
 from contimg.core import config
 from contimg.core.paths import DataRoot, RawName
@@ -174,7 +174,7 @@ def test_a_backlog_is_taken_up_in_parts_the_newest_first_and_its_groups_whole(
     world.restart()
     monkeypatch.setattr("contimg.arrivals.arrivals._MOST", 10)
     found = [world.look()]
-    while world.scanner.behind:
+    while world.scanner.more_arrived:
         found.append(world.look())
     assert len(found) == len(backlog)
     assert names[-1] in found[0]
@@ -194,12 +194,12 @@ def test_a_backlog_that_comes_while_it_runs_holds_up_nothing_new(
     for paths in backlog[:-1]:
         world.arrive(paths[0].parent, *paths)
     world.look()
-    assert world.scanner.behind
+    assert world.scanner.more_arrived
     world.arrive(backlog[-1][0].parent, *backlog[-1])
     newest = max(world.look())
-    assert world.scanner.behind
+    assert world.scanner.more_arrived
     assert len(load(world.root.manifest(newest)).good) == 16
-    while world.scanner.behind:
+    while world.scanner.more_arrived:
         world.look()
     assert world.scanner.unplaced == {}
     assert len(world.names) == len(backlog)
@@ -217,11 +217,11 @@ def test_a_backlog_that_cannot_be_taken_up_now_is_taken_up_later(
     world.root.groups.write_text("no folder")
     with pytest.raises(OSError, match="groups"):
         world.look()
-    assert not world.scanner.behind  # nothing is to be had by hurrying
+    assert not world.scanner.more_arrived  # nothing is to be had by hurrying
     world.root.groups.unlink()
     aside.rename(world.root.groups)
     world.look()
-    while world.scanner.behind:
+    while world.scanner.more_arrived:
         world.look()
     assert len(world.names) == len(backlog)
 
@@ -260,7 +260,7 @@ def test_names_that_are_not_ours_are_left_alone(world: World, raw: Path) -> None
 
 
 def test_the_bell_rings_for_finished_files(tmp_path: Path) -> None:
-    bell = Bell(tmp_path)
+    bell = ArrivalNotifier(tmp_path)
     assert bell.descriptor is not None
     (tmp_path / "a_incomplete").touch()
     (tmp_path / "a_incomplete").rename(tmp_path / "a")

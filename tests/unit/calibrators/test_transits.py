@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from contimg.calibrators.detect import DetectionSettings
 from contimg.calibrators.transit_geometry import SIDEREAL_DAY, next_transit, transits_during
-from contimg.calibrators.transits import elsewhere, upcoming
+from contimg.calibrators.transits import observable_elsewhere, upcoming
 from contimg.catalogues import calibrator_catalogue
 from contimg.catalogues.calibrator import Calibrator, FluxModel
 from contimg.core.config import Settings
@@ -172,7 +172,7 @@ def test_elsewhere_only_what_serves_and_is_high_enough(tmp_path: Path) -> None:
     settings = Settings(data_root=tmp_path).part(DetectionSettings)
     [first] = next_transit(START_JD, np.radians([100.0]), np.radians([50.0]))
     begin = jd_to_datetime(first) - timedelta(minutes=1)
-    found = list(elsewhere(54.57, begin, begin + timedelta(hours=3), sources, settings))
+    found = list(observable_elsewhere(54.57, begin, begin + timedelta(hours=3), sources, settings))
     assert [one.candidate.seen.source.name for one in found] == ["nearer", "near", "lowest"]
     # Pointed there, it is in the middle of the beam.
     assert all(one.candidate.seen.separation_deg < 0.03 for one in found)

@@ -18,7 +18,7 @@ from contimg.core import files
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     target = tmp_path / "deep" / "image.json"
     files.write_json(target, {"peak": 1})
-    with pytest.raises(RuntimeError), files.whole(target) as part:
+    with pytest.raises(RuntimeError), files.atomic_write(target) as part:
         part.write_text("half")
         raise RuntimeError
     assert files.read_json(target) == {"peak": 1}
@@ -28,7 +28,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
 def test_a_directory_is_replaced_whole(tmp_path):
     target = tmp_path / "group.ms"
     for generation in ("first", "second"):
-        with files.whole(target) as part:
+        with files.atomic_write(target) as part:
             part.mkdir()
             (part / generation).touch()
     assert [path.name for path in target.iterdir()] == ["second"]
@@ -73,9 +73,9 @@ def test_what_appeared_is_whole_after_a_power_cut(tmp_path):
         file.truncate(64 << 20)
     subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
     with disk_of(image, tmp_path / "disk") as disk:
-        with files.whole(disk / "image.fits") as part:
+        with files.atomic_write(disk / "image.fits") as part:
             part.write_bytes(content)
-        with files.whole(disk / "group.ms") as part:
+        with files.atomic_write(disk / "group.ms") as part:
             (part / "ANTENNA").mkdir(parents=True)
             (part / "table.f1").write_bytes(content)
             (part / "ANTENNA" / "table.dat").write_bytes(content)

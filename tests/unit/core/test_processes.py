@@ -23,12 +23,12 @@ def test_a_time_limit_on_an_overloaded_machine_is_the_machines_fault() -> None:
         members = [psutil.Process(busy[0].pid)]
         while (waited_s := processes.waited_for_processor_s(members)) < 0.5:
             time.sleep(0.05)
-        error = processes.overdue("killed after 1 min", members, 1.5 * waited_s)
+        error = processes.timeout_error("killed after 1 min", members, 1.5 * waited_s)
         assert error.blame is Blame.MACHINE
         assert "the machine is overloaded" in str(error)
-        assert processes.overdue("killed after 1 min", members, 1000.0).blame is Blame.GROUP
-        assert processes.overdue("killed after 1 min", [psutil.Process(idle.pid)], 100.0).blame is Blame.GROUP
-        assert processes.overdue("killed after 1 min", [], 100.0).blame is Blame.GROUP
+        assert processes.timeout_error("killed after 1 min", members, 1000.0).blame is Blame.GROUP
+        assert processes.timeout_error("killed after 1 min", [psutil.Process(idle.pid)], 100.0).blame is Blame.GROUP
+        assert processes.timeout_error("killed after 1 min", [], 100.0).blame is Blame.GROUP
     finally:
         for process in (*busy, idle):
             process.kill()

@@ -16,11 +16,11 @@ from contimg.core.stages import (
     first_stage,
     is_periodic,
     lanes,
-    maker,
+    limit_value,
     next_stage,
+    stage_making,
+    unit_stages,
     units_of,
-    value,
-    worked_on,
 )
 from contimg.report import demo
 
@@ -54,7 +54,7 @@ def test_products_of_a_stage_are_of_its_unit() -> None:
 @pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)
 def test_numbers_of_a_stage_are_settings(stage) -> None:
     for number in (stage.slots, stage.minutes, stage.memory_mb):
-        assert value(SETTINGS.limits, number) > 0
+        assert limit_value(SETTINGS.limits, number) > 0
     assert not stage.every or stage.every_minutes(SETTINGS) > 0
 
 
@@ -86,9 +86,9 @@ def test_tasks_are_asked_for_by_name_and_products_by_path() -> None:
 
 
 def test_the_maker_of_a_product_is_known() -> None:
-    assert maker("image_pb") is STAGES["image"]
-    assert maker("manifest") is None
+    assert stage_making("image_pb") is STAGES["image"]
+    assert stage_making("manifest") is None
 
 
 def test_the_demo_knows_how_long_each_stage_takes() -> None:
-    assert demo.TYPICAL_S.keys() == {*worked_on()}
+    assert demo.TYPICAL_S.keys() == {*unit_stages()}

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from contimg.deploy.blue_green import READY_S, Action, Deployment, Phase, Seen, Unit, next_step
+from contimg.deploy.blue_green import READY_S, Action, Deployment, HostState, Phase, UnitState, next_step
 
-DOWN, AT_WORK = Unit("inactive"), Unit("active", "at work")
-STANDS_BY = Unit("activating", "stands by: a runner is at work")
+DOWN, AT_WORK = UnitState("inactive"), UnitState("active", "at work")
+STANDS_BY = UnitState("activating", "stands by: a runner is at work")
 BEGUN = Deployment("green", "/opt/new", True, True, Phase.CHECK, 0.0)
 
 
@@ -28,12 +28,12 @@ class Host:
     fails: Phase | None = None
     how: str = "crash"
     now: float = 0.0
-    runners: dict[str, Unit] = field(default_factory=lambda: {"blue": AT_WORK, "green": DOWN})
-    services: dict[str, Unit] = field(default_factory=lambda: {"blue": AT_WORK, "green": DOWN})
+    runners: dict[str, UnitState] = field(default_factory=lambda: {"blue": AT_WORK, "green": DOWN})
+    services: dict[str, UnitState] = field(default_factory=lambda: {"blue": AT_WORK, "green": DOWN})
     holder: str = "blue"
     took_over: list[str] = field(default_factory=list)
 
-    def see(self, deployment: Deployment) -> Seen:
+    def see(self, deployment: Deployment) -> HostState:
         self.now += 1
         failing = deployment.phase == self.fails
         if failing and self.how == "crash" and self.runners["green"] != DOWN:
@@ -44,11 +44,11 @@ class Host:
                 self.holder = colour
                 self.took_over.append(colour)
                 hangs = failing and self.how == "hang"
-                self.runners[colour] = Unit("activating", "starts") if hangs and colour == "green" else AT_WORK
+                self.runners[colour] = UnitState("activating", "starts") if hangs and colour == "green" else AT_WORK
         answers = not (failing and self.how == "silent")
         assert self.holder, "nobody has the lease"
         assert "active" in {unit.state for unit in self.services.values()}, "the port was let go"
-        return Seen(self.now, dict(self.runners), dict(self.services), self.holder, answers, answers)
+        return HostState(self.now, dict(self.runners), dict(self.services), self.holder, answers, answers)
 
     def do(self, action: Action, colour: str) -> None:
         if action == Action.STAND_BY:

@@ -28,7 +28,7 @@ def root(tmp_path: Path) -> DataRoot:
 
 def _hold(root: DataRoot, told: object, *, by_hand: bool = False) -> None:
     try:
-        leases.share(root) if by_hand else leases.acquire(root)
+        leases.exclude_runners(root) if by_hand else leases.acquire(root)
     except LeaseError as error:
         told.put(str(error))  # type: ignore[attr-defined]
         return
@@ -142,9 +142,9 @@ def test_a_snakemake_by_hand_and_a_runner_keep_each_other_out(root: DataRoot, mo
     stop(by_hand)
     lease = leases.acquire(root)
     with pytest.raises(HeldError, match=f"a runner is at work .pid {os.getpid()} on .* stop it first, or use -n"):
-        leases.share(root)
+        leases.exclude_runners(root)
     monkeypatch.setenv(processes.MARK, lease.mark)
-    leases.share(root)  # the runner's own call
+    leases.exclude_runners(root)  # the runner's own call
 
 
 def test_a_lease_that_cannot_be_read_is_not_guessed_at(root: DataRoot) -> None:
@@ -162,10 +162,10 @@ def test_marked_processes_are_found_and_killed(root: DataRoot) -> None:
     while {process.name() for process in found} != {"sh", "sleep"} or len(found) < 3:
         assert time.monotonic() < deadline, found
         time.sleep(0.05)
-        found = processes.marked(leases.mark_of(root))
+        found = processes.marked_processes(leases.mark_of(root))
     assert processes.kill(found) == 3
     shell.wait()
-    assert processes.marked(lease.mark) == []
+    assert processes.marked_processes(lease.mark) == []
 
 
 def test_work_for_a_lease_that_another_has_followed_is_not_begun(

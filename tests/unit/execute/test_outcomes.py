@@ -9,7 +9,7 @@ from bookkeeping import NOW, Played
 
 from contimg.core import files
 from contimg.core.errors import ImpossibleTransitionError, JobDiedError, JobTimeoutError
-from contimg.execute.outcomes import Ending
+from contimg.execute.outcomes import ExternalEnd
 from contimg.ingest import quarantine
 from contimg.ingest.manifest import load
 from contimg.ledger.events import Released, SetMade, SettingsChanged
@@ -106,7 +106,7 @@ def test_a_call_for_two_that_fails_as_a_whole_is_recorded_for_each(played: Playe
 
 def test_a_call_that_the_watchdog_ended_is_its_groups_own_failure(played: Played) -> None:
     unit = played.arrive(0)
-    ending = Ending(JobTimeoutError("killed"), counts=True)
+    ending = ExternalEnd(JobTimeoutError("killed"), counts=True)
     for _ in range(6):
         played.settle(played.started("detect", unit), -9, NOW, ending)
     assert row(played, unit).state == "quarantined"
@@ -266,7 +266,7 @@ def test_a_job_that_died_without_a_word_is_closed(played: Played) -> None:
 def test_a_job_that_was_killed_for_its_time_is_called_so(played: Played) -> None:
     unit = played.arrive(0)
     played.record("detect", unit, "running")
-    ending = Ending(JobTimeoutError("too long"), counts=True)
+    ending = ExternalEnd(JobTimeoutError("too long"), counts=True)
     played.settle(played.started("detect", unit), -9, NOW, ending)
     assert row(played, unit).error_class == "timeout_killed"
     assert row(played, unit).due == NOW + 60
@@ -274,7 +274,7 @@ def test_a_job_that_was_killed_for_its_time_is_called_so(played: Played) -> None
 
 def test_what_was_stopped_or_probed_does_not_count(played: Played) -> None:
     unit = played.arrive(0)
-    stop = Ending(JobDiedError("stopped"), counts=False)
+    stop = ExternalEnd(JobDiedError("stopped"), counts=False)
     for _ in range(20):
         played.record("detect", unit, "failed", error_class="died")
         played.settle(played.started("detect", unit), 1, NOW, stop)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from bookkeeping import NOW, Played, name
 
-from contimg.execute.set_registration import put_back
+from contimg.execute.set_registration import reconcile_sets
 from contimg.ingest import quarantine
 from contimg.ledger.rows import GroupRow
 
@@ -69,12 +69,12 @@ def test_sets_that_were_restored_or_lost_are_so_in_the_ledger(played: Played) ->
     shutil.rmtree(played.root.calibration(lost))
     assert played.lacks_set(waiting)
     played.product("solve", restored, "3C147")
-    assert put_back(
+    assert reconcile_sets(
         played.root, played.ledger, [restored], played.settings.calibration, played.settings.retry, now=NOW
     ) == ([restored], [lost])
     assert played.ledger.rows("SELECT name, calibrator FROM sets") == [(restored, "3C147")]
     assert row(played, waiting).due == 0
-    assert put_back(
+    assert reconcile_sets(
         played.root, played.ledger, [restored], played.settings.calibration, played.settings.retry, now=NOW
     ) == ([], [])
 

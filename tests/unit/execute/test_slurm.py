@@ -46,19 +46,19 @@ def call_log(folder: Path, state: str, said: str = "") -> Path:
 )
 def test_a_job_s_end_has_the_class_that_it_deserves(tmp_path: Path, state: str, said: str, error: type) -> None:
     log = call_log(tmp_path, state, said)
-    assert type(slurm.how_it_ended(log, "7")) is error
-    assert type(slurm.how_it_ended(log, "6")) is JobDiedError
-    assert slurm.how_it_ended(log, "8") is None
-    assert slurm.submitted(log) == {"7": tmp_path / "7.log"}
+    assert type(slurm.cause_of_end(log, "7")) is error
+    assert type(slurm.cause_of_end(log, "6")) is JobDiedError
+    assert slurm.cause_of_end(log, "8") is None
+    assert slurm.submitted_jobs(log) == {"7": tmp_path / "7.log"}
 
 
 def test_jobs_are_told_by_root_lease_and_call(tmp_path: Path) -> None:
     root, other = DataRoot(tmp_path / "a"), DataRoot(tmp_path / "b")
-    call = slurm.jobs_of(root, 1, 12)
-    assert call.startswith(slurm.jobs_of(root, 1))
-    assert call.startswith(slurm.jobs_of(root))
-    assert not call.startswith((slurm.jobs_of(root, 11), slurm.jobs_of(root, 1, 1), slurm.jobs_of(other)))
-    assert len(slurm.jobs_of(root, 10**6, 10**9)) <= 50
+    call = slurm.name_prefix(root, 1, 12)
+    assert call.startswith(slurm.name_prefix(root, 1))
+    assert call.startswith(slurm.name_prefix(root))
+    assert not call.startswith((slurm.name_prefix(root, 11), slurm.name_prefix(root, 1, 1), slurm.name_prefix(other)))
+    assert len(slurm.name_prefix(root, 10**6, 10**9)) <= 50
 
 
 def test_a_cluster_that_does_not_answer_is_the_machine_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ class Folder:
         self.wait(5)
         return truth
 
-    def look(self, **sections) -> groups.Found:
+    def look(self, **sections) -> groups.ScanResult:
         settings = raw.settings(self.root.root, **sections)
         found = groups.scan(self.root, settings.ingest, self.now, settings.groups)
         assert [group.name for group in found.groups] == sorted(group.name for group in found.groups)
@@ -334,7 +334,7 @@ def test_a_look_writes_nothing_and_names_what_may_still_be_on_its_way(tmp_path) 
     root = DataRoot(tmp_path)
     root.incoming.mkdir()
     (root.incoming / "2026-01-12T08:45:12_sb03.hdf5").write_bytes(b"no HDF5")
-    found = groups.look(root, Ingest(), datetime.now(UTC))
+    found = groups.find_groups(root, Ingest(), datetime.now(UTC))
     assert not found.groups
     assert len(found.unsettled) == 1
     assert "2026-01-12T08:45:12_sb03.hdf5" in found.unsettled[0]

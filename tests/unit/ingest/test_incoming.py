@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from contimg.core.paths import DataRoot
 from contimg.ingest import groups
-from contimg.ingest.incoming import listed, looks_raw, shown
+from contimg.ingest.incoming import list_incoming, printable_name, resembles_raw_name
 
 FIRST = "20260112T080000"
 TIME = "2026-01-12T08:00:14"
@@ -65,8 +65,8 @@ def root(tmp_path: Path) -> DataRoot:
     return DataRoot(tmp_path)
 
 
-def look(root: DataRoot) -> groups.Found:
-    return groups.look(root, raw.settings(root.root).ingest, datetime.now(UTC))
+def look(root: DataRoot) -> groups.ScanResult:
+    return groups.find_groups(root, raw.settings(root.root).ingest, datetime.now(UTC))
 
 
 @pytest.mark.parametrize("time", IMPOSSIBLE)
@@ -83,13 +83,13 @@ def test_what_looks_like_a_raw_file_and_is_not_taken_is_told(root: DataRoot, nam
     found = look(root)
     assert list(found.untaken) == [name]
     (line,) = found.unsettled
-    assert line.startswith(shown(name))
+    assert line.startswith(printable_name(name))
     assert line.isprintable()
 
 
 @pytest.mark.parametrize("name", NOT_OURS)
 def test_what_is_none_of_ours_is_not_worth_a_word(name: str) -> None:
-    assert not looks_raw(name)
+    assert not resembles_raw_name(name)
 
 
 def link_to_itself(path: Path) -> None:
@@ -149,9 +149,9 @@ def test_no_name_stops_the_others(tmp_path: Path, names: list[str]) -> None:
             (root.incoming / name).touch()
             made += 1
     found = groups.scan(root, raw.settings(folder).ingest, datetime(2027, 1, 1, tzinfo=UTC))
-    accounted = {*found.untaken, *found.unplaced, *(name for name in listed(root, 0.0).files)}
+    accounted = {*found.untaken, *found.unplaced, *(name for name in list_incoming(root, 0.0).files)}
     silent = [name for name in os.listdir(root.incoming) if name not in accounted]  # noqa: PTH208
-    assert not [name for name in silent if looks_raw(name)]
+    assert not [name for name in silent if resembles_raw_name(name)]
     for line in found.unsettled:
         line.encode()
     assert len(os.listdir(root.incoming)) == made  # noqa: PTH208

@@ -22,8 +22,8 @@ from raw_groups import FIRST, file, scan
 from contimg.core import files
 from contimg.core.paths import DataRoot, RawName
 from contimg.ingest import groups
-from contimg.ingest.grouping import in_common
-from contimg.ingest.incoming import listed
+from contimg.ingest.grouping import common_integrations
+from contimg.ingest.incoming import list_incoming
 from contimg.ingest.manifest import load
 from contimg.ingest.report import Report
 
@@ -74,10 +74,10 @@ def test_a_file_that_is_whole_between_listing_and_look(root: DataRoot, monkeypat
     late = file(root, 7)
     content = late.read_bytes()
     late.write_bytes(b"")
-    before = listed(root, time.time())
+    before = list_incoming(root, time.time())
     late.write_bytes(content)
     with monkeypatch.context() as patched:
-        patched.setattr(groups, "listed", lambda *_: before)
+        patched.setattr(groups, "list_incoming", lambda *_: before)
         (group,) = scan(root, 0).due
     assert group.subbands[7].size == len(content)
     assert scan(root).changed == []
@@ -216,7 +216,7 @@ def test_a_subband_that_is_much_shorter_is_left_out_by_name(root: DataRoot) -> N
     ],
 )
 def test_the_integrations_that_subbands_have_in_common(lengths: list[int], common: int) -> None:
-    assert in_common(lengths) == common
+    assert common_integrations(lengths) == common
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["with the rest", "later"])

@@ -34,7 +34,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir() if path.suffix == ".hdf5"}
 
 
-def put(root: DataRoot) -> quarantine.Entry:
+def put(root: DataRoot) -> quarantine.QuarantineEntry:
     raw = quarantine.raw_files(root, GROUP)
     return quarantine.put(root, GROUP, raw, reason="it failed", error_class="other", stage="image")
 
@@ -95,7 +95,7 @@ def test_nothing_is_overwritten_on_the_way_out(root: DataRoot) -> None:
     assert len(quarantine.release(root, GROUP)) == 15
     assert contents(root.incoming) == {**before, again.name: "came again"}
     assert contents(root.quarantine(GROUP) / quarantine.SUPERSEDED) == {again.name: "subband 5"}
-    assert not quarantine.holds(root, GROUP)
+    assert not quarantine.is_quarantined(root, GROUP)
     assert list(quarantine.entries(root)) == []
 
 
@@ -118,7 +118,7 @@ def test_a_stray_does_not_make_a_group_a_stray(root: DataRoot) -> None:
     late = root.incoming / "2026-01-12T08:00:01_sb03.hdf5"
     late.write_text("late")
     quarantine.put(root, GROUP, [late], reason="late", error_class="corrupt_input", stage="groups", stray=True)
-    assert quarantine.holds(root, GROUP)
+    assert quarantine.is_quarantined(root, GROUP)
 
 
 @pytest.mark.parametrize("failing", [errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOSPC])
@@ -135,7 +135,7 @@ def test_what_cannot_be_moved_is_in_quarantine_where_it_is(
         patch.setattr(quarantine, "_move", refused)
         entry = put(root)
         assert quarantine.finish_interrupted(root) == []
-    assert quarantine.holds(root, GROUP)
+    assert quarantine.is_quarantined(root, GROUP)
     assert contents(root.incoming) == before
     assert {place.name for place in entry.places(root)} == set(before)
     assert put(root).names == entry.names, "listed twice"

@@ -56,7 +56,7 @@ def test_files_sent_again_reopen_their_group(root: DataRoot, made: Path) -> None
     assert [group.state for group in scan(root).groups] == ["complete"]
     kept = root.quarantine(FIRST) / quarantine.SUPERSEDED
     assert [path.stat().st_size for path in kept.iterdir()] == [5000]
-    assert not quarantine.holds(root, FIRST)
+    assert not quarantine.is_quarantined(root, FIRST)
 
 
 def test_all_sent_again(root: DataRoot, made: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_look_reopens_nothing(root: DataRoot, made: Path) -> None:
     give_up(root, 0, 1, 2, 3, 4)
     shutil.copy(made / file_name(made, 0), root.incoming)
     before = {path: path.stat().st_mtime_ns for path in root.root.rglob("*")}
-    found = groups.look(root, raw.settings(root.root).ingest, datetime.now(UTC) + timedelta(minutes=5))
+    found = groups.find_groups(root, raw.settings(root.root).ingest, datetime.now(UTC) + timedelta(minutes=5))
     assert [group.state for group in found.groups] == ["incomplete"]
     assert {path: path.stat().st_mtime_ns for path in root.root.rglob("*")} == before
 

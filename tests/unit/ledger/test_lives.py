@@ -22,14 +22,14 @@ from contimg.catalogues.source import Source
 from contimg.core.errors import ErrorClass, JobDiedError
 from contimg.core.paths import group_id
 from contimg.core.stages import STAGES, is_periodic
-from contimg.execute.outcomes import Ending
-from contimg.execute.set_registration import put_back
+from contimg.execute.outcomes import ExternalEnd
+from contimg.execute.set_registration import reconcile_sets
 from contimg.ingest import quarantine
 from contimg.ledger.events import DiskFreed, SettingsChanged
 from contimg.runner.recovery import RecoverySettings, recover
 from contimg.schedule.lanes import Call
 from contimg.schedule.plan import plan
-from contimg.schedule.snapshot import Hold, ScheduleSettings, due_window, look
+from contimg.schedule.snapshot import Hold, ScheduleSettings, due_window, take_snapshot
 from contimg.simulator.correlator import Preset
 from contimg.simulator.simulator import simulate
 
@@ -88,7 +88,7 @@ class World:
         again = [*collecting, *played.intake.released()]
         while True:
             assert played.intake.admit(self.scanner.look(played.settings.ingest, self.now, again), self.now)
-            if not self.scanner.behind:
+            if not self.scanner.more_arrived:
                 break
         played.intake.forget(again, self.now)
         played.intake.strays(self.scanner.unplaced, self.now)
@@ -101,7 +101,7 @@ class World:
             waits = row.state == "due" and row.stage in ("solve", "image") and row.due <= self.now
             if waits and not played.goes_back(row.name) and row.stage == "image":
                 played.lacks_set(row.name, self.now)
-        found = look(
+        found = take_snapshot(
             played.root,
             played.ledger,
             played.settings.part(ScheduleSettings),
@@ -136,7 +136,7 @@ class World:
                 played.record(stage.rules[-1], unit, "failed", error_class=error_class, message="it failed")
             elif outcome in ("killed", "stopped"):
                 played.record(stage.rules[-1], unit, "running", pid=999_999)
-                ending = Ending(JobDiedError("it was stopped"), counts=outcome == "killed")
+                ending = ExternalEnd(JobDiedError("it was stopped"), counts=outcome == "killed")
         before = {unit: played.ledger.attempts_of(unit, 1000) for unit in call.units}
         played.settle(started, int(outcome != "ok"), self.now, ending)
         for unit in call.units if outcome in ("whole", "killed") else call.units[:1] if outcome == "failed" else ():
@@ -164,7 +164,7 @@ class World:
                 quarantine.release(played.root, entry.group)
         calibrator = group_id(START - timedelta(seconds=309))
         played.product("solve", calibrator, "3C48")
-        put_back(
+        reconcile_sets(
             played.root, played.ledger, [calibrator], played.settings.calibration, played.settings.retry, now=self.now
         )
         for _ in range(60):
@@ -287,7 +287,7 @@ class Lives(RuleBasedStateMachine):
         assert manifests <= set(rows)
         for name, row in rows.items():
             assert row.state not in ("collecting", "due") or name in manifests, "a ghost group"
-            in_quarantine = quarantine.holds(played.root, name)
+            in_quarantine = quarantine.is_quarantined(played.root, name)
             assert in_quarantine == (row.state == "quarantined"), f"{name} is {row.state}"
 
     def assert_nothing_lost(self) -> None:

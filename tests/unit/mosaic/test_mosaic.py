@@ -20,7 +20,7 @@ from contimg.core.files import read_json, write_json
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Beam
 from contimg.mosaic import reprojection
-from contimg.mosaic.coadd import ImageInputs, Sums, add, make_grid, read_member
+from contimg.mosaic.coadd import ImageInputs, Sums, add, make_grid, read_input
 from contimg.mosaic.mosaic import MosaicProducts, MosaicSettings, mosaic, mosaics
 from contimg.mosaic.pointings import pointings
 from contimg.telescope import beam
@@ -316,7 +316,7 @@ def test_an_empty_image_is_missing_and_only_empty_ones_make_none(tmp_path: Path)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_it_keeps_to_the_jobs_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     (image,) = drift(tmp_path, 1, 113.5, NO_SKY, size=40)
-    member = read_member(image)
+    member = read_input(image)
     grid = make_grid([member])
     sums = Sums(*(np.zeros(grid.shape, kind) for kind in (np.float32, np.float32, np.int16)))
     at_work: list[int] = []

@@ -15,7 +15,7 @@ import pytest
 
 from contimg import cli
 from contimg.calibrators.detect import DetectionSettings
-from contimg.calibrators.transits import elsewhere, pointed_at, upcoming
+from contimg.calibrators.transits import current_pointing, observable_elsewhere, upcoming
 from contimg.catalogues import calibrator_catalogue
 from contimg.core.config import Settings
 from contimg.core.files import read_json, write_json
@@ -49,7 +49,7 @@ class Scene:
         write_json(self.root.set(group), content)
         return group
 
-    def update(self, now: datetime) -> requests.Change | None:
+    def update(self, now: datetime) -> requests.RequestChange | None:
         return requests.update(self.root, self.settings, now)
 
     def usable(self) -> list[datetime]:
@@ -104,7 +104,9 @@ def test_before_validity_ends_the_nearest_calibrator_is_asked_for_once(scene: Sc
     assert mine.seen.separation_deg < 0.02
     # No nearer declination would do.
     usable = list(
-        elsewhere(DECLINATION_DEG, now + timedelta(minutes=15), now + timedelta(hours=3), sources, scene.settings)
+        observable_elsewhere(
+            DECLINATION_DEG, now + timedelta(minutes=15), now + timedelta(hours=3), sources, scene.settings
+        )
     )
     assert min(abs(one.declination_deg - DECLINATION_DEG) for one in usable) == pytest.approx(
         abs(request["declination_deg"] - DECLINATION_DEG), abs=1e-3
@@ -189,7 +191,7 @@ def test_before_the_first_group_nothing_is_asked_for(tmp_path: Path) -> None:
 def test_pointed_at_is_the_newest_group_that_says_so(scene: Scene) -> None:
     scene.point(16.27, NOON + timedelta(hours=1))
     write_json(scene.root.manifest(group_id(NOON + timedelta(hours=2))), {"declination_deg": None})
-    assert pointed_at(scene.root) == (group_id(NOON + timedelta(hours=1)), 16.27)
+    assert current_pointing(scene.root) == (group_id(NOON + timedelta(hours=1)), 16.27)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from contimg.ledger.ledger import open_ledger
 from contimg.runner.housekeeping import Housekeeping
 from contimg.runner.loop import run, runnable
 from contimg.runner.runner import Runner
-from contimg.runner.settings_watch import Asked, SettingsWatch
+from contimg.runner.settings_watch import ReloadRequest, SettingsWatch
 
 
 def runner_of(played: Played) -> Runner:
@@ -48,7 +48,7 @@ def other(played: Played) -> Settings:
 def reload(runner: Runner, load: Callable[[], Settings]) -> None:
     """Read the settings again, as the loop does."""
     watch = SettingsWatch(runner._root, runner._root.root / "config.yaml")
-    watch.read(Asked("a test"), lambda: runnable(load()), runner.settings, runner.change)
+    watch.read(ReloadRequest("a test"), lambda: runnable(load()), runner.settings, runner.change)
 
 
 @pytest.mark.mounts

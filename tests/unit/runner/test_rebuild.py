@@ -8,7 +8,7 @@ import pytest
 from bookkeeping import NOW, Played, name
 
 from contimg.ledger.ledger import create_ledger
-from contimg.runner.rebuild import RebuildSettings, rebuild
+from contimg.runner.rebuild import RebuildSettings, fill_ledger
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_ledger_built_from_the_files_is_the_same(played: Played) -> None:
     played.whole_way(30)
     told = ("name", "state", "stage", "error_class", "reason", "window", "raw_bytes", "manifest_ns", "calibrator")
     again = create_ledger(played.root.state / "again.sqlite3")
-    counts = rebuild(played.root, again, played.settings.part(RebuildSettings), lambda: None)
+    counts = fill_ledger(played.root, again, played.settings.part(RebuildSettings), lambda: None)
     assert counts == {table: played.ledger.value(f"SELECT count(*) FROM {table}") for table in counts}  # noqa: S608
     for unit in [name(number) for number in (*range(4), *range(13, 19), 30)]:
         before, after = played.ledger.group(unit), again.group(unit)

@@ -28,7 +28,7 @@ from contimg.ledger.clock_steps import SystemClock
 from contimg.ledger.ledger import open_ledger
 from contimg.runner import cleanup
 from contimg.runner.rebuild import RebuildSettings
-from contimg.runner.recovery import RecoverySettings, recover, whole_ledger
+from contimg.runner.recovery import RecoverySettings, open_or_rebuild, recover
 from contimg.runner.runner import Runner
 
 DEAD = 999_999
@@ -62,7 +62,7 @@ def test_what_was_half_done_goes_and_what_is_at_work_stays(played: Played, tmp_p
     shm.mkdir()
     stale, live, foreign = (
         shm / f"contimg-{inode}-{DEAD}-1",
-        shm / f"contimg-{inode}-{own.pid}-{processes.started(own.pid)}",
+        shm / f"contimg-{inode}-{own.pid}-{processes.start_time(own.pid)}",
         shm / f"contimg-{inode + 1}-{DEAD}-1",
     )
     for folder in (stale, live, foreign):
@@ -119,7 +119,7 @@ def queue(played: Played, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sl
 
 def test_jobs_of_a_dead_runner_are_cancelled_before_anything_starts(played: Played, queue: SlurmCommands) -> None:
     """Slurm is away at first; a job ends between look and cancel; another user's ends when that user cancels it."""
-    ours = slurm.jobs_of(played.root)
+    ours = slurm.name_prefix(played.root)
     queue.add(1, f"{ours}1-1-x")
     queue.add(2, f"{ours}1-2-x", "PENDING")
     queue.add(3, f"{ours}2-1-x", user="root")
@@ -143,7 +143,7 @@ def test_a_runner_whose_predecessor_s_jobs_do_not_end_does_not_start(
     played: Played, queue: SlurmCommands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("contimg.runner.cleanup._QUEUE_S", 0.0)
-    queue.add(3, f"{slurm.jobs_of(played.root)}2-1-x", user="root")
+    queue.add(3, f"{slurm.name_prefix(played.root)}2-1-x", user="root")
     with pytest.raises(ClusterAwayError, match=r"3 \(running, of root\)"):
         recovered(played)
     queue.run("touch away")
@@ -212,7 +212,7 @@ def test_a_damaged_ledger_is_kept_aside(played: Played) -> None:
     for suffix in ("-wal", "-shm"):
         played.root.ledger.with_name(played.root.ledger.name + suffix).unlink(missing_ok=True)
     played.root.ledger.write_bytes(b"noise" * 1000)
-    ledger = whole_ledger(played.root, played.settings.part(RebuildSettings), lambda: None)
+    ledger = open_or_rebuild(played.root, played.settings.part(RebuildSettings), lambda: None)
     assert ledger.group(unit).state == "done"
     (aside,) = played.root.state.glob("ledger.sqlite3.aside-*")
     assert aside.read_bytes().startswith(b"noise")
@@ -232,11 +232,11 @@ def test_a_ledger_on_a_full_disk_is_neither_set_aside_nor_half_built(tmp_path: P
         before = played.root.ledger.read_bytes()
         ballast = fill(disk)
         with pytest.raises(DiskFullError):
-            whole_ledger(played.root, played.settings.part(RebuildSettings), lambda: None)
+            open_or_rebuild(played.root, played.settings.part(RebuildSettings), lambda: None)
         assert list(played.root.state.glob("*aside*")) + list(played.root.state.glob("*new*")) == []
         assert played.root.ledger.read_bytes() == before
         ballast.unlink()
-        ledger = whole_ledger(played.root, played.settings.part(RebuildSettings), lambda: None)
+        ledger = open_or_rebuild(played.root, played.settings.part(RebuildSettings), lambda: None)
         assert ledger.group(unit).state == "done"
         assert ledger.note("history") == (0 if damaged else 7)
         ledger.close()
@@ -250,7 +250,7 @@ def runner_of(played: Played) -> Runner:
 
 def test_a_clock_put_back_while_no_runner_ran_delays_nothing(played: Played) -> None:
     unit, now = played.arrive(0), time.time()
-    runner_of(played).take_stock()
+    runner_of(played).settle_calls()
     (played.root.state / "runner.lock").unlink()
     assert played.ledger.note("clock") == pytest.approx(now, abs=60)
     played.ledger.set_note("clock", now + 3600)
@@ -273,7 +273,9 @@ def test_an_empty_ledger_is_none(played: Played) -> None:
     unit = played.whole_way(0)
     played.ledger.close()
     played.root.ledger.write_bytes(b"")
-    assert whole_ledger(played.root, played.settings.part(RebuildSettings), lambda: None).group(unit).state == "done"
+    assert (
+        open_or_rebuild(played.root, played.settings.part(RebuildSettings), lambda: None).group(unit).state == "done"
+    )
 
 
 def test_a_runner_that_loses_the_data_root_while_it_builds_a_ledger_stops(played: Played) -> None:
@@ -308,7 +310,7 @@ def test_systemd_hears_of_the_runner_while_a_ledger_is_built(played: Played, mon
         clock = SystemClock()
         runner = Runner(played.root, played.settings, checkout=CHECKOUT, lease=lease, clock=clock, ledger=ledger)
         lost.unlink()
-        runner.take_stock()
+        runner.settle_calls()
         assert system.recv(100) == b"WATCHDOG=1"
 
 

@@ -11,7 +11,7 @@ from bookkeeping import NOW, Played, name
 from contimg.cli import main
 from contimg.core import files
 from contimg.ledger.group_life import ASKED_AGAIN
-from contimg.runner.reprocess import chosen, mark
+from contimg.runner.reprocess import groups_to_reprocess, mark_for_reprocessing
 
 FIRST, LAST = "2026-01-12T08:00", "2026-01-12T08:15:27"
 """From the first group to the fourth, which is left out."""
@@ -70,12 +70,12 @@ def test_from_conversion_on_it_passes_every_stage(played: Played) -> None:
 
 
 def test_only_calibrator_groups_are_solved_again(played: Played) -> None:
-    groups, left_out = chosen(played.root, played.ledger, name(0), name(4), "solve")
+    groups, left_out = groups_to_reprocess(played.root, played.ledger, name(0), name(4), "solve")
     assert groups == [name(1)]
     assert set(left_out.values()) == {"no calibrator transits in it"}
 
 
 def test_a_group_that_changed_meanwhile_stays_as_it_is(played: Played) -> None:
     played.change(name(0), state="quarantined", stage="image")
-    mark(played.ledger, played.transitions, [name(0), name(2)], "image", NOW)
+    mark_for_reprocessing(played.ledger, played.transitions, [name(0), name(2)], "image", NOW)
     assert [state for state, *_ in states(played)] == ["quarantined", "done", "due", "done", "done"]

@@ -14,7 +14,7 @@ from contimg.arrivals.arrivals import Scanner
 from contimg.core.paths import group_id
 from contimg.runner.status import StatusSettings, status
 from contimg.schedule.plan import plan
-from contimg.schedule.snapshot import Hold, ScheduleSettings, look
+from contimg.schedule.snapshot import Hold, ScheduleSettings, take_snapshot
 
 HISTORY = 100_000
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -47,7 +47,7 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Played]:
 def one_pass(played: Played) -> None:
     """What a pass does that starts nothing, and what status asks for."""
     played.scanner.look(played.settings.ingest, NOW, [])
-    situation = look(
+    situation = take_snapshot(
         played.root,
         played.ledger,
         played.settings.part(ScheduleSettings),

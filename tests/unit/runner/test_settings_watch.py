@@ -11,7 +11,7 @@ import yaml
 from contimg.core import config
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot
-from contimg.runner.settings_watch import SettingsWatch, answer, ask
+from contimg.runner.settings_watch import SettingsWatch, reload_answer, request_reload
 
 
 @dataclass
@@ -76,10 +76,10 @@ def test_bad_settings_are_refused_in_one_line_until_they_are_good(
 def test_a_request_is_answered_with_the_differences_and_without_secrets(site: Site) -> None:
     secret = "https://hooks.example.org/secret"  # noqa: S105
     site.write(limits={"conversions": 1}, alerts={"webhook": secret}, service={"port": 9000})
-    number = ask(site.root, "an operator")
-    assert answer(site.root, number) is None
+    number = request_reload(site.root, "an operator")
+    assert reload_answer(site.root, number) is None
     assert site.look() == "an operator"
-    said = answer(site.root, number)
+    said = reload_answer(site.root, number)
     assert said is not None
     assert said["outcome"] == "applied"
     assert said["differences"]["limits.conversions"] == ["2", "1"]
@@ -90,21 +90,21 @@ def test_a_request_is_answered_with_the_differences_and_without_secrets(site: Si
 
 def test_a_request_that_is_bad_is_refused_with_the_reason(site: Site) -> None:
     site.write(nonsense=1)
-    number = ask(site.root, "an operator")
+    number = request_reload(site.root, "an operator")
     site.look()
-    said = answer(site.root, number)
+    said = reload_answer(site.root, number)
     assert said is not None
     assert said["outcome"] == "refused"
     assert "nonsense" in said["problem"]
 
 
 def test_a_request_that_came_while_no_runner_worked_is_answered_by_the_next(site: Site) -> None:
-    number = ask(site.root, "an operator")
+    number = request_reload(site.root, "an operator")
     site.watch = SettingsWatch(site.root, site.path)
     assert site.look() == "an operator"
     site.watch = SettingsWatch(site.root, site.path)
     assert site.look() is None
-    assert answer(site.root, number)
+    assert reload_answer(site.root, number)
 
 
 def test_another_data_root_is_refused(site: Site, tmp_path: Path) -> None:

@@ -15,13 +15,13 @@ from contimg.core.stages import STAGES, lanes
 from contimg.ledger.group_life import ASKED_AGAIN
 from contimg.ledger.rows import GroupRow, WindowRow
 from contimg.schedule.lanes import Call, Demand
-from contimg.schedule.plan import DueWindow, Room, Situation, in_order, plan
+from contimg.schedule.plan import DueWindow, FreeResources, Situation, in_order, plan
 
 SETTINGS = config.validated({"data_root": "/data"}, {})
 LIMITS = SETTINGS.limits
 NOW = 1e9
 START = datetime(2026, 1, 12, tzinfo=UTC)
-PLENTY = Room(memory_mb=100_000, disk_mb=1_000_000, cores=8)
+PLENTY = FreeResources(memory_mb=100_000, disk_mb=1_000_000, cores=8)
 
 
 def name(number: int) -> str:
@@ -60,7 +60,7 @@ def test_the_limits_hold() -> None:
     [(2, 1, 0, 2), (2, 2, 0, 1), (2, 1, 1, 1), (8, 2, 0, 2), (2, 2, 3, 1), (1, 1, 0, 1)],
 )
 def test_what_runs_together_shares_the_cores(cores: int, groups: int, running: int, each: int) -> None:
-    room = Room(memory_mb=100_000, disk_mb=1_000_000, cores=cores)
+    room = FreeResources(memory_mb=100_000, disk_mb=1_000_000, cores=cores)
     others = [Call("image", (name(90 + n),), (), Demand(1, 1)) for n in range(running)]
     task = Call("backup", ("backup",), (), Demand(1, 1))
     found = plan(situation([group(n) for n in range(groups)], room=room, running=[*others, task]), LIMITS)
@@ -69,7 +69,7 @@ def test_what_runs_together_shares_the_cores(cores: int, groups: int, running: i
 
 def test_a_month_made_again_keeps_what_arrives_waiting_for_nothing() -> None:
     history = [group(n, "image", upgrade=ASKED_AGAIN) for n in range(9000)]
-    many = Room(memory_mb=10**9, disk_mb=10**9, cores=100)  # as on a cluster
+    many = FreeResources(memory_mb=10**9, disk_mb=10**9, cores=100)  # as on a cluster
     first = plan(situation(history, room=many), LIMITS)
     assert len(first.calls) == LIMITS.images - 1  # one slot is kept
     assert all(call.again and len(call.units) == 1 for call in first.calls)
@@ -84,7 +84,7 @@ def test_a_month_made_again_keeps_what_arrives_waiting_for_nothing() -> None:
 
 
 def test_better_images_take_no_cores_from_new_groups() -> None:
-    two = Room(memory_mb=100_000, disk_mb=1_000_000, cores=2)
+    two = FreeResources(memory_mb=100_000, disk_mb=1_000_000, cores=2)
     better = [group(n, "image", upgrade=1) for n in range(3)]
     found = plan(situation([*better, group(9)], room=two), LIMITS)
     assert units(found) == [(name(9),)]
@@ -96,7 +96,7 @@ def test_better_images_take_no_cores_from_new_groups() -> None:
 
 
 def test_periodic_tasks_run_even_when_all_else_is_held_or_the_disk_is_full() -> None:
-    full = Room(memory_mb=100_000, disk_mb=-5)
+    full = FreeResources(memory_mb=100_000, disk_mb=-5)
     for values in ({"held": {"convert": "it is broken"}}, {"room": full}):
         found = plan(situation([group(1)], tasks_due=("retain", "backup"), **values), LIMITS)
         assert units(found) == [("retain",), ("backup",)]
@@ -165,10 +165,10 @@ def test_detection_takes_many_at_once() -> None:
 
 
 def test_a_short_disk_slows_down_before_it_fails() -> None:
-    found = plan(situation([group(0), group(1)], room=Room(memory_mb=100_000, disk_mb=3000)), LIMITS)
+    found = plan(situation([group(0), group(1)], room=FreeResources(memory_mb=100_000, disk_mb=3000)), LIMITS)
     assert len(found.calls) == 1
     assert "disk" in found.waiting[name(0)]
-    found = plan(situation([group(0)], room=Room(memory_mb=100_000, disk_mb=-5)), LIMITS)
+    found = plan(situation([group(0)], room=FreeResources(memory_mb=100_000, disk_mb=-5)), LIMITS)
     assert found.calls == []
 
 
@@ -184,7 +184,7 @@ def test_what_would_write_into_a_closed_folder_waits(closed: str, lanes: set[str
 
 
 def test_a_short_tmpfs_means_one_conversion() -> None:
-    room = Room(memory_mb=100_000, disk_mb=1_000_000, tmpfs_short=True)
+    room = FreeResources(memory_mb=100_000, disk_mb=1_000_000, tmpfs_short=True)
     assert len(plan(situation([group(n) for n in range(4)], room=room), LIMITS).calls) == 1
 
 
@@ -192,14 +192,14 @@ def test_memory_is_shared_and_no_lane_starves() -> None:
     groups = [group(0), group(1), group(2, "image"), group(3, "solve")]
     turns = dict.fromkeys((stage.name for stage in lanes()), 0)
     for _ in range(6):
-        found = plan(situation(groups, room=Room(memory_mb=6500, disk_mb=10**6), turns=turns), LIMITS)
+        found = plan(situation(groups, room=FreeResources(memory_mb=6500, disk_mb=10**6), turns=turns), LIMITS)
         assert len(found.calls) == 1
         turns[found.calls[0].lane] += 1
     assert turns["convert"] == turns["image"] == turns["solve"] == 2
 
 
 def test_a_job_larger_than_the_machine_is_tried_alone() -> None:
-    room = Room(memory_mb=100, disk_mb=10**6)
+    room = FreeResources(memory_mb=100, disk_mb=10**6)
     assert len(plan(situation([group(0), group(1)], room=room), LIMITS).calls) == 1
     running = [Call("detect", (name(9),), (), Demand(1, 1))]
     assert plan(situation([group(0)], room=room, running=running), LIMITS).calls == []

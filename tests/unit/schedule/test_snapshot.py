@@ -16,11 +16,13 @@ from contimg.core.release import CHECKOUT
 from contimg.ledger.ledger import create_ledger
 from contimg.schedule import snapshot
 from contimg.schedule.lanes import Call, demand
-from contimg.schedule.plan import Room, Situation, plan
+from contimg.schedule.plan import FreeResources, Situation, plan
 
 
-def room(settings: config.Settings, running: Sequence[Call]) -> Room:
-    return snapshot.room(DataRoot(settings.data_root), settings.runner, settings.limits, settings.staging, running)
+def room(settings: config.Settings, running: Sequence[Call]) -> FreeResources:
+    return snapshot.free_resources(
+        DataRoot(settings.data_root), settings.runner, settings.limits, settings.staging, running
+    )
 
 
 def test_on_a_cluster_only_slots_and_disk_bound_the_calls(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from contimg.core.paths import group_id
 from contimg.ledger import history
 from contimg.ledger.history import Sample
 from contimg.runner import audit
-from contimg.service import losses
 from contimg.service.alertmanager import utc
+from contimg.service.audit_problems import audit_problems
 from contimg.service.metrics import CONVERSION_S, coverage, render
 
 ENDED = ("imaged", "unusable", "given_up")
@@ -120,15 +120,17 @@ def test_resources_of_machine_and_jobs_are_the_newest_and_all_that_was_used(tmp_
 
 
 def test_losses_are_what_the_audit_finds_in_a_process_of_its_own(service: Served) -> None:
-    assert losses.lost(service.source) is None
+    assert audit_problems(service.source) is None
     service.source.started -= 3600
-    losses.lost(service.source)
+    audit_problems(service.source)
     end = time.monotonic() + 60
-    while losses.lost(service.source) is None and time.monotonic() < end:
+    while audit_problems(service.source) is None and time.monotonic() < end:
         time.sleep(0.05)
     played = service.played
-    books = audit.checked(played.root, played.settings.ingest, played.settings.staging, played.ledger, time.time())
-    assert losses.lost(service.source) == len(books.problems) > 0
+    books = audit.audit_with_errors(
+        played.root, played.settings.ingest, played.settings.staging, played.ledger, time.time()
+    )
+    assert audit_problems(service.source) == len(books.problems) > 0
 
 
 def test_no_group_is_a_label(service: Served) -> None:

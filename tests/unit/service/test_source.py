@@ -18,7 +18,7 @@ def test_a_reading_that_gave_nothing_is_made_again_soon(tmp_path: Path, monkeypa
     monkeypatch.setattr(module, "_AGAIN_S", 0.0)
     answers = iter([None, "transits"])
     end = time.monotonic() + 30
-    while source.behind("transits", lambda: next(answers), 900.0) is None:
+    while source.in_background("transits", lambda: next(answers), 900.0) is None:
         assert time.monotonic() < end
         time.sleep(0.01)
-    assert [source.behind("transits", lambda: next(answers), 900.0) for _ in range(3)] == ["transits"] * 3
+    assert [source.in_background("transits", lambda: next(answers), 900.0) for _ in range(3)] == ["transits"] * 3

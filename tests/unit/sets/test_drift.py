@@ -10,19 +10,19 @@ import pytest
 
 from contimg.core.files import write_json
 from contimg.core.paths import DataRoot, group_id, group_start
-from contimg.sets.drift import ASSUMED, Seen, fit, learned
+from contimg.sets.drift import ASSUMED, ObservedDrift, fit, learned_drift
 
 ANTENNAS, STEP_HOURS = 96, 0.25
 NAME = "20260125T000000"
 
 
-def walk(phase_deg: float, amplitude: float, seed: int = 1) -> list[Seen]:
+def walk(phase_deg: float, amplitude: float, seed: int = 1) -> list[ObservedDrift]:
     """A day of groups whose gains wander at random, by so much in an hour."""
     rng = np.random.default_rng(seed)
     shape = (round(24 / STEP_HOURS), ANTENNAS, 2)
     phase = np.cumsum(rng.normal(size=shape), axis=0) * np.radians(phase_deg) * np.sqrt(STEP_HOURS)
     size = 1 + np.cumsum(rng.normal(size=shape), axis=0) * amplitude * np.sqrt(STEP_HOURS)
-    return [Seen(number * STEP_HOURS, "set", phase[number], size[number]) for number in range(shape[0])]
+    return [ObservedDrift(number * STEP_HOURS, "set", phase[number], size[number]) for number in range(shape[0])]
 
 
 def test_a_random_walk_is_found() -> None:
@@ -37,7 +37,9 @@ def test_a_random_walk_is_found() -> None:
 def test_a_steady_rate_is_found() -> None:
     rng = np.random.default_rng(2)
     rate = np.radians(rng.normal(0, 6.0, (ANTENNAS, 2)))
-    seen = [Seen(h, "set", rate * h, 1 + 0.001 * h * rng.normal(size=rate.shape)) for h in np.arange(0, 12, 0.5)]
+    seen = [
+        ObservedDrift(h, "set", rate * h, 1 + 0.001 * h * rng.normal(size=rate.shape)) for h in np.arange(0, 12, 0.5)
+    ]
     assert fit(seen).error(5.0) == pytest.approx(np.radians(30.0), rel=0.1)
 
 
@@ -46,7 +48,10 @@ def test_phases_of_which_nothing_is_known_are_random() -> None:
 
 
 def test_groups_on_other_sets_tell_nothing() -> None:
-    seen = [Seen(one.hours, str(number), one.phase_rad, one.amplitude) for number, one in enumerate(walk(8.0, 0.006))]
+    seen = [
+        ObservedDrift(one.hours, str(number), one.phase_rad, one.amplitude)
+        for number, one in enumerate(walk(8.0, 0.006))
+    ]
     assert fit(seen) == fit([]) == ASSUMED
 
 
@@ -62,6 +67,6 @@ def test_learned_from_the_files_of_the_last_days(tmp_path: Path) -> None:
         }
         write_json(root.path("antennas", name), content if number else {"sets": "broken"})
     until = group_start(NAME) + timedelta(hours=24)
-    assert learned(root, until).error(2) == pytest.approx(np.radians(8.0) * np.sqrt(2), rel=0.15)
-    assert learned(root, until - timedelta(hours=24)) == ASSUMED
-    assert learned(root, until + timedelta(days=30)) == ASSUMED
+    assert learned_drift(root, until).error(2) == pytest.approx(np.radians(8.0) * np.sqrt(2), rel=0.15)
+    assert learned_drift(root, until - timedelta(hours=24)) == ASSUMED
+    assert learned_drift(root, until + timedelta(days=30)) == ASSUMED

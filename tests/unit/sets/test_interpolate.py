@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from contimg.sets.gains import Gains
-from contimg.sets.interpolate import Bracketed, Course, turned_rad
+from contimg.sets.interpolate import GainTrend, InterpolatedGains, phase_change_rad
 from contimg.simulator.gain_errors import REFERENCE_FREQUENCY_HZ, Corruptions, TrueGains
 
 HOUR = 3600.0
@@ -48,8 +48,8 @@ def solved(true: TrueGains, middle: float, *, reference: int = 4, error: float =
     )
 
 
-def bracket(true: TrueGains, hours: float = 3.0, **options: float) -> Bracketed:
-    return Bracketed(
+def bracket(true: TrueGains, hours: float = 3.0, **options: float) -> InterpolatedGains:
+    return InterpolatedGains(
         solved(true, START, seed=1, **options), solved(true, START + hours * HOUR, seed=2, reference=9, **options)
     )
 
@@ -97,7 +97,7 @@ def test_amplitudes_in_the_gains_are_interpolated_as_those_in_the_bandpass_are()
         level = np.abs(one.bandpass).mean(axis=1)
         return replace(one, bandpass=one.bandpass / level[:, None], gain=one.gain * level)
 
-    values, _ = Bracketed(moved(both.before), moved(both.after)).evaluate(TARGET, FREQUENCIES)
+    values, _ = InterpolatedGains(moved(both.before), moved(both.after)).evaluate(TARGET, FREQUENCIES)
     amplitude, phase_deg = errors(values, true)
     assert amplitude < 0.005
     assert phase_deg < 1.0
@@ -124,7 +124,9 @@ def test_lost_solutions_do_not_move_a_phase() -> None:
     both = bracket(true)
     gain_good = both.before.gain_good.copy()
     gain_good[3:, 6:] = False
-    values, good = Bracketed(replace(both.before, gain_good=gain_good), both.after).evaluate(TARGET, FREQUENCIES)
+    values, good = InterpolatedGains(replace(both.before, gain_good=gain_good), both.after).evaluate(
+        TARGET, FREQUENCIES
+    )
     assert good.all()
     assert errors(values, true)[1] < 1.0
 
@@ -159,7 +161,7 @@ def test_one_noisy_antenna_leaves_the_others_alone() -> None:
     rng = np.random.default_rng(5)
     gain = both.before.gain.copy()
     gain[:, 7] *= np.exp(1j * rng.normal(size=gain[:, 7].shape) * np.radians(20))
-    spoiled = Bracketed(replace(both.before, gain=gain), both.after)
+    spoiled = InterpolatedGains(replace(both.before, gain=gain), both.after)
     gains, report = spoiled.at(TARGET)
     assert report["nearest"] == ["8"]
     others = [a for a in range(ANTENNAS) if a != 7]
@@ -174,7 +176,7 @@ def test_solutions_that_happen_to_lie_on_a_line_are_not_trusted_more_than_others
         gain = one.gain.copy()
         gain[:, 7] = gain[:, 0] * np.exp(1j * 1e-3 * (one.times_mjd_s - START))[:, None]  # 0 is the reference
         straight.append(replace(one, gain=gain))
-    assert "8" in Bracketed(*straight).at(TARGET)[1]["nearest"]
+    assert "8" in InterpolatedGains(*straight).at(TARGET)[1]["nearest"]
 
 
 def test_an_antenna_with_one_good_side_uses_that_side() -> None:
@@ -186,7 +188,7 @@ def test_an_antenna_with_one_good_side_uses_that_side() -> None:
     before.delay_good[11] = False
     after.bandpass_good[5] = False
     before.gain_good[:, 20] = after.bandpass_good[20] = False
-    gains, report = Bracketed(before, after).at(TARGET)
+    gains, report = InterpolatedGains(before, after).at(TARGET)
     assert report["one_side"] == ["3", "6", "12"]
     values, good = gains.evaluate(TARGET, FREQUENCIES)
     assert not good[:, 20].any()
@@ -206,7 +208,7 @@ def test_without_a_common_antenna_the_nearer_set_serves_alone() -> None:
     halves = np.arange(ANTENNAS) < ANTENNAS // 2
     before = replace(both.before, gain_good=both.before.gain_good & halves[:, None])
     after = replace(both.after, gain_good=both.after.gain_good & ~halves[:, None])
-    gains, report = Bracketed(before, after).at(TARGET)
+    gains, report = InterpolatedGains(before, after).at(TARGET)
     assert gains is before
     assert report["reference_antenna"] is None
     assert len(report["one_side"]) == ANTENNAS // 2
@@ -228,7 +230,7 @@ def test_gaps_in_the_band_and_another_middle_of_the_band() -> None:
         bandpass=after.bandpass[:, kept],
         bandpass_good=after.bandpass_good[:, kept],
     )
-    values, good = Bracketed(both.before, moved).evaluate(TARGET, FREQUENCIES)
+    values, good = InterpolatedGains(both.before, moved).evaluate(TARGET, FREQUENCIES)
     assert good.all()
     ratio = values / true.evaluate(TARGET, FREQUENCIES)
     common = np.exp(-1j * np.angle(ratio[:, :, kept].sum(axis=1, keepdims=True)))
@@ -242,20 +244,20 @@ def test_turns_are_counted_either_way(turns: int) -> None:
     rate = angle / (hours * HOUR)
     sure, start = np.full((1, 1), 1e-6), np.array([[3.0]])
     end = np.angle(np.exp(1j * (start + angle)))
-    first, last = (Course(time, phase, start, rate, sure) for time, phase in ((0.0, start), (hours * HOUR, end)))
-    turned, decided = turned_rad(first, last)
+    first, last = (GainTrend(time, phase, start, rate, sure) for time, phase in ((0.0, start), (hours * HOUR, end)))
+    turned, decided = phase_change_rad(first, last)
     assert turned == pytest.approx(angle)
     assert decided.all()
     # Half a turn off what the rates say, either number of turns would do.
     off = replace(last, rate=rate + np.pi / (hours * HOUR) * 2)
-    assert not turned_rad(first, off)[1].any()
+    assert not phase_change_rad(first, off)[1].any()
     # Rates that differ by three turns over that time: the phase does not drift steadily, whatever their mean says.
     bent = [replace(one, rate=rate + np.pi * 3 * sign / (hours * HOUR)) for one, sign in ((first, 1), (last, -1))]
-    assert turned_rad(*bent)[0] == pytest.approx(angle)
-    assert not turned_rad(*bent)[1].any()
+    assert phase_change_rad(*bent)[0] == pytest.approx(angle)
+    assert not phase_change_rad(*bent)[1].any()
     # Rates that err by a quarter of a turn over the time between decide nothing.
     unsure = replace(first, rate_error=np.full((1, 1), 4.0 / (hours * HOUR)))
-    assert not turned_rad(unsure, last)[1].any()
+    assert not phase_change_rad(unsure, last)[1].any()
     blind = [replace(one, rate_error=np.full((1, 1), np.inf)) for one in (first, last)]
-    assert not turned_rad(*blind)[1].any()
-    assert turned_rad(first, blind[1])[1].all()  # one side's rate is enough
+    assert not phase_change_rad(*blind)[1].any()
+    assert phase_change_rad(first, blind[1])[1].all()  # one side's rate is enough

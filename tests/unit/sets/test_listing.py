@@ -134,9 +134,11 @@ def test_a_restored_set_is_registered_by_being_there(registry, tmp_path):
     folder = registry.root.calibration("20260201T080000")
     shutil.move(folder, tmp_path / "aside")
     moment = START + timedelta(hours=1)
-    assert "20260201T130000" in listing.listed(Registry(registry.root, registry.settings.calibration), moment, 1)[1]
+    assert (
+        "20260201T130000" in listing.list_sets(Registry(registry.root, registry.settings.calibration), moment, 1)[1]
+    )
     shutil.move(tmp_path / "aside", folder)
     assert (
         "fresh from 20260201T080000"
-        in listing.listed(Registry(registry.root, registry.settings.calibration), moment, 1)[1]
+        in listing.list_sets(Registry(registry.root, registry.settings.calibration), moment, 1)[1]
     )

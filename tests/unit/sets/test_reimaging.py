@@ -60,7 +60,7 @@ class Scene:
         return self.root.set(content["group"])
 
     def serving(self) -> list[Path]:
-        return reimaging.serving(Registry(self.root, self.settings.calibration), TARGET)
+        return reimaging.serving_sets(Registry(self.root, self.settings.calibration), TARGET)
 
     def image(self) -> None:
         """Make the image with what serves now."""

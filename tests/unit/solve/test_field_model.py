@@ -16,7 +16,7 @@ from contimg.sets.caltable import Caltable
 from contimg.sets.gains import combine
 from contimg.solve import field_model, reference_antenna
 from contimg.solve.antenna_gains import Solutions
-from contimg.solve.solve_data import Averages, CalibratorGroup, Modelled, channels_within
+from contimg.solve.solve_data import Averages, CalibratorGroup, ModelledGroup, channels_within
 from contimg.telescope import beam
 from contimg.visibilities import model
 from contimg.visibilities.averaging import Baselines, Visibilities
@@ -100,11 +100,11 @@ def test_averages_of_data_and_model_agree() -> None:
     source = sky(where)
     delay_ns = np.random.default_rng(1).uniform(-20, 20, (8, 2))
     group = observed(where, source, delay_ns)
-    reduced = group.reduced(delays(where, delay_ns), np.arange(8) < 5, 2e6)
-    assert reduced.channels == 4
-    assert reduced.data.shape == (2, 28, 8, 2)
-    assert reduced.core_data.shape == (INTEGRATIONS, 10, 8, 2)
-    modelled = Modelled(reduced, sky(reduced.geometry))
+    averaged_group = group.averaged(delays(where, delay_ns), np.arange(8) < 5, 2e6)
+    assert averaged_group.channels == 4
+    assert averaged_group.data.shape == (2, 28, 8, 2)
+    assert averaged_group.core_data.shape == (INTEGRATIONS, 10, 8, 2)
+    modelled = ModelledGroup(averaged_group, sky(averaged_group.geometry))
     no_gains = combine(delays(where, np.zeros((8, 2))))
     for averaged in (modelled.in_gain_intervals(no_gains), modelled.over_group(no_gains, 2e6)):
         assert averaged.weights.min() > 0
@@ -120,9 +120,9 @@ def test_the_core_is_imaged_as_it_was_seen() -> None:
     where = geometry()
     source = sky(where)
     delay_ns = np.random.default_rng(1).uniform(-20, 20, (8, 2))
-    reduced = observed(where, source, delay_ns).reduced(delays(where, delay_ns), np.arange(8) < 5, 0.5e6)
+    averaged_group = observed(where, source, delay_ns).averaged(delays(where, delay_ns), np.arange(8) < 5, 0.5e6)
     no_gains = combine(delays(where, np.zeros((8, 2))))
-    averaged = reduced.of_the_core(no_gains, ImagePlan(0.05, 0.0, 0.0, where.primary_beam))
+    averaged = averaged_group.of_the_core(no_gains, ImagePlan(0.05, 0.0, 0.0, where.primary_beam))
     assert averaged.antennas == (0, 1, 2, 3, 4)
     directions = model.direction_cosines(source.ra_rad, source.dec_rad, where.phase_centre_rad)
     expected = model.predict(

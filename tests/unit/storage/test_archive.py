@@ -16,8 +16,8 @@ from synthetic_root import NOW, Synthetic, lives, tree
 from contimg.cli import main
 from contimg.core.errors import BundleError, ConfigError, StoreError, UnsafePathError
 from contimg.storage import archive, backup, bundle
-from contimg.storage.archive import Unit
-from contimg.storage.lock import only_one
+from contimg.storage.archive import ArchiveUnit
+from contimg.storage.lock import exclusive
 from contimg.storage.store import Folder
 
 START = datetime(2026, 2, 1, 8, 0, tzinfo=UTC)
@@ -28,10 +28,10 @@ def archived(tmp_path):
     """A data root whose Measurement Set is archived and gone."""
     synthetic = Synthetic.make(tmp_path)
     name = synthetic.hour(START, groups=1)[0]
-    store = archive.configured(synthetic.settings.archive)
+    store = archive.archive_store(synthetic.settings.archive)
     path = synthetic.root.ms(name)
     before = tree(path)
-    archive.put(store, synthetic.root, Unit("ms", name, (path,)), NOW)
+    archive.archive_unit(store, synthetic.root, ArchiveUnit("ms", name, (path,)), NOW)
     shutil.rmtree(path)
     return synthetic, name, store, before
 
@@ -90,10 +90,10 @@ class TestFetch:
     def test_killed_anywhere_the_next_one_completes(self, memory_path):
         synthetic = Synthetic.make(memory_path)
         name = synthetic.hour(START, groups=1, subbands=3)[0]
-        store = archive.configured(synthetic.settings.archive)
+        store = archive.archive_store(synthetic.settings.archive)
         raw = tuple(sorted(synthetic.root.incoming.iterdir()))
         before = tree(synthetic.root.incoming)
-        archive.put(store, synthetic.root, Unit("raw", name, raw), NOW)
+        archive.archive_unit(store, synthetic.root, ArchiveUnit("raw", name, raw), NOW)
         (copy,) = archive.copies(store, synthetic.root)
         number, lived = 0, False
         while not lived:
@@ -109,18 +109,18 @@ class TestFetch:
         synthetic, name, store, _ = archived
         (copy,) = archive.copies(store, synthetic.root)
         archive.fetch(store, synthetic.root, copy.name, NOW)
-        unit = Unit("ms", name, (synthetic.root.ms(name),))
-        archive.put(store, synthetic.root, unit, NOW)
+        unit = ArchiveUnit("ms", name, (synthetic.root.ms(name),))
+        archive.archive_unit(store, synthetic.root, unit, NOW)
         assert len(archive.copies(store, synthetic.root)) == 1
         (synthetic.root.ms(name) / "table.dat").write_bytes(b"calibrated again")
-        archive.put(store, synthetic.root, unit, NOW)
+        archive.archive_unit(store, synthetic.root, unit, NOW)
         both = archive.copies(store, synthetic.root)
         assert len(both) == 2
-        assert [one.name for one in archive.one_each(both, [name])] == [one.name for one in both if one.record]
-        assert archive.one_each(both, [copy.name])[0].name == copy.name
+        assert [one.name for one in archive.single_bundles(both, [name])] == [one.name for one in both if one.record]
+        assert archive.single_bundles(both, [copy.name])[0].name == copy.name
         synthetic.root.archive_record("ms", name).unlink()
         with pytest.raises(StoreError, match="name one of"):
-            archive.one_each(archive.copies(store, synthetic.root), [name])
+            archive.single_bundles(archive.copies(store, synthetic.root), [name])
 
     def test_a_lost_record_is_made_again_by_verifying(self, archived):
         synthetic, name, store, _ = archived
@@ -168,7 +168,7 @@ class TestRecords:
         verify = bundle.verify
 
         def meanwhile(source):
-            with only_one(synthetic.root, "retention"):
+            with exclusive(synthetic.root, "retention"):
                 return verify(source)
 
         monkeypatch.setattr(bundle, "verify", meanwhile)
@@ -206,9 +206,9 @@ def test_killed_while_a_remote_is_at_work_the_next_run_completes(tmp_path, serve
     path = far.root.ms(name)
     (path / "table.dat").write_bytes(os.urandom(10_000_000))
     before = tree(path)
-    unit, store = Unit("ms", name, (path,)), archive.configured(far.settings.archive)
+    unit, store = ArchiveUnit("ms", name, (path,)), archive.archive_store(far.settings.archive)
     if moment == "checking":  # a copy that is there already
-        archive.put(store, far.root, unit, NOW)
+        archive.archive_unit(store, far.root, unit, NOW)
     command = {"checking": "cat", "sending": "rcat", "renaming": "moveto", "reading back": "cat"}[moment]
 
     def die():
@@ -225,12 +225,12 @@ def test_killed_while_a_remote_is_at_work_the_next_run_completes(tmp_path, serve
             )
         )
         try:
-            archive.put(store, far.root, unit, NOW)
+            archive.archive_unit(store, far.root, unit, NOW)
         finally:
             os._exit(0)
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
     assert tree(path) == before
-    record, _ = archive.put(store, far.root, unit, NOW)
+    record, _ = archive.archive_unit(store, far.root, unit, NOW)
     assert [copy.name for copy in archive.copies(store, far.root)] == [record.name]
     shutil.rmtree(path)
     archive.fetch(store, far.root, record.name, NOW)
@@ -240,4 +240,4 @@ def test_killed_while_a_remote_is_at_work_the_next_run_completes(tmp_path, serve
 def test_no_archive_configured(tmp_path):
     synthetic = Synthetic.make(tmp_path, archive={"destination": None})
     with pytest.raises(ConfigError, match=r"archive\.destination"):
-        archive.configured(synthetic.settings.archive)
+        archive.archive_store(synthetic.settings.archive)

@@ -47,7 +47,7 @@ class TestRemoval:
         assert not list(disks.root.root.rglob("*.removing"))
         monkeypatch.setattr(Path, "rename", rename)
         assert retained(disks)[0] == 0  # archived anew, with what was written
-        (old, new) = archive.copies(archive.configured(disks.settings.archive), disks.root, "ms")
+        (old, new) = archive.copies(archive.archive_store(disks.settings.archive), disks.root, "ms")
         assert (old.record is None) != (new.record is None)
 
     def test_a_raw_file_that_comes_again_meanwhile_stays_with_its_group(self, disks, monkeypatch):
@@ -125,7 +125,7 @@ def test_killed_anywhere_the_next_run_completes_and_nothing_is_lost(memory_path,
         lived = lives(lambda: retained(synthetic), number)  # noqa: B023
         failures, _ = retained(synthetic)
         assert failures == 0, number
-        store = archive.configured(synthetic.settings.archive)
+        store = archive.archive_store(synthetic.settings.archive)
         for copy in archive.copies(store, synthetic.root):
             assert archive.is_removed(synthetic.root, copy.kind, name), (number, copy)
             archive.fetch(store, synthetic.root, copy.name, NOW)

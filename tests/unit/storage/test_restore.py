@@ -17,7 +17,7 @@ from contimg.core.errors import BundleError, LeaseError, StoreError, UnsafePathE
 from contimg.core.paths import DataRoot
 from contimg.execute import lease
 from contimg.storage import archive, backup, restore
-from contimg.storage.archive import Unit
+from contimg.storage.archive import ArchiveUnit
 
 START = datetime(2026, 2, 26, 8, 0, tzinfo=UTC)
 
@@ -42,7 +42,7 @@ def saved(tmp_path):
 
 
 def found(synthetic):
-    return restore.find("latest", synthetic.root, synthetic.settings.backup)
+    return restore.locate_snapshot("latest", synthetic.root, synthetic.settings.backup)
 
 
 def run(synthetic, only="all", root=None, now=NOW):
@@ -197,8 +197,8 @@ def test_into_another_folder(saved, tmp_path):
 def test_a_sidecar_comes_back_only_with_its_product(saved):
     gone, archived, there = sorted(path.name for path in (saved.root.root / "groups").iterdir())
     gone, archived, there = (Path(name).stem for name in (gone, archived, there))
-    store = archive.configured(saved.settings.archive)
-    record, _ = archive.put(store, saved.root, Unit("ms", archived, (saved.root.ms(archived),)), NOW)
+    store = archive.archive_store(saved.settings.archive)
+    record, _ = archive.archive_unit(store, saved.root, ArchiveUnit("ms", archived, (saved.root.ms(archived),)), NOW)
     archive.save(saved.root, replace(record, removed=NOW.isoformat()))
     backup.make(saved.root, saved.settings, NOW + timedelta(days=1))
     for name in (gone, archived):
@@ -250,11 +250,13 @@ def test_what_could_not_be_saved_is_told(saved):
 
 def test_an_archived_copy_is_no_snapshot(saved):
     name = sorted(path.stem for path in saved.root.groups.iterdir())[0]
-    store = archive.configured(saved.settings.archive)
-    record, _ = archive.put(store, saved.root, Unit("ms", name, (saved.root.ms(name),)), NOW)
+    store = archive.archive_store(saved.settings.archive)
+    record, _ = archive.archive_unit(store, saved.root, ArchiveUnit("ms", name, (saved.root.ms(name),)), NOW)
     spec = str(Path(store.destination) / record.name)
     with pytest.raises(BundleError, match="is no snapshot; nothing was changed"):
-        restore.restore(restore.find(spec, saved.root, saved.settings.backup), saved.root, "all", NOW, print)
+        restore.restore(
+            restore.locate_snapshot(spec, saved.root, saved.settings.backup), saved.root, "all", NOW, print
+        )
     assert not (saved.root.root / "set-aside").exists()
 
 
@@ -271,18 +273,18 @@ def test_without_room_to_unpack_nothing_is_touched(saved, tmp_path):
 def test_snapshots_are_found_by_path_name_and_latest(saved, tmp_path):
     name = backup.local_snapshots(saved.root)[0].name
     assert found(saved).name == name
-    assert restore.find(name, saved.root, saved.settings.backup).name == name
+    assert restore.locate_snapshot(name, saved.root, saved.settings.backup).name == name
     safe = tmp_path / "safe"
     safe.mkdir()
     shutil.move(saved.root.backups / name, safe / name)
-    assert restore.find(str(safe / name), saved.root, saved.settings.backup).store.destination == str(safe)
+    assert restore.locate_snapshot(str(safe / name), saved.root, saved.settings.backup).store.destination == str(safe)
     with pytest.raises(StoreError, match="no such snapshot"):
         found(saved)
     sent = saved.with_settings(backup={"destination": str(safe)})
     assert found(sent).store.destination == str(safe)
-    remote = restore.find("far:deep/er/" + name, saved.root, saved.settings.backup)
+    remote = restore.locate_snapshot("far:deep/er/" + name, saved.root, saved.settings.backup)
     assert (remote.store.destination, remote.name) == ("far:deep/er", name)
-    assert restore.find("far:" + name, saved.root, saved.settings.backup).store.destination == "far:"
+    assert restore.locate_snapshot("far:" + name, saved.root, saved.settings.backup).store.destination == "far:"
 
 
 @pytest.mark.slow

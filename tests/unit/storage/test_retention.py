@@ -17,8 +17,8 @@ from contimg.core import files
 from contimg.core.errors import BusyError, ConfigError
 from contimg.core.sections import Archive, Retention
 from contimg.storage import archive, retention
-from contimg.storage.archive import Unit
-from contimg.storage.lock import only_one
+from contimg.storage.archive import ArchiveUnit
+from contimg.storage.lock import exclusive
 from contimg.storage.retention_candidates import Aged, Facts
 
 START = datetime(2026, 2, 1, 8, 0, tzinfo=UTC)
@@ -30,7 +30,7 @@ def decided(found, destination="/cold", **keys):
 
 
 def aged(kind, number, days, size=10 * GB, needed=None):
-    unit = Unit(kind, f"2026020{number}T080000", (Path(f"/d/{kind}{number}"),))
+    unit = ArchiveUnit(kind, f"2026020{number}T080000", (Path(f"/d/{kind}{number}"),))
     return Aged(unit, size, NOW - timedelta(days=days), needed)
 
 
@@ -101,7 +101,7 @@ class TestRun:
         assert disks.root.set(names[0]).exists()
         assert retained(disks) == (0, ["0 to go, 0.00 GB"])
         # and it all comes back as it was
-        store = archive.configured(disks.settings.archive)
+        store = archive.archive_store(disks.settings.archive)
         for copy in archive.copies(store, disks.root):
             archive.fetch(store, disks.root, copy.name, NOW)
         assert {name: tree(disks.root.ms(name)) for name in names} == before
@@ -217,10 +217,10 @@ class TestRun:
 
     def test_one_run_at_a_time(self, disks, monkeypatch, capsys):
         monkeypatch.setenv("CONTIMG_DATA_ROOT", str(disks.root.root))
-        with only_one(disks.root, "retention"):
+        with exclusive(disks.root, "retention"):
             assert main(["retain"]) == 1
         assert "retention is at work" in capsys.readouterr().err
-        with pytest.raises(BusyError), only_one(disks.root, "retention"), only_one(disks.root, "retention"):
+        with pytest.raises(BusyError), exclusive(disks.root, "retention"), exclusive(disks.root, "retention"):
             pass
 
     def test_a_data_root_of_another_user_or_none_is_one_line(self, disks, monkeypatch, capsys, tmp_path):

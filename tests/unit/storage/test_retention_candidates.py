@@ -16,7 +16,7 @@ START = datetime(2026, 2, 1, 8, 0, tzinfo=UTC)
 def running(root, unit, rule, number=2, **values):
     """Attempt record of a job that is at work: this process."""
     pid = os.getpid()
-    own = {"outcome": "running", "pid": pid, "pid_started": processes.started(pid)}
+    own = {"outcome": "running", "pid": pid, "pid_started": processes.start_time(pid)}
     return attempt(root, unit, rule, number, **own | values)
 
 

@@ -1,4 +1,4 @@
-"""Losses: number of problems that the audit finds, counted hourly by the service in a separate process."""
+"""Problems that the audit finds, counted hourly by the service in a separate process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Ingest, Staging
 from contimg.ledger.ledger import open_ledger
-from contimg.runner.audit import checked
+from contimg.runner.audit import audit_with_errors
 from contimg.service.source import DataSource
 
 EVERY_S = 3600.0
@@ -21,12 +21,12 @@ _FIRST_S = 300.0
 _NICE = 10
 
 
-def lost(source: DataSource) -> int | None:
+def audit_problems(source: DataSource) -> int | None:
     """Number of problems in the last audit; None before the first."""
     if source.now() - source.started < _FIRST_S:
         return None
-    found: int | None = source.behind(
-        "losses", lambda: _audited(source.root, source.settings.ingest, source.settings.staging), EVERY_S
+    found: int | None = source.in_background(
+        "audit", lambda: _audited(source.root, source.settings.ingest, source.settings.staging), EVERY_S
     )
     return found
 
@@ -39,4 +39,4 @@ def _audited(root: DataRoot, ingest: Ingest, staging: Staging) -> int:
 def _problems(root: DataRoot, ingest: Ingest, staging: Staging) -> int:
     os.nice(_NICE)
     with contextlib.closing(open_ledger(root.ledger, read_only=True)) as ledger:
-        return len(checked(root, ingest, staging, ledger, time.time()).problems)
+        return len(audit_with_errors(root, ingest, staging, ledger, time.time()).problems)
