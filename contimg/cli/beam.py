@@ -66,7 +66,7 @@ def _fit(options: argparse.Namespace) -> int:
         f"{off['low']:+.0%} to {off['high']:+.0%}"
     )
     options.output.mkdir(parents=True, exist_ok=True)
-    table = beam_fit.write_table(options.output / "beam.hdf5", fitted)
+    table = beam_fit.write_table(options.output / "beam.hdf5", fitted.model)
     beam_plot.write(options.output / "beam.png", fitted, present)
     print(f"beam.model: table with beam.table: {table.absolute()} has it; beam.png shows it")
     return 0

@@ -45,15 +45,16 @@ def validate_image(
     beam_rad = float(np.sqrt(made.beam.major_rad * made.beam.minor_rad))
     mine, theirs = matching.pairs(sources.directions, (ra, dec), beam_rad).T
     sources.spectral_index[mine] = index[theirs]
-    usable = made.primary_beam >= 0.5
-    blank = np.where(usable, np.float32(1), np.float32(np.nan))
+    outside = made.primary_beam < 0.5
+    significance, noise_jy = made.apparent / made.noise, made.noise / made.primary_beam
+    significance[outside] = noise_jy[outside] = np.nan
     product = Product(
         sources=sources,
         snr=np.array([one.snr for one in found]),
         centre_rad=made.averaged.phase_centre_rad,
         beam_rad=beam_rad,
-        significance=made.apparent / made.noise * blank,
-        noise_jy=made.noise / made.primary_beam * blank,
+        significance=significance,
+        noise_jy=noise_jy,
         wcs=made.wcs,
         noise_ratio=made.noise_jy / made.averaged.thermal_noise_jy,
     )

@@ -168,11 +168,36 @@ def _fit(evidence: Evidence, start: np.ndarray) -> Fit:
     found = least_squares(misfit, start, bounds=_BOUNDS, x_scale=[1, 1, 0.1, 0.1, 0.5], diff_step=1e-4)
     freedom = max(len(evidence.source) - len(np.unique(evidence.source)) - len(NAMES), 1)
     scatter = float(np.sqrt(2 * found.cost / freedom))
-    covariance = np.linalg.pinv(found.jac.T @ found.jac)
     model = BeamModel(found.x)
     left = evidence.log_apparent - log_power(model.power, evidence)
     residuals = project(left)[: len(left)] * evidence.error
-    return Fit(model, np.sqrt(np.diag(covariance)) * max(scatter, 1.0), evidence, residuals, scatter, 0)
+    return Fit(model, _errors(found.jac, found.fun, evidence.source), evidence, residuals, scatter, 0)
+
+
+def _errors(jacobian: np.ndarray, misfit: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """Errors (1 σ) of the parameters from the scatter itself, whatever the sightings' stated errors are worth.
+
+    The covariance A⁻¹BA⁻¹ with sightings of one source as a cluster, which may err together (Cameron & Miller 2015,
+    J. Human Resources 50, 317, equation 11); each image's factor is one of its own, and priors count with their own
+    scatter.
+
+    Parameters
+    ----------
+    jacobian, misfit
+        Derivatives (rows, 5) and values (rows,) of the misfit: sightings, images' factors, priors.
+    source
+        Index of the sightings' sources.
+    """
+    _, cluster = np.unique(source, return_inverse=True)
+    priors = len(NAMES) - 2 + 1
+    factors = len(misfit) - len(source) - priors
+    cluster = np.append(cluster, cluster.max(initial=0) + 1 + np.arange(factors))
+    scores = np.zeros((cluster.max() + 1, len(NAMES)))
+    np.add.at(scores, cluster, (jacobian * misfit[:, np.newaxis])[: len(cluster)])
+    few = len(scores) / max(len(scores) - len(NAMES), 1)
+    prior = jacobian[len(cluster) :]
+    inverse = np.linalg.pinv(jacobian.T @ jacobian)
+    return np.sqrt(np.diag(inverse @ (few * scores.T @ scores + prior.T @ prior) @ inverse))
 
 
 def log_power(power: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], evidence: Evidence) -> np.ndarray:
@@ -226,10 +251,10 @@ def off_by(fitted: Fit, present: PrimaryBeam) -> dict[str, float]:
     }
 
 
-def write_table(path: Path, fitted: Fit) -> Path:
+def write_table(path: Path, model: BeamModel) -> Path:
     """Write the beam, to 6° from the pointing, as a table for `beam.table`; raises `OSError` if that fails."""
     axis = np.arange(-_TABLE_DEG, _TABLE_DEG + _TABLE_STEP_DEG / 2, _TABLE_STEP_DEG)
     east, north = np.radians(np.meshgrid(axis, axis))
-    power = fitted.model.power(east, north, REFERENCE_HZ)[np.newaxis]
+    power = model.power(east, north, REFERENCE_HZ)[np.newaxis]
     beam_table.write(path, {"POWER": power, "FREQUENCY_HZ": np.array([REFERENCE_HZ]), "L_DEG": axis, "M_DEG": axis})
     return path

@@ -85,7 +85,7 @@ LIMITS = {
     Reason.POINTING: Limits(0.04, 0.3),
     Reason.OVERLAP: Limits(0.1, 0.5),
     Reason.SPECTRUM: Limits(0.7, 3.0),
-    Reason.POSITION: Limits(0.3, 1.0),
+    Reason.POSITION: Limits(0.15, 1.0),
     Reason.POSITION_TREND: Limits(0.2, 0.7),
     Reason.COMPLETENESS: Limits(0.8, 0.4, least=True),
     Reason.FALSE_DETECTION: Limits(0.2, 0.6),

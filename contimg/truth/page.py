@@ -13,6 +13,7 @@ from contimg.core import files
 from contimg.truth.gates import LIMITS, Reason
 from contimg.truth.validation import Validation
 
+_FOUND, _ERROR = "#1f5fa8", "#b9cfe8"
 _MEANINGS = {
     Reason.FLUX_SCALE: "flux over the reference's, median, less 1",
     Reason.FLUX_SCATTER: "its scatter about the median",
@@ -67,8 +68,9 @@ def _plots(validation: Validation) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    figure = Figure(figsize=(12, 7), layout="constrained")
+    figure = Figure(figsize=(12, 7))
     FigureCanvasAgg(figure)
+    figure.subplots_adjust(left=0.06, right=0.985, bottom=0.08, top=0.975, wspace=0.24, hspace=0.24)
     axes = figure.subplots(2, 3).ravel()
     matched = validation.matches
     east, north = np.degrees(matched.east_rad), np.degrees(matched.north_rad)
@@ -78,24 +80,40 @@ def _plots(validation: Validation) -> bytes:
         (axes[2], np.degrees(np.arctan2(east, north)) % 360, "position angle (deg)"),
     ):
         plot.axhline(1, color="#999", lw=1)
-        plot.plot(x, matched.ratio, ".", color="#1f5fa8")
+        plot.errorbar(x, matched.ratio, matched.ratio_error, fmt=".", color=_FOUND, ecolor=_ERROR, elinewidth=0.8)
         plot.set(xlabel=label, ylabel="flux / reference", ylim=(0.5, 1.5))
     axes[0].set(xscale="log", xlim=(1e-3, 10))
     arcsec = np.degrees(3600)
-    axes[3].plot(matched.offset_east_rad * arcsec, matched.offset_north_rad * arcsec, ".", color="#1f5fa8")
+    beam_arcsec = validation.beam_rad * arcsec
+    circle = np.linspace(0, 2 * np.pi, 73)
+    for beams, style, label in (
+        (0.5, "-", "half a beam"),
+        (LIMITS[Reason.POSITION].soft, "--", "limit of the median"),
+    ):
+        radius = beams * beam_arcsec
+        axes[3].plot(radius * np.sin(circle), radius * np.cos(circle), style, color="#999", lw=1, label=label)
+    axes[3].plot(matched.offset_east_rad * arcsec, matched.offset_north_rad * arcsec, ".", color=_FOUND)
     axes[3].axhline(0, color="#999", lw=1)
     axes[3].axvline(0, color="#999", lw=1)
     axes[3].set(xlabel="offset east (arcsec)", ylabel="offset north (arcsec)")
     axes[3].set_aspect("equal", "datalim")
+    axes[3].invert_xaxis()  # east to the left, as on the sky
+    axes[3].legend(loc="upper right", fontsize="small")
     complete = validation.completeness
     known = complete["listed"] > 0
     share = complete["detected"][known] / complete["listed"][known]
-    axes[4].plot(complete["snr"][known], share, "o-", color="#1f5fa8")
+    axes[4].plot(complete["snr"][known], share, "o-", color=_FOUND)
+    for snr, part, number in zip(complete["snr"][known], share, complete["listed"][known], strict=True):
+        axes[4].annotate(f"{number:.0f}", (snr, part), (0, -14), textcoords="offset points", ha="center")
     axes[4].set(
-        xlabel="expected signal to noise", ylabel="detected share", ylim=(0, 1.05), xscale="log", xlim=(4, 200)
+        xlabel="expected signal to noise",
+        ylabel="detected share, of how many",
+        ylim=(0, 1.05),
+        xscale="log",
+        xlim=(4, 200),
     )
     counts = validation.counts
-    for name, colour in (("listed", "#999"), ("found", "#1f5fa8")):
+    for name, colour in (("listed", "#999"), ("found", _FOUND)):
         axes[5].step(
             counts["flux_jy"],
             np.where(counts[name] > 0, counts[name], np.nan),
@@ -103,7 +121,8 @@ def _plots(validation: Validation) -> bytes:
             color=colour,
             label=name,
         )
-    axes[5].set(xlabel="flux (Jy)", ylabel="sources", xscale="log", yscale="log", xlim=(1e-3, 10), ylim=(0.7, 1e4))
+    axes[5].set(xlabel="flux (Jy)", ylabel="sources", xscale="log", yscale="log", xlim=(1e-3, 10))
+    axes[5].set_ylim(bottom=0.7)
     axes[5].legend()
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=90)

@@ -23,12 +23,16 @@ _MIN_SNR = 10.0
 _MIN_MATCHES, _MIN_TREND = 3, 10
 """Least number of matches for medians, and for trends."""
 _NEGATIVE_SNR = 7.0
+_DYNAMIC_SNR = 100.0
+"""Least signal-to-noise ratio of the brightest source for a dynamic range, which noise limits below it."""
 _RING_BEAMS = (3, 30)
 """Radii (beams) of the ring around the brightest source in which the scatter is measured."""
 _FOURIER_SIZE = 1024
 """Largest size (pixels) of the part of the image whose Fourier transform is taken."""
+_APERTURE = (0.02, 0.6)
+"""Part of the Fourier plane searched for stripes (cycles per beam): 50 m to 1.6 km for the whole array."""
 _SAMPLES = 1_000_000
-"""Number of pixels from which their scatter is measured."""
+"""Number of pixels, blank ones included, from which their scatter is measured."""
 _CLIPPED_SNR = 5.0
 """Signal-to-noise ratio above which pixels are sources, not residuals."""
 
@@ -103,12 +107,13 @@ class Product:
 class Matches:
     """Matches of sources and reference entries, for the trends and the page; arrays of shape (M,).
 
-    `ratio` is flux over the reference's; offsets are product minus reference (rad); `east_rad` and `north_rad` are
-    offsets from the product's middle.
+    `ratio` is flux over the reference's, `ratio_error` its error from the product's noise; offsets are product minus
+    reference (rad); `east_rad` and `north_rad` are offsets from the product's middle.
     """
 
     flux_jy: np.ndarray
     ratio: np.ndarray
+    ratio_error: np.ndarray
     offset_east_rad: np.ndarray
     offset_north_rad: np.ndarray
     east_rad: np.ndarray
@@ -118,9 +123,10 @@ class Matches:
 
 @dataclass(frozen=True)
 class Validation:
-    """Validation of a product: its checks, and the data of its page."""
+    """Validation of a product: its checks, and the data of its page; `beam_rad` as in `Product`."""
 
     reference: str
+    beam_rad: float
     checks: list[Check]
     matches: Matches
     completeness: dict[str, np.ndarray]
@@ -156,7 +162,7 @@ def validate(product: Product, reference: Reference | None) -> Validation:
     nothing = np.zeros(0)
     listed = reference or Reference("none", SourceList(nothing, nothing, nothing, nothing), 0.0)
     bright = product.snr >= _MIN_SNR
-    matched = _matches(product, product.sources.chosen(bright), listed.sources)
+    matched = _matches(product, bright, listed.sources)
     detected, completeness = _completeness(product, listed)
     checks = [
         *_flux_checks(matched, product.overlap),
@@ -165,17 +171,21 @@ def validate(product: Product, reference: Reference | None) -> Validation:
         Check.of(Reason.FALSE_DETECTION, _false_share(product, listed)),
         *_own_checks(product),
     ]
-    return Validation(listed.name, checks, matched, completeness, _counts(product, listed))
+    return Validation(listed.name, product.beam_rad, checks, matched, completeness, _counts(product, listed))
 
 
-def _matches(product: Product, found: SourceList, listed: SourceList) -> Matches:
+def _matches(product: Product, bright: np.ndarray, listed: SourceList) -> Matches:
+    """Matches of a product's bright sources with a list."""
+    found = product.sources.chosen(bright)
     mine, theirs = matching.pairs(found.directions, listed.directions, product.beam_rad).T
     one, other = found.chosen(mine), listed.chosen(theirs)
     # East and north of the entry, and of the middle.
     offset_east, offset_north = beam.offsets(*one.directions, *other.directions)
     east, north = beam.offsets(*one.directions, *np.array(product.centre_rad))
     index = one.spectral_index - other.spectral_index
-    return Matches(one.flux_jy, one.flux_jy / other.flux_jy, offset_east, offset_north, east, north, index)
+    ratio = one.flux_jy / other.flux_jy
+    error = ratio / product.snr[bright][mine]
+    return Matches(one.flux_jy, ratio, error, offset_east, offset_north, east, north, index)
 
 
 def _flux_checks(matched: Matches, overlap: Overlap | None) -> list[Check]:
@@ -212,14 +222,13 @@ def _position_checks(matched: Matches, beam_rad: float) -> list[Check]:
     """Median offset (beams) and its gradient (beams per degree)."""
     if len(matched.ratio) < _MIN_MATCHES:
         return [Check.of(Reason.POSITION, float("nan")), Check.of(Reason.POSITION_TREND, float("nan"))]
-    offset = float(np.hypot(np.median(matched.offset_east_rad), np.median(matched.offset_north_rad)) / beam_rad)
+    offsets = [values / beam_rad for values in (matched.offset_east_rad, matched.offset_north_rad)]
+    offset, error = (float(np.hypot(*map(of, offsets))) for of in (np.median, _error))
     trends = [
-        _trend(np.degrees(axis), values / beam_rad)
-        for axis in (matched.east_rad, matched.north_rad)
-        for values in (matched.offset_east_rad, matched.offset_north_rad)
+        _trend(np.degrees(axis), values) for axis in (matched.east_rad, matched.north_rad) for values in offsets
     ]
     return [
-        Check.of(Reason.POSITION, offset),
+        Check.of(Reason.POSITION, offset, error),
         Check.of(Reason.POSITION_TREND, *max(trends, key=lambda trend: abs(np.nan_to_num(trend[0])))),
     ]
 
@@ -257,13 +266,13 @@ def _false_share(product: Product, reference: Reference) -> float:
 def _own_checks(product: Product) -> list[Check]:
     """Checks of a product without a reference."""
     significance = product.significance
-    finite = significance[np.isfinite(significance)]
-    some = finite[:: max(1, finite.size // _SAMPLES)]
+    some = significance.ravel()[:: max(1, significance.size // _SAMPLES)]
+    some = some[np.isfinite(some)]
     scatter = float(MAD_TO_SIGMA * np.median(np.abs(some - np.median(some)))) if some.size else float("nan")
     pixel_rad = float(np.radians(np.sqrt(np.abs(np.linalg.det(product.wcs.pixel_scale_matrix)))))
     beam_pixels = product.beam_rad / pixel_rad
     area = np.pi / (4 * np.log(2)) * beam_pixels**2
-    negative = np.count_nonzero(finite < -_NEGATIVE_SNR) / area
+    negative = np.count_nonzero(significance < -_NEGATIVE_SNR) / area
     positive = np.count_nonzero(product.snr >= _NEGATIVE_SNR)
     return [
         Check.of(Reason.NEGATIVE, float(negative / positive) if positive >= _MIN_MATCHES else float("nan")),
@@ -277,11 +286,10 @@ def _own_checks(product: Product) -> list[Check]:
 
 def _dynamic_range(significance: np.ndarray, beam_pixels: float) -> float:
     """Brightest peak over the scatter in a ring around it; nan for a peak under 100 σ, which noise limits."""
-    filled = np.nan_to_num(significance)
-    row, column = np.unravel_index(int(filled.argmax()), filled.shape)
-    peak = float(filled[row, column])
-    if peak < 100:
+    peak = float(np.fmax.reduce(significance, axis=None))
+    if not peak >= _DYNAMIC_SNR:
         return float("nan")
+    row, column = np.unravel_index(int((significance == peak).argmax()), significance.shape)
     inner, outer = (beams * beam_pixels for beams in _RING_BEAMS)
     top, left = max(int(row - outer), 0), max(int(column - outer), 0)
     stamp = significance[top : int(row + outer) + 1, left : int(column + outer) + 1]
@@ -297,7 +305,8 @@ def herringbone(significance: np.ndarray, beam_pixels: float) -> float:
 
     The arms run east–west and north–south, and so do the axes of (u, v): errors of antennas or of times make stripes
     whose power lies there. The ratio is taken at the same distances from the origin, within the synthesized aperture;
-    for thermal noise alone it is a few, since most baselines lie there as well.
+    for thermal noise alone it is a few, since most baselines lie there as well. A fringe of one baseline of an arm,
+    2.5 times as high as the noise, gives 30; the errors of one antenna with all others are spread over the plane.
     """
     rows, columns = (min(size, _FOURIER_SIZE) for size in significance.shape)
     top, left = (significance.shape[0] - rows) // 2, (significance.shape[1] - columns) // 2
@@ -307,7 +316,7 @@ def herringbone(significance: np.ndarray, beam_pixels: float) -> float:
     power = np.abs(np.fft.rfft2(part * window)) ** 2
     v, u = np.fft.fftfreq(rows)[:, np.newaxis], np.fft.rfftfreq(columns)
     radius = np.hypot(u, v) * beam_pixels
-    within = (radius > 0.1) & (radius < 0.6)
+    within = (radius > _APERTURE[0]) & (radius < _APERTURE[1])
     angle = np.degrees(np.arctan2(np.abs(v), u))
     axes, between = within & ((angle < 5) | (angle > 85)), within & (angle > 20) & (angle < 70)
     rest = power[between].mean() if between.any() else 0.0

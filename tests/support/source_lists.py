@@ -18,6 +18,8 @@ FREQUENCY_HZ = 1.405e9
 RATE_DEG_PER_S = 15.0411 / 3600
 BEAM_ARCSEC = 16.0
 NOISE_JY = 3e-4
+_REACH_RAD = np.radians(3.0)
+"""Distance (rad) from a group's middle beyond which no source is seen through the beam."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,11 @@ def write(
     Dishes point `pointed_off_deg` east and north of where they should; `factors` are those of the groups' fluxes.
     """
     rng = np.random.default_rng(seed)
+    every = sources
     for number, group in enumerate(pointing.names()):
         centre = np.radians(pointing.centre_deg(number))
-        times = np.linspace(-0.5, 0.5, 9) * dsa110.INTEGRATIONS * dsa110.INTEGRATION_S
+        sources = every.chosen(beam.separation(*every.directions, *centre) < _REACH_RAD)
+        times = (np.arange(dsa110.INTEGRATIONS) - (dsa110.INTEGRATIONS - 1) / 2) * dsa110.INTEGRATION_S
         track = centre[0] + np.radians(times * RATE_DEG_PER_S)
         east, north = beam.offsets(sources.ra_rad[:, None], sources.dec_rad[:, None], track, centre[1])
         off_east, off_north = np.radians(pointed_off_deg)

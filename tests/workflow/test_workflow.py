@@ -13,8 +13,12 @@ import pytest
 from truth import peaks, plane
 from workflow_runs import CHECKOUT, Run, finished_run, snakemake
 
+from contimg.cli import main
+from contimg.core import config
 from contimg.core.paths import DataRoot, group_id, group_of, group_start
 from contimg.simulator.faults import Fault, FaultKind
+from contimg.telescope import beam
+from contimg.truth import beam_evidence, beam_fit
 
 
 @pytest.fixture(scope="module")
@@ -118,16 +122,35 @@ def test_a_mosaic_of_several_images_is_deeper_than_each(run):
         assert sidecar["depth_jy"] < min(noises)
 
 
-def test_a_second_call_finds_nothing_to_do(run):
-    again = snakemake(run.root.root, "-n")
-    assert again.returncode == 0
-    assert "Nothing to be done" in again.stdout + again.stderr
-
-
 def counted(said: str) -> dict[str, int]:
     """The job table of a dry run."""
     rows = [line.split() for line in said.splitlines()]
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit() and row[0].isalpha()}
+
+
+def test_what_another_beam_made_is_made_again_when_asked_and_only_then(run, capsys):
+    """A second call finds nothing to do, even after a change of the primary beam in the settings."""
+    other = {"beam": {"fwhm_deg": 2.7}}
+    again = snakemake(run.root.root, "-n", settings=other)
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout + again.stderr
+    assert main(["beam", "show", "--config", str(run.root.root / "test.yaml")]) == 0
+    named = [line for line in capsys.readouterr().out.splitlines() if line.endswith(".json")]
+    planned = counted(snakemake(run.root.root, "-n", "--force", *named, settings=other).stdout)
+    windows = len(list(run.root.root.glob("mosaics/*/*.validation.html")))
+    assert planned["total"] == len(named) == 1 + 3 + windows
+    assert (planned["solve"], planned["image"], planned["mosaic"]) == (1, 3, windows)
+
+
+def test_set_and_images_are_evidence_on_the_beam(run, in_process):
+    """The setting is the simulation's beam, and the calibrator's gains do not change while it crosses the beam."""
+    settings = config.validated({"data_root": str(run.root.root)}, {})
+    found = in_process(beam_evidence.collect, settings, [])
+    assert (found.images, found.sets, found.left_out) == (3, 1, ())
+    course = found.evidence.chosen(found.evidence.image == beam_fit.NO_IMAGE)
+    residual = course.log_apparent - beam_fit.log_power(beam.of(settings.beam).power, course)
+    assert len(residual) >= 5
+    assert np.ptp(residual) < 0.01
 
 
 def test_groups_that_are_due_together_share_the_cores(run, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from contimg.truth import beam_evidence, beam_fit
 from contimg.truth.beam_fit import NAMES, BeamModel
 
 ASSUMED = beam.of(Beam())
+REALISATIONS = 10
 FIRST, SECOND = Pointing("20260112T080200", 128.7, 54.57, 16), Pointing("20260113T081000", 131.7, 55.2, 14)
 
 
@@ -59,22 +61,44 @@ def collected(folder: Path, seen: PrimaryBeam, *, catalogue: bool = False, off: 
     return beam_evidence.collect(root, settings.beam, settings.sky_catalogue, [])
 
 
-def test_an_elliptical_beam_that_points_elsewhere_is_found_again(tmp_path: Path) -> None:
-    wide, high, taper = 2.72, 2.95, 0.6
-    east, north = 4 / 60, -6 / 60
-    made = collected(tmp_path, truth(wide, high, 0, 0, taper), catalogue=True, off=(east, north))
-    assert made.images == FIRST.groups + SECOND.groups
-    fitted = beam_fit.fit(made.evidence)
+WIDE, HIGH, EAST, NORTH, TAPER = ELLIPSE = 2.72, 2.95, 4 / 60, -6 / 60, 0.6
+
+
+@pytest.fixture(scope="module")
+def ellipse(tmp_path_factory: pytest.TempPathFactory) -> beam_evidence.Collected:
+    """An elliptical beam that points elsewhere, two declinations, and a catalogue."""
+    folder = tmp_path_factory.mktemp("ellipse")
+    return collected(folder, truth(WIDE, HIGH, 0, 0, TAPER), catalogue=True, off=(EAST, NORTH))
+
+
+def test_an_elliptical_beam_that_points_elsewhere_is_found_again(ellipse: beam_evidence.Collected) -> None:
+    assert ellipse.images == FIRST.groups + SECOND.groups
+    fitted = beam_fit.fit(ellipse.evidence)
     found = dict(zip(NAMES, fitted.model.values, strict=True))
     errors = dict(zip(NAMES, fitted.errors, strict=True))
-    assert found["width_east_deg"] == pytest.approx(wide, rel=0.01)
-    assert found["width_north_deg"] == pytest.approx(high, rel=0.01)
-    assert found["offset_east_deg"] == pytest.approx(east, abs=1 / 60)
-    assert found["offset_north_deg"] == pytest.approx(north, abs=1 / 60)
-    assert found["taper"] == pytest.approx(taper, abs=5 * errors["taper"])
-    for name, value in zip(NAMES, (wide, high, east, north, taper), strict=True):
+    assert found["width_east_deg"] == pytest.approx(WIDE, rel=0.01)
+    assert found["width_north_deg"] == pytest.approx(HIGH, rel=0.01)
+    assert found["offset_east_deg"] == pytest.approx(EAST, abs=1 / 60)
+    assert found["offset_north_deg"] == pytest.approx(NORTH, abs=1 / 60)
+    assert found["taper"] == pytest.approx(TAPER, abs=5 * errors["taper"])
+    for name, value in zip(NAMES, ELLIPSE, strict=True):
         assert abs(found[name] - value) < 5 * errors[name]
     assert fitted.scatter == pytest.approx(1, abs=0.25)
+
+
+def test_stated_errors_are_those_of_many_realisations(ellipse: beam_evidence.Collected) -> None:
+    """Noise that is half as large again as the lists say, image factors of 2 %; 120 give 0.99 to 1.03 σ a value."""
+    made = ellipse.evidence.chosen(ellipse.evidence.image % 2 == 0)  # every other image, and the catalogue
+    through = beam_fit.log_power(truth(*ELLIPSE).power, made)
+    rng = np.random.default_rng(5)
+    off = []
+    for _ in range(REALISATIONS):
+        factors = 0.02 * rng.normal(size=made.image.max() + 3)
+        noise = 1.5 * made.error * rng.normal(size=len(made.error)) + factors[made.image]
+        fitted = beam_fit.fit(replace(made, log_apparent=through + noise))
+        off.append((fitted.model.values - ELLIPSE) / fitted.errors)
+    assert np.sqrt(np.mean(np.square(off))) == pytest.approx(1, abs=0.3)
+    assert (np.sqrt(np.mean(np.square(off), axis=0)) < 2).all()
 
 
 def test_along_the_drift_no_catalogue_is_needed(tmp_path: Path) -> None:

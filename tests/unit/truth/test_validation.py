@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from scipy.ndimage import gaussian_filter
 
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Beam
-from contimg.telescope import beam
+from contimg.telescope import beam, stations
+from contimg.telescope.meridian import meridian_uvw
 from contimg.truth import matching, page, references
 from contimg.truth.gates import LIMITS, Check, Gate, Limits, Reason
 from contimg.truth.validation import Product, Reference, SourceList, herringbone, validate
@@ -20,6 +22,8 @@ from contimg.truth.validation import Product, Reference, SourceList, herringbone
 CENTRE = (np.radians(128.7), np.radians(54.57))
 BEAM_RAD = np.radians(15 / 3600)
 SIZE, PIXEL_DEG, NOISE = 900, 12 / 3600, 4e-4
+WAVELENGTH_M = 0.2134
+ON_THE_ARM = stations.EAST_WEST_ARM[0], stations.EAST_WEST_ARM[40]
 """Large pixels: 3 degrees in 900 of them; only the maps are that coarse."""
 
 
@@ -40,9 +44,14 @@ def sky(number: int = 150, seed: int = 1) -> SourceList:
     return SourceList(ra, dec, flux, np.full(number, np.nan))
 
 
-def significance(seed: int = 2) -> np.ndarray:
-    noise = gaussian_filter(np.random.default_rng(seed).normal(size=(SIZE, SIZE)), 1.2)
-    return noise / noise.std()
+@cache
+def noise() -> np.ndarray:
+    made = gaussian_filter(np.random.default_rng(2).normal(size=(SIZE, SIZE)), 1.2)
+    return made / made.std()
+
+
+def significance() -> np.ndarray:
+    return noise().copy()
 
 
 def product(listed: SourceList, seed: int = 3, **change: object) -> Product:
@@ -68,7 +77,7 @@ def failed(made: Product, reference: Reference) -> dict[Reason, Gate]:
 
 
 SKY = sky()
-REFERENCE = Reference("truth", SKY, 2e-3)
+REFERENCE = Reference("truth", replace(SKY, spectral_index=np.full(len(SKY.flux_jy), -0.7)), 2e-3)
 
 
 def scaled(factor: np.ndarray | float, made: Product) -> Product:
@@ -80,6 +89,7 @@ def moved(east_rad: np.ndarray | float, north_rad: np.ndarray | float, made: Pro
     return replace(made, sources=replace(made.sources, ra_rad=ra + east_rad / np.cos(dec), dec_rad=dec + north_rad))
 
 
+RANDOM = np.random.default_rng(7).normal(size=len(SKY.flux_jy))
 EAST, NORTH = beam.offsets(*SKY.directions, *np.array(CENTRE))
 
 
@@ -94,12 +104,57 @@ def test_a_good_image_passes() -> None:
     assert checks[Reason.NOISE_MAP] == pytest.approx(1, abs=0.05)
 
 
+def stripes(first: int, second: int, amplitude: float) -> np.ndarray:
+    """Fringe of a baseline that was not calibrated, over the whole image (in noises)."""
+    uvw = meridian_uvw(stations.positions(), CENTRE[1])
+    u, v, _ = (uvw[second] - uvw[first]) / WAVELENGTH_M
+    pixel = np.radians(PIXEL_DEG) * (np.arange(SIZE) - SIZE / 2)
+    return amplitude * np.cos(2 * np.pi * (u * pixel + v * pixel[:, np.newaxis]))
+
+
+def with_stripes(made: Product, amplitude: float) -> Product:
+    """Stripes that the noise map has measured, too."""
+    pixels = made.significance + stripes(*ON_THE_ARM, amplitude)
+    return replace(made, significance=pixels / np.hypot(1, amplitude / np.sqrt(2)))
+
+
+def with_false_sources(made: Product, number: int) -> Product:
+    """Sources of 15 σ at places where the sky has none, as sidelobes that were taken for sources."""
+    false = sky(number, seed=9)
+    false = replace(false, flux_jy=np.full(number, 15 * NOISE))
+    every = SourceList(*(np.concatenate(pair) for pair in zip(*map(columns, (made.sources, false)), strict=True)))
+    return replace(made, sources=every, snr=np.append(made.snr, np.full(number, 15.0)))
+
+
+def columns(listed: SourceList) -> list[np.ndarray]:
+    return list(vars(listed).values())
+
+
+def with_halo(made: Product) -> Product:
+    """A brightest source of 200 σ, in what is left of its own emission."""
+    pixels = np.minimum(made.significance, 200.0)
+    row, column = np.unravel_index(int(pixels.argmax()), pixels.shape)
+    y, x = np.indices(pixels.shape)
+    return replace(made, significance=pixels + 5 * (np.hypot(y - row, x - column) < 40))
+
+
+def of_index(listed: SourceList, index: float) -> SourceList:
+    return replace(listed, spectral_index=np.full(len(listed.flux_jy), index))
+
+
 @pytest.mark.parametrize(
     ("wrong", "reasons"),
     [
         (lambda made: scaled(0.7, made), {Reason.FLUX_SCALE: Gate.SOFT}),
         (lambda made: scaled(0.3, made), {Reason.FLUX_SCALE: Gate.HARD}),
-        (lambda made: moved(0.5 * BEAM_RAD, 0.0, made), {Reason.POSITION: Gate.SOFT}),
+        (lambda made: scaled(np.exp(0.35 * RANDOM), made), {Reason.FLUX_SCATTER: Gate.SOFT}),
+        (lambda made: scaled(1 - 1.2e-3 / made.sources.flux_jy, made), {Reason.FLUX_TREND: Gate.SOFT}),
+        (lambda made: replace(made, sources=of_index(made.sources, 0.3)), {Reason.SPECTRUM: Gate.SOFT}),
+        (lambda made: moved(np.radians(3 / 3600), 0.0, made), {Reason.POSITION: Gate.SOFT}),
+        (lambda made: with_false_sources(made, 40), {Reason.FALSE_DETECTION: Gate.SOFT}),
+        (lambda made: replace(made, significance=made.significance * 1.6), {Reason.NOISE_MAP: Gate.SOFT}),
+        (with_halo, {Reason.DYNAMIC_RANGE: Gate.SOFT}),
+        (lambda made: with_stripes(made, 2.5), {Reason.HERRINGBONE: Gate.SOFT}),
         (lambda made: replace(made, noise_ratio=0.5), {Reason.NOISE_LOW: Gate.SOFT}),
         (lambda made: replace(made, noise_ratio=0.1), {Reason.NOISE_LOW: Gate.HARD}),
         (lambda made: replace(made, noise_ratio=3.0), {Reason.NOISE_HIGH: Gate.SOFT}),
@@ -138,11 +193,8 @@ def test_without_a_reference_the_image_speaks_for_itself() -> None:
     made = validate(product(SKY), None)
     assert made.gate is Gate.PASS
     assert made.reference == "none"
-    stripes = significance() * 1.0
-    stripes += 1.5 * np.sin(np.arange(SIZE) * 2 * np.pi / 8)  # an antenna's error on an east-west baseline
-    clean = herringbone(significance(), 3.0)
-    assert clean == pytest.approx(1, abs=0.2)
-    assert herringbone(stripes, 3.0) > 10 * clean
+    assert herringbone(significance(), 3.0) == pytest.approx(1, abs=0.2)
+    assert herringbone(significance() + stripes(*ON_THE_ARM, 1.5), 3.0) > 10
     holes = significance()
     holes[100:140, 100:140] = -20
     assert failed(product(SKY, significance=holes), REFERENCE)[Reason.NEGATIVE] is not Gate.PASS
