@@ -57,7 +57,7 @@ def _fit(options: argparse.Namespace) -> int:
         value, error = fitted.value(name)
         untold = error > (_UNTOLD_WIDTH * value if "width" in name else _UNTOLD_DEG if "offset" in name else 0.5)
         wide += [name] if untold else []
-        print(f"{name:17} {value:7.3f} ± {error:.3f}{'  not told by these data' if untold else ''}")
+        print(f"{name:17} {value:8.4f} ± {error:.4f}{'  not told by these data' if untold else ''}")
     if any("north" in name for name in wide):
         print("the north needs a sky catalogue, or images at other declinations that overlap these")
     off = beam_fit.off_by(fitted, present)

@@ -138,14 +138,15 @@ def test_what_another_beam_made_is_made_again_when_asked_and_only_then(run, caps
     named = [line for line in capsys.readouterr().out.splitlines() if line.endswith(".json")]
     planned = counted(snakemake(run.root.root, "-n", "--force", *named, settings=other).stdout)
     windows = len(list(run.root.root.glob("mosaics/*/*.validation.html")))
-    assert planned["total"] == len(named) == 1 + 3 + windows
+    assert len(named) == 1 + 3 + windows
     assert (planned["solve"], planned["image"], planned["mosaic"]) == (1, 3, windows)
+    assert planned.keys() <= {"solve", "select", "image", "mosaic", "total"}
 
 
 def test_set_and_images_are_evidence_on_the_beam(run, in_process):
     """The setting is the simulation's beam, and the calibrator's gains do not change while it crosses the beam."""
     settings = config.validated({"data_root": str(run.root.root)}, {})
-    found = in_process(beam_evidence.collect, settings, [])
+    found = in_process(beam_evidence.collect, run.root, settings.beam, settings.sky_catalogue, [])
     assert (found.images, found.sets, found.left_out) == (3, 1, ())
     course = found.evidence.chosen(found.evidence.image == beam_fit.NO_IMAGE)
     residual = course.log_apparent - beam_fit.log_power(beam.of(settings.beam).power, course)
