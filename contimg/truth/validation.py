@@ -222,10 +222,11 @@ def _position_checks(matched: Matches, beam_rad: float) -> list[Check]:
     """Median offset (beams) and its gradient (beams per degree)."""
     if len(matched.ratio) < _MIN_MATCHES:
         return [Check.of(Reason.POSITION, float("nan")), Check.of(Reason.POSITION_TREND, float("nan"))]
-    offsets = [values / beam_rad for values in (matched.offset_east_rad, matched.offset_north_rad)]
-    offset, error = (float(np.hypot(*map(of, offsets))) for of in (np.median, _error))
+    east, north = matched.offset_east_rad / beam_rad, matched.offset_north_rad / beam_rad
+    offset = float(np.hypot(np.median(east), np.median(north)))
+    error = float(np.hypot(_error(east), _error(north)))
     trends = [
-        _trend(np.degrees(axis), values) for axis in (matched.east_rad, matched.north_rad) for values in offsets
+        _trend(np.degrees(axis), values) for axis in (matched.east_rad, matched.north_rad) for values in (east, north)
     ]
     return [
         Check.of(Reason.POSITION, offset, error),
