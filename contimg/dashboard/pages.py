@@ -120,7 +120,7 @@ def missing(source: DataSource, what: str, why: str, status: int = 404) -> HTMLR
 
 @router.get("/", response_class=HTMLResponse)
 def page_now(source: Source) -> HTMLResponse:
-    """Show what happens now."""
+    """Page Now: state of the pipeline at this moment."""
     return _page(source, "now", {"fragments": fragments(source, "now")})
 
 
@@ -132,19 +132,19 @@ def icon() -> FileResponse:
 
 @router.get("/history", response_class=HTMLResponse)
 def page_history(source: Source, span: Annotated[Literal["24h", "7d", "30d"], Query()] = "24h") -> HTMLResponse:
-    """Show the last day, week or month."""
+    """Page History: the last day, week or month."""
     return _page(source, "history", trends.content(source, span) | {"spans": list(trends.SPANS)})
 
 
 @router.get("/alerts", response_class=HTMLResponse)
 def page_alerts(source: Source) -> HTMLResponse:
-    """Show open alerts and those of the last week."""
+    """Page Alerts: open alerts, and all of the last week."""
     return _page(source, "alerts", {"fragments": fragments(source, "alerts")})
 
 
 @router.get("/group/{name}", response_class=HTMLResponse, responses={404: {"description": "no such group"}})
 def page_group(source: Source, name: Name) -> HTMLResponse:
-    """Show one group."""
+    """Page of a group: subbands, calibration, quality, timeline, image, attempts."""
     content = details.group(source, _name(name))
     if content is None:
         return missing(source, f"group {name}", _UNKNOWN)
@@ -153,7 +153,7 @@ def page_group(source: Source, name: Name) -> HTMLResponse:
 
 @router.get("/set/{name}", response_class=HTMLResponse, responses={404: {"description": "no such set"}})
 def page_set(source: Source, name: Name) -> HTMLResponse:
-    """Show one calibration set."""
+    """Page of a calibration set: quality, gains and bandpass, antennas."""
     content = details.calibration_set(source, _name(name))
     if content is None:
         return missing(source, f"set {name}", _UNKNOWN)
@@ -162,7 +162,7 @@ def page_set(source: Source, name: Name) -> HTMLResponse:
 
 @router.get("/antennas", response_class=HTMLResponse)
 def page_antennas(source: Source) -> HTMLResponse:
-    """Show the state of each antenna over time."""
+    """Page Antennas: state of each antenna over time."""
     return _page(source, "antennas", details.antennas(source))
 
 

@@ -20,7 +20,7 @@ from contimg.service.source import DataSource
 def create(source: DataSource) -> FastAPI:
     """Application of a data root with all pages."""
     app = application.create(source)
-    app.include_router(pages.router)
+    application.include(app, pages.router)
     for kind in (ContimgError, sqlite3.Error, OSError):
         app.add_exception_handler(kind, _unavailable)
     app.exception_handler(HTTPException)(_refused)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from contimg.core.errors import ConfigError
 from contimg.runner import settings_watch
-from contimg.service.security import Authorised, Name, record_change
+from contimg.service.security import REFUSED, Authorised, Name, record_change
 from contimg.service.source import Source
 
 router = APIRouter(prefix="/api/admin", tags=["administration"])
@@ -22,7 +22,7 @@ _LOOK_S = 0.1
 
 
 class Person(BaseModel):
-    """Who asks."""
+    """Person who asks for a reload."""
 
     by: Name
 
@@ -30,16 +30,17 @@ class Person(BaseModel):
 @router.post(
     "/reload-config",
     dependencies=[Authorised],
-    responses={
-        202: {"description": "valid, but no runner has answered yet"},
-        409: {"description": "refused by the runner"},
-        422: {"description": "not valid: nothing was changed"},
+    responses=REFUSED
+    | {
+        202: {"description": "valid settings; no runner has answered yet"},
+        409: {"description": "settings refused by the runner"},
+        422: {"description": "invalid settings; nothing was changed"},
     },
 )
 def reload_config(source: Source, request: Request, body: Person) -> JSONResponse:
-    """Check the settings, have the runner put them in force, and answer with what changed.
+    """Reload of the settings: checked, put in force by the runner, answered with their differences.
 
-    Secrets are masked. `at_next_start` names what cannot change while programs run.
+    Secrets are masked. `at_next_start` names settings that take effect at the next start only.
     """
     try:
         source.load()

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from contimg.alerts.conditions import EVENTS
 from contimg.ledger.rows import AlertRow
 from contimg.service.alertmanager import utc
-from contimg.service.security import Authorised, Name, record_change
+from contimg.service.security import REFUSED, Authorised, Name, record_change
 from contimg.service.source import DataSource, Source
 
 router = APIRouter(prefix="/api/alerts", tags=["alerts"])
@@ -25,7 +25,7 @@ _TOLD_ONCE = {condition for condition, _ in EVENTS.values()}
 
 
 class Acknowledgement(BaseModel):
-    """Who has seen an alert, and whether there was nothing wrong."""
+    """Acknowledgement of an alert by a person, or its label as a false alarm."""
 
     by: Name
     false_alarm: bool = False
@@ -69,16 +69,18 @@ def read(source: DataSource, days: float) -> dict[str, Any]:
 
 @router.get("")
 def alerts(source: Source, days: Annotated[float, Query(gt=0, le=400)] = 7.0) -> dict[str, Any]:
-    """List the alerts of the last days, open or not, with their figures."""
+    """Alerts of the last days, open and resolved, with their statistics."""
     content: dict[str, Any] = source.shared(f"alerts {days}", lambda: read(source, days))
     return content
 
 
-@router.post("/{alert_id}/acknowledge", dependencies=[Authorised], responses={404: {"description": "no such alert"}})
+@router.post(
+    "/{alert_id}/acknowledge", dependencies=[Authorised], responses=REFUSED | {404: {"description": "no such alert"}}
+)
 def acknowledge(
     source: Source, request: Request, alert_id: Annotated[int, Field(ge=1, le=2**62)], body: Acknowledgement
 ) -> dict[str, Any]:
-    """Acknowledge an alert, so that it is not sent again; or label it a false alarm."""
+    """Acknowledgement of an alert, which is not sent again, or its label as a false alarm."""
     with source.ledger(write=True) as ledger, ledger.transaction():
         if not ledger.acknowledge_alert(alert_id, body.by, source.now(), false_alarm=body.false_alarm):
             raise HTTPException(404, "there is no such alert")

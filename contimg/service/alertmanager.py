@@ -16,7 +16,7 @@ from contimg import __version__
 from contimg.alerts.silences import Matcher, active_silences, all_match, labels
 from contimg.core.errors import ConfigError
 from contimg.ledger.rows import AlertRow, Silence
-from contimg.service.security import Authorised, Name, record_change
+from contimg.service.security import REFUSED, Authorised, Name, record_change
 from contimg.service.source import DataSource, Source
 
 router = APIRouter(prefix="/api/v2", tags=["Alertmanager"])
@@ -26,6 +26,7 @@ _RECEIVER = {"receiver": "contimg"}
 _KEPT_S = 5 * 86400.0
 """Time (s) for which ended silences are still listed."""
 _STALE = timedelta(minutes=5)
+_BAD_FILTER: dict[int | str, dict[str, Any]] = {400: {"description": "bad filter"}}
 
 Filters = Annotated[list[str], Query(alias="filter", max_length=20, default_factory=list)]
 Receiver = Annotated[str, Query(max_length=200)]
@@ -33,7 +34,7 @@ Word = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class MatcherBody(BaseModel):
-    """One matcher of a silence."""
+    """Matcher of a silence: label, value, and their comparison."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$", max_length=100)]
     value: Annotated[str, Field(max_length=200)]
@@ -42,7 +43,7 @@ class MatcherBody(BaseModel):
 
 
 class SilenceBody(BaseModel):
-    """A silence that is asked for."""
+    """Silence of alerts between two times."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -103,7 +104,7 @@ def open_alerts(source: DataSource) -> list[dict[str, Any]]:
         return [_alert(alert, silences, now) for alert in ledger.alerts_since(now) if alert.resolved is None]
 
 
-@router.get("/alerts")
+@router.get("/alerts", responses=_BAD_FILTER)
 def alerts(
     source: Source,
     filters: Filters,
@@ -112,7 +113,7 @@ def alerts(
     active: bool = True,
     silenced: bool = True,
 ) -> list[dict[str, Any]]:
-    """List open alerts whose labels meet every filter, and whose receiver matches."""
+    """Open alerts whose labels meet every filter, and whose receiver matches."""
     matchers = _matchers(filters, receiver)
     wanted = {"active": active, "suppressed": silenced}
     return [
@@ -122,7 +123,7 @@ def alerts(
     ]
 
 
-@router.get("/alerts/groups")
+@router.get("/alerts/groups", responses=_BAD_FILTER)
 def groups(
     source: Source,
     filters: Filters,
@@ -131,7 +132,7 @@ def groups(
     active: bool = True,
     silenced: bool = True,
 ) -> list[dict[str, Any]]:
-    """List open alerts by name."""
+    """Open alerts, grouped by name."""
     named: dict[str, list[dict[str, Any]]] = {}
     for alert in alerts(source, filters, receiver, active=active, silenced=silenced):
         named.setdefault(alert["labels"]["alertname"], []).append(alert)
@@ -143,13 +144,13 @@ def groups(
 
 @router.get("/receivers")
 def receivers() -> list[dict[str, str]]:
-    """List receivers: contimg itself, whose channels are in the settings."""
+    """Receivers: contimg itself, whose channels are in the settings."""
     return _RECEIVERS
 
 
 @router.get("/status")
 def status(source: Source) -> dict[str, Any]:
-    """Version, and since when the service runs."""
+    """Version of contimg, and start of the service."""
     return {
         "cluster": {"status": "disabled", "name": "contimg", "peers": []},
         "versionInfo": dict.fromkeys(("branch", "buildDate", "buildUser", "goVersion", "revision"), "")
@@ -173,9 +174,9 @@ def _silence(one: Silence, now: float) -> dict[str, Any]:
     }
 
 
-@router.get("/silences")
+@router.get("/silences", responses=_BAD_FILTER)
 def silences(source: Source, filters: Filters) -> list[dict[str, Any]]:
-    """List silences, those that end last first; filters are held against their matchers."""
+    """Silences, the last to end first; filters apply to their matchers."""
     matchers, now = _matchers(filters), source.now()
     with source.ledger() as ledger:
         found = ledger.silences(now - _KEPT_S)
@@ -188,7 +189,7 @@ def _values(one: Silence) -> Mapping[str, str]:
 
 @router.get("/silence/{silence_id}", responses={404: {"description": "no such silence"}})
 def silence(source: Source, silence_id: str) -> dict[str, Any]:
-    """Show one silence."""
+    """Silence by its id."""
     with source.ledger() as ledger:
         found = next((one for one in ledger.silences() if one.id == silence_id), None)
     if found is None:
@@ -199,10 +200,10 @@ def silence(source: Source, silence_id: str) -> dict[str, Any]:
 @router.post(
     "/silences",
     dependencies=[Authorised],
-    responses={400: {"description": "bad times or matchers"}, 404: {"description": "no such silence"}},
+    responses=REFUSED | {400: {"description": "bad times or matchers"}, 404: {"description": "no such silence"}},
 )
 def put_silence(source: Source, request: Request, body: SilenceBody) -> dict[str, str]:
-    """Silence what matches between two times; one that is in force is replaced by its id."""
+    """New silence of matching alerts between two times, or the replacement of a silence by its id."""
     now = source.now()
     starts, ends = max(body.startsAt.timestamp(), now), body.endsAt.timestamp()
     if ends <= starts:
@@ -223,10 +224,12 @@ def put_silence(source: Source, request: Request, body: SilenceBody) -> dict[str
 
 
 @router.delete(
-    "/silence/{silence_id}", dependencies=[Authorised], responses={404: {"description": "no such silence"}}
+    "/silence/{silence_id}",
+    dependencies=[Authorised],
+    responses=REFUSED | {404: {"description": "no such silence"}},
 )
 def expire_silence(source: Source, request: Request, silence_id: str) -> JSONResponse:
-    """End a silence now."""
+    """End of a silence, now."""
     with source.ledger(write=True) as ledger, ledger.transaction():
         if not ledger.expire_silence(silence_id, source.now()):
             raise HTTPException(404, "there is no such silence")

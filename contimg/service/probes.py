@@ -73,13 +73,13 @@ def _folders(source: DataSource) -> Part:
 
 @router.get("/livez", response_class=PlainTextResponse)
 def livez() -> str:
-    """Whether the service answers."""
+    """Liveness: the service answers."""
     return "ok"
 
 
 @router.get("/readyz", response_class=PlainTextResponse, responses={503: {"description": "not ready"}})
 def readyz(source: Source, verbose: str | None = None) -> PlainTextResponse:
-    """Whether the runner works and products come out; `?verbose` lists the parts."""
+    """Readiness: the runner works and products come out; `?verbose` lists the parts."""
     found: list[Part] = source.shared("parts", lambda: parts(source))
     well = all(part.well for part in found)
     lines = [f"[{'+' if part.well else '-'}]{part.name} {part.text}" for part in found]
@@ -92,7 +92,7 @@ def readyz(source: Source, verbose: str | None = None) -> PlainTextResponse:
 
 @router.get("/api/health", responses={503: {"description": "not ready"}})
 def health(source: Source) -> JSONResponse:
-    """Return the parts of readiness as JSON."""
+    """Parts of readiness as JSON."""
     found: list[Part] = source.shared("parts", lambda: parts(source))
     content: dict[str, Any] = {
         "ready": all(part.well for part in found),

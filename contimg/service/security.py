@@ -61,6 +61,11 @@ def authorised(source: Source, given: Annotated[HTTPAuthorizationCredentials | N
 
 
 Authorised = Depends(authorised)
+REFUSED: dict[int | str, dict[str, Any]] = {
+    401: {"description": "bearer token absent or wrong"},
+    403: {"description": "service without a token: changes are refused"},
+}
+"""Answers, for the OpenAPI document, of a request for a change that is not authorised."""
 
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """Name of the person who makes a change, on one line, for the logs."""

@@ -26,6 +26,16 @@ def service(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         yield made
 
 
+def test_operations_are_named_and_say_how_they_refuse(service: Served) -> None:
+    paths = service.get("/openapi.json").json()["paths"]
+    assert paths["/livez"]["get"]["summary"] == "Liveness: the service answers"
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            wanted = {"429", "503"} | ({"401", "403"} if method in ("post", "delete") else set())
+            assert wanted <= operation["responses"].keys(), path
+            assert operation["summary"] == operation["description"].splitlines()[0].removesuffix("."), path
+
+
 def test_nothing_that_is_sent_breaks_it(service: Served, request: pytest.FixtureRequest) -> None:
     forms = settings(
         max_examples=LONG_EXAMPLES if request.config.getoption("--long") else EXAMPLES,
