@@ -65,11 +65,13 @@ def run(
     )
     root = DataRoot(settings.data_root)
     unit = snakemake.wildcards.get("group") or snakemake.wildcards.get("window") or ""
+    stage = STAGES.get(snakemake.rule)  # none of the scan
+    minutes = limit_value(settings.limits, stage.minutes) if stage else snakemake.resources.runtime
     job = _Job(
         rule=snakemake.rule,
         unit=unit,
         root=root,
-        time_limit_s=60.0 * limit_value(settings.limits, STAGES[snakemake.rule].minutes),
+        time_limit_s=60.0 * minutes,
         inputs=_namespace(snakemake.input),
         outputs=_outputs(_namespace(snakemake.output), further, unit, _beside(root, snakemake.rule, unit)),
         obsolete=obsolete,

@@ -80,6 +80,11 @@ def products(root: Path) -> list[str]:
     return sorted(path.name for path in (root / "images").rglob("*"))
 
 
+def test_the_scan_which_is_no_stage_has_the_time_limit_of_its_rule(tmp_path):
+    code, said = finish(start(tmp_path, WRITE, before="snakemake.rule = 'scan'\nsnakemake.resources.runtime = 10"))
+    assert code == 0, said
+
+
 def test_a_finished_step_leaves_whole_outputs_and_a_record(tmp_path):
     busy = "while time.process_time() < 0.1: pass\n"
     code, said = finish(start(tmp_path, f"{busy}{WRITE}; print('working'); return {{'noise_jy': 1.0}}"))
