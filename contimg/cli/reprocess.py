@@ -10,8 +10,8 @@ from datetime import datetime
 
 from contimg.cli.settings import add_settings, load_settings
 from contimg.core.paths import DataRoot
+from contimg.core.stages import Per, first_stage, lanes
 
-STAGES = ("image", "solve", "convert")
 _AT_ONCE = 200
 """Groups per transaction, during which a running runner waits for the ledger."""
 
@@ -22,7 +22,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until", dest="last", type=_moment, required=True, metavar="UTC", help="moment after the last"
     )
-    parser.add_argument("--stage", choices=STAGES, default="image", help="stage to begin with (default: %(default)s)")
+    stages = [stage.name for stage in reversed(lanes(Per.GROUP)) if stage.name != first_stage()]
+    parser.add_argument(
+        "--stage", choices=stages, default=stages[0], help="stage to begin with (default: %(default)s)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be made again")
     add_settings(parser)
 

@@ -17,6 +17,8 @@ from contimg.job.attempt_record import AttemptRecord, in_folder, newest
 
 _MARKS = {"ok": ("✔", "green"), "running": ("…", "yellow"), "failed": ("✘", "bold red")}
 _INTERVAL_S = 0.5
+_CALIBRATION = frozenset(name for name in unit_stages() if STAGES[name].calibrators_only)
+"""Stages of calibrator groups alone."""
 _TYPICAL_S = 5.0
 """Duration (s) of a stage without a measurement."""
 
@@ -89,7 +91,7 @@ class Watch:
 
     def _expected(self) -> list[tuple[str, str]]:
         """All jobs of the run; a group's solve job is added once its calibrator is detected."""
-        solved = {group for group in self._groups if ("solve" in self._rules(group)) or self._has_calibrator(group)}
+        solved = {group for group in self._groups if self._rules(group) & _CALIBRATION or self._has_calibrator(group)}
         jobs = [
             (group, rule)
             for group in self._groups
@@ -115,8 +117,9 @@ class Watch:
         expected = self._expected()
         left = [key for key in expected if key not in self._seen or self._seen[key].running]
         left_s = sum(self._share(key[1]) * self._job_left_s(key) for key in left)
-        if any(rule == "detect" for _, rule in left) and all(rule != "solve" for _, rule in expected):
-            left_s += self._typical_s["solve"]  # a group not yet searched will have a calibrator
+        searching = any("calibrator" in STAGES[rule].makes for _, rule in left)
+        if searching and not any(rule in _CALIBRATION for _, rule in expected):
+            left_s += sum(map(self._typical, _CALIBRATION))  # a group not yet searched will have a calibrator
         spent_s = time.time() - self._began
         return f"{len(expected) - len(left)} of {len(expected)} jobs, {spent_s:.0f} s, about {left_s:.0f} s left"
 

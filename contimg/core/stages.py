@@ -68,6 +68,8 @@ class Stage:
         Folders of the data root that it writes beside those of its products.
     called
         Name of its whole products in tables for people, in the plural; empty: that of the stage.
+    settings
+        Sections of the settings after whose change a group or window that was given up at it gets another try.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Stage:
     every: str = ""
     folders: tuple[str, ...] = ()
     called: str = ""
+    settings: tuple[str, ...] = ()
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -129,7 +132,15 @@ SLURM_MARGIN_MINUTES = 5
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        Stage("detect", Per.GROUP, ("manifest",), ("calibrator",), Unusable.QUARANTINE, batch=20),
+        Stage(
+            "detect",
+            Per.GROUP,
+            ("manifest",),
+            ("calibrator",),
+            Unusable.QUARANTINE,
+            batch=20,
+            settings=("ingest", "calibration"),
+        ),
         Stage(
             "convert",
             Per.GROUP,
@@ -143,6 +154,7 @@ STAGES: dict[str, Stage] = {
             disk_mb=200,
             raw_on_disk=1.0,
             called="Measurement Sets",
+            settings=("ingest", "flag", "limits"),
         ),
         Stage(
             "solve",
@@ -179,6 +191,7 @@ STAGES: dict[str, Stage] = {
             disk_mb=200,
             raw_on_disk=0.5,
             called="images",
+            settings=("imaging", "calibration", "flag", "limits"),
         ),
         Stage(
             "mosaic",
@@ -190,6 +203,7 @@ STAGES: dict[str, Stage] = {
             memory_mb="mem_mb",
             disk_mb=200,
             called="mosaics",
+            settings=("mosaic", "imaging", "limits"),
         ),
         Stage(
             "summary",
@@ -249,9 +263,19 @@ def is_periodic(name: str) -> bool:
     return name in STAGES and STAGES[name].per is Per.ROOT
 
 
+def works_on_windows(rule: str) -> bool:
+    """Whether a rule's unit is a mosaic window."""
+    return rule in STAGES and STAGES[rule].per is Per.WINDOW
+
+
 def first_stage() -> str:
     """Stage with which a group begins."""
     return lanes(Per.GROUP)[0].name
+
+
+def group_stages(*, calibrator: bool) -> list[Stage]:
+    """Stages that a group passes in lanes of their own, in order; some only if a calibrator transits in it."""
+    return [stage for stage in lanes(Per.GROUP) if calibrator or not stage.calibrators_only]
 
 
 def next_stage(stage: str, *, calibrator: bool) -> str:
@@ -262,9 +286,25 @@ def next_stage(stage: str, *, calibrator: bool) -> str:
     calibrator
         Whether a calibrator transits in the group.
     """
-    passed = [each.name for each in lanes(Per.GROUP) if calibrator or not each.calibrators_only]
+    passed = [each.name for each in group_stages(calibrator=calibrator)]
     following = passed[passed.index(stage) + 1 :]
     return following[0] if following else ""
+
+
+def waits_for_sets(stage: str) -> bool:
+    """Whether the calls of a stage begin with the choice of calibration sets, without which a group waits."""
+    return any(STAGES[rule].unusable is Unusable.WAITS for rule in STAGES[stage].rules)
+
+
+def stage_to_repeat(root: DataRoot, group: str, stage: str, *, calibrator: bool) -> str:
+    """First earlier stage of a group whose product is missing though a stage needs it; empty if none is missing."""
+    needed = {name for rule in STAGES[stage].rules for name in STAGES[rule].needs}
+    for earlier in group_stages(calibrator=calibrator):
+        if earlier.name == stage:
+            break
+        if not all(root.path(name, group).exists() for name in needed.intersection(earlier.makes)):
+            return earlier.name
+    return ""
 
 
 def feeds_windows(stage: str) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from contimg.core import files
 from contimg.core.errors import ErrorClass
+from contimg.core.stages import Per, lanes
 from contimg.dashboard.charts import Series, chart
 from contimg.ledger import history
 from contimg.ledger.schema import GROUP_S
@@ -150,7 +151,9 @@ def _realtime(edges: np.ndarray, attempts: Sequence[_Attempt]) -> Mapping[str, A
         if outcome == "ok":
             by_stage[rule].append((finished, took / GROUP_S))
     series = [
-        Series(stage, _binned(edges, by_stage[stage], np.median), "line") for stage in ("convert", "solve", "image")
+        Series(stage.name, _binned(edges, by_stage[stage.name], np.median), "line")
+        for stage in lanes(Per.GROUP)
+        if stage.called
     ]
     return chart("Median run time of each stage over the observed time", _middles(edges), series, "×")
 

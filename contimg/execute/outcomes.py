@@ -29,7 +29,7 @@ from contimg.job.attempt_record import records
 from contimg.job.error_patterns import recognized
 from contimg.ledger.events import CallFailed, JobDone, JobFailed, MeasurementSetUnreadable, MosaicFailed, MosaicMade
 from contimg.ledger.ledger import Ledger
-from contimg.ledger.rows import AttemptRow, GroupRow
+from contimg.ledger.rows import AttemptRow
 from contimg.ledger.transitions import Transitions
 from contimg.schedule.snapshot import unwritable_folders
 
@@ -107,15 +107,6 @@ def job_done(root: DataRoot, stage: str, group: str) -> JobDone:
     if "image_sidecar" in STAGES[stage].makes:
         return JobDone(stage, age_hours=files.read_json(root.image(group, "json")).get("age_hours"))
     return JobDone(stage)
-
-
-def lost_product(root: DataRoot, row: GroupRow) -> str:
-    """Stage whose product is gone though the group's next stage needs it; empty if none is missing."""
-    if row.stage in ("solve", "image") and not root.ms(row.name).exists():
-        return "convert"
-    if row.stage == "image" and row.calibrator and not root.set(row.name).exists():
-        return "solve"
-    return ""
 
 
 class _EndedCall:

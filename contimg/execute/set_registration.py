@@ -11,6 +11,7 @@ from pathlib import Path
 from contimg.core.errors import Blame, ContimgError, ErrorClass
 from contimg.core.paths import DataRoot, group_id, group_start
 from contimg.core.sections import Calibration, Retry
+from contimg.core.stages import Per, lanes, stage_to_repeat, waits_for_sets
 from contimg.ledger.events import JobFailed, SetMade
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import AttemptRow, GroupRow, SetRow
@@ -64,19 +65,20 @@ def requeue_served_groups(
     """Make due the groups that waited for a set, and imaged groups for which the new set is better."""
     transitions = Transitions(ledger, retry)
     for row in ledger.open_groups_after(ErrorClass.MISSING_CALIBRATION):
-        transitions.group(row.name, SetMade(), now)
+        transitions.group(row.name, SetMade(row.stage), now)
     sets = Registry(root, calibration)
     for row in ledger.quarantined_after(ErrorClass.MISSING_CALIBRATION):
         with _apart(row.name):
             if reimaging.serving_sets(sets, row.name):
-                transitions.group(row.name, SetMade(), now)
+                transitions.group(row.name, SetMade(row.stage), now)
     reach = timedelta(hours=calibration.nearest_within_hours)
     start = group_start(unit)
     for row in ledger.groups_between(group_id(start - reach), group_id(start + reach)):
         with _apart(row.name):
             if row.state == "done" and reimaging.due(Registry(root, calibration), [row.name]):
-                stage = "image" if root.ms(row.name).exists() else "convert"
-                transitions.group(row.name, SetMade(stage), now)
+                stage = next(stage.name for stage in lanes(Per.GROUP) if waits_for_sets(stage.name))
+                repeated = stage_to_repeat(root, row.name, stage, calibrator=bool(row.calibrator))
+                transitions.group(row.name, SetMade(repeated or stage), now)
 
 
 def waits_for_set(root: DataRoot, ledger: Ledger, row: GroupRow, sets: Registry, retry: Retry, *, now: float) -> bool:

@@ -81,7 +81,7 @@ class Interrupted:
 class SetMade:
     """A set came that serves the group, which waits for one, or is worth making its image again, from `stage` on."""
 
-    stage: str = "image"
+    stage: str
 
 
 @dataclass(frozen=True)

@@ -53,14 +53,8 @@ ASKED_AGAIN = 2
 SCAN = "groups"
 """Stage of a group that was given up before its first: the scan found too little in it."""
 
-SETTINGS_OF: Mapping[str, frozenset[str]] = {
-    SCAN: frozenset(("ingest",)),
-    "detect": frozenset(("ingest", "calibration")),
-    "convert": frozenset(("ingest", "flag", "limits")),
-    "image": frozenset(("imaging", "calibration", "flag", "limits")),
-}
-"""Sections of the settings that decide whether a group is given up at a stage."""
-
+_SCAN_SETTINGS = ("ingest",)
+"""Sections of the settings that decide whether the scan gives a group up."""
 
 Advanced = tuple[GroupRow | None, tuple[Instruction, ...]]
 
@@ -274,11 +268,8 @@ def _settings_changed(row: GroupRow, event: SettingsChanged, _: Facts) -> Advanc
     if not row.error_class:
         return row, ()
     not_its_fault = not ErrorClass(row.error_class).blame.quarantines
-    return (
-        _another_chance(row)
-        if not_its_fault or SETTINGS_OF.get(row.stage, frozenset()) & event.sections
-        else (row, ())
-    )
+    decisive = STAGES[row.stage].settings if row.stage in STAGES else _SCAN_SETTINGS
+    return _another_chance(row) if not_its_fault or event.sections.intersection(decisive) else (row, ())
 
 
 def _another_chance(row: GroupRow) -> Advanced:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from contimg.core.errors import ErrorClass, ImpossibleTransitionError
+from contimg.core.stages import Per, lanes
 from contimg.core.trace import trace_id
 from contimg.ledger.events import (
     ClockStepped,
@@ -31,8 +32,6 @@ from contimg.ledger.retry import Again, GiveUp, decide, patient
 from contimg.ledger.rows import WindowRow
 
 DUE, DONE, FAILED = "due", "done", "failed"
-_SETTINGS = frozenset(("mosaic", "imaging", "limits"))
-"""Sections of the settings that decide whether a mosaic is given up."""
 
 
 Advanced = tuple[WindowRow, tuple[Instruction, ...]]
@@ -106,7 +105,8 @@ def _settings_changed(row: WindowRow, event: SettingsChanged, facts: Facts) -> A
     if not row.error_class:
         return row, ()
     not_its_fault = not ErrorClass(row.error_class).blame.quarantines
-    return _another_chance(row, facts) if not_its_fault or event.sections & _SETTINGS else (row, ())
+    decisive = {name for stage in lanes(Per.WINDOW) for name in stage.settings}
+    return _another_chance(row, facts) if not_its_fault or event.sections & decisive else (row, ())
 
 
 def _another_chance(row: WindowRow, facts: Facts) -> Advanced:

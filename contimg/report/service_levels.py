@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from contimg.core.errors import ErrorClass
+from contimg.core.stages import works_on_windows
 from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.schema import GROUP_S
@@ -205,7 +206,7 @@ def _realtime(attempts: Sequence[tuple[str, str, str, str, float, float]]) -> Le
     """Run time of all jobs of a group ÷ observed time."""
     spent: dict[str, float] = defaultdict(float)
     for unit, rule, *_, duration_s in attempts:
-        if rule != "mosaic":
+        if not works_on_windows(rule):
             spent[unit] += duration_s
     factors = [seconds / GROUP_S for seconds in spent.values()]
     detail = f"{len(factors)} groups, median {np.median(factors):.2f}" if factors else "no job"

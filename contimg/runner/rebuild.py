@@ -8,14 +8,13 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from contimg.arrivals.intake import arrival
 from contimg.core import files
 from contimg.core.errors import Blame, DiskFullError, ErrorClass, JobDiedError
 from contimg.core.paths import DataRoot, group_of
 from contimg.core.sections import Calibration, Mosaic, Retry
-from contimg.core.stages import STAGES
+from contimg.core.stages import STAGES, Stage, first_stage, group_stages, next_stage, stage_making, stage_to_repeat
 from contimg.execute import attempts
 from contimg.execute.outcomes import job_done
 from contimg.execute.set_registration import WAITING, register
@@ -188,16 +187,18 @@ def _replay_failure(ledger: Ledger, transitions: Transitions, row: GroupRow, sin
 
 def _reached(root: DataRoot, name: str, manifest_ns: int) -> str:
     """Next stage of a group by its files; empty if the group has ended."""
-    image, ms, chosen = root.image(name, "json"), root.ms_sidecar(name), root.set(name)
-    if _modified(image) >= manifest_ns and _modified(image) >= _modified(ms):
-        return ""
-    if _modified(root.calibrator(name)) < manifest_ns:
-        return "detect"
-    if _modified(ms) < manifest_ns or not root.ms(name).exists():
-        return "convert"
-    if _calibrator(root, name) and _modified(chosen) < _modified(ms):
-        return "solve"
-    return "image"
+    calibrator = _has_calibrator(root, name)
+    current = [stage for stage in group_stages(calibrator=calibrator) if _is_current(root, name, stage, manifest_ns)]
+    following = next_stage(current[-1].name, calibrator=calibrator) if current else first_stage()
+    return following and (stage_to_repeat(root, name, following, calibrator=calibrator) or following)
+
+
+def _is_current(root: DataRoot, name: str, stage: Stage, manifest_ns: int) -> bool:
+    """Whether a group has the products of a stage, newer than its manifest and those of the stages that it needs."""
+    makers = (stage_making(need) for need in stage.needs)
+    inputs = {maker.makes[0] for maker in makers if maker and not maker.within}
+    newest = max(manifest_ns, *(_modified(root.path(product, name)) for product in inputs), 0)
+    return _modified(root.path(stage.makes[0], name)) >= newest
 
 
 def _replay_mosaics(root: DataRoot, ledger: Ledger, transitions: Transitions) -> None:
@@ -211,16 +212,11 @@ def _replay_mosaics(root: DataRoot, ledger: Ledger, transitions: Transitions) ->
             transitions.window(name, MosaicMade(), mosaic / 1e9)
 
 
-def _calibrator(root: DataRoot, name: str) -> str:
-    found = _content(root.calibrator(name)).get("calibrator")
-    return str(found["name"]) if found else ""
-
-
-def _content(path: Path) -> dict[str, Any]:
+def _has_calibrator(root: DataRoot, name: str) -> bool:
     try:
-        return dict(files.read_json(path))
+        return bool(files.read_json(root.calibrator(name)).get("calibrator"))
     except (OSError, ValueError):
-        return {}
+        return False
 
 
 def _modified(path: Path) -> int:

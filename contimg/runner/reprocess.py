@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contimg.core import files
 from contimg.core.errors import ImpossibleTransitionError
 from contimg.core.paths import DataRoot
+from contimg.core.stages import STAGES, stage_to_repeat
 from contimg.ledger.events import Reprocess
 from contimg.ledger.group_life import DONE
 from contimg.ledger.ledger import Ledger
@@ -47,9 +48,10 @@ def _hindrance(root: DataRoot, row: GroupRow, stage: str) -> str:
     """Reason why a group cannot be made again from a stage on; empty if it can."""
     if row.state != DONE:
         return f"{row.state}, not done"
-    if stage == "solve" and not row.calibrator:
+    if STAGES[stage].calibrators_only and not row.calibrator:
         return "no calibrator transits in it"
-    if (stage == "convert" or not root.ms(row.name).exists()) and not _raw_is_there(root, row.name):
+    first = stage_to_repeat(root, row.name, stage, calibrator=bool(row.calibrator)) or stage
+    if "manifest" in STAGES[first].needs and not _raw_is_there(root, row.name):
         return "its raw files are not in incoming/"
     return ""
 

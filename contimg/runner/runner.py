@@ -16,10 +16,10 @@ from contimg.calibrators.detect import DetectionSettings
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError, LeaseError
 from contimg.core.paths import DataRoot
-from contimg.core.stages import STAGES, is_periodic
+from contimg.core.stages import STAGES, is_periodic, stage_to_repeat, waits_for_sets
 from contimg.execute import outbox
 from contimg.execute.lease import Lease
-from contimg.execute.outcomes import ExternalEnd, Settled, lost_product, settle
+from contimg.execute.outcomes import ExternalEnd, Settled, settle
 from contimg.execute.pool import Pool
 from contimg.execute.set_registration import waits_for_set
 from contimg.execute.snakemake import RunningCall, Snakemake, error_from_log
@@ -313,20 +313,18 @@ class Runner:
     def _check_inputs(self, now: float) -> None:
         """Send back, or let wait, groups whose Measurement Set or calibration set is missing."""
         sets = Registry(self._root, self.settings.calibration)
-        waiting = [
-            row for row in self._ledger.open_groups() if row.state == "due" and row.stage in ("solve", "image")
-        ]
+        waiting = [row for row in self._ledger.open_groups() if row.state == "due"]
         self._served &= {row.name for row in waiting}
         for row in waiting:
             if row.due <= now and row.name not in self._served and not any_working_on(self._pool.calls, row.name):
                 self._guarded(partial(self._check_input, row, sets, now))
 
     def _check_input(self, row: GroupRow, sets: Registry, now: float) -> None:
-        lost_stage = lost_product(self._root, row)
-        if lost_stage:
-            log.warning("%s: what %s needs is gone; it goes back to %s", row.name, row.stage, lost_stage)
-            self._transitions.group(row.name, ProductLost(lost_stage), now)
-        elif row.stage != "image" or not waits_for_set(
+        repeated = stage_to_repeat(self._root, row.name, row.stage, calibrator=bool(row.calibrator))
+        if repeated:
+            log.warning("%s: a product that %s needs is gone; it goes back to %s", row.name, row.stage, repeated)
+            self._transitions.group(row.name, ProductLost(repeated), now)
+        elif not waits_for_sets(row.stage) or not waits_for_set(
             self._root, self._ledger, row, sets, self.settings.retry, now=now
         ):
             self._served.add(row.name)

@@ -21,6 +21,8 @@ from contimg.schedule.plan import DueWindow, FreeResources, Situation
 from contimg.schedule.profile import on_slurm
 from contimg.schedule.window_times import window_times
 
+_JOB_DISK_MB = max(stage.disk_mb for stage in lanes(Per.GROUP, Per.WINDOW))
+"""Free space (MB) below which a disk has no room for another job."""
 _FEWEST_INODES = 200
 """Number of free inodes below which a disk counts as full; a Measurement Set takes about a hundred."""
 
@@ -141,7 +143,7 @@ def own_disks(root: DataRoot) -> dict[str, Path]:
 def full_folders(root: DataRoot) -> frozenset[str]:
     """Disks without room for another job, by folder; `.` stands for the data root itself."""
     disks = {".": root.root, **own_disks(root)}
-    return frozenset(name for name, path in disks.items() if free_mb(path) < STAGES["convert"].disk_mb)
+    return frozenset(name for name, path in disks.items() if free_mb(path) < _JOB_DISK_MB)
 
 
 def _folders(root: DataRoot) -> dict[str, Path]:
@@ -163,7 +165,7 @@ def unwritable_folders(root: DataRoot) -> frozenset[str]:
 
 def disk_short(found: FreeResources) -> bool:
     """Whether the data root, or a separate disk inside it, has no room for another job."""
-    return min([found.disk_mb, *found.own_disks_mb.values()]) < STAGES["convert"].disk_mb
+    return min([found.disk_mb, *found.own_disks_mb.values()]) < _JOB_DISK_MB
 
 
 def tmpfs_free_percent(staging: Staging) -> float:

@@ -26,7 +26,7 @@ from contimg.alerts.indicators import measure, waiting_hours
 from contimg.core import files
 from contimg.core.errors import ContimgError, ErrorClass
 from contimg.core.paths import group_id, group_start
-from contimg.core.stages import unit_stages
+from contimg.core.stages import Per, lanes, unit_stages, works_on_windows
 from contimg.ledger import history
 from contimg.ledger.history import Tally
 from contimg.ledger.ledger import Ledger
@@ -129,7 +129,7 @@ class PipelineCollector(Collector):
         ]
         groups.append(({"state": "quarantined", "stage": ""}, ledger.quarantined_count()))
         yield _gauge("contimg_groups", "Groups that have not ended, and those in quarantine", groups)
-        calls = Counter(dict.fromkeys(("convert", "solve", "image", "mosaic"), 0))
+        calls = Counter(dict.fromkeys((stage.name for stage in lanes(Per.GROUP, Per.WINDOW) if stage.called), 0))
         for call in ledger.calls():
             calls[call.lane] += len(call.units)
         yield _gauge("contimg_active_conversions", "Conversions that run", [({}, calls["convert"])])
@@ -285,7 +285,7 @@ def _histograms(tallied: Sequence[Tally]) -> Iterator[Metric]:
         yield family
     family = HistogramMetricFamily("contimg_realtime_factor", "Run time ÷ observed time, by stage", labels=["stage"])
     limits = {round(factor * GROUP_S, 3): factor for factor in REALTIME_FACTORS}
-    for stage in sorted({one.what for one in done} - {ARRIVAL, RECOVERY, "mosaic"}):
+    for stage in sorted(one for one in {one.what for one in done} - {ARRIVAL, RECOVERY} if not works_on_windows(one)):
         buckets, total = _buckets([one for one in done if one.what == stage], list(limits), limits)
         family.add_metric([stage], buckets, total / GROUP_S)
     yield family

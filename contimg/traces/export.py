@@ -26,6 +26,7 @@ from contimg import __version__
 from contimg.core import files
 from contimg.core.errors import ContimgError
 from contimg.core.paths import DataRoot
+from contimg.core.stages import works_on_windows
 from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
 from contimg.traces import spans
@@ -128,7 +129,7 @@ class Exporter:
         for attempt in attempts:
             unit = str(attempt["unit"])
             known = ledger.group(unit)
-            if attempt["rule"] == spans.MOSAIC:
+            if works_on_windows(attempt["rule"]):
                 for row in ledger.groups_in(unit):
                     if self._root.image(row.name).exists():
                         yield from spans.mosaic_spans(self._root, row.name, attempt)
@@ -137,7 +138,7 @@ class Exporter:
                 yield from spans.attempt_spans(self._root, attempt, spans.root_span_id(unit))
                 if known.ended is not None:
                     whole.add(unit)
-            if (known is None or attempt["rule"] == spans.MOSAIC) and ledger.window(unit) is not None:
+            if (known is None or works_on_windows(attempt["rule"])) and ledger.window(unit) is not None:
                 yield from spans.attempt_spans(self._root, attempt, spans.window_span_id(unit))
                 windows.add(unit)
         for name in sorted(whole):

@@ -12,6 +12,7 @@ from typing import Any
 
 from contimg.core import files
 from contimg.core.paths import DataRoot
+from contimg.core.stages import STAGES, feeds_windows, works_on_windows
 from contimg.core.trace import span_id, trace_id
 from contimg.job import attempt_record
 from contimg.ledger import history
@@ -171,13 +172,15 @@ def mosaic_spans(root: DataRoot, group: str, attempt: Mapping[str, Any]) -> Iter
 def _mosaic(root: DataRoot, ledger: Ledger, row: GroupRow, attempts: list[dict[str, Any]]) -> list[Span]:
     """Attempts of the group's mosaic with their steps, up to the first mosaic with the group's first image."""
     imaged = [
-        attempt["finished"] for attempt in attempts if attempt["rule"] == "image" and attempt["outcome"] == "ok"
+        attempt["finished"]
+        for attempt in attempts
+        if attempt["rule"] in STAGES and feeds_windows(attempt["rule"]) and attempt["outcome"] == "ok"
     ]
     if not imaged:
         return []
     spans: list[Span] = []
     for attempt in history.unit_attempts(ledger, row.window):
-        if attempt["rule"] == MOSAIC and attempt["started"] >= imaged[0]:
+        if works_on_windows(attempt["rule"]) and attempt["started"] >= imaged[0]:
             spans += mosaic_spans(root, row.name, attempt)
             if attempt["outcome"] == "ok":
                 break

@@ -14,9 +14,9 @@ from attempt_files import attempt
 from contimg.arrivals.intake import Intake, IntakeSettings
 from contimg.core import config, files
 from contimg.core.paths import DataRoot, RawName, group_id, window_of
-from contimg.core.stages import STAGES
+from contimg.core.stages import STAGES, stage_to_repeat
 from contimg.execute import outbox
-from contimg.execute.outcomes import ExternalEnd, Settled, lost_product, settle
+from contimg.execute.outcomes import ExternalEnd, Settled, settle
 from contimg.execute.set_registration import waits_for_set
 from contimg.execute.snakemake import RunningCall
 from contimg.ingest.manifest import Frame, Group, Subband
@@ -136,7 +136,7 @@ class Played:
         """Let a group look for the product that it needs next."""
         row = self.ledger.group(unit)
         assert row is not None
-        stage = lost_product(self.root, row)
+        stage = stage_to_repeat(self.root, unit, row.stage, calibrator=bool(row.calibrator))
         if stage:
             self.transitions.group(unit, ProductLost(stage), NOW)
         return bool(stage)

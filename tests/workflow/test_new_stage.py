@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -17,10 +18,12 @@ from synthetic_root import NOW, Synthetic, planned
 
 from contimg.cli.watch import Watch
 from contimg.core.products import PRODUCTS, Backup, Product, Role
-from contimg.core.stages import STAGES, Per, Stage, Unusable, lanes, next_stage
+from contimg.core.stages import STAGES, Per, Stage, Unusable, lanes, next_stage, stage_to_repeat
+from contimg.ledger.ledger import create_ledger
 from contimg.report.summary import summarise
 from contimg.runner.audit import audit
 from contimg.runner.cleanup import partial_outputs
+from contimg.runner.rebuild import RebuildSettings, fill_ledger
 from contimg.runner.status import StatusSettings, status
 from contimg.storage import backup
 
@@ -62,6 +65,17 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     return stage
 
 
+def rebuilt(played: Played, unit: str) -> tuple[str, str]:
+    """State and stage of a group in a ledger built from the files."""
+    path = played.root.state / "again.sqlite3"
+    path.unlink(missing_ok=True)
+    with contextlib.closing(create_ledger(path)) as again:
+        fill_ledger(played.root, again, played.settings.part(RebuildSettings), lambda: None)
+        row = again.group(unit)
+    assert row is not None
+    return row.state, row.stage
+
+
 def test_a_group_passes_it_in_a_lane_of_its_own(counting: Stage, tmp_path: Path) -> None:
     assert [stage.name for stage in lanes(Per.GROUP)] == ["detect", "convert", "solve", "image", "count"]
     assert next_stage("image", calibrator=False) == "count"
@@ -74,10 +88,14 @@ def test_a_group_passes_it_in_a_lane_of_its_own(counting: Stage, tmp_path: Path)
     assert (row.state, row.stage) == ("due", "count")
     said = status(played.root, played.settings.part(StatusSettings), played.ledger, LATE)
     assert "count" in json.dumps([said["groups"], said["waiting"]])
+    assert rebuilt(played, unit) == ("due", "count")
+    played.root.image(unit).unlink()
+    assert stage_to_repeat(played.root, unit, "count", calibrator=False) == "image"
+    played.product("image", unit)
     played.done("count", unit)
     row = played.ledger.group(unit)
     assert row is not None
-    assert (row.state, row.stage) == ("done", "")
+    assert (row.state, row.stage) == rebuilt(played, unit) == ("done", "")
     sections = played.settings.ingest, played.settings.staging
     assert audit(played.root, *sections, played.ledger, LATE).counts["of stage count"] == 1
     played.root.path("count_table", unit).unlink()

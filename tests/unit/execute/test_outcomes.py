@@ -140,7 +140,7 @@ def test_six_images_made_again_give_one_mosaic(played: Played) -> None:
     (due,) = played.ledger.due_windows()
     played.done("mosaic", due.name)
     for unit in units:
-        played.transitions.group(unit, SetMade(), NOW)
+        played.transitions.group(unit, SetMade("image"), NOW)
     mosaics = 0
     for unit in units:
         played.done("image", unit)
