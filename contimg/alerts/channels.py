@@ -97,7 +97,9 @@ def check(channels: Iterable[Target]) -> None:
         import apprise  # noqa: PLC0415 — takes a while, and is only needed where there are channels
 
         if apprise.Apprise.instantiate(channel.url) is None:
-            raise ConfigError(f"alerts: the address of channel {channel.name} is none that apprise knows")
+            raise ConfigError(
+                f"alerts: the address of channel {channel.name} is not known to apprise; correct it in the settings"
+            )
 
 
 def send(channel: Target, messages: Iterable[Message], timeout_s: float) -> dict[int, str]:

@@ -112,7 +112,9 @@ def _parsed(path: Path, lines: list[str], header: list[str], asked: Sequence[str
             as_text = {name: [csv_reader.convert_numpy(str)] for name in digits}
             table = csv_reader.read(lines, converters=as_text, **options)
     except (ValueError, csv_reader.InconsistentTableError) as error:
-        raise CatalogueError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]})") from error
+        raise CatalogueError(
+            f"{path}: cannot be read as CSV ({str(error).splitlines()[0]}); correct the file"
+        ) from error
     return Table(table, masked=True)
 
 

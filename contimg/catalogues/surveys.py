@@ -155,7 +155,9 @@ def read(path: Path, survey: str | None = None) -> tuple[np.ndarray, Survey]:
     if form is None:
         marks = "; ".join(sorted(f"{form.survey}: {', '.join(form.marks)}" for form in _FORMS))
         found = ", ".join(list(table.colnames)[:40])
-        raise CatalogueError(f"{path}: no survey has these columns: {found} (looked for {marks})")
+        raise CatalogueError(
+            f"{path}: its columns are of no known survey: {found} (looked for {marks}); give the survey's own table"
+        )
     return _rows(path, table, columns, form), _which(path, form, survey)
 
 
@@ -169,7 +171,9 @@ def _which(path: Path, form: _Form, survey: str | None) -> Survey:
         name = path.name.lower().replace(_RACS_LOW_FILE, "racs-low")
         survey = next((band for band in RACS_BANDS if band.split("-")[1] in name), None)
     if survey not in RACS_BANDS:
-        raise CatalogueError(f"{path}: which band of RACS is it? Give --survey {' or --survey '.join(RACS_BANDS)}")
+        raise CatalogueError(
+            f"{path}: the band of RACS is not in the file; give --survey {' or --survey '.join(RACS_BANDS)}"
+        )
     return SURVEYS[survey]
 
 
@@ -201,7 +205,7 @@ def _rows(path: Path, table: Table, columns: Mapping[str, str], form: _Form) -> 
         if name in columns:
             keep &= np.isin(_numbers(path, table[columns[name]], None, None), allowed)
     if not keep.any():
-        raise CatalogueError(f"{path}: no row with a position and a flux")
+        raise CatalogueError(f"{path}: has no row with a position and a flux; give another file")
     return rows[keep]
 
 

@@ -118,7 +118,7 @@ def restored(products: Products, imager: str) -> CleanResult:
     try:
         beam = fitted_beam(psf, wcs)
     except ValueError as error:
-        raise NoUsableDataError(f"{products.psf}: {error}; the job fails") from error
+        raise NoUsableDataError(f"{products.psf}: {error}; see the job's log") from error
     return CleanResult(with_components(residual, model, wcs, beam), residual, wcs, beam, imager)
 
 
@@ -138,9 +138,9 @@ def read(path: Path) -> tuple[np.ndarray, WCS]:
             values = file[0].data.squeeze().astype(np.float32)
             given = WCS(file[0].header).celestial.wcs
     except (OSError, ValueError) as error:
-        raise ToolFailedError(f"{path}: the imager left no whole image ({error}); the job fails") from error
+        raise ToolFailedError(f"{path}: the imager left no whole image ({error}); see the job's log") from error
     if not np.isfinite(values).all():
-        raise ToolFailedError(f"{path}: the imager's image has values that are not finite; the job fails")
+        raise ToolFailedError(f"{path}: the imager's image has values that are not finite; see the job's log")
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = ["RA---SIN", "DEC--SIN"]
     wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = given.crval, given.crpix, given.cdelt

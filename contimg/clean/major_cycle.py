@@ -68,7 +68,7 @@ def clean(averaged: Averaged, options: CleanOptions) -> Cleaned:
     try:
         beam = fitted_beam(psf, wcs)
     except ValueError as error:
-        raise NoUsableDataError(f"{averaged.ms}: {error}; the job fails") from error
+        raise NoUsableDataError(f"{averaged.ms}: {error}; see the job's log") from error
     residual = gridder.dirty_image(visibilities)
     beam_pixels = float(np.sqrt(beam.major_rad * beam.minor_rad) / options.pixel_rad)
     search = Search(

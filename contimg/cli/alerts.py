@@ -1,4 +1,4 @@
-"""Alerts: list and acknowledge them, test the channels."""
+"""Alerts: list them, acknowledge them, test the channels."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("what", choices=["list", "ack", "test"])
     parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="for ack: the alerts' numbers")
-    parser.add_argument("--all", action="store_true", help="list: resolved ones too")
-    parser.add_argument("--false-alarm", action="store_true", help="ack: there was nothing wrong")
-    parser.add_argument("--by", help="ack: who says so (default: whoever calls this)")
+    parser.add_argument("--all", action="store_true", help="list: resolved alerts, too")
+    parser.add_argument("--false-alarm", action="store_true", help="ack: a false alarm")
+    parser.add_argument("--by", help="ack: name of the person (default: the caller's)")
     parser.add_argument("--json", action="store_true", help="list: as JSON")
     add_settings(parser)
 

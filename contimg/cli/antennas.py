@@ -1,4 +1,4 @@
-"""Show the antennas of the last groups: sensitivity, gain, delay, stability, what fails; or where they stand."""
+"""Antennas of the last groups: sensitivity, gain, delay, stability, faults; or offsets from listed positions."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from contimg.core.paths import DataRoot
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("what", nargs="?", default="list", choices=["list", "positions"])
-    parser.add_argument("--hours", type=float, default=24, help="groups of so many hours (default: %(default)s)")
-    parser.add_argument("--until", type=_moment, metavar="UTC", help="before this time (default: now)")
+    parser.add_argument("--hours", type=float, default=24, help="period of the groups (h; default: %(default)s)")
+    parser.add_argument("--until", type=_moment, metavar="UTC", help="end of the period (default: now)")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--png", type=Path, metavar="FILE", help="draw the history, too")
     add_settings(parser)

@@ -1,4 +1,4 @@
-"""Look into cold storage: list, verify, fetch."""
+"""Archive in cold storage: list, verify and fetch copies."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from contimg.core.products import archive_kinds
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("what", choices=["list", "verify", "fetch"])
-    parser.add_argument(
-        "wanted", nargs="*", metavar="GROUP", help="groups, or copies by the names that `list` prints"
-    )
+    parser.add_argument("wanted", nargs="*", metavar="GROUP", help="groups, or names of copies as `list` prints them")
     parser.add_argument("--kind", choices=archive_kinds(), help="only Measurement Sets, images or raw files")
     add_settings(parser)
 
@@ -37,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.what == "fetch":
         if not options.wanted:
-            raise StoreError("archive fetch: name what to fetch")
+            raise StoreError("archive fetch: no group is named; name groups or copies")
         copies = archive.single_bundles(copies, options.wanted)
     fetching = options.what == "fetch"
     work = archive.fetch if fetching else archive.check

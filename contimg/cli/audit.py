@@ -1,4 +1,4 @@
-"""Go through the books: every file that arrived is accounted for, nothing is half-made."""
+"""Audit: every file that arrived is accounted for, and nothing is half-made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Back up the ledger, the sets, manifests and sidecars; list and verify snapshots."""
+"""Backup of ledger, sets, manifests and sidecars; list and verify snapshots."""
 
 from __future__ import annotations
 

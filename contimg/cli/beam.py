@@ -1,4 +1,4 @@
-"""Show the primary beam of the settings and what was made with another one; fit it to drifting sources."""
+"""Primary beam: show the settings' and the products of others, or fit it to drifting sources."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNTOLD_WIDTH, _UNTOLD_DEG = 0.03, 0.05
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     subparsers = parser.add_subparsers(required=True, metavar="ACTION")
-    show = subparsers.add_parser("show", help="the beam, and what was made with another one")
+    show = subparsers.add_parser("show", help="the beam, and products that were made with another")
     show.set_defaults(action=_show)
     add_settings(show)
     fit = subparsers.add_parser("fit", help="the beam by which drifting sources keep their flux")

@@ -1,4 +1,4 @@
-"""Make an indexed sky catalogue from a survey's table."""
+"""Sky catalogue: index a survey's table for calibration and validation."""
 
 from __future__ import annotations
 

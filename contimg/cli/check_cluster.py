@@ -1,4 +1,4 @@
-"""Check the Slurm cluster that runner.profile names: what jobs would miss on it, one line each."""
+"""Check the Slurm cluster of runner.profile; each missing requirement is a line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check a folder of raw files against every assumption on the telescope's data, before the first run on it."""
+"""Check raw files against every assumption on the telescope's data, before the first run on them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOT_AS_EXPECTED = 3
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("directory", type=Path, help="folder of raw files; only read")
+    parser.add_argument("directory", type=Path, help="folder of raw files, which are not changed")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the findings as HTML, too")
     parser.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="settings file (default: %(default)s)")
 

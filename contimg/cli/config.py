@@ -1,4 +1,4 @@
-"""Show the settings, or the JSON schema for editors: each key's value and where it comes from, secrets masked."""
+"""Settings: each key's value and origin, secrets masked; or the JSON schema for editors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Half an hour of simulated sky, made into a calibrated mosaic and held against the truth."""
+"""Demonstration: half an hour of simulated sky, imaged, combined and compared with the truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replace the release that runs by another without a gap, and go back (blue-green); check a release before."""
+"""Deploy another release without a gap, and go back (blue-green); check a release before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("what", choices=["blue-green", "check"])
     parser.add_argument("release", nargs="?", type=Path, help="blue-green: environment of the release")
-    parser.add_argument("--rollback", action="store_true", help="blue-green: go back to the release before")
+    parser.add_argument("--rollback", action="store_true", help="blue-green: go back to the previous release")
     parser.add_argument(
         "--probation", type=float, metavar="S", help="blue-green: seconds for which the release has to work well"
     )

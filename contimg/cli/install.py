@@ -9,7 +9,7 @@ from pathlib import Path
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--data-root", type=Path, required=True, help="folder of the data; made if it is missing")
+    parser.add_argument("--data-root", type=Path, required=True, help="data root; made if missing")
     parser.add_argument(
         "--prefix",
         type=Path,
@@ -18,7 +18,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--user", default="contimg", help="system user of the service (default: %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
-    parser.add_argument("--undo", action="store_true", help="remove what an installation made; the data stay")
+    parser.add_argument("--undo", action="store_true", help="remove an installation; the data stay")
 
 
 def run(options: argparse.Namespace) -> int:

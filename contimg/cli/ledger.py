@@ -1,4 +1,4 @@
-"""The ledger: check it, or build it again from the files."""
+"""Ledger: check it, or build it again from the files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups and mosaic windows that were given up: list them, see why, put them back."""
+"""Quarantine: list the groups and mosaic windows that were given up, show why, release them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
             print("nothing is in quarantine")
         return 0
     if not options.groups:
-        raise QuarantineError(f"name the groups to {options.what}")
+        raise QuarantineError(f"quarantine {options.what}: no group is named; name groups or windows")
     failed = {row.name for row in _failed_windows(root)}
     for name in options.groups:
         if options.what == "show":

@@ -1,4 +1,4 @@
-"""Report the service levels of the last days: each figure against its goal."""
+"""Service levels of the last days: each figure against its goal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _days(text: str) -> float:
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--since", type=_days, default=30.0, help="how long ago it begins (default: 30d)")
+    parser.add_argument("--since", type=_days, default=30.0, help="period up to now (default: 30d)")
     parser.add_argument("--format", choices=["text", "json", "html"], default="text", help="default: %(default)s")
     add_settings(parser)
 

@@ -1,4 +1,4 @@
-"""Make products of a stretch of time again, behind all that arrives meanwhile."""
+"""Reprocess a stretch of time, behind all that arrives meanwhile."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _AT_ONCE = 200
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--from", dest="first", type=_moment, required=True, metavar="UTC", help="first moment")
     parser.add_argument(
-        "--until", dest="last", type=_moment, required=True, metavar="UTC", help="moment after the last"
+        "--from", dest="first", type=_moment, required=True, metavar="UTC", help="start of the stretch"
     )
+    parser.add_argument("--until", dest="last", type=_moment, required=True, metavar="UTC", help="end of the stretch")
     stages = [stage.name for stage in reversed(lanes(Per.GROUP)) if stage.name != first_stage()]
     parser.add_argument(
         "--stage", choices=stages, default=stages[0], help="stage to begin with (default: %(default)s)"

@@ -1,4 +1,4 @@
-"""Show the request for a calibrator observation; `update`, where no runner does it, brings it up to date."""
+"""Request for a calibrator observation: show it, or update it where no runner does."""
 
 from __future__ import annotations
 

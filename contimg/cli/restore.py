@@ -1,4 +1,4 @@
-"""Bring back the ledger, the sets or all from a snapshot."""
+"""Restore the ledger, the sets or all from a snapshot."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from contimg.core.paths import DataRoot
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("snapshot", help="a file, NAME:PATH of a remote, a snapshot's name, or `latest`")
-    parser.add_argument("--only", choices=["all", "ledger", "sets"], default="all", help="what to bring back")
-    parser.add_argument("--into", type=Path, help="another folder than the data root")
+    parser.add_argument("--only", choices=["all", "ledger", "sets"], default="all", help="part to restore")
+    parser.add_argument("--into", type=Path, help="folder to restore into, instead of the data root")
     add_settings(parser)
 
 

@@ -1,4 +1,4 @@
-"""Make room: archive and remove what is old enough and no longer needed."""
+"""Retention: archive and remove products that are old enough and no longer needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Process what arrives, for as long as it runs."""
+"""Run the pipeline on the files that arrive, until it is stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""List the calibration sets and what serves at a time; or check that every set can be read, and register it."""
+"""Calibration sets: list them and the choice for a time; or verify and register them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ def _moment(text: str) -> datetime:
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("what", nargs="?", default="list", choices=["list", "check"])
-    parser.add_argument("--at", type=_moment, metavar="UTC", help="seen from this time (default: now)")
-    parser.add_argument("--days", type=float, default=7, help="sets this near in time (default: %(default)s)")
-    parser.add_argument("--all", dest="days", action="store_const", const=None, help="all sets there are")
+    parser.add_argument("--at", type=_moment, metavar="UTC", help="time of the choice (default: now)")
+    parser.add_argument(
+        "--days", type=float, default=7, help="sets observed within so many days of it (default: %(default)s)"
+    )
+    parser.add_argument("--all", dest="days", action="store_const", const=None, help="sets of all times")
     add_settings(parser)
 
 

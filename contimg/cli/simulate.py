@@ -22,7 +22,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     parser.add_argument("directory", type=Path, help="folder for the raw files; truth.json is written beside it")
     parser.add_argument("--preset", choices=["small", "full"], default="small", help="size of the array")
-    parser.add_argument("--groups", type=_number(int, 1), default=6, help="how many groups")
+    parser.add_argument("--groups", type=_number(int, 1), default=6, help="number of groups")
     parser.add_argument(
         "--sky",
         type=lambda text: text.split(","),
@@ -32,7 +32,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         " drift, as many as surveys count), or a CSV list with the columns ra_deg, dec_deg, flux_jy (at 1.4 GHz) and,"
         " if known, name and spectral_index",
     )
-    parser.add_argument("--calibrator", default="J0834+5534", help="which source transits; may be one of the list's")
+    parser.add_argument("--calibrator", default="J0834+5534", help="source that transits; may be of the list")
     parser.add_argument(
         "--before", type=_number(int, 0), default=2, help="groups before the one in which it transits"
     )

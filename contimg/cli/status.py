@@ -1,4 +1,4 @@
-"""What runs, what waits for what and until when, failures, sets, disks, alerts."""
+"""Status: runner, queue, waits with their reasons, failures, sets, disks, alerts."""
 
 from __future__ import annotations
 

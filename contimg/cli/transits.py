@@ -1,4 +1,4 @@
-"""Show when each calibrator transits next at the declination pointed at, and whether it will serve."""
+"""Transits of calibrators at the declination pointed at, and whether each will serve."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _SHOWN = 0.1
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--declination", type=float, help="apparent declination (deg); default: of the newest group")
-    parser.add_argument("--after", type=_moment, metavar="UTC", help="from this time on (default: now)")
-    parser.add_argument("--json", action="store_true", help="as JSON, with everything that is known")
+    parser.add_argument("--after", type=_moment, metavar="UTC", help="start of the list (default: now)")
+    parser.add_argument("--json", action="store_true", help="as JSON, with all details")
     add_settings(parser)
 
 

@@ -208,9 +208,9 @@ def load(path: Path, environment: Mapping[str, str] | None = None, **overrides: 
     try:
         content = yaml.safe_load(path.read_text()) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:  # no text, a date that no calendar has
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+        raise ConfigError(f"{path}: cannot be read as YAML; correct it: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: holds no mapping of settings")
+        raise ConfigError(f"{path}: holds no mapping of settings; write lines of KEY: VALUE")
     return validated({**content, **overrides}, environment)
 
 

@@ -156,9 +156,9 @@ def load(manifest: Path) -> Group:
         group = Group.from_manifest(files.read_json(manifest))
         sound = _is_sound(group)
     except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
-        raise ValueError(f"{manifest}: is no manifest ({error!r})") from error
+        raise ValueError(f"{manifest}: is no manifest ({error!r}); the scan makes it anew") from error
     if not sound:
-        raise ValueError(f"{manifest}: what it says makes no sense")
+        raise ValueError(f"{manifest}: its values are impossible; the scan makes it anew")
     return group
 
 

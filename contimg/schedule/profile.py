@@ -28,5 +28,5 @@ def on_slurm(profile: Path | None) -> bool:
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"runner.profile: {path} cannot be read ({error})") from error
+        raise ConfigError(f"runner.profile: {path} cannot be read ({error}); correct it") from error
     return isinstance(content, dict) and content.get("executor") == "slurm"

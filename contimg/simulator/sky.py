@@ -82,9 +82,7 @@ def random_sky(
         If the flux range is empty or begins below the counts' range.
     """
     if not _COUNT_RANGE_JY[0] <= min_flux_jy < max_flux_jy:
-        raise ConfigError(
-            f"random sky: fluxes from {min_flux_jy} to {max_flux_jy} Jy; from 0.00005 upwards is possible"
-        )
+        raise ConfigError(f"random sky: fluxes from {min_flux_jy} to {max_flux_jy} Jy; give 0.00005 or more")
     rng = np.random.default_rng(seed)
     edges = np.geomspace(min_flux_jy, max_flux_jy, 2001)
     middle = np.sqrt(edges[:-1] * edges[1:])

@@ -247,7 +247,9 @@ def copies(store: Store, root: DataRoot, kind: str | None = None, wanted: Sequen
             own = record if record and (record.name, record.destination) == (name, store.destination) else None
             found.append(Copy(name, match["kind"], match["group"], size, own))
     if wanted and not found:
-        raise StoreError(f"{store.destination}: holds nothing of {', '.join(wanted)}")
+        raise StoreError(
+            f"{store.destination}: holds nothing of {', '.join(wanted)}; `contimg archive list` shows its copies"
+        )
     return found
 
 

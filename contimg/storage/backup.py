@@ -207,7 +207,7 @@ def _copy(root: DataRoot, path: Path, target: Path) -> None:
         if unchanged(before, _finished(listing(root.root, [path]))):
             return
         files.remove(target)
-    raise ChangedError(f"{path}: changed while it was copied, {_TRIES} times")
+    raise ChangedError(f"{path}: changed while it was copied, {_TRIES} times; the next backup takes it again")
 
 
 def _finished(entries: Iterable[Entry]) -> list[Entry]:
@@ -286,7 +286,9 @@ def send(root: DataRoot, settings: sections.Backup, sent: list[str]) -> Iterator
             with (root.backups / name).open("rb") as source, store.write(name) as target:
                 shutil.copyfileobj(source, target, 1 << 20)
             if wrong := _unreadable(store, name):
-                raise StoreError(f"{store.destination}: {name} does not read back: {wrong}")
+                raise StoreError(
+                    f"{store.destination}: {name} does not read back ({wrong}); the next backup sends it again"
+                )
         sent.append(name)
         yield name
 

@@ -92,7 +92,7 @@ class _Removal:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise UnsafePathError(
-                f"{note}: cannot be read ({error!r}); what it was about is named `.*.removing`, and stays"
+                f"{note}: cannot be read ({error!r}); the files of its removal are named `.*.removing`, and stay"
             ) from None
 
     def finish(self) -> None:

@@ -59,7 +59,9 @@ def locate_snapshot(spec: str, root: DataRoot, settings: Backup) -> LocatedSnaps
             for one in backup.snapshots(store.names()):
                 if spec in ("latest", one.name):
                     return LocatedSnapshot(store, one.name)
-    raise StoreError(f"{spec}: no such snapshot in {root.backups} or at {settings.destination}")
+    raise StoreError(
+        f"{spec}: no such snapshot in {root.backups} or at {settings.destination}; see `contimg backup list`"
+    )
 
 
 def restore(found: LocatedSnapshot, root: DataRoot, only: str, now: datetime, say: Callable[[str], None]) -> None:

@@ -69,7 +69,7 @@ def check(root: DataRoot, settings: Retention, archive: Archive) -> None:
     try:
         total = shutil.disk_usage(root.root).total
     except OSError as error:
-        raise ConfigError(f"data_root: {root.root} cannot be looked at ({error.strerror})") from None
+        raise ConfigError(f"data_root: {root.root} cannot be read ({error.strerror}); is it mounted?") from None
     if settings.min_free_gb * _GB >= total:
         raise ConfigError(
             f"retention.min_free_gb: {settings.min_free_gb:g} GB cannot be kept free: "

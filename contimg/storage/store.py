@@ -187,7 +187,9 @@ class Remote:
             code = _exit_code(process, failure)
             timer.cancel()
             if late.is_set():
-                raise StoreError(f"{arguments[-1]}: stopped after {self.timeout_s / 60:g} min") from failure
+                raise StoreError(
+                    f"{arguments[-1]}: stopped after {self.timeout_s / 60:g} min; raise timeout_minutes"
+                ) from failure
             if code:
                 kind = _AbsentError if code in _NOT_FOUND else StoreError
                 raise kind(f"{arguments[-1]}: {_last_error(messages)}") from failure

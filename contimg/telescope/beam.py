@@ -95,7 +95,9 @@ def of(options: Beam) -> PrimaryBeam:
         try:
             content = options.table.read_bytes()
         except OSError as error:
-            raise ConfigError(f"beam.table: {options.table} cannot be read ({error.strerror})") from error
+            raise ConfigError(
+                f"beam.table: {options.table} cannot be read ({error.strerror}); name another file"
+            ) from error
         return _tabulated(options, options.table, hashlib.sha256(content).hexdigest()[:8])
     return _analytic(options)
 

@@ -67,7 +67,9 @@ def read(path: Path) -> BeamTable:
     try:
         found = _hdf5(path) if path.suffix.lower() in (".h5", ".hdf5") else _fits(path)
     except (OSError, KeyError, ValueError) as error:
-        raise ConfigError(f"beam.table: {path} cannot be read as HDF5 or FITS ({error})") from error
+        raise ConfigError(
+            f"beam.table: {path} cannot be read as HDF5 or FITS ({error}); name another file"
+        ) from error
     names = ("RADIUS_DEG",) if "RADIUS_DEG" in found else ("M_DEG", "L_DEG")
     if missing := [name for name in ("POWER", "FREQUENCY_HZ", *names) if name not in found]:
         raise ConfigError(f"beam.table: {path} has no {', '.join(missing)}")
@@ -83,7 +85,7 @@ def read(path: Path) -> BeamTable:
     order = np.argsort(frequencies)
     peak = power.reshape(len(frequencies), -1).max(axis=1)
     if not np.isfinite(power).all() or not (frequencies > 0).all() or not (peak > 0).all():
-        raise ConfigError(f"beam.table: {path}: power or frequency is impossible")
+        raise ConfigError(f"beam.table: {path}: power or frequency is impossible; correct the file")
     return BeamTable((power / peak.reshape(-1, *(1,) * len(axes)))[order], frequencies[order], axes)
 
 

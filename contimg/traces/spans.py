@@ -74,7 +74,7 @@ def trace(root: DataRoot, ledger: Ledger, group: str) -> list[Span]:
     row = ledger.group(group)
     if row is None:
         return []
-    attempts = [each for each in history.unit_attempts(ledger, group) if each["rule"] != MOSAIC]
+    attempts = [each for each in history.unit_attempts(ledger, group) if not works_on_windows(each["rule"])]
     work = [span for attempt in attempts for span in attempt_spans(root, attempt, root_span_id(group))]
     mosaic = _mosaic(root, ledger, row, attempts)
     return [*whole(root, row, attempts, mosaic), *sorted(work + mosaic, key=lambda span: span.start)]
@@ -120,7 +120,9 @@ def window_trace(root: DataRoot, ledger: Ledger, window: str) -> list[Span]:
     Log lines, sidecar and TRACEPARENT of the window's jobs have this trace.
     """
     named_alike = ledger.group(window) is not None  # a group that starts with the window
-    tried = [each for each in history.unit_attempts(ledger, window) if each["rule"] == MOSAIC or not named_alike]
+    tried = [
+        each for each in history.unit_attempts(ledger, window) if works_on_windows(each["rule"]) or not named_alike
+    ]
     if not tried or ledger.window(window) is None:
         return []
     parent, start = window_span_id(window), tried[0]["started"]

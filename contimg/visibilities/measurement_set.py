@@ -267,7 +267,7 @@ def antenna_uvw(uvw_m: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray, a
     worst = np.max(np.abs(coordinates[..., antenna1, :] - coordinates[..., antenna2, :] - uvw_m), initial=0.0)
     if worst > _UVW_TOLERANCE_M:
         raise UnreadableMeasurementSetError(
-            f"UVW: baselines miss the differences of antenna coordinates by {worst:.3f} m; uvw are wrong"
+            f"UVW: baselines miss the differences of antenna coordinates by {worst:.3f} m; convert the group again"
         )
     return coordinates
 
@@ -277,8 +277,8 @@ def _pointings(
 ) -> np.ndarray:
     """ICRS (ra, dec) of the beam's centre in each integration: the POINTING row of its time."""
     if not len(times):
-        raise UnreadableMeasurementSetError(f"{path}: POINTING is empty, so the beam's place is not known")
+        raise UnreadableMeasurementSetError(f"{path}: POINTING is empty; convert the group again")
     nearest = np.abs(np.subtract.outer(moments, times)).argmin(axis=1)
     if np.abs(times[nearest] - moments).max() > interval_s / 2:
-        raise UnreadableMeasurementSetError(f"{path}: POINTING misses integrations, so the beam's place is not known")
+        raise UnreadableMeasurementSetError(f"{path}: POINTING misses integrations; convert the group again")
     return directions[nearest, 0]

@@ -31,7 +31,9 @@ def settings_of(content: Mapping[str, Any]) -> Settings:
             raise ConfigError(f"data_root: {incoming} is not a folder; it must hold the raw files")
         for path in (*settings.calibration.catalogues, settings.sky_catalogue.path):
             if path and not path.is_file():
-                raise ConfigError(f"{path}: there is no such catalogue")
+                raise ConfigError(
+                    f"{path}: there is no such catalogue; correct calibration.catalogues or sky_catalogue.path"
+                )
     return settings
 
 

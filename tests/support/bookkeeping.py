@@ -19,6 +19,7 @@ from contimg.execute import outbox
 from contimg.execute.outcomes import ExternalEnd, Settled, settle
 from contimg.execute.set_registration import waits_for_set
 from contimg.execute.snakemake import RunningCall
+from contimg.ingest import quarantine
 from contimg.ingest.manifest import Frame, Group, Subband
 from contimg.ledger.events import Arrived, ProductLost, Tell
 from contimg.ledger.group_life import Facts, advance
@@ -114,11 +115,20 @@ class Played:
                 )
         return told
 
-    def change(self, unit: str, **values: Any) -> None:
-        """Set some columns of a group."""
+    def row(self, unit: str) -> GroupRow:
         row = self.ledger.group(unit)
         assert row is not None
-        self.ledger.put_group(replace(row, **values))
+        return row
+
+    def change(self, unit: str, **values: Any) -> None:
+        """Set some columns of a group."""
+        self.ledger.put_group(replace(self.row(unit), **values))
+
+    def give_up_for_want_of_a_set(self, unit: str) -> None:
+        """Give a group up for want of a set, as older versions did."""
+        facts = {"reason": "no set", "error_class": "missing_calibration", "stage": "image"}
+        quarantine.put(self.root, unit, quarantine.raw_files(self.root, unit), **facts)
+        self.change(unit, state="quarantined", **facts)
 
     def settle(self, started: RunningCall, code: int, now: float = NOW, ending: ExternalEnd | None = None) -> Outcome:
         """Settle a call, and do what follows."""
@@ -127,15 +137,12 @@ class Played:
 
     def lacks_set(self, unit: str, now: float = NOW) -> bool:
         """Let a group look for a set."""
-        row = self.ledger.group(unit)
-        assert row is not None
         sets = Registry(self.root, self.settings.calibration)
-        return waits_for_set(self.root, self.ledger, row, sets, self.settings.retry, now=now)
+        return waits_for_set(self.root, self.ledger, self.row(unit), sets, self.settings.retry, now=now)
 
     def goes_back(self, unit: str) -> bool:
         """Let a group look for the product that it needs next."""
-        row = self.ledger.group(unit)
-        assert row is not None
+        row = self.row(unit)
         stage = stage_to_repeat(self.root, unit, row.stage, calibrator=bool(row.calibrator))
         if stage:
             self.transitions.group(unit, ProductLost(stage), NOW)

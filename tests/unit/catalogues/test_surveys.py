@@ -229,11 +229,15 @@ def test_the_vla_calibrators_are_imported(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "what"),
     [
-        ("t.csv", "alpha,delta,S\n1,2,3\n", r"no survey has these columns: alpha, delta, S \(looked for FIRST"),
+        (
+            "t.csv",
+            "alpha,delta,S\n1,2,3\n",
+            r"its columns are of no known survey: alpha, delta, S \(looked for FIRST",
+        ),
         ("t.csv", "FINT,FPEAK,DEC\n1,2,3\n", "FIRST without a column _raj2000 or raj2000 or ra"),
         ("t.csv", "RA,DEC,FINT,FPEAK\n1,2,bright,3\n", "column FINT: .*bright"),
         ("t.csv", "RA,DEC,FINT,FPEAK\n1,2,,3\n", "no row with a position and a flux"),
-        ("t.csv", "ra,dec,total_flux_source\n1,2,3\n", "which band of RACS"),
+        ("t.csv", "ra,dec,total_flux_source\n1,2,3\n", "the band of RACS is not in the file"),
         ("t.csv", "", "it is empty"),
         ("t.fits", "no FITS", "cannot be read as a table"),
         ("t.tdat", "<HEADER>\n", r"no line\[1\]"),

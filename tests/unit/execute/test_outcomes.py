@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from bookkeeping import NOW, Played
 
@@ -13,37 +11,18 @@ from contimg.execute.outcomes import ExternalEnd
 from contimg.ingest import quarantine
 from contimg.ingest.manifest import load
 from contimg.ledger.events import Released, SetMade, SettingsChanged
-from contimg.ledger.rows import GroupRow
 from contimg.schedule.circuit_breaker import CircuitBreaker
 from contimg.schedule.snapshot import due_window
 
 
-@pytest.fixture
-def played(tmp_path: Path) -> Played:
-    return Played(tmp_path)
-
-
-def row(played: Played, unit: str) -> GroupRow:
-    found = played.ledger.group(unit)
-    assert found is not None
-    return found
-
-
-def given_up(played: Played, unit: str) -> None:
-    """Give a group up for want of a set, as older versions did."""
-    facts = {"reason": "no set", "error_class": "missing_calibration", "stage": "image"}
-    quarantine.put(played.root, unit, quarantine.raw_files(played.root, unit), **facts)
-    played.change(unit, state="quarantined", **facts)
-
-
 def test_the_way_of_a_group(played: Played) -> None:
     unit = played.arrive(0)
-    assert (row(played, unit).state, row(played, unit).stage) == ("due", "detect")
+    assert (played.row(unit).state, played.row(unit).stage) == ("due", "detect")
     for lane, follows in (("detect", "convert"), ("convert", "image"), ("image", "")):
         assert played.done(lane, unit).worked
-        assert row(played, unit).stage == follows
-    assert row(played, unit).state == "done"
-    assert row(played, unit).ended == NOW
+        assert played.row(unit).stage == follows
+    assert played.row(unit).state == "done"
+    assert played.row(unit).ended == NOW
     (window,) = played.ledger.due_windows()
     assert window.name == "20260112T080000"
     played.done("mosaic", window.name)
@@ -54,10 +33,10 @@ def test_a_calibrators_way_leads_over_its_set(played: Played) -> None:
     unit = played.arrive(0)
     played.done("detect", unit, "3C48")
     played.done("convert", unit)
-    assert row(played, unit).stage == "solve"
+    assert played.row(unit).stage == "solve"
     (event,) = played.done("solve", unit, "3C48").events
     assert "new caltables" in event.text
-    assert row(played, unit).stage == "image"
+    assert played.row(unit).stage == "image"
 
 
 def test_a_failure_waits_as_its_class_says_and_is_then_given_up(played: Played) -> None:
@@ -65,11 +44,11 @@ def test_a_failure_waits_as_its_class_says_and_is_then_given_up(played: Played) 
     played.done("detect", unit)
     for delay in (60, 120, 240, 480, 960):
         assert played.failed("convert", unit, error_class="timeout_killed").events == []
-        assert row(played, unit).due == NOW + delay
-        assert row(played, unit).error_class == "timeout_killed"
+        assert played.row(unit).due == NOW + delay
+        assert played.row(unit).error_class == "timeout_killed"
     (event,) = played.failed("convert", unit, error_class="timeout_killed").events
     assert event.kind == "quarantined"
-    assert row(played, unit).state == "quarantined"
+    assert played.row(unit).state == "quarantined"
     entry = quarantine.entry(played.root, unit)
     assert len(entry.names) == 16
     assert "5 retries" in entry.reason
@@ -83,8 +62,8 @@ def test_what_is_not_the_groups_fault_never_quarantines_it(played: Played, error
     played.done("detect", unit)
     for _ in range(30):
         assert played.failed("convert", unit, error_class=error_class).events == []
-        assert NOW < row(played, unit).due <= NOW + 3600
-    assert row(played, unit).state == "due"
+        assert NOW < played.row(unit).due <= NOW + 3600
+    assert played.row(unit).state == "due"
     assert len(list(played.root.incoming.iterdir())) == 16
 
 
@@ -93,15 +72,15 @@ def test_a_call_for_two_that_fails_as_a_whole_is_recorded_for_each(played: Playe
     units = [played.arrive(number) for number in range(2)]
     outcome = played.settle(played.started("detect", *units), 1)
     for unit in units:
-        assert row(played, unit).due == NOW + 60
-        assert "no job recorded a failure" in row(played, unit).reason
+        assert played.row(unit).due == NOW + 60
+        assert "no job recorded a failure" in played.row(unit).reason
         assert [one.rule for one in played.ledger.attempts_of(unit, 9)] == ["snakemake"]
     breaker = CircuitBreaker()
     breaker.failure("detect", outcome.settled.systemic, 0.0)
     assert list(breaker.held) == ["detect"]
     for _ in range(20):
         assert played.settle(played.started("detect", *units), 1).events == []
-    assert row(played, units[0]).state == "due"
+    assert played.row(units[0]).state == "due"
 
 
 def test_a_call_that_the_watchdog_ended_is_its_groups_own_failure(played: Played) -> None:
@@ -109,7 +88,7 @@ def test_a_call_that_the_watchdog_ended_is_its_groups_own_failure(played: Played
     ending = ExternalEnd(JobTimeoutError("killed"), counts=True)
     for _ in range(6):
         played.settle(played.started("detect", unit), -9, NOW, ending)
-    assert row(played, unit).state == "quarantined"
+    assert played.row(unit).state == "quarantined"
 
 
 def test_a_calibrator_that_gives_no_set_is_imaged_with_another(played: Played) -> None:
@@ -119,11 +98,11 @@ def test_a_calibrator_that_gives_no_set_is_imaged_with_another(played: Played) -
     played.done("convert", unit)
     (event,) = played.failed("solve", unit, error_class="corrupt_input").events
     assert "imaged with another" in event.text
-    assert (row(played, unit).state, row(played, unit).stage) == ("due", "image")
+    assert (played.row(unit).state, played.row(unit).stage) == ("due", "image")
     assert not played.goes_back(unit)
     assert not played.lacks_set(unit)
     played.done("image", unit)
-    assert row(played, unit).state == "done"
+    assert played.row(unit).state == "done"
     assert len(list(played.root.incoming.glob("*.hdf5"))) == 32
 
 
@@ -155,7 +134,7 @@ def test_an_image_that_came_while_its_mosaic_was_made_is_not_forgotten(played: P
     (due,) = played.ledger.due_windows()
     started = played.started("mosaic", due.name)
     late = played.whole_way(1)
-    assert (row(played, late).window, row(played, unit).state) == (due.name, "done")
+    assert (played.row(late).window, played.row(unit).state) == (due.name, "done")
     played.product("mosaic", due.name)
     played.record("mosaic", due.name, "ok")
     played.settle(started, 0)
@@ -165,10 +144,10 @@ def test_an_image_that_came_while_its_mosaic_was_made_is_not_forgotten(played: P
 def test_what_cannot_happen_is_told_with_the_groups_story(played: Played) -> None:
     unit = played.arrive(0)
     played.failed("detect", unit)
-    before = row(played, unit)
+    before = played.row(unit)
     with pytest.raises(ImpossibleTransitionError, match=f"{unit}: Released.*due detect.*detect 1 failed other"):
         played.transitions.group(unit, Released(), NOW)
-    assert row(played, unit) == before
+    assert played.row(unit) == before
 
 
 def test_a_changed_setting_gives_back_what_it_was_to_blame_for(played: Played) -> None:
@@ -178,10 +157,10 @@ def test_a_changed_setting_gives_back_what_it_was_to_blame_for(played: Played) -
         played.failed("convert", slow, error_class="timeout_killed")
     played.transitions.everywhere(SettingsChanged(frozenset(("limits",))), NOW)
     played.do_outbox()
-    assert (row(played, short).state, row(played, slow).state) == ("quarantined", "collecting")
+    assert (played.row(short).state, played.row(slow).state) == ("quarantined", "collecting")
     played.transitions.everywhere(SettingsChanged(frozenset(("ingest",))), NOW)
     played.do_outbox()
-    assert row(played, short).state == "collecting"
+    assert played.row(short).state == "collecting"
 
 
 def test_its_lane_is_told_whose_fault_it_was(played: Played) -> None:
@@ -196,8 +175,8 @@ def test_its_lane_is_told_whose_fault_it_was(played: Played) -> None:
 def test_corrupt_input_is_quarantined_at_once(played: Played) -> None:
     unit = played.arrive(0)
     played.failed("detect", unit, error_class="corrupt_input", message="sb03 is truncated")
-    assert row(played, unit).state == "quarantined"
-    assert "sb03" in row(played, unit).reason
+    assert played.row(unit).state == "quarantined"
+    assert "sb03" in played.row(unit).reason
 
 
 def test_classes_count_apart_and_a_success_forgives(played: Played) -> None:
@@ -205,10 +184,10 @@ def test_classes_count_apart_and_a_success_forgives(played: Played) -> None:
     for _ in range(2):
         played.failed("detect", unit, error_class="memory_error")
         played.failed("detect", unit, error_class="died")
-    assert row(played, unit).state == "due"
+    assert played.row(unit).state == "due"
     played.done("detect", unit)
     played.failed("convert", unit, error_class="memory_error")
-    assert row(played, unit).due == NOW + 600
+    assert played.row(unit).due == NOW + 600
 
 
 def test_success_without_a_product_is_a_failure(played: Played) -> None:
@@ -216,18 +195,18 @@ def test_success_without_a_product_is_a_failure(played: Played) -> None:
     settled = played.settle(played.started("detect", unit), 0, NOW)
     assert not settled.worked
     assert "reported success" in settled.systemic
-    assert row(played, unit).stage == "detect"
+    assert played.row(unit).stage == "detect"
 
 
 def test_an_old_product_does_not_hide_a_failure(played: Played) -> None:
     unit = played.arrive(0)
     played.product("detect", unit)
     played.failed("detect", unit)
-    assert row(played, unit).stage == "detect"
-    assert row(played, unit).error_class == "other"
+    assert played.row(unit).stage == "detect"
+    assert played.row(unit).error_class == "other"
     settled = played.settle(played.started("detect", unit), 1, NOW)
     assert "Error in the workflow" in settled.systemic
-    assert row(played, unit).stage == "detect"
+    assert played.row(unit).stage == "detect"
 
 
 def test_an_old_image_does_not_hide_that_only_its_set_was_chosen_anew(played: Played) -> None:
@@ -239,9 +218,9 @@ def test_an_old_image_does_not_hide_that_only_its_set_was_chosen_anew(played: Pl
     started = played.started("image", unit)
     played.record("select", unit, "ok")
     assert not played.settle(started, -9, NOW).worked
-    assert (row(played, unit).state, row(played, unit).stage) == ("due", "image")
+    assert (played.row(unit).state, played.row(unit).stage) == ("due", "image")
     assert played.done("image", unit).worked
-    assert row(played, unit).state == "done"
+    assert played.row(unit).state == "done"
 
 
 def test_what_a_job_says_nothing_about_is_recorded_all_the_same(played: Played) -> None:
@@ -249,7 +228,7 @@ def test_what_a_job_says_nothing_about_is_recorded_all_the_same(played: Played) 
     started = played.started("detect", unit)
     started.log.write_text("OSError: [Errno 28] No space left on device\n")
     played.settle(started, 1, NOW)
-    assert row(played, unit).error_class == "disk_full"
+    assert played.row(unit).error_class == "disk_full"
     record = files.read_json(played.root.attempt(unit, "snakemake", 1))
     assert "No space left" in record["message"]
     assert (played.root.root / record["log"]).read_text().startswith("OSError")
@@ -259,7 +238,7 @@ def test_a_job_that_died_without_a_word_is_closed(played: Played) -> None:
     unit = played.arrive(0)
     played.record("detect", unit, "running")
     played.settle(played.started("detect", unit), -9, NOW)
-    assert row(played, unit).error_class == "died"
+    assert played.row(unit).error_class == "died"
     assert files.read_json(played.root.attempt(unit, "detect", 1))["outcome"] == "failed"
 
 
@@ -268,8 +247,8 @@ def test_a_job_that_was_killed_for_its_time_is_called_so(played: Played) -> None
     played.record("detect", unit, "running")
     ending = ExternalEnd(JobTimeoutError("too long"), counts=True)
     played.settle(played.started("detect", unit), -9, NOW, ending)
-    assert row(played, unit).error_class == "timeout_killed"
-    assert row(played, unit).due == NOW + 60
+    assert played.row(unit).error_class == "timeout_killed"
+    assert played.row(unit).due == NOW + 60
 
 
 def test_what_was_stopped_or_probed_does_not_count(played: Played) -> None:
@@ -279,8 +258,8 @@ def test_what_was_stopped_or_probed_does_not_count(played: Played) -> None:
         played.record("detect", unit, "failed", error_class="died")
         played.settle(played.started("detect", unit), 1, NOW, stop)
         played.settle(played.started("detect", unit, probe=True), 1, NOW)
-    assert row(played, unit).state == "due"
-    assert row(played, unit).due == 0
+    assert played.row(unit).state == "due"
+    assert played.row(unit).due == 0
 
 
 def test_one_of_many_fails_alone(played: Played) -> None:
@@ -290,9 +269,9 @@ def test_one_of_many_fails_alone(played: Played) -> None:
     played.record("detect", good, "ok")
     played.record("detect", bad, "failed")
     played.settle(started, 1, NOW)
-    assert row(played, good).stage == "convert"
-    assert row(played, bad).due > NOW
-    assert (row(played, unreached).stage, row(played, unreached).due) == ("detect", 0)
+    assert played.row(good).stage == "convert"
+    assert played.row(bad).due > NOW
+    assert (played.row(unreached).stage, played.row(unreached).due) == ("detect", 0)
 
 
 def test_a_group_that_changed_while_it_was_processed_starts_again(played: Played) -> None:
@@ -303,7 +282,7 @@ def test_a_group_that_changed_while_it_was_processed_starts_again(played: Played
     played.product("convert", unit)
     played.record("convert", unit, "ok")
     played.settle(started, 0, NOW)
-    assert row(played, unit).stage == "detect"
+    assert played.row(unit).stage == "detect"
 
 
 def test_an_unreadable_product_is_a_failure(played: Played) -> None:
@@ -313,30 +292,30 @@ def test_an_unreadable_product_is_a_failure(played: Played) -> None:
     played.root.calibrator(unit).write_text("{")
     played.record("detect", unit, "ok")
     assert not played.settle(started, 0, NOW).worked
-    assert "cannot be used" in row(played, unit).reason
+    assert "cannot be used" in played.row(unit).reason
 
 
 def test_unusable_groups_are_quarantined_and_come_back_when_released(played: Played) -> None:
     unit = played.arrive(0, "unusable")
-    assert row(played, unit).state == "quarantined"
-    assert row(played, unit).error_class == "corrupt_input"
+    assert played.row(unit).state == "quarantined"
+    assert played.row(unit).error_class == "corrupt_input"
     quarantine.release(played.root, unit)
     played.arrive(0)
-    assert (row(played, unit).state, row(played, unit).stage) == ("due", "detect")
+    assert (played.row(unit).state, played.row(unit).stage) == ("due", "detect")
 
 
 def test_a_further_file_releases_its_group(played: Played) -> None:
     unit = played.arrive(0)
     played.failed("detect", unit, error_class="corrupt_input")
-    assert row(played, unit).state == "quarantined"
+    assert played.row(unit).state == "quarantined"
     group = load(played.root.manifest(unit))
     played.intake.admit([group], NOW)
-    assert row(played, unit).state == "quarantined"
+    assert played.row(unit).state == "quarantined"
     assert played.intake.released() == []
     quarantine.release(played.root, unit)  # as the scan does when more of it has come, or a person
     assert played.intake.released() == [unit]
     played.intake.admit([group], NOW)
-    assert row(played, unit).state == "due"
+    assert played.row(unit).state == "due"
     assert len(list(played.root.incoming.iterdir())) == 16
 
 
@@ -348,10 +327,10 @@ def test_a_group_whose_products_are_gone_goes_back(played: Played) -> None:
     assert not played.goes_back(unit)
     played.root.set(unit).unlink()
     assert played.goes_back(unit)
-    assert row(played, unit).stage == "solve"
+    assert played.row(unit).stage == "solve"
     played.root.ms(unit).unlink()
     assert played.goes_back(unit)
-    assert row(played, unit).stage == "convert"
+    assert played.row(unit).stage == "convert"
 
 
 def test_an_upgrade_that_fails_leaves_the_image_it_was_to_better(played: Played) -> None:
@@ -359,7 +338,7 @@ def test_an_upgrade_that_fails_leaves_the_image_it_was_to_better(played: Played)
     played.change(unit, state="due", stage="image", upgrade=1)
     events = [event for _ in range(6) for event in played.failed("image", unit).events]
     assert [event.kind for event in events] == ["failed"]
-    assert (row(played, unit).state, row(played, unit).upgrade) == ("done", 0)
+    assert (played.row(unit).state, played.row(unit).upgrade) == ("done", 0)
     assert len(list(played.root.incoming.iterdir())) == 16
 
 

@@ -3,32 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
-import pytest
 from bookkeeping import NOW, Played, name
 
 from contimg.execute.set_registration import reconcile_sets
 from contimg.ingest import quarantine
-from contimg.ledger.rows import GroupRow
-
-
-@pytest.fixture
-def played(tmp_path: Path) -> Played:
-    return Played(tmp_path)
-
-
-def row(played: Played, unit: str) -> GroupRow:
-    found = played.ledger.group(unit)
-    assert found is not None
-    return found
-
-
-def given_up(played: Played, unit: str) -> None:
-    """Give a group up for want of a set, as older versions did."""
-    facts = {"reason": "no set", "error_class": "missing_calibration", "stage": "image"}
-    quarantine.put(played.root, unit, quarantine.raw_files(played.root, unit), **facts)
-    played.change(unit, state="quarantined", **facts)
 
 
 def test_without_a_set_a_group_waits_and_a_set_wakes_it(played: Played) -> None:
@@ -37,28 +16,28 @@ def test_without_a_set_a_group_waits_and_a_set_wakes_it(played: Played) -> None:
         played.done("detect", unit)
         played.done("convert", unit)
     assert played.lacks_set(waiting)
-    assert row(played, waiting).due == NOW + 1800
+    assert played.row(waiting).due == NOW + 1800
     for _ in range(11):
         assert played.lacks_set(patient)
-    assert row(played, patient).state == "due"
-    assert row(played, patient).due == NOW + 6 * 3600  # a set wakes it
+    assert played.row(patient).state == "due"
+    assert played.row(patient).due == NOW + 6 * 3600  # a set wakes it
     calibrator = played.arrive(2)
     played.done("detect", calibrator, "3C48")
     played.done("convert", calibrator)
     played.done("solve", calibrator, "3C48")
     for unit in (waiting, patient):
-        assert (row(played, unit).state, row(played, unit).stage, row(played, unit).due) == ("due", "image", 0)
+        assert (played.row(unit).state, played.row(unit).stage, played.row(unit).due) == ("due", "image", 0)
     assert not played.lacks_set(waiting)
 
 
 def test_a_group_that_an_older_version_gave_up_for_want_of_a_set_comes_back_with_one(played: Played) -> None:
     unit = played.arrive(0)
-    given_up(played, unit)
+    played.give_up_for_want_of_a_set(unit)
     calibrator = played.arrive(2)
     played.done("detect", calibrator, "3C48")
     played.done("convert", calibrator)
     played.done("solve", calibrator, "3C48")
-    assert row(played, unit).state == "collecting"
+    assert played.row(unit).state == "collecting"
     assert not played.root.quarantine(unit).exists()
 
 
@@ -73,7 +52,7 @@ def test_sets_that_were_restored_or_lost_are_so_in_the_ledger(played: Played) ->
         played.root, played.ledger, [restored], played.settings.calibration, played.settings.retry, now=NOW
     ) == ([restored], [lost])
     assert played.ledger.rows("SELECT name, calibrator FROM sets") == [(restored, "3C147")]
-    assert row(played, waiting).due == 0
+    assert played.row(waiting).due == 0
     assert reconcile_sets(
         played.root, played.ledger, [restored], played.settings.calibration, played.settings.retry, now=NOW
     ) == ([], [])
@@ -84,14 +63,14 @@ def test_a_group_that_lies_in_ruins_holds_up_no_set(played: Played) -> None:
     played.root.image(image, "selection.json").write_text("noise")
     played.done("detect", waiting)
     played.done("convert", waiting)
-    given_up(played, waiting)
+    played.give_up_for_want_of_a_set(waiting)
     (played.root.quarantine(waiting) / quarantine.REASON).write_text("noise")
     calibrator = played.arrive(3)
     played.done("detect", calibrator, "3C48")
     played.done("convert", calibrator)
     assert played.done("solve", calibrator, "3C48").worked
-    assert row(played, calibrator).stage == "image"
-    assert row(played, waiting).state == "quarantined"
+    assert played.row(calibrator).stage == "image"
+    assert played.row(waiting).state == "quarantined"
 
 
 def test_a_set_that_failed_its_gate_wakes_nobody_for_long(played: Played) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import pytest
 from bookkeeping import Played
-
-from contimg.ledger.rows import GroupRow
 
 UNREADABLE = {
     "error_class": "corrupt_input",
@@ -16,17 +13,6 @@ UNREADABLE = {
     "blame": "group",
     "message": "cannot be read as a Measurement Set",
 }
-
-
-@pytest.fixture
-def played(tmp_path: Path) -> Played:
-    return Played(tmp_path)
-
-
-def row(played: Played, unit: str) -> GroupRow:
-    found = played.ledger.group(unit)
-    assert found is not None
-    return found
 
 
 def converted(played: Played, unit: str) -> None:
@@ -43,8 +29,8 @@ def test_it_is_removed_and_its_group_converted_again(played: Played, calibrator:
     converted(played, unit)
     stage = "solve" if calibrator else "image"
     outcome = played.failed(stage, unit, **UNREADABLE)
-    assert (row(played, unit).state, row(played, unit).stage) == ("due", "convert")
-    assert row(played, unit).due == 0
+    assert (played.row(unit).state, played.row(unit).stage) == ("due", "convert")
+    assert played.row(unit).due == 0
     assert not played.root.ms(unit).exists()
     assert not played.root.ms_sidecar(unit).exists()
     assert outcome.systemic == ""
@@ -53,7 +39,7 @@ def test_it_is_removed_and_its_group_converted_again(played: Played, calibrator:
     played.done(stage, unit, calibrator)
     if calibrator:
         played.done("image", unit)
-    assert (row(played, unit).state, row(played, unit).error_class) == ("done", "")
+    assert (played.row(unit).state, played.row(unit).error_class) == ("done", "")
 
 
 def test_a_second_time_is_the_groups_fault(played: Played) -> None:
@@ -64,8 +50,8 @@ def test_a_second_time_is_the_groups_fault(played: Played) -> None:
     converted(played, unit)
     played.done("solve", unit, "3C48")
     played.failed("image", unit, **UNREADABLE)
-    assert row(played, unit).state == "quarantined"
-    assert "cannot be read" in row(played, unit).reason
+    assert played.row(unit).state == "quarantined"
+    assert "cannot be read" in played.row(unit).reason
 
 
 def test_without_raw_files_it_cannot_be_made_again(played: Played) -> None:
@@ -75,7 +61,7 @@ def test_without_raw_files_it_cannot_be_made_again(played: Played) -> None:
     for path in played.root.incoming.iterdir():
         path.unlink()
     played.failed("image", unit, **UNREADABLE)
-    assert row(played, unit).state == "quarantined"
+    assert played.row(unit).state == "quarantined"
     assert played.root.ms(unit).exists()
 
 

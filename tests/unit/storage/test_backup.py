@@ -129,7 +129,10 @@ class TestContents:
 
         monkeypatch.setattr(shutil, "copytree", changing)
         assert not run(synthetic)[0]
-        assert outcome(synthetic)["message"] == f"{folder}: changed while it was copied, 3 times"
+        assert (
+            outcome(synthetic)["message"]
+            == f"{folder}: changed while it was copied, 3 times; the next backup takes it again"
+        )
 
     def test_no_secret_is_in_it(self, synthetic, tmp_path):
         url = "https://hooks.slack.example/T0/B0/aVerySecretToken"
