@@ -1,4 +1,4 @@
-"""Show a group's way from its first file to its mosaic, or a mosaic window's: waits, attempts, steps, failures."""
+"""Trace of a group or a mosaic window: waits, attempts, steps, failures."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def clear_queue(root: DataRoot, keep: Callable[[], None]) -> int:
                 log.warning("cancelling %d Slurm jobs that a dead runner left behind", len(new))
             cancelled |= new
             problem = ClusterAwayError(
-                f"Slurm jobs {slurm.told(left)}: of a dead runner, do not end; cancel them (scancel), then start again"
+                f"Slurm jobs {slurm.told(left)}: of a dead runner, do not end; cancel them, then start again"
             )
         if time.monotonic() > deadline:
             raise problem

@@ -6,16 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.cluster_model import (
-    DSA110,
-    TENFOLD,
-    TWO_NODE_RUN_S,
-    Case,
-    Overhead,
-    Telescope,
-    simulate,
-    two_node_run,
-)
+from benchmarks.cluster_inputs import DSA110, TENFOLD, TWO_NODE_RUN_S, Overhead, Telescope
+from benchmarks.cluster_model import two_node_run
+from benchmarks.cluster_simulation import Case, simulate
 from benchmarks.figures import GROUP_S
 
 FASTEST_S = sum(DSA110.work[stage].seconds + Overhead().start_s[0] for stage in ("convert", "image"))
