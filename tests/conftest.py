@@ -50,7 +50,6 @@ SLOW = frozenset(
         "unit/clean/test_imager",
         "unit/image/test_self_calibration",
         "unit/image/test_source_subtraction",
-        "workflow/test_tclean",
         "unit/job/test_job",
         "workflow/test_by_hand",
         "unit/mosaic/test_mosaic",
@@ -86,7 +85,7 @@ SLOW = frozenset(
 """Test files that need CASA, WSClean, a whole workflow or many processes; `make check` leaves them to `make test`."""
 
 
-LONGEST = ("test_tclean", "test_workflow")
+LONGEST = ("test_workflow", "test_calibration_chain")
 """What takes minutes begins, so that the workers end together."""
 
 
