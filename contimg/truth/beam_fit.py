@@ -171,33 +171,35 @@ def _fit(evidence: Evidence, start: np.ndarray) -> Fit:
     model = BeamModel(found.x)
     left = evidence.log_apparent - log_power(model.power, evidence)
     residuals = project(left)[: len(left)] * evidence.error
-    return Fit(model, _errors(found.jac, found.fun, evidence.source), evidence, residuals, scatter, 0)
+    return Fit(model, _errors(found.jac, found.fun, evidence), evidence, residuals, scatter, 0)
 
 
-def _errors(jacobian: np.ndarray, misfit: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """Errors (1 σ) of the parameters from the scatter itself, whatever the sightings' stated errors are worth.
+def _errors(jacobian: np.ndarray, misfit: np.ndarray, evidence: Evidence) -> np.ndarray:
+    """Errors (1 σ) of the parameters: of images from the scatter itself, whatever their stated errors are worth.
 
     The covariance A⁻¹BA⁻¹ with sightings of one source as a cluster, which may err together (Cameron & Miller 2015,
-    J. Human Resources 50, 317, equation 11); each image's factor is one of its own, and priors count with their own
-    scatter.
+    J. Human Resources 50, 317, equation 11), and each image's factor as one of its own. A calibrator's gains and the
+    priors are too few for a scatter, and count with the errors that they state.
 
     Parameters
     ----------
     jacobian, misfit
         Derivatives (rows, 5) and values (rows,) of the misfit: sightings, images' factors, priors.
-    source
-        Index of the sightings' sources.
+    evidence
+        Evidence of the sightings.
     """
-    _, cluster = np.unique(source, return_inverse=True)
-    priors = len(NAMES) - 2 + 1
-    factors = len(misfit) - len(source) - priors
-    cluster = np.append(cluster, cluster.max(initial=0) + 1 + np.arange(factors))
-    scores = np.zeros((cluster.max() + 1, len(NAMES)))
-    np.add.at(scores, cluster, (jacobian * misfit[:, np.newaxis])[: len(cluster)])
+    sightings, priors = len(evidence.source), len(NAMES) - 2 + 1
+    factors = len(misfit) - sightings - priors
+    _, source = np.unique(evidence.source, return_inverse=True)
+    cluster = np.append(source, source.max(initial=0) + 1 + np.arange(factors))
+    stated = np.concatenate([evidence.image == NO_IMAGE, np.zeros(factors, bool), np.ones(priors, bool)])
+    seen = np.flatnonzero(~stated)
+    scores = np.zeros((cluster.max(initial=0) + 1, len(NAMES)))
+    np.add.at(scores, cluster[seen], jacobian[seen] * misfit[seen, np.newaxis])
     few = len(scores) / max(len(scores) - len(NAMES), 1)
-    prior = jacobian[len(cluster) :]
+    known = jacobian[stated]
     inverse = np.linalg.pinv(jacobian.T @ jacobian)
-    return np.sqrt(np.diag(inverse @ (few * scores.T @ scores + prior.T @ prior) @ inverse))
+    return np.sqrt(np.diag(inverse @ (few * scores.T @ scores + known.T @ known) @ inverse))
 
 
 def log_power(power: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], evidence: Evidence) -> np.ndarray:

@@ -160,4 +160,7 @@ def test_a_calibrators_gains_have_its_course_through_the_beam() -> None:
     assert np.ptp(course) < 0.01
     assumed = evidence.log_apparent - beam_fit.log_power(ASSUMED.power, evidence)
     assert np.ptp(assumed) > 0.03
+    offset, error = beam_fit.fit(evidence).value("offset_east_deg")
+    assert offset == pytest.approx(0.3, abs=error)
+    assert 0.01 < error < 0.05  # half a percent of gain drift in five minutes looks like an arcminute
     assert beam_evidence.of_gains(mjd_s[:1], amplitude[:1], calibrator, 54.57, ASSUMED) is None
