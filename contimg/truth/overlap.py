@@ -226,7 +226,7 @@ class Overlap:
                 group: {"factor": number(np.exp(factor)), "error": number(error)}
                 for group, (factor, error) in self.factors.items()
             },
-            "offset_deg": self.offset_deg.tolist(),
+            "offset_deg": [number(value) for value in self.offset_deg],
             "ratio": [number(np.exp(value)) for value in self.log_ratio],
             "ratio_error": [number(value) for value in self.log_ratio_error],
         }
