@@ -111,8 +111,8 @@ def _solved(  # noqa: PLR0917
     """Solve, write the tables into `directory`, and return the set's own part of `set.json`."""
     geometry = measured.geometry
     with trace.step("read"):
-        group = CalibratorGroup.read(measured, field_model.calibrator_sky(found, geometry.frequencies_hz))
-    whole_group, used = group.over_group()
+        sky = field_model.calibrator_sky(found, geometry.frequencies_hz)
+        group, whole_group, used = CalibratorGroup.read(measured, sky)
     if not used.any():
         raise NoUsableDataError(
             f"{measured.path}: every cross-correlation is flagged; the group cannot be calibrated"

@@ -8,6 +8,7 @@ the core, on which the field is imaged, in its integrations.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,13 +20,15 @@ from contimg.sets.gains import Gains
 from contimg.solve import field_model
 from contimg.visibilities import model
 from contimg.visibilities.averaged import Averaged
-from contimg.visibilities.averaging import Baselines, Sums, Visibilities, inverse_gains
+from contimg.visibilities.averaging import Baselines, Part, Sums, Visibilities, inverse_gains, while_reading
 from contimg.visibilities.baseline_averaging import ImagePlan, averages
 from contimg.visibilities.measurement_set import Geometry, MeasurementSet
 from contimg.visibilities.model import Sky
 
 _GAIN_INTERVAL_S = 60.0
 """Length of a gain solution: longer than fringes of the field's other sources, shorter than gains change."""
+_CHUNK_BYTES = 100_000_000
+"""Size of the visibilities that are averaged while as many are read (bytes)."""
 _NO_FLAGS = np.empty((0, 0, 0, 0), bool)
 """Empty flags, for visibilities whose weights are 0 where flagged."""
 
@@ -63,7 +66,7 @@ def channels_within(width_hz: float, geometry: Geometry) -> int:
 
 @dataclass(frozen=True)
 class CalibratorGroup:
-    """Visibilities of a calibrator group as read, and its calibrator.
+    """Visibilities of a calibrator group, and its calibrator.
 
     Attributes
     ----------
@@ -84,10 +87,16 @@ class CalibratorGroup:
     calibrator: Sky
 
     @classmethod
-    def read(cls, measured: MeasurementSet, calibrator: Sky) -> CalibratorGroup:
-        """Read a Measurement Set whole."""
-        everything = measured.read(0, len(measured.geometry.times_mjd_s))
-        return cls(measured.path, measured.geometry, measured.baselines, everything, calibrator)
+    def read(cls, measured: MeasurementSet, calibrator: Sky) -> tuple[CalibratorGroup, Averages, np.ndarray]:
+        """Read a Measurement Set whole, and average it meanwhile: the group, and what `over_group` gives."""
+        everything, parts = measured.whole(_CHUNK_BYTES)
+        group = cls(measured.path, measured.geometry, measured.baselines, everything, calibrator)
+        return group, *group.over_group(parts)
+
+    @property
+    def everything(self) -> list[Part]:
+        """The visibilities as one part."""
+        return [(0, self.visibilities)]
 
     @property
     def origin(self) -> np.ndarray:
@@ -102,8 +111,13 @@ class CalibratorGroup:
         number = -(-integrations // max(1, round(_GAIN_INTERVAL_S / self.geometry.interval_s)))
         return np.arange(integrations) * number // integrations
 
-    def over_group(self) -> tuple[Averages, np.ndarray]:
+    def over_group(self, parts: Iterable[Part]) -> tuple[Averages, np.ndarray]:
         """Averages of each channel over the whole group, and the fraction of visibilities used.
+
+        Parameters
+        ----------
+        parts
+            Parts of the visibilities: `everything`, or as they are read.
 
         Returns
         -------
@@ -116,7 +130,7 @@ class CalibratorGroup:
         target = np.broadcast_to(
             np.arange(len(geometry.antenna1)), (len(geometry.times_mjd_s), len(geometry.antenna1))
         )
-        sums = self._summed(self.baselines, target.copy(), 1, None)
+        sums = self._summed(self.baselines, target.copy(), 1, None, parts)
         data, _ = sums.means()
         times = geometry.times_mjd_s[:1] + (geometry.times_mjd_s - geometry.times_mjd_s[0]).mean()
         made = Averages(
@@ -140,13 +154,14 @@ class CalibratorGroup:
         number = channels_within(width_hz, geometry)
         baselines = len(geometry.antenna1)
         target = intervals[:, np.newaxis] * baselines + np.arange(baselines)
-        sums = self._summed(self.baselines, target, number, delay)
+        sums = self._summed(self.baselines, target, number, delay, self.everything)
         data, _ = sums.means()
         shape = (intervals[-1] + 1, baselines, *data.shape[1:])
         chosen = core[geometry.antenna1] & core[geometry.antenna2]
         inner = Baselines(*(array[chosen] for array in vars(self.baselines).values()))
         integrations, some = len(intervals), int(chosen.sum())
-        fine = self._summed(inner, np.arange(integrations * some).reshape(integrations, some), number, delay)
+        each = np.arange(integrations * some).reshape(integrations, some)
+        fine = self._summed(inner, each, number, delay, self.everything)
         fine_data, _ = fine.means()
         fine_shape = (integrations, some, *data.shape[1:])
         binned = replace(
@@ -166,8 +181,15 @@ class CalibratorGroup:
             core_weights=fine.weights.reshape(fine_shape),
         )
 
-    def _summed(self, baselines: Baselines, target: np.ndarray, channels: int, delay: Caltable | None) -> Sums:
-        """Sums of the data turned to the calibrator, without their delays where those are given."""
+    def _summed(
+        self,
+        baselines: Baselines,
+        target: np.ndarray,
+        channels: int,
+        delay: Caltable | None,
+        parts: Iterable[Part],
+    ) -> Sums:
+        """Sums of the group's parts turned to the calibrator, without their delays where those are given."""
         geometry = self.geometry
         inverse = self.turn(geometry.frequencies_hz).conj()[..., np.newaxis]
         if delay is None:
@@ -177,7 +199,14 @@ class CalibratorGroup:
             inverse = inverse * inverse_gains(*known)
         inverse = inverse.astype(np.complex64)
         sums = Sums.zeros(target, len(geometry.frequencies_hz), channels, inverse.shape[3])
-        sums.add(self.visibilities, baselines, target, inverse, (inverse != 0).astype(np.float32))
+        share = (inverse != 0).astype(np.float32)
+
+        def add(first: int, part: Visibilities) -> None:
+            among = slice(first, first + len(part.data))
+            sums.add(part, baselines, target[among], inverse[among], share[among], first=first)
+
+        for _ in while_reading(add, parts):
+            pass
         return sums
 
     def turn(self, frequencies_hz: np.ndarray) -> np.ndarray:

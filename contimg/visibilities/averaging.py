@@ -9,10 +9,16 @@ A model of the visibilities is averaged with the same weights, so that both stay
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numba
 import numpy as np
+
+R = TypeVar("R")
 
 _BLOCKS = 64
 """Parts into which baselines are divided; fixed, so that sums do not depend on the number of threads."""
@@ -123,7 +129,6 @@ class Sums:
         model
             Model visibilities, complex64, shape (T, B, F).
         """
-        part = slice(first, first + len(visibilities.data))
         frequencies = visibilities.data.shape[2]
         _accumulate(
             (visibilities.data, visibilities.flags, visibilities.weights),
@@ -132,7 +137,8 @@ class Sums:
             (inverse, share),
             frequencies // self.data.shape[1],
             (self.data, self.model, self.weights),
-            (self.row_weights[part], self.used[part], self.by_sample[:, part]),
+            (self.row_weights, self.used, self.by_sample),
+            first,
         )
 
     def means(self) -> tuple[np.ndarray, np.ndarray]:
@@ -144,6 +150,34 @@ class Sums:
         return self.data, self.model
 
 
+Part = tuple[int, Visibilities]
+"""First integration and visibilities of a part of a group."""
+
+
+def while_reading(work: Callable[[int, Visibilities], R], parts: Iterable[Part]) -> Iterator[R]:
+    """Results of the work on each part of a group, done in a thread of its own while the next part is read.
+
+    casacore reads with Python's lock (GIL) held: the work begins before, and its kernel needs no lock.
+    """
+    began = threading.Event()
+
+    def begin(first: int, part: Visibilities) -> R:
+        began.set()
+        return work(first, part)
+
+    with ThreadPoolExecutor(1, initializer=numba.set_num_threads, initargs=(numba.get_num_threads(),)) as worker:
+        under_way = None
+        for part in parts:
+            if under_way:
+                yield under_way.result()
+            began.clear()
+            under_way = worker.submit(begin, *part)
+            began.wait()
+            del part  # its memory is free once the work on it is done
+        if under_way:
+            yield under_way.result()
+
+
 def inverse_gains(values: np.ndarray, good: np.ndarray) -> np.ndarray:
     """1/g, and 0 where there is no good gain; complex64, of the same shape."""
     good = good & (values != 0)
@@ -152,7 +186,7 @@ def inverse_gains(values: np.ndarray, good: np.ndarray) -> np.ndarray:
 
 @numba.njit(parallel=True, cache=True, fastmath=True, nogil=True)
 def _accumulate(  # noqa: PLR0917 — one loop, and numba takes positional arguments
-    visibilities, model, rows, gains, width, sums, by_row
+    visibilities, model, rows, gains, width, sums, by_row, first
 ):  # pragma: no cover — compiled
     """Accumulate by block of baselines; each block belongs to a thread, which takes integrations in order."""
     data, flags, weights = visibilities
@@ -183,7 +217,7 @@ def _accumulate(  # noqa: PLR0917 — one loop, and numba takes positional argum
                             real += factor_real * value.real - factor_imag * value.imag
                             imag += factor_real * value.imag + factor_imag * value.real
                             mass += weight
-                            by_sample[block, t, f] += weight
+                            by_sample[block, first + t, f] += weight
                             count += 1
                             if modelled:
                                 model_real += weight * model[t, b, f].real
@@ -194,5 +228,5 @@ def _accumulate(  # noqa: PLR0917 — one loop, and numba takes positional argum
                         total += mass
                         if modelled:
                             sum_model[n, c, q] += complex(model_real, model_imag)
-                row_weights[t, b] = total
-                used[t, b] = count
+                row_weights[first + t, b] = total
+                used[first + t, b] = count

@@ -18,15 +18,15 @@ from contimg.core.errors import NoUsableDataError, UnusableSetError
 from contimg.core.units import SPEED_OF_LIGHT
 from contimg.telescope.beam import PrimaryBeam
 from contimg.visibilities.averaged import Averaged, AveragedRows, Polarizations, binned
-from contimg.visibilities.averaging import Baselines, Sums, Visibilities, inverse_gains
+from contimg.visibilities.averaging import Baselines, Part, Sums, Visibilities, inverse_gains, while_reading
 from contimg.visibilities.measurement_set import Geometry, MeasurementSet
 from contimg.visibilities.smearing import Bins, Sampling, choose_bins
 from contimg.visibilities.weighting import ImagingWeights, imaging_weights
 
-_CHUNK_BYTES = 200_000_000
-"""Size of the visibilities held in memory at once (bytes)."""
-_PLANNING_CHANNELS = 48
-"""Number of channels for estimating the baselines' weights in the image."""
+_CHUNK_BYTES = 100_000_000
+"""Size of the visibilities that are averaged while as many are read (bytes)."""
+_PLANNING_CHANNELS, _PLANNING_INTEGRATIONS = 48, 8
+"""Number of channels, and of integrations, for estimating the baselines' weights in the image."""
 _LEVELS_FROM = 5
 """Number of integrations whose autocorrelations give the antennas' sensitivities."""
 _LONGEST_S = 80.0
@@ -110,7 +110,7 @@ def averages(  # noqa: PLR0917
     ms: Path,
     geometry: Geometry,
     baselines: Baselines,
-    parts: Iterable[tuple[int, Visibilities]],
+    parts: Iterable[Part],
     gains: tuple[np.ndarray, np.ndarray],
     plan: ImagePlan,
     *,
@@ -149,10 +149,15 @@ def averages(  # noqa: PLR0917
     target = _target(len(geometry.times_mjd_s), bins.integrations)
     sums = Sums.zeros(target, len(geometry.frequencies_hz), bins.channels, 2 if polarizations else 1)
     unflagged = False
-    for first, part in parts:
+
+    def add(first: int, part: Visibilities) -> bool:
+        """Add a part; returns whether it has any data."""
         among = slice(first, first + len(part.data)) if len(inverse) > 1 else slice(None)
         sums.add(part, baselines, target[first : first + len(part.data)], inverse[among], share, first=first)
-        unflagged = unflagged or bool((part.weights > 0).any() and not (len(part.flags) and part.flags.all()))
+        return bool((part.weights > 0).any() and not (len(part.flags) and part.flags.all()))
+
+    for some in while_reading(add, parts):
+        unflagged |= some
     if not sums.used.any():
         if unflagged:
             raise UnusableSetError(f"{ms}: no unflagged visibility has a good gain; the group waits for another set")
@@ -221,7 +226,8 @@ def _bins(geometry: Geometry, uvw_m: np.ndarray, plan: ImagePlan, *, keep_channe
         declination_rad=geometry.phase_centre_rad[1],
         longest=max(1, int(_LONGEST_S / geometry.interval_s)),
     )
-    flat = uvw_m.reshape(-1, 3)
+    some = uvw_m[:: max(1, len(uvw_m) // _PLANNING_INTEGRATIONS)]
+    flat = some.reshape(-1, 3)
     frequencies = np.linspace(geometry.frequencies_hz[0], geometry.frequencies_hz[-1], _PLANNING_CHANNELS)
     weights = imaging_weights(
         flat,
@@ -232,7 +238,7 @@ def _bins(geometry: Geometry, uvw_m: np.ndarray, plan: ImagePlan, *, keep_channe
     )
     return choose_bins(
         uvw_m[len(uvw_m) // 2],
-        weights.by_row.reshape(len(uvw_m), -1).sum(axis=0),
+        weights.by_row.reshape(len(some), -1).sum(axis=0),
         sampling,
         radius_rad=plan.primary_beam.half_power_rad(middle_hz),
         limit=plan.smearing_limit,

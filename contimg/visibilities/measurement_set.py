@@ -20,7 +20,7 @@ from contimg.core.units import MJD_ZERO_JD
 from contimg.job.error_patterns import recognized
 from contimg.telescope.beam import PrimaryBeam
 from contimg.telescope.meridian import for_icrs_directions
-from contimg.visibilities.averaging import Baselines, Visibilities
+from contimg.visibilities.averaging import Baselines, Part, Visibilities
 
 _XX_YY = (9, 12)
 """Correlation types of XX and YY in the MS definition."""
@@ -170,12 +170,6 @@ class MeasurementSet:
             weights[self._table.getcol("FLAG_ROW")] = 0
         return np.ascontiguousarray(weights.reshape(-1, self.rows, 2))
 
-    def read(self, first: int, last: int) -> Visibilities:
-        """XX and YY of integrations `first` to before `last`."""
-        with _reading(self.path):
-            data, flags = (self._column(name, first, last) for name in ("DATA", "FLAG"))
-        return Visibilities(data, flags, self.row_weights[first:last, :, np.newaxis])
-
     def read_rows(self, integration: int, rows: np.ndarray) -> Visibilities:
         """XX and YY of some rows of an integration."""
         with _reading(self.path):
@@ -183,24 +177,48 @@ class MeasurementSet:
             data, flags = (table.getcol(name)[np.newaxis][..., self._correlations] for name in ("DATA", "FLAG"))
         return Visibilities(data, flags, self.row_weights[integration, rows][np.newaxis, :, np.newaxis])
 
-    def chunks(self, size_bytes: int) -> Iterator[tuple[int, Visibilities]]:
-        """First integration and visibilities of parts of the group, in order, of about `size_bytes`."""
+    def chunks(self, size_bytes: int) -> Iterator[Part]:
+        """Parts of the group, in order, of about `size_bytes`."""
+        for first, last in self._ranges(size_bytes):
+            yield first, self._read(first, self._room(last - first))
+
+    def whole(self, size_bytes: int) -> tuple[Visibilities, Iterator[Part]]:
+        """Visibilities of the whole group, and its parts of about `size_bytes`, each read when its turn comes."""
+        data, flags = room = self._room(len(self.geometry.times_mjd_s))
+        parts = (
+            (first, self._read(first, (data[first:last], flags[first:last])))
+            for first, last in self._ranges(size_bytes)
+        )
+        return Visibilities(*room, self.row_weights[:, :, np.newaxis]), parts
+
+    def _ranges(self, size_bytes: int) -> Iterator[tuple[int, int]]:
+        """First integrations of parts, and those after their last."""
         integrations = len(self.geometry.times_mjd_s)
         step = max(1, size_bytes // (16 * self.rows * len(self.geometry.frequencies_hz)))
         for first in range(0, integrations, step):
-            yield first, self.read(first, min(first + step, integrations))
+            yield first, min(first + step, integrations)
 
-    def _column(self, name: str, first: int, last: int) -> np.ndarray:
+    def _room(self, integrations: int) -> tuple[np.ndarray, np.ndarray]:
+        """Room for the data and flags of some integrations."""
+        shape = (integrations, self.rows, len(self.geometry.frequencies_hz), len(self._correlations))
+        return np.empty(shape, np.complex64), np.empty(shape, bool)
+
+    def _read(self, first: int, room: tuple[np.ndarray, np.ndarray]) -> Visibilities:
+        """XX and YY of the integrations from `first` on that there is room for."""
+        with _reading(self.path):
+            for name, made in zip(("DATA", "FLAG"), room, strict=True):
+                self._read_column(name, first, made)
+        return Visibilities(*room, self.row_weights[first : first + len(room[0]), :, np.newaxis])
+
+    def _read_column(self, name: str, first: int, made: np.ndarray) -> None:
         cell = self._table.getcell(name, 0)
-        made = np.empty((last - first, self.rows, cell.shape[0], len(self._correlations)), cell.dtype)
         every = self._correlations == list(range(cell.shape[1]))
         stored = np.empty((0 if every else self.rows, *cell.shape), cell.dtype)
-        for integration in range(first, last):  # a column read at once would be in memory twice
-            one = made[integration - first] if every else stored
+        for integration, values in enumerate(made, first):  # a column read at once would be in memory twice
+            one = values if every else stored
             self._table.getcolnp(name, one, integration * self.rows, self.rows)
             if not every:
-                made[integration - first] = one[..., self._correlations]
-        return made
+                values[:] = one[..., self._correlations]
 
 
 @contextlib.contextmanager

@@ -141,7 +141,8 @@ def test_the_core_is_imaged_as_it_was_seen() -> None:
 def test_the_calibrator_alone_is_its_flux_when_turned_to_it() -> None:
     where = geometry()
     source = first(sky(where))
-    averaged, used = observed(where, source, np.zeros((8, 2))).over_group()
+    group = observed(where, source, np.zeros((8, 2)))
+    averaged, used = group.over_group(group.everything)
     np.testing.assert_allclose(averaged.data.imag, 0, atol=2e-5)
     seen = [
         source.apparent_jy(where.primary_beam, (ra, dec), where.frequencies_hz)[0] for ra, dec in where.pointings_rad
