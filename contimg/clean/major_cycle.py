@@ -11,7 +11,7 @@ from astropy.wcs import WCS
 
 from contimg.clean import gridding, scales
 from contimg.clean.gridding import Gridder
-from contimg.clean.noise import noise_map
+from contimg.clean.noise import median_noise, noise_map
 from contimg.clean.options import CleanOptions
 from contimg.clean.restoring import Beam, BeamShape, fitted_beam
 from contimg.clean.search import ScaleSearch, Search
@@ -26,6 +26,8 @@ _PSF_SIZE = 512
 _TRUSTED = 10.0
 """Signal-to-noise ratio of a peak below which components need not be subtracted from the visibilities, as the minor
 cycle's dirty beam is wrong by 5 % of a source's height at the corners of the field (1 % at the half-power radius)."""
+_RAISED = 1.1
+"""Growth of the noise in a cycle at which its extended components are wrong, as around a source with gain errors."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,18 @@ def clean(averaged: Averaged, options: CleanOptions) -> Cleaned:
         mask=np.zeros(residual.shape, bool),
     )
     noise = noise_map(residual, beam_pixels)
-    for _ in range(options.major_iterations):
+    for left in reversed(range(options.major_iterations)):
+        before, before_jy, points_alone = residual.copy(), median_noise(noise), search.points_alone()
         highest_jy = search.run(residual, noise)
         if not highest_jy:
             break
         noise = noise_map(residual, beam_pixels)
-        if highest_jy > _TRUSTED * np.median(noise):
+        if left and highest_jy > _TRUSTED * median_noise(noise):
             residual = gridder.dirty_image(visibilities - gridder.predict(search.model))
+            noise = noise_map(residual, beam_pixels)
+        if search.scales and median_noise(noise) > _RAISED * before_jy:
+            _LOG.warning("extended components raise the noise; this cycle is done again with points alone")
+            residual, search = before, points_alone
             noise = noise_map(residual, beam_pixels)
     return Cleaned(residual, search.model, search.mask, wcs, beam)
 

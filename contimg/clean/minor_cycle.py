@@ -11,7 +11,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from contimg.clean.restoring import BeamShape
+from contimg.clean.restoring import BeamShape, add_convolved
 
 GAIN = 0.1
 """Loop gain: fraction of a peak that becomes a component."""
@@ -21,9 +21,9 @@ DIVERGED = 1.5
 """Growth of the highest peak at which a minor cycle has diverged and ends."""
 
 
-def grow(mask: np.ndarray, seeds: np.ndarray, shape: BeamShape) -> None:
-    """Add islands around seeds, pixels that stand out, to a mask; both boolean, of shape (N, N)."""
-    rows, columns = np.nonzero(seeds)
+def grow(mask: np.ndarray, seeds: tuple[np.ndarray, ...], shape: BeamShape) -> None:
+    """Add islands around seeds, rows and columns of pixels that stand out, to a mask, boolean, of shape (N, N)."""
+    rows, columns = seeds
     half = shape.half_width(_GROWTH)
     for dy in range(-half, half + 1):
         for dx in range(-half, half + 1):
@@ -33,8 +33,8 @@ def grow(mask: np.ndarray, seeds: np.ndarray, shape: BeamShape) -> None:
 
 def clean(  # noqa: PLR0917 — images, then limits
     residual: np.ndarray,
+    masked: tuple[np.ndarray, ...],
     stop: np.ndarray,
-    mask: np.ndarray,
     psf: np.ndarray,
     model: np.ndarray,
     iterations: int,
@@ -43,11 +43,12 @@ def clean(  # noqa: PLR0917 — images, then limits
 
     Parameters
     ----------
-    residual, stop
-        Image, from which components are subtracted in place, and the stopping level, always over 0 (Jy/beam);
-        float32, shape (N, N).
-    mask
-        True where components may lie, shape (N, N).
+    residual
+        Image (Jy/beam), from which components are subtracted in place, float32, shape (N, N).
+    masked
+        Rows and columns of the pixels where components may lie, in order of rows, each of shape (K,).
+    stop
+        Stopping level of each of these pixels, always over 0 (Jy/beam), float32, shape (K,).
     psf
         Dirty beam or its middle part, with its peak in the middle pixel (M/2, M/2), float32, shape (M, M).
     model
@@ -60,14 +61,14 @@ def clean(  # noqa: PLR0917 — images, then limits
     int
         Number of components.
     """
-    rows, columns = np.nonzero(mask)
+    rows, columns = masked
     if not len(rows):
         return 0
-    starts = np.searchsorted(rows, np.arange(mask.shape[0] + 1))
+    starts = np.searchsorted(rows, np.arange(len(residual) + 1))
     components = np.zeros(len(rows), np.float32)
     done = _find(
         residual[rows, columns],
-        (1 / stop[rows, columns]).astype(np.float32),
+        (1 / stop).astype(np.float32),
         (rows.astype(np.int32), columns.astype(np.int32), starts),
         psf,
         iterations,
@@ -75,14 +76,14 @@ def clean(  # noqa: PLR0917 — images, then limits
     )
     model[rows, columns] += components
     used = np.flatnonzero(components)
-    _subtract(residual, rows[used], columns[used], components[used], psf)
+    add_convolved(residual, rows[used], columns[used], -components[used], psf)
     return done
 
 
 def subtract(image: np.ndarray, components: np.ndarray, psf: np.ndarray) -> None:
     """Subtract an image of components, convolved with the dirty beam, from another; float32, both of shape (N, N)."""
-    rows, columns = np.nonzero(components)
-    _subtract(image, rows, columns, components[rows, columns], psf)
+    rows, columns = np.unravel_index(np.flatnonzero(components), components.shape)
+    add_convolved(image, rows, columns, -components[rows, columns], psf)
 
 
 def highest_sidelobe(psf: np.ndarray, shape: BeamShape) -> float:
@@ -118,17 +119,3 @@ def _find(values, per_stop, pixels, psf, iterations, components):  # noqa: PLR09
                 if 0 <= at < len(line):
                     values[k] -= flux * line[at]
     return iterations
-
-
-@numba.njit(cache=True, fastmath=True, parallel=True)
-def _subtract(residual, rows, columns, components, psf):  # pragma: no cover — compiled
-    """Subtract components, in order of rows, convolved with the dirty beam."""
-    middle, size = psf.shape[0] // 2, psf.shape[0]
-    height, width = residual.shape
-    for r in numba.prange(height):
-        line = residual[r]
-        for k in range(np.searchsorted(rows, r - size + middle + 1), np.searchsorted(rows, r + middle + 1)):
-            beam = psf[r - rows[k] + middle]
-            first = columns[k] - middle
-            for c in range(max(first, 0), min(first + size, width)):
-                line[c] -= components[k] * beam[c - first]

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numba
 import numpy as np
 from scipy.ndimage import label, map_coordinates
 
@@ -120,14 +121,37 @@ def with_components(residual: np.ndarray, model: np.ndarray, wcs: WCS, beam: Bea
     """
     shape = BeamShape.of(beam, wcs)
     half = shape.half_width(REACH)
-    image = np.pad(residual, half)
-    rows, columns = np.nonzero(model)
-    fluxes = model[rows, columns]
     offsets = np.arange(-half, half + 1)
-    for dy in offsets:
-        for dx in offsets[shape.distance2(offsets, dy) <= REACH**2]:
-            image[rows + half + dy, columns + half + dx] += fluxes * np.float32(shape.response(dx, dy))
-    return image[half:-half, half:-half].copy()
+    response = shape.response(offsets, offsets[:, np.newaxis])
+    response[shape.distance2(offsets, offsets[:, np.newaxis]) > REACH**2] = 0
+    image = residual.copy()
+    rows, columns = np.unravel_index(np.flatnonzero(model), model.shape)
+    add_convolved(image, rows, columns, model[rows, columns], response.astype(np.float32))
+    return image
+
+
+@numba.njit(cache=True, fastmath=True, parallel=True)
+def add_convolved(image, rows, columns, fluxes, beam):  # pragma: no cover — compiled
+    """Add components to an image in place, convolved with a beam whose peak is in its middle pixel (M//2, M//2).
+
+    Parameters
+    ----------
+    image
+        Float32, shape (N, K).
+    rows, columns, fluxes
+        Pixels of the components, in order of rows, and their fluxes (Jy).
+    beam
+        Float32, shape (M, M).
+    """
+    size, middle = beam.shape[0], beam.shape[0] // 2
+    height, width = image.shape
+    for r in numba.prange(height):
+        line = image[r]
+        for k in range(np.searchsorted(rows, r - size + middle + 1), np.searchsorted(rows, r + middle + 1)):
+            response = beam[r - rows[k] + middle]
+            first = columns[k] - middle
+            for c in range(max(first, 0), min(first + size, width)):
+                line[c] += fluxes[k] * response[c - first]
 
 
 def add_sources(image: np.ndarray, sources: Iterable[tuple[float, float, float]], wcs: WCS, beam: Beam) -> None:

@@ -7,13 +7,13 @@ that stand out clearly more in its image than in the residual and in narrower sc
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import label, maximum_filter
 
 from contimg.clean import minor_cycle
-from contimg.clean.noise import noise_map
+from contimg.clean.noise import brighter, median_noise, noise_map
 from contimg.clean.options import CleanOptions
 from contimg.clean.restoring import BeamShape
 from contimg.clean.scales import Scale
@@ -83,69 +83,80 @@ class Search:
         highest = highest_jy
         for scale in self.scales:
             scale.begin(residual)
+        changed = True
         for _ in range(_ROUNDS):
-            found = self._find_points(residual, noise, highest_jy)
+            changed |= self._find_points(residual, noise, highest_jy) > 0
+            if not changed:
+                break
             height, wanted = self._wanted_scale(residual, noise)
+            changed = False
             if wanted and self._left:
                 highest = max(highest, height)
-                found += (wider := wanted.clean(residual, self.model, self._left))
-                self.iterations += wider
-            if not found:
-                break
+                self.iterations += (wider := wanted.clean(residual, self.model, self._left))
+                changed = wider > 0
         _LOG.info(
             "noise %.3g Jy; peak of %.3g Jy; %d components, %d pixels masked",
-            float(np.median(noise)),
+            median_noise(noise),
             highest,
             self.iterations - before,
             np.count_nonzero(self.mask),
         )
         return highest if self.iterations > before else 0.0
 
+    def points_alone(self) -> Search:
+        """Copy of the state, without scales."""
+        return replace(self, model=self.model.copy(), mask=self.mask.copy(), scales=[])
+
     @property
     def _left(self) -> int:
         """Number of iterations left."""
         return self.options.iterations - self.iterations
 
-    def _stands_out(self, residual: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """Pixels that are above the threshold, boolean."""
-        settled = _SETTLED * self.options.threshold_sigma
-        return (residual > self.options.mask_sigma * noise) | (self.mask & (np.abs(residual) > settled * noise))
+    def _stands_out(self, residual: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the pixels above the threshold; those of the mask may be there twice."""
+        rows, columns = brighter(residual, noise, self.options.mask_sigma, 0)
+        masked = np.nonzero(self.mask)
+        unsettled = np.abs(residual[masked]) > _SETTLED * self.options.threshold_sigma * noise[masked]
+        return np.append(rows, masked[0][unsettled]), np.append(columns, masked[1][unsettled])
 
     def _find_points(self, residual: np.ndarray, noise: np.ndarray, highest_jy: float) -> int:
         """Move points out of a residual; returns their number."""
         options, before = self.options, self.iterations
-        if not self._stands_out(residual, noise).any():
+        if not len(self._stands_out(residual, noise)[0]):
             return 0
         sidelobe = minor_cycle.highest_sidelobe(self.psf, self.shape)
-        faintest = np.maximum(options.mask_sigma * noise, (1 - _SEARCH_GAIN) * highest_jy)
-        floor = np.maximum(options.threshold_sigma * noise, (1 - _MAJOR_GAIN) * highest_jy)
         while self._left:
-            seeds = residual > np.maximum(faintest, sidelobe * float(residual.max()))
-            self._leave_to_scales(seeds, residual)
+            faintest = max((1 - _SEARCH_GAIN) * highest_jy, sidelobe * float(residual.max()))
+            seeds = self._of_points(residual, *brighter(residual, noise, options.mask_sigma, faintest))
             minor_cycle.grow(self.mask, seeds, self.shape)
-            masked = np.abs(residual[self.mask])
-            left = masked[masked > floor[self.mask]]
+            masked = np.nonzero(self.mask)
+            heights = np.abs(residual[masked])
+            floor = np.maximum(options.threshold_sigma * noise[masked], (1 - _MAJOR_GAIN) * highest_jy)
+            left = heights[heights > floor]
             if not len(left):
                 break
             stop = np.maximum(floor, sidelobe * float(left.max()))
-            self.iterations += minor_cycle.clean(residual, stop, self.mask, self.psf, self.model, self._left)
-            if float(np.abs(residual[self.mask]).max()) > minor_cycle.DIVERGED * float(masked.max()):
+            self.iterations += minor_cycle.clean(residual, masked, stop, self.psf, self.model, self._left)
+            if float(np.abs(residual[masked]).max()) > minor_cycle.DIVERGED * float(heights.max()):
                 _LOG.warning("CLEAN diverges: peaks grew; the cycle ends")
                 break
         return self.iterations - before
 
-    def _leave_to_scales(self, seeds: np.ndarray, residual: np.ndarray) -> None:
-        """Remove pixels that stand out more in a smoothed image from `seeds`."""
-        rows, columns = np.nonzero(seeds)
+    def _of_points(
+        self, residual: np.ndarray, rows: np.ndarray, columns: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels without those that stand out more in a smoothed image."""
         for scale in self.scales:
-            wider = scale.as_point[scale.scale.sample(rows, columns)] > _CLEARLY * residual[rows, columns]
-            seeds[rows[wider], columns[wider]] = False
+            heights = scale.image[scale.scale.sample(rows, columns)] / np.float32(scale.scale.noise)
+            points = heights <= _CLEARLY * residual[rows, columns]
+            rows, columns = rows[points], columns[points]
+        return rows, columns
 
     def _wanted_scale(self, residual: np.ndarray, noise: np.ndarray) -> tuple[float, ScaleSearch | None]:
         """Height (Jy/beam) of a point as significant as the highest peak of any scale, and that scale, if any."""
         best: tuple[float, ScaleSearch | None] = (0.0, None)
         narrower = [(residual, 1)]
-        rows, columns = np.nonzero(self._stands_out(residual, noise))
+        rows, columns = self._stands_out(residual, noise)
         for scale in self.scales:
             scale.look(residual)
             scale.leave_to_points(rows, columns, residual[rows, columns])
@@ -236,7 +247,7 @@ class ScaleSearch:
     def clean(self, residual: np.ndarray, model: np.ndarray, iterations: int) -> int:
         """Move components out of a residual and into a model, in place; returns their number."""
         self.mask = self.mask.copy()
-        minor_cycle.grow(self.mask, self.seeds, self.scale.shape)
+        minor_cycle.grow(self.mask, np.nonzero(self.seeds), self.scale.shape)
         edge = np.maximum(_SCALE_EDGE * self.noise, (1 - _SEARCH_GAIN) * self.highest_jy)
         islands, _ = label(self.mask | (self.image > edge))
         self.mask = np.isin(islands, np.unique(islands[self.mask]))
@@ -244,10 +255,10 @@ class ScaleSearch:
         height = beam[len(beam) // 2, len(beam) // 2]
         sidelobe = minor_cycle.highest_sidelobe(beam / height, self.scale.shape)
         floor = np.maximum(self.options.threshold_sigma * self.noise, (1 - _MAJOR_GAIN) * self.highest_jy)
-        among = self.mask & ~self.points
-        stop = np.maximum(floor, sidelobe * float(np.abs(self.image[among]).max(initial=0)))
+        among = np.nonzero(self.mask & ~self.points)
+        stop = np.maximum(floor[among], sidelobe * float(np.abs(self.image[among]).max(initial=0)))
         components = np.zeros_like(self.image)
-        done = minor_cycle.clean(self.image / height, stop / height, among, beam / height, components, iterations)
+        done = minor_cycle.clean(self.image / height, among, stop / height, beam / height, components, iterations)
         self.scale.subtract(residual, components)
         model += self.scale.model(components)
         return done

@@ -72,6 +72,16 @@ def test_extended_sources_keep_their_flux(fluxes_jy):
     assert robust_noise(cleaned.residual) == pytest.approx(NOISE_JY, rel=0.05)
 
 
+def test_a_cycle_whose_extended_components_raise_the_noise_is_done_again_with_points(monkeypatch, caplog):
+    monkeypatch.setattr(major_cycle, "_RAISED", 0.0)
+    averaged = observed(POINTS)
+    cleaned = major_cycle.clean(averaged, options(averaged.beam_rad))
+    assert "points alone" in caplog.text
+    assert robust_noise(cleaned.residual) == pytest.approx(NOISE_JY, rel=0.03)
+    assert cleaned.residual.max() < 6 * NOISE_JY
+    assert cleaned.model.sum() == pytest.approx(sum(one.flux_jy for one in POINTS), rel=0.02)
+
+
 def restored(cleaned: major_cycle.Cleaned) -> np.ndarray:
     return with_components(cleaned.residual, cleaned.model, cleaned.wcs, cleaned.beam)
 
