@@ -17,7 +17,7 @@ from contimg.core.paths import group_start
 from contimg.figures import drawing
 from contimg.figures.drawing import ALARM, MARK
 from contimg.figures.layout import DPI
-from contimg.fits import plane
+from contimg.fits.plane import Plane
 from contimg.sets import gains
 from contimg.sets.gains import Gains
 
@@ -30,20 +30,20 @@ _POLARIZATIONS = ("XX", "YY")
 _POLARIZATION_COLOURS = ("#1f5fbf", "#d9701e")
 
 
-def image_png(image: Path, pb: Path, png: Path, content: Mapping[str, Any]) -> None:
+def image_png(shown: Plane, beam: np.ndarray, png: Path, content: Mapping[str, Any]) -> None:
     """Draw a group's image with the half-power contour of its primary beam.
 
     Parameters
     ----------
-    image, pb
-        FITS files of the flux-corrected image (Jy/beam) and the primary beam.
+    shown
+        Flux-corrected image (Jy/beam).
+    beam
+        Primary beam, of the same shape.
     png
         File of the picture, with any suffix.
     content
         The image's sidecar: group, verdict, age_hours, quality, noise_jy are used.
     """
-    shown = plane.read(image)
-    beam = plane.read(pb).values
     factor = drawing.block_factor(shown.values.shape, _IMAGE_PIXELS)
     figure, axes = drawing.sky(shown, factor, drawing.robust_noise(np.where(beam >= 0.5, shown.values, np.nan)))
     if np.nanmax(beam) > 0.5 > np.nanmin(beam):
@@ -53,20 +53,20 @@ def image_png(image: Path, pb: Path, png: Path, content: Mapping[str, Any]) -> N
     drawing.save(figure, png)
 
 
-def mosaic_png(image: Path, coverage: Path, png: Path, content: Mapping[str, Any]) -> None:
+def mosaic_png(shown: Plane, covered: np.ndarray, png: Path, content: Mapping[str, Any]) -> None:
     """Draw a mosaic with contours of the number of images that cover it.
 
     Parameters
     ----------
-    image, coverage
-        FITS files of the mosaic (Jy/beam) and of its number of images.
+    shown
+        Mosaic (Jy/beam).
+    covered
+        Number of images at each pixel, of the same shape.
     png
         File of the picture, with any suffix.
     content
         The mosaic's sidecar: window, groups, missing, verdict, age_hours, quality, noise_jy are used.
     """
-    shown = plane.read(image)
-    covered = plane.read(coverage).values
     factor = drawing.block_factor(shown.values.shape, _MOSAIC_PIXELS)
     figure, axes = drawing.sky(shown, factor, drawing.robust_noise(shown.values))
     levels = np.arange(1.5, covered.max())

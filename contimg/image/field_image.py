@@ -40,6 +40,8 @@ _DOMINANT_SNR, _DOMINATED_RATIO = 2000.0, 0.02
 """Flux of a dominant source, in thermal noises, and the fraction of its flux below which candidates may be its
 sidelobes and wait for its subtraction."""
 _MOST_ROUNDS = 3
+_STEP = 2
+"""Step (pixels, half a beam) between the pixels from which the noise is taken."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def make(averaged: Averaged, directory: Path, settings: FieldImageSettings, thre
         apparent=apparent,
         noise=noise_map(residual, _beam_pixels(cleaned, pixel_rad)),
         primary_beam=response,
-        noise_jy=robust_noise(residual[response > 0.5]),
+        noise_jy=robust_noise(residual[::_STEP, ::_STEP][response[::_STEP, ::_STEP] > 0.5]),
         frequency_hz=averaged.middle_hz,
         wcs=wcs,
         beam=cleaned.beam,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from contimg.antennas import statistics
 from contimg.core import files, trace
 from contimg.core.config import Settings
 from contimg.core.paths import DataRoot, group_start
-from contimg.figures import quicklook
+from contimg.fits.plane import Plane
 from contimg.image import flux_scale, image_validation, qa, self_calibration
 from contimg.image.field_image import FieldCalibrationSettings, FieldImage
 from contimg.sets import coverage, interpolate
@@ -144,8 +145,7 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     for reason in reasons:
         _LOG.warning("%s: degraded: %s", content["group"], reason)
     with trace.step("write"):
-        _write(made, usable, products, content)
-    quicklook.image_png(products.image, products.pb, products.png, content)
+        _write(made, usable, products, content, threads)
     page.write(products.validation, content["group"], validation)
     errors, snr = (np.array([getattr(one, name) for one in found]) for name in ("error_jy", "snr"))
     note = f"{content['group']}, {made.frequency_hz / 1e6:.1f} MHz, primary beam {primary_beam}"
@@ -203,18 +203,34 @@ def _response(made: FieldImage, sources: SourceList) -> np.ndarray:
     return made.primary_beam[np.rint(row).astype(int), np.rint(column).astype(int)]
 
 
-def _write(made: FieldImage, usable: np.ndarray, products: ImageProducts, content: Mapping[str, Any]) -> None:
-    """Write the three FITS files; unusable pixels are NaN, except in the primary beam."""
-    response = np.where(usable, made.primary_beam, np.nan)
-    for path, values, unit, kind in (
-        (products.image, made.apparent / response, "Jy/beam", "Intensity"),
-        (products.noise, made.noise / response, "Jy/beam", "Noise"),
-        (products.pb, made.primary_beam, "", "Primary beam"),
-    ):
-        header = _header(made, content, unit, kind)
-        fits.PrimaryHDU(values[np.newaxis, np.newaxis].astype(">f4"), header).writeto(
-            path, overwrite=True, checksum=True
-        )
+def _write(
+    made: FieldImage, usable: np.ndarray, products: ImageProducts, content: Mapping[str, Any], threads: int
+) -> None:
+    """Write the three FITS files, and draw the picture meanwhile; unusable pixels are NaN, except in the beam."""
+    response = np.where(usable, made.primary_beam, np.float32(np.nan))
+    image = made.apparent / response
+    with ThreadPoolExecutor(threads) as pool:
+        written = [
+            pool.submit(_write_plane, path, values, _header(made, content, unit, kind))
+            for path, values, unit, kind in (
+                (products.image, image, "Jy/beam", "Intensity"),
+                (products.noise, made.noise / response, "Jy/beam", "Noise"),
+                (products.pb, made.primary_beam, "", "Primary beam"),
+            )
+        ]
+        # Axes with sky coordinates take a fourth of the job's imports: the files are written meanwhile.
+        from contimg.figures import quicklook  # noqa: PLC0415
+
+        shown = Plane(image, made.wcs, _header(made, content, "Jy/beam", "Intensity"))
+        quicklook.image_png(shown, made.primary_beam, products.png, content)
+        for one in written:
+            one.result()
+
+
+def _write_plane(path: Path, values: np.ndarray, header: fits.Header) -> None:
+    """Write an image with the four axes of radio images."""
+    values = values[np.newaxis, np.newaxis].astype(">f4")
+    fits.PrimaryHDU(values, header).writeto(path, overwrite=True, checksum=True)
 
 
 def _header(made: FieldImage, content: Mapping[str, Any], unit: str, kind: str) -> fits.Header:

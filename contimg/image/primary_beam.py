@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 from astropy.wcs import WCS
-from scipy.interpolate import RectBivariateSpline
+from scipy.interpolate import RectBivariateSpline, make_interp_spline
 
 from contimg.telescope import beam
 from contimg.visibilities.averaged import Averaged
 
-_STEP = 16
-"""Spacing (pixels) of the points at which the beam is computed, which varies over thousands of pixels."""
+_POINTS = 65
+"""Number of points along a side of the image at which the beam is computed, which varies over degrees."""
 _STEPS = 128
 """Number of angles, east and north, at which the band's average is tabulated."""
+_BANDS = 16
+"""Number of parts of the band at whose mean frequencies the beam is computed: 12 MHz each, for 3e-5 of the peak."""
 
 
 def primary_beam(wcs: WCS, shape: tuple[int, int], averaged: Averaged) -> np.ndarray:
@@ -27,19 +29,26 @@ def primary_beam(wcs: WCS, shape: tuple[int, int], averaged: Averaged) -> np.nda
     averaged
         Averages of the data, with pointings, frequencies, weights and beam.
     """
-    rows, columns = (np.append(np.arange(0, size - 1, _STEP), size - 1) for size in shape)
+    rows, columns = (np.linspace(0, size - 1, min(size, _POINTS)) for size in shape)
     x, y = np.meshgrid(columns, rows)
     ra, dec = np.radians(wcs.wcs_pix2world(x.ravel(), y.ravel(), 0)).reshape(2, *x.shape)
     places = [beam.offsets(ra, dec, *pointing) for pointing in averaged.pointings_rad]
     # Outside the sky (corners of a very wide image) there are no coordinates; the beam is 0 there.
     east, north = (np.linspace(np.nanmin(axis), np.nanmax(axis), _STEPS) for axis in np.stack(places, axis=1))
-    channels = averaged.bin_frequencies_hz
-    weights = averaged.weights.reshape(len(places), len(channels), -1).sum(axis=2)
-    table = np.array([averaged.primary_beam.power(east, north[:, np.newaxis], frequency) for frequency in channels])
+    parts = np.array_split(np.arange(len(averaged.frequencies_hz)), _BANDS)
+    bands = [part for part in parts if averaged.weights[:, part].any()]
+    weights = np.stack([averaged.weights[:, part].sum(axis=1) for part in bands], axis=1)
+    centres = [
+        np.average(averaged.frequencies_hz[part], weights=averaged.weights[:, part].sum(axis=0)) for part in bands
+    ]
+    table = np.array([averaged.primary_beam.power(east, north[:, np.newaxis], frequency) for frequency in centres])
     total = np.zeros(x.shape)
-    for (to_east, to_north), by_channel in zip(places, weights, strict=True):
-        response = RectBivariateSpline(north, east, np.tensordot(by_channel, table, 1))
+    for (to_east, to_north), by_band in zip(places, weights, strict=True):
+        response = RectBivariateSpline(north, east, np.tensordot(by_band, table, 1))
         total += response.ev(np.nan_to_num(to_north), np.nan_to_num(to_east))
     total[~np.isfinite(ra)] = 0
-    spline = RectBivariateSpline(rows, columns, total / weights.sum(), kx=3, ky=3)
-    return spline(np.arange(shape[0]), np.arange(shape[1])).astype(np.float32)
+    up, across = (
+        make_interp_spline(points, np.eye(len(points)))(np.arange(size)).astype(np.float32)
+        for points, size in zip((rows, columns), shape, strict=True)
+    )
+    return up @ (total / weights.sum()).astype(np.float32) @ across.T

@@ -226,7 +226,7 @@ class _Fit:
     def thinned(self, every: int) -> _Fit:
         """Fit with one row in `every`."""
         by_row = ("visibilities", "weights", "uvw_m", "rates", "slot", "samples")
-        return replace(self, **{name: getattr(self, name)[::every] for name in by_row})
+        return replace(self, **{name: getattr(self, name)[::every].copy() for name in by_row})
 
     @property
     def longest_step(self) -> float:

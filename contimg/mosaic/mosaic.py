@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
@@ -192,16 +193,20 @@ def mosaic(
     content["reasons"] += [f"validation: {reason}" for reason in content["validation"]["reasons"]]
     content["quality"] = "degraded" if content["reasons"] else "clean"
     header = _header(used, grid, content)
-    with trace.step("write"):
+    with trace.step("write"), ThreadPoolExecutor(threads) as pool:
+        written = []
         for path, values, unit in (
             (outputs.image, sums.image, "Jy/beam"),
             (outputs.weight, sums.weight, "beam2/Jy2"),
             (outputs.coverage, sums.coverage, ""),
         ):
             header["BUNIT"] = unit
-            fits.PrimaryHDU(values, header).writeto(path, overwrite=True, checksum=True)
-        quicklook.mosaic_png(outputs.image, outputs.coverage, outputs.png, content)
+            product = fits.PrimaryHDU(values, header.copy())
+            written.append(pool.submit(product.writeto, path, overwrite=True, checksum=True))
+        quicklook.mosaic_png(plane.Plane(sums.image, grid.wcs, header), sums.coverage, outputs.png, content)
         page.write(outputs.validation, name, validation)
+        for one in written:
+            one.result()
     return content
 
 

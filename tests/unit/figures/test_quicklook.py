@@ -15,6 +15,7 @@ from contimg.core.errors import UnusableSetError
 from contimg.core.files import read_json
 from contimg.core.paths import DataRoot
 from contimg.figures import drawing, quicklook
+from contimg.fits import plane
 from contimg.mosaic.coadd import ImageInputs
 from contimg.sets.gains import Gains
 
@@ -43,7 +44,7 @@ def png(tmp_path: Path) -> Path:
 
 def test_an_image_with_its_half_power_contour(tmp_path: Path, png: Path) -> None:
     inputs = imaged(tmp_path, grid_sky(128.7, 54.57, 3, 0.5, 0.1))
-    quicklook.image_png(inputs.image, inputs.pb, png, read_json(inputs.sidecar))
+    quicklook.image_png(plane.read(inputs.image), plane.read(inputs.pb).values, png, read_json(inputs.sidecar))
     assert png.read_bytes().startswith(PNG)
     marks = np.argwhere(pixels_near(png, drawing.MARK)[:-150])  # without the note below
     # The dashed circle is 3.2° wide in an image of 3.5°.
@@ -54,19 +55,17 @@ def test_an_image_with_its_half_power_contour(tmp_path: Path, png: Path) -> None
 @pytest.mark.parametrize(("verdict", "quality", "warns"), [("fresh", "clean", 0), ("nearest", "clean", 1)])
 def test_a_lesser_verdict_is_in_the_colour_of_alarm(tmp_path, png: Path, verdict: str, quality: str, warns) -> None:
     inputs = imaged(tmp_path, grid_sky(128.7, 54.57, 3, 0.5, 0.0), verdict=verdict, quality=quality)
-    quicklook.image_png(inputs.image, inputs.pb, png, read_json(inputs.sidecar))
+    quicklook.image_png(plane.read(inputs.image), plane.read(inputs.pb).values, png, read_json(inputs.sidecar))
     assert bool(pixels_near(png, drawing.ALARM)[:80].any()) == bool(warns)
 
 
 def test_a_mosaic_with_and_without_overlap(tmp_path: Path, png: Path) -> None:
     inputs = imaged(tmp_path, grid_sky(128.7, 54.57, 3, 0.5, 0.1))
     content = {**read_json(inputs.sidecar), "window": GROUP, "groups": [GROUP], "missing": ["20260112T080700"]}
-    coverage = tmp_path / "coverage.fits"
-    data = np.ones((360, 360), np.int16)
+    covered = np.ones((360, 360), np.int16)
     for overlap in (1, 3):
-        data[:, 100:] = overlap
-        fits.PrimaryHDU(data, fits.getheader(inputs.image)).writeto(coverage, overwrite=True)
-        quicklook.mosaic_png(inputs.image, coverage, png, content)
+        covered[:, 100:] = overlap
+        quicklook.mosaic_png(plane.read(inputs.image), covered, png, content)
         lines = pixels_near(png, drawing.MARK, 60)[100:-200]
         assert bool(lines.all(axis=0).any() or lines.mean(axis=0).max() > 0.5) == (overlap == 3)
 
@@ -75,7 +74,7 @@ def test_a_blank_image_is_drawn_too(tmp_path: Path, png: Path) -> None:
     inputs = imaged(tmp_path, grid_sky(128.7, 54.57, 3, 0.5, 0.1))
     with fits.open(inputs.image, mode="update") as file:
         file[0].data[:] = np.nan
-    quicklook.image_png(inputs.image, inputs.pb, png, read_json(inputs.sidecar))
+    quicklook.image_png(plane.read(inputs.image), plane.read(inputs.pb).values, png, read_json(inputs.sidecar))
     assert png.read_bytes().startswith(PNG)
 
 
@@ -118,7 +117,7 @@ def test_ticks_are_round_and_few(noise: float, ceiling: float) -> None:
 
 def test_a_picture_is_small_and_its_white_is_white(tmp_path: Path, png: Path) -> None:
     inputs = imaged(tmp_path, grid_sky(128.7, 54.57, 3, 0.5, 0.1), size=1400, beam_arcsec=36.0)
-    quicklook.image_png(inputs.image, inputs.pb, png, read_json(inputs.sidecar))
+    quicklook.image_png(plane.read(inputs.image), plane.read(inputs.pb).values, png, read_json(inputs.sidecar))
     drawn = Image.open(png)
     assert max(drawn.size) < 1400
     assert png.stat().st_size < 1_000_000
