@@ -53,7 +53,9 @@ def check(settings: Settings) -> Iterator[str]:
     root.state.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root.state, prefix="check-") as folder:
         yield _migrated(root, Path(folder))
-        yield _imaged(settings.model_dump(mode="json", exclude=set(_OURS)), Path(folder))
+        scratch = DataRoot(Path(folder) / "root")
+        _share_kernels(root, scratch)
+        yield _imaged(settings.model_dump(mode="json", exclude=set(_OURS)), scratch)
 
 
 def _migrated(root: DataRoot, folder: Path) -> str:
@@ -73,14 +75,27 @@ def _migrated(root: DataRoot, folder: Path) -> str:
         raise DeploymentError(f"{root.ledger}: a copy cannot be migrated ({error}); mend that first") from error
 
 
-def _imaged(content: dict[str, Any], folder: Path) -> str:
-    """Image a simulated calibrator group from its raw files."""
-    root = DataRoot(folder / "root")
+def _share_kernels(root: DataRoot, scratch: DataRoot) -> None:
+    """Keep the kernels that the scratch root's jobs compile, for the jobs of the data root (`job.supervisor`)."""
+    kept, used = (one.state / "cache" / "numba" for one in (root, scratch))
+    kept.mkdir(parents=True, exist_ok=True)
+    used.parent.mkdir(parents=True)
+    used.symlink_to(kept.absolute())
+
+
+def simulate_small_group(incoming: Path) -> sky.Source:
+    """Simulate a calibrator group of a small array; returns its only source."""
     calibrator = sky.calibrator(_CALIBRATOR)
     start = scenarios.start_for_transit(calibrator, _DAY, 0, _SMALL.length_s)
-    simulator.simulate(root.incoming, start, 1, preset=_SMALL, sky=[calibrator], declination_deg=_DECLINATION_DEG)
+    simulator.simulate(incoming, start, 1, preset=_SMALL, sky=[calibrator], declination_deg=_DECLINATION_DEG)
+    return calibrator
+
+
+def _imaged(content: dict[str, Any], root: DataRoot) -> str:
+    """Image a simulated calibrator group from its raw files."""
+    simulate_small_group(root.incoming)
     content["calibration"]["request_webhook"] = None
-    config = folder / "config.yaml"
+    config = root.root.with_name("config.yaml")
     config.write_text(yaml.safe_dump({**content, "data_root": str(root.root)}))
     try:
         done = _called("run", "--once", "--config", str(config))

@@ -10,6 +10,7 @@ WHOLE = {
     "core/config.py": "the whole is made",
     "core/stages.py": "the pauses of the periodic tasks are named by their keys, in any section",
     "deploy/checks.py": "the whole is checked before a release is put into use",
+    "deploy/kernels.py": "the default whole is made, and each stage gets its own",
     "execute/snakemake.py": "the whole is written for the calls",
     "image/image.py": "seven sections decide an image",
     "job/job.py": "a job's settings are read, its share of the limits put in",
