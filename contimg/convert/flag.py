@@ -22,6 +22,8 @@ _SMOOTHEST = 0.005
 """Least robust standard deviation of the array's relative mean amplitude, reached by the sky's own structure."""
 _SLOWEST = 0.02
 """Least robust standard deviation of that amplitude in time, as sources drift through the beam and its side lobes."""
+_STEADIEST_BAND = 0.0015
+"""Least robust standard deviation in time of the amplitude in most parts of the band at once."""
 _STEADIEST = 0.1
 """Least robust standard deviation, relative to the median, of a baseline's amplitude in time, as sources beat."""
 _ROUNDS = 3
@@ -140,6 +142,8 @@ def bursts(statistics: Statistics, narrow: np.ndarray, sigma: float) -> np.ndarr
     """Find RFI bursts: a few integrations long, and at least a sixteenth of the band wide.
 
     Bursts do not stand out along frequency; instead parts of the band are compared with a running median along time.
+    A satellite is in all parts at once: their median, which the sky changes smoothly, shows it when it is as faint as
+    the noise of a baseline.
 
     Parameters
     ----------
@@ -170,7 +174,9 @@ def bursts(statistics: Statistics, narrow: np.ndarray, sigma: float) -> np.ndarr
     parts = np.array_split(np.arange(there.size), min(_BURST_PARTS, there.size))
     for pol in range(mean.shape[1]):
         sums, counts = (np.stack([array[:, pol, part].sum(axis=1) for part in parts]) for array in (relative, known))
-        loud = _outstanding(np.where(counts > 0, sums / np.maximum(counts, 1), np.nan), sigma, _SLOWEST)
+        series = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+        most = np.median(np.nan_to_num(series, nan=1.0), axis=0)
+        loud = _outstanding(series, sigma, _SLOWEST) | _outstanding(most[np.newaxis], sigma, _STEADIEST_BAND)
         for part, times in zip(parts, loud, strict=True):
             found[np.ix_(times, there[part])] = True
     return found

@@ -188,7 +188,7 @@ def converted(root: Path) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.nd
 
 RANDOM = np.random.default_rng(6)
 SKIES = {
-    "calibrator": [Source("A", 113.9, 54.9, 8.8)],
+    "20 Jy": [Source("A", 113.9, 54.9, 20.0)],
     "beating pair": [Source("A", 113.6, 54.6, 5.0), Source("B", 114.2, 54.5, 4.9)],
     "crowd": [
         Source(f"S{k}", 113.7 + RANDOM.normal() * 1.5, 54.6 + RANDOM.normal() * 0.9, float(RANDOM.exponential()))
@@ -248,6 +248,18 @@ def test_injected_faults_are_flagged_and_reported(tmp_path: Path, casacore: Call
     for name, fraction in result["flagged_by_subband"].items():
         channel = (15 - int(name)) * 12
         assert flags[:, :, channel : channel + 12].mean() == pytest.approx(fraction)
+
+
+def test_a_satellite_takes_the_integrations_that_it_crosses(tmp_path: Path, casacore: Callable[..., Any]) -> None:
+    """Three times the noise of a baseline in one channel, while a calibrator of nine Jy is in the beam."""
+    satellite = simulator.Interference(satellites=1, satellite_jy=3 * 1.3)
+    truth = raw.make(tmp_path, raw.MEDIUM, interference=satellite, seed=5)
+    _, flags, *_ = casacore(converted, tmp_path)
+    events = truth["groups"][0]["rfi"]
+    crossed = sorted({event["first_integration"] for event in events if event["mean_jy"] > 2})
+    assert crossed
+    assert flags[crossed].all()
+    assert np.delete(flags, crossed, axis=0).mean() < 1e-3
 
 
 def test_a_degraded_group_says_so(tmp_path: Path, casacore: Callable[..., Any]) -> None:
