@@ -1,14 +1,16 @@
-"""Gains of a target from the sky catalogue's sources in its own field: phases, amplitudes, delays, positions.
+"""Gains of a target from the sky catalogue's sources in its own field: phases, amplitudes, delays, bandpass.
 
 Against the set that calibrated it, a group's visibilities are V_ij = g_i·conj(g_j)·M_ij, with the model M of the
 catalogue's sources through the drifting beam, and for each antenna and polarization
 
-    g(t, ν) = a · exp i(φ(t) + 2πτ(ν − ν_mid))
+    g(t, ν) = a · exp(β(ν)) · exp i(φ(t) + 2πτ(ν − ν_mid))
 
 One pass over the averaged visibilities gives sums over each baseline and interval of time: Σ w·V·conj(M), the same
 with M weighted by frequency and by direction, and Σ w·|M|². From these follow the phases of each interval, of any
 size (the sum's phase is that of conj(g_j)·g_i); then, linear in the residual phases, delays; then amplitudes (Salvini
-& Wijnholds 2014, A&A 571, A97).
+& Wijnholds 2014, A&A 571, A97). The bandpass's shape β against the set's, complex and without mean and slope, is
+linear in the sums of parts of the band. What noise scatters is no property of the antennas: amplitudes and shapes are
+drawn to their mean by its share.
 
 An error δ of an antenna's position delays each source by δ·s, which differs over the field: position errors east and
 north of the pointing direction are solved with the delays. Position errors are reported, not corrected.
@@ -22,7 +24,7 @@ import numpy as np
 from contimg.catalogues import sky_catalogue
 from contimg.catalogues.sky_catalogue import Sources
 from contimg.core.sections import SkyCatalogue
-from contimg.image.field_sums import baseline_sums, middle_hz, of_polarizations
+from contimg.image.field_sums import PARTS, baseline_sums, middle_hz, of_polarizations
 from contimg.sets.field import FieldGains
 from contimg.telescope import beam
 from contimg.visibilities.averaged import Averaged
@@ -36,6 +38,8 @@ _INSTRUMENT = ((0, (0,)), (0, (1,)), (1, (0,)), (1, (1,)))
 _PLACE = ((2, (0, 1)), (3, (0, 1)))
 """Unknowns of an antenna, derivative and polarizations: phase and delay of XX and YY; offset east, north."""
 _FEWEST_BASELINES = 4
+_FEWEST_PARTS = 3
+"""Number of parts of the band below which the bandpass has no shape."""
 
 
 def field_sources(averaged: Averaged, options: SkyCatalogue) -> Sources | None:
@@ -74,7 +78,8 @@ def solve(averaged: Averaged, sources: Sources, threads: int) -> FieldGains:
         Threads of the job.
     """
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-    times, products, grams, apparent_jy = baseline_sums(averaged, sources)
+    sums = baseline_sums(averaged, sources)
+    products, grams = sums.products, sums.grams
     _leave_out_lonely(products, grams)
     number, antennas = len(products), products.shape[2]
     phase, error = np.zeros((number, antennas, 2)), np.full((number, antennas, 2), np.inf)
@@ -95,8 +100,14 @@ def solve(averaged: Averaged, sources: Sources, threads: int) -> FieldGains:
     delays, delay_errors = _linear(turned, grams, solved, _INSTRUMENT)
     offsets, offset_errors = _linear(turned, grams, solved, (*_INSTRUMENT, *_PLACE))
     amplitude, amplitude_error = _amplitudes(turned[..., 0].real.sum(axis=0), grams[..., 0].sum(axis=0), solved)
+    frequencies = averaged.bin_frequencies_hz
+    part_of = np.arange(len(frequencies)) * PARTS // len(frequencies)
+    parts_hz = np.array([frequencies[part_of == part].mean() for part in np.unique(part_of)])
+    shape, shape_error = _shapes(
+        sums.part_products[np.unique(part_of)], sums.part_powers[np.unique(part_of)], parts_hz, solved
+    )
     return FieldGains(
-        times_mjd_s=times,
+        times_mjd_s=sums.times_mjd_s,
         middle_hz=middle_hz(averaged),
         phase_rad=phase + delays[:, :2],
         phase_error_rad=np.where(solved, np.sqrt((error**2).mean(axis=0)), np.inf),
@@ -104,10 +115,13 @@ def solve(averaged: Averaged, sources: Sources, threads: int) -> FieldGains:
         amplitude_error=amplitude_error,
         delay_s=delays[:, 2:] / (2 * np.pi),
         delay_error_s=delay_errors[:, 2:] / (2 * np.pi),
+        parts_hz=parts_hz,
+        shape=shape,
+        shape_error=shape_error,
         offset_m=offsets[:, 4:],
         offset_error_m=offset_errors[:, 4:],
         sources=len(sources.ra_deg),
-        apparent_jy=apparent_jy,
+        apparent_jy=sums.apparent_jy,
     )
 
 
@@ -117,14 +131,17 @@ def apply(averaged: Averaged, found: FieldGains) -> tuple[np.ndarray, np.ndarray
     frequencies = averaged.bin_frequencies_hz
     moments, slot = np.unique(rows.times_mjd_s, return_inverse=True)
     phase = found.at(moments)
-    turns = 2 * np.pi * np.multiply.outer(found.delay_s, frequencies - found.middle_hz)
+    turns = 2j * np.pi * np.multiply.outer(found.delay_s, frequencies - found.middle_hz)
     visibilities = np.empty_like(rows.visibilities)
     weights = np.empty_like(rows.weights)
     _correct(
         both.visibilities,
         both.weights,
         (rows.antenna1.astype(np.int64), rows.antenna2.astype(np.int64), slot.astype(np.int64)),
-        (np.exp(-1j * phase).astype(np.complex64), np.exp(-1j * turns).astype(np.complex64)),
+        (
+            np.exp(-1j * phase).astype(np.complex64),
+            np.exp(-turns - found.shape_at(frequencies)).astype(np.complex64),
+        ),
         found.amplitude.astype(np.float32),
         visibilities,
         weights,
@@ -224,10 +241,54 @@ def _amplitudes(products: np.ndarray, powers: np.ndarray, solved: np.ndarray) ->
         return amplitude, error
     scale = np.exp(np.mean(np.log(amplitude[good])))
     error /= scale
-    # Scatter by noise is no property of the antennas: amplitudes are drawn to their mean by its share.
-    scatter, noise = amplitude[good].var() / scale**2, np.mean(error[good] ** 2)
-    share = max(scatter - noise, 0.0) / scatter if scatter > 0 else 0.0
+    share = _signal_share(amplitude[good].var() / scale**2, np.mean(error[good] ** 2))
     return np.where(good, 1 + share * (amplitude / scale - 1), 1.0), error
+
+
+def _signal_share(scatter: float, noise: float) -> float:
+    """Share of a variance that is not noise."""
+    return max(scatter - noise, 0.0) / scatter if scatter > 0 else 0.0
+
+
+def _shapes(
+    products: np.ndarray, powers: np.ndarray, parts_hz: np.ndarray, solved: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Logarithms of the bandpass's shapes, complex, shape (parts, A, 2), 0 where not solved, and their rms error.
+
+    With the gains of the whole band taken out, X_ij ≈ Y_ij·(1 + β_i + conj(β_j)): least squares in the real and in
+    the imaginary parts. Parts of the band without data are not solved.
+
+    Parameters
+    ----------
+    products, powers
+        X = Σ w·V·conj(M) and Y = Σ w·|M|² of each part, shape (parts, 2, A, A).
+    """
+    shape, variance = np.zeros((len(parts_hz), *solved.shape), complex), 0.0
+    filled = (powers.sum(axis=(2, 3)) > 0).all(axis=1)
+    if filled.sum() < _FEWEST_PARTS or not solved.any(axis=0).all():
+        return shape, 0.0
+    line = np.stack([np.ones(filled.sum()), parts_hz[filled] - parts_hz[filled].mean()], axis=1)
+    straight = line @ np.linalg.pinv(line)
+    for p in range(2):
+        good = np.flatnonzero(solved[:, p])
+        inside = np.ix_(np.flatnonzero(filled), good, good)
+        x, y = products[:, p][inside], powers[:, p][inside]
+        gains = np.exp(1j * phases_of(x.sum(axis=0), y.sum(axis=0))[0])
+        x = x * gains.conj()[:, None] * gains
+        level = x.real.sum(axis=(1, 2)) / y.sum(axis=(1, 2))  # |g|²
+        if not (level > 0).all():
+            return np.zeros_like(shape), 0.0
+        x = x / level[:, None, None]
+        own = y.sum(axis=2)[..., None] * np.eye(len(good))
+        real, imaginary = np.linalg.pinv(own + y, hermitian=True), np.linalg.pinv(own - y, hermitian=True)
+        found = (real @ (x.real - y).sum(axis=2)[..., None] + 1j * imaginary @ x.imag.sum(axis=2)[..., None])[..., 0]
+        found = found - found.mean(axis=1, keepdims=True)
+        found.real -= found.real.mean(axis=0)
+        found.imag -= straight @ found.imag
+        shape[np.ix_(np.flatnonzero(filled), good, np.array([p]))] = found[..., None]
+        variance += float(np.mean(np.trace(real + imaginary, axis1=1, axis2=2) / level**2)) / len(good)
+    share = _signal_share(float(np.mean(np.abs(shape[filled][:, solved]) ** 2)), variance / 2)
+    return share * shape, float(np.sqrt(variance / 2))
 
 
 def _linear(

@@ -5,6 +5,8 @@ Gains of the field (`contimg.image.field_gains`) follow from the sums, made in o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numba
 import numpy as np
 
@@ -20,8 +22,37 @@ _INTERVAL_S = 80.0
 """Interval (s) of a phase solution, about that of the longest average."""
 _BLOCKS = 8
 """Number of parts into which rows are divided, fixed to keep sums independent of the number of threads."""
+PARTS = 8
+"""Number of parts of the band in which the bandpass's shape is solved."""
 _DERIVATIVES = 4
 """Number of the model's derivatives: itself, by delay, by the antenna's coordinate to the east and to the north."""
+
+
+@dataclass(frozen=True)
+class BaselineSums:
+    """Sums over each baseline, with D the model's derivatives; N intervals, A antennas.
+
+    Attributes
+    ----------
+    times_mjd_s
+        Middles of the intervals, shape (N,).
+    products
+        Σ w·V·conj(D_k), Hermitian, shape (N, 2, A, A, 4).
+    grams
+        Re Σ w·D_k·conj(D_l) for k ≤ l, by columns, symmetric; Im Σ w·M·conj(D_k) for the two offsets, antisymmetric.
+        Shape (N, 2, A, A, 12).
+    part_products, part_powers
+        Σ w·V·conj(M) and Σ w·|M|² of each part of the band, over all intervals, shape (PARTS, 2, A, A).
+    apparent_jy
+        Total flux of the model through the beam.
+    """
+
+    times_mjd_s: np.ndarray
+    products: np.ndarray
+    grams: np.ndarray
+    part_products: np.ndarray
+    part_powers: np.ndarray
+    apparent_jy: float
 
 
 def of_polarizations(averaged: Averaged) -> Polarizations:
@@ -36,18 +67,8 @@ def middle_hz(averaged: Averaged) -> float:
     return float(averaged.frequencies_hz.mean())
 
 
-def baseline_sums(averaged: Averaged, sources: Sources) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Sums over each baseline and interval.
-
-    Returns
-    -------
-    times_mjd_s : ndarray, shape (N,)
-    products : ndarray, shape (N, 2, A, A, 4)
-        Σ w·V·conj(D_k), Hermitian, with D the model's derivatives.
-    grams : ndarray, shape (N, 2, A, A, 12)
-        Re Σ w·D_k·conj(D_l) for k ≤ l, by columns, symmetric; Im Σ w·M·conj(D_k) for the two offsets, antisymmetric.
-    apparent_jy : float
-    """
+def baseline_sums(averaged: Averaged, sources: Sources) -> BaselineSums:
+    """Sums over each baseline: by interval over the band, and by part of the band over the group."""
     rows, both, frequencies = averaged.rows, of_polarizations(averaged), averaged.bin_frequencies_hz
     ra, dec = np.radians(sources.ra_deg), np.radians(sources.dec_deg)
     flux = sources.flux_jy * np.power.outer(frequencies / REFERENCE_FREQUENCY_HZ, sources.spectral_index)
@@ -62,6 +83,8 @@ def baseline_sums(averaged: Averaged, sources: Sources) -> tuple[np.ndarray, np.
     antennas = int(max(rows.antenna1.max(), rows.antenna2.max())) + 1
     products = np.zeros((_BLOCKS, number, 2, antennas, antennas, _DERIVATIVES), complex)
     grams = np.zeros((_BLOCKS, number, 2, antennas, antennas, 12))
+    part_products = np.zeros((_BLOCKS, PARTS, 2, antennas, antennas), complex)
+    part_powers = np.zeros(part_products.shape)
     _accumulate(
         (both.visibilities, both.weights),
         (rows.uvw_m, coordinate_rates(rows.uvw_m, averaged.phase_centre_rad[1])),
@@ -71,16 +94,24 @@ def baseline_sums(averaged: Averaged, sources: Sources) -> tuple[np.ndarray, np.
         apparent.astype(np.float32),
         (frequencies, middle_hz(averaged)),
         (averaged.integration_s, averaged.channel_hz, averaged.channels),
-        (products, grams),
+        (products, grams, part_products, part_powers),
     )
     product, gram = products.sum(axis=0), grams.sum(axis=0)
+    part, power = part_products.sum(axis=0), part_powers.sum(axis=0)
     mirror = (0, 1, 3, 2, 4)
     odd = np.where(np.arange(12) < 10, 1, -1)
     # Reversed baselines: conj for M; the sign of the derivatives is in the difference of two antennas.
     product = product + product.transpose(mirror).conj()
     gram = gram + gram.transpose(mirror) * odd
     times = start + (np.arange(number) + 0.5) * span / number
-    return times, product, gram, float(apparent.mean(axis=(0, 1)).sum())
+    return BaselineSums(
+        times,
+        product,
+        gram,
+        part + part.swapaxes(-1, -2).conj(),
+        power + power.swapaxes(-1, -2),
+        float(apparent.mean(axis=(0, 1)).sum()),
+    )
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
@@ -94,7 +125,7 @@ def _accumulate(  # noqa: PLR0915, PLR0917 — one loop, and numba takes positio
     slot, samples = timing
     frequencies, middle_hz = channels
     integration_s, channel_hz, averaged_channels = sampling
-    products, grams = sums
+    products, grams, part_products, part_powers = sums
     rows, bins, _ = visibilities.shape
     sources, last = len(directions), len(apparent_jy) - 1
     step_hz = (frequencies[-1] - frequencies[0]) / (bins - 1) if bins > 1 else 0.0
@@ -107,6 +138,7 @@ def _accumulate(  # noqa: PLR0915, PLR0917 — one loop, and numba takes positio
             np.empty(sources, np.float32),
         )
         product, gram = np.zeros((2, 4), np.complex128), np.zeros((2, 12))
+        part, part_power = np.zeros((PARTS, 2), np.complex128), np.zeros((PARTS, 2))
         for s in range(sources):
             east[s], north[s] = directions[s, 0], directions[s, 1]
         for r in range(block * rows // _BLOCKS, (block + 1) * rows // _BLOCKS):
@@ -126,6 +158,8 @@ def _accumulate(  # noqa: PLR0915, PLR0917 — one loop, and numba takes positio
                 )
             product[:] = 0
             gram[:] = 0
+            part[:] = 0
+            part_power[:] = 0
             for f in range(bins):
                 re, im = np.float32(0), np.float32(0)
                 east_re, east_im, north_re, north_im = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
@@ -157,6 +191,8 @@ def _accumulate(  # noqa: PLR0915, PLR0917 — one loop, and numba takes positio
                     value = weight * visibilities[r, f, p]
                     along = value * m.conjugate()
                     product[p, 0] += along
+                    part[f * PARTS // bins, p] += along
+                    part_power[f * PARTS // bins, p] += weight * power
                     product[p, 1] += x * along
                     product[p, 2] += value * m_east.conjugate()
                     product[p, 3] += value * m_north.conjugate()
@@ -178,6 +214,9 @@ def _accumulate(  # noqa: PLR0915, PLR0917 — one loop, and numba takes positio
                     products[block, n, p, i, j, q] += product[p, q]
                 for q in range(12):
                     grams[block, n, p, i, j, q] += gram[p, q]
+                for k in range(PARTS):
+                    part_products[block, k, p, i, j] += part[k, p]
+                    part_powers[block, k, p, i, j] += part_power[k, p]
 
 
 @numba.njit(cache=True)

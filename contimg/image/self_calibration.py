@@ -84,9 +84,10 @@ def make(
     -------
     SelfCalibrated
         The report has `kept`, whether the image is the one with the field's gains, and `reason`; `phase_rms_deg` and
-        `phase_error_deg` of an interval, `amplitude_rms`, `sources` in the model and their `apparent_jy`; `failed`,
-        the gates that the gains did not pass; `noise_jy` and `dynamic_range`, each without and with them, or None
-        where only one image was made.
+        `phase_error_deg` of an interval, `amplitude_rms`; `bandpass_rms`, of the bandpass's shape against the set's,
+        and the noise in it, `bandpass_error`; `sources` in the model and their `apparent_jy`; `failed`, the gates
+        that the gains did not pass; `noise_jy` and `dynamic_range`, each without and with them, or None where only
+        one image was made.
 
     Raises
     ------
@@ -109,6 +110,8 @@ def make(
         "phase_rms_deg": float(np.degrees(found.rms_rad)),
         "phase_error_deg": float(np.degrees(found.error_rad)) if found.solved.any() else None,
         "amplitude_rms": float(np.std(found.amplitude[found.solved])) if found.solved.any() else None,
+        "bandpass_rms": found.shape_rms,
+        "bandpass_error": found.shape_error,
         "sources": found.sources,
         "apparent_jy": found.apparent_jy,
         "failed": failed,

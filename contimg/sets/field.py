@@ -25,6 +25,12 @@ class FieldGains:
         Amplitudes over their geometric mean, as the field does not give the flux scale, shape (A, 2).
     delay_s, delay_error_s
         Delays and their errors, shape (A, 2).
+    parts_hz
+        Middles of K parts of the band, ascending, shape (K,).
+    shape
+        Logarithm of the bandpass's shape against the set's, complex, without mean and slope, shape (K, A, 2).
+    shape_error
+        Rms error of a value of the shape before it was drawn to zero.
     offset_m, offset_error_m
         Offsets of the antennas' positions, east and north as seen from the phase centre, shape (A, 2).
     sources
@@ -41,6 +47,9 @@ class FieldGains:
     amplitude_error: np.ndarray
     delay_s: np.ndarray
     delay_error_s: np.ndarray
+    parts_hz: np.ndarray
+    shape: np.ndarray
+    shape_error: float
     offset_m: np.ndarray
     offset_error_m: np.ndarray
     sources: int
@@ -77,6 +86,18 @@ class FieldGains:
         line = middle + np.multiply.outer(self.times_mjd_s - self.times_mjd_s.mean(), rate)
         freedom = max(len(self.times_mjd_s) - 2, 1)
         return np.sqrt(((self.phase_rad - line) ** 2).sum(axis=0) / freedom)
+
+    @property
+    def shape_rms(self) -> float:
+        """Rms of the bandpass's shape over antennas and parts of the band, drawn to zero by its noise."""
+        values = self.shape[:, self.solved]
+        return float(np.sqrt(np.mean(np.abs(values) ** 2))) if values.size else 0.0
+
+    def shape_at(self, frequencies_hz: np.ndarray) -> np.ndarray:
+        """Logarithm of the bandpass's shape at frequencies, linear between parts; shape (A, 2, F)."""
+        flat = self.shape.reshape(len(self.parts_hz), -1).T
+        between = [np.interp(frequencies_hz, self.parts_hz, one) for one in flat]
+        return np.array(between).reshape(*self.shape.shape[1:], len(frequencies_hz))
 
     def at(self, times_mjd_s: np.ndarray) -> np.ndarray:
         """Phases (rad) at times: the line plus interpolated residuals; shape (T, A, 2)."""
