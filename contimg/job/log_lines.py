@@ -1,4 +1,4 @@
-"""Log lines of runner, jobs and service: as text or JSON, each with the trace of the group that it names."""
+"""Log lines of runner, jobs and service: as text or JSON, each with the trace of the named group or window."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import logging
 import re
 from datetime import UTC, datetime
 
-from contimg.core.paths import GROUP_PATTERN
+from contimg.core.paths import WINDOW_PATTERN
 from contimg.core.sections import Logging
 from contimg.core.trace import trace_id
 
-_NAME = re.compile(rf"\b{GROUP_PATTERN}\b")
+_NAME = re.compile(rf"\b{WINDOW_PATTERN}\b")
 
 
 class _Lines(logging.Formatter):
-    """Formatter of text lines; the trace is that of the process's own unit, or else of the group in the message."""
+    """Formatter of text lines, with the trace of the process's own unit, or else of the unit in the message."""
 
     def __init__(self, unit: str) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -24,7 +24,11 @@ _LOOK_S = 0.1
 class Person(BaseModel):
     """Person who asks for a reload."""
 
-    by: Name
+    by: Name = "unnamed"
+
+
+_UNNAMED = Person()
+"""Person who sends no body; the audit log has the address."""
 
 
 @router.post(
@@ -37,7 +41,7 @@ class Person(BaseModel):
         422: {"description": "invalid settings; nothing was changed"},
     },
 )
-def reload_config(source: Source, request: Request, body: Person) -> JSONResponse:
+def reload_config(source: Source, request: Request, body: Person = _UNNAMED) -> JSONResponse:
     """Reload of the settings: checked, put in force by the runner, answered with their differences.
 
     Secrets are masked. `at_next_start` names settings that take effect at the next start only.

@@ -28,7 +28,9 @@ def test_text_ends_with_the_trace_of_the_group_that_is_named(capsys: pytest.Capt
     configure(Logging())
     logging.getLogger("contimg.test").info("%s: convert done", GROUP)
     logging.getLogger("contimg.test").info("nothing to do")
-    first, second = capsys.readouterr().err.splitlines()
+    logging.getLogger("contimg.test").info("%s-30m: mosaic started", GROUP)
+    first, second, third = capsys.readouterr().err.splitlines()
+    assert third.endswith(f"[trace {trace_id(f'{GROUP}-30m')}]")
     assert first.endswith(f"{GROUP}: convert done [trace {trace_id(GROUP)}]")
     assert "trace" not in second
 

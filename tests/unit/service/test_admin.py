@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 from bookkeeping import Played
 from http_service import TOKEN, Served, listening
@@ -79,6 +80,12 @@ def test_bad_settings_reach_no_runner(service: Served) -> None:
 def test_without_a_runner_it_says_so(service: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admin, "_ANSWER_S", 0.2)
     assert service.post("/api/admin/reload-config", {"by": "an operator"}).status_code == 202
+    answer = requests.post(
+        f"{service.url}/api/admin/reload-config", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=20
+    )
+    assert answer.status_code == 202
+    lines = (service.played.root.state / "changes.jsonl").read_text().splitlines()
+    assert [json.loads(line)["by"] for line in lines] == ["an operator", "unnamed"]
 
 
 def test_it_needs_the_token(service: Served) -> None:
