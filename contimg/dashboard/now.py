@@ -13,13 +13,14 @@ import psutil
 from contimg.alerts.indicators import calibration_age_hours
 from contimg.core import files
 from contimg.core.errors import ContimgError, ErrorClass
-from contimg.core.paths import group_start, jd_to_datetime
+from contimg.core.paths import DataRoot, group_start, jd_to_datetime
 from contimg.core.stages import STAGES, Per
 from contimg.dashboard import sky
 from contimg.dashboard.charts import Series, chart
 from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
 from contimg.report.service_levels import LOADS
+from contimg.runner.status import living_calls
 from contimg.service import probes
 from contimg.service.metrics import LOAD_S
 from contimg.service.source import DataSource
@@ -51,7 +52,7 @@ def content(source: DataSource) -> dict[str, Any]:
 def _ledger(source: DataSource, ledger: Ledger, now: float) -> dict[str, Any]:
     attempts = history.attempts_since(ledger, now - _DAY_S)
     ended = ledger.ended_counts(now - _DAY_S)
-    calls = _running(ledger, now)
+    calls = _running(source.root, ledger, now)
     alerts = [alert for alert in ledger.alerts_since(now) if alert.resolved is None]
     age = calibration_age_hours(ledger, now)
     return {
@@ -73,7 +74,7 @@ def _ledger(source: DataSource, ledger: Ledger, now: float) -> dict[str, Any]:
     }
 
 
-def _running(ledger: Ledger, now: float) -> list[dict[str, Any]]:
+def _running(root: DataRoot, ledger: Ledger, now: float) -> list[dict[str, Any]]:
     """Running calls, with their progress relative to their stage's typical duration."""
     usual: dict[str, tuple[int, float]] = {}
     for tally in history.tallies(ledger):
@@ -81,7 +82,7 @@ def _running(ledger: Ledger, now: float) -> list[dict[str, Any]]:
             count, seconds = usual.get(tally.what, (0, 0.0))
             usual[tally.what] = count + tally.count, seconds + tally.seconds
     found = []
-    for call in ledger.calls():
+    for call in living_calls(root, ledger):
         count, seconds = usual.get(call.lane, (0, 0.0))
         takes = seconds / count * len(call.units) if count else None
         took = max(0.0, now - call.started)

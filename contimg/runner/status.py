@@ -121,6 +121,11 @@ def runner_state(root: DataRoot) -> Mapping[str, Any]:
     }
 
 
+def living_calls(root: DataRoot, ledger: Ledger) -> list[CallRow]:
+    """Calls that run now: the ledger's, or none where their runner is gone, with which they ended."""
+    return ledger.calls() if runner_state(root)["state"] in ("running", "unknown") else []
+
+
 def _utc(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
 

@@ -34,7 +34,7 @@ from contimg.ledger.rows import AlertRow
 from contimg.ledger.schema import GROUP_S, REALTIME_FACTORS
 from contimg.report import service_levels
 from contimg.runner.housekeeping import CLOCK
-from contimg.runner.status import runner_state
+from contimg.runner.status import living_calls, runner_state
 from contimg.service.audit_problems import audit_problems
 from contimg.service.source import DataSource, Source
 from contimg.storage import backup, retention
@@ -99,7 +99,7 @@ class PipelineCollector(Collector):
             yield _gauge("contimg_tmpfs_usage_bytes", "Used space of the staging tmpfs", [({}, staging.used)])
             yield _gauge("contimg_tmpfs_size_bytes", "Size of the staging tmpfs", [({}, staging.total)])
         runner = runner_state(root)
-        up = float(runner["state"] in ("running", "on another host"))
+        up = float(runner["state"] == "running")
         yield _gauge("contimg_runner_up", "1 if a runner holds the data root and lives", [({}, up)])
         if "lease" in runner:
             yield _gauge("contimg_lease_number", "Number of the runner's lease", [({}, runner["lease"])])
@@ -130,7 +130,7 @@ class PipelineCollector(Collector):
         groups.append(({"state": "quarantined", "stage": ""}, ledger.quarantined_count()))
         yield _gauge("contimg_groups", "Groups that have not ended, and those in quarantine", groups)
         calls = Counter(dict.fromkeys((stage.name for stage in lanes(Per.GROUP, Per.WINDOW) if stage.called), 0))
-        for call in ledger.calls():
+        for call in living_calls(source.root, ledger):
             calls[call.lane] += len(call.units)
         yield _gauge("contimg_active_conversions", "Conversions that run", [({}, calls["convert"])])
         active = [({"stage": lane}, float(count)) for lane, count in sorted(calls.items())]

@@ -21,6 +21,8 @@ from PIL import Image
 from contimg.core import files
 from contimg.core.paths import group_id
 from contimg.dashboard import details, now, pages, sky, trends
+from contimg.execute.lease import acquire
+from contimg.service.metrics import render
 from contimg.service.source import DataSource
 
 MOMENT = 1_790_000_000.0
@@ -80,6 +82,18 @@ def test_the_figures_are_those_of_the_ledger(service: Served) -> None:
     text = service.get("/").text
     assert re.search(r"<dt>Queue</dt><dd>0</dd>", text)
     assert "Nothing runs" in text
+
+
+def test_calls_of_a_runner_that_is_gone_do_not_run(tmp_path: Path) -> None:
+    played = Played(tmp_path / "root")
+    played.ledger.add_call(7, "convert", (played.arrive(1),), 1.0)
+    source = DataSource(lambda: played.settings)
+    lease = acquire(played.root)
+    assert now.content(source)["in_work"] == 1
+    assert "contimg_active_conversions 1.0" in render(source, "")[0].decode()
+    lease.release()
+    assert now.content(source)["in_work"] == 0
+    assert "contimg_active_conversions 0.0" in render(source, "")[0].decode()
 
 
 def test_the_antennas_page_shows_what_groups_files_say(tmp_path: Path) -> None:
