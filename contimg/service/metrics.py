@@ -144,7 +144,7 @@ class PipelineCollector(Collector):
         )
         yield from self._calibration(ledger, now)
         yield from self._resources(ledger, now)
-        levels = source.shared("levels", lambda: self._levels(ledger, now), _LEVELS_S)
+        levels = source.in_background("levels", self._levels, _LEVELS_S, at_once=True)
         yield _gauge("contimg_service_level", f"Figure of the last {_LEVELS_DAYS} days; contimg report", levels)
         moments = {
             "contimg_runner_heartbeat_timestamp_seconds": ("Last sign of the runner", ledger.note(CLOCK) or None),
@@ -204,9 +204,11 @@ class PipelineCollector(Collector):
         peaks = [({"stage": stage}, 2.0**20 * used.get(stage, 0)) for stage in stages]
         yield _gauge("contimg_job_peak_memory_bytes", "Greatest memory of a job in the last day", peaks)
 
-    def _levels(self, ledger: Ledger, now: float) -> list[tuple[dict[str, str], float]]:
-        within = self._source.settings.calibration.nearest_within_hours
-        found = service_levels.measure(ledger, now, _LEVELS_DAYS, within, audit_problems(self._source))
+    def _levels(self) -> list[tuple[dict[str, str], float]]:
+        source = self._source
+        within = source.settings.calibration.nearest_within_hours
+        with source.ledger() as ledger:
+            found = service_levels.measure(ledger, source.now(), _LEVELS_DAYS, within, audit_problems(source))
         return [({"level": one.key}, one.value) for one in found if one.value is not None]
 
     def _newest_image(self, ledger: Ledger) -> Mapping[str, Any]:

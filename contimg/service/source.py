@@ -44,6 +44,7 @@ class DataSource:
         self.started = clock()
         self._locks: dict[str, threading.Lock] = {}
         self._kept: dict[str, tuple[float, Any]] = {}
+        self._slow: dict[str, tuple[float, Any]] = {}
 
     @property
     def settings(self) -> Settings:
@@ -89,10 +90,20 @@ class DataSource:
                 self._kept[name] = (time.monotonic(), value)
             return value
 
-    def in_background(self, name: str, make: Callable[[], Any], every_s: float) -> Any:
-        """Last result of a slow reading, repeated in a background thread; None before the first."""
-        made, value = self._kept.get(name, (float("-inf"), None))
+    def in_background(self, name: str, make: Callable[[], Any], every_s: float, *, at_once: bool = False) -> Any:
+        """Last result of a slow reading, repeated in a background thread; None before the first.
+
+        Parameters
+        ----------
+        at_once
+            Make the first reading now, while the caller waits.
+        """
         lock = self._locks.setdefault(name, threading.Lock())
+        if at_once and name not in self._slow:
+            with lock:
+                if name not in self._slow:
+                    self._slow[name] = (time.monotonic(), make())
+        made, value = self._slow.get(name, (float("-inf"), None))
         due_s = every_s if value is not None else min(every_s, _AGAIN_S)
         if time.monotonic() - made > due_s and lock.acquire(blocking=False):
             threading.Thread(target=self._make, args=(name, make, lock), daemon=True).start()
@@ -105,11 +116,11 @@ class DataSource:
         except Exception:  # the page lacks one part; all other parts are served
             log.exception("%s could not be read", name)
         finally:
-            self._kept[name] = (time.monotonic(), value)
+            self._slow[name] = (time.monotonic(), value)
             lock.release()
 
     def forget(self) -> None:
-        """Clear the cache after a change."""
+        """Drop the shared readings after a change; slow readings keep their interval."""
         self._kept.clear()
 
 

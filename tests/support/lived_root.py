@@ -101,7 +101,7 @@ class CountedSource(DataSource):
             ledger._connection.set_progress_handler(self._count, _EACH)
             yield ledger
 
-    def in_background(self, name: str, make: Callable[[], Any], every_s: float) -> Any:
+    def in_background(self, name: str, make: Callable[[], Any], every_s: float, *, at_once: bool = False) -> Any:
         return self.shared(name, make, every_s)
 
     def _count(self) -> None:

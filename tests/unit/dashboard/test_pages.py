@@ -263,10 +263,10 @@ def test_raw_data_are_told_in_a_unit_of_their_size(raw_bytes: int, said: str, un
 
 
 def test_service_levels_are_there_as_soon_as_they_are_measured(service: Served) -> None:
-    service.forget()
-    assert trends.content(service.source, "24h")["levels"] == []
+    source = DataSource(lambda: service.played.settings)
+    assert trends.content(source, "24h")["levels"] == []
     end = time.monotonic() + 30
-    while not trends.content(service.source, "24h")["levels"]:
+    while not trends.content(source, "24h")["levels"]:
         assert time.monotonic() < end
         time.sleep(0.02)
 
