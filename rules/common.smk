@@ -11,6 +11,7 @@ from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, WINDOW_PATTERN, Data
 from contimg.core.products import path as product
 from contimg.core.stages import SLURM_MARGIN_MINUTES, STAGES, limit_value
 from contimg.execute import lease
+from contimg.execute.snakemake import check_outlived
 from contimg.workflow.due import REPORTED, Due
 from contimg.workflow.start import for_jobs, groups_of, settings_of
 from contimg.workflow.tries import failed_tries
@@ -29,7 +30,7 @@ try:
     settings = settings_of(config)
     config |= for_jobs(settings)  # with absolute paths: jobs run elsewhere
     root = DataRoot(settings.data_root)
-    lease.check_outlived(root)
+    check_outlived(root)
     now = datetime.now(UTC)
     found = groups_of(root, settings, now)
     SCANNED = f"state/scan-{now:%Y%m%dT%H%M%S}.done"  # a new name for each run

@@ -71,7 +71,7 @@ def fork(work: Callable[[], int], *, session: bool, keep: int = -1) -> int:
             os.setpgid(0, 0)
         end_with_parent(parent)
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.closerange(_FIRST_FREE_DESCRIPTOR, max(keep, _FIRST_FREE_DESCRIPTOR))

@@ -1,8 +1,8 @@
 """Blue-green deployment: one release takes over from another, as a pure function of the host's state.
 
-The new runner starts beside the old runner and stands by without the lease; the old runner is stopped, and the new
-runner follows at once. The old runner then stands by in turn, to follow if the new runner fails. All progress is in
-the state file and on the host: a deployment that is killed and called again continues from there.
+The new runner starts beside the old runner and stands by without the lease; the old runner hands lease and running
+calls over, and stands by in turn, to follow at once if the new runner fails. All progress is in the state file and on
+the host: a deployment that is killed and called again continues from there.
 """
 
 from __future__ import annotations
@@ -84,8 +84,13 @@ class UnitState:
 
     @property
     def stands_by(self) -> bool:
-        """Whether the runner waits for the lease, with its slow imports done."""
-        return self.state == "activating" and self.status.startswith(STANDS_BY)
+        """Whether the runner waits for the lease, with its slow imports done; one that handed over is active."""
+        return self.state in ("activating", "active") and self.status.startswith(STANDS_BY)
+
+    @property
+    def stops(self) -> bool:
+        """Whether the unit is stopping: its runner waits for the calls that it has handed over."""
+        return self.state == "deactivating"
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ class Action(StrEnum):
 
     CHECK = "check"
     STAND_BY = "start its runner, to stand by"
-    HAND_OVER = "stop its runner, so that the other follows"
+    HAND_OVER = "have its runner hand over to the other"
     STOP = "stop its runner"
     SERVE = "start its service"
     STOP_SERVICE = "stop its service"
@@ -192,9 +197,7 @@ def _probation(deployment: Deployment, seen: HostState, probation_s: float) -> S
 
 
 def _finish(deployment: Deployment, seen: HostState) -> Step:
-    if not seen.runners[deployment.old].down:
-        return Step(Action.STOP, deployment.old)
-    return Step(Action.USE, deployment.new)
+    return _stop(deployment.old, seen) or Step(Action.USE, deployment.new)
 
 
 def _go_back(deployment: Deployment, seen: HostState) -> Step:
@@ -204,12 +207,17 @@ def _go_back(deployment: Deployment, seen: HostState) -> Step:
     if seen.holder == new and seen.runners[old].stands_by:
         return Step(Action.HAND_OVER, new)
     if seen.holder == old:
-        if not seen.runners[new].down:
-            return Step(Action.STOP, new)
-        return _move_port(deployment, seen, to=old) or Step(
-            Action.ENTER, phase=Phase.GONE_BACK, reason=deployment.reason
-        )
+        gone_back = Step(Action.ENTER, phase=Phase.GONE_BACK, reason=deployment.reason)
+        return _move_port(deployment, seen, to=old) or _stop(new, seen) or gone_back
     return WAIT
+
+
+def _stop(colour: str, seen: HostState) -> Step | None:
+    """Step that stops a runner without the lease, once the calls that it handed over have ended; None when done."""
+    runner = seen.runners[colour]
+    if runner.down:
+        return None
+    return WAIT if runner.stops else Step(Action.STOP, colour)
 
 
 def _move_port(deployment: Deployment, seen: HostState, *, to: str) -> Step | None:

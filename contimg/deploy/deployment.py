@@ -20,8 +20,6 @@ from contimg.execute.lease import holder
 PROBATION_S = 300.0
 """Time (s) for which a new release has to work well, about the length of a group."""
 _LOOK_S = 0.5
-_DRAIN_S = 3.0
-"""Time (s) for calls to end before the old runner stops them; the new runner takes up stopped groups again."""
 _ANSWER_S = 5.0
 _CHECK_S = 1200.0
 _AFTER = {Action.CHECK: Phase.TAKE_OVER, Action.USE: Phase.DONE}
@@ -83,26 +81,17 @@ class Host:
                 raise InstallationError(f"its checks did not pass; {said}") from error
         elif step.action == Action.STAND_BY:
             systemctl("start", "--no-block", runner)
-        elif step.action in (Action.HAND_OVER, Action.STOP):
-            self._stop(runner, step.colour)
+        elif step.action == Action.HAND_OVER:
+            systemctl("kill", "--kill-who=main", "--signal=USR1", runner)
+            time.sleep(_LOOK_S)
+        elif step.action == Action.STOP:
+            systemctl("stop", "--no-block", runner)
         elif step.action == Action.SERVE:
             systemctl("start", service)
         elif step.action == Action.STOP_SERVICE:
             systemctl("stop", service)
         elif step.action == Action.WAIT:
             time.sleep(_LOOK_S)
-
-    def _stop(self, runner: str, colour: str) -> None:
-        """Stop a runner: calls that end within `_DRAIN_S` are settled, the other runner takes up the rest."""
-        systemctl("stop", "--no-block", runner)
-        end = time.monotonic() + _DRAIN_S
-        while time.monotonic() < end:
-            if self.see().runners[colour].down:
-                return
-            time.sleep(_LOOK_S / 5)
-        systemctl("kill", "--kill-who=main", "--signal=TERM", runner)
-        while not self.see().runners[colour].down:
-            time.sleep(_LOOK_S / 5)
 
 
 def deploy(

@@ -16,7 +16,7 @@ from contimg.core.sections import Limits, Runner
 from contimg.core.trace import trace_id
 from contimg.execute import slurm
 from contimg.execute.outcomes import ExternalEnd
-from contimg.execute.snakemake import RunningCall, Snakemake, exit_code
+from contimg.execute.snakemake import RunningCall, Snakemake, exit_code, forget, hand_over
 from contimg.execute.watchdog import Watchdog
 from contimg.ledger.clock_steps import Clock
 from contimg.ledger.ledger import Ledger
@@ -35,10 +35,10 @@ STOPPED = ExternalEnd(JobDiedError("stopped with its runner; it is due again"), 
 class Pool:
     """Calls from their start until they are settled."""
 
-    def __init__(self, snakemake: Snakemake, clock: Clock) -> None:
+    def __init__(self, snakemake: Snakemake, clock: Clock, handed_over: Sequence[RunningCall] = ()) -> None:
         self._snakemake = snakemake
         self._clock = clock
-        self._running: list[RunningCall] = []
+        self._running = list(handed_over)
         self._endings: dict[int, ExternalEnd] = {}
         self._codes: dict[int, int] = {}
         self._watchdog = Watchdog()
@@ -104,10 +104,20 @@ class Pool:
     def forget(self, started: RunningCall, ledger: Ledger) -> None:
         """Remove a settled call; the log of a successful call is deleted."""
         ledger.drop_calls(started.pid)
+        forget(started)
         self._running.remove(started)
         self._endings.pop(started.pid, None)
         if self._codes.pop(started.pid) == 0:
             started.log.unlink(missing_ok=True)
+
+    def hand_over(self) -> list[RunningCall]:
+        """Hand the running calls over to the next runner; returns the calls that this process still has to watch."""
+        for started in self._running:
+            try:
+                hand_over(started, self._codes.get(started.pid))
+            except OSError as error:
+                log.error("%s: %s cannot be handed over: %s", " ".join(started.call.units), started.call.lane, error)
+        return [started for started in self._running if started.pid not in self._codes]
 
     def stop(self) -> None:
         """Stop all calls now: jobs get time to write their records, then are killed."""

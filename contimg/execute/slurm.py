@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,21 +88,31 @@ def jobs(*prefixes: str, of_all_users: bool = False) -> list[SlurmJob]:
     return [job for job in found if job.name.startswith(prefixes)]
 
 
-def cancel(*prefixes: str, of_all_users: bool = False) -> list[SlurmJob]:
+def cancel(*prefixes: str, of_all_users: bool = False, spared: Sequence[str] = ()) -> list[SlurmJob]:
     """Cancel jobs with one of some name prefixes; returns the jobs that still existed, to be looked for again.
+
+    Parameters
+    ----------
+    spared
+        Name prefixes of jobs among them that stay.
 
     Raises
     ------
     ClusterAwayError
         If Slurm does not answer, or refuses to cancel a job.
     """
-    found = jobs(*prefixes, of_all_users=of_all_users)
+
+    def there() -> list[SlurmJob]:
+        found = jobs(*prefixes, of_all_users=of_all_users)
+        return [job for job in found if not job.name.startswith(tuple(spared))]
+
+    found = there()
     if found:
         try:
             _asked("scancel", *(job.number for job in found))
         except ClusterAwayError as error:
             # A job that ended since the look is an error to scancel.
-            refused = [job for job in jobs(*prefixes, of_all_users=of_all_users) if job.state != _ENDING]
+            refused = [job for job in there() if job.state != _ENDING]
             if refused:
                 raise ClusterAwayError(f"Slurm jobs {told(refused)}: are not cancelled ({error})") from error
     return found

@@ -1,29 +1,39 @@
 """Snakemake calls in forked children of this process, which imports Snakemake once, before the first call.
 
 A call costs 0.05 s beyond its jobs instead of 1.5 s, leaks nothing, and has a session of its own, so that it can be
-stopped whole. Simultaneous calls work on different files; the lease replaces Snakemake's own lock.
+stopped whole. Simultaneous calls work on different files; the lease replaces Snakemake's own lock. Calls of a runner
+that hands over its lease run on, each with a record, from which the next runner settles them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
+import signal
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from contimg.core import files, processes
 from contimg.core.config import Settings
+from contimg.core.errors import LeaseError
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Runner
 from contimg.core.stages import STAGES
 from contimg.execute import slurm
 from contimg.execute.lease import Lease
+from contimg.execute.lease import number as lease_number
 from contimg.schedule.lanes import Call, Demand
 from contimg.schedule.periodic_tasks import SUMMARY
 from contimg.schedule.profile import on_slurm
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,10 @@ class RunningCall:
         Output of Snakemake.
     slurm_jobs
         Name prefix of the call's Slurm jobs; empty where its jobs run on this host.
+    lease
+        Number of the lease under which the call was started.
+    pid_started
+        Start of Snakemake's process in clock ticks after the boot.
     """
 
     call: Call
@@ -50,6 +64,8 @@ class RunningCall:
     began_steady: float
     log: Path
     slurm_jobs: str = ""
+    lease: int = 0
+    pid_started: int = 0
 
 
 def import_modules() -> None:
@@ -122,8 +138,10 @@ class Snakemake:
         slurm_jobs = ""
         if on_slurm(settings.profile):
             slurm_jobs = slurm.name_prefix(self._root, self._lease.number, self._started)
-        log = self._root.state / "calls" / f"{call.lane}-{call.units[0]}.log"
+        log = _folder(self._root) / f"{call.lane}-{call.units[0]}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
+        for left in (_record(log), _code(log)):
+            left.unlink(missing_ok=True)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
             pid = processes.fork(
@@ -133,7 +151,9 @@ class Snakemake:
             )
         finally:
             os.close(descriptor)
-        return RunningCall(call, pid, now, steady, log, slurm_jobs)
+        return RunningCall(
+            call, pid, now, steady, log, slurm_jobs, self._lease.number, processes.start_time(pid) or 0
+        )
 
     @property
     def _settings_path(self) -> Path:
@@ -186,17 +206,124 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
-def exit_code(started: RunningCall) -> int | None:
+def exit_code(started: RunningCall, *, told: bool = False) -> int | None:
     """Exit code of a call (negative: the signal that ended it), given once; None while the call runs.
 
     Jobs that outlive their Snakemake are killed: they would write into directories that are made anew.
+
+    Parameters
+    ----------
+    told
+        Whether the code is written for the runner that this one has handed over to.
     """
-    code = processes.exit_code(started.pid)
+    try:
+        code = processes.exit_code(started.pid)
+    except ChildProcessError:
+        return _told_code(started)
     if code is not None:
         # Snakemake is not reaped yet and keeps its pid, so that the session is surely the call's own.
         processes.kill(member for member in processes.session_processes(started.pid) if member.pid != started.pid)
+        if told:
+            _tell_code(started, code)
         os.waitpid(started.pid, 0)
     return code
+
+
+def hand_over(started: RunningCall, code: int | None) -> None:
+    """Record a call for the next runner; this process stays its parent, and calls `exit_code` until it has ended.
+
+    Parameters
+    ----------
+    code
+        Exit code of a call that has ended and is not settled; None of a call that runs.
+
+    Raises
+    ------
+    OSError
+        If the record cannot be written; the next runner then ends the call.
+    """
+    files.write_json(_record(started.log), asdict(started) | {"log": str(started.log)})
+    if code is not None:
+        _tell_code(started, code)
+
+
+def handed_over(root: DataRoot) -> list[RunningCall]:
+    """Calls that a runner has handed over and none has settled; records of calls that died with it are removed."""
+    found = []
+    for path in sorted(_folder(root).glob("*.json")):
+        try:
+            started = _recorded(files.read_json(path))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s: cannot be read (%s); its call is ended", path, error)
+            continue
+        if processes.is_alive(started.pid, started.pid_started) or _code(started.log).exists():
+            found.append(started)
+        else:
+            path.unlink(missing_ok=True)
+    return found
+
+
+def forget(started: RunningCall) -> None:
+    """Remove the record of a settled call."""
+    for path in (_record(started.log), _code(started.log)):
+        path.unlink(missing_ok=True)
+
+
+def check_outlived(root: DataRoot) -> None:
+    """Check that the call that this process works for is still wanted.
+
+    A Slurm job that was submitted while its runner died is in the queue only after the next runner has looked there.
+
+    Raises
+    ------
+    LeaseError
+        If another runner has followed, to which the call was not handed over.
+    """
+    number = os.environ.get(processes.MARK, "").rpartition(":")[2]
+    if not number.isdigit() or int(number) >= (now := lease_number(root)):
+        return
+    for path in _folder(root).glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if files.read_json(path)["lease"] == int(number):
+                return
+    raise LeaseError(f"{root.root}: its lease {number} has ended, a runner with lease {now} has followed; not begun")
+
+
+def _recorded(content: Mapping[str, Any]) -> RunningCall:
+    call = content["call"]
+    units, groups, demand = tuple(call["units"]), tuple(call["groups"]), Demand(**call["demand"])
+    whole = Call(**{**call, "units": units, "groups": groups, "demand": demand})
+    return RunningCall(**{**content, "call": whole, "log": Path(content["log"])})
+
+
+def _told_code(started: RunningCall) -> int | None:
+    """Exit code of another runner's call, as that runner has written it; a kill if it has died with the call."""
+    there = processes.start_time(started.pid)
+    if there == started.pid_started:
+        return None  # it runs, or its code is not written yet
+    if there is None:
+        processes.kill(processes.session_processes(started.pid))
+    try:
+        return int(_code(started.log).read_text())
+    except (OSError, ValueError):
+        return -signal.SIGKILL
+
+
+def _tell_code(started: RunningCall, code: int) -> None:
+    with contextlib.suppress(OSError), files.atomic_write(_code(started.log)) as part:
+        part.write_text(str(code))
+
+
+def _folder(root: DataRoot) -> Path:
+    return root.state / "calls"
+
+
+def _record(log: Path) -> Path:
+    return log.with_suffix(".json")
+
+
+def _code(log: Path) -> Path:
+    return log.with_suffix(".code")
 
 
 def error_from_log(log: Path) -> str:

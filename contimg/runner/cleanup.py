@@ -7,7 +7,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -18,6 +18,7 @@ from contimg.core.paths import DataRoot
 from contimg.core.products import PRODUCTS
 from contimg.execute import slurm
 from contimg.execute.lease import mark_of
+from contimg.execute.snakemake import RunningCall
 from contimg.job import staging
 
 log = logging.getLogger(__name__)
@@ -31,9 +32,12 @@ _FAR_JOBS_S = 86400.0
 """Age (s) up to which a partial output of another host's job counts as being written."""
 
 
-def kill_orphans(root: DataRoot) -> int:
-    """Kill the processes of dead runners of this data root; returns their number."""
-    orphans = [process for process in processes.marked_processes(mark_of(root)) if process.pid != os.getpid()]
+def kill_orphans(root: DataRoot, handed_over: Sequence[RunningCall] = ()) -> int:
+    """Kill the processes of dead runners of this data root, without calls handed over; returns their number."""
+    kept = {member.pid for started in handed_over for member in processes.session_processes(started.pid)} | {
+        os.getpid()
+    }
+    orphans = [process for process in processes.marked_processes(mark_of(root)) if process.pid not in kept]
     if orphans:
         log.warning("killing %d processes that a dead runner left behind", len(orphans))
     return processes.kill(orphans)
@@ -69,22 +73,24 @@ def is_abandoned(path: Path, far_jobs_s: float = _FAR_JOBS_S) -> bool:
         return False
 
 
-def clear_queue(root: DataRoot, keep: Callable[[], None]) -> int:
+def clear_queue(root: DataRoot, keep: Callable[[], None], handed_over: Sequence[RunningCall] = ()) -> int:
     """Cancel the Slurm jobs of dead runners of this data root, and wait for their end; returns their number.
 
-    Jobs of all users count, because the dead runner may have been started by another user.
+    Jobs of all users count, because the dead runner may have been started by another user; jobs of calls that were
+    handed over stay.
 
     Raises
     ------
     ClusterAwayError
         If Slurm does not answer, or does not end them: a job left alive could meet another try of its group.
     """
+    spared = [started.slurm_jobs for started in handed_over if started.slurm_jobs]
     cancelled: set[str] = set()
     said = ""
     deadline = time.monotonic() + _QUEUE_S
     while True:
         try:
-            left = slurm.cancel(slurm.name_prefix(root), of_all_users=True)
+            left = slurm.cancel(slurm.name_prefix(root), of_all_users=True, spared=spared)
         except ClusterAwayError as error:
             problem = error
         else:

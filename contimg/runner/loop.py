@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import math
 import os
 import select
 import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from contimg.alerts import channels
@@ -21,8 +24,9 @@ from contimg.catalogues import calibrator_catalogue, sky_catalogue
 from contimg.core.config import Settings
 from contimg.core.errors import ConfigError, HeldError, LeaseError
 from contimg.core.paths import DataRoot
-from contimg.execute.lease import Lease, acquire
-from contimg.execute.snakemake import import_modules
+from contimg.core.sections import Runner as RunnerSettings
+from contimg.execute.lease import Lease, acquire, holder
+from contimg.execute.snakemake import RunningCall, exit_code, handed_over, import_modules
 from contimg.execute.systemd import notify
 from contimg.ledger.clock_steps import Clock, SystemClock
 from contimg.runner.recovery import RecoverySettings, recover
@@ -41,14 +45,19 @@ STANDS_BY = "stands by"
 """Beginning of the status sent to systemd while another runner holds the lease."""
 _NOW = 2
 """Number of stop requests that end running calls at once."""
+_GIVE_WAY_S = 3.0
+"""Time (s) for which a runner that has handed over leaves the lease to another."""
+_LOOK_S = 0.2
+"""Interval (s) between two looks of a runner that stands by at calls that it has handed over."""
 
 
 class _Requests:
-    """Requests by signal: stop, and reload of the settings."""
+    """Requests by signal: stop, reload of the settings, and hand-over to a runner that stands by."""
 
     def __init__(self) -> None:
         self.stops = 0
         self.reload = False
+        self.hand_over = False
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[int]:
@@ -56,6 +65,7 @@ class _Requests:
         wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         previous = {number: signal.signal(number, self._stop) for number in _STOPS}
         previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._again)
+        previous[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._give_way)
         previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)  # wakes the loop when a call ends
         before = signal.set_wakeup_fd(woken)
         try:
@@ -73,6 +83,9 @@ class _Requests:
     def _again(self, *_: object) -> None:
         self.reload = True
 
+    def _give_way(self, *_: object) -> None:
+        self.hand_over = True
+
 
 def run(
     checkout: Path,
@@ -84,6 +97,8 @@ def run(
     clock: Clock | None = None,
 ) -> int:
     """Run the runner until it is asked to stop; returns the exit code: 1 if a step of the last pass of `once` failed.
+
+    On SIGUSR1 the runner hands lease and running calls over to another that stands by, and stands by in turn.
 
     Parameters
     ----------
@@ -112,53 +127,125 @@ def run(
     root = DataRoot(settings.data_root)
     watch = SettingsWatch(root, settings_file)
     root.incoming.mkdir(parents=True, exist_ok=True)
-    lease = retry_until_disk_has_room(
-        root,
-        settings.alerts,
-        lambda: _taken(root) if stand_by else acquire(root),
-        wait=not once,
-        keep=lambda: None,
-    )
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # nothing is at work yet that could be handed over
+    calls: Sequence[RunningCall] | None = None
+    while True:
+        lease = retry_until_disk_has_room(
+            root,
+            settings.alerts,
+            partial(_taken, root, settings.runner, calls, stand_by=stand_by),
+            wait=not once,
+            keep=lambda: None,
+        )
+        if lease is None:
+            well = True
+            break
+        try:
+            runner, calls = _at_work(
+                checkout, root, settings, watch, lease, load_settings=load_settings, clock=clock, once=once
+            )
+        finally:
+            lease.release()
+        settings, well = runner.settings, runner.well
+        if calls is None:
+            break
+    log.info("stopped")
+    return int(once and not well)
+
+
+def _at_work(
+    checkout: Path,
+    root: DataRoot,
+    settings: Settings,
+    watch: SettingsWatch,
+    lease: Lease,
+    *,
+    load_settings: Callable[[], Settings],
+    clock: Clock,
+    once: bool,
+) -> tuple[Runner, Sequence[RunningCall] | None]:
+    """Work under a lease; returns the runner, and the calls that it has handed over (None: it was asked to stop)."""
 
     def ready() -> Runner:
-        ledger = recover(root, settings.part(RecoverySettings), lease.keep, clock.now())
-        runner = Runner(root, settings, checkout=checkout, lease=lease, clock=clock, ledger=ledger)
+        calls = handed_over(root)
+        ledger = recover(root, settings.part(RecoverySettings), lease.keep, clock.now(), calls)
+        runner = Runner(root, settings, checkout=checkout, lease=lease, clock=clock, ledger=ledger, handed_over=calls)
         runner.set_up_calls()
         if not once:  # a runner started by cron mostly finds no work
             runner.warm_up()
         return runner
 
-    try:
-        runner = retry_until_disk_has_room(root, settings.alerts, ready, wait=not once, keep=lease.keep)
-        requests = _Requests()
-        with requests.caught() as wake, contextlib.closing(ArrivalNotifier(root.incoming)) as bell:
-            notify("READY=1\nSTATUS=at work")
-            log.info("running on %s (lease %d)", root.root, lease.number)
-            try:
-                _loop(runner, requests, wake, bell, watch, load_settings=load_settings, clock=clock, once=once)
-                runner.finish(once=once)
-            except LeaseError:
-                runner.abandon()
-                raise
-    finally:
-        lease.release()
-    log.info("stopped")
-    return int(once and not runner.well)
-
-
-def _taken(root: DataRoot) -> Lease:
-    """Lease of a data root, as soon as it is free; slow imports are done while waiting."""
-    told = ""
-    while True:
+    runner = retry_until_disk_has_room(root, settings.alerts, ready, wait=not once, keep=lease.keep)
+    requests = _Requests()
+    with requests.caught() as wake, contextlib.closing(ArrivalNotifier(root.incoming)) as bell:
+        notify("READY=1\nSTATUS=at work")
+        log.info("running on %s (lease %d)", root.root, lease.number)
         try:
-            return acquire(root)
-        except HeldError as error:
-            if not told:
-                signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the first pass notices changed settings
-                import_modules()
-                told = f"{STANDS_BY}: {error}"
-                log.info("%s", told)
-                notify(f"STATUS={told}")
+            if _loop(runner, requests, wake, bell, watch, load_settings=load_settings, clock=clock, once=once):
+                return runner, runner.hand_over()
+            runner.finish(once=once)
+        except LeaseError:
+            runner.abandon()
+            raise
+    return runner, None
+
+
+def _taken(
+    root: DataRoot, settings: RunnerSettings, handed_over: Sequence[RunningCall] | None, *, stand_by: bool
+) -> Lease | None:
+    """Lease of a data root, as soon as it is free; slow imports are done while waiting.
+
+    Parameters
+    ----------
+    handed_over
+        Calls that another runner settles and this process watches; None before this process was at work.
+    stand_by
+        Wait also before this process was at work.
+
+    Returns
+    -------
+    Lease or None
+        None if asked to stop, once the calls that were handed over have ended.
+    """
+    if handed_over is None and not stand_by:
+        return acquire(root)
+    requests, calls, told = _Requests(), list(handed_over or ()), ""
+    gives_way_until = time.monotonic() + _GIVE_WAY_S if handed_over is not None else 0.0
+    with requests.caught():
+        stops_at = math.inf
+        while True:
+            calls = [started for started in calls if exit_code(started, told=True) is None]
+            notify("WATCHDOG=1")
+            if requests.stops:
+                stops_at = min(stops_at, time.monotonic() + 60 * settings.drain_minutes)
+                if not calls or requests.stops >= _NOW or time.monotonic() > stops_at:
+                    return None
+                time.sleep(_LOOK_S)
+                continue
+            if time.monotonic() < gives_way_until and not _held(root):
+                time.sleep(_LOOK_S / 4)
+                continue
+            gives_way_until = 0.0
+            try:
+                lease = acquire(root)
+                if not requests.stops:
+                    return lease
+                lease.release()
+            except HeldError as error:
+                if not told:
+                    import_modules()
+                    told = f"{STANDS_BY}: {error}"
+                    log.info("%s", told)
+                    notify(f"STATUS={told}")
+
+
+def _held(root: DataRoot) -> bool:
+    """Whether a runner holds the lease, as far as can be seen."""
+    try:
+        now = holder(root)
+    except LeaseError:
+        return False
+    return bool(now and now.holds)
 
 
 def _loop(
@@ -171,7 +258,8 @@ def _loop(
     load_settings: Callable[[], Settings],
     clock: Clock,
     once: bool,
-) -> None:
+) -> bool:
+    """Run pass after pass; returns whether to hand over: otherwise all calls have ended."""
     draining_since = None
     while True:
         bell.silence()
@@ -186,11 +274,13 @@ def _loop(
         notify("WATCHDOG=1")
         pause_s = runner.settings.runner.poll_seconds / clock.rate
         if not requests.stops:
+            if requests.hand_over:
+                return True
             started = runner.scan_and_start()
             if runner.more_arrived:
                 pause_s = 0
             elif once and not runner.busy and not started:
-                return
+                return False
         else:
             if draining_since is None:
                 draining_since = clock.steady()
@@ -200,7 +290,7 @@ def _loop(
             if runner.busy and (requests.stops >= _NOW or drained > 60 * runner.settings.runner.drain_minutes):
                 runner.stop_now()
             if not runner.busy:
-                return
+                return False
         descriptors = [wake, *([bell.descriptor] if bell.descriptor is not None else [])]
         select.select(descriptors, [], [], pause_s)
 

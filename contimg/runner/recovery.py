@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
 from contimg.core.errors import ImpossibleTransitionError, JobDiedError, LedgerError
@@ -12,6 +12,7 @@ from contimg.core.paths import DataRoot
 from contimg.core.sections import Runner, Staging
 from contimg.core.stages import STAGES, Per, is_periodic
 from contimg.execute import attempts
+from contimg.execute.snakemake import RunningCall
 from contimg.ingest import quarantine
 from contimg.job.attempt_record import records
 from contimg.ledger.events import FoundInQuarantine, Interrupted
@@ -35,7 +36,13 @@ class RecoverySettings(RebuildSettings):
     staging: Staging
 
 
-def recover(root: DataRoot, settings: RecoverySettings, keep: Callable[[], None], now: float) -> Ledger:
+def recover(
+    root: DataRoot,
+    settings: RecoverySettings,
+    keep: Callable[[], None],
+    now: float,
+    handed_over: Sequence[RunningCall] = (),
+) -> Ledger:
     """Recover a data root after its last runner; the lease must be held.
 
     Parameters
@@ -44,6 +51,8 @@ def recover(root: DataRoot, settings: RecoverySettings, keep: Callable[[], None]
         Called repeatedly during long work, to keep the lease.
     now
         Unix time (s).
+    handed_over
+        Calls that run on, and are settled by this runner.
 
     Raises
     ------
@@ -54,22 +63,22 @@ def recover(root: DataRoot, settings: RecoverySettings, keep: Callable[[], None]
     ClusterAwayError
         If jobs of a dead runner cannot be found or ended.
     """
-    cleanup.kill_orphans(root)  # first: one of them may be about to submit a job
+    cleanup.kill_orphans(root, handed_over)  # first: one of them may be about to submit a job
     if on_slurm(settings.runner.profile):
-        cleanup.clear_queue(root, keep)
+        cleanup.clear_queue(root, keep, handed_over)
     cleanup.remove_stale_staging(root, settings.staging.directory)
     for group in quarantine.finish_interrupted(root):
         log.warning("%s: its interrupted way in or out of quarantine was finished", group)
     ledger = open_or_rebuild(root, settings, keep)
     transitions = Transitions(ledger, settings.retry)
-    _close_calls(root, ledger, transitions, now)
+    at_work = {unit for started in handed_over for unit in (*started.call.units, *started.call.groups)}
+    _close_calls(root, ledger, transitions, now, at_work)
     _meet_quarantine(root, ledger, transitions, now)
-    for row in ledger.open_groups():
+    units = [*(row.name for row in ledger.open_groups()), *(window.name for window in ledger.due_windows())]
+    for unit in units:
         keep()
-        cleanup.remove_partial_outputs(root, row.name)
-    for window in ledger.due_windows():
-        keep()
-        cleanup.remove_partial_outputs(root, window.name)
+        if unit not in at_work:
+            cleanup.remove_partial_outputs(root, unit)
     return ledger
 
 
@@ -86,12 +95,12 @@ def open_or_rebuild(root: DataRoot, settings: RebuildSettings, keep: Callable[[]
     return open_ledger(root.ledger)
 
 
-def _close_calls(root: DataRoot, ledger: Ledger, transitions: Transitions, now: float) -> None:
+def _close_calls(root: DataRoot, ledger: Ledger, transitions: Transitions, now: float, at_work: Set[str]) -> None:
     """End the calls of a dead runner: their tries do not count, and their groups are due at once."""
     with ledger.transaction():
         for call in ledger.calls():
             for unit in call.units:
-                if is_periodic(unit):
+                if is_periodic(unit) or unit in at_work:
                     continue
                 for record in records(root, unit):
                     if record.lives and not record.slurm_job:

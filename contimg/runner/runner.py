@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -48,7 +48,15 @@ class Runner:
     """Streaming runner of one data root, under its lease."""
 
     def __init__(
-        self, root: DataRoot, settings: Settings, *, checkout: Path, lease: Lease, clock: Clock, ledger: Ledger
+        self,
+        root: DataRoot,
+        settings: Settings,
+        *,
+        checkout: Path,
+        lease: Lease,
+        clock: Clock,
+        ledger: Ledger,
+        handed_over: Sequence[RunningCall] = (),
     ) -> None:
         self.settings = settings
         self._root = root
@@ -57,7 +65,7 @@ class Runner:
         self._step = StepDetector(clock)
         self._breaker = CircuitBreaker()
         self._snakemake = Snakemake(checkout, root, lease)
-        self._pool = Pool(self._snakemake, clock)
+        self._pool = Pool(self._snakemake, clock, handed_over)
         self._housekeeping = Housekeeping(root, clock.now())
         self._request_poller = RequestPoller(root)
         self._alerting = Alerting(root)
@@ -69,6 +77,7 @@ class Runner:
         """Groups whose inputs existed at the last check."""
         self._scanner = Scanner(root, self._manifests)
         self._use(ledger)
+        self._pool.note(ledger)
 
     def _use(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -185,6 +194,14 @@ class Runner:
         if once:
             self._guarded(lambda: self._tell(*self._request_poller.finish()))
         self._guarded(lambda: self._alerting.finish(self._moment(self._clock.now())))
+
+    def hand_over(self) -> list[RunningCall]:
+        """Hand the running calls over to the next runner; returns the calls that this process still has to watch."""
+        self.finish(once=False)
+        log.info("handing over %d calls", self.busy)
+        running = self._pool.hand_over()
+        self._ledger.close()
+        return running
 
     def stop_now(self) -> None:
         """End all calls; their groups are due again."""

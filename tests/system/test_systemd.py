@@ -80,6 +80,25 @@ def test_secrets_are_files_that_no_environment_holds(installed: Host) -> None:
     assert installed.show("ActiveState", "contimg-serve@blue") == "inactive"
 
 
+def test_a_runner_of_a_single_unit_gives_way_to_blue(installed: Host) -> None:
+    """Before blue and green, contimg.service was the runner itself; it is alive when the new units come."""
+    installed.run("systemctl", "stop", "contimg")
+    installed.run("systemctl", "disable", "contimg@blue")
+    unit = Path("/etc/systemd/system/contimg.service")
+    start = f"ExecStart={PREFIX}/bin/contimg run --config /etc/contimg/config.yaml"
+    installed.write(unit, f"[Service]\nType=notify\nUser=contimg\nKillMode=mixed\nRestart=always\n{start}\n")
+    installed.run("systemctl", "daemon-reload")
+    installed.run("systemctl", "start", "contimg")
+    before = installed.show("MainPID", "contimg")
+    assert f"made: {unit}" in installed.install()
+    assert installed.show("MainPID", "contimg") == before, "installing restarts nothing"
+    installed.run("systemctl", "restart", "contimg")
+    after = running(installed)
+    assert after not in (before, "0")
+    assert installed.run("test", "-e", f"/proc/{before}", check=False).returncode == 1
+    assert installed.show("ActiveState", "contimg") == "active"
+
+
 def test_it_can_write_nowhere_else(installed: Host) -> None:
     process = running(installed)
     for folder in ("/usr", "/etc", "/opt", "/var/lib"):

@@ -10,6 +10,8 @@ from contimg.deploy.blue_green import READY_S, Action, Deployment, HostState, Ph
 
 DOWN, AT_WORK = UnitState("inactive"), UnitState("active", "at work")
 STANDS_BY = UnitState("activating", "stands by: a runner is at work")
+HANDED_OVER = replace(STANDS_BY, state="active")
+STOPS = UnitState("deactivating", HANDED_OVER.status)
 BEGUN = Deployment("green", "/opt/new", True, True, Phase.CHECK, 0.0)
 
 
@@ -22,7 +24,10 @@ class Host:
     fails
         Phase in which green fails.
     how
-        `crash`: its runner ends; `hang`: it never becomes ready; `silent`: its service does not answer.
+        `crash`: its runner ends; `crash at work`: it does once it has the lease; `hang`: it never becomes ready;
+        `silent`: its service does not answer.
+    gave_way
+        Runner that handed over last, and leaves the lease to the other.
     """
 
     fails: Phase | None = None
@@ -32,14 +37,19 @@ class Host:
     services: dict[str, UnitState] = field(default_factory=lambda: {"blue": AT_WORK, "green": DOWN})
     holder: str = "blue"
     took_over: list[str] = field(default_factory=list)
+    gave_way: str = ""
 
     def see(self, deployment: Deployment) -> HostState:
         self.now += 1
         failing = deployment.phase == self.fails
-        if failing and self.how == "crash" and self.runners["green"] != DOWN:
+        crashes = self.how == "crash" or (self.how == "crash at work" and self.holder == "green")
+        if failing and crashes and self.runners["green"] != DOWN:
             self.runners["green"] = replace(STANDS_BY, restarts=1)
             self.holder = "" if self.holder == "green" else self.holder
-        for colour, unit in self.runners.items():
+        for colour in sorted(self.runners, key=lambda colour: colour == self.gave_way):
+            unit = self.runners[colour]
+            if unit == STOPS:
+                self.runners[colour] = DOWN
             if not self.holder and unit.stands_by and not unit.restarts:
                 self.holder = colour
                 self.took_over.append(colour)
@@ -54,9 +64,13 @@ class Host:
         if action == Action.STAND_BY:
             assert self.runners[colour].down
             self.runners[colour] = STANDS_BY
-        elif action in (Action.HAND_OVER, Action.STOP):
-            self.runners[colour] = DOWN
-            self.holder = "" if self.holder == colour else self.holder
+        elif action == Action.HAND_OVER:
+            assert self.holder == colour
+            self.runners[colour], self.holder, self.gave_way = HANDED_OVER, "", colour
+        elif action == Action.STOP:
+            assert self.holder != colour
+            assert self.runners[colour] != STOPS, "a second signal would end the calls that it handed over"
+            self.runners[colour] = STOPS
         elif action == Action.SERVE:
             self.services[colour] = AT_WORK
         elif action == Action.STOP_SERVICE:
@@ -94,6 +108,7 @@ def test_green_takes_over_once_and_blue_is_stopped() -> None:
     ("phase", "how", "why"),
     [
         (Phase.TAKE_OVER, "crash", "does not stay up"),
+        (Phase.TAKE_OVER, "crash at work", "does not stay up"),
         (Phase.TAKE_OVER, "hang", f"not ready within {READY_S:.0f} s"),
         (Phase.PROBATION, "crash", "did not stay up"),
         (Phase.PROBATION, "silent", "did not answer"),

@@ -166,18 +166,3 @@ def test_marked_processes_are_found_and_killed(root: DataRoot) -> None:
     assert processes.kill(found) == 3
     shell.wait()
     assert processes.marked_processes(lease.mark) == []
-
-
-def test_work_for_a_lease_that_another_has_followed_is_not_begun(
-    root: DataRoot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(processes.MARK, "")
-    leases.check_outlived(root)  # by hand, on a root that never had a runner
-    lease = leases.acquire(root)
-    monkeypatch.setenv(processes.MARK, lease.mark)
-    leases.check_outlived(root)
-    lease.release()
-    leases.check_outlived(root)
-    leases.acquire(root).release()
-    with pytest.raises(LeaseError, match="its lease 1 has ended, a runner with lease 2 has followed"):
-        leases.check_outlived(root)

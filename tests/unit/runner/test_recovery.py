@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -160,6 +161,35 @@ def test_a_process_that_may_be_about_to_submit_dies_before_the_look_at_the_queue
     recovered(played)
     assert (tmp_path / "lived").read_text() == ""
     assert sbatch.wait(5) == -9
+
+
+def test_calls_that_were_handed_over_go_on(played: Played, queue: SlurmCommands) -> None:
+    """Their processes, Slurm jobs, attempts and partial outputs stay; those of other calls do not."""
+    kept, lost = played.arrive(0), played.arrive(1)
+    calls, parts = {}, {}
+    for number, unit in enumerate((kept, lost)):
+        mark = {MARK: f"{mark_of(played.root)}1"}
+        process = subprocess.Popen(["sleep", "60"], env=os.environ | mark, start_new_session=True)
+        prefix = slurm.name_prefix(played.root, 1, number)
+        queue.add(number, f"{prefix}x")
+        played.record("detect", unit, "running", pid=DEAD)
+        played.ledger.add_call(process.pid, "detect", [unit], 1.0)
+        played.change(unit, due=5e9)
+        parts[unit] = played.root.calibrator(unit).with_name(".calibrator.json.part-n1.7")
+        parts[unit].parent.mkdir(parents=True)
+        parts[unit].touch()
+        calls[unit] = process, replace(played.started("detect", unit), pid=process.pid, slurm_jobs=prefix)
+    played.ledger.close()
+    ledger = recover(played.root, played.settings.part(RecoverySettings), lambda: None, NOW, [calls[kept][1]])
+    assert calls[lost][0].wait(5) == -9
+    assert calls[kept][0].poll() is None
+    assert (queue.numbers, queue.cancelled) == ([0], [1])
+    assert (ledger.group(kept).due, ledger.group(lost).due) == (5e9, 0)
+    assert [path.exists() for path in parts.values()] == [True, False]
+    records = [files.read_json(played.root.attempt(unit, "detect", 1)) for unit in (kept, lost)]
+    assert [record["outcome"] for record in records] == ["running", "failed"]
+    calls[kept][0].kill()
+    calls[kept][0].wait()
 
 
 def test_a_way_into_quarantine_that_was_cut_short(played: Played) -> None:

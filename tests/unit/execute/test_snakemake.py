@@ -1,0 +1,91 @@
+"""Calls that one runner hands over to another: recorded, watched by their parent, settled by the next."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from contimg.core import processes
+from contimg.core.errors import LeaseError
+from contimg.core.paths import DataRoot
+from contimg.execute import lease as leases
+from contimg.execute.snakemake import RunningCall, check_outlived, exit_code, forget, hand_over, handed_over
+from contimg.schedule.lanes import Call, Demand
+
+FORK = multiprocessing.get_context("fork")
+GROUP = "20260112T080000"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> DataRoot:
+    (tmp_path / "state" / "calls").mkdir(parents=True)
+    return DataRoot(tmp_path)
+
+
+def started(root: DataRoot, *command: str, lease: int = 1) -> RunningCall:
+    """A call whose Snakemake is another command."""
+    pid = subprocess.Popen(command, start_new_session=True).pid
+    log = root.state / "calls" / f"image-{GROUP}.log"
+    call = Call("image", (GROUP,), (GROUP,), Demand(500, 10), cores=2, again=True)
+    return RunningCall(call, pid, 1e9, 5.0, log, lease=lease, pid_started=processes.start_time(pid) or 0)
+
+
+def seen_by_another(call: RunningCall) -> int | None:
+    """What another process sees of a call's end."""
+    with FORK.Pool(1) as pool:
+        return pool.apply(exit_code, (call,))
+
+
+def until_ended(call: RunningCall) -> int:
+    """Exit code of a call, told to the next runner."""
+    while (code := exit_code(call, told=True)) is None:
+        time.sleep(0.01)
+    return code
+
+
+def test_a_call_is_settled_by_the_runner_that_follows(root: DataRoot) -> None:
+    call = started(root, "sleep", "60")
+    hand_over(call, None)
+    assert handed_over(root) == [call]
+    os.kill(call.pid, 9)
+    while processes.is_alive(call.pid, call.pid_started):
+        time.sleep(0.01)
+    assert seen_by_another(call) is None  # its parent has not told the code yet
+    assert until_ended(call) == -9
+    assert handed_over(root) == [call]
+    assert seen_by_another(call) == -9
+    forget(call)
+    assert handed_over(root) == []
+    assert list((root.state / "calls").iterdir()) == []
+
+
+def test_a_call_that_died_with_its_runner_is_not_handed_over(root: DataRoot) -> None:
+    call = started(root, "true")
+    hand_over(call, None)
+    while exit_code(call) is None:
+        time.sleep(0.01)
+    assert handed_over(root) == []
+    assert seen_by_another(call) == -9
+
+
+def test_a_job_of_an_ended_lease_begins_only_if_its_call_was_handed_over(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(processes.MARK, "")
+    check_outlived(root)  # by hand, on a root that never had a runner
+    lease = leases.acquire(root)
+    monkeypatch.setenv(processes.MARK, lease.mark)
+    check_outlived(root)
+    lease.release()
+    leases.acquire(root).release()
+    with pytest.raises(LeaseError, match="its lease 1 has ended, a runner with lease 2 has followed"):
+        check_outlived(root)
+    call = started(root, "true", lease=1)
+    hand_over(call, None)
+    check_outlived(root)
+    until_ended(call)
