@@ -6,6 +6,7 @@ from math import ceil
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from contimg.core.config import without_secrets
 from contimg.core.errors import ContimgError
 from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, WINDOW_PATTERN, DataRoot
 from contimg.core.products import path as product
@@ -13,7 +14,7 @@ from contimg.core.stages import SLURM_MARGIN_MINUTES, STAGES, limit_value
 from contimg.execute import lease
 from contimg.execute.snakemake import check_outlived
 from contimg.workflow.due import REPORTED, Due
-from contimg.workflow.start import for_jobs, groups_of, settings_of
+from contimg.workflow.start import groups_of, settings_of
 from contimg.workflow.tries import failed_tries
 
 
@@ -28,7 +29,7 @@ SHARE = 1000
 
 try:
     settings = settings_of(config)
-    config |= for_jobs(settings)  # with absolute paths: jobs run elsewhere
+    config |= without_secrets(settings)  # with absolute paths: jobs run elsewhere
     root = DataRoot(settings.data_root)
     check_outlived(root)
     now = datetime.now(UTC)

@@ -11,7 +11,7 @@ def step(job: Job) -> None:
 
     content = summarise(DataRoot(job.settings.data_root), job.settings.calibration, job.settings.groups)
     files.write_json(job.output.json, content)
-    job.output.html.write_text(summary_html(content))
+    job.output.html.write_text(summary_html(content), "utf-8")
 
 
 run(snakemake, step)

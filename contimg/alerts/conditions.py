@@ -47,22 +47,39 @@ class Condition:
 
 
 CONDITIONS: tuple[Condition, ...] = (
-    Condition("calibration_age_hours", "no new caltables for {value:.1f} h (limit {threshold:g} h)", margin=0.0),
-    Condition("failures_percent", "{value:.0f} % of the attempts of the last hour failed (limit {threshold:g} %)"),
+    Condition(
+        "calibration_age_hours",
+        "no new caltables for {value:.1f} h (limit {threshold:g} h); contimg requests says what to observe",
+        margin=0.0,
+    ),
+    Condition(
+        "failures_percent",
+        "{value:.0f} % of the attempts of the last hour failed (limit {threshold:g} %); contimg status says why",
+    ),
     Condition(
         "conversion_failures_percent",
-        "{value:.0f} % of the conversions of the last hour failed (limit {threshold:g} %)",
+        "{value:.0f} % of the conversions of the last hour failed (limit {threshold:g} %); contimg status says why",
     ),
-    Condition("disk_free_gb", "{value:.0f} GB of the data disk are free (limit {threshold:g} GB)", side="below"),
-    Condition("queue_groups", "{value:.0f} groups are waiting (limit {threshold:g})"),
     Condition(
-        "tmpfs_used_percent", "{value:.0f} % of the staging tmpfs is in use (limit {threshold:g} %)", margin=0.05
+        "disk_free_gb", "{value:.0f} GB of the data disk are free (limit {threshold:g} GB); make room", side="below"
     ),
-    Condition("group_retries", "{subject} was retried {value:.0f} times (limit {threshold:g})", margin=0.0),
-    Condition("no_arrivals", "no raw files have come for {value:.1f} h (limit {threshold:g} h)", margin=0.0),
+    Condition("queue_groups", "{value:.0f} groups are waiting (limit {threshold:g}); contimg status says what for"),
+    Condition(
+        "tmpfs_used_percent",
+        "{value:.0f} % of the staging tmpfs is in use (limit {threshold:g} %); remove what else is there",
+        margin=0.05,
+    ),
+    Condition(
+        "group_retries", "{subject} was retried {value:.0f} times (limit {threshold:g}); its logs say why", margin=0.0
+    ),
+    Condition(
+        "no_arrivals",
+        "no raw files have come for {value:.1f} h (limit {threshold:g} h); look at correlator and transfers",
+        margin=0.0,
+    ),
     Condition(
         "no_products",
-        "groups have waited for {value:.1f} h and no image was made (limit {threshold:g} h)",
+        "groups have waited for {value:.1f} h and no image was made (limit {threshold:g} h); contimg status says why",
         margin=0.0,
     ),
     Condition(
@@ -73,7 +90,8 @@ CONDITIONS: tuple[Condition, ...] = (
     ),
     Condition(
         "clock_error_hours",
-        "{subject}: the clock in its files' names is {value:.1f} h off their data; groups go by the data",
+        "{subject}: the clock in its files' names is {value:.1f} h off their data; groups go by the data;"
+        " set the clock of that host",
         levels=Levels(warning=0.17),
     ),
     Condition(
@@ -85,27 +103,30 @@ CONDITIONS: tuple[Condition, ...] = (
     ),
     Condition(
         "flagged_none",
-        "not one visibility of the newest group is flagged, which no real data are: flagging or its input is broken",
+        "not one visibility of the newest group is flagged, which no real data are: flagging or its input is broken;"
+        " look at its image",
         levels=Levels(warning=0.5),
     ),
     Condition(
         "flagged_leap_percent",
-        "{value:.0f} % more of the newest group is flagged than of the groups before",
+        "{value:.0f} % more of the newest group is flagged than of the groups before; look for interference",
         levels=Levels(warning=20, critical=50),
     ),
     Condition(
         "antennas_flagged_alike",
-        "{value:.0f} antennas are flagged far more than the others, and all alike: a shared part fails",
+        "{value:.0f} antennas are flagged far more than the others, and all alike: a shared part fails;"
+        " contimg antennas names them",
         levels=Levels(warning=4.5),
     ),
     Condition(
         "reference_silent_s",
-        "{subject}, the reference of a set in use, was silent for {value:.0f} s in the newest group",
+        "{subject}, the reference of a set in use, was silent for {value:.0f} s in the newest group;"
+        " look at that antenna",
         levels=Levels(warning=0.5),
     ),
     Condition(
         "backups_missed",
-        "nothing new is safe since {value:.1f} times backup.every_hours",
+        "nothing new is safe since {value:.1f} times backup.every_hours; state/backup.json says why",
         levels=Levels(warning=1.5, critical=3),
         margin=0.0,
     ),
@@ -116,7 +137,8 @@ CONDITIONS: tuple[Condition, ...] = (
     ),
     Condition(
         "folder_closed",
-        "{subject}/ cannot be written: what would write there waits until it can",
+        "{subject}/ cannot be written: what would write there waits until it can;"
+        " mount it read-write, or give it to the service",
         levels=Levels(critical=0.5),
     ),
     Condition(
@@ -125,7 +147,7 @@ CONDITIONS: tuple[Condition, ...] = (
         " room",
         levels=Levels(critical=0.5),
     ),
-    Condition("api_down", "the service does not answer", levels=Levels(critical=0.5)),
+    Condition("api_down", "the service does not answer; start it, or read its log", levels=Levels(critical=0.5)),
     Condition(
         "settings_refused",
         "the settings were changed to such as cannot be used: the old ones stay in force; the log says why",
@@ -133,7 +155,8 @@ CONDITIONS: tuple[Condition, ...] = (
     ),
     Condition(
         "workflow_held",
-        "{subject} fails for every group, and not through their fault: it is held and tried once a minute",
+        "{subject} fails for every group, and not through their fault: it is held and tried once a minute;"
+        " contimg status says why",
         levels=Levels(critical=0.5),
     ),
     Condition(

@@ -44,7 +44,7 @@ class Matcher:
         try:
             re.compile(self.value)
         except re.error as error:
-            raise ConfigError(f"matcher of {self.name}: not a regular expression ({error})") from error
+            raise ConfigError(f"matcher of {self.name}: not a regular expression ({error}); correct it") from error
 
     @classmethod
     def parse(cls, text: str) -> Matcher:
@@ -57,7 +57,7 @@ class Matcher:
         """
         found = _MATCHER.fullmatch(text.strip().removeprefix("{").removesuffix("}"))
         if not found:
-            raise ConfigError(f'filter {text!r}: is not of the form name="value"')
+            raise ConfigError(f'filter {text!r}: is not of the form name="value"; correct it')
         name, sign, quoted, bare = found.groups()
         value = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else bare
         return cls(name, value, regex=sign in ("=~", "!~"), equal=sign in ("=", "=~"))

@@ -11,7 +11,6 @@ import numpy as np
 
 from contimg.core import files
 from contimg.core.paths import DataRoot, group_date, group_id, group_of, group_start
-from contimg.core.products import PRODUCTS
 
 _BEFORE = 12
 """Number of groups before the newest with which its flagged fraction is compared."""
@@ -36,9 +35,8 @@ def newest(root: DataRoot, now: datetime, most: int) -> list[dict[str, Any]]:
 def _paths(root: DataRoot, since: datetime, until: datetime) -> list[Path]:
     days = (until.date() - since.date()).days
     dates = sorted({group_date(group_id(since + timedelta(days=day))) for day in range(days + 1)})
-    found = [path for date in dates for path in root.root.glob(PRODUCTS["antennas"].pattern_on(date))]
-    inside = [path for path in found if group_id(since) <= group_of(path) <= group_id(until)]
-    return sorted(inside, key=group_of)
+    found = sorted(one for date in dates for one in root.made("antennas", date))
+    return [path for group, path in found if group_id(since) <= group <= group_id(until)]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -165,7 +165,9 @@ def _which(path: Path, form: _Form, survey: str | None) -> Survey:
     """Survey of a form, by name where the columns leave it open."""
     if form.survey in SURVEYS:
         if survey not in (None, form.survey):
-            raise CatalogueError(f"{path}: the columns are those of {form.survey}, not of {survey}")
+            raise CatalogueError(
+                f"{path}: the columns are those of {form.survey}, not of {survey}; give --survey {form.survey}"
+            )
         return SURVEYS[form.survey]
     if survey is None:
         name = path.name.lower().replace(_RACS_LOW_FILE, "racs-low")
@@ -183,7 +185,9 @@ def _rows(path: Path, table: Table, columns: Mapping[str, str], form: _Form) -> 
     def column(names: tuple[str, ...], needed: bool = False) -> Column | None:
         found = next((table[columns[name]] for name in names if name in columns), None)
         if found is None and needed:
-            raise CatalogueError(f"{path}: {form.survey} without a column {' or '.join(names)}")
+            raise CatalogueError(
+                f"{path}: {form.survey} without a column {' or '.join(names)}; give the file as it came"
+            )
         return found
 
     rows = np.zeros(len(table), ROW)
@@ -220,7 +224,7 @@ def _numbers(path: Path, column: Column, unit: str | None, default: str | None) 
         try:
             values = np.array([float(cell.lstrip("<>") or "nan") for cell in cells])
         except ValueError as error:
-            raise CatalogueError(f"{path}: column {column.name}: {_line(error)}") from None
+            raise CatalogueError(f"{path}: column {column.name}: {_line(error)}; give the file as it came") from None
     if unit is None:
         return values
     given = str(column.unit or default).split("/")[0]  # Jy/beam of a peak is Jy of a point source
@@ -241,7 +245,7 @@ def _degrees(path: Path, column: Column, hours: bool = False) -> np.ndarray:
         blank = np.array([not cell for cell in cells])
         angles = Angle([cell or "0 0 0" for cell in cells], units.hourangle if hours else units.deg)
     except ValueError as error:
-        raise CatalogueError(f"{path}: column {column.name}: {_line(error)}") from None
+        raise CatalogueError(f"{path}: column {column.name}: {_line(error)}; give the file as it came") from None
     return np.where(blank, np.nan, angles.to_value(units.deg))
 
 

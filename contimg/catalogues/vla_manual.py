@@ -58,9 +58,7 @@ def read(path: Path) -> list[Calibrator]:
                 raise line_error(path, number, "fluxes before the first source")
             record.read_band(path, number, band[1], band[2])
     if record is None:
-        raise CatalogueError(
-            f"{path}: holds no record of the VLA Calibrator Manual's form (a CSV list is named .csv)"
-        )
+        raise CatalogueError(f"{path}: holds no record of the VLA Calibrator Manual's form; name a CSV list .csv")
     without += not record.add_to(found, path)
     _LOG.info("%s: %d sources with a flux at 20 cm; %d without one are left out", path, len(found), without)
     return found

@@ -73,7 +73,7 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; a `ContimgError` is printed as one line and gives exit code 1."""
+    """Run the command line; a `ContimgError`, or an error of a file system, is printed as one line: exit code 1."""
     parser = argparse.ArgumentParser(prog="contimg", description="Lights-out continuum imaging for DSA-110.")
     parser.add_argument("--version", action="version", version=version_line())
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -94,3 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # output piped into a program that has ended, such as head
         sys.stderr.close()
         return 0
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        print(f"contimg: {named}{error.strerror or error}; mend it and call again", file=sys.stderr)
+        return 1

@@ -99,7 +99,7 @@ def _others(root: Path, pattern: str, name: str) -> list[Path]:
     found = []
     for path in sorted(root.glob(pattern)):
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
             print(f"{path}: cannot be read ({error})", file=sys.stderr)
             continue

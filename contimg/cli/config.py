@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(Settings.model_json_schema(), indent=1))
         return 0
     settings = load_settings(options)
-    said = sources(yaml.safe_load(options.config.read_text()) or {}, variables())
+    said = sources(yaml.safe_load(options.config.read_text("utf-8")) or {}, variables())
     if options.data_root:
         said["data_root"] = "--data-root"
     shown = settings.model_dump(mode="json")

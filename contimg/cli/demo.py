@@ -93,7 +93,7 @@ def _contimg() -> str:
 
 def _must(code: int, what: str, log: Path) -> None:
     if code:
-        last = log.read_text(errors="replace").splitlines()[-15:]
+        last = log.read_text("utf-8", "replace").splitlines()[-15:]
         raise ToolFailedError("\n".join([f"{what} failed; its output is in {log} and ends with", *last]))
 
 

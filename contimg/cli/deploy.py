@@ -33,7 +33,9 @@ def run(options: argparse.Namespace) -> int:
     from contimg.deploy.site import Site
 
     if options.rollback == (options.release is not None):
-        raise DeploymentError("contimg deploy blue-green: name the environment of a release, or give --rollback")
+        raise DeploymentError(
+            "contimg deploy blue-green: no release is named; name the environment of a release, or give --rollback"
+        )
     probation_s = deployment.PROBATION_S if options.probation is None else options.probation
     site = Site.installed(Path(sys.prefix) / "bin" / "contimg")
     release = options.release.absolute() if options.release else None

@@ -133,4 +133,4 @@ def _fault(text: str):
         return Fault(FaultKind(kind), int(group), **subbands)
     except ValueError:
         kinds = ", ".join(kind.value for kind in FaultKind)
-        raise ConfigError(f"--fault {text}: not KIND:GROUP[:SUBBANDS] with a kind of {kinds}") from None
+        raise ConfigError(f"--fault {text}: not KIND:GROUP[:SUBBANDS] with a kind of {kinds}; correct it") from None

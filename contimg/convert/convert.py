@@ -32,7 +32,7 @@ from casacore import tables
 from contimg.convert import flag as flagging
 from contimg.convert import kernel, measurement_set, receivers, writer_flags
 from contimg.convert.geometry import Geometry, first_channel, lay_out
-from contimg.convert.subbands import check_enough, opened
+from contimg.convert.subbands import Subbands, check_enough, opened
 from contimg.core import trace
 from contimg.core.errors import NoUsableDataError
 from contimg.core.paths import jd_to_datetime
@@ -40,7 +40,7 @@ from contimg.core.sections import Flag, Ingest
 from contimg.ingest.manifest import SUBBANDS, load
 from contimg.telescope import stations
 from contimg.telescope.raw_header import Header
-from contimg.telescope.raw_visibilities import ITEM_BYTES, RawVisibilities
+from contimg.telescope.raw_visibilities import ITEM_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,8 @@ def convert(manifest: Path, ms: Path, settings: ConversionSettings, threads: int
     Returns
     -------
     dict
-        Content of the sidecar: subbands that are missing, zeroed or left out (and why), flagged fractions, dead
+        Content of the sidecar: subbands that are missing, zeroed, partial (with their number of integrations) or left
+        out (and why), flagged fractions, dead
         antennas, receivers (by antenna), phase centre, frequencies, times, bytes read and written, seconds by phase
         (added over the threads).
 
@@ -92,13 +93,12 @@ def convert(manifest: Path, ms: Path, settings: ConversionSettings, threads: int
         with trace.step("open"), clock("open"):
             subbands = opened(group, settings.data_root, settings.ingest, stack)
             headers = subbands.headers
-            geometry = lay_out(group.name, list(headers.values()), subbands.antennas)
+            geometry = lay_out(group.name, list(headers.values()), subbands.times_jd, subbands.antennas)
         pool = stack.enter_context(ThreadPoolExecutor(threads))
         with clock("written flags"):
             said = dict(zip(headers, pool.map(writer_flags.read, headers.values()), strict=True))
         worker = _Worker(
-            subbands.raw,
-            headers,
+            subbands,
             geometry,
             bad={number: one.bad for number, one in said.items() if one.bad is not None},
             ahead=threads + 1,
@@ -125,10 +125,11 @@ def convert(manifest: Path, ms: Path, settings: ConversionSettings, threads: int
         "group": group.name,
         "missing_subbands": [n for n in range(SUBBANDS) if n not in headers and n not in zeroed],
         "zeroed_subbands": sorted(zeroed),
+        "partial_subbands": {f"{number:02d}": count for number, count in sorted(subbands.partial.items())},
         "left_out": {f"{number:02d}": reason for number, reason in sorted(subbands.left_out.items())},
         "flags_not_believed": writer_flags.tell(group.name, said),
         **quality,
-        **_described(geometry, headers),
+        **_described(geometry, next(iter(headers.values())), subbands.times_jd),
         "bytes_read": worker.bytes_read,
         "bytes_written": sum(path.stat().st_size for path in ms.rglob("*") if path.is_file()),
         "seconds": clock.seconds(),
@@ -161,8 +162,7 @@ class _Worker:
 
     def __init__(
         self,
-        raw: Mapping[int, RawVisibilities],
-        headers: Mapping[int, Header],
+        subbands: Subbands,
         geometry: Geometry,
         *,
         bad: Mapping[int, np.ndarray],
@@ -170,7 +170,7 @@ class _Worker:
         clock: _Clock,
         clip_sigma: float,
     ) -> None:
-        self._raw = raw
+        self._raw = subbands.raw
         self._written_bad = bad
         self._geometry = geometry
         self._clip_sigma = clip_sigma
@@ -181,11 +181,15 @@ class _Worker:
         channels, polarizations = len(observation.frequencies_hz), len(observation.polarizations)
         self._shape = (baselines, channels, polarizations)
         self._data = [np.empty(self._shape, np.complex64) for _ in range(ahead)]
-        self._slots = {number: first_channel(number, header.channels) for number, header in headers.items()}
-        self._subband_channels = next(iter(headers.values())).channels
-        self._plans = [
-            {number: one.plan(t * baselines, (t + 1) * baselines) for number, one in raw.items()}
+        self._subband_channels = next(iter(subbands.headers.values())).channels
+        self._slots = {number: first_channel(number, self._subband_channels) for number in subbands.headers}
+        self._rows = [
+            {number: row for number in self._raw if (row := subbands.row(number, t)) is not None}
             for t in range(integrations)
+        ]
+        self._plans = [
+            {number: self._raw[number].plan(row, row + baselines) for number, row in rows.items()}
+            for rows in self._rows
         ]
         self.bytes_read = sum(plan.size for plans in self._plans for plan in plans.values())
         self._bad = np.empty((integrations, baselines, channels), np.uint8)
@@ -254,22 +258,21 @@ class _Worker:
         for number, plan in plans.items():
             self._raw[number].read(plan, octets[begin:])
             in_buffer = plan.positions + begin // ITEM_BYTES
+            first = self._rows[integration][number]
             if number in self._written_bad:
-                first = integration * self._shape[0]
                 bad = self._written_bad[number][first : first + self._shape[0]]
                 chunk = self._raw[number].chunk
                 writer_flags.blank(buffer, in_buffer, chunk, bad, first - plan.first_chunk * chunk[0])
             positions.append(in_buffer.ravel())
-            layout.append([*self._raw[number].chunk, plan.first_chunk, *plan.positions.shape[1:], grid])
+            layout.append([*self._raw[number].chunk, plan.first_chunk, *plan.positions.shape[1:], grid, first])
             begin += plan.size
             grid += plan.positions.size
         return kernel.Raw(
             buffer,
-            np.concatenate(positions),
-            np.array(layout),
-            np.array([self._slots[number] for number in plans]),
+            np.concatenate([np.empty(0, np.int64), *positions]),
+            np.array(layout, np.int64).reshape(-1, 8),
+            np.array([self._slots[number] for number in plans], np.int64),
             self._subband_channels,
-            integration * self._shape[0],
         )
 
     def is_zero(self, number: int) -> bool:
@@ -373,9 +376,8 @@ class _Worker:
         }
 
 
-def _described(geometry: Geometry, headers: Mapping[int, Header]) -> dict[str, Any]:
+def _described(geometry: Geometry, header: Header, times_jd: np.ndarray) -> dict[str, Any]:
     """Description of the Measurement Set for the sidecar: direction, frequencies, times, counts."""
-    header = next(iter(headers.values()))
     ra_rad, dec_rad = geometry.observation.phase_centre_rad
     half = timedelta(seconds=header.integration_s / 2)
     frequencies = geometry.observation.frequencies_hz
@@ -385,10 +387,10 @@ def _described(geometry: Geometry, headers: Mapping[int, Header]) -> dict[str, A
         "frequency_hz": [float(frequencies[0]), float(frequencies[-1])],
         "channel_width_hz": header.channel_width_hz,
         "channels": len(frequencies),
-        "integrations": header.integrations,
+        "integrations": len(times_jd),
         "integration_s": header.integration_s,
-        "start_utc": jd_to_datetime(header.start_jd) - half,
-        "middle_utc": jd_to_datetime(float(np.mean(header.times_jd))),
+        "start_utc": jd_to_datetime(float(times_jd[0])) - half,
+        "middle_utc": jd_to_datetime(float(np.mean(times_jd))),
         "baselines": header.baselines,
         "antennas": len(np.union1d(geometry.observation.first, geometry.observation.second)),
     }

@@ -47,7 +47,7 @@ def first_channel(subband: int, channels: int) -> int:
     return (dsa110.SUBBANDS - 1 - subband) * channels
 
 
-def lay_out(group: str, headers: Sequence[Header], antennas: Antennas) -> Geometry:
+def lay_out(group: str, headers: Sequence[Header], times_jd: np.ndarray, antennas: Antennas) -> Geometry:
     """Compute the geometry of a group.
 
     The phase centre is the meridian point at the middle of the data. The band always has the channels of all 16
@@ -58,7 +58,9 @@ def lay_out(group: str, headers: Sequence[Header], antennas: Antennas) -> Geomet
     group
         Name of the group.
     headers
-        Headers of the present subbands, equal except for their frequencies.
+        Headers of the present subbands, equal except for their frequencies and the integrations that they have.
+    times_jd
+        Centres of the group's integrations (UTC Julian dates), shape (T,).
     antennas
         Stations and baselines common to the subbands.
     """
@@ -73,9 +75,8 @@ def lay_out(group: str, headers: Sequence[Header], antennas: Antennas) -> Geomet
 
     positions = np.zeros((antennas.numbers.max() + 1, 3))
     positions[antennas.numbers] = antennas.positions_m
-    times = header.times_jd
-    centre = meridian.group_centre(times, header.declination_rad, header.site)
-    uvw = meridian.icrs_uvw(positions, times, *centre, header.site)
+    centre = meridian.group_centre(times_jd, header.declination_rad, header.site)
+    uvw = meridian.icrs_uvw(positions, times_jd, *centre, header.site)
     w_change = (
         uvw[:, with_data, 2] - meridian.meridian_uvw(positions[with_data], header.declination_rad, header.site)[:, 2]
     )
@@ -92,7 +93,7 @@ def lay_out(group: str, headers: Sequence[Header], antennas: Antennas) -> Geomet
     site = header.site
     observation = Observation(
         name=group,
-        times_mjd_s=(times - MJD_ZERO_JD) * 86400,
+        times_mjd_s=(times_jd - MJD_ZERO_JD) * 86400,
         integration_s=header.integration_s,
         frequencies_hz=frequencies,
         channel_width_hz=header.channel_width_hz,
@@ -104,7 +105,7 @@ def lay_out(group: str, headers: Sequence[Header], antennas: Antennas) -> Geomet
         # The Measurement Set's baselines have the opposite direction of pyuvdata's.
         uvw_m=uvw[:, first[order]] - uvw[:, second[order]],
         phase_centre_rad=centre,
-        pointing_rad=meridian.pointing(times, header.declination_rad, site),
+        pointing_rad=meridian.pointing(times_jd, header.declination_rad, site),
     )
     crossed = [header.polarizations.index(_CROSSED[product]) for product in header.polarizations]
     rows = Rows(

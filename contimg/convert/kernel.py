@@ -53,13 +53,12 @@ class Raw(NamedTuple):
     """Start of each chunk in the buffer (items): the chunk grids of the subbands, one after the other."""
     layout: np.ndarray
     """For each present subband: rows, channels and polarizations of a chunk, number of the grid's first chunk along
-    the rows, chunks along the channels and polarizations, start of its grid in `positions`. (S, 7)"""
+    the rows, chunks along the channels and polarizations, start of its grid in `positions`, the integration's first
+    row in its file. (S, 8)"""
     slots: np.ndarray
     """First channel of each present subband in the band. (S,)"""
     channels: int
     """Channels of one subband."""
-    first_row: int
-    """The integration's first row in the files."""
 
 
 class Rows(NamedTuple):
@@ -166,7 +165,9 @@ def _gather(real: np.ndarray, imag: np.ndarray, raw: Raw, start: int, count: int
     would drive this row out of the cache.
     """
     for subband in range(raw.layout.shape[0]):
-        chunk_rows, chunk_channels, chunk_pols, first, along_channels, along_pols, begin = raw.layout[subband]
+        chunk_rows, chunk_channels, chunk_pols, first, along_channels, along_pols, begin, first_row = raw.layout[
+            subband
+        ]
         top = raw.slots[subband] + raw.channels - 1
         row_items = chunk_channels * chunk_pols
         for k in range(along_channels):
@@ -175,7 +176,7 @@ def _gather(real: np.ndarray, imag: np.ndarray, raw: Raw, start: int, count: int
             for pol in range(real.shape[1]):
                 r = 0
                 while r < count:
-                    chunk, inside = divmod(raw.first_row + start + r, chunk_rows)
+                    chunk, inside = divmod(first_row + start + r, chunk_rows)
                     grid = begin + ((chunk - first) * along_channels + k) * along_pols + pol // chunk_pols
                     item = raw.positions[grid] + inside * row_items + pol % chunk_pols
                     for _ in range(min(count - r, chunk_rows - inside)):

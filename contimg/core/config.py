@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, model_validator
 
 from contimg.core.errors import ConfigError
 from contimg.core.sections import (
@@ -148,7 +148,7 @@ def variables() -> dict[str, str]:
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
     for path in sorted(Path(folder).glob(f"{_CREDENTIAL}{ENVIRONMENT_PREFIX}*")) if folder else ():
         try:
-            found[path.name.removeprefix(_CREDENTIAL)] = path.read_text().strip()
+            found[path.name.removeprefix(_CREDENTIAL)] = path.read_text("utf-8").strip()
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path.name}: the secret cannot be read ({error}); write it as one line") from error
     return {**found, **os.environ}
@@ -169,7 +169,7 @@ def _with_environment(content: Mapping[str, Any], environment: Mapping[str, str]
                 target[section] = {}
             target = target[section]
             if not isinstance(target, dict):
-                raise ConfigError(f"{'.'.join(sections)}: holds no settings")
+                raise ConfigError(f"{'.'.join(sections)}: holds no settings; write them below it, or leave it out")
         target[key] = value
     return merged
 
@@ -206,7 +206,7 @@ def load(path: Path, environment: Mapping[str, str] | None = None, **overrides: 
         If the file cannot be read as YAML or a setting is bad.
     """
     try:
-        content = yaml.safe_load(path.read_text()) or {}
+        content = yaml.safe_load(path.read_text("utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:  # no text, a date that no calendar has
         raise ConfigError(f"{path}: cannot be read as YAML; correct it: {error}") from error
     if not isinstance(content, dict):
@@ -224,6 +224,28 @@ def flat(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{key}"] = value
     return found
+
+
+def secrets(settings: BaseModel) -> tuple[str, ...]:
+    """Dotted keys of the settings that hold secrets; of a list whose entries do, the list's."""
+    return tuple(
+        key
+        for key, value in flat(settings).items()
+        if isinstance(value, SecretStr)
+        or (isinstance(value, tuple) and any(isinstance(one, BaseModel) and secrets(one) for one in value))
+    )
+
+
+def without_secrets(settings: Settings) -> dict[str, Any]:
+    """Settings as JSON values that can be loaded again: what holds a secret is as if never set, and not masked."""
+    content = settings.model_dump(mode="json")
+    for key in secrets(settings):
+        *sections, last = key.split(".")
+        part = content
+        for section in sections:
+            part = part[section]
+        part[last] = [] if isinstance(part[last], list) else None
+    return content
 
 
 def differences(old: Settings, new: Settings) -> dict[str, tuple[Any, Any]]:

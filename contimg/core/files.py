@@ -101,7 +101,12 @@ def rounded_list(values: Any, digits: int = 4) -> Any:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
     with atomic_write(path) as part:
-        part.write_text(json.dumps(content, indent=1, default=json_value) + "\n")
+        part.write_text(json.dumps(content, indent=1, default=json_value) + "\n", "utf-8")
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open without waiting for a writer, which a pipe in a file's place may never have."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_json(path: Path) -> Any:
@@ -115,7 +120,8 @@ def read_json(path: Path) -> Any:
         If it cannot be read.
     """
     try:
-        content = json.loads(path.read_text())
+        with open(path, encoding="utf-8", opener=_at_once) as file:
+            content = json.load(file)
     except RecursionError as error:
         raise ValueError(f"{path}: is nested too deeply") from error
     if not isinstance(content, dict):
@@ -127,7 +133,7 @@ def network_file_system(path: Path) -> str:
     """Type of the file system that a path is on, if it is one of a network or of FUSE; else empty."""
     place, kind = Path("/"), ""
     real = path.resolve()
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
         fields, _, source = line.partition(" - ")
         mounted = Path(re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), fields.split()[4]))
         if real.is_relative_to(mounted) and len(mounted.parts) >= len(place.parts):

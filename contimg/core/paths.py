@@ -9,7 +9,9 @@ are `YYYY-MM-DD`.
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -140,6 +142,17 @@ class DataRoot:
         date = group_date(unit) if "{date}" in PRODUCTS[product].path else ""
         return self.root / PRODUCTS[product].path.format(date=date, group=unit, window=unit)
 
+    def made(self, product: str, date: str = "*") -> Iterator[tuple[str, Path]]:
+        """Groups or windows that have a product, of a UTC day (`YYYY-MM-DD`) or of all, with its path; in no order.
+
+        Further files and folders that people put beside the products are left out.
+        """
+        for path in self.root.glob(PRODUCTS[product].pattern_on(date)):
+            with contextlib.suppress(ValueError):
+                unit = group_of(path)
+                if path == self.path(product, unit):
+                    yield unit, path
+
     def manifest(self, group: str) -> Path:
         """The group's manifest."""
         return self.groups / f"{group}.json"
@@ -234,5 +247,5 @@ def window_for(root: DataRoot, group: str, window_minutes: int) -> str:
     window = window_of(group, window_minutes)
     if root.mosaic(window, "json").exists():
         return window
-    there = sorted({group_of(path) for path in root.mosaic(group).parent.glob("[0-9]*.json")})
+    there = sorted(name for name, _ in root.made("mosaic_sidecar", group_date(group)))
     return next((name for name in there if in_window(group, name) and re.fullmatch(WINDOW_PATTERN, name)), window)

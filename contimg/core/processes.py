@@ -103,7 +103,7 @@ def program(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         process_group=0,
         preexec_fn=lambda: end_with_parent(parent),  # noqa: PLW1509 — two system calls, no lock and no import
@@ -153,7 +153,7 @@ def waited_for_processor_s(members: Iterable[psutil.Process]) -> float:
     for process in members:
         with contextlib.suppress(OSError, ValueError, IndexError):
             tasks = Path(f"/proc/{process.pid}/task").iterdir()
-            waited_ns += [int((task / "schedstat").read_text().split()[1]) for task in tasks]
+            waited_ns += [int((task / "schedstat").read_text("utf-8").split()[1]) for task in tasks]
     return max(waited_ns) / 1e9
 
 
@@ -166,7 +166,7 @@ def start_time(pid: int) -> int | None:
     With its number this tells it from all others. Its time of day would not: that moves when the clock is set.
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     return int(stat.rpartition(")")[2].split()[19])

@@ -19,20 +19,20 @@ _BUILD = _PACKAGE / "data" / "build.json"
 def commit() -> str:
     """Commit that the code was built or checked out from (40 hex digits); empty where neither is known."""
     if _BUILD.is_file():
-        return str(json.loads(_BUILD.read_text())["commit"])
+        return str(json.loads(_BUILD.read_text("utf-8"))["commit"])
     git = CHECKOUT / ".git"
     try:
         if git.is_file():  # a worktree: its folder is elsewhere
-            git = Path(git.read_text().partition(":")[2].strip())
-        head = (git / "HEAD").read_text().strip()
+            git = Path(git.read_text("utf-8").partition(":")[2].strip())
+        head = (git / "HEAD").read_text("utf-8").strip()
         if not head.startswith("ref:"):
             return head
         reference = head.removeprefix("ref:").strip()
         common = git / "commondir"
-        shared = git / common.read_text().strip() if common.is_file() else git
+        shared = git / common.read_text("utf-8").strip() if common.is_file() else git
         if (shared / reference).is_file():
-            return (shared / reference).read_text().strip()
-        packed = (line.split() for line in (shared / "packed-refs").read_text().splitlines())
+            return (shared / reference).read_text("utf-8").strip()
+        packed = (line.split() for line in (shared / "packed-refs").read_text("utf-8").splitlines())
         return next((words[0] for words in packed if words[1:] == [reference]), "")
     except OSError:
         return ""
@@ -41,5 +41,7 @@ def commit() -> str:
 def version_line() -> str:
     """Version, commit and build date, as `contimg --version` prints them."""
     if _BUILD.is_file():
-        return f"contimg {__version__} (commit {commit()[:12]}, built {json.loads(_BUILD.read_text())['date']})"
+        return (
+            f"contimg {__version__} (commit {commit()[:12]}, built {json.loads(_BUILD.read_text('utf-8'))['date']})"
+        )
     return f"contimg {__version__} (commit {commit()[:12] or 'unknown'}, from a checkout)"

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from contimg.core.config import ENVIRONMENT_PREFIX, Settings
+from contimg.core.config import ENVIRONMENT_PREFIX, Settings, without_secrets
 from contimg.core.errors import DeploymentError, LedgerError
 from contimg.core.paths import DataRoot
 from contimg.job.attempt_record import records
@@ -55,7 +55,8 @@ def check(settings: Settings) -> Iterator[str]:
         yield _migrated(root, Path(folder))
         scratch = DataRoot(Path(folder) / "root")
         _share_kernels(root, scratch)
-        yield _imaged(settings.model_dump(mode="json", exclude=set(_OURS)), scratch)
+        content = {name: values for name, values in without_secrets(settings).items() if name not in _OURS}
+        yield _imaged(content, scratch)
 
 
 def _migrated(root: DataRoot, folder: Path) -> str:
@@ -94,9 +95,8 @@ def simulate_small_group(incoming: Path) -> sky.Source:
 def _imaged(content: dict[str, Any], root: DataRoot) -> str:
     """Image a simulated calibrator group from its raw files."""
     simulate_small_group(root.incoming)
-    content["calibration"]["request_webhook"] = None
     config = root.root.with_name("config.yaml")
-    config.write_text(yaml.safe_dump({**content, "data_root": str(root.root)}))
+    config.write_text(yaml.safe_dump({**content, "data_root": str(root.root)}), "utf-8")
     try:
         done = _called("run", "--once", "--config", str(config))
         groups = [path.stem for path in root.groups.glob("*.json")]
@@ -118,4 +118,12 @@ def _called(*arguments: str) -> subprocess.CompletedProcess[str]:
         if not name.startswith((ENVIRONMENT_PREFIX, "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"))
     }
     command = (sys.executable, "-m", "contimg", *arguments)
-    return subprocess.run(command, env=kept, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    return subprocess.run(
+        command,
+        env=kept,
+        capture_output=True,
+        encoding="utf-8",
+        errors="backslashreplace",
+        timeout=_LIMIT_S,
+        check=False,
+    )

@@ -148,7 +148,7 @@ def check(site: Site) -> None:
     for path in (site.data_root, site.settings, site.contimg):
         if re.search(r"[\s%\"'\\]", str(path)):
             raise InstallationError(f"{path}: blanks, quotes, % and \\ cannot stand in a unit; choose another path")
-    interpreter = Path(site.contimg.read_text(errors="replace").partition("\n")[0].removeprefix("#!")).resolve()
+    interpreter = Path(site.contimg.read_text("utf-8", "replace").partition("\n")[0].removeprefix("#!")).resolve()
     for path in (site.contimg.resolve(), interpreter, Path(sys.base_prefix) if _own(site) else interpreter):
         if path.is_relative_to("/root") or path.is_relative_to("/home"):
             raise InstallationError(
@@ -177,7 +177,7 @@ def _steps(site: Site, record: InstallRecord) -> Iterator[InstallStep]:
         (site.settings / "secrets", 0o700, False),
     ):
         yield InstallStep(str(folder), folder.is_dir, partial(_make_folder, folder, mode, owned, site, record))
-    settings = (CHECKOUT / "config" / "config.yaml").read_text()
+    settings = (CHECKOUT / "config" / "config.yaml").read_text("utf-8")
     settings = re.sub(r"^# data_root: .*$", f"data_root: {site.data_root}", settings, count=1, flags=re.M)
     yield _file_step(site.config, settings, 0o640, site, record)
     yield link_step(site, site.enabled, site.contimg.parent.parent, record)
@@ -224,11 +224,11 @@ def _file_step(
     """Step that writes a file; an existing file stays, unless `replaced` is true and its content differs."""
 
     def present() -> bool:
-        return path.exists() and (not replaced or path.read_text() == text)
+        return path.exists() and (not replaced or path.read_text("utf-8") == text)
 
     def make() -> None:
         with files.atomic_write(path) as part:
-            part.write_text(text)
+            part.write_text(text, "utf-8")
             part.chmod(mode)
             if mode & 0o044 != 0o044:
                 shutil.chown(part, *((site.user, site.user) if mode == 0o600 else ("root", site.user)))
@@ -313,7 +313,9 @@ def _must(*command: str, limit_s: float = _LIMIT_S) -> str:
         If the command fails.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="backslashreplace", timeout=limit_s, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InstallationError(f"{command[0]}: {error}; mend it and install again") from error
     if done.returncode:

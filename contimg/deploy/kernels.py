@@ -36,7 +36,7 @@ def compile_all() -> None:
         root = DataRoot(Path(folder))
         source = simulate_small_group(root.incoming)
         catalogue = root.root / "catalogue.csv"
-        catalogue.write_text(f"{_SOURCES}{source.ra_deg},{source.dec_deg},{source.flux_jy}\n")
+        catalogue.write_text(f"{_SOURCES}{source.ra_deg},{source.dec_deg},{source.flux_jy}\n", "utf-8")
         settings = config.validated({"data_root": folder, "sky_catalogue": {"path": str(catalogue)}}, {})
         group = call(1, _convert, settings)
         with ThreadPoolExecutor() as pool:

@@ -91,7 +91,7 @@ class Site:
 
 def unit_text(unit: str, site: Site) -> str:
     """Text of a unit in `deploy/`, with this site's paths and user."""
-    text = (CHECKOUT / "deploy" / unit).read_text()
+    text = (CHECKOUT / "deploy" / unit).read_text("utf-8")
     for place, packaged in _PACKAGED.items():
         text = text.replace(packaged, str(getattr(site, place)))
     if unit.endswith(".socket") and site.config.exists():

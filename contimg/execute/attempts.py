@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from contimg.core.errors import Blame, ContimgError, ErrorClass
+from contimg.core.errors import Blame, ContimgError, ErrorClass, is_full
 from contimg.core.paths import DataRoot
 from contimg.job.attempt_record import AttemptRecord, begun, described
 from contimg.job.error_patterns import UNTOLD, recognized
@@ -66,9 +66,20 @@ def _failure(record: AttemptRecord, root: DataRoot) -> tuple[ErrorClass | None, 
 
 
 def close(record: AttemptRecord, error: ContimgError) -> AttemptRecord:
-    """Write the end of an attempt whose job could not write it."""
+    """Write the end of an attempt whose job could not write it; where the logs are read-only, the ledger has it.
+
+    Raises
+    ------
+    OSError
+        If the disk is full.
+    """
     ended = record.ended(error, error_type="Unrecorded")
-    ended.write()
+    try:
+        ended.write()
+    except OSError as failure:
+        if is_full(failure):
+            raise
+        log.warning("%s: cannot be written now (%s); the ledger has its end", record.path, failure.strerror)
     return ended
 
 

@@ -66,7 +66,7 @@ def missing_requirements(root: DataRoot, runner: Runner, staging: Staging) -> It
     age = re.search(r"MinJobAge\s*=\s*(\d+)", _said("scontrol", "show", "config"))
     if age and int(age[1]) < _MIN_JOB_AGE_S:
         yield f"MinJobAge is {age[1]} s; have it set to {_MIN_JOB_AGE_S} s or more (Slurm's own: 300)"
-    yield from _nodes(root, staging.directory, yaml.safe_load((profile / "profile.yaml").read_text()))
+    yield from _nodes(root, staging.directory, yaml.safe_load((profile / "profile.yaml").read_text("utf-8")))
 
 
 def _nodes(root: DataRoot, staging: Path, profile: Mapping[str, Any]) -> Iterator[str]:
@@ -124,9 +124,9 @@ def _question(root: DataRoot) -> Iterator[str]:
     token = secrets.token_hex(8)
     path = root.state / ASKED
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(token)
+    path.write_text(token, "utf-8")
     try:
-        with path.open() as file:
+        with path.open(encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield token
     finally:
@@ -136,7 +136,9 @@ def _question(root: DataRoot) -> Iterator[str]:
 def _answer(*command: str) -> Mapping[str, Any] | str:
     """Answer of the probe; a string gives the reason for a missing answer."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="backslashreplace", timeout=_PROBE_S, check=False
+        )
         return dict(json.loads(done.stdout.splitlines()[-1]))
     except subprocess.TimeoutExpired:
         return f"a job there gave no answer within {_PROBE_S:.0f} s"
@@ -148,6 +150,8 @@ def _answer(*command: str) -> Mapping[str, Any] | str:
 def _said(*command: str) -> str:
     """Output of a command; empty on failure."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_S, check=True).stdout
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="backslashreplace", timeout=_PROBE_S, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return ""

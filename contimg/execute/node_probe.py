@@ -23,12 +23,12 @@ def look(root: Path, staging: Path, token: str) -> dict[str, Any]:
     asked = root / "state" / ASKED
     found: dict[str, Any] = {"time": time.time(), "version": version_line(), "host": host()}
     try:
-        found["same_root"] = asked.read_text() == token
-        with asked.open() as file:
+        found["same_root"] = asked.read_text("utf-8") == token
+        with asked.open(encoding="utf-8") as file:
             found["locks_shared"] = not _taken(file.fileno())
         answer = asked.with_name(ANSWERED.format(host=host()))
         part = answer.with_suffix(".part")
-        part.write_text(token)
+        part.write_text(token, "utf-8")
         os.replace(part, answer)  # noqa: PTH105 — what outputs do
     except OSError as error:
         found["root_error"] = f"{error.filename or root}: {error.strerror}"

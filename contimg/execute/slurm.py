@@ -114,7 +114,9 @@ def cancel(*prefixes: str, of_all_users: bool = False, spared: Sequence[str] = (
             # A job that ended since the look is an error to scancel.
             refused = [job for job in there() if job.state != _ENDING]
             if refused:
-                raise ClusterAwayError(f"Slurm jobs {told(refused)}: are not cancelled ({error})") from error
+                raise ClusterAwayError(
+                    f"Slurm jobs {told(refused)}: are not cancelled ({error}); scancel them"
+                ) from error
     return found
 
 
@@ -165,7 +167,9 @@ def poll_at_fixed_interval() -> None:
 
 def _asked(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="backslashreplace", timeout=_LIMIT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ClusterAwayError(f"{command[0]}: does not answer ({error}); Slurm is asked again later") from error
     if done.returncode:

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from contimg.core import files, processes
-from contimg.core.config import Settings
+from contimg.core.config import Settings, without_secrets
 from contimg.core.errors import LeaseError
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Runner
@@ -34,6 +34,9 @@ from contimg.schedule.periodic_tasks import SUMMARY
 from contimg.schedule.profile import on_slurm
 
 log = logging.getLogger(__name__)
+
+_NOT_OF_JOBS = ("alerts", "service", "groups", "scan_incoming")
+"""Settings that jobs have no use for, so that a change of them restarts nothing."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class Snakemake:
             If the settings cannot be written; the old ones stay. Unchanged settings are not written, so that a runner
             can start on a full disk.
         """
-        content = settings.model_dump(mode="json", exclude={"alerts", "service", "groups", "scan_incoming"})
+        content = {name: values for name, values in without_secrets(settings).items() if name not in _NOT_OF_JOBS}
         said = yaml.safe_dump(content, sort_keys=False).encode()
         before = self._settings_path.read_bytes() if self._settings_path.exists() else None
         if before == said:
@@ -304,14 +307,14 @@ def _told_code(started: RunningCall) -> int | None:
     if there is None:
         processes.kill(processes.session_processes(started.pid))
     try:
-        return int(_code(started.log).read_text())
+        return int(_code(started.log).read_text("utf-8"))
     except (OSError, ValueError):
         return -signal.SIGKILL
 
 
 def _tell_code(started: RunningCall, code: int) -> None:
     with contextlib.suppress(OSError), files.atomic_write(_code(started.log)) as part:
-        part.write_text(str(code))
+        part.write_text(str(code), "utf-8")
 
 
 def _folder(root: DataRoot) -> Path:
@@ -327,12 +330,15 @@ def _code(log: Path) -> Path:
 
 
 def error_from_log(log: Path) -> str:
-    """Error message from a call's log, else its last line."""
+    """Error message from a call's log, of a traceback its exception; else its last line."""
     try:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line.rstrip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
     except OSError as error:
         return f"{log}: cannot be read ({error.strerror})"
     telling = [n for n, line in enumerate(lines) if "Error" in line or "Exception" in line or "Traceback" in line]
-    if telling:
-        return " ".join(lines[telling[0] : telling[0] + 4])[:400]
-    return lines[-1][:400] if lines else "it printed nothing"
+    if not telling:
+        return lines[-1].strip()[:400] if lines else "it printed nothing"
+    first = telling[0]
+    if "Traceback" in lines[first]:
+        first = next((n for n in range(first + 1, len(lines)) if not lines[n][0].isspace()), first)
+    return " ".join(line.strip() for line in lines[first : first + 4])[:400]

@@ -36,4 +36,4 @@ def write(path: Path, name: str, findings: Sequence[Finding]) -> None:
     )
     page = environment.get_template("findings.html").render(name=name, summary=summary(findings), findings=findings)
     with files.atomic_write(path) as part:
-        part.write_text(page)
+        part.write_text(page, "utf-8")

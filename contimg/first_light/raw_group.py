@@ -175,4 +175,6 @@ def _check_shape(file: SubbandFile, header: h5py.Group) -> None:
     rows = file.baselines * int(file.head["Ntimes"])
     expected = (rows, 1, len(file.frequencies_hz), len(np.ravel(file.head["polarization_array"])))
     if file.shape != expected or header["time_array"].shape != (rows,) or not rows:
-        raise MisshapenFileError(f"{file.path.name}: its visibilities have the shape {file.shape}, not {expected}")
+        raise MisshapenFileError(
+            f"{file.path.name}: its visibilities have the shape {file.shape}, not {expected}; it is left out"
+        )

@@ -141,6 +141,7 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
         "catalogue": qa.as_content(comparison),
         "validation": validation.to_json(),
         "missing_subbands": sorted({*conversion["missing_subbands"], *conversion["zeroed_subbands"]}),
+        "partial_subbands": conversion.get("partial_subbands", {}),  # earlier versions left them out
     }
     for reason in reasons:
         _LOG.warning("%s: degraded: %s", content["group"], reason)

@@ -1,8 +1,9 @@
 """Grouping of raw files by the first time of their data, and the state of each group: pure functions.
 
-Bit-identical first times, not names, make the 16 files of a group. If files differ in anything else, the majority's
-form is the group's, and the others are left out by name; if subbands were closed early, the group has the
-integrations common to them.
+First times, not names, make the 16 files of a group. They are bit-identical, but for a subband that lost its first
+integrations, which joins the group whose integrations it shares. If files differ in anything else, the form of most
+is the group's, and the others are left out by name. A subband that began late or was closed early keeps what it has;
+the group ends with the last integration that enough subbands have.
 
 An undated file (truncated, clockless, mis-shaped, of another telescope) goes to the group with the nearest file
 names, first among those that lack its subband; without a group nearby, to a group of its own, named by the time in
@@ -12,7 +13,7 @@ its name.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from statistics import median
@@ -26,9 +27,7 @@ from contimg.ingest.manifest import MISSING, SUBBANDS, Frame, Group, Subband
 NAME_SPREAD_S = 100.0
 """Largest offset (s) of a file's name from its group's; the names of a group have been seen to spread over 82 s."""
 _OFF_STEP = 0.05
-"""Tolerance of a late subband's start, in integrations off its group's times."""
-_SHARE_IN_COMMON = 0.75
-"""Least length of a kept subband, as a fraction of the longest subband's; longer subbands are cut."""
+"""Tolerance of a subband's start, in integrations off its group's times."""
 
 
 class GroupedFile(NamedTuple):
@@ -37,7 +36,7 @@ class GroupedFile(NamedTuple):
     file: RawFile
     subband: Subband
     frame: Frame | None
-    """Frame with the file's own number of integrations."""
+    """Frame with the file's own start and number of integrations."""
 
 
 class Anchor(NamedTuple):
@@ -82,13 +81,14 @@ def grouped_by_start(members: Iterable[GroupedFile], known: Mapping[str, Anchor]
     frames: dict[str, Frame] = {}
     for _, files_of_start in sorted(by_start.items(), key=lambda item: (-len(item[1]), item[0])):
         form = _majority(files_of_start)
-        whole = next((name for name, frame in frames.items() if missing_first_integrations(form, frame)), None)
-        if whole:
-            dated[whole] += [_beheaded(member, frames[whole]) for member in files_of_start]
+        longest = max(member.frame.integrations for member in files_of_start if member.frame)
+        span = form._replace(integrations=longest)
+        whole = next((name for name, frame in frames.items() if overlap(span, frame)), None)
+        if whole and len(files_of_start) <= SUBBANDS // 2:
+            dated[whole] += files_of_start
             continue
         name = form.group
-        longest = max(member.frame.integrations for member in files_of_start if member.frame)
-        frames.setdefault(name, form._replace(integrations=longest))
+        frames.setdefault(name, span)
         taken = dated.setdefault(name, [])
         first = not taken
         for member in files_of_start:
@@ -119,7 +119,7 @@ def _majority(members: Sequence[GroupedFile]) -> Frame:
 
 
 def _different(member: GroupedFile, form: Frame) -> GroupedFile:
-    """Member left out because it differs from its group, with the reason."""
+    """GroupedFile left out because it differs from its group, with the reason."""
     frame = member.frame or form
     told = [
         f"{what} {mine:g} instead of {theirs:g}"
@@ -134,20 +134,18 @@ def _different(member: GroupedFile, form: Frame) -> GroupedFile:
     return GroupedFile(member.file, replace(member.subband, state="different", reason=reason), None)
 
 
-def missing_first_integrations(frame: Frame, whole: Frame) -> int:
-    """Number of a group's first integrations that data with a later start lack; 0 for data of another group."""
-    if _form(frame) != _form(whole)._replace(start_jd=frame.start_jd):  # type: ignore[union-attr]
-        return 0
-    late = (frame.start_jd - whole.start_jd) * 86400 / whole.integration_s
-    on_time = abs(late - round(late)) < _OFF_STEP
-    return round(late) if on_time and 0 < round(late) < whole.integrations else 0
+def steps_after(start_jd: float, frame: Frame) -> int:
+    """Number of integrations by which data start after a frame's start; negative for an earlier start."""
+    return round((start_jd - frame.start_jd) * 86400 / frame.integration_s)
 
 
-def _beheaded(member: GroupedFile, whole: Frame) -> GroupedFile:
-    """Member left out because it lacks its group's first integrations, with the reason."""
-    lost = missing_first_integrations(member.frame, whole) if member.frame else 0
-    reason = f"{member.file.name}: it lacks the first {lost} of its group's integrations; it is left out"
-    return GroupedFile(member.file, replace(member.subband, state="different", reason=reason), None)
+def overlap(frame: Frame, other: Frame) -> bool:
+    """Whether data of two starts share integrations: alike, on the same steps of time, one not after the other."""
+    if frame.start_jd == other.start_jd or _form(frame) != _form(other._replace(start_jd=frame.start_jd)):
+        return False
+    after = steps_after(frame.start_jd, other)
+    off = abs((frame.start_jd - other.start_jd) * 86400 / other.integration_s - after)
+    return off < _OFF_STEP and -frame.integrations < after < other.integrations
 
 
 def _nearest(file: RawFile, anchors: Mapping[str, Anchor]) -> str | None:
@@ -160,18 +158,24 @@ def _nearest(file: RawFile, anchors: Mapping[str, Anchor]) -> str | None:
     return min(near)[2] if near else None
 
 
-def common_integrations(integrations: Sequence[int]) -> int:
-    """Number of integrations common to the subbands of a group, some of them perhaps closed early.
+class Span(NamedTuple):
+    """Integrations that a subband has, counted from its group's first one."""
 
-    Up to a quarter of the integrations is given up to keep a subband; a shorter subband is left out, unless fewer
-    integrations of more subbands make more data.
-    """
-    fewest = min(n for n in integrations if n >= _SHARE_IN_COMMON * max(integrations))
+    first: int
+    stop: int
 
-    def data(count: int) -> int:
-        return count * sum(n >= count for n in integrations)
 
-    return max({fewest, *(n for n in integrations if n < fewest)}, key=lambda count: (data(count), count))
+def coverage(spans: Collection[Span]) -> list[int]:
+    """Number of subbands that have each integration, from the group's first one on."""
+    longest = max([1, *(stop for _, stop in spans)])
+    return [sum(first <= t < stop for first, stop in spans) for t in range(longest)]
+
+
+def used(spans: Collection[Span], min_subbands: int) -> int:
+    """Number of a group's integrations: up to the last one that enough subbands have, or as many as ever."""
+    counts = coverage(spans)
+    enough = min(min_subbands, max(counts))
+    return 1 + max(t for t, count in enumerate(counts) if count >= enough)
 
 
 def group_with_state(
@@ -189,44 +193,56 @@ def group_with_state(
     had = {subband.path for subband in before.subbands.values()} if before else set()
     chosen: dict[int, GroupedFile] = {}
     duplicates = []
-    for member in sorted(members, key=lambda m: (not m.subband.good, m.file.place not in had, m.file)):
+    for member in sorted(members, key=lambda m: (not m.subband.good, m.file.place not in had, -_length(m), m.file)):
         if member.file.number in chosen:
             duplicates.append(member.subband)
         else:
             chosen[member.file.number] = member
     subbands = dict.fromkeys(range(SUBBANDS), MISSING)
-    frame = _common_frame(members, chosen)
-    subbands |= {number: _cut(member, frame) for number, member in chosen.items()}
+    frame = next((member.frame for member in members if member.frame and member.frame.group == name), None)
+    spans = _spans(chosen, frame) if frame else {}
+    if frame and spans:
+        frame = frame._replace(integrations=used(spans.values(), ingest.min_subbands))
+    subbands |= {number: _kept(member, frame, spans.get(number)) for number, member in chosen.items()}
     good = sum(subband.good for subband in subbands.values())
+    at_once = max(coverage(spans.values()))
     lacking = ", ".join(f"{number:02d} {subband.state}" for number, subband in subbands.items() if not subband.good)
     waited = now - max(member.subband.came or 0 for member in members) >= ingest.complete_within_minutes * 60
     everything_came = MISSING not in subbands.values()
     reason: str | None
-    if good == SUBBANDS:
+    enough = at_once >= ingest.min_subbands
+    if enough and good == SUBBANDS:
         state, reason = "complete", None
-    elif good >= ingest.min_subbands and (waited or everything_came or (before and before.usable)):
+    elif enough and (waited or everything_came or (before and before.usable)):
         state, reason = "incomplete", f"processed without subbands {lacking}"
     elif waited or everything_came:
         state = "unusable"
-        reason = f"{good} of {SUBBANDS} subbands can be used, {ingest.min_subbands} are needed: {lacking}"
+        why = lacking or "their integrations are of different times"
+        reason = (
+            f"{at_once} of {SUBBANDS} subbands can be used, {ingest.min_subbands} are needed: {why}; send them again"
+        )
     else:
         state, reason = "collecting", f"waits for subbands {lacking}"
     return Group(name, state, reason, frame, subbands, tuple(duplicates))
 
 
-def _common_frame(members: Sequence[GroupedFile], chosen: Mapping[int, GroupedFile]) -> Frame | None:
-    """Frame of a group, with the integrations common to its good subbands; None without a dated file."""
-    frame = next((member.frame for member in members if member.frame), None)
-    lengths = [member.frame.integrations for member in chosen.values() if member.frame and member.subband.good]
-    return frame._replace(integrations=common_integrations(lengths)) if frame and lengths else frame
+def _length(member: GroupedFile) -> int:
+    return member.frame.integrations if member.frame else 0
 
 
-def _cut(member: GroupedFile, frame: Frame | None) -> Subband:
-    """Subband of a member, left out if it has fewer integrations than its group."""
-    if not (frame and member.frame and member.subband.good) or member.frame.integrations >= frame.integrations:
+def _spans(members: Mapping[int, GroupedFile], frame: Frame) -> dict[int, Span]:
+    """Integrations of the good subbands by number."""
+    return {
+        number: Span(first, first + member.frame.integrations)
+        for number, member in members.items()
+        if member.frame and member.subband.good
+        for first in [steps_after(member.frame.start_jd, frame)]
+    }
+
+
+def _kept(member: GroupedFile, frame: Frame | None, span: Span | None) -> Subband:
+    """Subband of a member, left out if it has none of its group's integrations."""
+    if frame is None or span is None or (span.first < frame.integrations and span.stop > 0):
         return member.subband
-    reason = (
-        f"{member.file.name}: it has {member.frame.integrations} of the {frame.integrations} integrations of its "
-        "group; it is left out"
-    )
+    reason = f"{member.file.name}: it has none of the {frame.integrations} integrations of its group; it is left out"
     return replace(member.subband, state="different", reason=reason)

@@ -29,7 +29,9 @@ class Subband:
     """State: good, missing, zeroed, truncated, misshapen, wrong_telescope, clockless, different (from its group)."""
     reason: str | None = None
     integrations: int | None = None
-    """Number of integrations in the file; the group's number is the one common to its subbands."""
+    """Number of integrations in the file, which may be fewer than the group's."""
+    start_jd: float | None = None
+    """First `time_array` value of the file (UTC Julian date); None in manifests of earlier versions: the group's."""
     came: float | None = field(default=None, compare=False)
     """Time (Unix, s) at which the file was first seen."""
 
@@ -46,10 +48,10 @@ class Frame(NamedTuple):
     """Frame of a group: times, declination and channels common to its files."""
 
     start_jd: float
-    """First `time_array` value (UTC Julian date), exact."""
+    """First `time_array` value of most of its files (UTC Julian date), exact."""
     declination_deg: float
     integrations: int
-    """Number of integrations common to its good subbands, from the first on."""
+    """Number of integrations, up to the last one that enough of its subbands have."""
     integration_s: float
     channels: int
 
@@ -194,5 +196,6 @@ def _is_file(subband: Subband) -> bool:
         and isinstance(subband.state, str)
         and isinstance(subband.reason, str | None)
         and isinstance(subband.integrations, int | None)
+        and isfinite(subband.start_jd or 0)
         and isinstance(subband.came, float | int | None)
     )

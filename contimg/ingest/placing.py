@@ -21,7 +21,7 @@ from contimg.ingest.grouping import (
     GroupedFile,
     group_with_state,
     grouped_by_start,
-    missing_first_integrations,
+    overlap,
 )
 from contimg.ingest.incoming import RawFile, check_raw_file, in_quarantine, printable_name
 from contimg.ingest.manifest import Group, Subband, load, name_of, names_in
@@ -51,7 +51,7 @@ class ScanResult:
     before
         Groups looked at that have a manifest, as the manifest has them.
     emptied
-        Groups made for undated files that have since been placed in another one.
+        Groups made for files that have since been placed in another one.
     unplaced
         Files in no group now, with the reason.
     untaken
@@ -194,7 +194,7 @@ class _Work:
         # A group without a time may lose its files to a dated one that has arrived.
         self._touched = {name for name, group in self._known.items() if name in names or group.frame is None}
         while True:
-            self._touched |= self._of_dated() | self._begun_before() | self._near_undated()
+            self._touched |= self._of_dated() | self._overlapping() | self._near_undated()
             names = {name_of(subband) for name in self._touched for subband in self._known[name].files}
             fresh = (names & self._there.keys()) - self._members.keys() - self._unplaced.keys()
             if not fresh:
@@ -215,13 +215,13 @@ class _Work:
         self._read(names)
         return names & self._known.keys()
 
-    def _begun_before(self) -> set[str]:
-        """Groups inside which a file's data begin, because the file lacks the first integrations."""
+    def _overlapping(self) -> set[str]:
+        """Groups that share integrations with a file of another start: a subband that began late, or the others."""
         frames = {member.frame for member in self._members.values() if member.frame}
         return {
             name
             for name, group in self._known.items()
-            if group.frame and any(missing_first_integrations(frame, group.frame) for frame in frames)
+            if group.frame and any(overlap(frame, group.frame) for frame in frames)
         }
 
     def _near_undated(self) -> set[str]:
@@ -276,8 +276,10 @@ class _Work:
             if member is None and state != "good" and self._now - file.since_s < self._settled_s:
                 self._unplaced[file.name] = f"{reason}; judged when it has not changed for {self._settled_s:.0f} s"
                 return
-            integrations = frame.integrations if frame else None
-            subband = Subband(file.place, file.size, file.mtime_ns, state, reason, integrations, self._came(file))
+            integrations, start_jd = (frame.integrations, frame.start_jd) if frame else (None, None)
+            subband = Subband(
+                file.place, file.size, file.mtime_ns, state, reason, integrations, start_jd, self._came(file)
+            )
             member = member or GroupedFile(file, subband, frame)
         self._members[file.name] = member
 
@@ -303,7 +305,9 @@ class _Work:
             subband = replace(subband, came=file.since_s)
         frame = group.frame if subband.state in ("good", "zeroed") else None
         if frame:
-            frame = frame._replace(integrations=subband.integrations or frame.integrations)
+            frame = frame._replace(
+                start_jd=subband.start_jd or frame.start_jd, integrations=subband.integrations or frame.integrations
+            )
         return GroupedFile(file, subband, frame)
 
     def to_reopen(self, groups: Mapping[str, list[GroupedFile]]) -> set[str]:
@@ -323,14 +327,15 @@ class _Work:
         """Affected groups in their present state."""
         result = {}
         emptied = []
+        elsewhere = {member.file.name for members in groups.values() for member in members}
         for name in sorted(self._touched | groups.keys()):
             before, members = self._known.get(name), groups.get(name, [])
             if name in self._unreadable:
                 self._unplaced |= {member.file.name: self._unreadable[name] for member in members}
             elif members and not (name not in reopened and quarantine.is_quarantined(self._root, name)):
                 result[name] = self._judged(name, members, before)
-            elif before and before.frame is None and all(name_of(each) in self._there for each in before.files):
-                emptied.append(name)  # its files belong to other groups
+            elif before and not (members or before.usable) and elsewhere.issuperset(map(name_of, before.files)):
+                emptied.append(name)
             elif before:
                 result[name] = before
         placed = {name_of(file) for group in result.values() for file in group.files}
@@ -380,7 +385,8 @@ def _renamed(before: Group, members: Iterable[GroupedFile]) -> Group:
     subbands = dict(before.subbands)
     for number, subband in before.good.items():
         other = spare.get((number, subband.size or 0))
-        if subband.path not in here and other and other.frame and other.frame.start_jd == _start_jd(before):
+        start_jd = subband.start_jd or _start_jd(before)
+        if subband.path not in here and other and other.frame and other.frame.start_jd == start_jd:
             log.info("%s: is %s now", subband.path, other.file.name)
             subbands[number] = replace(subband, path=other.file.place, mtime_ns=other.file.mtime_ns)
     return replace(before, subbands=subbands)

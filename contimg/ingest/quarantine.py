@@ -68,13 +68,17 @@ class QuarantineEntry:
 
 
 def raw_files(root: DataRoot, group: str) -> list[Path]:
-    """Existing raw files of a group's manifest, duplicates included."""
+    """Existing raw files of a group's manifest, duplicates included; none by a manifest that makes no sense."""
     manifest = root.manifest(group)
     if not manifest.exists():
         return []
-    content = files.read_json(manifest)
-    subbands = (*content["subbands"].values(), *content["duplicates"])
-    paths = (root.root / subband["path"] for subband in subbands if subband["path"])
+    try:
+        content = files.read_json(manifest)
+        subbands = (*content["subbands"].values(), *content["duplicates"])
+        paths = [root.root / subband["path"] for subband in subbands if subband["path"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s: names no raw files (%r); the next scan makes it anew", manifest, error)
+        return []
     return [path for path in paths if path.exists()]
 
 
@@ -323,7 +327,7 @@ def _content(folder: Path) -> dict[str, Any]:
         ]
         return {"going": "in", **content, **told, "files": items}
     except FileNotFoundError:
-        raise QuarantineError(f"{folder.name}: is not in quarantine") from None
+        raise QuarantineError(f"{folder.name}: is not in quarantine; contimg quarantine list has what is") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise QuarantineError(f"{path}: cannot be read ({error!r}); the files beside it are safe") from error
 

@@ -44,7 +44,7 @@ def reserve(root: DataRoot, settings: Staging, expected_bytes: int) -> Path | No
                 inode = root.root.stat().st_ino
                 folder = settings.directory / f"contimg-{inode}-{os.getpid()}-{start_time(os.getpid())}"
                 folder.mkdir(mode=0o700)
-                (folder / _PROMISE).write_text(str(int(needed)))
+                (folder / _PROMISE).write_text(str(int(needed)), "utf-8")
                 return folder
     print(
         f"staging: {settings.directory} has {max(free, 0) / 1e9:.1f} of {needed / 1e9:.1f} GB asked for; using disk",
@@ -80,7 +80,7 @@ def _outstanding(directory: Path) -> Iterator[float]:
         if owner is None or start_time(int(owner[2])) != int(owner[3]):
             continue
         with contextlib.suppress(OSError, ValueError):  # the job ends just now, or is another user's
-            yield max(0, int((folder / _PROMISE).read_text()) - _written(folder))
+            yield max(0, int((folder / _PROMISE).read_text("utf-8")) - _written(folder))
 
 
 def _written(folder: Path) -> int:

@@ -89,7 +89,7 @@ def main(folder: Path) -> None:
     for name, content in contents().items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
+        path.write_text(content, "utf-8")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ The mosaic of the first pointing has the window's name; a further mosaic adds it
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,8 @@ class _Pointing:
 
 def obsolete(folder: Path, window: str, names: Collection[str]) -> list[Path]:
     """Products of a window's further mosaics that its present images no longer make."""
-    return [path for path in folder.glob(f"{window}-dec*") if group_of(path) not in names]
+    name = re.compile(rf"({re.escape(window)}-dec[+-]\d\d\.\d)\.")
+    return [path for path in folder.glob(f"{window}-dec*") if (of := name.match(path.name)) and of[1] not in names]
 
 
 def validation_failures(sidecar: Mapping[str, Any]) -> str:

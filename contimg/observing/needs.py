@@ -10,7 +10,6 @@ from contimg.calibrators.transits import ObservableTransit, observable_elsewhere
 from contimg.catalogues import calibrator_catalogue
 from contimg.core import files
 from contimg.core.paths import DataRoot, group_id, jd_to_datetime
-from contimg.core.products import PRODUCTS
 from contimg.sets.registry import CalibrationSet, Registry
 from contimg.telescope import dsa110
 
@@ -100,8 +99,7 @@ def _in_work(root: DataRoot, newest: CalibrationSet | None, now: datetime) -> bo
     """Whether a calibrator was observed just now and its set is not made yet."""
     first = max(now - _IN_WORK, newest.observed) if newest else now - _IN_WORK
     days = sorted({f"{first:%Y-%m-%d}", f"{now:%Y-%m-%d}"})
-    for path in (path for day in days for path in root.root.glob(PRODUCTS["calibrator"].pattern_on(day))):
-        group = path.parent.name
+    for group, path in (one for day in days for one in root.made("calibrator", day)):
         recent = group_id(first) <= group <= group_id(now)
         if recent and not root.set(group).exists() and files.read_json(path)["calibrator"]:
             return True

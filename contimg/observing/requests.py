@@ -8,6 +8,7 @@ moved to `requests/closed/`.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -97,10 +98,24 @@ def open_request(root: DataRoot) -> dict[str, Any] | None:
     """Open request; None without a readable one."""
     for path in sorted(root.requests.glob("[0-9]*.json")):
         try:
-            return dict(files.read_json(path))
-        except ValueError as error:
-            log.warning("%s: is no request (%s); it is left alone", path, error)
+            return _sound(files.read_json(path), path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s: is no request (%r); it is left alone", path, error)
     return None
+
+
+def _sound(request: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Request as it is written, with its own name, times with a zone, and a declination.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If it is none.
+    """
+    zones = [datetime.fromisoformat(request[key]).tzinfo for key in ("raised_utc", "to_utc")]
+    if request["id"] != path.stem or None in zones or not math.isfinite(request["declination_deg"]):
+        raise ValueError("its name, times or declination are impossible")
+    return request
 
 
 def send(request: dict[str, Any], calibration: Calibration, alerts: Alerts) -> str:

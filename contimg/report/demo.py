@@ -51,7 +51,7 @@ def write_settings(root: DataRoot) -> None:
     """Write the demo's settings: all defaults, except for one mosaic of all groups."""
     root.root.mkdir(parents=True, exist_ok=True)
     settings = {"data_root": str(root.root), "mosaic": {"window_minutes": 120}}
-    (root.root / "config.yaml").write_text(yaml.safe_dump(settings))
+    (root.root / "config.yaml").write_text(yaml.safe_dump(settings), "utf-8")
 
 
 def start_simulation(root: DataRoot) -> subprocess.Popen[bytes]:

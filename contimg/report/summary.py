@@ -11,8 +11,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
-from contimg.core.paths import DataRoot, group_date, group_of, group_start
-from contimg.core.products import PRODUCTS
+from contimg.core.paths import DataRoot, group_date, group_start
 from contimg.core.sections import Calibration
 from contimg.report import summary_rows
 from contimg.sets import coverage
@@ -44,9 +43,7 @@ def summarise(root: DataRoot, calibration: Calibration, wanted: Collection[str] 
     reader = summary_rows.Reader(root.root)
     shown, older = summary_rows.newest_groups(root, wanted, _MOST_GROUPS)
     days = sorted({group_date(name) for name in shown})
-    windows = sorted(
-        group_of(path) for day in days for path in root.root.glob(PRODUCTS["mosaic_sidecar"].pattern_on(day))
-    )
+    windows = sorted(name for day in days for name, _ in root.made("mosaic_sidecar", day))
     attempts = {name: summary_rows.newest_attempts(root, name, reader) for name in (*shown, *windows)}
     groups = [summary_rows.group_row(root, name, attempts[name], reader) for name in shown]
     registry = Registry(root, calibration)

@@ -54,7 +54,7 @@ def newest_groups(root: DataRoot, wanted: Collection[str], most: int) -> tuple[l
     imaged: set[str] = set()
     days = (root.root / PRODUCTS["image_sidecar"].folder).glob(_DAY)
     for day in sorted(days, reverse=True) if not wanted else ():
-        imaged |= {group_of(path) for path in day.glob("*.json")}
+        imaged |= {group for group, _ in root.made("image_sidecar", day.name)}
         if len(imaged) >= most:
             break
     if wanted:
@@ -139,7 +139,7 @@ def _status(
 
 def set_paths(root: DataRoot, days: Iterable[str], groups: Iterable[Mapping[str, Any]]) -> list[Path]:
     """Sets of the given days, and sets that the given groups use."""
-    paths = {path for day in days for path in root.root.glob(PRODUCTS["set"].pattern_on(day))}
+    paths = {path for day in days for _, path in root.made("set", day)}
     paths |= {root.set(name) for row in groups for name in row["sets"]}
     return sorted(path for path in paths if path.exists())
 

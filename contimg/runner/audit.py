@@ -6,7 +6,6 @@ The audit reads the whole data root: it is for people and tests, not for a pass 
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from pathlib import Path
 from contimg.arrivals.intake import stray_wait_s
 from contimg.core import processes
 from contimg.core.errors import ContimgError
-from contimg.core.paths import DataRoot, group_of
+from contimg.core.paths import DataRoot
 from contimg.core.products import PRODUCTS, Backup
 from contimg.core.sections import Ingest, Staging
 from contimg.core.stages import STAGES, Per, Stage, required_products, sidecar, stage_making
@@ -180,11 +179,8 @@ class _Audit:
         """Groups or windows with products that complete a stage, and the names of these products."""
         found: dict[str, set[str]] = {}
         for product in required_products(stage.name):
-            for path in self._root.root.glob(product.pattern):
-                with contextlib.suppress(ValueError):  # not a product's name
-                    unit = group_of(path)
-                    if path == self._root.path(product.name, unit):
-                        found.setdefault(unit, set()).add(product.name)
+            for unit, _ in self._root.made(product.name):
+                found.setdefault(unit, set()).add(product.name)
         return found
 
     def _is_past(self, stage: Stage, unit: str) -> bool:

@@ -114,12 +114,19 @@ def clear_queue(root: DataRoot, keep: Callable[[], None], handed_over: Sequence[
 def remove_stale_staging(root: DataRoot, directory: Path) -> None:
     """Remove staging of dead processes."""
     for path in staging.stale(root, directory):
-        log.warning("%s: removing the staging of a dead job", path)
-        files.remove(path)
+        _remove(path, "the staging of a dead job")
 
 
 def remove_partial_outputs(root: DataRoot, unit: str) -> None:
     """Remove a unit's partial outputs."""
     for path in list(partial_outputs(root, unit)):
-        log.warning("%s: removing what a dead job left", path)
+        _remove(path, "what a dead job left")
+
+
+def _remove(path: Path, what: str) -> None:
+    """Remove leftovers, or say that they stay: a folder that cannot be written now must not stop a start."""
+    log.warning("%s: removing %s", path, what)
+    try:
         files.remove(path)
+    except OSError as error:
+        log.warning("%s: cannot be removed now (%s); it stays until the next start", path, error.strerror)

@@ -97,7 +97,7 @@ class MachineLoad:
 def _disks_busy_s() -> dict[str, float]:
     """Busy time (s) of each disk and partition since boot, by device number; empty without such counts."""
     try:
-        lines = [line.split() for line in Path("/proc/diskstats").read_text().splitlines()]
+        lines = [line.split() for line in Path("/proc/diskstats").read_text("utf-8").splitlines()]
     except OSError:
         return {}
     return {f"{major}:{minor}": int(rest[10]) / 1000 for major, minor, *rest in lines}

@@ -91,9 +91,12 @@ def fill_ledger(
     """
     transitions = Transitions(ledger, settings.retry, replay=True)
     with ledger.transaction():
-        for path in sorted((root.root / "calibration").glob("*/*/set.json")):
+        for _, path in sorted(root.made("set")):
             keep()
-            register(root, ledger, path, settings.calibration)
+            try:
+                register(root, ledger, path, settings.calibration)
+            except (OSError, ValueError) as error:
+                log.warning("%s: cannot be read now (%s); its set is left out", path, error)
         for unit in _tried(root):
             keep()
             rows = [_closed(record, root) for record in records(root, unit) if not record.lives]
@@ -103,10 +106,9 @@ def fill_ledger(
             keep()
             try:
                 group = load(manifest)
+                _replay_group(root, transitions, ledger, group, quarantined.get(group.name), mosaic=settings.mosaic)
             except (OSError, ValueError, KeyError, TypeError) as error:
-                log.warning("%s: cannot be read as a manifest (%r); the scan makes it anew", manifest, error)
-                continue
-            _replay_group(root, transitions, ledger, group, quarantined.get(group.name), mosaic=settings.mosaic)
+                log.warning("%s: its group's life cannot be read (%r); the scan takes it up", manifest, error)
         keep()
         _replay_mosaics(root, ledger, transitions)
     return ledger.sizes()
@@ -223,5 +225,5 @@ def _modified(path: Path) -> int:
     """Modification time (ns, Unix); 0 for a missing file."""
     try:
         return path.stat().st_mtime_ns
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0

@@ -57,7 +57,7 @@ def recover(
     Raises
     ------
     OSError
-        If leftovers cannot be removed now.
+        If attempt records or quarantine cannot be brought up to date now.
     DiskFullError
         If the disk has no room for the ledger; a whole ledger stays as it is.
     ClusterAwayError

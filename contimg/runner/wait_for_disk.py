@@ -51,13 +51,13 @@ def retry_until_disk_has_room(
         except (OSError, sqlite3.OperationalError, DiskFullError) as error:
             if not _for_want_of_room(root, error):
                 raise
-            full = DiskFullError(f"{root.root}: there is no room for a runner ({error})")
+            full = DiskFullError(f"{root.root}: there is no room for a runner ({error}); it starts when there is")
             if not wait:
                 raise full from error
         if not told:
             told = True
-            log.error("%s; it starts when there is some", full)
-            _tell(alerts, f"{full}; it starts when there is some\n({socket.gethostname()})", keep)
+            log.error("%s", full)
+            _tell(alerts, f"{full}\n({socket.gethostname()})", keep)
         notify("WATCHDOG=1")
         keep()
         time.sleep(_LOOKS_S)

@@ -35,7 +35,7 @@ _MEMORY = ("memory.max", "memory.limit_in_bytes")
 def _share(folder: Path) -> float:
     """Number of processors that a control group may keep busy; infinite without a limit."""
     try:
-        quota, period = (folder / "cpu.max").read_text().split()  # version 2
+        quota, period = (folder / "cpu.max").read_text("utf-8").split()  # version 2
     except (OSError, ValueError):
         quota, period = (_text(folder / name) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"))
     try:
@@ -53,7 +53,7 @@ def _number(path: Path) -> float:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text("utf-8").strip()
     except OSError:
         return ""
 

@@ -26,7 +26,7 @@ def on_slurm(profile: Path | None) -> bool:
     if path is None:
         raise ConfigError(f"runner.profile: {profile} holds no {_NAMES[0]}; name a folder that does")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"runner.profile: {path} cannot be read ({error}); correct it") from error
     return isinstance(content, dict) and content.get("executor") == "slurm"

@@ -17,7 +17,6 @@ import numpy as np
 
 from contimg.core import files
 from contimg.core.paths import DataRoot, group_date, group_id, group_of, group_start
-from contimg.core.products import PRODUCTS
 
 _DAYS = 3
 """Days before a target from which its model is learned."""
@@ -85,14 +84,12 @@ def learned_drift(root: DataRoot, until: datetime) -> DriftModel:
 
 
 def _newest(root: DataRoot, until: datetime) -> list[Path]:
-    product = PRODUCTS["antennas"]
-    found: list[Path] = []
+    found: list[tuple[str, Path]] = []
     for back in range(_DAYS + 1):
         day = group_date(group_id(until - timedelta(days=back)))
-        found += root.root.glob(product.pattern_on(day))
-    named = sorted((group_of(path), path) for path in found)
+        found += root.made("antennas", day)
     last = group_id(until)
-    paths = [path for name, path in named if name < last]
+    paths = [path for name, path in sorted(found) if name < last]
     some = np.unique(np.linspace(0, len(paths) - 1, min(_MOST_GROUPS, len(paths))).round().astype(int))
     return [paths[number] for number in some]
 

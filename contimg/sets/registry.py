@@ -63,7 +63,7 @@ class CalibrationSet:
             observed=observed,
             valid_from=_utc(content["valid_from"]) if content.get("valid_from") else observed - validity,
             valid_until=_utc(content["valid_until"]) if content.get("valid_until") else observed + validity,
-            declination_deg=content.get("declination_deg"),
+            declination_deg=None if content.get("declination_deg") is None else float(content["declination_deg"]),
             passed=quality["passed"] is True,
             failures="failed its quality gate: " + ("; ".join(quality.get("reasons", ())) or "no reason given"),
         )
@@ -112,7 +112,7 @@ class Registry:
     def on(self, day: str) -> list[CalibrationSet]:
         """The sets whose groups started on a UTC day (`YYYY-MM-DD`), in order of time."""
         if day not in self._read:
-            there = map(self.read, (self._folder / day).glob("*/set.json"))
+            there = (self.read(path) for _, path in self.root.made("set", day))
             self._read[day] = sorted((*there, *self._coming.get(day, ())), key=_order)
         return self._read[day]
 

@@ -202,18 +202,22 @@ def _check(
 ) -> None:
     for time in times:
         if time.tzinfo is None:
-            raise ConfigError(f"simulation: {time} has no time zone")
+            raise ConfigError(f"simulation: {time} has no time zone; add one")
     if preset.channels < 1 or 384 % preset.channels:
-        raise ConfigError(f"simulation: the 384 raw channels of a subband cannot be averaged to {preset.channels}")
+        raise ConfigError(
+            f"simulation: the 384 raw channels of a subband cannot be averaged to {preset.channels}; give a divisor"
+        )
     unknown = sorted(set(preset.antennas) - set(range(stations.COUNT)))
     if unknown:
         raise ConfigError(f"simulation: there are no antennas {unknown}; numbers go from 0 to {stations.COUNT - 1}")
     absent = sorted(set(dead.antennas) - set(preset.antennas))
     if absent:
-        raise ConfigError(f"simulation: dead antennas {absent} have no data in this preset")
+        raise ConfigError(f"simulation: dead antennas {absent} have no data in this preset; name others")
     for fault in fault_list:
         if not 0 <= fault.group < groups or not set(fault.subbands) <= set(faults.ALL_SUBBANDS):
-            raise ConfigError(f"simulation: {fault} is not in its {groups} groups of {dsa110.SUBBANDS} subbands")
+            raise ConfigError(
+                f"simulation: {fault} is not in its {groups} groups of {dsa110.SUBBANDS} subbands; name another"
+            )
 
 
 def _names(start: datetime, naming: Naming, rng: np.random.Generator) -> list[str]:

@@ -266,7 +266,9 @@ def single_bundles(found: Sequence[Copy], wanted: Sequence[str]) -> list[Copy]:
         own = [copy for copy in found if (copy.kind, copy.group) == (kind, group)]
         best = [copy for copy in own if copy.name in wanted] or [copy for copy in own if copy.record] or own
         if len(best) > 1:
-            raise StoreError(f"{kind} of {group}: name one of {', '.join(copy.name for copy in best)}")
+            raise StoreError(
+                f"{kind} of {group}: there are several; name one of {', '.join(copy.name for copy in best)}"
+            )
         chosen += best
     return chosen
 

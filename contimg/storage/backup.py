@@ -21,9 +21,9 @@ import yaml
 
 from contimg import __version__
 from contimg.core import files, sections
-from contimg.core.config import Settings
+from contimg.core.config import Settings, secrets, without_secrets
 from contimg.core.errors import BundleError, ChangedError, ContimgError, StoreError
-from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, DataRoot, group_of, group_start
+from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, DataRoot, group_start
 from contimg.core.products import PRODUCTS, Backup
 from contimg.storage import bundle, last_run
 from contimg.storage.inventory import Contents, Entry, checksummed, listing, path_inside, unchanged
@@ -163,8 +163,9 @@ def make(root: DataRoot, settings: Settings, now: datetime) -> tuple[Path, list[
 def _collect(root: DataRoot, settings: Settings, now: datetime, workspace: Path) -> list[str]:
     """Copy the contents of a snapshot; returns the errors of the files that could not be copied."""
     (workspace / "state").mkdir()
-    plain = settings.model_dump(mode="json")  # secrets are dumped masked
-    (workspace / SETTINGS).write_text(yaml.safe_dump(plain, sort_keys=False))
+    lacking = f"# Secrets are not in snapshots; to be set again: {', '.join(secrets(settings)) or 'none'}\n"
+    said = yaml.safe_dump(without_secrets(settings), sort_keys=False)
+    (workspace / SETTINGS).write_text(lacking + said, encoding="utf-8")
     missed = []
     try:
         _copy_ledger(root.ledger, workspace / "state" / root.ledger.name)
@@ -232,11 +233,11 @@ def _copy_ledger(ledger: Path, copy: Path) -> None:
 
 def sets(root: DataRoot, since: datetime) -> list[Path]:
     """Folders of the recent sets, of the newest good set, and of the sets for images on disk or to come."""
-    all_sets = {group_of(path.parent): path.parent for path in root.root.glob(PRODUCTS["set"].pattern)}
-    images = (root.image(group_of(path), "selection.json") for path in root.root.glob(PRODUCTS["image"].pattern))
+    all_sets = {group: path.parent for group, path in root.made("set")}
+    images = (root.image(group, "selection.json") for group, _ in root.made("image"))
     selections = {*images, *_changed(root, PRODUCTS["selection"].pattern, since)}
     wanted = {group for group in all_sets if group_start(group) >= since}
-    wanted |= {name for path in selections if path.exists() for name in _SET_OF.findall(path.read_text())}
+    wanted |= {name for path in selections if path.exists() for name in _SET_OF.findall(path.read_text("utf-8"))}
     wanted |= {next((group for group in sorted(all_sets, reverse=True) if _passed(all_sets[group])), "")}
     return [all_sets[group] for group in sorted(wanted & all_sets.keys())]
 

@@ -36,7 +36,7 @@ def exclusive(root: DataRoot, work: str, *, wait: bool = False) -> Iterator[None
     path = root.state / f"{work}.lock"
     try:
         root.state.mkdir(exist_ok=True)
-        file = path.open("a")
+        file = path.open("a", encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"data_root: there is no {root.root} (is it mounted?); nothing was done") from None
     except OSError as error:
@@ -45,5 +45,7 @@ def exclusive(root: DataRoot, work: str, *, wait: bool = False) -> Iterator[None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            raise BusyError(f"{path}: another process holds it: {work} is at work on this data root") from None
+            raise BusyError(
+                f"{path}: another process holds it: {work} is at work on this data root; wait until it has ended"
+            ) from None
         yield

@@ -73,7 +73,7 @@ def check(root: DataRoot, settings: Retention, archive: Archive) -> None:
     if settings.min_free_gb * _GB >= total:
         raise ConfigError(
             f"retention.min_free_gb: {settings.min_free_gb:g} GB cannot be kept free: "
-            f"the disk of {root.root} holds {total / _GB:.0f} GB"
+            f"the disk of {root.root} holds {total / _GB:.0f} GB; ask for less"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from contimg.core import files
 from contimg.core.errors import ContimgError, MisshapenFileError
-from contimg.core.paths import DataRoot, RawName, group_of, group_start, window_for
+from contimg.core.paths import GROUP_PATTERN, DataRoot, RawName, group_date, group_of, group_start, window_for
 from contimg.core.products import PRODUCTS, RAW, archived
 from contimg.core.sections import Archive, Calibration, Mosaic, Retention
 from contimg.fits import integrity
@@ -110,8 +111,8 @@ class _Look:
 
     def images(self) -> Iterator[Aged]:
         """Images of each group; images of one mosaic window share the newest's age."""
-        groups = (group_of(path) for path in self.root.root.glob(PRODUCTS["image"].pattern))
-        found = list(filter(None, (self._dated(self._image_unit(name), self.root.image(name)) for name in groups)))
+        images = self.root.made("image")
+        found = list(filter(None, (self._dated(self._image_unit(name), path) for name, path in images)))
         newest: dict[str, datetime] = {}
         for made, unit in found:
             window = self._window(unit.group)
@@ -123,11 +124,9 @@ class _Look:
     def measurement_sets(self) -> Iterator[Aged]:
         """All Measurement Sets."""
         found = []
-        for path in self.root.root.glob(PRODUCTS["ms"].pattern):
-            sidecar = path.with_suffix(".json")
-            found.append(
-                self._dated(ArchiveUnit("ms", group_of(path), (path,)), sidecar if sidecar.exists() else path)
-            )
+        for group, path in self.root.made("ms"):
+            sidecar = self.root.ms_sidecar(group)
+            found.append(self._dated(ArchiveUnit("ms", group, (path,)), sidecar if sidecar.exists() else path))
         return self._aged(filter(None, found), self.settings.retention.ms_days)
 
     def raw(self) -> Iterator[Aged]:
@@ -194,10 +193,9 @@ class _Look:
             return None
         if unit.kind == "image":
             window = self._window(unit.group)
-            for path in self.root.image(unit.group).parent.glob("*.image.fits"):
-                if self._window(group_of(path)) == window and (reason := self._group_needs(group_of(path))):
-                    other = "" if group_of(path) == unit.group else f"its mosaic's image {group_of(path)} stays: "
-                    return other + reason
+            for group, _ in self.root.made("image", group_date(unit.group)):
+                if self._window(group) == window and (reason := self._group_needs(group)):
+                    return reason if group == unit.group else f"its mosaic's image {group} stays: {reason}"
             return None
         if unit.kind == RAW and (reason := self._raw_differs(unit.group)):
             return reason
@@ -253,7 +251,8 @@ class _Look:
     def _groups_of(self, day: str) -> set[str]:
         manifests = self.root.groups.glob(f"{day.replace('-', '')}T*.json")
         folders = self.root.root.glob(f"{PRODUCTS['set'].folder}/{day}/*/")
-        return {path.name.removesuffix(".json") for path in (*manifests, *folders)}
+        names = (path.name.removesuffix(".json") for path in (*manifests, *folders))
+        return {name for name in names if re.fullmatch(GROUP_PATTERN, name)}
 
     def _set_to_come(self, group: str) -> str | None:
         """Reason why a group may still give a set."""

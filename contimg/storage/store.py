@@ -102,7 +102,7 @@ class Folder:
         try:
             file = path.open("rb")
         except OSError as error:
-            raise StoreError(f"{path}: cannot be read ({error})") from error
+            raise StoreError(f"{path}: cannot be read ({error}); what it was for is tried again") from error
         with file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # read the disk, not the cache
             yield file
@@ -167,7 +167,7 @@ class Remote:
             try:
                 process = subprocess.Popen([*_RCLONE, *arguments], stdin=stdin, stdout=stdout, stderr=messages)
             except FileNotFoundError:
-                raise StoreError(f"{self.destination}: rclone is not installed (apt-get install rclone)") from None
+                raise StoreError(f"{self.destination}: rclone is not installed; apt-get install rclone") from None
             late = threading.Event()
 
             def give_up() -> None:

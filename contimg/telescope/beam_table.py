@@ -72,16 +72,20 @@ def read(path: Path) -> BeamTable:
         ) from error
     names = ("RADIUS_DEG",) if "RADIUS_DEG" in found else ("M_DEG", "L_DEG")
     if missing := [name for name in ("POWER", "FREQUENCY_HZ", *names) if name not in found]:
-        raise ConfigError(f"beam.table: {path} has no {', '.join(missing)}")
+        raise ConfigError(f"beam.table: {path} has no {', '.join(missing)}; name another table")
     power, frequencies = found["POWER"], np.atleast_1d(found["FREQUENCY_HZ"])
     axes = tuple(np.radians(found[name]) for name in names)
     shape = (len(frequencies), *(len(axis) for axis in axes))
     if power.shape[-len(shape) :] != shape or power.ndim > len(shape) + 1:
-        raise ConfigError(f"beam.table: {path}: POWER has shape {power.shape}, not ([polarizations,] {shape})")
+        raise ConfigError(
+            f"beam.table: {path}: POWER has shape {power.shape}, not ([polarizations,] {shape}); correct it"
+        )
     power = power.reshape(-1, *shape).mean(axis=0)
     even = all(len(axis) > 3 and np.allclose(np.diff(axis), axis[1] - axis[0], rtol=1e-3) for axis in axes)
     if not even or not (axes[0][1] > axes[0][0] and (len(axes) > 1 or axes[0][0] == 0)):
-        raise ConfigError(f"beam.table: {path}: {', '.join(names)} must grow in even steps, a radius from 0")
+        raise ConfigError(
+            f"beam.table: {path}: {', '.join(names)} must grow in even steps, a radius from 0; correct it"
+        )
     order = np.argsort(frequencies)
     peak = power.reshape(len(frequencies), -1).max(axis=1)
     if not np.isfinite(power).all() or not (frequencies > 0).all() or not (peak > 0).all():

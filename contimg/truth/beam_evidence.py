@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +14,7 @@ from contimg.catalogues import sky_catalogue
 from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
 from contimg.core import files
 from contimg.core.errors import ContimgError, NoUsableDataError
-from contimg.core.paths import GROUP_PATTERN, DataRoot, group_of
-from contimg.core.products import PRODUCTS
+from contimg.core.paths import DataRoot, group_of
 from contimg.core.sections import Beam, SkyCatalogue
 from contimg.core.units import MJD_ZERO_JD
 from contimg.sets.gains import GAIN_TABLE
@@ -64,7 +62,7 @@ def collect(root: DataRoot, primary_beam: Beam, catalogue: SkyCatalogue, dates: 
     images, frequencies = _images(root, dates, left_out)
     made, sources, name = of_images(images, frequencies, catalogue)
     sets = 0
-    for path in _dated(root.root, "set", dates):
+    for path in _dated(root, "set", dates):
         try:
             one = _of_set(path, root.root, beam.of(primary_beam))
         except (ContimgError, OSError, ValueError, KeyError, TypeError) as error:
@@ -85,17 +83,14 @@ def _renumbered(evidence: Evidence, number: int) -> Evidence:
     return replace(evidence, source=np.full(len(evidence.source), number))
 
 
-def _dated(root: Path, product: str, dates: Sequence[str]) -> list[Path]:
-    patterns = [PRODUCTS[product].pattern_on(date) for date in dates] or [PRODUCTS[product].pattern]
-    return sorted(path for pattern in patterns for path in root.glob(pattern))
+def _dated(root: DataRoot, product: str, dates: Sequence[str]) -> list[Path]:
+    return sorted(path for date in dates or ["*"] for _, path in root.made(product, date))
 
 
 def _images(root: DataRoot, dates: Sequence[str], left_out: list[str]) -> tuple[list[ImageSources], list[float]]:
     """Source lists with their frequencies."""
     found, frequencies = [], []
-    for path in _dated(root.root, "image_sidecar", dates):
-        if not re.fullmatch(rf"{GROUP_PATTERN}\.json", path.name):
-            continue
+    for path in _dated(root, "image_sidecar", dates):
         lists = path.with_name(f"{group_of(path)}.sources.csv")
         try:
             if lists.exists():

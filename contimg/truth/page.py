@@ -60,7 +60,7 @@ def write(path: Path, title: str, validation: Validation) -> None:
         plots=base64.b64encode(_plots(validation)).decode(),
     )
     with files.atomic_write(path) as part:
-        part.write_text(text)
+        part.write_text(text, "utf-8")
 
 
 def _plots(validation: Validation) -> bytes:

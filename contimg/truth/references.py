@@ -111,8 +111,7 @@ def _candidates(root: DataRoot, group: str, moments: Sequence[datetime]) -> Iter
     for moment in moments:
         names = set()
         for day in {group_date(f"{moment + by:%Y%m%dT%H%M%S}") for by in (-_NEAR, _NEAR)}:
-            for path in (root.root / "images" / day).glob(f"*.{SUFFIX}"):
-                names.add(path.name.partition(".")[0])
+            names |= {name for name, _ in root.made("image_sources", day)}
         near = sorted((abs(group_start(name) - moment), name) for name in names - {group})
         yield from (root.image(name, SUFFIX) for distance, name in near if distance < _NEAR)
 
@@ -148,4 +147,4 @@ def write(
         known = "" if np.isnan(alpha) else f"{alpha:.2f}"
         lines.append(f"S{number:04d},{ra:.6f},{dec:.6f},{flux:.6g},{known},{error:.3g},{ratio:.1f},{beam:.5f}")
     with files.atomic_write(path) as part:
-        part.write_text("\n".join(lines) + "\n")
+        part.write_text("\n".join(lines) + "\n", "utf-8")

@@ -16,7 +16,7 @@ from pathlib import Path
 from contimg.core import files
 from contimg.core.config import Settings
 from contimg.core.errors import ContimgError
-from contimg.core.paths import DataRoot, group_of, in_window, jd_to_datetime, window_for
+from contimg.core.paths import DataRoot, group_date, in_window, jd_to_datetime, window_for
 from contimg.core.products import Role
 from contimg.core.stages import STAGES, Per, stage_making
 from contimg.ingest.groups import raw_present
@@ -174,7 +174,7 @@ class Due:
 
     def in_mosaic(self, window: str) -> list[str]:
         """Groups of a window whose image exists or can be made."""
-        there = {group_of(path) for path in self.root.image(window).parent.glob("*.image.fits")}
+        there = {group for group, _ in self.root.made("image", group_date(window))}
         return sorted(group for group in {*self.image_groups, *there} if in_window(group, window))
 
     @cached_property

@@ -37,14 +37,6 @@ def settings_of(content: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def for_jobs(settings: Settings) -> dict[str, Any]:
-    """Settings of the jobs as JSON values, with absolute paths; the sections that hold secrets are at their defaults.
-
-    Masked secrets would not pass the check of the settings in a job, and Snakemake writes the config to files.
-    """
-    return settings.model_dump(mode="json", exclude={"alerts", "service"}) | {"alerts": {}, "service": {}}
-
-
 def groups_of(root: DataRoot, settings: Settings, now: datetime) -> ScanResult:
     """Groups of the files in `incoming/`, or named groups from their manifests if the runner has scanned already.
 

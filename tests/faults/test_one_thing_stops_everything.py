@@ -110,6 +110,7 @@ def test_a_set(content: bytes) -> None:
             root.set(group).write_bytes(said if isinstance(said, bytes) else said.encode())
         found = Registry(root, config.Settings(data_root=root.root).calibration).on("2026-01-12")
         assert "20260112T090000" in [one.group for one in found if one.passed]
+        assert all(isinstance(one.declination_deg, float | None) for one in found)
 
 
 @settings(max_examples=60, deadline=None)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import raw_groups
 
 from contimg.core import config, files
 from contimg.core.paths import DataRoot
@@ -41,8 +43,17 @@ def spaced_sky(centre: tuple[float, float], min_flux_jy: float, seed: int) -> li
     return kept
 
 
-def make(directory: Path, preset: simulator.Preset, sources: Sequence[sky.Source], **options: Any) -> Path:
-    """Simulate and convert one group; returns its Measurement Set. python-casacore: in a process of its own."""
+def make(
+    directory: Path,
+    preset: simulator.Preset,
+    sources: Sequence[sky.Source],
+    held: Mapping[int, tuple[int, int]] = MappingProxyType({}),
+    **options: Any,
+) -> Path:
+    """Simulate and convert one group; returns its Measurement Set. python-casacore: in a process of its own.
+
+    Some subbands hold integrations from a first to before a last only.
+    """
     from contimg.convert.convert import ConversionSettings, convert
     from contimg.ingest import groups
 
@@ -50,6 +61,8 @@ def make(directory: Path, preset: simulator.Preset, sources: Sequence[sky.Source
     simulator.simulate(
         root.incoming, START, 1, preset=preset, sky=sources, declination_deg=DECLINATION_DEG, **options
     )
+    for number, (first, stop) in held.items():
+        raw_groups.cut(raw_groups.file(root, number), first, stop)
     (group,) = groups.scan(root, settings.ingest, datetime.now(UTC) + timedelta(days=1)).groups
     ms = root.ms(group.name)
     ms.parent.mkdir(parents=True)

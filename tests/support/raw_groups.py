@@ -33,17 +33,19 @@ def settings(root: Path, **sections: Any) -> config.Settings:
     return config.validated({"data_root": str(root), **sections}, {})
 
 
-def shorten(path: Path, integrations: int) -> None:
-    """Close a raw file early: the correlator stopped."""
+def cut(path: Path, first: int, stop: int) -> None:
+    """Leave a raw file the integrations `first` to before `stop`: its host began late, or the correlator stopped."""
     with h5py.File(path, "r+") as file:
         head = file["Header"]
-        rows = int(head["Nbls"][()]) * integrations
-        head["Ntimes"][...] = integrations
+        baselines = int(head["Nbls"][()])
+        rows = baselines * (stop - first)
+        head["Ntimes"][...] = stop - first
         head["Nblts"][...] = rows
-        for name in ("ant_1_array", "ant_2_array", "uvw_array", "time_array", "integration_time"):
-            head[name].resize(rows, axis=0)
-        for data in file["Data"].values():
+        names = ("ant_1_array", "ant_2_array", "uvw_array", "time_array", "integration_time")
+        for data in (*(head[name] for name in names), *file["Data"].values()):
+            kept = data[baselines * first : baselines * stop]
             data.resize(rows, axis=0)
+            data[...] = kept
 
 
 def make(root: Path, preset: simulator.Preset = TINY, groups: int = 1, **options: Any) -> dict[str, Any]:

@@ -51,7 +51,9 @@ CHECKS = {
                     "exp_alerts": [
                         {
                             "exp_labels": {"severity": "warning", "condition": "queue_groups"},
-                            "exp_annotations": {"summary": "60 groups are waiting (limit 50)"},
+                            "exp_annotations": {
+                                "summary": "60 groups are waiting (limit 50); contimg status says what for"
+                            },
                         }
                     ],
                 },

@@ -134,4 +134,4 @@ def test_thresholds_are_settings_and_null_is_never() -> None:
 
 def test_the_text_says_value_and_limit() -> None:
     (change,) = Memory().see(disk_free_gb=42)
-    assert change.message == "42 GB of the data disk are free (limit 50 GB)"
+    assert change.message == "42 GB of the data disk are free (limit 50 GB); make room"

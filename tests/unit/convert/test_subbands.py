@@ -143,13 +143,15 @@ def test_files_cut_off_and_emptied(root: Path) -> None:
     assert {*subbands(root).left_out} == {2, 3}
 
 
-def test_subbands_closed_early_have_their_first_integrations_in_common(root: Path) -> None:
+def test_partial_subbands_keep_what_they_have(root: Path) -> None:
     for number in (0, 3, 7):
-        raw.shorten(file(root, number), 3)
-    raw.shorten(file(root, 9), 1)
+        raw.cut(file(root, number), 0, 3)
+    raw.cut(file(root, 9), 1, 4)
     found = subbands(root)
-    assert {header.integrations for header in found.headers.values()} == {3}
-    assert {*found.left_out} == {9}
+    assert {*found.left_out} == set()
+    assert found.partial == {0: 3, 3: 3, 7: 3, 9: 3}
+    assert [found.row(9, t) for t in range(4)] == [None, 0, 10, 20]
+    assert np.array_equal(found.times_jd, found.headers[1].times_jd)
 
 
 @pytest.mark.parametrize("kind", [KeyError, RuntimeError, OSError])

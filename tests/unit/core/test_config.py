@@ -113,3 +113,29 @@ def test_a_setting_that_has_no_effect_any_more_is_told_and_harms_nothing(tmp_pat
     settings = config.validated({"data_root": str(tmp_path), "runner": {"lease_seconds": 30, "poll_seconds": 2}}, {})
     assert settings.runner.poll_seconds == 2
     assert "runner.lease_seconds: has no effect any more" in caplog.text
+
+
+def test_settings_without_secrets_can_be_loaded_again():
+    """Masked ones could not: ten stars are no token, and no address."""
+    content = {
+        "data_root": "/d",
+        "imaging": {"robust": 0.5},
+        "calibration": {"request_webhook": "https://example.org/secret-address"},
+        "alerts": {
+            "heartbeat_url": "https://example.org/secret-address",
+            "level": "info",
+            "channels": [{"name": "pager", "url": "pagerduty://secret@secret"}],
+        },
+    }
+    settings = config.validated(content, {"CONTIMG_API_TOKEN": "secret-token-of-32-characters-xx"})
+    left = config.without_secrets(settings)
+    assert not any(word in json.dumps(left) for word in ("secret-", "secret@", "***"))
+    again = config.validated(left, {})
+    assert (again.alerts.level, again.imaging.robust, again.service.token) == ("info", 0.5, None)
+    assert config.secrets(again) == ()
+    assert {*config.secrets(settings)} == {
+        "calibration.request_webhook",
+        "alerts.heartbeat_url",
+        "alerts.channels",
+        "service.token",
+    }

@@ -103,5 +103,11 @@ def test_what_appeared_is_whole_after_a_power_cut(tmp_path):
 def test_a_network_file_system_is_told_by_its_mount(monkeypatch, mounts: str, kind: str) -> None:
     mounted = [line.split() for line in ("ext4 /", *mounts.splitlines())]
     lines = "".join(f"36 35 98:0 / {place} rw,noatime shared:1 - {each} source rw\n" for each, place in mounted)
-    monkeypatch.setattr(Path, "read_text", lambda _: lines)
+    monkeypatch.setattr(Path, "read_text", lambda *_: lines)
     assert files.network_file_system(Path("/data/contimg/state")) == kind
+
+
+def test_a_pipe_in_a_files_place_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "group.json")
+    with pytest.raises(ValueError, match="Expecting value"):
+        files.read_json(tmp_path / "group.json")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from contimg.core import paths
 from contimg.core.errors import MisshapenFileError
+from contimg.core.paths import DataRoot
 
 ROOT = paths.DataRoot(Path("/data"))
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2060, 1, 1)).map(lambda when: when.replace(tzinfo=UTC))
@@ -85,3 +86,21 @@ def test_a_window_holds_its_groups(start, minutes):
 
 def test_julian_dates():
     assert paths.jd_to_datetime(2461052.5) == datetime(2026, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        "favourite.image.fits",
+        "20260112T080000 (copy).image.fits",
+        "x.20260112T080000.image.fits",
+        "99999999T999999.image.fits",
+    ],
+)
+def test_what_people_put_beside_products_is_no_product(tmp_path: Path, beside: str) -> None:
+    root = DataRoot(tmp_path)
+    path = root.image("20260112T080000")
+    path.parent.mkdir(parents=True)
+    for name in (path.name, beside):
+        (path.parent / name).touch()
+    assert [*root.made("image")] == [*root.made("image", "2026-01-12")] == [("20260112T080000", path)]

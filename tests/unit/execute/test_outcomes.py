@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from bookkeeping import NOW, Played
 
 from contimg.core import files
 from contimg.core.errors import ImpossibleTransitionError, JobDiedError, JobTimeoutError
 from contimg.execute.outcomes import ExternalEnd
+from contimg.execute.snakemake import error_from_log
 from contimg.ingest import quarantine
 from contimg.ingest.manifest import load
 from contimg.ledger.events import Released, SetMade, SettingsChanged
@@ -232,6 +235,25 @@ def test_what_a_job_says_nothing_about_is_recorded_all_the_same(played: Played) 
     record = files.read_json(played.root.attempt(unit, "snakemake", 1))
     assert "No space left" in record["message"]
     assert (played.root.root / record["log"]).read_text().startswith("OSError")
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("Building DAG of jobs...\nWorkflowError:\nNo rule.\n", "WorkflowError: No rule."),
+        (
+            'Using shell\nTraceback (most recent call last):\n  File "a.py", line 3, in b\n    c()\n'
+            "OSError: [Errno 28] No space left on device\n",
+            "OSError: [Errno 28] No space left on device",
+        ),
+        ("Traceback (most recent call last):\n  File\n", "Traceback (most recent call last): File"),
+        ("something\n  else\n\n", "else"),
+        ("", "it printed nothing"),
+    ],
+)
+def test_the_last_words_of_a_call(tmp_path: Path, log: str, said: str) -> None:
+    (tmp_path / "log").write_text(log)
+    assert error_from_log(tmp_path / "log") == said
 
 
 def test_a_job_that_died_without_a_word_is_closed(played: Played) -> None:

@@ -86,12 +86,13 @@ def run(directory: Path, ms: Path, selection: Path, **sections: Any) -> tuple[Im
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Made:
-    """Two antennas are dead and a subband is missing."""
+    """Two antennas are dead, a subband is missing, two began late and one was closed early."""
     directory = tmp_path_factory.mktemp("image")
     ms, selection = simulate(
         directory,
         dead=simulator.DeadAntennas(FLAGGED_ANTENNAS),
         fault_list=[Fault(FaultKind.MISSING, 0, (7,))],
+        held={2: (1, 24), 5: (9, 24), 11: (0, 23)},
     )
     products, sidecar = run(directory, ms, selection)
     return Made(directory, ms, selection, products, sidecar, Sky.read(directory / "truth.json"))
@@ -182,6 +183,7 @@ def test_the_sidecar_tells_quality_and_origin(made):
     assert sidecar["warning"] == "no active set"
     assert (sidecar["quality"], sidecar["reasons"]) == ("clean", [])
     assert sidecar["missing_subbands"] == [7]
+    assert sidecar["partial_subbands"] == {"02": 23, "05": 15, "11": 23}
     assert sidecar["antennas"] == 46
     assert 0.08 < sidecar["flagged_fraction"] < 0.25
     assert sidecar["sources"] >= 12

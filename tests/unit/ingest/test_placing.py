@@ -22,10 +22,11 @@ from raw_groups import FIRST, file, scan
 from contimg.core import files
 from contimg.core.paths import DataRoot, RawName
 from contimg.ingest import groups
-from contimg.ingest.grouping import common_integrations
+from contimg.ingest.grouping import Span, used
 from contimg.ingest.incoming import list_incoming
 from contimg.ingest.manifest import load
 from contimg.ingest.report import Report
+from contimg.telescope import dsa110
 
 
 def states(group: groups.Group) -> dict[int, str]:
@@ -186,57 +187,66 @@ def test_a_file_that_cannot_be_looked_at_now_costs_its_group_nothing(
 # A part costs the whole
 
 
-@pytest.mark.parametrize("numbers", [(0, 3, 7, 8, 15), (5,), tuple(range(15))])
-def test_subbands_that_are_an_integration_shorter(root: DataRoot, numbers: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("numbers", "integrations"), [((0, 3, 7, 8), 4), ((0, 3, 7, 8, 15), 3), ((5,), 4), (tuple(range(15)), 3)]
+)
+def test_subbands_closed_early(root: DataRoot, numbers: tuple[int, ...], integrations: int) -> None:
+    """The group ends with the last integration that enough subbands have; none is left out."""
     for number in numbers:
-        raw.shorten(file(root, number), 3)
+        raw.cut(file(root, number), 0, 3)
     (group,) = scan(root).groups
-    assert (group.state, group.frame.integrations) == ("complete", 3)
+    assert (group.state, group.frame.integrations) == ("complete", integrations)
     assert [scan(root).changed, group.subbands[numbers[0]].integrations] == [[], 3]
 
 
-def test_a_subband_that_is_much_shorter_is_left_out_by_name(root: DataRoot) -> None:
-    raw.shorten(file(root, 5), 1)
+@pytest.mark.parametrize("order", ["together", "the late one last", "the late one first"])
+@pytest.mark.parametrize("number", [0, 5])
+def test_a_subband_that_began_late(root: DataRoot, order: str, number: int) -> None:
+    """It belongs to its group whenever it comes, makes no group of its own, and keeps what it has."""
+    raw.cut(file(root, number), 2, 4)
+    aside = root.root / "aside"
+    aside.mkdir()
+    late = file(root, number)
+    held_back = {"the late one last": [late], "the late one first": [*{*root.incoming.iterdir()} - {late}]}
+    for path in held_back.get(order, []):
+        path.rename(aside / path.name)
+    scan(root, 0)
+    for path in aside.iterdir():
+        path.rename(root.incoming / path.name)
     (group,) = scan(root).groups
-    assert (group.state, group.frame.integrations, states(group)) == ("incomplete", 4, {5: "different"})
-    assert group.subbands[5].reason.startswith(f"{file(root, 5).name}: it has 1 of the 4 integrations")
+    assert (group.name, group.state, group.frame.integrations) == (FIRST, "complete", 4)
+    assert group.subbands[number].start_jd > group.frame.start_jd
+    assert [path.stem for path in root.groups.iterdir()] == [FIRST]
     assert scan(root).changed == []
+
+
+def test_whole_groups_that_overlap_are_two(tmp_path: Path) -> None:
+    raw.make(tmp_path, groups=2, cadence_s=3 * dsa110.INTEGRATION_S)
+    assert [group.state for group in scan(DataRoot(tmp_path)).groups] == ["complete", "complete"]
+
+
+def test_subbands_that_share_too_little(root: DataRoot) -> None:
+    """Half of them began late, the others ended early."""
+    for number in range(16):
+        raw.cut(file(root, number), *((0, 2) if number % 2 else (2, 4)))
+    said = {group.name: group.reason for group in scan(root, 20).groups}
+    assert [reason.partition(",")[0] for reason in said.values()] == ["8 of 16 subbands can be used"] * 2
 
 
 @pytest.mark.parametrize(
-    ("lengths", "common"),
+    ("spans", "integrations"),
     [
-        ([24] * 16, 24),
-        ([24] * 15 + [23], 23),
-        ([24, 23, 22, 21] * 4, 21),
-        ([24] * 15 + [18], 18),
-        ([24] * 15 + [3], 24),
-        ([24] * 2 + [6] * 14, 6),
-        ([5], 5),
+        ([(0, 24)] * 16, 24),
+        ([(0, 24)] * 12 + [(0, 23)] * 4, 24),
+        ([(0, 24)] * 11 + [(0, 23)] * 5, 23),
+        ([(0, 24)] * 2 + [(0, 6)] * 14, 6),
+        ([(0, 24)] * 15 + [(20, 26)], 24),
+        ([(-2, 22)] * 4 + [(0, 24)] * 12, 24),
+        ([(0, 5)], 5),
     ],
 )
-def test_the_integrations_that_subbands_have_in_common(lengths: list[int], common: int) -> None:
-    assert common_integrations(lengths) == common
-
-
-@pytest.mark.parametrize("later", [False, True], ids=["with the rest", "later"])
-def test_a_subband_without_its_first_integrations_is_left_out_by_name(root: DataRoot, later: bool) -> None:
-    """It makes no group of its own, which would end in quarantine."""
-    late = file(root, 5)
-    with h5py.File(late, "r+") as content:
-        head = content["Header"]
-        baselines = int(head["Nbls"][()])
-        step = head["time_array"][baselines] - head["time_array"][0]
-        head["time_array"][...] += 2 * step
-    aside = root.root / "aside"
-    if later:
-        late.rename(aside)
-        assert [group.state for group in scan(root, 0).groups] == ["collecting"]
-        aside.rename(late)
-    (group,) = scan(root).groups
-    assert (group.name, group.state, states(group)) == (FIRST, "incomplete", {5: "different"})
-    assert "lacks the first 2 of its group's integrations" in str(group.subbands[5].reason)
-    assert scan(root).changed == []
+def test_the_integrations_of_a_group(spans: list[tuple[int, int]], integrations: int) -> None:
+    assert used([Span(*span) for span in spans], 12) == integrations
 
 
 @pytest.mark.parametrize("odd", [0, 5])

@@ -255,3 +255,25 @@ def test_commands(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     assert "because there is no good set" in capsys.readouterr().out
     assert cli.main(["transits", "--data-root", str(scene.root.root / "empty")]) == 1
     assert "give --declination" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"raised_utc": "yesterday"},
+        {"raised_utc": "2026-01-12T08:00:00"},
+        {"declination_deg": "high"},
+        {"declination_deg": float("nan")},
+        {"id": "../../elsewhere"},
+    ],
+)
+def test_a_request_that_makes_no_sense_is_none(tmp_path: Path, content: dict[str, Any]) -> None:
+    root = DataRoot(tmp_path)
+    moment = "2026-01-12T08:00:00+00:00"
+    whole = {"id": "20260112T080000", "raised_utc": moment, "to_utc": moment, "declination_deg": 54.6}
+    write_json(root.requests / "20260112T080000.json", whole)
+    assert requests.open_request(root) == whole
+    write_json(root.requests / "20260112T080000.json", whole | content if content else {})
+    (root.requests / "20260112T070000.json").mkdir()
+    assert requests.open_request(root) is None

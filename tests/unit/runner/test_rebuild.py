@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,20 @@ def test_a_ledger_built_from_the_files_is_the_same(played: Played) -> None:
         "SELECT name, observed, passed FROM sets"
     )
     assert again.failures(failing, again.group(failing).counted_from) == {"disk_full": 2}  # type: ignore[union-attr]
+
+
+def test_what_cannot_be_read_costs_no_other_group(played: Played) -> None:
+    """Links to nowhere, pipes, folders of another name, a file in the place of a day's folder."""
+    played.whole_way(0, "3C48")
+    root = played.root
+    for place in ("20260112T070000", "copy of a set"):
+        (root.set(name(0)).parents[1] / place).mkdir()
+        (root.set(name(0)).parents[1] / place / "set.json").symlink_to("/no/where")
+    os.mkfifo(root.manifest(name(1)))
+    other = played.arrive(400)
+    root.image(other).parent.write_text("in the way")
+    again = create_ledger(root.state / "again.sqlite3")
+    counts = fill_ledger(root, again, played.settings.part(RebuildSettings), lambda: None)
+    assert (counts["groups"], counts["sets"]) == (2, 1)
+    assert again.group(name(0)).state == "done"  # type: ignore[union-attr]
+    assert again.group(other).state == "due"  # type: ignore[union-attr]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from contimg.execute import slurm
 from contimg.execute.lease import acquire, mark_of
 from contimg.execute.watchdog import Watchdog
 from contimg.ingest import quarantine
+from contimg.job.attempt_record import AttemptRecord
 from contimg.ledger.clock_steps import SystemClock
 from contimg.ledger.ledger import open_ledger
 from contimg.runner import cleanup
@@ -90,6 +92,25 @@ def test_what_was_half_done_goes_and_what_is_at_work_stays(played: Played, tmp_p
     recovered(played)
     assert not any(path.exists() for path in (*gone, stale))
     assert all(path.exists() for path in (*kept, live, foreign))
+
+
+def test_folders_that_are_read_only_stop_no_start(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a dead job left stays, and its end is in the ledger."""
+    unit = played.arrive(0)
+    played.record("detect", unit, "running", pid=DEAD)
+    played.ledger.add_call(DEAD, "detect", [unit], 1.0)
+    left = played.root.image(unit).parent / f".{unit}.image.fits.part-{DEAD}"
+    left.mkdir(parents=True)
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(AttemptRecord, "write", refused)
+    monkeypatch.setattr(files, "remove", refused)
+    ledger = recovered(played)
+    assert left.exists()
+    assert ledger.rows("SELECT outcome, error_class FROM attempts") == [("failed", "died")]
+    assert ledger.rows("SELECT * FROM calls") == []
 
 
 def test_processes_that_were_left_are_killed(played: Played) -> None:

@@ -134,13 +134,15 @@ class TestContents:
             == f"{folder}: changed while it was copied, 3 times; the next backup takes it again"
         )
 
-    def test_no_secret_is_in_it(self, synthetic, tmp_path):
+    def test_no_secret_is_in_it_and_its_settings_can_be_used(self, synthetic, tmp_path):
         url = "https://hooks.slack.example/T0/B0/aVerySecretToken"
         content = synthetic.settings.model_dump(mode="json") | {"alerts": {"slack_webhook_url": url}}
-        settings = config.validated(content, {})
+        settings = config.validated(content, {"CONTIMG_API_TOKEN": "aVerySecretToken"})
         backup.make(synthetic.root, settings, NOW)
         target = unpacked(synthetic, tmp_path)
-        assert "slack_webhook_url" in (target / backup.SETTINGS).read_text()
+        saved = target / backup.SETTINGS
+        assert "to be set again: alerts.slack_webhook_url, service.token\n" in saved.read_text()
+        assert config.load(saved, {}).archive == settings.archive
         assert not any(b"aVerySecretToken" in path.read_bytes() for path in target.rglob("*") if path.is_file())
 
     def test_what_cannot_be_read_is_named_and_the_rest_is_saved(self, synthetic, tmp_path):

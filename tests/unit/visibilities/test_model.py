@@ -116,7 +116,7 @@ def test_uvw_that_are_no_differences_are_refused() -> None:
     coordinates, antenna1, antenna2 = array()
     uvw = coordinates[antenna1] - coordinates[antenna2]
     uvw[3] *= -1  # a baseline the wrong way round
-    with pytest.raises(UnreadableMeasurementSetError, match="uvw are wrong"):
+    with pytest.raises(UnreadableMeasurementSetError, match="miss the differences"):
         measurement_set.antenna_uvw(uvw, antenna1, antenna2, 7)
 
 

@@ -101,7 +101,11 @@ def test_an_output_folder_that_is_read_only(tmp_path: Path, raw: list[list[Path]
             place.until(lambda: place.clock.now() > waited)
             assert place.rows(failed) == [(caught.unit, 0)]
             assert place.rows(alerts) == [
-                ("critical", "ms/ cannot be written: what would write there waits until it can")
+                (
+                    "critical",
+                    "ms/ cannot be written: what would write there waits until it can;"
+                    " mount it read-write, or give it to the service",
+                )
             ]
             assert place.waiting() == dict.fromkeys(place.states(), "convert: ms/ cannot be written")
             assert place.books().problems == []

@@ -1,0 +1,121 @@
+"""House rules that a module can be held to by reading it: settings by section, messages, encodings."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contimg.alerts.conditions import CONDITIONS
+from contimg.core import errors
+
+CHECKOUT = Path(__file__).parents[3]
+PACKAGES = CHECKOUT / "contimg"
+
+
+@pytest.fixture(scope="module")
+def modules() -> dict[str, list[ast.AST]]:
+    """Nodes of every module, by its path."""
+    paths = sorted([*PACKAGES.rglob("*.py"), *(CHECKOUT / "scripts").glob("*.py")])
+    return {str(path.relative_to(CHECKOUT)): [*ast.walk(ast.parse(path.read_text("utf-8")))] for path in paths}
+
+
+def calls(modules: dict[str, list[ast.AST]]) -> Iterator[tuple[str, str, ast.Call]]:
+    """Place, name and call of every call."""
+    for path, nodes in modules.items():
+        for node in nodes:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+                name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+                yield f"{path}:{node.lineno}", name, node
+
+
+# Settings travel by section: few modules know the whole
+
+WHOLE = {
+    "contimg/core/config.py": "the whole is made",
+    "contimg/core/stages.py": "the pauses of the periodic tasks are named by their keys, in any section",
+    "contimg/deploy/checks.py": "the whole is checked before a release is put into use",
+    "contimg/deploy/kernels.py": "the default whole is made, and each stage gets its own",
+    "contimg/execute/snakemake.py": "the whole is written for the calls",
+    "contimg/image/image.py": "seven sections decide an image",
+    "contimg/job/job.py": "a job's settings are read, its share of the limits put in",
+    "contimg/job/supervisor.py": "a job's settings are handed to its step",
+    "contimg/runner/loop.py": "the runner starts from the whole",
+    "contimg/runner/runner.py": "the runner hands each part its own",
+    "contimg/runner/settings_watch.py": "the whole is compared and put in force",
+    "contimg/service/source.py": "the service reads the whole and hands each page its own",
+    "contimg/storage/backup.py": "the whole is part of a snapshot",
+    "contimg/workflow/due.py": "seven sections decide the due products",
+    "contimg/workflow/start.py": "the workflow starts from the whole",
+}
+"""Modules that know the whole settings, and why. Those of `cli` are not named: a command reads the whole."""
+
+
+def test_only_named_modules_know_the_whole(modules: dict[str, list[ast.AST]]) -> None:
+    known = {
+        path
+        for path, nodes in modules.items()
+        if path.startswith("contimg/") and not path.startswith("contimg/cli/")
+        if any(isinstance(node, ast.Name) and node.id == "Settings" for node in nodes)
+    }
+    assert known == set(WHOLE)
+
+
+# Every message that a person gets is one line: object, problem, next step
+
+KINDS = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
+COMPLETED = {"ImpossibleTransitionError", "LedgerError"}
+"""Errors whose next step their catcher adds."""
+
+
+def template(message: ast.expr) -> str:
+    """A message with a name for each value that is put in; the empty text for one that is made elsewhere."""
+    if isinstance(message, ast.Constant):
+        return str(message.value)
+    if isinstance(message, ast.JoinedStr):
+        return "".join(template(part) for part in message.values)
+    return f"<{ast.unparse(message.value)}>" if isinstance(message, ast.FormattedValue) else ""
+
+
+def test_every_error_says_what_to_do_next(modules: dict[str, list[ast.AST]]) -> None:
+    said = [
+        (place, text)
+        for place, name, call in calls(modules)
+        if name in KINDS - COMPLETED and call.args
+        if (text := template(call.args[0])) and not text.endswith(("error>", "_NEXT>", "last_error(messages)>"))
+    ]
+    assert len(said) > 150
+    assert [f"{place}: {text}" for place, text in said if "\n" in text or "; " not in text] == []
+
+
+def test_every_alert_says_what_to_do_next() -> None:
+    for condition in CONDITIONS:
+        text = condition.text.format(value=2.5, threshold=2.0, subject="20260112T080000")
+        assert text.isprintable()
+        assert "; " in text, text
+
+
+# A library can set the locale of the process: text is UTF-8 by name
+
+MODES = frozenset("rwaxt+")
+
+
+def names_no_encoding(name: str, call: ast.Call) -> bool:
+    """Whether a call reads or writes text in the locale's encoding."""
+    given = {keyword.arg for keyword in call.keywords}
+    if "encoding" in given:
+        return False
+    if name in {"run", "Popen"} and given & {"text", "universal_newlines"}:
+        return True
+    if name in {"read_text", "write_text"}:
+        return len(call.args) < (2 if name == "write_text" else 1)
+    mode = call.args[-1] if call.args else None
+    if name != "open" or given - {"mode"}:
+        return False
+    return mode is None or (isinstance(mode, ast.Constant) and {*str(mode.value)} <= MODES)
+
+
+def test_text_is_utf_8(modules: dict[str, list[ast.AST]]) -> None:
+    assert [place for place, name, call in calls(modules) if names_no_encoding(name, call)] == []
