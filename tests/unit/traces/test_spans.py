@@ -85,11 +85,6 @@ def test_a_group_set_aside_as_it_came_says_why(tmp_path: Path) -> None:
     assert "✘" in drawn(found)[-1]
 
 
-def test_the_same_trace_after_the_ledger_was_asked_again(played: Played) -> None:
-    first = spans.trace(played.root, played.ledger, played.unit)
-    assert spans.trace(played.root, played.ledger, played.unit) == first
-
-
 def test_it_is_drawn_without_a_collector(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
     lines = drawn(spans.trace(played.root, played.ledger, played.unit))
     assert lines[0] == f"trace {trace_id(played.unit)}"
