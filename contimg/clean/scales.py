@@ -19,7 +19,7 @@ from contimg.clean import gridding, minor_cycle
 from contimg.clean.gridding import Gridder
 from contimg.clean.restoring import BeamShape
 
-_WIDTHS = (3.0, 6.0, 12.0)
+_WIDTHS = (3.0, 6.0)
 """Full widths of the scales, in beams."""
 _FIELD_WIDTHS = 8
 """Least width of an image for a scale, in widths of the scale."""
