@@ -44,7 +44,7 @@ def write(path: Path, title: str, validation: Validation) -> None:
             "—" if np.isnan(check.value) else f"{check.value:.3g}" + (f" ± {check.error:.2g}" if check.error else ""),
             f"{'<' if LIMITS[check.reason].least else '>'} {LIMITS[check.reason].soft:g}",
             f"{'<' if LIMITS[check.reason].least else '>'} {LIMITS[check.reason].hard:g}",
-            str(check.gate),
+            "not measured" if np.isnan(check.value) else str(check.gate),
         )
         for check in validation.checks
     ]

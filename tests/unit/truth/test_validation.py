@@ -227,7 +227,11 @@ def test_a_page_is_written(tmp_path: Path) -> None:
     text = (tmp_path / "v.html").read_text()
     assert '<h1>20260112T084512: <span class="pass">pass</span></h1>' in text
     assert all(f"<td>{reason}</td>" in text for reason in Reason)
+    assert "are not judged" not in text
     page.write(tmp_path / "none.html", "empty", validate(product(SKY.chosen(np.arange(0))), None))
+    text = (tmp_path / "none.html").read_text()
+    assert "Without matches fluxes and positions are not judged." in text
+    assert '<td class="not measured">not measured</td>' in text
 
 
 def test_yesterdays_list_is_the_reference(tmp_path: Path) -> None:
