@@ -67,7 +67,7 @@ class Case:
 
     @property
     def limits(self) -> Limits:
-        """Settings; docs/operations/cluster.md advises slots for what the nodes carry, and half as much again."""
+        """Settings; docs/operations/cluster.md advises one slot a node, and half as many again to reprocess."""
         slots = math.ceil(self.slots_a_node * self.nodes)
         return Limits(conversions=slots, images=slots)
 
