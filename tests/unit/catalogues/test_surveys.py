@@ -241,7 +241,7 @@ def test_the_vla_calibrators_are_imported(tmp_path: Path, name: str) -> None:
         ("t.csv", "", "it is empty"),
         ("t.fits", "no FITS", "cannot be read as a table"),
         ("t.tdat", "<HEADER>\n", r"no line\[1\]"),
-        ("t.csv", "RA_Source,DEC_Source,Total_flux_source\n1,2,3\n", "no survey has these columns"),
+        ("t.csv", "RA_Source,DEC_Source,Total_flux_source\n1,2,3\n", "of no known survey: RA_Source"),
         ("t.csv.gz", "no gzip", "cannot be read"),
         ("gone.csv", None, "cannot be read"),
     ],
