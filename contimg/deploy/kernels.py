@@ -68,7 +68,8 @@ def _solve(settings: Settings, group: str) -> None:
 
 
 def _image(settings: Settings, group: str) -> None:
-    from contimg.image import field_gains, field_image
+    from contimg.clean.sources import PointSource
+    from contimg.image import field_gains, field_image, source_subtraction
     from contimg.visibilities.baseline_averaging import average
 
     root, plan = DataRoot(settings.data_root), field_image.image_plan(settings.imaging, settings.beam)
@@ -76,6 +77,8 @@ def _image(settings: Settings, group: str) -> None:
     sources = field_gains.field_sources(averaged, settings.sky_catalogue)
     if sources is not None:
         field_gains.apply(averaged, field_gains.solve(averaged, sources, 1))
+        ra, dec, flux = (float(column[0]) for column in (sources.ra_deg, sources.dec_deg, sources.flux_jy))
+        source_subtraction.subtract(averaged, [], [PointSource(ra, dec, flux, 0, 0)], plan=plan, threads=1)
     field_image.make(averaged, root.root / "work", settings.part(field_image.FieldImageSettings), 1)
 
 
