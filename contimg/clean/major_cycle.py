@@ -27,7 +27,7 @@ _TRUSTED = 10.0
 """Signal-to-noise ratio of a peak below which components need not be subtracted from the visibilities, as the minor
 cycle's dirty beam is wrong by 5 % of a source's height at the corners of the field (1 % at the half-power radius)."""
 _RAISED = 1.1
-"""Growth of the noise in a cycle at which its extended components are wrong, as around a source with gain errors."""
+"""Growth of the noise in a cycle at which its components are wrong, as around a source with gain errors."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def clean(averaged: Averaged, options: CleanOptions) -> Cleaned:
     )
     noise = noise_map(residual, beam_pixels)
     for left in reversed(range(options.major_iterations)):
-        before, before_jy, points_alone = residual.copy(), median_noise(noise), search.points_alone()
+        before, before_jy, search_before = residual.copy(), median_noise(noise), search.copy()
         highest_jy = search.run(residual, noise)
         if not highest_jy:
             break
@@ -91,9 +91,13 @@ def clean(averaged: Averaged, options: CleanOptions) -> Cleaned:
         if left and highest_jy > _TRUSTED * median_noise(noise):
             residual = gridder.dirty_image(visibilities - gridder.predict(search.model))
             noise = noise_map(residual, beam_pixels)
-        if search.scales and median_noise(noise) > _RAISED * before_jy:
+        if median_noise(noise) > _RAISED * before_jy:
+            residual, search = before, search_before
+            if not search.scales:
+                _LOG.warning("components raise the noise; CLEAN ends before this cycle")
+                break
             _LOG.warning("extended components raise the noise; this cycle is done again with points alone")
-            residual, search = before, points_alone
+            search.scales = []
             noise = noise_map(residual, beam_pixels)
     return Cleaned(residual, search.model, search.mask, wcs, beam)
 

@@ -17,7 +17,7 @@ GAIN = 0.1
 """Loop gain: fraction of a peak that becomes a component."""
 _GROWTH = 0.5
 """Radius of islands around a pixel that stands out, in units of the restoring beam's full width."""
-DIVERGED = 1.5
+_DIVERGED = 1.5
 """Growth of the highest peak at which a minor cycle has diverged and ends."""
 
 
@@ -38,8 +38,11 @@ def clean(  # noqa: PLR0917 — images, then limits
     psf: np.ndarray,
     model: np.ndarray,
     iterations: int,
-) -> int:
+) -> tuple[int, bool]:
     """Move components from an image to a model until no masked pixel is over its stopping level.
+
+    A dirty beam cut to a patch has spatial frequencies of the wrong sign, which grow where the mask is wide and what
+    is in it is no source, as around a source with gain errors. A cycle that diverges ends at its lowest peak.
 
     Parameters
     ----------
@@ -60,24 +63,22 @@ def clean(  # noqa: PLR0917 — images, then limits
     -------
     int
         Number of components.
+    bool
+        Whether peaks grew: there is nothing to gain from more components.
     """
     rows, columns = masked
     if not len(rows):
-        return 0
+        return 0, False
     starts = np.searchsorted(rows, np.arange(len(residual) + 1))
-    components = np.zeros(len(rows), np.float32)
-    done = _find(
-        residual[rows, columns],
-        (1 / stop).astype(np.float32),
-        (rows.astype(np.int32), columns.astype(np.int32), starts),
-        psf,
-        iterations,
-        components,
-    )
+    pixels = (rows.astype(np.int32), columns.astype(np.int32), starts)
+    per_stop = (1 / stop).astype(np.float32)
+    components, done, lowest, diverged = _find(residual[rows, columns], per_stop, pixels, psf, iterations)
+    if diverged:
+        components, done, _, _ = _find(residual[rows, columns], per_stop, pixels, psf, lowest)
     model[rows, columns] += components
     used = np.flatnonzero(components)
     add_convolved(residual, rows[used], columns[used], -components[used], psf)
-    return done
+    return done, diverged
 
 
 def subtract(image: np.ndarray, components: np.ndarray, psf: np.ndarray) -> None:
@@ -93,12 +94,13 @@ def highest_sidelobe(psf: np.ndarray, shape: BeamShape) -> float:
 
 
 @numba.njit(cache=True, fastmath=True)
-def _find(values, per_stop, pixels, psf, iterations, components):  # noqa: PLR0917  # pragma: no cover — compiled
-    """Subtract components from the values of the masked pixels and return their number."""
+def _find(values, per_stop, pixels, psf, iterations):  # pragma: no cover — compiled
+    """Components of the masked pixels, their number, that of the lowest peak, and whether peaks grew."""
+    components = np.zeros(len(values), np.float32)
     rows, columns, starts = pixels
     height = len(starts) - 1
     middle = psf.shape[0] // 2
-    first_peak = np.float32(0)
+    first_peak, lowest_peak, lowest = np.float32(0), np.float32(np.inf), 0
     for done in range(iterations + 1):
         best, peak = 0, np.float32(0)
         for k in range(len(values)):
@@ -107,8 +109,11 @@ def _find(values, per_stop, pixels, psf, iterations, components):  # noqa: PLR09
                 best, peak = k, level
         if done == 0:
             first_peak = peak
-        if peak <= 1 or peak > DIVERGED * first_peak or done == iterations:
-            return done
+        if peak < lowest_peak:
+            lowest_peak, lowest = peak, done
+        diverged = peak > _DIVERGED * first_peak
+        if peak <= 1 or diverged or done == iterations:
+            return components, done, lowest, diverged
         flux = np.float32(GAIN) * values[best]
         components[best] += flux
         row, column = rows[best], columns[best]
@@ -118,4 +123,4 @@ def _find(values, per_stop, pixels, psf, iterations, components):  # noqa: PLR09
                 at = columns[k] - column + middle
                 if 0 <= at < len(line):
                     values[k] -= flux * line[at]
-    return iterations
+    return components, iterations, lowest, False

@@ -62,6 +62,8 @@ class Search:
         Components (Jy/pixel), float32, shape (N, N).
     mask
         Boolean, of the same shape.
+    iterations
+        Number of components so far.
     """
 
     options: CleanOptions
@@ -92,8 +94,9 @@ class Search:
             changed = False
             if wanted and self._left:
                 highest = max(highest, height)
-                self.iterations += (wider := wanted.clean(residual, self.model, self._left))
-                changed = wider > 0
+                wider, diverged = wanted.clean(residual, self.model, self._left)
+                self.iterations += wider
+                changed = wider > 0 and not diverged
         _LOG.info(
             "noise %.3g Jy; peak of %.3g Jy; %d components, %d pixels masked",
             median_noise(noise),
@@ -103,9 +106,9 @@ class Search:
         )
         return highest if self.iterations > before else 0.0
 
-    def points_alone(self) -> Search:
-        """Copy of the state, without scales."""
-        return replace(self, model=self.model.copy(), mask=self.mask.copy(), scales=[])
+    def copy(self) -> Search:
+        """Copy of the state, whose components and mask may be changed."""
+        return replace(self, model=self.model.copy(), mask=self.mask.copy())
 
     @property
     def _left(self) -> int:
@@ -136,9 +139,9 @@ class Search:
             if not len(left):
                 break
             stop = np.maximum(floor, sidelobe * float(left.max()))
-            self.iterations += minor_cycle.clean(residual, masked, stop, self.psf, self.model, self._left)
-            if float(np.abs(residual[masked]).max()) > minor_cycle.DIVERGED * float(heights.max()):
-                _LOG.warning("CLEAN diverges: peaks grew; the cycle ends")
+            done, diverged = minor_cycle.clean(residual, masked, stop, self.psf, self.model, self._left)
+            self.iterations += done
+            if diverged:
                 break
         return self.iterations - before
 
@@ -244,8 +247,8 @@ class ScaleSearch:
         )
         return float(np.abs(heights[self.seeds | left]).max(initial=0))
 
-    def clean(self, residual: np.ndarray, model: np.ndarray, iterations: int) -> int:
-        """Move components out of a residual and into a model, in place; returns their number."""
+    def clean(self, residual: np.ndarray, model: np.ndarray, iterations: int) -> tuple[int, bool]:
+        """Move components out of a residual and into a model, in place; returns their number, and if peaks grew."""
         self.mask = self.mask.copy()
         minor_cycle.grow(self.mask, np.nonzero(self.seeds), self.scale.shape)
         edge = np.maximum(_SCALE_EDGE * self.noise, (1 - _SEARCH_GAIN) * self.highest_jy)
@@ -258,10 +261,10 @@ class ScaleSearch:
         among = np.nonzero(self.mask & ~self.points)
         stop = np.maximum(floor[among], sidelobe * float(np.abs(self.image[among]).max(initial=0)))
         components = np.zeros_like(self.image)
-        done = minor_cycle.clean(self.image / height, among, stop / height, beam / height, components, iterations)
+        found = minor_cycle.clean(self.image / height, among, stop / height, beam / height, components, iterations)
         self.scale.subtract(residual, components)
         model += self.scale.model(components)
-        return done
+        return found
 
     def _highest_near(self, image: np.ndarray, step: int, row: int, column: int) -> float:
         """Highest value of an image, sampled every `step` pixels, within half the scale's width of a sample."""

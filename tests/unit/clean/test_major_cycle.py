@@ -72,14 +72,23 @@ def test_extended_sources_keep_their_flux(fluxes_jy):
     assert robust_noise(cleaned.residual) == pytest.approx(NOISE_JY, rel=0.05)
 
 
-def test_a_cycle_whose_extended_components_raise_the_noise_is_done_again_with_points(monkeypatch, caplog):
-    monkeypatch.setattr(major_cycle, "_RAISED", 0.0)
+@pytest.mark.parametrize("once", [True, False], ids=["by scales", "by points, too"])
+def test_a_cycle_that_raises_the_noise_is_undone(monkeypatch, caplog, once):
+    """First it is done again with points alone; if they raise the noise, too, CLEAN ends before them."""
+    noises = iter([1.0, 1.0, 9.0])  # before the first cycle, to trust its components, after it
+    measured = major_cycle.median_noise
+    monkeypatch.setattr(major_cycle, "median_noise", lambda noise: next(noises, measured(noise)) if once else 1.0)
+    monkeypatch.setattr(major_cycle, "_RAISED", 1.1 if once else 0.0)
     averaged = observed(POINTS)
     cleaned = major_cycle.clean(averaged, options(averaged.beam_rad))
-    assert "points alone" in caplog.text
-    assert robust_noise(cleaned.residual) == pytest.approx(NOISE_JY, rel=0.03)
-    assert cleaned.residual.max() < 6 * NOISE_JY
-    assert cleaned.model.sum() == pytest.approx(sum(one.flux_jy for one in POINTS), rel=0.02)
+    assert "done again with points alone" in caplog.text
+    assert ("CLEAN ends before this cycle" in caplog.text) == (not once)
+    if once:
+        assert robust_noise(cleaned.residual) == pytest.approx(NOISE_JY, rel=0.03)
+        assert cleaned.residual.max() < 6 * NOISE_JY
+        assert cleaned.model.sum() == pytest.approx(sum(one.flux_jy for one in POINTS), rel=0.02)
+    else:
+        assert not cleaned.model.any()
 
 
 def restored(cleaned: major_cycle.Cleaned) -> np.ndarray:
