@@ -156,7 +156,7 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(
         "workflow_held",
         "{subject} fails for every group, and not through their fault: it is held and tried once a minute;"
-        " contimg status says why",
+        " its newest log says why",
         levels=Levels(critical=0.5),
     ),
     Condition(

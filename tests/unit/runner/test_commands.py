@@ -187,7 +187,11 @@ def test_status_says_that_the_workflow_is_held(played: Played) -> None:
     waiting = played.arrive(0)
     alerting = Alerting(played.root)
     for after_s, why in (
-        (0, "detect fails for every group, and not through their fault: it is held and tried once a minute"),
+        (
+            0,
+            "detect fails for every group, and not through their fault: it is held and tried once a minute;"
+            " its newest log says why",
+        ),
         (20, "detect: starts in the next pass"),
     ):
         now = NOW + after_s
