@@ -11,6 +11,7 @@ amplitude itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -176,24 +177,11 @@ def bursts(statistics: Statistics, narrow: np.ndarray, sigma: float) -> np.ndarr
         sums, counts = (np.stack([array[:, pol, part].sum(axis=1) for part in parts]) for array in (relative, known))
         series = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
         most = np.median(np.nan_to_num(series, nan=1.0), axis=0)
-        loud = _outstanding(series, sigma, _SLOWEST) | _outstanding(most[np.newaxis], sigma, _STEADIEST_BAND)
+        loud = _outstanding(series, sigma, _SLOWEST)
+        loud |= _outstanding(most[np.newaxis], sigma, _STEADIEST_BAND, _curved_background)
         for part, times in zip(parts, loud, strict=True):
             found[np.ix_(times, there[part])] = True
     return found
-
-
-def _outstanding(values: np.ndarray, sigma: float, least: float) -> np.ndarray:
-    """Outliers (T, C): values over their row's running median by `sigma` scatters of all rows, at least `least`."""
-    width = max(_NARROWEST_WINDOW, values.shape[1] // 16) // 2 * 2 + 1
-    found = ~np.isfinite(values)
-    absent = found.copy()
-    for _ in range(_ROUNDS):
-        filled = np.stack([_filled(row, bad) for row, bad in zip(values, found, strict=True)])
-        background = np.stack([_background(row, width) for row in filled])
-        relative = values / background - 1
-        scatter = max(robust_sigma(np.where(found, np.nan, relative)), least)
-        found = absent | (relative > sigma * scatter)
-    return found & ~absent
 
 
 def _background(row: np.ndarray, width: int) -> np.ndarray:
@@ -202,6 +190,38 @@ def _background(row: np.ndarray, width: int) -> np.ndarray:
     mirrored = np.median(sliding_window_view(np.pad(row, half, mode="reflect"), width), axis=1)
     inside = mirrored[half:-half]
     return np.maximum(mirrored, np.pad(inside, half, mode="reflect", reflect_type="odd"))
+
+
+def _curved_background(row: np.ndarray, width: int) -> np.ndarray:
+    """Running median; towards the ends of the row, the continuation may be a parabola, as a source leaves the beam."""
+    background, half = _background(row, width), width // 2
+    inside = background[half:-half]
+    if len(inside) <= 2 * half:
+        return background
+    near, far = (inside[np.arange(half, 0, -1) * step] for step in (1, 2))
+    before = 3 * inside[0] - 3 * near + far
+    near, far = (inside[-1 - np.arange(1, half + 1) * step] for step in (1, 2))
+    after = 3 * inside[-1] - 3 * near + far
+    return np.maximum(background, np.concatenate([before, inside, after]))
+
+
+def _outstanding(
+    values: np.ndarray,
+    sigma: float,
+    least: float,
+    running: Callable[[np.ndarray, int], np.ndarray] = _background,
+) -> np.ndarray:
+    """Outliers (T, C): values over their row's running median by `sigma` scatters of all rows, at least `least`."""
+    width = max(_NARROWEST_WINDOW, values.shape[1] // 16) // 2 * 2 + 1
+    found = ~np.isfinite(values)
+    absent = found.copy()
+    for _ in range(_ROUNDS):
+        filled = np.stack([_filled(row, bad) for row, bad in zip(values, found, strict=True)])
+        background = np.stack([running(row, width) for row in filled])
+        relative = values / background - 1
+        scatter = max(robust_sigma(np.where(found, np.nan, relative)), least)
+        found = absent | (relative > sigma * scatter)
+    return found & ~absent
 
 
 def _filled(row: np.ndarray, bad: np.ndarray) -> np.ndarray:

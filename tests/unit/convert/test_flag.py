@@ -137,6 +137,22 @@ def test_a_broad_burst(part: slice) -> None:
     assert not flag.decide(quiet, SIGMA, 7).channels.any()
 
 
+@pytest.mark.parametrize("toward", [1, -1], ids=["leaving", "coming"])
+def test_a_bright_source_on_the_beam_s_flank_is_no_satellite(toward: int) -> None:
+    """Amplitudes of a source of 22 Jy, 2° to 3.2° from the centre of a beam 3.2° wide, over a noise of 2.8 Jy."""
+    off_deg = 2.0 + np.arange(24)[::toward] * 12.88 * 15 / 3600
+    apparent_jy = 22 * np.exp2(-((2 * off_deg / 3.2) ** 2))
+    level = np.sqrt(1 + apparent_jy**2 / (2 * 2.8**2))  # rms amplitude
+    data = statistics()
+    data.row_median[:] *= level[:, np.newaxis, np.newaxis]
+    noise = 1 + 1e-3 * np.random.default_rng(8).standard_normal((24, 2, 768))
+    known = np.zeros((24, 768), bool)
+    assert not flag.bursts(replace(data, mean_amplitude=noise), known, SIGMA).any()
+    first = np.where(np.arange(24) == 0, 1.03, 1.0)[::toward, np.newaxis, np.newaxis]
+    seen = flag.bursts(replace(data, mean_amplitude=noise * first), known, SIGMA).all(axis=1)
+    assert np.flatnonzero(seen).tolist() == [0 if toward == 1 else 23]
+
+
 def test_a_loud_antenna_or_a_short_group_is_no_burst() -> None:
     data, _ = burst(1.0, slice(0, 768))
     data.row_median[5, (data.first == 3) | (data.second == 3)] *= 30
