@@ -193,7 +193,7 @@ def _background(row: np.ndarray, width: int) -> np.ndarray:
 
 
 def _curved_background(row: np.ndarray, width: int) -> np.ndarray:
-    """Running median; towards the ends of the row, the continuation may be a parabola, as a source leaves the beam."""
+    """Running median; towards the ends of the row, it may go on as a parabola, as a source leaves the beam."""
     background, half = _background(row, width), width // 2
     inside = background[half:-half]
     if len(inside) <= 2 * half:
