@@ -176,7 +176,7 @@ def bursts(statistics: Statistics, narrow: np.ndarray, sigma: float) -> np.ndarr
     for pol in range(mean.shape[1]):
         sums, counts = (np.stack([array[:, pol, part].sum(axis=1) for part in parts]) for array in (relative, known))
         series = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-        most = np.median(np.nan_to_num(series, nan=1.0), axis=0)
+        most = np.ma.median(np.ma.masked_invalid(series), axis=0).filled(np.nan)
         loud = _outstanding(series, sigma, _SLOWEST)
         loud |= _outstanding(most[np.newaxis], sigma, _STEADIEST_BAND, _curved_background)
         for part, times in zip(parts, loud, strict=True):

@@ -153,6 +153,16 @@ def test_a_bright_source_on_the_beam_s_flank_is_no_satellite(toward: int) -> Non
     assert np.flatnonzero(seen).tolist() == [0 if toward == 1 else 23]
 
 
+def test_subbands_that_began_late_make_no_satellite_of_the_rest() -> None:
+    """Ten of sixteen are missing from the first two integrations, in which a source comes up."""
+    level = 1 + 0.2 * np.minimum(np.arange(24) / 6, 1)
+    data = statistics()
+    data.row_median[:] *= level[:, np.newaxis, np.newaxis]
+    amplitude = 1 + 1e-3 * np.random.default_rng(9).standard_normal((24, 2, 768))
+    amplitude[:2, :, :480] = np.nan
+    assert not flag.bursts(replace(data, mean_amplitude=amplitude), np.zeros((24, 768), bool), SIGMA).any()
+
+
 def test_a_loud_antenna_or_a_short_group_is_no_burst() -> None:
     data, _ = burst(1.0, slice(0, 768))
     data.row_median[5, (data.first == 3) | (data.second == 3)] *= 30
