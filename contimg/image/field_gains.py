@@ -9,8 +9,8 @@ One pass over the averaged visibilities gives sums over each baseline and interv
 with M weighted by frequency and by direction, and Σ w·|M|². From these follow the phases of each interval, of any
 size (the sum's phase is that of conj(g_j)·g_i); then, linear in the residual phases, delays; then amplitudes (Salvini
 & Wijnholds 2014, A&A 571, A97). The bandpass's shape β against the set's, complex and without mean and slope, is
-linear in the sums of parts of the band. What noise scatters is no property of the antennas: amplitudes and shapes are
-drawn to their mean by its share.
+linear in the sums of parts of the band, once the delays are taken out. What noise scatters is no property of the
+antennas: amplitudes and shapes are drawn to their mean by its share.
 
 An error δ of an antenna's position delays each source by δ·s, which differs over the field: position errors east and
 north of the pointing direction are solved with the delays. Position errors are reported, not corrected.
@@ -102,10 +102,12 @@ def solve(averaged: Averaged, sources: Sources, threads: int) -> FieldGains:
     amplitude, amplitude_error = _amplitudes(turned[..., 0].real.sum(axis=0), grams[..., 0].sum(axis=0), solved)
     frequencies = averaged.bin_frequencies_hz
     part_of = np.arange(len(frequencies)) * PARTS // len(frequencies)
-    parts_hz = np.array([frequencies[part_of == part].mean() for part in np.unique(part_of)])
-    shape, shape_error = _shapes(
-        sums.part_products[np.unique(part_of)], sums.part_powers[np.unique(part_of)], parts_hz, solved
-    )
+    parts = np.unique(part_of)
+    parts_hz = np.array([frequencies[part_of == part].mean() for part in parts])
+    turns = np.multiply.outer(parts_hz - middle_hz(averaged), delays[:, 2:]).swapaxes(1, 2)
+    turn = np.exp(-1j * turns)
+    steady = sums.part_products[parts] * turn[..., :, None] * turn[..., None, :].conj()
+    shape, shape_error = _shapes(steady, sums.part_powers[parts], parts_hz, solved)
     return FieldGains(
         times_mjd_s=sums.times_mjd_s,
         middle_hz=middle_hz(averaged),
@@ -255,13 +257,13 @@ def _shapes(
 ) -> tuple[np.ndarray, float]:
     """Logarithms of the bandpass's shapes, complex, shape (parts, A, 2), 0 where not solved, and their rms error.
 
-    With the gains of the whole band taken out, X_ij ≈ Y_ij·(1 + β_i + conj(β_j)): least squares in the real and in
-    the imaginary parts. Parts of the band without data are not solved.
+    With the delays and the gains of the whole band taken out, X_ij ≈ Y_ij·(1 + β_i + conj(β_j)): least squares in the
+    real and in the imaginary parts. Parts of the band without data are not solved.
 
     Parameters
     ----------
     products, powers
-        X = Σ w·V·conj(M) and Y = Σ w·|M|² of each part, shape (parts, 2, A, A).
+        X = Σ w·V·conj(M) without the delays and Y = Σ w·|M|² of each part, shape (parts, 2, A, A).
     """
     shape, variance = np.zeros((len(parts_hz), *solved.shape), complex), 0.0
     filled = (powers.sum(axis=(2, 3)) > 0).all(axis=1)
