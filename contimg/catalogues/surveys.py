@@ -219,7 +219,7 @@ def _numbers(path: Path, column: Column, unit: str | None, default: str | None) 
 
     try:
         values = np.ma.filled(np.ma.asarray(column).astype(float), np.nan)
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: text with blank cells
         cells = [str(cell).strip() for cell in np.ma.filled(np.ma.asarray(column), "")]
         try:
             values = np.array([float(cell.lstrip("<>") or "nan") for cell in cells])
@@ -300,6 +300,8 @@ def _separated(text: str) -> Table:
     if not lines:
         raise ValueError("it is empty")
     delimiter = max("\t,;|", key=lines[0].count)
+    if delimiter == "\t":  # astropy keeps the blanks that pad cells, and takes the padded numbers for text
+        lines = ["\t".join(cell.strip() for cell in line.split("\t")) for line in lines]
     dashed = len(lines) > 2 and set(lines[2].strip()) <= set("- " + delimiter)
     given = dict(zip(lines[0].split(delimiter), lines[1].split(delimiter), strict=False)) if dashed else {}
     # Astropy's csv strips a line's first tabs, which are blank cells.

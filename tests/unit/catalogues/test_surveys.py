@@ -54,7 +54,7 @@ def tdat_of(table: str, names: str, flux: str) -> Callable[[Path], None]:
 def vizier_of(
     unit: str, names: str, *, places: Sequence[tuple[object, object]] = SEXAGESIMAL, **cells: str
 ) -> Callable[[Path], None]:
-    """VizieR's TSV: comments, names, units, dashes, then rows."""
+    """VizieR's TSV: comments, names, units, dashes, then rows, whose cells are padded with blanks."""
 
     def write(path: Path) -> None:
         columns = names.split()
@@ -65,7 +65,7 @@ def vizier_of(
         for (ra, dec), mjy in zip(places, MJY, strict=True):
             flux = mjy / 1000 if unit == "Jy" else mjy
             known = {"RAJ2000": ra, "DEJ2000": dec, cells["flux"]: f"{flux:8}", **cells}
-            rows += "\t".join(str(known.get(name, "")) for name in columns) + "\n"
+            rows += "\t".join(f" {known[name]} " if name in known else "" for name in columns) + "\n"
         lines = "\t".join(columns), "\t".join(units.get(name, "") for name in columns), "\t".join("-" * len(columns))
         path.write_text(
             "#\n#   VizieR Astronomical Server\n#Column S (F8.1)\n\n" + "\n".join(lines) + "\n" + rows + "\n"
