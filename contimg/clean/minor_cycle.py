@@ -100,7 +100,7 @@ def _find(values, per_stop, pixels, psf, iterations):  # pragma: no cover — co
     rows, columns, starts = pixels
     height = len(starts) - 1
     middle = psf.shape[0] // 2
-    first_peak, lowest_peak, lowest = np.float32(0), np.float32(np.inf), 0
+    first_peak, lowest_peak, lowest = np.float32(0), np.float32(0), 0
     for done in range(iterations + 1):
         best, peak = 0, np.float32(0)
         for k in range(len(values)):
@@ -108,7 +108,7 @@ def _find(values, per_stop, pixels, psf, iterations):  # pragma: no cover — co
             if level > peak:
                 best, peak = k, level
         if done == 0:
-            first_peak = peak
+            first_peak = lowest_peak = peak
         if peak < lowest_peak:
             lowest_peak, lowest = peak, done
         diverged = peak > _DIVERGED * first_peak
