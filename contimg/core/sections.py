@@ -163,7 +163,7 @@ class Quality(Section):
     min_dynamic_range: Positive = 50.0
     max_flux_scatter: Positive = 0.2
     """Largest median deviation of catalogue flux ratios from 1."""
-    max_position_offset_beams: Positive = 0.3
+    max_position_offset_beams: Positive = 0.15
 
 
 class Mosaic(Section):

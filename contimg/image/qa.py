@@ -16,7 +16,7 @@ from contimg.truth import matching
 from contimg.truth.gates import Gate, Reason
 from contimg.truth.validation import Validation
 
-_BY_SETTINGS = (Reason.FLUX_SCATTER, Reason.NOISE_HIGH, Reason.DYNAMIC_RANGE)
+_BY_SETTINGS = (Reason.FLUX_SCATTER, Reason.POSITION, Reason.NOISE_HIGH, Reason.DYNAMIC_RANGE)
 """Reasons whose soft limits are in the settings, checked by `verdict`."""
 _MIN_SNR = 10.0
 """Signal-to-noise ratio below which sources are not compared."""
