@@ -74,20 +74,30 @@ def close(record: AttemptRecord, error: ContimgError) -> AttemptRecord:
         If the disk is full.
     """
     ended = record.ended(error, error_type="Unrecorded")
-    try:
-        ended.write()
-    except OSError as failure:
-        if is_full(failure):
-            raise
-        log.warning("%s: cannot be written now (%s); the ledger has its end", record.path, failure.strerror)
+    _write(ended)
     return ended
 
 
 def explain(record: AttemptRecord, error: ContimgError) -> AttemptRecord:
-    """Write the cause of a failure that its job knew only as a signal."""
+    """Write the cause of a failure that its job knew only as a signal; where the logs are read-only, as `close`.
+
+    Raises
+    ------
+    OSError
+        If the disk is full.
+    """
     explained = replace(record, **described(error))
-    explained.write()
+    _write(explained)
     return explained
+
+
+def _write(record: AttemptRecord) -> None:
+    try:
+        record.write()
+    except OSError as failure:
+        if is_full(failure):
+            raise
+        log.warning("%s: cannot be written now (%s); the ledger has its end", record.path, failure.strerror)
 
 
 def workflow_failure(
