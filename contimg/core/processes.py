@@ -205,6 +205,14 @@ def marked_processes(prefix: str) -> list[psutil.Process]:
     return found
 
 
+def session_of(pid: int) -> int:
+    """Session of a process, as the process id of its leader; 0 if the process has ended."""
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
+
+
 def session_processes(leader: int) -> list[psutil.Process]:
     """Processes of a session, its leader included."""
     found = []

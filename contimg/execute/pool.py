@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import psutil
 
@@ -16,7 +17,7 @@ from contimg.core.sections import Limits, Runner
 from contimg.core.trace import trace_id
 from contimg.execute import slurm
 from contimg.execute.outcomes import ExternalEnd
-from contimg.execute.snakemake import RunningCall, Snakemake, exit_code, forget, hand_over
+from contimg.execute.snakemake import LOST, RunningCall, Snakemake, exit_code, forget, hand_over
 from contimg.execute.watchdog import Watchdog
 from contimg.ledger.clock_steps import Clock
 from contimg.ledger.ledger import Ledger
@@ -95,6 +96,8 @@ class Pool:
                 code = exit_code(started)
                 if code is not None:
                     self._codes[started.pid] = code
+                if code == LOST:
+                    self._endings.setdefault(started.pid, STOPPED)
         over = [started for started in self._running if started.pid in self._codes]
         held = _in_queue([started for started in over if self._codes[started.pid] and started.slurm_jobs])
         for started in over:
@@ -113,8 +116,9 @@ class Pool:
     def hand_over(self) -> list[RunningCall]:
         """Hand the running calls over to the next runner; returns the calls that this process still has to watch."""
         for started in self._running:
+            counted_from = started.began_steady + self._watchdog.uncounted_s(started)
             try:
-                hand_over(started, self._codes.get(started.pid))
+                hand_over(replace(started, began_steady=counted_from), self._codes.get(started.pid))
             except OSError as error:
                 log.error("%s: %s cannot be handed over: %s", " ".join(started.call.units), started.call.lane, error)
         return [started for started in self._running if started.pid not in self._codes]

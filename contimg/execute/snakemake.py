@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -37,6 +36,10 @@ log = logging.getLogger(__name__)
 
 _NOT_OF_JOBS = ("alerts", "service", "groups", "scan_incoming")
 """Settings that jobs have no use for, so that a change of them restarts nothing."""
+
+
+LOST = -128
+"""Exit code (of no signal) for a call that ended with the runner that had started and handed it over."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def exit_code(started: RunningCall, *, told: bool = False) -> int | None:
-    """Exit code of a call (negative: the signal that ended it), given once; None while the call runs.
+    """Exit code of a call (negative: the signal that ended it, or `LOST`), given once; None while the call runs.
 
     Jobs that outlive their Snakemake are killed: they would write into directories that are made anew.
 
@@ -257,12 +260,24 @@ def handed_over(root: DataRoot) -> list[RunningCall]:
         try:
             started = _recorded(files.read_json(path))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("%s: cannot be read (%s); its call is ended", path, error)
+            log.warning("%s: cannot be read (%r); its call is ended", path, error)
+            with contextlib.suppress(OSError):
+                path.unlink()  # so that its jobs do not begin
             continue
-        if processes.is_alive(started.pid, started.pid_started) or _code(started.log).exists():
+        # A zombie counts as running: its parent is about to tell its code.
+        if processes.start_time(started.pid) == started.pid_started or _code(started.log).exists():
             found.append(started)
         else:
             path.unlink(missing_ok=True)
+    return found
+
+
+def sessions_handed_over(root: DataRoot) -> set[int]:
+    """Sessions of the calls that a runner has handed over and none has settled."""
+    found = set()
+    for path in _folder(root).glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            found.add(_recorded(files.read_json(path)).pid)
     return found
 
 
@@ -294,13 +309,15 @@ def check_outlived(root: DataRoot) -> None:
 
 def _recorded(content: Mapping[str, Any]) -> RunningCall:
     call = content["call"]
+    if call["lane"] not in STAGES:
+        raise ValueError(f"this release has no stage {call['lane']!r}")
     units, groups, demand = tuple(call["units"]), tuple(call["groups"]), Demand(**call["demand"])
     whole = Call(**{**call, "units": units, "groups": groups, "demand": demand})
     return RunningCall(**{**content, "call": whole, "log": Path(content["log"])})
 
 
 def _told_code(started: RunningCall) -> int | None:
-    """Exit code of another runner's call, as that runner has written it; a kill if it has died with the call."""
+    """Exit code of another runner's call, as that runner has written it; `LOST` if it has died with the call."""
     there = processes.start_time(started.pid)
     if there == started.pid_started:
         return None  # it runs, or its code is not written yet
@@ -309,7 +326,7 @@ def _told_code(started: RunningCall) -> int | None:
     try:
         return int(_code(started.log).read_text("utf-8"))
     except (OSError, ValueError):
-        return -signal.SIGKILL
+        return LOST
 
 
 def _tell_code(started: RunningCall, code: int) -> None:

@@ -75,7 +75,7 @@ class Watchdog:
         self._look_at_queue([call for call in calls if call.slurm_jobs], steady)
         for call in calls:
             limit_s = _OVERTIME * 60 * STAGES[call.call.lane].minutes_in(limits)
-            worked_s = steady - call.began_steady - self._waited.get(call.pid, 0.0) - self._slept.get(call.pid, 0.0)
+            worked_s = steady - call.began_steady - self.uncounted_s(call)
             if call.slurm_jobs:
                 limit_s += _SLURM_S
             if worked_s > limit_s:
@@ -88,6 +88,10 @@ class Watchdog:
             if idle_s > runner.stuck_minutes * 60:
                 found.append((call, f"killed: its processes did nothing for {idle_s / 60:.0f} min"))
         return found
+
+    def uncounted_s(self, call: RunningCall) -> float:
+        """Time (s) of a call that does not count: in Slurm's queue, or while the machine was suspended."""
+        return self._waited.get(call.pid, 0.0) + self._slept.get(call.pid, 0.0)
 
     def _look_at_sleep(self, calls: Sequence[RunningCall], steady: float) -> None:
         """Measure the time without a look, when the machine was suspended, for deduction from the calls' time."""

@@ -19,6 +19,7 @@ from contimg.core.products import PRODUCTS, Backup
 from contimg.core.sections import Ingest, Staging
 from contimg.core.stages import STAGES, Per, Stage, required_products, sidecar, stage_making
 from contimg.execute.lease import holder, mark_of
+from contimg.execute.snakemake import sessions_handed_over
 from contimg.ingest import quarantine
 from contimg.ingest.incoming import list_incoming, printable_name
 from contimg.ingest.manifest import Group, load
@@ -202,6 +203,8 @@ class _Audit:
         current = f"{mark_of(self._root)}{now.number}" if now and now.holds else None
         environment = {process.pid: process for process in processes.marked_processes(mark_of(self._root))}
         own = {process.pid for process in processes.marked_processes(current)} if current else set()
+        handed_over = sessions_handed_over(self._root)
+        own |= {pid for pid in environment if processes.session_of(pid) in handed_over}
         for pid in environment.keys() - own:
             self._wrong(f"process {pid}: works for a runner that is dead")
 

@@ -34,10 +34,12 @@ _FAR_JOBS_S = 86400.0
 
 def kill_orphans(root: DataRoot, handed_over: Sequence[RunningCall] = ()) -> int:
     """Kill the processes of dead runners of this data root, without calls handed over; returns their number."""
-    kept = {member.pid for started in handed_over for member in processes.session_processes(started.pid)} | {
-        os.getpid()
-    }
-    orphans = [process for process in processes.marked_processes(mark_of(root)) if process.pid not in kept]
+    sessions = {started.pid for started in handed_over}
+    orphans = [
+        process
+        for process in processes.marked_processes(mark_of(root))
+        if process.pid != os.getpid() and processes.session_of(process.pid) not in sessions
+    ]
     if orphans:
         log.warning("killing %d processes that a dead runner left behind", len(orphans))
     return processes.kill(orphans)

@@ -6,15 +6,31 @@ import multiprocessing
 import os
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from slurm_commands import SlurmCommands
 
-from contimg.core import processes
+from contimg.core import config, processes
 from contimg.core.errors import LeaseError
 from contimg.core.paths import DataRoot
 from contimg.execute import lease as leases
-from contimg.execute.snakemake import RunningCall, check_outlived, exit_code, forget, hand_over, handed_over
+from contimg.execute.pool import Pool
+from contimg.execute.snakemake import (
+    LOST,
+    RunningCall,
+    Snakemake,
+    check_outlived,
+    exit_code,
+    forget,
+    hand_over,
+    handed_over,
+    sessions_handed_over,
+)
+from contimg.ledger.clock_steps import SystemClock
+from contimg.ledger.ledger import create_ledger
+from contimg.runner.audit import audit
 from contimg.schedule.lanes import Call, Demand
 
 FORK = multiprocessing.get_context("fork")
@@ -55,6 +71,7 @@ def test_a_call_is_settled_by_the_runner_that_follows(root: DataRoot) -> None:
     os.kill(call.pid, 9)
     while processes.is_alive(call.pid, call.pid_started):
         time.sleep(0.01)
+    assert handed_over(root) == [call]
     assert seen_by_another(call) is None  # its parent has not told the code yet
     assert until_ended(call) == -9
     assert handed_over(root) == [call]
@@ -70,7 +87,19 @@ def test_a_call_that_died_with_its_runner_is_not_handed_over(root: DataRoot) -> 
     while exit_code(call) is None:
         time.sleep(0.01)
     assert handed_over(root) == []
-    assert seen_by_another(call) == -9
+    assert seen_by_another(call) == LOST
+
+
+def test_a_record_of_another_version_ends_its_call(root: DataRoot) -> None:
+    call = started(root, "sleep", "60")
+    hand_over(call, None)
+    assert sessions_handed_over(root) == {call.pid}
+    (record,) = (root.state / "calls").glob("*.json")
+    record.write_text(record.read_text().replace('"lane": "image"', '"lane": "unheard-of"'))
+    assert handed_over(root) == []
+    assert list((root.state / "calls").iterdir()) == []
+    os.kill(call.pid, 9)
+    until_ended(call)
 
 
 def test_a_job_of_an_ended_lease_begins_only_if_its_call_was_handed_over(
@@ -88,4 +117,35 @@ def test_a_job_of_an_ended_lease_begins_only_if_its_call_was_handed_over(
     call = started(root, "true", lease=1)
     hand_over(call, None)
     check_outlived(root)
+    until_ended(call)
+
+
+def test_time_in_the_queue_does_not_count_after_a_hand_over(
+    root: DataRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = SlurmCommands(tmp_path / "slurm", monkeypatch)
+    queue.add(1, "contimg-x-1-1-a", "PENDING")
+    settings, clock = config.validated({"data_root": str(root.root)}, {}), SystemClock()
+    monkeypatch.setattr(clock, "steady", lambda: 3005.0)
+    call = replace(started(root, "sleep", "60"), slurm_jobs="contimg-x-1-1-")
+    pool = Pool(Snakemake(tmp_path, root, leases.acquire(root)), clock, [call])
+    pool.watch(settings.runner, settings.limits)
+    assert pool.hand_over() == [call]
+    assert handed_over(root) == [replace(call, began_steady=3005.0)]
+    os.kill(call.pid, 9)
+    until_ended(call)
+
+
+def test_processes_of_a_call_that_was_handed_over_are_not_a_dead_runner_s(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root.incoming.mkdir()
+    monkeypatch.setenv(processes.MARK, f"{leases.mark_of(root)}1")
+    call = started(root, "sleep", "60")
+    settings, ledger = config.validated({"data_root": str(root.root)}, {}), create_ledger(root.ledger)
+    problem = f"process {call.pid}: works for a runner that is dead"
+    assert problem in audit(root, settings.ingest, settings.staging, ledger, 1e9).problems
+    hand_over(call, None)
+    assert problem not in audit(root, settings.ingest, settings.staging, ledger, 1e9).problems
+    os.kill(call.pid, 9)
     until_ended(call)
