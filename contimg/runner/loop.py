@@ -129,11 +129,12 @@ def run(
     root.incoming.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # nothing is at work yet that could be handed over
     calls: Sequence[RunningCall] | None = None
+    requests = _Requests()
     while True:
         lease = retry_until_disk_has_room(
             root,
             settings.alerts,
-            partial(_taken, root, settings.runner, calls, stand_by=stand_by),
+            partial(_taken, root, settings.runner, requests, calls, stand_by=stand_by),
             wait=not once,
             keep=lambda: None,
         )
@@ -142,7 +143,7 @@ def run(
             break
         try:
             runner, calls = _at_work(
-                checkout, root, settings, watch, lease, load_settings=load_settings, clock=clock, once=once
+                checkout, root, settings, watch, lease, requests, load_settings=load_settings, clock=clock, once=once
             )
         finally:
             lease.release()
@@ -153,12 +154,13 @@ def run(
     return int(once and not well)
 
 
-def _at_work(
+def _at_work(  # noqa: PLR0917 — what a runner is made of
     checkout: Path,
     root: DataRoot,
     settings: Settings,
     watch: SettingsWatch,
     lease: Lease,
+    requests: _Requests,
     *,
     load_settings: Callable[[], Settings],
     clock: Clock,
@@ -176,7 +178,7 @@ def _at_work(
         return runner
 
     runner = retry_until_disk_has_room(root, settings.alerts, ready, wait=not once, keep=lease.keep)
-    requests = _Requests()
+    requests.hand_over = False  # of the time before this lease
     with requests.caught() as wake, contextlib.closing(ArrivalNotifier(root.incoming)) as bell:
         notify("READY=1\nSTATUS=at work")
         log.info("running on %s (lease %d)", root.root, lease.number)
@@ -191,12 +193,19 @@ def _at_work(
 
 
 def _taken(
-    root: DataRoot, settings: RunnerSettings, handed_over: Sequence[RunningCall] | None, *, stand_by: bool
+    root: DataRoot,
+    settings: RunnerSettings,
+    requests: _Requests,
+    handed_over: Sequence[RunningCall] | None,
+    *,
+    stand_by: bool,
 ) -> Lease | None:
     """Lease of a data root, as soon as it is free; slow imports are done while waiting.
 
     Parameters
     ----------
+    requests
+        Requests by signal; a stop that came during the hand-over counts.
     handed_over
         Calls that another runner settles and this process watches; None before this process was at work.
     stand_by
@@ -209,7 +218,7 @@ def _taken(
     """
     if handed_over is None and not stand_by:
         return acquire(root)
-    requests, calls, told = _Requests(), list(handed_over or ()), ""
+    calls, told = list(handed_over or ()), ""
     gives_way_until = time.monotonic() + _GIVE_WAY_S if handed_over is not None else 0.0
     with requests.caught():
         stops_at = math.inf
