@@ -97,13 +97,17 @@ def same_data(group: Group, before: Group | None) -> bool:
     return (
         before is not None
         and (before.usable, before.frame, before.good.keys()) == (group.usable, group.frame, group.good.keys())
-        and all(_same_file(subband, before.good[number]) for number, subband in group.good.items())
+        and all(_same_file(subband, before.good[number], _start_jd(group)) for number, subband in group.good.items())
     )
 
 
-def _same_file(subband: Subband, before: Subband) -> bool:
+def _same_file(subband: Subband, before: Subband, group_start_jd: float | None) -> bool:
     """Whether a good subband is the same file, renamed or with its time of modification put back by a copy."""
-    alike = replace(subband, path=None, mtime_ns=None) == replace(before, path=None, mtime_ns=None)
+    one, other = (
+        replace(each, path=None, mtime_ns=None, start_jd=each.start_jd or group_start_jd)
+        for each in (subband, before)
+    )
+    alike = one == other
     return alike and (subband.mtime_ns == before.mtime_ns or subband.came == before.came)
 
 

@@ -70,6 +70,18 @@ def test_a_time_that_a_copy_sets_last_makes_no_group_again(
     assert scan(root).changed == []
 
 
+def test_a_manifest_of_an_earlier_version_makes_no_group_again(root: DataRoot) -> None:
+    """It has no starts of the subbands: they are the group's."""
+    (group,) = scan(root, 0).due
+    manifest = root.manifest(group.name)
+    content = files.read_json(manifest)
+    for subband in content["subbands"].values():
+        del subband["start_jd"]
+    files.write_json(manifest, content)
+    os.utime(file(root, 7), (1e9, 1e9))
+    assert scan(root).due == []
+
+
 def test_a_file_that_is_whole_between_listing_and_look(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     """What its manifest says is what was looked at, not what was listed."""
     late = file(root, 7)
