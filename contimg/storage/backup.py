@@ -40,7 +40,7 @@ _TRIES = 3
 _SET_OF = re.compile(PRODUCTS["set"].path.format(date=DATE_PATTERN, group=f"({GROUP_PATTERN})"))
 """Pattern of a set's path in a selection."""
 SETTINGS = "state/settings-of-snapshot.yaml"
-"""Path of the settings in a snapshot, with secrets masked."""
+"""Path of the settings in a snapshot, without secrets; the runner's jobs have no `alerts` and `service` to save."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ def make(root: DataRoot, settings: Settings, now: datetime) -> tuple[Path, list[
 def _collect(root: DataRoot, settings: Settings, now: datetime, workspace: Path) -> list[str]:
     """Copy the contents of a snapshot; returns the errors of the files that could not be copied."""
     (workspace / "state").mkdir()
-    lacking = f"# Secrets are not in snapshots; to be set again: {', '.join(secrets(settings)) or 'none'}\n"
+    absent = ", ".join(secrets(settings)) or "those in use"
+    lacking = f"# No secrets; from the runner, no sections alerts and service; to be set again: {absent}\n"
     said = yaml.safe_dump(without_secrets(settings), sort_keys=False)
     (workspace / SETTINGS).write_text(lacking + said, encoding="utf-8")
     missed = []
