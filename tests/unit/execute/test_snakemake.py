@@ -16,7 +16,7 @@ from contimg.core import config, processes
 from contimg.core.errors import LeaseError
 from contimg.core.paths import DataRoot
 from contimg.execute import lease as leases
-from contimg.execute.pool import Pool
+from contimg.execute.pool import STOPPED, Pool
 from contimg.execute.snakemake import (
     LOST,
     RunningCall,
@@ -88,6 +88,8 @@ def test_a_call_that_died_with_its_runner_is_not_handed_over(root: DataRoot) -> 
         time.sleep(0.01)
     assert handed_over(root) == []
     assert seen_by_another(call) == LOST
+    pool = Pool(Snakemake(root.root, root, leases.acquire(root)), SystemClock(), [call])
+    assert list(pool.ended()) == [(call, LOST, STOPPED)]  # no try of its groups
 
 
 def test_a_record_of_another_version_ends_its_call(root: DataRoot) -> None:

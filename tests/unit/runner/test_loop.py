@@ -27,6 +27,7 @@ from contimg.execute.lease import acquire
 from contimg.execute.systemd import notify
 from contimg.ledger.clock_steps import SystemClock
 from contimg.ledger.ledger import open_ledger
+from contimg.runner import loop
 from contimg.runner.housekeeping import Housekeeping
 from contimg.runner.loop import run, runnable
 from contimg.runner.runner import Runner
@@ -190,3 +191,10 @@ def test_logs_of_failed_calls_go_with_the_other_logs(tmp_path: Path) -> None:
     )
     assert [path.name for path in calls.iterdir()] == ["detect-young.log"]
     played.ledger.close()
+
+
+def test_a_stop_that_comes_during_a_hand_over_counts(tmp_path: Path) -> None:
+    requests = loop._Requests()
+    requests._stop()
+    settings = config.validated({"data_root": str(tmp_path)}, {})
+    assert loop._taken(DataRoot(tmp_path), settings.runner, requests, [], stand_by=True) is None
