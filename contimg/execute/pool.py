@@ -104,13 +104,13 @@ class Pool:
             if started not in held:
                 yield started, self._codes[started.pid], self._endings.get(started.pid)
 
-    def forget(self, started: RunningCall, ledger: Ledger) -> None:
+    def forget(self, started: RunningCall) -> None:
         """Remove a settled call; the log of a successful call is deleted."""
-        ledger.drop_calls(started.pid)
-        forget(started)
         self._running.remove(started)
         self._endings.pop(started.pid, None)
-        if self._codes.pop(started.pid) == 0:
+        code = self._codes.pop(started.pid)
+        forget(started)
+        if code == 0:
             started.log.unlink(missing_ok=True)
 
     def hand_over(self) -> list[RunningCall]:

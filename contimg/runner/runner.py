@@ -270,13 +270,15 @@ class Runner:
         call = started.call
         now = self._clock.now()
         settled = Settled()
-        if is_periodic(call.lane):
-            wrong = error_from_log(started.log) if code else ""
-            settle_task(self._ledger, call.lane, STAGES[call.lane].every_minutes(self.settings), now, wrong)
-        else:
-            retry = self.settings.retry
-            settled = settle(self._root, self._ledger, retry, started, code, now=now, ending=ending)
-        self._pool.forget(started, self._ledger)
+        with self._ledger.transaction():  # settled once
+            if is_periodic(call.lane):
+                wrong = error_from_log(started.log) if code else ""
+                settle_task(self._ledger, call.lane, STAGES[call.lane].every_minutes(self.settings), now, wrong)
+            else:
+                retry = self.settings.retry
+                settled = settle(self._root, self._ledger, retry, started, code, now=now, ending=ending)
+            self._ledger.drop_calls(started.pid)
+        self._pool.forget(started)
         if settled.whole:
             self._breaker.success(call.lane)
         elif settled.systemic:

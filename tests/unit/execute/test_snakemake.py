@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import subprocess
@@ -151,3 +152,18 @@ def test_processes_of_a_call_that_was_handed_over_are_not_a_dead_runner_s(
     assert problem not in audit(root, settings.ingest, settings.staging, ledger, 1e9).problems
     os.kill(call.pid, 9)
     until_ended(call)
+
+
+def test_a_settled_call_is_forgotten_where_its_files_stay(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = started(root, "true")
+    pool = Pool(Snakemake(root.root, root, leases.acquire(root)), SystemClock(), [call])
+    while not list(pool.ended()):
+        time.sleep(0.01)
+
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(OSError, match="Read-only"):
+        pool.forget(call)
+    assert (pool.calls, list(pool.ended())) == ([], [])
