@@ -173,7 +173,7 @@ def _take_over(deployment: Deployment, seen: HostState) -> Step:
     if runner.restarts:
         return _back("its runner does not stay up")
     if seen.holder == new and runner.state == "active":
-        if seen.runners[old].down:
+        if seen.runners[old].down and seen.now - deployment.since <= READY_S:
             return Step(Action.STAND_BY, old)
         return _move_port(deployment, seen, to=new) or Step(Action.ENTER, phase=Phase.PROBATION)
     if seen.now - deployment.since > READY_S:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from contimg.deploy.blue_green import READY_S, Action, Deployment, HostState, Phase, UnitState, next_step
+from contimg.deploy.blue_green import READY_S, Action, Deployment, HostState, Phase, Step, UnitState, next_step
 
 DOWN, AT_WORK = UnitState("inactive"), UnitState("active", "at work")
 STANDS_BY = UnitState("activating", "stands by: a runner is at work")
@@ -102,6 +102,15 @@ def test_green_takes_over_once_and_blue_is_stopped() -> None:
     assert host.runners == {"blue": DOWN, "green": AT_WORK}
     assert host.services == {"blue": DOWN, "green": AT_WORK}
     assert host.now > 60
+
+
+def test_an_old_release_that_cannot_start_any_more_holds_nothing_up() -> None:
+    """It shall stand by, in case the new one fails; it was started for ever, and no probation began."""
+    host = Host(runners={"blue": DOWN, "green": AT_WORK}, holder="green")
+    plan = replace(BEGUN, phase=Phase.TAKE_OVER)
+    assert next_step(plan, host.see(plan), 60) == Step(Action.STAND_BY, "blue")
+    host.now = READY_S
+    assert next_step(plan, host.see(plan), 60) == Step(Action.SERVE, "green")
 
 
 @pytest.mark.parametrize(
