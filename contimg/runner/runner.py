@@ -73,7 +73,7 @@ class Runner:
         self.settings_refused = False
         """Whether changed settings were refused as invalid."""
         self._short = True  # until free space has been seen
-        self._served: set[str] = set()
+        self._served: set[tuple[str, str]] = set()
         """Groups whose inputs existed at the last check."""
         self._scanner = Scanner(root, self._manifests)
         self._use(ledger)
@@ -333,9 +333,10 @@ class Runner:
         """Send back, or let wait, groups whose Measurement Set or calibration set is missing."""
         sets = Registry(self._root, self.settings.calibration)
         waiting = [row for row in self._ledger.open_groups() if row.state == "due"]
-        self._served &= {row.name for row in waiting}
+        self._served &= {(row.name, row.stage) for row in waiting}
         for row in waiting:
-            if row.due <= now and row.name not in self._served and not any_working_on(self._pool.calls, row.name):
+            served = (row.name, row.stage) in self._served
+            if row.due <= now and not served and not any_working_on(self._pool.calls, row.name):
                 self._guarded(partial(self._check_input, row, sets, now))
 
     def _check_input(self, row: GroupRow, sets: Registry, now: float) -> None:
@@ -346,7 +347,7 @@ class Runner:
         elif not waits_for_sets(row.stage) or not waits_for_set(
             self._root, self._ledger, row, sets, self.settings.retry, now=now
         ):
-            self._served.add(row.name)
+            self._served.add((row.name, row.stage))
 
     def _tell(self, *happened: Tell) -> None:
         for event in happened:

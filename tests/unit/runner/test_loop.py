@@ -193,6 +193,20 @@ def test_logs_of_failed_calls_go_with_the_other_logs(tmp_path: Path) -> None:
     played.ledger.close()
 
 
+def test_a_group_that_passes_its_stages_between_two_passes_still_waits_for_a_set(tmp_path: Path) -> None:
+    """It was taken for checked at an earlier stage, and its image was called without any set."""
+    played = Played(tmp_path)
+    unit = played.arrive(0)
+    runner = runner_of(played)
+    runner._check_inputs(NOW)
+    played.done("detect", unit)
+    played.done("convert", unit)
+    runner._check_inputs(NOW + 1)
+    row = played.row(unit)
+    assert (row.stage, row.error_class) == ("image", "missing_calibration")
+    assert row.due > NOW + 1
+
+
 def test_a_stop_that_comes_during_a_hand_over_counts(tmp_path: Path) -> None:
     requests = loop._Requests()
     requests._stop()
