@@ -15,8 +15,9 @@ from contimg.ingest.grouping import NAME_SPREAD_S
 from contimg.ingest.groups import write_manifests
 from contimg.ingest.incoming import RawFile, sort_entry
 from contimg.ingest.manifest import Group, name_of
-from contimg.ingest.placing import REACH_S, ScanResult, manifests_near, place_files
+from contimg.ingest.placing import REACH_S, manifests_near, place_files
 from contimg.ingest.report import Report
+from contimg.ingest.scan_result import ScanResult
 
 _AGAIN_S = 15.0
 """Interval (s) between looks at files in no group and at groups that wait for subbands."""

@@ -21,7 +21,8 @@ from contimg.core.sections import Ingest
 from contimg.ingest import quarantine
 from contimg.ingest.incoming import list_incoming
 from contimg.ingest.manifest import Group, load, name_of
-from contimg.ingest.placing import REACH_S, ScanResult, manifests_near, place_files, same_data
+from contimg.ingest.placing import REACH_S, manifests_near, place_files
+from contimg.ingest.scan_result import ScanResult, same_data
 
 log = logging.getLogger(__name__)
 

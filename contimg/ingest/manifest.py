@@ -87,6 +87,11 @@ class Group:
         return self.state in ("complete", "incomplete")
 
     @property
+    def start_jd(self) -> float | None:
+        """First `time_array` value of the group (UTC Julian date); None where no file gives a time."""
+        return self.frame.start_jd if self.frame else None
+
+    @property
     def raw_bytes(self) -> int:
         """Size of the good files (bytes)."""
         return sum(subband.size or 0 for subband in self.good.values())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,8 +23,9 @@ from contimg.ingest.grouping import (
     grouped_by_start,
     overlap,
 )
-from contimg.ingest.incoming import RawFile, check_raw_file, in_quarantine, printable_name
+from contimg.ingest.incoming import RawFile, check_raw_file, in_quarantine
 from contimg.ingest.manifest import Group, Subband, load, name_of, names_in
+from contimg.ingest.scan_result import ScanResult
 
 log = logging.getLogger(__name__)
 
@@ -38,77 +39,6 @@ _PASSING = "errno = "
 
 Near = Callable[[Collection[float]], Iterable[str]]
 """Lookup: times (Unix, s) → groups with a manifest that start within `REACH_S` of any of them."""
-
-
-@dataclass(frozen=True)
-class ScanResult:
-    """Result of a scan: groups of the files in `incoming/`, and the changes due in their manifests.
-
-    Attributes
-    ----------
-    groups
-        Groups looked at, in order of time.
-    before
-        Groups looked at that have a manifest, as the manifest has them.
-    emptied
-        Groups made for files that have since been placed in another one.
-    unplaced
-        Files in no group now, with the reason.
-    untaken
-        Entries of `incoming/` named like raw files that are not taken, with the reason.
-    reopened
-        Groups that leave quarantine because more of their files arrived.
-    """
-
-    groups: tuple[Group, ...]
-    before: Mapping[str, Group]
-    emptied: tuple[str, ...] = ()
-    unplaced: Mapping[str, str] = field(default_factory=dict)
-    untaken: Mapping[str, str] = field(default_factory=dict)
-    reopened: tuple[str, ...] = ()
-
-    @property
-    def unsettled(self) -> tuple[str, ...]:
-        """Lines on files in no group, and on entries named like raw files that are not taken."""
-        return tuple(
-            f"{printable_name(name)}: {reason.removeprefix(f'{name}: ')}"
-            for files in (self.unplaced, self.untaken)
-            for name, reason in sorted(files.items())
-        )
-
-    @property
-    def by_name(self) -> dict[str, Group]:
-        """Groups by name."""
-        return {group.name: group for group in self.groups}
-
-    @property
-    def changed(self) -> list[Group]:
-        """Groups whose manifests have to be written."""
-        return [group for group in self.groups if group != self.before.get(group.name)]
-
-    @property
-    def due(self) -> list[Group]:
-        """Groups to process, new or again; their manifests get a new time of modification."""
-        return [group for group in self.changed if not same_data(group, self.before.get(group.name))]
-
-
-def same_data(group: Group, before: Group | None) -> bool:
-    """Whether a group's products stay valid: the same good files, though perhaps under another name or time."""
-    return (
-        before is not None
-        and (before.usable, before.frame, before.good.keys()) == (group.usable, group.frame, group.good.keys())
-        and all(_same_file(subband, before.good[number], _start_jd(group)) for number, subband in group.good.items())
-    )
-
-
-def _same_file(subband: Subband, before: Subband, group_start_jd: float | None) -> bool:
-    """Whether a good subband is the same file, renamed or with its time of modification put back by a copy."""
-    one, other = (
-        replace(each, path=None, mtime_ns=None, start_jd=each.start_jd or group_start_jd)
-        for each in (subband, before)
-    )
-    alike = one == other
-    return alike and (subband.mtime_ns == before.mtime_ns or subband.came == before.came)
 
 
 def manifests_near(root: DataRoot) -> Near:
@@ -389,15 +319,11 @@ def _renamed(before: Group, members: Iterable[GroupedFile]) -> Group:
     subbands = dict(before.subbands)
     for number, subband in before.good.items():
         other = spare.get((number, subband.size or 0))
-        start_jd = subband.start_jd or _start_jd(before)
+        start_jd = subband.start_jd or before.start_jd
         if subband.path not in here and other and other.frame and other.frame.start_jd == start_jd:
             log.info("%s: is %s now", subband.path, other.file.name)
             subbands[number] = replace(subband, path=other.file.place, mtime_ns=other.file.mtime_ns)
     return replace(before, subbands=subbands)
-
-
-def _start_jd(group: Group) -> float | None:
-    return group.frame.start_jd if group.frame else None
 
 
 def _why_left(member: GroupedFile) -> str:

@@ -12,7 +12,7 @@ from contimg.core.config import Settings
 from contimg.core.errors import ConfigError
 from contimg.core.paths import DataRoot
 from contimg.ingest.groups import find_groups, load_groups
-from contimg.ingest.placing import ScanResult
+from contimg.ingest.scan_result import ScanResult
 
 
 def settings_of(content: Mapping[str, Any]) -> Settings:

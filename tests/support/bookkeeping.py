@@ -14,18 +14,22 @@ from attempt_files import attempt
 from contimg.arrivals.intake import Intake, IntakeSettings
 from contimg.core import config, files
 from contimg.core.paths import DataRoot, RawName, group_id, window_of
+from contimg.core.release import CHECKOUT
 from contimg.core.stages import STAGES, stage_to_repeat
 from contimg.execute import outbox
+from contimg.execute.lease import acquire
 from contimg.execute.outcomes import ExternalEnd, Settled, settle
 from contimg.execute.set_registration import waits_for_set
 from contimg.execute.snakemake import RunningCall
 from contimg.ingest import quarantine
 from contimg.ingest.manifest import Frame, Group, Subband
+from contimg.ledger.clock_steps import SystemClock
 from contimg.ledger.events import Arrived, ProductLost, Tell
 from contimg.ledger.group_life import Facts, advance
 from contimg.ledger.ledger import create_ledger
 from contimg.ledger.rows import GroupRow
 from contimg.ledger.transitions import Transitions
+from contimg.runner.runner import Runner
 from contimg.schedule.lanes import Call, Demand
 from contimg.sets.registry import Registry
 
@@ -199,3 +203,9 @@ class Played:
             self.done("solve", unit, calibrator)
         self.done("image", unit)
         return unit
+
+
+def runner_of(played: Played) -> Runner:
+    """A runner of a played data root."""
+    lease, clock = acquire(played.root), SystemClock()
+    return Runner(played.root, played.settings, checkout=CHECKOUT, lease=lease, clock=clock, ledger=played.ledger)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ _SQUEUE = """#!/bin/sh
 cd {folder}
 if [ -e away ]; then echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1; fi
 case "$*" in *--me*) grep '|{me}|' queue;; *) cat queue;; esac
-if [ -e meanwhile ]; then sh -c "$(cat meanwhile)"; rm meanwhile; fi
+if [ -e meanwhile ]; then xargs -d '\\n' -a meanwhile env; rm meanwhile; fi
 exit 0
 """
 _SCANCEL = """#!/bin/sh
@@ -52,17 +53,17 @@ class SlurmCommands:
         with self._queue.open("a") as queue:
             queue.write(f"{number}|{state}|{user}|{name}\n")
 
-    def remove(self, number: int) -> str:
-        """Shell command by which a job ends."""
-        return f"sed -i '/^{number}|/d' queue"
+    def remove(self, number: int) -> tuple[str, ...]:
+        """Command by which a job ends."""
+        return ("sed", "-i", f"/^{number}|/d", "queue")
 
-    def meanwhile(self, command: str) -> None:
-        """Let a shell command run after the next look at the queue."""
-        (self._folder / "meanwhile").write_text(command)
+    def meanwhile(self, *command: str) -> None:
+        """Let a command run after the next look at the queue."""
+        (self._folder / "meanwhile").write_text("\n".join(command))
 
-    def run(self, command: str) -> None:
+    def run(self, *command: str) -> None:
         """Run such a command now."""
-        os.system(f"cd {self._folder} && {command}")  # noqa: S605 — the tests' own words
+        subprocess.run(command, cwd=self._folder, check=True, timeout=10)
 
     @property
     def numbers(self) -> list[int]:

@@ -84,7 +84,7 @@ def test_jobs_of_others_and_of_other_roots_stay(commands: SlurmCommands) -> None
 def test_a_job_that_ends_between_look_and_cancel_is_no_error(commands: SlurmCommands) -> None:
     commands.add(1, "contimg-a-1-1-x")
     commands.add(2, "contimg-a-1-2-x")
-    commands.meanwhile(commands.remove(1))
+    commands.meanwhile(*commands.remove(1))
     assert [job.number for job in slurm.cancel("contimg-a-")] == ["1", "2"]
     assert commands.cancelled == [2]
     assert slurm.cancel("contimg-a-") == []
@@ -92,7 +92,7 @@ def test_a_job_that_ends_between_look_and_cancel_is_no_error(commands: SlurmComm
 
 def test_a_cancel_that_slurm_does_not_answer_is_told(commands: SlurmCommands) -> None:
     commands.add(1, "contimg-a-1-1-x")
-    commands.meanwhile("touch away")
+    commands.meanwhile("touch", "away")
     with pytest.raises(ClusterAwayError, match="Unable to contact slurm controller"):
         slurm.cancel("contimg-a-")
     assert commands.numbers == [1]

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from bookkeeping import NOW, Played
+from bookkeeping import NOW, Played, runner_of
 from small_disks import fill, small_disk
 
 from contimg.core import config
@@ -23,7 +23,6 @@ from contimg.core.errors import CatalogueError, DiskFullError
 from contimg.core.files import write_json
 from contimg.core.paths import DataRoot, group_id
 from contimg.core.release import CHECKOUT
-from contimg.execute.lease import acquire
 from contimg.execute.systemd import notify
 from contimg.ledger.clock_steps import SystemClock
 from contimg.ledger.ledger import open_ledger
@@ -32,13 +31,6 @@ from contimg.runner.housekeeping import Housekeeping
 from contimg.runner.loop import run, runnable
 from contimg.runner.runner import Runner
 from contimg.runner.settings_watch import ReloadRequest, SettingsWatch
-
-
-def runner_of(played: Played) -> Runner:
-    """A runner of a played data root."""
-    lease = acquire(played.root)
-    clock = SystemClock()
-    return Runner(played.root, played.settings, checkout=CHECKOUT, lease=lease, clock=clock, ledger=played.ledger)
 
 
 def other(played: Played) -> Settings:

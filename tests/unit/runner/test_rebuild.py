@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 from pathlib import Path
 
 import pytest
-from bookkeeping import NOW, Played, name
+from bookkeeping import NOW, Played, name, runner_of
+from small_disks import fill, small_disk
 
-from contimg.ledger.ledger import create_ledger
+from contimg.core.errors import DiskFullError, LeaseError
+from contimg.core.release import CHECKOUT
+from contimg.execute.lease import acquire
+from contimg.ledger.clock_steps import SystemClock
+from contimg.ledger.ledger import create_ledger, open_ledger
 from contimg.runner.rebuild import RebuildSettings, fill_ledger
+from contimg.runner.recovery import RecoverySettings, open_or_rebuild, recover
+from contimg.runner.runner import Runner
 
 
 @pytest.fixture
@@ -66,3 +75,85 @@ def test_what_cannot_be_read_costs_no_other_group(played: Played) -> None:
     assert (counts["groups"], counts["sets"]) == (2, 1)
     assert again.group(name(0)).state == "done"  # type: ignore[union-attr]
     assert again.group(other).state == "due"  # type: ignore[union-attr]
+
+
+def test_a_damaged_ledger_is_kept_aside(played: Played) -> None:
+    unit = played.whole_way(0)
+    played.ledger.close()
+    for suffix in ("-wal", "-shm"):
+        played.root.ledger.with_name(played.root.ledger.name + suffix).unlink(missing_ok=True)
+    played.root.ledger.write_bytes(b"noise" * 1000)
+    ledger = open_or_rebuild(played.root, played.settings.part(RebuildSettings), lambda: None)
+    assert ledger.group(unit).state == "done"
+    (aside,) = played.root.state.glob("ledger.sqlite3.aside-*")
+    assert aside.read_bytes().startswith(b"noise")
+    assert open_ledger(played.root.ledger).group(unit) == ledger.group(unit)
+
+
+@pytest.mark.mounts
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_ledger_on_a_full_disk_is_neither_set_aside_nor_half_built(tmp_path: Path, *, damaged: bool) -> None:
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        played = Played(disk / "data")
+        unit = played.whole_way(0)
+        played.ledger.set_note("history", 7)
+        played.ledger.close()
+        if damaged:
+            played.root.ledger.write_bytes(b"noise" * 1000)
+        before = played.root.ledger.read_bytes()
+        ballast = fill(disk)
+        with pytest.raises(DiskFullError):
+            open_or_rebuild(played.root, played.settings.part(RebuildSettings), lambda: None)
+        assert list(played.root.state.glob("*aside*")) + list(played.root.state.glob("*new*")) == []
+        assert played.root.ledger.read_bytes() == before
+        ballast.unlink()
+        ledger = open_or_rebuild(played.root, played.settings.part(RebuildSettings), lambda: None)
+        assert ledger.group(unit).state == "done"
+        assert ledger.note("history") == (0 if damaged else 7)
+        ledger.close()
+
+
+def test_an_empty_ledger_is_none(played: Played) -> None:
+    """As after a power cut."""
+    unit = played.whole_way(0)
+    played.ledger.close()
+    played.root.ledger.write_bytes(b"")
+    assert (
+        open_or_rebuild(played.root, played.settings.part(RebuildSettings), lambda: None).group(unit).state == "done"
+    )
+
+
+def test_a_runner_that_loses_the_data_root_while_it_builds_a_ledger_stops(played: Played) -> None:
+    played.arrive(0)
+    runner = runner_of(played)
+    (played.root.state / "runner.lock").unlink()
+    played.root.ledger.unlink()
+    with pytest.raises(LeaseError, match="removed or replaced"):
+        runner._mend("it was lost")
+
+
+def test_systemd_hears_of_the_runner_while_a_ledger_is_built(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start, and when it is lost while the runner runs."""
+    for number in range(20):
+        played.arrive(number)
+    monkeypatch.setattr("contimg.execute.lease._FEED_S", 0.0)
+    lease = acquire(played.root)
+    address = str(played.root.root / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as system:
+        system.bind(address)
+        system.settimeout(1)
+        lost = played.root.ledger
+        played.ledger.close()
+        lost.unlink()
+        system.setblocking(False)
+        ledger = recover(played.root, played.settings.part(RecoverySettings), lease.keep, NOW)
+        assert system.recv(100) == b"WATCHDOG=1"
+        with contextlib.suppress(BlockingIOError):
+            while system.recv(100):
+                pass
+        clock = SystemClock()
+        runner = Runner(played.root, played.settings, checkout=CHECKOUT, lease=lease, clock=clock, ledger=ledger)
+        lost.unlink()
+        runner.settle_calls()
+        assert system.recv(100) == b"WATCHDOG=1"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,25 +12,18 @@ from pathlib import Path
 
 import psutil
 import pytest
-from bookkeeping import NOW, Played
+from bookkeeping import NOW, Played, runner_of
 from slurm_commands import SlurmCommands
-from small_disks import fill, small_disk
 
 from contimg.core import config, files, processes
-from contimg.core.errors import ClusterAwayError, DiskFullError, LeaseError
+from contimg.core.errors import ClusterAwayError
 from contimg.core.processes import MARK
-from contimg.core.release import CHECKOUT
 from contimg.execute import slurm
-from contimg.execute.lease import acquire, mark_of
-from contimg.execute.watchdog import Watchdog
+from contimg.execute.lease import mark_of
 from contimg.ingest import quarantine
 from contimg.job.attempt_record import AttemptRecord
-from contimg.ledger.clock_steps import SystemClock
-from contimg.ledger.ledger import open_ledger
 from contimg.runner import cleanup
-from contimg.runner.rebuild import RebuildSettings
-from contimg.runner.recovery import RecoverySettings, open_or_rebuild, recover
-from contimg.runner.runner import Runner
+from contimg.runner.recovery import RecoverySettings, recover
 
 DEAD = 999_999
 
@@ -146,14 +137,14 @@ def test_jobs_of_a_dead_runner_are_cancelled_before_anything_starts(played: Play
     queue.add(2, f"{ours}1-2-x", "PENDING")
     queue.add(3, f"{ours}2-1-x", user="root")
     queue.add(4, "contimg-other-1-1-x")
-    queue.run("touch away")
-    queue.meanwhile(queue.remove(1))
-    looks = iter(["rm away", queue.remove(3)])
+    queue.run("touch", "away")
+    queue.meanwhile(*queue.remove(1))
+    looks = iter([("rm", "away"), queue.remove(3)])
     said = []
 
     def keep() -> None:
-        if command := next(looks, ""):
-            queue.run(command)
+        if command := next(looks, None):
+            queue.run(*command)
         said.append(queue.numbers)
 
     recover(played.root, played.settings.part(RecoverySettings), keep, NOW)
@@ -168,7 +159,7 @@ def test_a_runner_whose_predecessor_s_jobs_do_not_end_does_not_start(
     queue.add(3, f"{slurm.name_prefix(played.root)}2-1-x", user="root")
     with pytest.raises(ClusterAwayError, match=r"3 \(running, of root\)"):
         recovered(played)
-    queue.run("touch away")
+    queue.run("touch", "away")
     with pytest.raises(ClusterAwayError, match="Unable to contact"):
         recovered(played)
 
@@ -178,7 +169,7 @@ def test_a_process_that_may_be_about_to_submit_dies_before_the_look_at_the_queue
 ) -> None:
     """A sbatch goes on when its Snakemake is killed."""
     sbatch = subprocess.Popen(["sleep", "60"], env=os.environ | {MARK: f"{mark_of(played.root)}1"})
-    queue.meanwhile(f"cp /proc/{sbatch.pid}/cmdline {tmp_path}/lived")
+    queue.meanwhile("cp", f"/proc/{sbatch.pid}/cmdline", f"{tmp_path}/lived")
     recovered(played)
     assert (tmp_path / "lived").read_text() == ""
     assert sbatch.wait(5) == -9
@@ -257,48 +248,6 @@ def test_it_starts_whatever_a_power_cut_made_of_the_files(played: Played, said: 
     assert states == ({"done", "collecting", "quarantined", "due"} if ledger == "there" else set())
 
 
-def test_a_damaged_ledger_is_kept_aside(played: Played) -> None:
-    unit = played.whole_way(0)
-    played.ledger.close()
-    for suffix in ("-wal", "-shm"):
-        played.root.ledger.with_name(played.root.ledger.name + suffix).unlink(missing_ok=True)
-    played.root.ledger.write_bytes(b"noise" * 1000)
-    ledger = open_or_rebuild(played.root, played.settings.part(RebuildSettings), lambda: None)
-    assert ledger.group(unit).state == "done"
-    (aside,) = played.root.state.glob("ledger.sqlite3.aside-*")
-    assert aside.read_bytes().startswith(b"noise")
-    assert open_ledger(played.root.ledger).group(unit) == ledger.group(unit)
-
-
-@pytest.mark.mounts
-@pytest.mark.parametrize("damaged", [False, True])
-def test_a_ledger_on_a_full_disk_is_neither_set_aside_nor_half_built(tmp_path: Path, *, damaged: bool) -> None:
-    with small_disk(tmp_path / "disk", "2m") as disk:
-        played = Played(disk / "data")
-        unit = played.whole_way(0)
-        played.ledger.set_note("history", 7)
-        played.ledger.close()
-        if damaged:
-            played.root.ledger.write_bytes(b"noise" * 1000)
-        before = played.root.ledger.read_bytes()
-        ballast = fill(disk)
-        with pytest.raises(DiskFullError):
-            open_or_rebuild(played.root, played.settings.part(RebuildSettings), lambda: None)
-        assert list(played.root.state.glob("*aside*")) + list(played.root.state.glob("*new*")) == []
-        assert played.root.ledger.read_bytes() == before
-        ballast.unlink()
-        ledger = open_or_rebuild(played.root, played.settings.part(RebuildSettings), lambda: None)
-        assert ledger.group(unit).state == "done"
-        assert ledger.note("history") == (0 if damaged else 7)
-        ledger.close()
-
-
-def runner_of(played: Played) -> Runner:
-    lease = acquire(played.root)
-    clock = SystemClock()
-    return Runner(played.root, played.settings, checkout=CHECKOUT, lease=lease, clock=clock, ledger=played.ledger)
-
-
 def test_a_clock_put_back_while_no_runner_ran_delays_nothing(played: Played) -> None:
     unit, now = played.arrive(0), time.time()
     runner_of(played).settle_calls()
@@ -317,90 +266,3 @@ def test_what_failed_for_want_of_room_is_due_when_a_runner_starts_and_there_is_s
     played.settings = config.validated({"data_root": str(played.root.root), "runner": {"reserve_gb": 0}}, {})
     runner_of(played)._start()
     assert played.ledger.group(unit).due == 0
-
-
-def test_an_empty_ledger_is_none(played: Played) -> None:
-    """As after a power cut."""
-    unit = played.whole_way(0)
-    played.ledger.close()
-    played.root.ledger.write_bytes(b"")
-    assert (
-        open_or_rebuild(played.root, played.settings.part(RebuildSettings), lambda: None).group(unit).state == "done"
-    )
-
-
-def test_a_runner_that_loses_the_data_root_while_it_builds_a_ledger_stops(played: Played) -> None:
-    played.arrive(0)
-    runner = runner_of(played)
-    (played.root.state / "runner.lock").unlink()
-    played.root.ledger.unlink()
-    with pytest.raises(LeaseError, match="removed or replaced"):
-        runner._mend("it was lost")
-
-
-def test_systemd_hears_of_the_runner_while_a_ledger_is_built(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the start, and when it is lost while the runner runs."""
-    for number in range(20):
-        played.arrive(number)
-    monkeypatch.setattr("contimg.execute.lease._FEED_S", 0.0)
-    lease = acquire(played.root)
-    address = str(played.root.root / "notify")
-    monkeypatch.setenv("NOTIFY_SOCKET", address)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as system:
-        system.bind(address)
-        system.settimeout(1)
-        lost = played.root.ledger
-        played.ledger.close()
-        lost.unlink()
-        system.setblocking(False)
-        ledger = recover(played.root, played.settings.part(RecoverySettings), lease.keep, NOW)
-        assert system.recv(100) == b"WATCHDOG=1"
-        with contextlib.suppress(BlockingIOError):
-            while system.recv(100):
-                pass
-        clock = SystemClock()
-        runner = Runner(played.root, played.settings, checkout=CHECKOUT, lease=lease, clock=clock, ledger=ledger)
-        lost.unlink()
-        runner.settle_calls()
-        assert system.recv(100) == b"WATCHDOG=1"
-
-
-def works_for(process: subprocess.Popen[bytes], cpu_s: float) -> None:
-    """Wait until a process has worked for so long, however many others share the processors."""
-    used = psutil.Process(process.pid).cpu_times().user
-    while psutil.Process(process.pid).cpu_times().user < used + cpu_s:
-        time.sleep(0.05)
-
-
-def test_the_watchdog_tells_waiting_from_working(played: Played) -> None:
-    code = "import time; end = time.time() + 60\nwhile time.time() < end: {}"
-    settings = played.settings.model_copy(
-        update={"runner": played.settings.runner.model_copy(update={"stuck_minutes": 0.5})}
-    )
-    busy, idle = (
-        subprocess.Popen([sys.executable, "-c", code.format(work)], start_new_session=True)
-        for work in ("pass", "time.sleep(0.2)")
-    )
-    try:
-        calls = [
-            type(played.started("convert", str(process.pid)))(
-                played.started("convert", str(process.pid)).call, process.pid, 0.0, 0.0, Path()
-            )
-            for process in (busy, idle)
-        ]
-        watchdog = Watchdog()
-        for steady in (0.0, 11.0, 22.0):
-            works_for(busy, 0.3)
-            assert watchdog.stuck(calls, settings.runner, settings.limits, steady) == []
-        works_for(busy, 0.3)
-        ((stuck, why),) = watchdog.stuck(calls, settings.runner, settings.limits, 33.5)
-        assert stuck.pid == idle.pid
-        assert "did nothing" in why
-        assert watchdog.stuck(calls[:1], settings.runner, settings.limits, 41 * 60.0) == []  # a laptop that slept
-        for steady in range(42 * 60, 82 * 60, 60):
-            overdue = watchdog.stuck(calls[:1], settings.runner, settings.limits, steady)
-        assert "beyond its time limit" in overdue[0][1]
-    finally:
-        for process in (busy, idle):
-            process.kill()
-            process.wait()
