@@ -175,7 +175,7 @@ def exclude_runners(root: DataRoot) -> None:
         )
 
 
-def number(root: DataRoot) -> int:
+def last_number(root: DataRoot) -> int:
     """Number of the last lease of a data root, read without a lock; 0 if unknown."""
     try:
         descriptor = os.open(_path(root), os.O_RDONLY | os.O_CLOEXEC)

@@ -26,8 +26,7 @@ from contimg.core.paths import DataRoot
 from contimg.core.sections import Runner
 from contimg.core.stages import STAGES
 from contimg.execute import slurm
-from contimg.execute.lease import Lease
-from contimg.execute.lease import number as lease_number
+from contimg.execute.lease import Lease, last_number
 from contimg.schedule.lanes import Call, Demand
 from contimg.schedule.periodic_tasks import SUMMARY
 from contimg.schedule.profile import on_slurm
@@ -36,8 +35,6 @@ log = logging.getLogger(__name__)
 
 _NOT_OF_JOBS = ("alerts", "service", "groups", "scan_incoming")
 """Settings that jobs have no use for, so that a change of them restarts nothing."""
-
-
 LOST = -128
 """Exit code (of no signal) for a call that ended with the runner that had started and handed it over."""
 
@@ -298,7 +295,7 @@ def check_outlived(root: DataRoot) -> None:
         If another runner has followed, to which the call was not handed over.
     """
     number = os.environ.get(processes.MARK, "").rpartition(":")[2]
-    if not number.isdigit() or int(number) >= (now := lease_number(root)):
+    if not number.isdigit() or int(number) >= (now := last_number(root)):
         return
     for path in _folder(root).glob("*.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

@@ -74,7 +74,7 @@ class Runner:
         """Whether changed settings were refused as invalid."""
         self._short = True  # until free space has been seen
         self._served: set[tuple[str, str]] = set()
-        """Groups whose inputs existed at the last check."""
+        """Groups, each with its stage, whose inputs existed at the last check."""
         self._scanner = Scanner(root, self._manifests)
         self._use(ledger)
         self._pool.note(ledger)
