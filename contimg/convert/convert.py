@@ -70,9 +70,8 @@ def convert(manifest: Path, ms: Path, settings: ConversionSettings, threads: int
     -------
     dict
         Content of the sidecar: subbands that are missing, zeroed, partial (with their number of integrations) or left
-        out (and why), flagged fractions, dead
-        antennas, receivers (by antenna), phase centre, frequencies, times, bytes read and written, seconds by phase
-        (added over the threads).
+        out (and why), flagged fractions, dead antennas, receivers (by antenna), phase centre, frequencies, times,
+        bytes read and written, seconds by phase (added over the threads).
 
     Raises
     ------

@@ -149,7 +149,7 @@ def convert_integration(raw: Raw, rows: Rows, phasor: np.ndarray, clip_sigma: fl
                 _add(amplitude, np.float32(1) / median, out.amplitude_sum[pol], out.amplitude_count[pol])
                 limit = median + np.float32(clip_sigma) * max(sigma, _QUIETEST * median)
                 valid -= _clip(amplitude, limit, bad, bit, out.clipped)
-                judged = _coherence(parts, there) if valid == there else _coherence_of_valid(parts)
+                judged = _coherence(parts) if valid == band else _coherence_of_valid(parts)
                 out.coherence[target, pol], out.power[target, pol] = judged
         # The Measurement Set's visibilities are the conjugates of pyuvdata's; swapped antennas conjugate once more.
         _turn(row, (real, imag), order, np.float32(1 if swapped else -1), (phasor[first], phasor[second]))
@@ -252,15 +252,15 @@ def _add(amplitude: np.ndarray, scale: float, total: np.ndarray, number: np.ndar
 
 
 @njit(nogil=True, cache=True, fastmath=True)
-def _coherence(parts: _Parts, there: int) -> tuple[np.complex64, np.float32]:
-    """Fraction of the power that neighbouring channels have in common, and the mean power of the present channels."""
+def _coherence(parts: _Parts) -> tuple[np.complex64, np.float32]:
+    """Fraction of the power that neighbouring channels have in common, and the mean power; all channels are valid."""
     real, imag, _ = parts
     common, turned, power = np.float32(0), np.float32(0), np.float32(0)
     for c in range(len(real) - 1):
         common += real[c] * real[c + 1] + imag[c] * imag[c + 1]
         turned += real[c] * imag[c + 1] - imag[c] * real[c + 1]
         power += real[c] * real[c] + imag[c] * imag[c]
-    return np.complex64(complex(common / power, turned / power)), np.float32(power / max(there - 1, 1))
+    return np.complex64(complex(common / power, turned / power)), np.float32(power / (len(real) - 1))
 
 
 @njit(nogil=True, cache=True)

@@ -2,8 +2,8 @@
 
 A file that turned bad since the scan, is stored in another way than the correlator's, or differs from the others in
 stations, baselines, times or shape is left out by name. A subband that began late or was closed early lacks some
-integrations and keeps the others. A failing disk or mount is no fault of a file: the
-conversion fails, and is tried again.
+integrations and keeps the others. A failing disk or mount is no fault of a file: the conversion fails, and is tried
+again.
 """
 
 from __future__ import annotations

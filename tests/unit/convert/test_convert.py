@@ -5,6 +5,7 @@ python-casacore and casatools must not meet: whatever needs either runs in a pro
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,22 @@ def test_partial_subbands(tmp_path: Path, casacore: Call) -> None:
     assert after["FLAG"][~lacking].mean() < 0.02
     assert not after["DATA"][lacking].any()
     assert np.array_equal(after["DATA"][~lacking], before["DATA"][~lacking])
+
+
+def test_receivers_are_as_noisy_where_subbands_are_missing(tmp_path: Path, casacore: Call) -> None:
+    """Half the band has the noise of the whole; each missing subband made receivers better by a sixteenth."""
+    truth = raw.make(tmp_path, replace(raw.TINY, channels=48), sky=())
+    whole = casacore(run, scanned(tmp_path), tmp_path / "whole.ms", {})
+    for name in truth["groups"][0]["files"][:8]:
+        (tmp_path / "incoming" / name).unlink()
+    for manifest in DataRoot(tmp_path).groups.iterdir():
+        manifest.unlink()
+    fewer = {"ingest": {"min_subbands": 8, "complete_within_minutes": 0.01}}
+    half = casacore(run, scanned(tmp_path, **fewer), tmp_path / "half.ms", fewer)
+    assert len(half["missing_subbands"]) == 8
+    noise = [np.array(result["receivers"]["noise"], float) for result in (whole, half)]
+    # 1500 samples of half the band on each baseline: powers to 2.6 %.
+    assert noise[1] == pytest.approx(noise[0], rel=3 * 0.026, nan_ok=True)
 
 
 def stored_otherwise(path: Path, **layout: Any) -> None:
