@@ -49,6 +49,12 @@ def read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def number(content: Mapping[str, Any], key: str) -> float | None:
+    """Number in a sidecar; None if missing or of another type."""
+    value = content.get(key)
+    return value if isinstance(value, (int, float)) else None
+
+
 def group(source: DataSource, name: str) -> dict[str, Any] | None:
     """Content of a group's page; None for an unknown group."""
     root = source.root
@@ -92,7 +98,7 @@ def _sets(selection: Mapping[str, Any]) -> list[tuple[str, float | None]]:
 
 
 def _ratio(image: Mapping[str, Any]) -> float | None:
-    noise, thermal = image.get("noise_jy"), image.get("thermal_noise_jy")
+    noise, thermal = number(image, "noise_jy"), number(image, "thermal_noise_jy")
     return noise / thermal if noise and thermal else None
 
 

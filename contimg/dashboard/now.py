@@ -11,11 +11,10 @@ import numpy as np
 import psutil
 
 from contimg.alerts.indicators import calibration_age_hours
-from contimg.core import files
 from contimg.core.errors import ContimgError, ErrorClass
 from contimg.core.paths import DataRoot, group_start, jd_to_datetime
 from contimg.core.stages import STAGES, Per
-from contimg.dashboard import sky
+from contimg.dashboard import details, sky
 from contimg.dashboard.charts import Series, chart
 from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
@@ -126,12 +125,9 @@ def images(source: DataSource, names: Sequence[str]) -> list[dict[str, Any]]:
     """Newest images, with the numbers under their pictures."""
     found = []
     for name in names:
-        try:
-            sidecar = dict(files.read_json(source.root.image(name, "json")))
-        except (OSError, ValueError):
-            continue
-        keys = ("noise_jy", "verdict", "quality", "age_hours")
-        found.append({"group": name, **{key: sidecar.get(key) for key in keys}})
+        if sidecar := details.read(source.root.image(name, "json")):
+            noise_jy = details.number(sidecar, "noise_jy")
+            found.append({"group": name, "noise_jy": noise_jy, "quality": sidecar.get("quality")})
     return found
 
 

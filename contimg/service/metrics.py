@@ -144,7 +144,7 @@ class PipelineCollector(Collector):
         )
         yield from self._calibration(ledger, now)
         yield from self._resources(ledger, now)
-        levels = source.in_background("levels", self._levels, _LEVELS_S, at_once=True)
+        levels = source.in_background("levels", self._levels, _LEVELS_S, at_once=True) or []
         yield _gauge("contimg_service_level", f"Figure of the last {_LEVELS_DAYS} days; contimg report", levels)
         moments = {
             "contimg_runner_heartbeat_timestamp_seconds": ("Last sign of the runner", ledger.note(CLOCK) or None),
@@ -158,7 +158,7 @@ class PipelineCollector(Collector):
         yield _gauge("contimg_no_product_seconds", "For how long groups have waited with no image", [({}, waiting_s)])
         image = self._newest_image(ledger)
         noise, thermal = image.get("noise_jy"), image.get("thermal_noise_jy")
-        if noise and thermal:
+        if isinstance(noise, (int, float)) and isinstance(thermal, (int, float)) and thermal > 0:
             yield _gauge("contimg_noise_over_thermal_ratio", "Newest image: noise ÷ thermal", [({}, noise / thermal)])
 
     def _calibration(self, ledger: Ledger, now: float) -> Iterator[Metric]:
@@ -216,7 +216,7 @@ class PipelineCollector(Collector):
         try:
             names = history.newest_imaged(ledger, 1)
             return dict(files.read_json(self._source.root.image(names[0], "json"))) if names else {}
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError):
             return {}
 
     def _set_quality(self, name: str) -> Mapping[str, Any]:

@@ -91,7 +91,7 @@ class DataSource:
             return value
 
     def in_background(self, name: str, make: Callable[[], Any], every_s: float, *, at_once: bool = False) -> Any:
-        """Last result of a slow reading, repeated in a background thread; None before the first.
+        """Last result of a slow reading, repeated in a background thread; None before the first and after a failure.
 
         Parameters
         ----------
@@ -102,21 +102,25 @@ class DataSource:
         if at_once and name not in self._slow:
             with lock:
                 if name not in self._slow:
-                    self._slow[name] = (time.monotonic(), make())
+                    self._make(name, make)
         made, value = self._slow.get(name, (float("-inf"), None))
         due_s = every_s if value is not None else min(every_s, _AGAIN_S)
         if time.monotonic() - made > due_s and lock.acquire(blocking=False):
-            threading.Thread(target=self._make, args=(name, make, lock), daemon=True).start()
+            threading.Thread(target=self._make_behind, args=(name, make, lock), daemon=True).start()
         return value
 
-    def _make(self, name: str, make: Callable[[], Any], lock: threading.Lock) -> None:
+    def _make(self, name: str, make: Callable[[], Any]) -> None:
         value = None
         try:
             value = make()
         except Exception:  # the page lacks one part; all other parts are served
             log.exception("%s could not be read", name)
+        self._slow[name] = (time.monotonic(), value)
+
+    def _make_behind(self, name: str, make: Callable[[], Any], lock: threading.Lock) -> None:
+        try:
+            self._make(name, make)
         finally:
-            self._slow[name] = (time.monotonic(), value)
             lock.release()
 
     def forget(self) -> None:

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 from contimg.core.paths import group_id
 from contimg.ledger import history
 from contimg.ledger.history import Sample
+from contimg.report import service_levels
 from contimg.runner import audit
 from contimg.service.alertmanager import utc
 from contimg.service.audit_problems import audit_problems
@@ -117,6 +118,23 @@ def test_resources_of_machine_and_jobs_are_the_newest_and_all_that_was_used(tmp_
         made.source.now = lambda: now + 3600
         made.forget()
         assert "contimg_machine_use_ratio{" not in made.get("/metrics").text  # an old load is none
+
+
+@pytest.mark.parametrize("sidecar", ["7", "[1]", '{"noise_jy": "noise", "thermal_noise_jy": 1}'])
+def test_a_reading_that_fails_costs_no_other_metric(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sidecar: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(service_levels, "measure", broken)
+    with served(tmp_path / "root") as made:
+        unit = made.played.whole_way(1)
+        made.played.root.image(unit, "json").write_text(sidecar)
+        for _ in range(2):
+            found = values(made.get("/metrics").text)
+            assert found["contimg_products_total", "product=image"] == 1
+        assert [made.get(path).status_code for path in ("/", f"/group/{unit}")] == [200, 200]
 
 
 def test_losses_are_what_the_audit_finds_in_a_process_of_its_own(service: Served) -> None:
