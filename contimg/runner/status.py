@@ -39,11 +39,12 @@ class StatusSettings(ScheduleSettings):
 
 def status(root: DataRoot, settings: StatusSettings, ledger: Ledger, now: float) -> dict[str, Any]:
     """Status of the runner, the queue, running calls, waits, failures, sets, disks and alerts."""
+    living = living_calls(root, ledger)
     running = [
         {"lane": call.lane, "units": list(call.units), "pid": call.pid, "for_s": round(now - call.started)}
-        for call in ledger.calls()
+        for call in living
     ]
-    calls = [_call(ledger, settings.limits, call) for call in ledger.calls()]
+    calls = [_call(ledger, settings.limits, call) for call in living]
     situation = take_snapshot(root, ledger, settings, running=calls, turns={}, hold=_hold(ledger, now), now=now)
     planned = plan(situation, settings.limits)
     busy = {unit for call in calls for unit in call.units}

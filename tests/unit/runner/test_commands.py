@@ -179,8 +179,13 @@ def test_status_counts_what_running_calls_may_take(tmp_path: Path) -> None:
     content = status(played.root, played.settings.part(StatusSettings), played.ledger, NOW)
     assert content["waiting"][waiting] == "image: starts in the next pass"
     played.ledger.add_call(1, "image", [running], NOW)
+    lease = acquire(played.root)
     content = status(played.root, played.settings.part(StatusSettings), played.ledger, NOW)
     assert content["waiting"][waiting].startswith("image: memory: ")
+    lease.release()
+    content = status(played.root, played.settings.part(StatusSettings), played.ledger, NOW)
+    assert content["running"] == []  # calls end with their runner
+    assert content["waiting"][waiting] == "image: starts in the next pass"
 
 
 def test_status_says_that_the_workflow_is_held(played: Played) -> None:
