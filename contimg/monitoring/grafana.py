@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from contimg.report.service_levels import LOADS
+
 _Panel = tuple[str, str, str, Mapping[str, str]]
 """Title, description with the operator's action, unit, and queries by their legend."""
+
+_GOALS = {key: f"{goal:g}" for key, (_, goal, _) in LOADS.items()}
 
 NOW: tuple[_Panel, ...] = (
     (
         "Queue",
-        "Groups waiting or in work; over 10 for long: see what fails.",
+        f"Groups waiting or in work; over {_GOALS['queue']} for long: see what fails.",
         "short",
         {"groups": "contimg_queue_depth"},
     ),
@@ -95,7 +99,9 @@ HISTORY: tuple[_Panel, ...] = (
     ),
     (
         "Machine",
-        "Share in use; goals: CPU 80, memory 75, disk busy 60 % (M3).",
+        "Share in use; goals: CPU {cpu_percent}, memory {memory_percent}, disk busy {io_percent} % (M3).".format(
+            **_GOALS
+        ),
         "percentunit",
         {"{{resource}}": "contimg_machine_use_ratio", "runner and jobs: {{resource}}": "contimg_jobs_use_ratio"},
     ),
