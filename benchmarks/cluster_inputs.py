@@ -55,17 +55,13 @@ class Telescope:
 
 _MS_GB = 1.4
 """docs/performance.md, "How cost grows": read from raw files, written to the Measurement Set, and read from that."""
-_USED_CORES = 1.4
-"""docs/performance.md, "How to read them": cores that a group alone uses of two."""
-_IMAGE_S = 51 / _USED_CORES
-"""docs/performance.md, head: processor time of a whole target."""
-_SOLVE_S = 26.0
-"""docs/performance.md, head: processor time; taken as time, for its share of two cores was not measured."""
+_CONVERT_S, _SOLVE_S, _IMAGE_S = 9.8, 23.3, 33.5
+"""docs/performance.md, "Full size, two quiet cores": durations of the jobs, on two cores."""
 
 DSA110 = Telescope(
     raw_gb=2.33,  # docs/performance.md, first line
     work={
-        "convert": Work(4.0, 2 * _MS_GB),  # docs/performance.md, "Where the time goes"
+        "convert": Work(_CONVERT_S, 2 * _MS_GB),
         "solve": Work(_SOLVE_S, _MS_GB),
         "image": Work(_IMAGE_S, _MS_GB),
         "mosaic": Work(11.0),  # decision 13: twelve images, processor time; their traffic is left out
@@ -77,7 +73,7 @@ TENFOLD = replace(
     DSA110,
     raw_gb=10 * DSA110.raw_gb,
     work={
-        "convert": Work(40.0, 20 * _MS_GB),
+        "convert": Work(10 * _CONVERT_S, 20 * _MS_GB),
         "solve": Work(_GROWN * _SOLVE_S, 10 * _MS_GB),
         "image": Work(_GROWN * _IMAGE_S, 10 * _MS_GB),
         "mosaic": DSA110.work["mosaic"],
