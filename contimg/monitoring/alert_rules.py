@@ -13,6 +13,9 @@ from contimg.service.probes import HEARTBEAT_S
 _CALM = "5m"
 """Time without the condition after which an alert ends, as with contimg's own alerts."""
 
+HEARTBEAT = "contimg_runner_heartbeat_timestamp_seconds"
+"""Metric of the runner's last heartbeat: fresh between the passes of a timer, too, when no runner is up."""
+
 
 class Value:
     """Placeholder of the value in an alert's text, filled in by Prometheus."""
@@ -38,8 +41,7 @@ def alert_rules(thresholds: Thresholds) -> dict[str, Any]:
         },
         {
             "alert": "RunnerSilent",
-            "expr": "contimg_runner_up == 0"
-            f" or time() - contimg_runner_heartbeat_timestamp_seconds > {HEARTBEAT_S:g}",
+            "expr": f"time() - {HEARTBEAT} > {HEARTBEAT_S:g} or (contimg_runner_up == 0 unless {HEARTBEAT})",
             "for": "2m",
             "labels": {"severity": "critical"},
             "annotations": {"summary": "no sign of the runner; nothing is processed"},

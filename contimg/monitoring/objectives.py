@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from contimg.core.sections import Severity
-from contimg.monitoring.alert_rules import Value
+from contimg.monitoring.alert_rules import HEARTBEAT, Value
 from contimg.report.service_levels import LOADS
+from contimg.service.probes import HEARTBEAT_S
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ OBJECTIVES = (
     Objective(
         "uptime",
         "M2: a runner is at work 99.9 % of the time",
-        "1 - avg_over_time(contimg_runner_up[WINDOW])",
+        f"1 - avg_over_time((time() - {HEARTBEAT} < bool {HEARTBEAT_S:g})[WINDOW:1m])",
         0.999,
     ),
 )

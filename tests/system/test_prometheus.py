@@ -14,7 +14,7 @@ from servers import free_port
 
 from contimg.core import config
 from contimg.monitoring.__main__ import prometheus as configuration
-from contimg.monitoring.alert_rules import alert_rules
+from contimg.monitoring.alert_rules import HEARTBEAT, alert_rules
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "prometheus"
 BURNING = (
@@ -58,6 +58,49 @@ CHECKS = {
                     ],
                 },
                 {"eval_time": "20m", "alertname": "QueueGroups", "exp_alerts": []},
+            ],
+        },
+        {
+            "interval": "1m",
+            "input_series": [  # passes of a timer every five minutes, for two hours
+                {"series": "contimg_runner_up", "values": "1 0 0 0 0 " * 24 + "0x60"},
+                {"series": HEARTBEAT, "values": " ".join(f"{300 * turn}x4" for turn in range(24)) + " 6900x60"},
+            ],
+            "alert_rule_test": [
+                *({"eval_time": f"{at}m", "alertname": "RunnerSilent", "exp_alerts": []} for at in (4, 62, 119)),
+                {
+                    "eval_time": "130m",
+                    "alertname": "RunnerSilent",
+                    "exp_alerts": [
+                        {
+                            "exp_labels": {"severity": "critical"},
+                            "exp_annotations": {"summary": "no sign of the runner; nothing is processed"},
+                        }
+                    ],
+                },
+            ],
+            "promql_expr_test": [
+                {
+                    "expr": 'contimg:bad_ratio_1h{objective="uptime"}',
+                    "eval_time": "110m",
+                    "exp_samples": [{"labels": 'contimg:bad_ratio_1h{objective="uptime"}', "value": 0}],
+                }
+            ],
+        },
+        {
+            "interval": "1m",
+            "input_series": [{"series": "contimg_runner_up", "values": "0x20"}],  # and no runner ever was
+            "alert_rule_test": [
+                {
+                    "eval_time": "10m",
+                    "alertname": "RunnerSilent",
+                    "exp_alerts": [
+                        {
+                            "exp_labels": {"severity": "critical"},
+                            "exp_annotations": {"summary": "no sign of the runner; nothing is processed"},
+                        }
+                    ],
+                }
             ],
         },
         {
