@@ -75,6 +75,9 @@ class Exporter:
             except (ContimgError, OSError) as error:
                 log.warning("traces: %s", error)
                 sent = False
+            except Exception:  # traces wait; the service goes on, and so does this thread
+                log.exception("traces could not be sent")
+                sent = False
             pause_s = _EVERY_S if sent else min(2 * pause_s, _LONGEST_S)
 
     def send(self) -> bool:

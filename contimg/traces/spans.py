@@ -146,16 +146,17 @@ def attempt_spans(root: DataRoot, attempt: Mapping[str, Any], parent: str) -> It
     yield from _steps(root, attempt, identity, own)
 
 
-def _steps(root: DataRoot, attempt: Mapping[str, Any], identity: str, own: str) -> Iterator[Span]:
-    """Steps of an attempt, from its record; none without the record."""
+def _steps(root: DataRoot, attempt: Mapping[str, Any], identity: str, own: str) -> list[Span]:
+    """Steps of an attempt, from its record; none without a readable record."""
     try:
-        steps = attempt_record.read(root.attempt(attempt["unit"], attempt["rule"], attempt["number"])).steps
+        record = attempt_record.read(root.attempt(attempt["unit"], attempt["rule"], attempt["number"]))
+        steps = [(str(step["step"]), float(step["started"]), float(step["seconds"])) for step in record.steps]
     except (OSError, ValueError, KeyError, TypeError):
-        return
-    for index, step in enumerate(steps):
-        start = float(step["started"])
-        name = str(step["step"])
-        yield Span(span_id(own, index, name), identity, own, name, start, start + float(step["seconds"]))
+        return []
+    return [
+        Span(span_id(own, index, name), identity, own, name, start, start + seconds)
+        for index, (name, start, seconds) in enumerate(steps)
+    ]
 
 
 def mosaic_spans(root: DataRoot, group: str, attempt: Mapping[str, Any]) -> Iterator[Span]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,9 +16,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from servers import free_port
 
+from contimg.core import files
 from contimg.core.trace import trace_id, traceparent
-from contimg.ledger.ledger import open_ledger
-from contimg.traces import spans
+from contimg.ledger.ledger import Ledger, open_ledger
+from contimg.traces import export, spans
 from contimg.traces.export import ENDPOINT, Exporter
 
 
@@ -116,6 +119,34 @@ def test_a_group_set_aside_as_it_came_is_sent_once(receiver: Receiver, played: P
     before = len(receiver.spans)
     assert exporter(played).send()
     assert len(receiver.spans) == before
+
+
+@pytest.mark.parametrize("steps", [7, [7], [{"step": "x"}], [{"step": "x", "started": "noon", "seconds": 1}]])
+def test_steps_that_cannot_be_read_cost_no_attempt(receiver: Receiver, played: Played, steps: object) -> None:
+    record = played.root.attempt(played.unit, "image", 1)
+    files.write_json(record, files.read_json(record) | {"steps": steps})
+    assert exporter(played).send()
+    assert "image" in {span.name for span in receiver.spans}
+
+
+def test_an_error_ends_no_export(receiver: Receiver, played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "_EVERY_S", 0.01)
+    errors = [sqlite3.OperationalError("disk I/O error"), ValueError()]
+
+    @contextlib.contextmanager
+    def ledger() -> Iterator[Ledger]:
+        if errors:
+            raise errors.pop()
+        with contextlib.closing(open_ledger(played.root.ledger, read_only=True)) as opened:
+            yield opened
+
+    made = Exporter(played.root, ledger)
+    made.start()
+    end = time.monotonic() + 30
+    while not receiver.spans:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    made.stop()
 
 
 def test_a_mosaic_is_in_its_own_trace_and_in_its_groups(receiver: Receiver, played: Played) -> None:
