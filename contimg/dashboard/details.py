@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 from contimg.antennas import history as antenna_history
 from contimg.core import files
 from contimg.core.errors import ContimgError
-from contimg.core.paths import DataRoot, group_of, group_start
+from contimg.core.paths import DataRoot, group_id, group_of, group_start
 from contimg.ledger import history
+from contimg.ledger.group_life import DONE, QUARANTINED
+from contimg.ledger.rows import GroupRow
 from contimg.service.source import DataSource
 from contimg.traces import spans
 from contimg.traces.spans import Span
@@ -86,9 +89,20 @@ def group(source: DataSource, name: str) -> dict[str, Any] | None:
         "reasons": image.get("reasons", []),
         "noise_over_thermal": _ratio(image),
         "picture": root.image(name, "png").exists(),
-        "again": f"snakemake --profile profiles/local --config data_root={root.root} --forcerun image -- "
-        f"{root.image(name).relative_to(root.root)}",
+        "again": _again(root, row),
     }
+
+
+def _again(root: DataRoot, row: GroupRow) -> str:
+    """Command that makes a group again, beside a runner, too; empty for a group that has not ended."""
+    if row.state == DONE:
+        end = group_id(group_start(row.name) + timedelta(seconds=1))
+        command = f"contimg reprocess --from {row.name} --until {end}"
+    elif row.state == QUARANTINED:
+        command = f"contimg quarantine release {row.name}"
+    else:
+        return ""
+    return f"{command} --data-root {shlex.quote(str(root.root))}"
 
 
 def _sets(selection: Mapping[str, Any]) -> list[tuple[str, float | None]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from http_service import Served, listening, served
 from lived_root import CountedSource, lived
 from PIL import Image
 
+from contimg.cli import main
 from contimg.core import files
 from contimg.core.paths import group_id
 from contimg.dashboard import details, now, pages, sky, trends
@@ -155,11 +157,26 @@ def test_every_page_works_with_no_data_and_with_no_ledger(tmp_path: Path, path: 
 
 def test_a_groups_page_has_its_way_and_its_logs(service: Served) -> None:
     text = service.get(f"/group/{service.unit}").text
-    for part in ("Subbands", "Timeline", "convert", "solve", "--forcerun image"):
+    for part in ("Subbands", "Timeline", "convert", "solve", "contimg reprocess"):
         assert part in text
     assert service.get(f"/set/{service.unit}").status_code == 200
     assert service.get("/group/20300101T000000").status_code == 404
     assert service.get("/set/20300101T000000").status_code == 404
+
+
+def test_the_command_to_make_a_group_again_is_one_that_does(tmp_path: Path) -> None:
+    played = Played(tmp_path / "a root")
+    source = DataSource(lambda: played.settings)
+    acquire(played.root)  # a runner is at work
+    done, given_up = played.whole_way(1), played.arrive(2)
+    played.failed("detect", given_up, error_class="corrupt_input")
+    for unit in (done, given_up):
+        command, *arguments = shlex.split(details.group(source, unit)["again"])
+        assert command == "contimg"
+        assert main(arguments) == 0
+    assert (played.row(done).state, played.row(done).stage) == ("due", "image")
+    assert not played.root.quarantine(given_up).exists()
+    assert details.group(source, done)["again"] == ""
 
 
 @pytest.mark.parametrize(
