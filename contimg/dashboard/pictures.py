@@ -20,7 +20,7 @@ def thumbnail(root: DataRoot, group: str) -> bytes | None:
     path = root.image(group, "png")
     try:
         return _thumbnail(path, path.stat().st_mtime_ns)
-    except OSError:
+    except (OSError, ValueError, SyntaxError):  # damaged, or too small for the margins of a picture
         return None
 
 

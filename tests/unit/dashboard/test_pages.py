@@ -22,7 +22,7 @@ from PIL import Image
 from contimg.cli import main
 from contimg.core import files
 from contimg.core.paths import group_id
-from contimg.dashboard import details, now, pages, sky, trends
+from contimg.dashboard import details, now, pages, pictures, sky, trends
 from contimg.execute.lease import acquire
 from contimg.service.metrics import render
 from contimg.service.source import DataSource
@@ -226,6 +226,21 @@ def test_pictures_are_small(service: Served) -> None:
     assert len(answer.content) < 20_000
     assert service.get(f"/picture/image/{service.unit}.png").status_code == 200
     assert service.get("/thumbnail/20300101T000000.jpg").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("size_px", "kept", "shown"), [(800, 1.0, True), (800, 0.5, False), (800, 0.01, False), (20, 1, False)]
+)
+def test_a_picture_that_is_damaged_or_too_small_has_no_thumbnail(
+    tmp_path: Path, size_px: int, kept: float, *, shown: bool
+) -> None:
+    root = Played(tmp_path / "root").root
+    picture = root.image("20260112T080000", "png")
+    picture.parent.mkdir(parents=True)
+    Image.new("RGB", (size_px, size_px), "navy").save(picture)
+    content = picture.read_bytes()
+    picture.write_bytes(content[: round(kept * len(content))])
+    assert bool(pictures.thumbnail(root, "20260112T080000")) is shown
 
 
 def test_a_log_is_text_and_nothing_else_is_a_log(service: Served) -> None:
