@@ -50,7 +50,10 @@ def partial_outputs(root: DataRoot, unit: str) -> Iterator[Path]:
     folders = {root.path(product.name, unit).parent for product in PRODUCTS.values() if "{date}" in product.path}
     for folder in sorted(folders):
         own = ".*" if folder.name == unit else f".{unit}.*"
-        yield from (path for path in folder.glob(own) if is_abandoned(path, far_jobs_s=-math.inf))
+        try:
+            yield from [path for path in folder.glob(own) if is_abandoned(path, far_jobs_s=-math.inf)]
+        except OSError as error:
+            log.warning("%s: cannot be read now (%s); partial outputs of %s stay", folder, error.strerror, unit)
 
 
 def is_abandoned(path: Path, far_jobs_s: float = _FAR_JOBS_S) -> bool:

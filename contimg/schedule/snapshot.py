@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,14 +64,14 @@ def take_snapshot(
     Raises
     ------
     OSError
-        If the state of a disk cannot be read.
+        If the state of the data root's own disk, or of the staging folder's, cannot be read.
     ConfigError
         If the profile cannot be read.
     """
     return Situation(
         now=now,
         groups=ledger.open_groups(),
-        windows=[due_window(root, ledger, settings.ingest, settings.runner, row) for row in ledger.due_windows()],
+        windows=[*_due_windows(root, ledger, settings)],
         running=running,
         room=free_resources(root, settings.runner, settings.limits, settings.staging, running),
         turns=turns,
@@ -79,6 +80,13 @@ def take_snapshot(
         probes_due=hold.probes_due,
         closed=hold.closed,
     )
+
+
+def _due_windows(root: DataRoot, ledger: Ledger, settings: ScheduleSettings) -> Iterator[DueWindow]:
+    """Due windows; left out, and so made later, while their images are on a disk that does not answer."""
+    for row in ledger.due_windows():
+        with contextlib.suppress(OSError):  # an alert tells of the folder
+            yield due_window(root, ledger, settings.ingest, settings.runner, row)
 
 
 def due_window(root: DataRoot, ledger: Ledger, ingest: Ingest, runner: Runner, row: WindowRow) -> DueWindow:
@@ -137,7 +145,7 @@ def free_mb(path: Path) -> int:
 def own_disks(root: DataRoot) -> dict[str, Path]:
     """Folders written by stages on another file system than the data root's, by name."""
     device = root.root.stat().st_dev
-    return {name: path for name, path in _folders(root).items() if path.is_dir() and path.stat().st_dev != device}
+    return {name: root.root / name for name, status in _folders(root).items() if status and status.st_dev != device}
 
 
 def full_folders(root: DataRoot) -> frozenset[str]:
@@ -146,20 +154,25 @@ def full_folders(root: DataRoot) -> frozenset[str]:
     return frozenset(name for name, path in disks.items() if free_mb(path) < _JOB_DISK_MB)
 
 
-def _folders(root: DataRoot) -> dict[str, Path]:
-    return {name: root.root / name for stage in lanes() for name in stage.writes}
+def _folders(root: DataRoot) -> dict[str, os.stat_result | None]:
+    """Status of the existing folders written by stages, by name; None on a disk that does not answer."""
+    found: dict[str, os.stat_result | None] = {}
+    for name in {name for stage in lanes() for name in stage.writes}:
+        try:
+            found[name] = (root.root / name).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            found[name] = None
+    return found
 
 
 def unwritable_folders(root: DataRoot) -> frozenset[str]:
-    """Existing folders of the data root that cannot be written: read-only, or another user's.
-
-    Raises
-    ------
-    OSError
-        If the state of a disk cannot be read.
-    """
+    """Existing folders of the data root that cannot be written: read-only, another user's, on a dead disk."""
     return frozenset(
-        name for name, path in _folders(root).items() if path.exists() and not os.access(path, os.W_OK | os.X_OK)
+        name
+        for name, status in _folders(root).items()
+        if status is None or not os.access(root.root / name, os.W_OK | os.X_OK)
     )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from contimg.core import config
 from contimg.core.paths import DataRoot
 from contimg.core.release import CHECKOUT
 from contimg.ledger.ledger import create_ledger
+from contimg.ledger.rows import WindowRow
 from contimg.schedule import snapshot
 from contimg.schedule.lanes import Call, demand
 from contimg.schedule.plan import FreeResources, Situation, plan
@@ -80,3 +84,40 @@ def test_a_disk_of_its_own_that_is_full_holds_what_writes_there(tmp_path: Path, 
             ballast.unlink()
             assert (started()[0], told()) == (everything, {})
     assert (started()[0], told()) == (everything, {})
+
+
+def test_a_disk_that_does_not_answer_holds_only_what_writes_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network disk whose server is gone: its folder is told as closed, the windows of its images wait."""
+    settings = config.validated({"data_root": str(tmp_path)}, {})
+    root = DataRoot(tmp_path)
+    ledger = create_ledger(root.ledger)
+    image = group_row(name(2), settings, state="done")
+    ledger.put_group(image)
+    ledger.put_window(WindowRow(image.window, "due", 0.0, 0.0, "", "", 0, None, ""))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "ms").mkdir()
+    answer = Path.stat
+
+    def gone(path: Path, **options: bool) -> os.stat_result:
+        if path.is_relative_to(tmp_path / "images"):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return answer(path, **options)
+
+    def look() -> Situation:
+        hold = snapshot.Hold(closed=snapshot.unwritable_folders(root))
+        return snapshot.take_snapshot(
+            root, ledger, settings.part(snapshot.ScheduleSettings), running=[], turns={}, hold=hold, now=1e9
+        )
+
+    found = look()
+    assert (found.closed, len(found.windows)) == (frozenset(), 1)
+    monkeypatch.setattr(Path, "stat", gone)
+    found = look()
+    assert (found.closed, found.windows) == ({"images"}, [])
+    told = measure(root, ledger, settings.backup, settings.staging, 0.0)
+    assert told["folder_closed"] == {"images": 1.0}
+    groups = [group_row(name(n), settings, stage=lane) for n, lane in enumerate(("convert", "image"))]
+    planned = plan(replace(found, groups=groups), settings.limits)
+    assert {call.lane for call in planned.calls} & {"convert", "image"} == {"convert"}
