@@ -176,7 +176,7 @@ def _collect(root: DataRoot, settings: Settings, now: datetime, workspace: Path)
     since = now - timedelta(days=settings.backup.recent_days)
     recent = [product.pattern for product in PRODUCTS.values() if product.backup is Backup.RECENT]
     sidecars = (path for pattern in (*recent, *_RECORDS) for path in _changed(root, pattern, since))
-    for path in (*sets(root, since), *sidecars, *root.requests.glob("[0-9]*.json")):
+    for path in (*_sets(root, since, missed), *sidecars, *root.requests.glob("[0-9]*.json")):
         try:
             target = workspace / path_inside(root.root, path)
             if not target.exists():
@@ -232,13 +232,24 @@ def _copy_ledger(ledger: Path, copy: Path) -> None:
             raise sqlite3.DatabaseError(f"damaged: {found}")
 
 
-def sets(root: DataRoot, since: datetime) -> list[Path]:
-    """Folders of the recent sets, of the newest good set, and of the sets for images on disk or to come."""
+def _sets(root: DataRoot, since: datetime, missed: list[str]) -> list[Path]:
+    """Folders of the recent sets, of the newest good set, and of the sets for images on disk or to come.
+
+    Parameters
+    ----------
+    missed
+        Receives the error of each selection that cannot be read, whose sets are unknown.
+    """
     all_sets = {group: path.parent for group, path in root.made("set")}
     images = (root.image(group, "selection.json") for group, _ in root.made("image"))
-    selections = {*images, *_changed(root, PRODUCTS["selection"].pattern, since)}
     wanted = {group for group in all_sets if group_start(group) >= since}
-    wanted |= {name for path in selections if path.exists() for name in _SET_OF.findall(path.read_text("utf-8"))}
+    for path in sorted({*images, *_changed(root, PRODUCTS["selection"].pattern, since)}):
+        try:
+            wanted |= {*_SET_OF.findall(path.read_text("utf-8"))}
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            missed.append(f"{path}: the sets of its image are unknown ({error})")
     wanted |= {next((group for group in sorted(all_sets, reverse=True) if _passed(all_sets[group])), "")}
     return [all_sets[group] for group in sorted(wanted & all_sets.keys())]
 
@@ -254,10 +265,11 @@ def _changed(root: DataRoot, pattern: str, since: datetime) -> Iterator[Path]:
     """Files written since a time; a folder's own modification time tells whether to look inside."""
     folders, _, names = pattern.rpartition("/")
     for folder in root.root.glob(folders):
-        if folder.stat().st_mtime < since.timestamp():
-            continue
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            if folder.stat().st_mtime < since.timestamp():
+                continue
         for path in folder.glob(names):
-            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            with contextlib.suppress(FileNotFoundError):
                 if not path.name.startswith(".") and path.stat().st_mtime >= since.timestamp():
                     yield path
 

@@ -148,12 +148,17 @@ class TestContents:
     def test_what_cannot_be_read_is_named_and_the_rest_is_saved(self, synthetic, tmp_path):
         names = synthetic.hour(START, days_old=3)
         (synthetic.root.calibration(names[0]) / "gain.cal" / "link").symlink_to("/etc/passwd")
+        selections = [synthetic.root.image(name, "selection.json") for name in names[:2]]
+        selections[0].write_bytes(b"\xff noise")
+        selections[1].unlink()
+        selections[1].mkdir()
         synthetic.root.ledger.write_bytes(b"noise" * 1000)
         complete, said = run(synthetic)
         assert not complete
         assert outcome(synthetic)["outcome"] == "incomplete"
         assert any("ledger.sqlite3" in line for line in said)
         assert any("neither a plain file nor a folder" in line for line in said)
+        assert sum("the sets of its image are unknown" in line for line in said) == len(selections)
         target = unpacked(synthetic, tmp_path)
         assert (target / synthetic.root.manifest(names[1]).relative_to(synthetic.root.root)).exists()
         assert not (target / "state" / "ledger.sqlite3").exists()
