@@ -25,7 +25,8 @@ from contimg.calibrators.transit_geometry import (
 )
 from contimg.catalogues import calibrator_catalogue
 from contimg.catalogues.calibrator import Calibrator
-from contimg.core.paths import group_of, jd_to_datetime
+from contimg.core import files
+from contimg.core.paths import DataRoot, group_of, jd_to_datetime
 from contimg.core.sections import Beam, Calibration, SkyCatalogue
 from contimg.ingest.pointing_track import Drift
 from contimg.telescope import beam
@@ -84,6 +85,14 @@ class Candidate:
         """Plain content for a JSON file."""
         time = jd_to_datetime(self.transit_jd).isoformat(timespec="milliseconds")
         return {**self.seen.to_json(), "transit_utc": time, "serves": self.serves, "reason": self.reason}
+
+
+def has_calibrator(root: DataRoot, group: str) -> bool:
+    """Whether detection found a calibrator in a group; false before detection, and for an unreadable file."""
+    try:
+        return bool(files.read_json(root.calibrator(group))["calibrator"])
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def detect(manifest: Path, settings: DetectionSettings) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from contimg.core.files import read_json
+from contimg.calibrators.detect import has_calibrator
 from contimg.core.paths import DataRoot, group_start, window_of
 from contimg.core.stages import STAGES, Per, unit_stages
 from contimg.job.attempt_record import AttemptRecord, in_folder, newest
@@ -91,7 +91,9 @@ class Watch:
 
     def _expected(self) -> list[tuple[str, str]]:
         """All jobs of the run; a group's solve job is added once its calibrator is detected."""
-        solved = {group for group in self._groups if self._rules(group) & _CALIBRATION or self._has_calibrator(group)}
+        solved = {
+            group for group in self._groups if self._rules(group) & _CALIBRATION or has_calibrator(self._root, group)
+        }
         jobs = [
             (group, rule)
             for group in self._groups
@@ -103,10 +105,6 @@ class Watch:
 
     def _rules(self, group: str) -> set[str]:
         return {rule for name, rule in self._seen if name == group}
-
-    def _has_calibrator(self, group: str) -> bool:
-        path = self._root.calibrator(group)
-        return path.exists() and read_json(path)["calibrator"] is not None
 
     def _left(self) -> str:
         """Number of finished jobs and estimate of the time left, in words."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from contimg.calibrators.detect import DetectionSettings
+from contimg.calibrators.detect import DetectionSettings, has_calibrator
 from contimg.calibrators.transits import ObservableTransit, observable_elsewhere, upcoming
 from contimg.catalogues import calibrator_catalogue
-from contimg.core import files
 from contimg.core.paths import DataRoot, group_id, jd_to_datetime
 from contimg.sets.registry import CalibrationSet, Registry
 from contimg.telescope import dsa110
@@ -99,9 +98,9 @@ def _in_work(root: DataRoot, newest: CalibrationSet | None, now: datetime) -> bo
     """Whether a calibrator was observed just now and its set is not made yet."""
     first = max(now - _IN_WORK, newest.observed) if newest else now - _IN_WORK
     days = sorted({f"{first:%Y-%m-%d}", f"{now:%Y-%m-%d}"})
-    for group, path in (one for day in days for one in root.made("calibrator", day)):
+    for group, _ in (one for day in days for one in root.made("calibrator", day)):
         recent = group_id(first) <= group <= group_id(now)
-        if recent and not root.set(group).exists() and files.read_json(path)["calibrator"]:
+        if recent and not root.set(group).exists() and has_calibrator(root, group):
             return True
     return False
 

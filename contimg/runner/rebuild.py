@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contimg.arrivals.intake import arrival
-from contimg.core import files
+from contimg.calibrators.detect import has_calibrator
 from contimg.core.errors import Blame, DiskFullError, ErrorClass, JobDiedError
 from contimg.core.paths import DataRoot, group_of
 from contimg.core.sections import Calibration, Mosaic, Retry
@@ -189,7 +189,7 @@ def _replay_failure(ledger: Ledger, transitions: Transitions, row: GroupRow, sin
 
 def _reached(root: DataRoot, name: str, manifest_ns: int) -> str:
     """Next stage of a group by its files; empty if the group has ended."""
-    calibrator = _has_calibrator(root, name)
+    calibrator = has_calibrator(root, name)
     current = [stage for stage in group_stages(calibrator=calibrator) if _is_current(root, name, stage, manifest_ns)]
     following = next_stage(current[-1].name, calibrator=calibrator) if current else first_stage()
     return following and (stage_to_repeat(root, name, following, calibrator=calibrator) or following)
@@ -212,13 +212,6 @@ def _replay_mosaics(root: DataRoot, ledger: Ledger, transitions: Transitions) ->
         mosaic = _modified(root.mosaic(name, "json"))
         if mosaic >= images:
             transitions.window(name, MosaicMade(), mosaic / 1e9)
-
-
-def _has_calibrator(root: DataRoot, name: str) -> bool:
-    try:
-        return bool(files.read_json(root.calibrator(name)).get("calibrator"))
-    except (OSError, ValueError):
-        return False
 
 
 def _modified(path: Path) -> int:

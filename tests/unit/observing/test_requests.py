@@ -164,6 +164,9 @@ def test_a_set_in_work_is_waited_for(scene: Scene) -> None:
     scene.set(now - timedelta(hours=2))
     group = group_id(now - timedelta(minutes=20))
     write_json(scene.root.calibrator(group), {"group": group, "calibrator": {"name": "J0834+5534"}})
+    unreadable = scene.root.calibrator(group_id(now + timedelta(minutes=100)))
+    unreadable.parent.mkdir(parents=True, exist_ok=True)
+    unreadable.write_text("noise")
     assert scene.update(now) is None
     assert scene.update(now + timedelta(hours=2)).kind == "raised"
 
