@@ -219,5 +219,5 @@ def audit_with_errors(root: DataRoot, ingest: Ingest, staging: Staging, ledger: 
     """Audit in which an unreadable file is a problem of its own, not an error."""
     try:
         return audit(root, ingest, staging, ledger, now)
-    except ContimgError as error:
+    except (ContimgError, OSError) as error:
         return AuditResult(problems=[str(error)])

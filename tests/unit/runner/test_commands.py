@@ -256,6 +256,7 @@ def test_the_books_balance(played: Played, call) -> None:
         (lambda p, unit: p.ledger.write("DELETE FROM groups"), "the ledger does not know it"),
         (lambda p, unit: (p.root.quarantine("x")).mkdir(parents=True), "no reason.json"),
         (lambda p, unit: p.change(unit, state="quarantined"), "said to be in quarantine"),
+        (lambda p, unit: p.root.incoming.rename(p.root.root / "unmounted"), "/incoming'\n"),
     ],
 )
 def test_what_is_wrong_with_the_books_is_said(played: Played, call, breaks, said: str) -> None:

@@ -177,11 +177,18 @@ def test_logs_of_failed_calls_go_with_the_other_logs(tmp_path: Path) -> None:
     for name, days in (("old", 15), ("young", 13)):
         (calls / f"detect-{name}.log").touch()
         os.utime(calls / f"detect-{name}.log", (NOW - 86400 * days,) * 2)
+    records = played.root.root / "logs"
+    records.mkdir(exist_ok=True)
+    for number in range(21):
+        (records / f"summary.{number}.attempt.json").touch()
+    gone = records / "summary.21.attempt.json"  # by retention, between listing and look
+    gone.symlink_to("/no/where")
     settings = played.settings
     Housekeeping(played.root, NOW).tick(
         played.ledger, NOW, runner=settings.runner, retention=settings.retention, staging=settings.staging
     )
     assert [path.name for path in calls.iterdir()] == ["detect-young.log"]
+    assert len(list(records.glob("summary.*"))) == 20
     played.ledger.close()
 
 
