@@ -119,7 +119,7 @@ def _majority(members: Sequence[GroupedFile]) -> Frame:
 
 
 def _different(member: GroupedFile, form: Frame) -> GroupedFile:
-    """GroupedFile left out because it differs from its group, with the reason."""
+    """Member left out of its group, with the difference as the reason."""
     frame = member.frame or form
     told = [
         f"{what} {mine:g} instead of {theirs:g}"

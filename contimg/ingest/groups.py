@@ -64,7 +64,7 @@ def find_groups(root: DataRoot, settings: Ingest, now: datetime, names: Collecti
 
     Returns
     -------
-    Found
+    ScanResult
         Groups with files in `incoming/`, and named groups with a manifest.
 
     Raises

@@ -61,7 +61,7 @@ def update(root: DataRoot, settings: DetectionSettings, now: datetime) -> Reques
 
     Returns
     -------
-    Change or None
+    RequestChange or None
         Change of the request; None without a change.
 
     Raises
@@ -110,7 +110,7 @@ def _sound(request: dict[str, Any], path: Path) -> dict[str, Any]:
     Raises
     ------
     ValueError, KeyError, TypeError
-        If it is none.
+        If the file holds no request.
     """
     zones = [datetime.fromisoformat(request[key]).tzinfo for key in ("raised_utc", "to_utc")]
     if request["id"] != path.stem or None in zones or not math.isfinite(request["declination_deg"]):

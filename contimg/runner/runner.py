@@ -327,7 +327,7 @@ class Runner:
             self._transitions.everywhere(DiskFreed(), now)
         self._short = short
         for call in plan(situation, self.settings.limits).calls:
-            self._pool.start(call, self.settings.runner, self._ledger)
+            self._guarded(partial(self._pool.start, call, self.settings.runner, self._ledger))
 
     def _check_inputs(self, now: float) -> None:
         """Send back, or let wait, groups whose Measurement Set or calibration set is missing."""

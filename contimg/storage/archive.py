@@ -124,7 +124,7 @@ def archive_unit(store: Store, root: DataRoot, unit: ArchiveUnit, now: datetime)
 
     Returns
     -------
-    Record, Contents
+    ArchiveRecord, Contents
         The record, and the archived contents, for a last comparison before the originals are removed.
 
     Raises

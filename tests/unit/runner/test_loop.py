@@ -192,6 +192,24 @@ def test_logs_of_failed_calls_go_with_the_other_logs(tmp_path: Path) -> None:
     played.ledger.close()
 
 
+def test_a_call_that_cannot_start_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place of its log is taken; it is tried first in every pass."""
+    played = Played(tmp_path / "data")
+    first, second = played.arrive(1), played.arrive(0)
+    for unit in (first, second):
+        played.done("detect", unit)
+    (played.root.state / "calls" / f"convert-{first}.log").mkdir(parents=True)
+    runner = runner_of(played)
+    runner._snakemake._warm = True
+    child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    monkeypatch.setattr("contimg.core.processes.fork", lambda *_, **__: child.pid)
+    assert runner.scan_and_start() == 1
+    assert [call.units for call in runner._pool.calls] == [(second,)]
+    assert not runner.well
+    runner.abandon()
+    assert child.wait(10) < 0
+
+
 def test_a_group_that_passes_its_stages_between_two_passes_still_waits_for_a_set(tmp_path: Path) -> None:
     """It was taken for checked at an earlier stage, and its image was called without any set."""
     played = Played(tmp_path)
