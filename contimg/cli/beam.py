@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from datetime import date
 from pathlib import Path
 
 from contimg.cli.settings import add_settings, load_settings
+from contimg.core.files import read_json
 
 _MIDDLE_HZ = 1.405e9
 _UNTOLD_WIDTH, _UNTOLD_DEG = 0.03, 0.05
@@ -99,10 +99,10 @@ def _others(root: Path, pattern: str, name: str) -> list[Path]:
     found = []
     for path in sorted(root.glob(pattern)):
         try:
-            content = json.loads(path.read_text("utf-8"))
+            content = read_json(path)
         except (OSError, ValueError) as error:
             print(f"{path}: cannot be read ({error})", file=sys.stderr)
             continue
-        if isinstance(content, dict) and content.get("primary_beam", name) != name:
+        if content.get("primary_beam", name) != name:
             found.append(path)
     return found

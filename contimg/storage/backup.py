@@ -245,7 +245,7 @@ def _sets(root: DataRoot, since: datetime, missed: list[str]) -> list[Path]:
     wanted = {group for group in all_sets if group_start(group) >= since}
     for path in sorted({*images, *_changed(root, PRODUCTS["selection"].pattern, since)}):
         try:
-            wanted |= {*_SET_OF.findall(path.read_text("utf-8"))}
+            wanted |= {*_SET_OF.findall(str(files.read_json(path)))}
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:

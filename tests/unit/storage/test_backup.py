@@ -148,10 +148,12 @@ class TestContents:
     def test_what_cannot_be_read_is_named_and_the_rest_is_saved(self, synthetic, tmp_path):
         names = synthetic.hour(START, days_old=3)
         (synthetic.root.calibration(names[0]) / "gain.cal" / "link").symlink_to("/etc/passwd")
-        selections = [synthetic.root.image(name, "selection.json") for name in names[:2]]
+        selections = [synthetic.root.image(name, "selection.json") for name in names[:3]]
         selections[0].write_bytes(b"\xff noise")
         selections[1].unlink()
         selections[1].mkdir()
+        selections[2].unlink()
+        os.mkfifo(selections[2])
         synthetic.root.ledger.write_bytes(b"noise" * 1000)
         complete, said = run(synthetic)
         assert not complete
