@@ -16,15 +16,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from contimg.core.errors import ClusterAwayError
 from contimg.core.paths import DataRoot
 from contimg.core.release import version_line
 from contimg.core.sections import Runner, Staging
 from contimg.execute import slurm
 from contimg.execute.node_probe import ANSWERED, ASKED
-from contimg.schedule.profile import on_slurm
+from contimg.schedule.profile import on_slurm, read_profile
 
 _COMMANDS = ("sbatch", "srun", "squeue", "scancel", "sinfo", "scontrol")
 _MIN_JOB_AGE_S = 30
@@ -66,7 +64,7 @@ def missing_requirements(root: DataRoot, runner: Runner, staging: Staging) -> It
     age = re.search(r"MinJobAge\s*=\s*(\d+)", _said("scontrol", "show", "config"))
     if age and int(age[1]) < _MIN_JOB_AGE_S:
         yield f"MinJobAge is {age[1]} s; have it set to {_MIN_JOB_AGE_S} s or more (Slurm's own: 300)"
-    yield from _nodes(root, staging.directory, yaml.safe_load((profile / "profile.yaml").read_text("utf-8")))
+    yield from _nodes(root, staging.directory, read_profile(profile))
 
 
 def _nodes(root: DataRoot, staging: Path, profile: Mapping[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -10,6 +11,24 @@ from contimg.core.errors import ConfigError
 
 _NAMES = ("profile.yaml", "config.yaml")
 """Names of the file in a profile's folder; the second was Snakemake's until 9.19."""
+
+
+def read_profile(profile: Path) -> dict[str, Any]:
+    """Content of a profile: Snakemake's options by name.
+
+    Raises
+    ------
+    ConfigError
+        If the profile cannot be read.
+    """
+    path = next((profile / name for name in _NAMES if (profile / name).is_file()), None)
+    if path is None:
+        raise ConfigError(f"runner.profile: {profile} holds no {_NAMES[0]}; name a folder that does")
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:  # no text, a date that no calendar has
+        raise ConfigError(f"runner.profile: {path} cannot be read ({error}); correct it") from error
+    return content if isinstance(content, dict) else {}
 
 
 def on_slurm(profile: Path | None) -> bool:
@@ -20,13 +39,4 @@ def on_slurm(profile: Path | None) -> bool:
     ConfigError
         If the profile cannot be read.
     """
-    if profile is None:
-        return False
-    path = next((profile / name for name in _NAMES if (profile / name).is_file()), None)
-    if path is None:
-        raise ConfigError(f"runner.profile: {profile} holds no {_NAMES[0]}; name a folder that does")
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"runner.profile: {path} cannot be read ({error}); correct it") from error
-    return isinstance(content, dict) and content.get("executor") == "slurm"
+    return profile is not None and read_profile(profile).get("executor") == "slurm"
