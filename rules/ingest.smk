@@ -19,7 +19,7 @@ rule scan:
 
 
 rule convert:
-    """One group's subbands, phased to one centre, flagged, as one Measurement Set."""
+    """Subbands of a group as one Measurement Set, phased to one centre and flagged."""
     input:
         manifest=product("manifest"),
     output:

@@ -1,4 +1,4 @@
-"""Primary beam: show the settings' and the products of others, or fit it to drifting sources."""
+"""Primary beam: show it and the products made with another, or fit it to drifting sources."""
 
 from __future__ import annotations
 

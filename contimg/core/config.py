@@ -99,7 +99,7 @@ class Settings(Section):
     logging: Logging = Logging()
 
     def part(self, kind: type[Part]) -> Part:
-        """Settings for one purpose: a dataclass whose fields are named as the sections that it holds."""
+        """Settings for one purpose, as a dataclass whose fields have the names of sections."""
         return kind(**{field.name: getattr(self, field.name) for field in dataclasses.fields(kind)})
 
     @model_validator(mode="after")
@@ -227,7 +227,7 @@ def flat(settings: BaseModel, prefix: str = "") -> dict[str, Any]:
 
 
 def secrets(settings: BaseModel) -> tuple[str, ...]:
-    """Dotted keys of the settings that hold secrets; of a list whose entries do, the list's."""
+    """Dotted keys of the settings that hold secrets; for secrets in the entries of a list, the key of the list."""
     return tuple(
         key
         for key, value in flat(settings).items()
@@ -237,7 +237,7 @@ def secrets(settings: BaseModel) -> tuple[str, ...]:
 
 
 def without_secrets(settings: Settings) -> dict[str, Any]:
-    """Settings as JSON values that can be loaded again: what holds a secret is as if never set, and not masked."""
+    """Settings as JSON values that can be loaded again; secrets are unset, not masked."""
     content = settings.model_dump(mode="json")
     for key in secrets(settings):
         *sections, last = key.split(".")

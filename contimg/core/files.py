@@ -21,7 +21,7 @@ _NETWORK = re.compile(
 
 
 def part_path(path: Path) -> Path:
-    """Temporary path of a file that is being written: beside it, hidden, under this process's host and id."""
+    """Temporary path for writing a file: hidden beside it, with host and id of this process."""
     return path.with_name(f".{path.name}{PART_MARK}{host()}.{os.getpid()}")
 
 
@@ -79,7 +79,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def json_value(value: Any) -> Any:
-    """Turn what JSON does not know (NumPy values, paths, dates) into what it does."""
+    """JSON form of values that JSON lacks: NumPy values, paths, dates."""
     if hasattr(value, "tolist"):  # NumPy's scalars and arrays; importing it here would burden every small process
         return value.tolist()
     if isinstance(value, Path):
@@ -90,7 +90,7 @@ def json_value(value: Any) -> Any:
 
 
 def rounded_list(values: Any, digits: int = 4) -> Any:
-    """Array of real numbers as nested lists to so many significant digits, None where not finite."""
+    """Array of real numbers as nested lists, rounded to significant digits, None where not finite."""
     if hasattr(values, "tolist"):
         values = values.tolist()
     if isinstance(values, list):
@@ -130,7 +130,7 @@ def read_json(path: Path) -> Any:
 
 
 def network_file_system(path: Path) -> str:
-    """Type of the file system that a path is on, if it is one of a network or of FUSE; else empty."""
+    """Type of a path's file system if it is a network file system or FUSE; else empty."""
     place, kind = Path("/"), ""
     real = path.resolve()
     for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():

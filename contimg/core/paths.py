@@ -143,7 +143,7 @@ class DataRoot:
         return self.root / PRODUCTS[product].path.format(date=date, group=unit, window=unit)
 
     def made(self, product: str, date: str = "*") -> Iterator[tuple[str, Path]]:
-        """Groups or windows that have a product, of a UTC day (`YYYY-MM-DD`) or of all, with its path; in no order.
+        """Groups or windows with a product, of a UTC day (`YYYY-MM-DD`) or of all, each with its path; in no order.
 
         Further files and folders that people put beside the products are left out.
         """

@@ -1,4 +1,4 @@
-"""Processes: started so that none outlives its parent, told apart whatever becomes of their numbers, killed whole."""
+"""Processes: started so that none outlives its parent, identified by id and start time, killed with all children."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ import psutil
 from contimg.core.errors import JobCrashedError, JobDiedError, JobStarvedError, JobTimeoutError
 
 MARK = "DSA110_CONTIMG_LEASE"
-"""Environment variable that all processes of a runner inherit: the data root's number and the lease's."""
+"""Environment variable of all processes of a runner: identity of the data root and number of the lease."""
 
 CRASHES = frozenset((signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL))
 """Signals by which a process ends through a fault of its own; the others come from outside."""
 _KILL_WAIT_S = 10.0
 _STARVED_SHARE = 0.5
-"""Share of its time that a job has waited for a processor where its time limit is not its own fault."""
+"""Share of a job's time spent waiting for a processor at which a time-out is the machine's fault."""
 _PR_SET_PDEATHSIG = 1
 _FIRST_FREE_DESCRIPTOR = 3
 _MOST_DESCRIPTORS = 65536
@@ -35,28 +35,28 @@ _LIBC = ctypes.CDLL(None)
 
 
 def end_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends; ends it now if that has happened already."""
+    """Have the kernel kill this process when its parent ends; end at once if the parent has ended already."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def fork(work: Callable[[], int], *, session: bool, keep: int = -1) -> int:
-    """Do some work in a forked process that ends with this one; returns the process's number.
+    """Run a function in a forked process that ends with this process; returns the process id.
 
     Parameters
     ----------
     work
-        Returns the exit code; what it raises is printed, and the code is 1.
+        Function that returns the exit code; an exception is printed, and the code is 1.
     session
-        True: in a session of its own; False: in a process group of its own.
+        Whether the process has a session of its own; otherwise a process group of its own.
     keep
-        The one descriptor that stays open, beside the standard ones.
+        Descriptor that stays open beside the standard ones.
 
     Raises
     ------
     OSError
-        If no process can be made.
+        If the process cannot be started.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -88,14 +88,14 @@ def fork(work: Callable[[], int], *, session: bool, keep: int = -1) -> int:
 
 @contextlib.contextmanager
 def program(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """Run a program that prints (both streams as text), in a process group of its own; it ends with this process.
+    """Run a program in a process group of its own, both output streams as text; it ends with this process.
 
-    At the end of the block it is waited for, however long it takes; an exception in the block kills its group.
+    The end of the block waits for the program without a limit; an exception in the block kills its group.
 
     Raises
     ------
     OSError
-        If it cannot be started.
+        If the program cannot be started.
     """
     parent = os.getpid()
     process = subprocess.Popen(
@@ -120,7 +120,7 @@ def program(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
 def exit_code(pid: int) -> int | None:
     """Exit code of a child (negative: the signal that ended it); None while it runs.
 
-    The child stays to be waited for, so that its number is not given to another process yet.
+    The child is not reaped, so that its process id is not given to another process yet.
     """
     ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     if ended is None:
@@ -129,7 +129,7 @@ def exit_code(pid: int) -> int | None:
 
 
 def unexpected_end(code: int, subject: str) -> JobDiedError:
-    """The error of a process that ended by itself without a word: by its exit code (negative: a signal)."""
+    """Error of a process that ended without an answer, by its exit code (negative: a signal)."""
     if code >= 0:
         return JobCrashedError(f"{subject} ended with exit code {code} and without a word; it is due again")
     died = JobCrashedError if -code in CRASHES else JobDiedError
@@ -137,7 +137,7 @@ def unexpected_end(code: int, subject: str) -> JobDiedError:
 
 
 def timeout_error(said: str, members: Iterable[psutil.Process], after_s: float) -> JobTimeoutError:
-    """The error of processes that are killed after some time (s); the machine's fault where they got no processor."""
+    """Error of processes killed after some time (s); the machine's fault if they mostly waited for a processor."""
     waited_s = waited_for_processor_s(members)
     if waited_s < _STARVED_SHARE * after_s:
         return JobTimeoutError(f"{said}; it is due again")
@@ -148,7 +148,7 @@ def timeout_error(said: str, members: Iterable[psutil.Process], after_s: float) 
 
 
 def waited_for_processor_s(members: Iterable[psutil.Process]) -> float:
-    """Longest time (s) that a thread of some processes was ready to run and did not; 0 where the kernel has none."""
+    """Longest time (s) that a thread of some processes was ready and did not run; 0 without the kernel's counts."""
     waited_ns = [0]
     for process in members:
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -161,9 +161,9 @@ def waited_for_processor_s(members: Iterable[psutil.Process]) -> float:
 
 
 def start_time(pid: int) -> int | None:
-    """When a process started, in clock ticks after the boot; None if there is none with that number.
+    """Start of a process in clock ticks after the boot; None without a process of that id.
 
-    With its number this tells it from all others. Its time of day would not: that moves when the clock is set.
+    Id and start identify a process. A start in wall-clock time would not, as it moves when the clock is set.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
@@ -173,7 +173,7 @@ def start_time(pid: int) -> int | None:
 
 
 def is_alive(pid: int, began: int) -> bool:
-    """Whether the process with that number that started then (ticks after the boot) still runs; a zombie does not."""
+    """Whether the process with an id and a start (ticks after the boot) still runs; a zombie does not."""
     try:
         return start_time(pid) == began and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -181,7 +181,7 @@ def is_alive(pid: int, began: int) -> bool:
 
 
 def is_running(process: psutil.Process) -> bool:
-    """Whether a process is still there; a zombie is not."""
+    """Whether a process still runs; a zombie does not."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -192,7 +192,7 @@ def is_running(process: psutil.Process) -> bool:
 
 
 def marked_processes(prefix: str) -> list[psutil.Process]:
-    """Processes of this user whose environment, when their program started, had the mark with that prefix."""
+    """Processes of this user started with a mark of that prefix in their environment."""
     wanted = f"{MARK}={prefix}".encode()
     found = []
     for entry in Path("/proc").iterdir():
@@ -224,7 +224,7 @@ def session_processes(leader: int) -> list[psutil.Process]:
 
 
 def process_tree(pid: int) -> list[psutil.Process]:
-    """A process and all that descend from it."""
+    """Process with all its descendants."""
     try:
         process = psutil.Process(pid)
         return [*process.children(recursive=True), process]
@@ -233,7 +233,7 @@ def process_tree(pid: int) -> list[psutil.Process]:
 
 
 def kill(processes: Iterable[psutil.Process]) -> int:
-    """Kill processes and wait until they are gone; returns how many there were."""
+    """Kill processes and wait for their end; returns their number."""
     processes = list(processes)
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):

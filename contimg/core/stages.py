@@ -49,7 +49,7 @@ class Stage:
     needs, makes
         Names of products; the first one made stands for the whole.
     slots
-        Calls at the same time.
+        Number of calls at the same time.
     minutes
         Time limit (min).
     memory_mb, raw_in_memory
@@ -57,19 +57,19 @@ class Stage:
     disk_mb, raw_on_disk
         The same for the data root's disk.
     batch
-        Most units of a call.
+        Largest number of units per call.
     within
-        Stage in whose calls this one runs, as a preparation; empty: it has a lane of its own.
+        Stage in whose calls this stage runs, as a preparation; empty: a lane of its own.
     calibrators_only
-        Whether only groups in which a calibrator transits pass it.
+        Whether only groups with a calibrator's transit pass the stage.
     every
         Key of the settings for the pause (min, or h where it ends with hours) between two runs of a periodic task.
     folders
-        Folders of the data root that it writes beside those of its products.
+        Folders of the data root written beside those of the products.
     called
-        Name of its whole products in tables for people, in the plural; empty: that of the stage.
+        Name of the complete products in tables for people, in the plural; empty: the name of the stage.
     settings
-        Sections of the settings after whose change a group or window that was given up at it gets another try.
+        Sections of the settings whose change gives another try to groups or windows given up at the stage.
     """
 
     name: str
@@ -244,7 +244,7 @@ STAGES: dict[str, Stage] = {
 
 
 def limit_value(limits: Limits, number: str | float) -> Any:
-    """A number, or the limit that it names."""
+    """Value of a number that may be given by the name of a limit."""
     return getattr(limits, number) if isinstance(number, str) else number
 
 
@@ -308,13 +308,13 @@ def stage_to_repeat(root: DataRoot, group: str, stage: str, *, calibrator: bool)
 
 
 def feeds_windows(stage: str) -> bool:
-    """Whether a mosaic is made of what a stage of a group makes."""
+    """Whether mosaics need a product of a group's stage."""
     needed = {name for each in lanes(Per.WINDOW) for name in each.needs}
     return bool(needed.intersection(STAGES[stage].makes))
 
 
 def stage_making(product: str) -> Stage | None:
-    """Stage that makes a product; None for what the scan makes."""
+    """Stage that makes a product; None for the manifest, which the scan makes."""
     return next((stage for stage in STAGES.values() if product in stage.makes), None)
 
 
@@ -333,12 +333,12 @@ def reproducible_products() -> tuple[Product, ...]:
 
 
 def sidecar(stage: str) -> Product | None:
-    """Sidecar that stands for what a stage makes, if there is one."""
+    """Sidecar that stands for a stage's products; None without one."""
     return next((product for product in STAGES[stage].products if product.role is Role.SIDECAR), None)
 
 
 def required_products(stage: str) -> tuple[Product, ...]:
-    """Products without which what a stage makes is half: all, or the sidecar with the tables moved beside it."""
+    """Products without which a stage's result is incomplete: all, or the sidecar with the tables moved beside it."""
     made = tuple(product for product in STAGES[stage].products if not product.optional)
     tables = tuple(product for product in made if product.beside)
     return (made[0], *tables) if tables else made

@@ -115,7 +115,7 @@ class Released:
 
 @dataclass(frozen=True)
 class DiskFreed:
-    """There is room on the disk, and there was none before."""
+    """Free disk space came back after a full disk."""
 
 
 @dataclass(frozen=True)

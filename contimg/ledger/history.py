@@ -70,7 +70,7 @@ def tallies(ledger: Ledger) -> list[Tally]:
 def counts(ledger: Ledger, what: str) -> dict[str, int]:
     """Number of each kind since the ledger was made: of `cache`, hits and misses; of `ended`, groups.
 
-    Of `cpu` (ms), `read` and `written` (bytes), what the attempts of each rule used.
+    Of `cpu` (ms), `read` and `written` (bytes): use by the attempts of each rule.
     """
     return dict(tuple(row) for row in ledger.rows("SELECT kind, count FROM counts WHERE what = ?", what))
 
