@@ -105,7 +105,7 @@ def open_request(root: DataRoot) -> dict[str, Any] | None:
 
 
 def _sound(request: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Request as it is written, with its own name, times with a zone, and a declination.
+    """Request as it is written, complete, with its own name, times with a zone, and a declination.
 
     Raises
     ------
@@ -115,6 +115,7 @@ def _sound(request: dict[str, Any], path: Path) -> dict[str, Any]:
     zones = [datetime.fromisoformat(request[key]).tzinfo for key in ("raised_utc", "to_utc")]
     if request["id"] != path.stem or None in zones or not math.isfinite(request["declination_deg"]):
         raise ValueError("its name, times or declination are impossible")
+    described(request)
     return request
 
 

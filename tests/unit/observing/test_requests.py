@@ -269,12 +269,16 @@ def test_commands(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
         {"declination_deg": "high"},
         {"declination_deg": float("nan")},
         {"id": "../../elsewhere"},
+        {"calibrator": "3C48"},
+        {"reasons": None},
+        {"from_utc": "soon"},
     ],
 )
 def test_a_request_that_makes_no_sense_is_none(tmp_path: Path, content: dict[str, Any]) -> None:
     root = DataRoot(tmp_path)
     moment = "2026-01-12T08:00:00+00:00"
-    whole = {"id": "20260112T080000", "raised_utc": moment, "to_utc": moment, "declination_deg": 54.6}
+    times = dict.fromkeys(("raised_utc", "from_utc", "to_utc"), moment)
+    whole = {"id": "20260112T080000", "declination_deg": 54.6, "calibrator": {"name": "3C48"}, "reasons": [], **times}
     write_json(root.requests / "20260112T080000.json", whole)
     assert requests.open_request(root) == whole
     write_json(root.requests / "20260112T080000.json", whole | content if content else {})
