@@ -75,7 +75,7 @@ def requeue_served_groups(
     start = group_start(unit)
     for row in ledger.groups_between(group_id(start - reach), group_id(start + reach)):
         with _apart(row.name):
-            if row.state == "done" and reimaging.due(Registry(root, calibration), [row.name]):
+            if row.state == "done" and reimaging.due(sets, [row.name]):
                 stage = next(stage.name for stage in lanes(Per.GROUP) if waits_for_sets(stage.name))
                 repeated = stage_to_repeat(root, row.name, stage, calibrator=bool(row.calibrator))
                 transitions.group(row.name, SetMade(repeated or stage), now)
