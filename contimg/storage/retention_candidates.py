@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 from contimg.core import files
@@ -99,6 +100,10 @@ class _Look:
     root: DataRoot
     settings: RetentionSettings
     now: datetime
+
+    @cached_property
+    def _registry(self) -> Registry:
+        return Registry(self.root, self.settings.calibration)
 
     # Candidates
 
@@ -236,7 +241,7 @@ class _Look:
         selection = files.read_json(self.root.image(group, "selection.json"))
         if any(sidecar[key] != selection[key] for key in ("set", "verdict")):
             return "its image is about to be made with another set"
-        if reimaging.due(Registry(self.root, self.settings.calibration), [group]):
+        if reimaging.due(self._registry, [group]):
             return "a better set is there; its image is due again"
         reach = timedelta(hours=self.settings.calibration.nearest_within_hours)
         start = group_start(group)
