@@ -33,8 +33,16 @@ def raw_present(root: DataRoot, group: Group) -> bool:
 
 
 def load_groups(root: DataRoot, names: Collection[str]) -> list[Group]:
-    """Groups as their manifests have them, in order of time; names without a manifest are left out."""
-    return [load(root.manifest(name)) for name in sorted(names) if root.manifest(name).exists()]
+    """Groups as their manifests have them, in order of time; names without a readable manifest are left out."""
+    groups = []
+    for name in sorted(names):
+        try:
+            groups.append(load(root.manifest(name)))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            log.warning("%s; the group is left out of this run", error)
+    return groups
 
 
 def scan(root: DataRoot, settings: Ingest, now: datetime, names: Collection[str] = ()) -> ScanResult:

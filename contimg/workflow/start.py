@@ -43,7 +43,7 @@ def groups_of(root: DataRoot, settings: Settings, now: datetime) -> ScanResult:
     Raises
     ------
     OSError
-        If `incoming/` or a manifest cannot be read now.
+        If `incoming/` or `groups/` cannot be listed now.
     """
     if settings.scan_incoming:
         return find_groups(root, settings.ingest, now, settings.groups)
