@@ -143,7 +143,7 @@ def load(selection: Mapping[str, Any], data_root: Path) -> Gains | InterpolatedG
 
 
 def report(gains: Gains | InterpolatedGains, times_mjd_s: np.ndarray) -> dict[str, Any] | None:
-    """Report of the interpolation for a target's sidecar (see `Bracketed.at`); None with a single set."""
+    """Report of the interpolation for a target's sidecar (see `InterpolatedGains.at`); None with a single set."""
     return gains.at(times_mjd_s)[1] if isinstance(gains, InterpolatedGains) else None
 
 
