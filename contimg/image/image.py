@@ -121,7 +121,7 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
         validation, listed = image_validation.validate_image(
             made, found, chosen["group"], DataRoot(settings.data_root), settings.sky_catalogue
         )
-    if told := qa.validation_reasons(validation):
+    if told := qa.validation_reasons(validation, comparison):
         quality, reasons = "degraded", [*reasons, *told]
     content = {
         "group": chosen["group"],

@@ -16,8 +16,10 @@ from contimg.truth import matching
 from contimg.truth.gates import Gate, Reason
 from contimg.truth.validation import Validation
 
-_BY_SETTINGS = (Reason.FLUX_SCATTER, Reason.POSITION, Reason.NOISE_HIGH, Reason.DYNAMIC_RANGE)
+_BY_SETTINGS = (Reason.NOISE_HIGH, Reason.DYNAMIC_RANGE)
 """Reasons whose soft limits are in the settings, checked by `verdict`."""
+_BY_COMPARISON = (Reason.FLUX_SCATTER, Reason.POSITION)
+"""Reasons whose soft limits are in the settings for a comparison with the sky catalogue."""
 _MIN_SNR = 10.0
 """Signal-to-noise ratio below which sources are not compared."""
 _MIN_MATCHES = 3
@@ -46,6 +48,11 @@ class Comparison:
     offset_ra_arcsec: float
     offset_dec_arcsec: float
     offset_beams: float
+
+    @property
+    def is_gate(self) -> bool:
+        """Whether matches are enough for the comparison to be a gate."""
+        return self.matches >= _MIN_MATCHES
 
 
 def compare(
@@ -143,7 +150,7 @@ def verdict(
         )
     if not dynamic_range >= gates.min_dynamic_range:
         reasons.append(f"dynamic range is {dynamic_range:.0f}, under {gates.min_dynamic_range:g}")
-    if comparison is not None and comparison.matches >= _MIN_MATCHES:
+    if comparison is not None and comparison.is_gate:
         if not comparison.flux_scatter <= gates.max_flux_scatter:
             reasons.append(
                 f"fluxes differ from the catalogue by {comparison.flux_scatter:.0%} (median of "
@@ -163,12 +170,14 @@ def verdict(
     return ("degraded" if reasons else "clean"), reasons
 
 
-def validation_reasons(validation: Validation) -> list[str]:
+def validation_reasons(validation: Validation, comparison: Comparison | None) -> list[str]:
     """Reasons for which a validation degrades an image; soft limits that `verdict` checks are left out."""
+    compared = comparison is not None and comparison.is_gate
+    checked = (*_BY_SETTINGS, *_BY_COMPARISON) if compared else _BY_SETTINGS
     return [
         f"validation: {check.reason} is {check.value:.2g} ({check.gate})"
         for check in validation.checks
-        if check.gate is Gate.HARD or (check.gate is Gate.SOFT and check.reason not in _BY_SETTINGS)
+        if check.gate is Gate.HARD or (check.gate is Gate.SOFT and check.reason not in checked)
     ]
 
 

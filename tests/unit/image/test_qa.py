@@ -11,6 +11,8 @@ from contimg.clean.sources import PointSource
 from contimg.core.errors import CatalogueError
 from contimg.core.sections import Quality, SkyCatalogue
 from contimg.image import qa
+from contimg.truth.gates import Check, Reason
+from contimg.truth.validation import Matches, Validation
 
 BEAM_RAD = float(np.radians(20 / 3600))
 GATES = Quality()
@@ -121,3 +123,19 @@ def test_a_calibration_of_another_primary_beam_degrades():
     quality, reasons = qa.verdict(**{**GOOD, "other_beams": ["gaussian 3 deg at 1400 MHz"]})
     assert quality == "degraded"
     assert reasons == ["the calibration was solved with another primary beam (gaussian 3 deg at 1400 MHz)"]
+
+
+@pytest.mark.parametrize("matches", [None, 2, 9])
+def test_soft_limits_are_the_settings_where_they_are_checked_against_a_catalogue(matches: int | None) -> None:
+    """Against the day before, only the validation sees that fluxes scatter and positions are off."""
+    checks = [
+        Check.of(Reason.FLUX_SCATTER, 0.3),
+        Check.of(Reason.POSITION, 0.2),
+        Check.of(Reason.NOISE_HIGH, 3.0),
+        Check.of(Reason.BEAM, -0.1),
+        Check.of(Reason.DYNAMIC_RANGE, 2.0),
+    ]
+    made = Validation("day before", BEAM_RAD, checks, Matches(*(np.zeros(0),) * 8), {}, {})
+    comparison = None if matches is None else qa.Comparison(matches, 1.0, 0.02, 0.1, 0.1, 0.05)
+    said = [line.split()[1] for line in qa.validation_reasons(made, comparison)]
+    assert said == [*([] if matches == 9 else ["flux_scatter", "position"]), "beam", "dynamic_range"]
