@@ -20,14 +20,14 @@ from contimg.schedule.lanes import demand
 
 NODES = (1, 4, 10, 40)
 NODE_MEMORY_MB = 25_000
-"""Of the machine that docs/performance.md was measured on."""
+"""Memory of the machine of docs/performance.md (MB)."""
 DISKS_GB_S = (math.inf, 1.0, 0.3, 0.1)
 MONTH = round(30 * 86_400 / GROUP_S)
-"""Groups of 30 days."""
+"""Number of groups in 30 days."""
 
 
 def two_node_run(runs: int = 200) -> tuple[float, float, float]:
-    """Median, 5th and 95th percentile (s) of what the model makes of the two-node run, over as many seeds."""
+    """Median, 5th and 95th percentile (s) of the two-node run in the model, over as many seeds."""
     overhead = Overhead(look_s=1.0)
     took_s = [
         simulate(Case(2, TWO_NODE_RUN, live=2, at_once=True, overhead=overhead, seed=seed)).ended_s

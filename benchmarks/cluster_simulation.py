@@ -31,19 +31,19 @@ SEED = 17
 
 @dataclass(frozen=True)
 class Case:
-    """What is simulated.
+    """Case to simulate: nodes, telescope, groups.
 
     Attributes
     ----------
     live
-        Groups that arrive, one every `GROUP_S`, or all at once.
+        Number of groups that arrive, one every `GROUP_S`, or all at once.
     history
-        Groups reprocessed from their raw files, all due at the start.
+        Number of groups reprocessed from their raw files, all due at the start.
         The live stream then lasts until they are done.
     disk_gb_s
-        What the shared disk delivers (GB/s).
+        Rate that the shared disk delivers (GB/s).
     slots_a_node
-        `limits.conversions` and `limits.images` over the number of nodes.
+        Ratio of `limits.conversions` and `limits.images` to the number of nodes.
     """
 
     nodes: int
@@ -62,7 +62,7 @@ class Case:
 
     @property
     def disk_share_gb_s(self) -> float:
-        """What the disk delivers to jobs, the correlator's writing taken off (GB/s)."""
+        """Rate that the disk delivers to jobs, less the correlator's writing (GB/s)."""
         return self.disk_gb_s - (self.telescope.arriving_gb_s if self.live else 0)
 
     @property
@@ -74,23 +74,23 @@ class Case:
 
 @dataclass
 class Outcome:
-    """What came of it.
+    """Outcome of a simulation.
 
     Attributes
     ----------
     latency_s
-        From arrival to the first image, of each live group (s).
+        Time from arrival to the first image of each live group (s).
     queue
-        Most live groups at once that were due, or in Slurm's queue, on their way to a first image.
+        Largest number of live groups due, or in Slurm's queue, on their way to a first image.
     busy
         Jobs' share of the nodes' time while groups arrive; over 1 means that the nodes do not keep up. Of history, or
         groups that come at once: until all was done.
     images, again, mosaics
         First images of live groups and of history; images made again for a better set; mosaics.
     jobs
-        Slurm jobs.
+        Number of Slurm jobs.
     ended_s
-        When all was done; of history, its last image (s).
+        End of all work; of history, that of its last image (s).
     """
 
     latency_s: list[float] = field(default_factory=list)
@@ -111,9 +111,9 @@ class Outcome:
 @dataclass
 class _Window:
     awaited: int
-    """Live groups without an image."""
+    """Number of live groups without an image."""
     calls: int = 0
-    """Calls at work on its groups."""
+    """Number of calls at work on its groups."""
     new: bool = False
     """Whether there is an image that its mosaic has not."""
 
@@ -137,7 +137,7 @@ class _Unit:
 
     @property
     def rank(self) -> tuple[bool, bool, int]:
-        """Order in a lane (`contimg.schedule.plan`): calibrators, then the newest; what is made again comes last."""
+        """Order in a lane (`contimg.schedule.plan`): calibrators, then the newest; images made again come last."""
         return (self.background, not self.calibrator, -self.number)
 
 
@@ -229,7 +229,7 @@ class _Model:
             heapq.heappush(self._due[unit.stage], (unit.rank, next(self._ids), unit))
 
     def _start(self) -> None:
-        """Submit what has a slot; give idle nodes what was submitted."""
+        """Submit due groups and windows as far as there are slots; submitted jobs begin on idle nodes."""
         for lane, due in self._due.items():
             # What is made again never takes the last slot of several.
             while due and self._free[lane] > (1 if due[0][2].background and self._slots[lane] > 1 else 0):
