@@ -23,12 +23,14 @@ from contimg.truth import beam_fit
 from contimg.truth.beam_fit import NAMES, BeamModel
 
 GROUPS, BEFORE, FAINTEST_JY = 5, 2, 0.02
+WINDOWS = 2
+"""Number of mosaics: of the hour before the transit, and of the transit's."""
 TRUTH = dict(zip(NAMES, (2.72, 2.85, 4 / 60, -3 / 60, 0.3), strict=True))
 
 
 @dataclass
 class Site:
-    """A data root that the workflow has taken through, and the settings that its commands are given."""
+    """Data root after a run of the workflow, and settings of its commands."""
 
     root: DataRoot
     settings: dict[str, object] = field(default_factory=dict)
@@ -44,9 +46,12 @@ class Site:
         print(f"$ contimg {' '.join(arguments)}\n{said}")
         return said
 
-    def sidecars(self, pattern: str) -> list[Mapping]:
-        paths = sorted(self.root.root.glob(pattern))
-        return [read_json(path) for path in paths if re.fullmatch(r"(\d{8}T\d{6}|set)\.json", path.name)]
+    def products(self) -> list[Mapping]:
+        """Sidecars of all images and mosaics."""
+        paths = [path for kind in ("images", "mosaics") for path in sorted(self.root.root.glob(f"{kind}/*/*.json"))]
+        found = [read_json(path) for path in paths if re.fullmatch(r"\d{8}T\d{6}\.json", path.name)]
+        assert len(found) == GROUPS + WINDOWS
+        return found
 
     def times(self) -> dict[str, int]:
         """Modification times of the sidecars of everything that is made on the way to a mosaic."""
@@ -81,18 +86,22 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return made
 
 
-def test_images_and_mosaic_say_that_the_beam_is_another(site: Site) -> None:
-    for pattern in ("images/*/*.json", "mosaics/*/*.json"):
-        for made in site.sidecars(pattern):
-            assert "beam" in made["validation"]["reasons"]
-            assert made["quality"] == "degraded"
-            print(made["reasons"], made.get("overlap"))
+@pytest.fixture(scope="module")
+def fitted(site: Site) -> str:
+    """Output of the fit to the run's products, which leaves `fitted/beam.hdf5`."""
+    return site.contimg("beam", "fit", "--output", str(site.root.root / "fitted"))
 
 
-def test_the_beam_is_found_again(site: Site) -> None:
-    said = site.contimg("beam", "fit", "--output", str(site.root.root / "fitted"))
-    assert "1 calibrator sets" in said
-    found = dict(re.findall(r"^(\w+) +(-?[\d.]+ ± [\d.]+)", said, re.MULTILINE))
+def test_images_and_mosaics_say_that_the_beam_is_another(site: Site) -> None:
+    for made in site.products():
+        assert "beam" in made["validation"]["reasons"]
+        assert made["quality"] == "degraded"
+        print(made["reasons"], made.get("overlap"))
+
+
+def test_the_beam_is_found_again(fitted: str) -> None:
+    assert ", 1 calibrator sets" in fitted
+    found = dict(re.findall(r"^(\w+) +(-?[\d.]+ ± [\d.]+)", fitted, re.MULTILINE))
     values = {name: tuple(float(part) for part in found[name].split(" ± ")) for name in NAMES}
     assert values["width_east_deg"][0] == pytest.approx(TRUTH["width_east_deg"], rel=0.01)
     assert values["offset_east_deg"][0] == pytest.approx(TRUTH["offset_east_deg"], abs=1 / 60)
@@ -100,6 +109,7 @@ def test_the_beam_is_found_again(site: Site) -> None:
         assert abs(value - TRUTH[name]) < 4 * error, name
 
 
+@pytest.mark.usefixtures("fitted")
 def test_what_was_made_with_another_beam_is_made_again_when_asked_and_only_then(site: Site) -> None:
     table = site.root.root / "fitted" / "beam.hdf5"
     site.settings["beam"] = {"model": "table", "table": str(table)}
@@ -108,15 +118,13 @@ def test_what_was_made_with_another_beam_is_made_again_when_asked_and_only_then(
     assert site.times() == before
     others = [line for line in site.contimg("beam", "show").splitlines() if line.endswith(".json")]
     kinds = [line.partition("/")[0] for line in others]
-    assert [kinds.count(kind) for kind in ("calibration", "images")] == [1, GROUPS]
-    assert "mosaics" in kinds
+    assert [kinds.count(kind) for kind in ("calibration", "images", "mosaics")] == [1, GROUPS, WINDOWS]
     site.snakemake("--force", *others)
     after = site.times()
     assert {name: after[name] for name in before if name.startswith("ms/")} == {
         name: time for name, time in before.items() if name.startswith("ms/")
     }
     assert site.contimg("beam", "show").splitlines()[-1].startswith("0 sets, 0 images and 0 mosaics")
-    for pattern in ("images/*/*.json", "mosaics/*/*.json"):
-        for made in site.sidecars(pattern):
-            assert made["primary_beam"].startswith("table beam.hdf5")
-            assert "beam" not in made["validation"]["reasons"]
+    for made in site.products():
+        assert made["primary_beam"].startswith("table beam.hdf5")
+        assert "beam" not in made["validation"]["reasons"]
