@@ -82,7 +82,9 @@ def clean(averaged: Averaged, options: CleanOptions) -> Cleaned:
         mask=np.zeros(residual.shape, bool),
     )
     noise = noise_map(residual, beam_pixels)
-    for left in reversed(range(options.major_iterations)):
+    left = options.major_iterations
+    while left:
+        left -= 1
         before, before_jy, search_before = residual.copy(), median_noise(noise), search.copy()
         highest_jy = search.run(residual, noise)
         if not highest_jy:
@@ -98,6 +100,7 @@ def clean(averaged: Averaged, options: CleanOptions) -> Cleaned:
                 break
             _LOG.warning("extended components raise the noise; this cycle is done again with points alone")
             search.scales = []
+            left += 1
             noise = noise_map(residual, beam_pixels)
     return Cleaned(residual, search.model, search.mask, wcs, beam)
 

@@ -89,11 +89,11 @@ class Registry:
         self.limits = limits
         """Reach of sets in time: section `calibration` of the settings."""
         self._folder = root.root / PRODUCTS["set"].folder
-        self._coming: dict[str, list[CalibrationSet]] = {}
+        self._expected: dict[str, list[CalibrationSet]] = {}
         for one in expected_sets:
-            self._coming.setdefault(group_date(one.group), []).append(one)
+            self._expected.setdefault(group_date(one.group), []).append(one)
         there = (path.name for path in self._folder.glob(_DATE_GLOB)) if self._folder.is_dir() else ()
-        self._days = sorted({*there, *self._coming})
+        self._days = sorted({*there, *self._expected})
         self._read: dict[str, list[CalibrationSet]] = {}
         self._drift: dict[datetime, DriftModel] = {}
 
@@ -113,7 +113,7 @@ class Registry:
         """The sets whose groups started on a UTC day (`YYYY-MM-DD`), in order of time."""
         if day not in self._read:
             there = (self.read(path) for _, path in self.root.made("set", day))
-            self._read[day] = sorted((*there, *self._coming.get(day, ())), key=_order)
+            self._read[day] = sorted((*there, *self._expected.get(day, ())), key=_order)
         return self._read[day]
 
     def near(self, moment: datetime, reach: timedelta) -> list[CalibrationSet]:
