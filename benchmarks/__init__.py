@@ -1,1 +1,1 @@
-"""What contimg costs, measured against the way that one would do it otherwise: `make bench`."""
+"""Benchmarks: cost of contimg beside that of the usual tools, by `make bench`."""

@@ -30,7 +30,7 @@ OUT = Path(__file__).parent / "out" / "bench.json"
 DATA = Path("/var/tmp/contimg-bench")  # noqa: S108 — a cache that anyone may remove
 PARTS = ("conversion", "staging", "pipeline", "imaging", "burst", "passes", "service", "caching", "growth", "stream")
 _SMALL_PARTS = ("conversion", "pipeline", "imaging", "passes", "service", "caching")
-"""Those of the small form, unless others are asked for."""
+"""Parts of the small form, unless others are requested."""
 _SIZES = ((24, 48), (48, 48), (96, 12), (96, 48))
 _SMALL_SIZES = ((12, 4), (24, 4))
 

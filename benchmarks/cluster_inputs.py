@@ -90,7 +90,7 @@ TWO_NODE_RUN = Telescope(
 """Two tiny groups on two nodes of one machine, 2026-11-28; the durations in their attempt records
 (docs/operations/cluster.md, "Cost")."""
 TWO_NODE_RUN_S = 111.0
-"""That run, from the runner's start to its end (docs/operations/cluster.md, "Cost")."""
+"""Time (s) of that run, from the runner's start to its end (docs/operations/cluster.md, "Cost")."""
 
 
 @dataclass(frozen=True)

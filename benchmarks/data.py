@@ -88,7 +88,7 @@ def write_settings(root: DataRoot, **sections: dict) -> None:
 
 
 def settings_path(root: DataRoot) -> Path:
-    """Where a data root's settings are."""
+    """Path of a data root's settings."""
     return root.root / "config.yaml"
 
 

@@ -21,7 +21,7 @@ GROUP_S = 309.24
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure.
+    """A measured figure.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ def of_runs(name: str, runs: Sequence[float], unit: str, bound: str = "", **note
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Machine of the figures."""
     model = next(
         (line.split(": ")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), ""
     )

@@ -1,4 +1,4 @@
-"""How the cost of a group grows with antennas and channels."""
+"""Growth of a group's cost with antennas and channels."""
 
 from __future__ import annotations
 

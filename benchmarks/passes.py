@@ -1,4 +1,4 @@
-"""What the runner itself costs: a pass with nothing to do, one with a new group, and with a long history."""
+"""Cost of the runner itself: a pass with nothing to do, one with a new group, and with a long history."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _GROUP = re.compile(GROUP_PATTERN)
 
 
 def measure(root: DataRoot, groups: Groups, work: Path, runs: int) -> Iterator[Figure]:
-    """From complete files to a set, and to an image with its picture and quality; peak memory of their jobs."""
+    """Figures from complete files to a set, and to an image with picture and quality; peak memory of their jobs."""
     sets, images = [], []
     for _ in range(runs):
         start_over(root, groups)
@@ -66,6 +66,6 @@ def forget(root: DataRoot, group: str) -> None:
 
 
 def stages(root: DataRoot, group: str) -> dict[str, float]:
-    """How long each stage's last attempt took (s)."""
+    """Duration (s) of each stage's last attempt."""
     tried = newest(records(root, group))
     return {rule: attempt.duration_s or 0.0 for rule, attempt in sorted(tried.items())}

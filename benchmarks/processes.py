@@ -17,7 +17,7 @@ import psutil
 CHECKOUT = Path(__file__).parents[1]
 _SAMPLE_S = 0.1
 _LIMIT_S = 3600.0
-"""What has not ended then never will."""
+"""Time (s) after which a command is taken to hang, and is killed."""
 
 
 class BenchmarkError(Exception):
@@ -26,7 +26,7 @@ class BenchmarkError(Exception):
 
 @dataclass(frozen=True)
 class Cost:
-    """What a command and all its children cost.
+    """Cost of a command and all its children.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ def snakemake(settings: Path, log: Path, *arguments: str) -> Cost:
 
 
 def notes(who: str, costs: Sequence[Cost]) -> dict[str, object]:
-    """What runs cost, for a figure's notes."""
+    """Costs of runs, for a figure's notes."""
     return {
         f"{who}_s": [round(cost.wall_s, 2) for cost in costs],
         f"{who}_cpu_s": [round(cost.cpu_s, 2) for cost in costs],

@@ -1,4 +1,4 @@
-"""How one would do it otherwise: conversion with pyuvdata, imaging with WSClean on all data, less bright sources."""
+"""References of the benchmarks: conversion with pyuvdata, imaging with WSClean on all data, less bright sources."""
 
 from __future__ import annotations
 

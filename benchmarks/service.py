@@ -1,4 +1,4 @@
-"""What watching costs: a pass and a group's latency while many clients ask the service, against without."""
+"""Cost of watching: a pass and a group's latency while many clients ask the service, against without."""
 
 from __future__ import annotations
 

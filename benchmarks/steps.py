@@ -1,4 +1,4 @@
-"""What is measured, each in a process of its own (python -m benchmarks.steps STEP ARGUMENTS…)."""
+"""Measured steps, each in a process of its own (python -m benchmarks.steps STEP ARGUMENTS…)."""
 
 from __future__ import annotations
 

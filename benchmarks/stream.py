@@ -18,7 +18,7 @@ from contimg.core import files
 from contimg.core.paths import DataRoot, group_id, group_start
 
 _WRITING_S = 20.0
-"""From the end of a group's data until its files are there."""
+"""Time (s) from the end of a group's data to the arrival of its files."""
 _PATIENCE_S = 1800.0
 _EARLIER = timedelta(hours=1)
 _DUE = "SELECT count(*) FROM groups WHERE state = 'due' AND NOT upgrade"

@@ -128,7 +128,7 @@ def draw_rfi(
 
 
 def _satellite(level_jy: float, channels: int, integrations: int, rng: np.random.Generator) -> list[RfiEvent]:
-    """One crossing: in each integration from another direction, with the flux of the time that it is there."""
+    """Events of a crossing: in each integration from another direction, with the flux of its share of the time."""
     edges_s = np.arange(integrations + 1) * dsa110.INTEGRATION_S
     duration_s = rng.uniform(*_SATELLITE_S)
     begin_s = rng.uniform(0, edges_s[-1] - duration_s)
