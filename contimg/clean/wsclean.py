@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import signal
+import subprocess
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,8 @@ _SHELL_SIGNAL = 128
 """Offset of a shell's exit codes for commands that a signal ended."""
 _NOT_RUN = (126, 127)
 """Exit codes for a program that cannot be run or is absent."""
+_ANSWER_S = 60.0
+"""Time (s) in which WSClean has to tell its version; on a dead mount it never does."""
 _EXCEPTION = re.compile(r">>> (.*)")
 """Error message at the end of WSClean's output."""
 
@@ -71,12 +74,28 @@ def refuse_if_broken() -> None:
     Raises
     ------
     ConfigError
-        If WSClean, or a library that it needs, is missing.
+        If WSClean, or a library that it needs, is missing, or if it does not answer.
     """
+    arguments = ["wsclean", "--version"]
+    failure: ContimgError | None
     try:
-        _run("wsclean", ["wsclean", "--version"])
-    except ContimgError as error:
-        raise ConfigError(f"imaging.imager: {error}; or choose auto") from error
+        done = subprocess.run(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_ANSWER_S,
+            check=False,
+        )
+        failure = _failure("wsclean", done.returncode, done.stdout.splitlines()[-_KEPT_LINES:])
+    except OSError as error:
+        failure = _not_started(arguments, error)
+    except subprocess.TimeoutExpired:
+        failure = ToolBrokenError(f"wsclean: does not answer within {_ANSWER_S:g} s; try `wsclean --version`")
+    if failure:
+        raise ConfigError(f"imaging.imager: {failure}; or choose auto") from failure
 
 
 def _run(subject: Path | str, arguments: list[str]) -> None:
@@ -95,9 +114,13 @@ def _run(subject: Path | str, arguments: list[str]) -> None:
                 _LOG.info("wsclean: %s", line)
                 lines.append(line)
     except OSError as error:
-        raise ToolBrokenError(f"{arguments[0]}: cannot be started ({error.strerror}); install it anew") from error
+        raise _not_started(arguments, error) from error
     if failure := _failure(str(subject), process.returncode, list(lines)):
         raise failure
+
+
+def _not_started(arguments: list[str], error: OSError) -> ToolBrokenError:
+    return ToolBrokenError(f"{arguments[0]}: cannot be started ({error.strerror}); install it anew")
 
 
 def _failure(subject: str, code: int, lines: list[str]) -> ContimgError | None:

@@ -89,3 +89,11 @@ def test_a_wsclean_that_cannot_run_is_refused_at_the_start_with_the_missing_libr
     assert "\n" not in str(refusal.value)
     stand_in("echo WSClean version 3.4")
     wsclean.refuse_if_broken()
+
+
+def test_a_wsclean_that_does_not_answer_is_refused_at_the_start(stand_in, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from a mount whose server is gone: the runner would never have begun."""
+    stand_in("exec sleep 600")
+    monkeypatch.setattr(wsclean, "_ANSWER_S", 0.2)
+    with pytest.raises(ConfigError, match=r"imaging\.imager: wsclean: does not answer within 0\.2 s"):
+        wsclean.refuse_if_broken()
