@@ -133,7 +133,10 @@ def _recovery(attempts: Sequence[tuple[str, str, str, str, float, float]]) -> Le
             failed.setdefault((unit, rule), finished)
         elif outcome == "ok" and (unit, rule) in failed:
             took.append(finished - failed.pop((unit, rule)))
-    detail = f"{len(took)} recoveries, median {_time(np.median(took))}; {len(failed)} open" if took else "no failure"
+    if took:
+        detail = f"{len(took)} recoveries, median {_time(np.median(took))}; {len(failed)} open"
+    else:
+        detail = f"no recovery yet; {len(failed)} open" if failed else "no failure"
     value = float(np.percentile(took, 95)) if took else None
     return Level(
         "recovery", "M1", "Recovery from a passing failure, 95 %", value, "s", _RECOVERY_GOAL_S, False, detail

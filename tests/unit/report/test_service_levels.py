@@ -87,6 +87,12 @@ def test_what_was_not_measured_is_not_met(tmp_path: Path) -> None:
     empty = Played(tmp_path / "root")
     found = measured(empty, lost=None)
     assert {level.met for level in found.values()} == {None}
+    assert found["recovery"].detail == "no failure"
+    failed = AttemptRow(
+        "20260112T080000", "convert", 1, NOW - 90, NOW - 100, 10.0, "failed", error_class="memory_error"
+    )
+    empty.ledger.add_attempts([failed])
+    assert measured(empty)["recovery"].detail == "no recovery yet; 1 open"
 
 
 def test_the_command_prints_text_json_and_html(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
