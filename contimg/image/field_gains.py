@@ -99,7 +99,11 @@ def solve(averaged: Averaged, sources: Sources, threads: int) -> FieldGains:
     turned = products * (turn[..., :, None] * turn[..., None, :].conj())[..., None]
     delays, delay_errors = _linear(turned, grams, solved, _INSTRUMENT)
     offsets, offset_errors = _linear(turned, grams, solved, (*_INSTRUMENT, *_PLACE))
-    amplitude, amplitude_error = _amplitudes(turned[..., 0].real.sum(axis=0), grams[..., 0].sum(axis=0), solved)
+    whole = turned.sum(axis=0)
+    lag = delays[:, None, 2:] - delays[:, 2:]
+    # Without the delays, to the third order in the turn over the band: what they take would be the amplitudes'.
+    coherent = whole[..., 0].real + lag.transpose(2, 0, 1) * whole[..., 1].imag / 2
+    amplitude, amplitude_error = _amplitudes(coherent, grams[..., 0].sum(axis=0), solved)
     frequencies = averaged.bin_frequencies_hz
     part_of = np.arange(len(frequencies)) * PARTS // len(frequencies)
     parts = np.unique(part_of)

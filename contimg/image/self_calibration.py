@@ -25,7 +25,7 @@ from contimg.visibilities.baseline_averaging import SupportsEvaluate, average
 _LOG = logging.getLogger(__name__)
 
 _LEAST_RAD, _LEAST_AMPLITUDE = float(np.radians(1.0)), 0.01
-"""Rms errors of phases (rad) and amplitudes below which an image does not suffer."""
+"""Rms errors of phases (rad), and of amplitudes and the bandpass's shape, below which an image does not suffer."""
 _SIGNIFICANT = 2.0
 """Significance of the gains, in their own errors, below which no second image is made."""
 _MARGIN = 0.01
@@ -160,13 +160,17 @@ def _scatter_deg(found: FieldGains) -> float:
 
 
 def _significant(found: FieldGains) -> bool:
-    """Whether phases or amplitudes exceed their errors and the least that affects an image."""
+    """Whether phases, amplitudes or the bandpass's shape exceed their errors and the least that affects an image."""
     good = np.isfinite(found.amplitude_error)
     if not good.any():
         return False
     amplitudes = found.amplitude[good].std()
     least = max(_LEAST_AMPLITUDE, _SIGNIFICANT * float(np.median(found.amplitude_error[good])))
-    return found.rms_rad > max(_LEAST_RAD, _SIGNIFICANT * found.error_rad) or amplitudes > least
+    return (
+        found.rms_rad > max(_LEAST_RAD, _SIGNIFICANT * found.error_rad)
+        or amplitudes > least
+        or found.shape_rms > max(_LEAST_AMPLITUDE, _SIGNIFICANT * found.shape_error)
+    )
 
 
 def _put(averaged: Averaged, corrected: tuple[np.ndarray, np.ndarray]) -> None:

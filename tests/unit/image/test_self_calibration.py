@@ -187,6 +187,11 @@ def test_the_bandpass_s_shape_is_found(ms: Path, tmp_path: Path) -> None:
     assert np.sqrt(np.mean(np.abs(left) ** 2)) < 1.5 * gains.shape_error < 0.3 * gains.shape_rms
     still = found(ms, Wrong(delay_s=draw(-1e-9, 1e-9, 4)), settings)
     assert still.shape_rms < 0.5 * still.shape_error
+    alone = found(ms, Wrong(ripple=ripple), settings)
+    assert self_calibration._significant(alone)
+    # Delays make no amplitudes: a turn over the band took up to 6 % of an antenna's coherence.
+    assert np.std(still.amplitude[still.solved]) < np.median(still.amplitude_error[still.solved])
+    assert not self_calibration._significant(still)
 
 
 @pytest.mark.slow
