@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import shutil
 import sys
 import tempfile
@@ -44,6 +45,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=DATA, help="folder for 15 GB of groups (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=OUT, help="where the figures are written (default: %(default)s)")
     options = parser.parse_args()
+    compileall.compile_dir(processes.CHECKOUT / "contimg", quiet=1)  # as set-up does; sources may have changed since
     on = figures.machine()
     preset, runs = ("small", 1) if options.small else ("full", options.runs)
     parts = tuple(options.only or (_SMALL_PARTS if options.small else PARTS))
