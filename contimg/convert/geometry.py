@@ -9,13 +9,45 @@ import erfa
 import numpy as np
 
 from contimg.convert.kernel import Rows
-from contimg.convert.measurement_set import Observation
 from contimg.core.units import MJD_ZERO_JD, SPEED_OF_LIGHT
 from contimg.telescope import dsa110, meridian
 from contimg.telescope.raw_header import Antennas, Header
 
 _CROSSED = {-5: -5, -6: -6, -7: -8, -8: -7}
 """Polarization of a baseline after its antennas change places."""
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """Content of a Measurement Set besides its visibilities; rows in order of time, then of baseline."""
+
+    name: str
+    """Name of the group, and of the field."""
+    times_mjd_s: np.ndarray
+    """Centres of the integrations (MJD, s, UTC), shape (T,)."""
+    integration_s: float
+    frequencies_hz: np.ndarray
+    """Channel centres, ascending, shape (C,)."""
+    channel_width_hz: float
+    polarizations: tuple[int, ...]
+    """AIPS numbers of the polarizations, shape (P,)."""
+    antennas: Antennas
+    centre_m: np.ndarray
+    """ITRF position of the array's centre (m), shape (3,)."""
+    first: np.ndarray
+    """Number of each baseline's first antenna, at most that of the second, shape (B,)."""
+    second: np.ndarray
+    uvw_m: np.ndarray
+    """Baselines in the convention of the Measurement Set, shape (T, B, 3)."""
+    phase_centre_rad: tuple[float, float]
+    """ICRS right ascension and declination."""
+    pointing_rad: tuple[np.ndarray, np.ndarray]
+    """ICRS direction of the beam's centre at each integration, each of shape (T,)."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.times_mjd_s) * len(self.first)
 
 
 @dataclass(frozen=True, eq=False)

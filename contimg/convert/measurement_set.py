@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ import numpy as np
 from casacore import tables
 
 from contimg.convert import subtables
+from contimg.convert.geometry import Observation
 from contimg.core.errors import DiskFullError, is_full
 from contimg.telescope import dsa110
-from contimg.telescope.raw_header import Antennas
 
 _TILE_BYTES = 1 << 20
 _SAMPLE_BYTES = 8
@@ -34,39 +33,6 @@ _ROW_BYTES = 100
 _SUBTABLE_BYTES = 1_000_000
 _FIXED_DIRECT = 5
 """Casacore's column option for fixed-shape arrays kept in the row."""
-
-
-@dataclass(frozen=True, eq=False)
-class Observation:
-    """Content of a Measurement Set besides its visibilities; rows in order of time, then of baseline."""
-
-    name: str
-    """Name of the group, and of the field."""
-    times_mjd_s: np.ndarray
-    """Centres of the integrations (MJD, s, UTC), shape (T,)."""
-    integration_s: float
-    frequencies_hz: np.ndarray
-    """Channel centres, ascending, shape (C,)."""
-    channel_width_hz: float
-    polarizations: tuple[int, ...]
-    """AIPS numbers of the polarizations, shape (P,)."""
-    antennas: Antennas
-    centre_m: np.ndarray
-    """ITRF position of the array's centre (m), shape (3,)."""
-    first: np.ndarray
-    """Number of each baseline's first antenna, at most that of the second, shape (B,)."""
-    second: np.ndarray
-    uvw_m: np.ndarray
-    """Baselines in the convention of the Measurement Set, shape (T, B, 3)."""
-    phase_centre_rad: tuple[float, float]
-    """ICRS right ascension and declination."""
-    pointing_rad: tuple[np.ndarray, np.ndarray]
-    """ICRS direction of the beam's centre at each integration, each of shape (T,)."""
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return len(self.times_mjd_s) * len(self.first)
 
 
 def create(path: Path, observation: Observation) -> tables.table:

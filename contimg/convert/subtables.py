@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import contimg
+from contimg.convert.geometry import Observation
 from contimg.telescope import dsa110
-
-if TYPE_CHECKING:
-    from contimg.convert.measurement_set import Observation
 
 _TOPOCENTRIC = 5
 """Casacore's number of the frequency frame TOPO."""

@@ -15,7 +15,7 @@ from contimg.calibrators.transit_geometry import BAND_CENTRE_HZ, mean_response, 
 from contimg.catalogues import calibrator_catalogue
 from contimg.catalogues.calibrator import Calibrator
 from contimg.core.sections import Beam, Calibration
-from contimg.core.units import SPEED_OF_LIGHT
+from contimg.core.units import MAD_TO_SIGMA, SPEED_OF_LIGHT
 from contimg.first_light.findings import Finding, Line, Verdict, judged
 from contimg.first_light.raw_group import RawGroup, SubbandFile
 from contimg.ingest.pointing_track import Drift
@@ -261,7 +261,7 @@ class Source:
         for _ in range(3):  # without outliers
             solution, *_ = np.linalg.lstsq(design[keep], delay_m[keep], rcond=None)
             left = delay_m - design @ solution
-            scatter = max(1.4826 * float(np.median(np.abs(left[keep]))), 1e-3)
+            scatter = max(MAD_TO_SIGMA * float(np.median(np.abs(left[keep]))), 1e-3)
             keep = np.abs(left) < 4 * scatter
         error = scatter * np.sqrt(np.diag(np.linalg.inv(design[keep].T @ design[keep])))[:2]
         east, north = np.degrees(solution[:2]) * 60

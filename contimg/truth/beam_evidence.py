@@ -16,7 +16,7 @@ from contimg.core import files
 from contimg.core.errors import ContimgError, NoUsableDataError
 from contimg.core.paths import DataRoot, group_of
 from contimg.core.sections import Beam, SkyCatalogue
-from contimg.core.units import MJD_ZERO_JD
+from contimg.core.units import MAD_TO_SIGMA, MEDIAN_TO_MEAN_ERROR, MJD_ZERO_JD
 from contimg.sets.gains import GAIN_TABLE
 from contimg.telescope import beam, dsa110, meridian
 from contimg.telescope.beam import PrimaryBeam
@@ -210,7 +210,8 @@ def of_gains(
         return None
     course = series - series.mean(axis=0)
     change = np.median(course, axis=1)
-    scatter = 1.4826 * np.median(np.abs(course - change[:, None]), axis=1) * 1.2533 / np.sqrt(series.shape[1])
+    spread = MAD_TO_SIGMA * np.median(np.abs(course - change[:, None]), axis=1)
+    scatter = MEDIAN_TO_MEAN_ERROR * spread / np.sqrt(series.shape[1])
     times_jd = np.asarray(times_mjd_s) / 86400 + MJD_ZERO_JD
     pointing = meridian.pointing(times_jd, np.radians(declination_deg))
     east, north = beam.offsets(np.radians(calibrator["ra_deg"]), np.radians(calibrator["dec_deg"]), *pointing)

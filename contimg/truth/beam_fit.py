@@ -18,6 +18,7 @@ import numpy as np
 from scipy.optimize import brentq, least_squares
 from scipy.special import gamma, jv
 
+from contimg.core.units import MAD_TO_SIGMA
 from contimg.telescope import beam_table
 from contimg.telescope.beam import PrimaryBeam
 
@@ -148,7 +149,7 @@ def fit(evidence: Evidence) -> Fit:
     kept = evidence
     fitted = _fit(kept, _START)
     for _ in range(2):
-        limit = _CLIP * max(1.0, 1.4826 * float(np.median(np.abs(fitted.residuals / kept.error))))
+        limit = _CLIP * max(1.0, MAD_TO_SIGMA * float(np.median(np.abs(fitted.residuals / kept.error))))
         good = np.abs(fitted.residuals) < limit * kept.error
         if good.all():
             break

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from contimg.core import files
+from contimg.core.units import MEDIAN_TO_MEAN_ERROR
 from contimg.telescope.beam import PrimaryBeam
 from contimg.truth.beam_fit import REFERENCE_HZ, Fit
 
@@ -50,7 +51,7 @@ def write(path: Path, fitted: Fit, present: PrimaryBeam) -> None:
             some = fitted.residuals[used][slot == number]
             if 1 <= number < len(_BINS_DEG) and len(some) >= 5:
                 middle = (_BINS_DEG[number - 1] + _BINS_DEG[number]) / 2
-                error = 1.2533 * some.std() / np.sqrt(len(some))
+                error = MEDIAN_TO_MEAN_ERROR * some.std() / np.sqrt(len(some))
                 left.errorbar(middle, np.median(some), error, fmt="o", ms=4, color=_DATA)
         left.axhline(0, color=_FIT)
         left.set(xlabel=f"degrees {label} of the pointing", ylabel="ln(measured / fitted)", ylim=(-0.2, 0.2))

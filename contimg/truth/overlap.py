@@ -16,6 +16,7 @@ import numpy as np
 
 from contimg.catalogues import source_table
 from contimg.core.errors import CatalogueError
+from contimg.core.units import MAD_TO_SIGMA
 from contimg.telescope import beam
 from contimg.truth import matching
 
@@ -287,7 +288,7 @@ def within_sources(seen: Sightings, design: np.ndarray) -> tuple[np.ndarray, np.
         left = values - matrix @ solution
         freedom = max(int(keep.sum()) - len(np.unique(seen.source[keep])) - design.shape[1], 1)
         spread = max(1.0, float(np.sqrt((left[keep] ** 2).sum() / freedom)))
-        typical = max(1.0, 1.4826 * float(np.median(np.abs(left[keep]))))
+        typical = max(1.0, MAD_TO_SIGMA * float(np.median(np.abs(left[keep]))))
         everything = demeaned(np.column_stack([design, seen.log_flux]), seen.source, root**2)
         keep = np.abs(everything[:, -1] - everything[:, :-1] @ solution) / seen.error < _CLIP * typical
     return solution, spread * np.sqrt(np.clip(np.diag(inverse), 0, None))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from contimg.core.units import MAD_TO_SIGMA
+from contimg.core.units import MAD_TO_SIGMA, MEDIAN_TO_MEAN_ERROR
 from contimg.telescope import beam
 from contimg.truth import matching
 from contimg.truth.gates import Check, Gate, Reason, worst
@@ -364,4 +364,6 @@ def _error(values: np.ndarray) -> float:
     """Standard error of a median, from the scatter."""
     if len(values) < _MIN_MATCHES:
         return 0.0
-    return float(1.2533 * MAD_TO_SIGMA * np.median(np.abs(values - np.median(values))) / np.sqrt(len(values)))
+    return float(
+        MEDIAN_TO_MEAN_ERROR * MAD_TO_SIGMA * np.median(np.abs(values - np.median(values))) / np.sqrt(len(values))
+    )
