@@ -9,6 +9,7 @@ from contimg.antennas import history as antennas
 from contimg.core.errors import ErrorClass
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Backup, Staging
+from contimg.core.stages import stage_making
 from contimg.ingest.report import Report
 from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
@@ -33,7 +34,7 @@ def measure(
         "folder_closed": dict.fromkeys(unwritable_folders(root), 1.0),
         "folder_full": dict.fromkeys(full_folders(root), 1.0),
         "failures_percent": failures_percent(ledger, now),
-        "conversion_failures_percent": failures_percent(ledger, now, "convert"),
+        "conversion_failures_percent": failures_percent(ledger, now, stage_making("ms").name),
         "no_products": {"": waiting_hours(ledger, now)},
     }
     if arrived := ledger.note(LAST_ARRIVAL):

@@ -36,6 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from contimg.core import config
     from contimg.core.paths import DataRoot
     from contimg.core.products import PRODUCTS
+    from contimg.core.stages import STAGES
     from contimg.report import demo
     from contimg.runner.rebuild import RebuildSettings, rebuild_ledger
 
@@ -52,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
         _must(count.follow(demo.start_simulation(root)), "the simulation", log)
     console.print("running the workflow: UVH5 → Measurement Set → calibration → image → mosaic")
     snakemake = demo.start_snakemake(CHECKOUT, root, options.profile.absolute())
-    watch = Watch(root, demo.GROUPS, settings.mosaic.window_minutes, demo.TYPICAL_S, os.cpu_count() or 1)
+    typical_s = {stage.name: stage.typical_s for stage in STAGES.values()}
+    watch = Watch(root, demo.GROUPS, settings.mosaic.window_minutes, typical_s, os.cpu_count() or 1)
     _must(watch.follow(snakemake), "the workflow", log)
     report = root.reports / "report.html"
     added = partial(demo.reported, root, log.stat().st_size)

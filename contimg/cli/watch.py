@@ -19,8 +19,6 @@ _MARKS = {"ok": ("✔", "green"), "running": ("…", "yellow"), "failed": ("✘"
 _INTERVAL_S = 0.5
 _CALIBRATION = frozenset(name for name in unit_stages() if STAGES[name].calibrators_only)
 """Stages of calibrator groups alone."""
-_TYPICAL_S = 5.0
-"""Duration (s) of a stage without a measurement."""
 
 
 def _alone(stage: str) -> bool:
@@ -110,14 +108,15 @@ class Watch:
         """Number of finished jobs and estimate of the time left, in words."""
         if len(self._groups) < self._expected_groups:
             guessed = [rule for rule in unit_stages() for _ in range(1 if _alone(rule) else self._expected_groups)]
-            left_s = sum(self._share(rule) * self._typical(rule) for rule in guessed)
+            left_s = sum(self._share(rule) * self._typical_s[rule] for rule in guessed)
             return f"looking at the files, about {left_s:.0f} s left"
         expected = self._expected()
         left = [key for key in expected if key not in self._seen or self._seen[key].running]
         left_s = sum(self._share(key[1]) * self._job_left_s(key) for key in left)
         searching = any("calibrator" in STAGES[rule].makes for _, rule in left)
         if searching and not any(rule in _CALIBRATION for _, rule in expected):
-            left_s += sum(map(self._typical, _CALIBRATION))  # a group not yet searched will have a calibrator
+            # A group that was not searched yet will have a calibrator.
+            left_s += sum(self._typical_s[stage] for stage in _CALIBRATION)
         spent_s = time.time() - self._began
         return f"{len(expected) - len(left)} of {len(expected)} jobs, {spent_s:.0f} s, about {left_s:.0f} s left"
 
@@ -126,11 +125,8 @@ class Watch:
         measured = [
             attempt.duration_s for (_, rule), attempt in self._seen.items() if rule == key[1] and attempt.duration_s
         ]
-        takes_s = sum(measured) / len(measured) if measured else self._typical(key[1])
+        takes_s = sum(measured) / len(measured) if measured else self._typical_s[key[1]]
         return max(takes_s - (time.time() - self._seen[key].started_s), 0.0) if key in self._seen else takes_s
-
-    def _typical(self, rule: str) -> float:
-        return self._typical_s.get(rule, _TYPICAL_S)
 
     def _share(self, rule: str) -> float:
         """Part of a job's duration that adds to the run time, with other jobs in parallel."""

@@ -70,6 +70,12 @@ class Stage:
         Name of the complete products in tables for people, in the plural; empty: the name of the stage.
     settings
         Sections of the settings whose change gives another try to groups or windows given up at the stage.
+    work
+        Name of its work in metrics (`contimg_<work>_duration_seconds`) and service levels; empty: it has none.
+    success_goal
+        Promised share of successes (requirement M2); 0: none is promised.
+    typical_s
+        Run time (s) in the demonstration on two cores, for the first estimate of the time left.
     """
 
     name: str
@@ -90,6 +96,9 @@ class Stage:
     folders: tuple[str, ...] = ()
     called: str = ""
     settings: tuple[str, ...] = ()
+    work: str = ""
+    success_goal: float = 0.0
+    typical_s: float = 5.0
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -106,6 +115,11 @@ class Stage:
         """Folders of the data root that its calls write."""
         made = (product.folder for rule in self.rules for product in STAGES[rule].products)
         return frozenset((*made, *self.folders, "logs"))
+
+    @property
+    def product_label(self) -> str:
+        """Label of its complete products in metrics, in the singular (`measurement_set`)."""
+        return self.called.lower().replace(" ", "_").removesuffix("s")
 
     def targets(self, root: DataRoot, unit: str) -> tuple[Path, ...]:
         """Files and folders that it makes of a unit; of a task without any, its name, as Snakemake takes it."""
@@ -140,6 +154,7 @@ STAGES: dict[str, Stage] = {
             Unusable.QUARANTINE,
             batch=20,
             settings=("ingest", "calibration"),
+            typical_s=1.0,
         ),
         Stage(
             "convert",
@@ -155,6 +170,9 @@ STAGES: dict[str, Stage] = {
             raw_on_disk=1.0,
             called="Measurement Sets",
             settings=("ingest", "flag", "limits"),
+            work="conversion",
+            success_goal=0.99,
+            typical_s=3.0,
         ),
         Stage(
             "solve",
@@ -168,8 +186,18 @@ STAGES: dict[str, Stage] = {
             raw_on_disk=0.5,
             calibrators_only=True,
             called="sets",
+            work="calibration",
+            typical_s=35.0,
         ),
-        Stage("select", Per.GROUP, ("manifest", "calibrator", "set"), ("selection",), Unusable.WAITS, within="image"),
+        Stage(
+            "select",
+            Per.GROUP,
+            ("manifest", "calibrator", "set"),
+            ("selection",),
+            Unusable.WAITS,
+            within="image",
+            typical_s=1.0,
+        ),
         Stage(
             "image",
             Per.GROUP,
@@ -192,6 +220,9 @@ STAGES: dict[str, Stage] = {
             raw_on_disk=0.5,
             called="images",
             settings=("imaging", "calibration", "flag", "limits"),
+            work="imaging",
+            success_goal=0.95,
+            typical_s=15.0,
         ),
         Stage(
             "mosaic",
@@ -204,6 +235,7 @@ STAGES: dict[str, Stage] = {
             disk_mb=200,
             called="mosaics",
             settings=("mosaic", "imaging", "limits"),
+            work="mosaic",
         ),
         Stage(
             "summary",
@@ -313,9 +345,9 @@ def feeds_windows(stage: str) -> bool:
     return bool(needed.intersection(STAGES[stage].makes))
 
 
-def stage_making(product: str) -> Stage | None:
-    """Stage that makes a product; None for the manifest, which the scan makes."""
-    return next((stage for stage in STAGES.values() if product in stage.makes), None)
+def stage_making(product: str) -> Stage:
+    """Stage that makes a product of the chain; the manifest is made by the scan, before all stages."""
+    return next(stage for stage in STAGES.values() if product in stage.makes)
 
 
 def units_of(product: Product) -> Per:

@@ -13,7 +13,7 @@ import psutil
 from contimg.alerts.indicators import calibration_age_hours
 from contimg.core.errors import ContimgError, ErrorClass
 from contimg.core.paths import DataRoot, group_start, jd_to_datetime
-from contimg.core.stages import STAGES, Per
+from contimg.core.stages import STAGES, Per, works_on_windows
 from contimg.dashboard import details, sky
 from contimg.dashboard.charts import Series, chart
 from contimg.ledger import history
@@ -86,7 +86,8 @@ def _running(root: DataRoot, ledger: Ledger, now: float) -> list[dict[str, Any]]
         takes = seconds / count * len(call.units) if count else None
         took = max(0.0, now - call.started)
         share = None if not takes else min(0.99, took / takes)
-        found.append({"lane": call.lane, "units": call.units, "for_s": took, "takes_s": takes, "share": share})
+        running = {"lane": call.lane, "units": call.units, "for_s": took, "takes_s": takes, "share": share}
+        found.append(running | {"of_groups": not works_on_windows(call.lane)})
     return found
 
 

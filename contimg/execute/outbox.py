@@ -84,8 +84,8 @@ def _put_in_quarantine(root: DataRoot, ledger: Ledger, given_up: PutInQuarantine
 
 def _discard_measurement_set(root: DataRoot, ledger: Ledger, group: str) -> None:
     """Remove an unreadable Measurement Set, while its group waits for a new one."""
-    known, stage = ledger.group(group), stage_making("ms")
-    if known and stage and (known.state, known.stage) == (DUE, stage.name):
+    known = ledger.group(group)
+    if known and (known.state, known.stage) == (DUE, stage_making("ms").name):
         root.ms_sidecar(group).unlink(missing_ok=True)
         if root.ms(group).exists():
             shutil.rmtree(root.ms(group))

@@ -204,10 +204,9 @@ def _job_failed(row: GroupRow, event: JobFailed, facts: Facts) -> Advanced:
 def _measurement_set_unreadable(row: GroupRow, event: MeasurementSetUnreadable, facts: Facts) -> Advanced:
     """Back to conversion, once: a Measurement Set that is unreadable again, newly made, is the group's fault."""
     again = facts.failures.get(event.error_class, 1) > 1
-    stage = stage_making("ms")
-    if stage is None or row.state != DUE or row.stage != event.stage or not event.counts or again:
+    if row.state != DUE or row.stage != event.stage or not event.counts or again:
         return _job_failed(row, event, facts)
-    back = replace(row, stage=stage.name, due=0.0, reason=event.message, error_class=event.error_class)
+    back = replace(row, stage=stage_making("ms").name, due=0.0, reason=event.message, error_class=event.error_class)
     return back, (DiscardMeasurementSet(row.name),)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from contimg.core.stages import stage_making
 from contimg.ledger.ledger import Ledger
 
 _ATTEMPT = (
@@ -89,7 +90,9 @@ def newest_arrival(ledger: Ledger) -> float | None:
 
 def newest_product(ledger: Ledger) -> float | None:
     """Time at which the newest image was made (Unix, s)."""
-    made = ledger.value("SELECT max(last_at) FROM tallies WHERE what = 'image' AND outcome = 'ok'")
+    made = ledger.value(
+        "SELECT max(last_at) FROM tallies WHERE what = ? AND outcome = 'ok'", stage_making("image").name
+    )
     return None if made is None else float(made)
 
 
@@ -144,8 +147,8 @@ def first_images(ledger: Ledger, since: float) -> list[tuple[str, float, float]]
     """Groups that arrived after a time and have an image: name, arrival, first image (Unix, s)."""
     rows = ledger.rows(
         "SELECT name, arrived, min(finished) FROM attempts JOIN groups ON name = unit"
-        " WHERE finished > ? AND rule = 'image' AND outcome = 'ok' AND arrived > ? GROUP BY name ORDER BY 3",
-        *(since, since),
+        " WHERE finished > ? AND rule = ? AND outcome = 'ok' AND arrived > ? GROUP BY name ORDER BY 3",
+        *(since, stage_making("image").name, since),
     )
     return [tuple(row) for row in rows]
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+from contimg.core.stages import works_on_windows
 from contimg.ledger.rows import AttemptRow, CallRow, GroupRow, OutboxRow, SetRow, WindowRow
 
 LAST_ARRIVAL = "last_arrival"
@@ -216,11 +218,15 @@ class Queries:
 
     def failures(self, unit: str, after_id: int, *, window: bool = False) -> dict[str, int]:
         """Failures of a group (or the window of that name) after that attempt, by class of error."""
-        return self._counts(
-            "SELECT error_class, count(*) FROM attempts"
-            " WHERE unit = ? AND id > ? AND outcome = 'failed' AND counts AND (rule = 'mosaic') = ? GROUP BY 1",
-            *(unit, after_id, window),
-        )
+        found = Counter[str]()
+        for rule, error_class, failures in self.rows(
+            "SELECT rule, error_class, count(*) FROM attempts"
+            " WHERE unit = ? AND id > ? AND outcome = 'failed' AND counts GROUP BY 1, 2",
+            *(unit, after_id),
+        ):
+            if works_on_windows(rule) is window:
+                found[error_class] += failures
+        return dict(found)
 
     def failures_since(self, since: float) -> dict[str, int]:
         """Failures of all units since a time (Unix, s), by class of error."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contimg.core.sections import Severity
+from contimg.core.stages import STAGES, Stage
 from contimg.monitoring.alert_rules import HEARTBEAT, Value
 from contimg.report.service_levels import LOADS
 from contimg.service.probes import HEARTBEAT_S
@@ -34,8 +35,14 @@ def _ratio(bad: str, every: str) -> str:
     return f"sum(increase({bad}[WINDOW])) / sum(increase({every}[WINDOW]))"
 
 
-_FAILED = 'contimg_attempts_total{stage="%s",outcome="failed"}'
-_TRIED = 'contimg_attempts_total{stage="%s"}'
+def _success(stage: Stage) -> Objective:
+    """Objective of a stage's successes (M2)."""
+    tried, failed = f'stage="{stage.name}"', f'stage="{stage.name}",outcome="failed"'
+    bad = _ratio(f"contimg_attempts_total{{{failed}}}", f"contimg_attempts_total{{{tried}}}")
+    text = f"M2: {100 * stage.success_goal:g} % of the {stage.work} jobs succeed"
+    return Objective(stage.work, text, bad, stage.success_goal)
+
+
 OBJECTIVES = (
     Objective(
         "zero_touch",
@@ -55,10 +62,7 @@ OBJECTIVES = (
         "1 - (" + _ratio('contimg_realtime_factor_bucket{le="1.0"}', "contimg_realtime_factor_count") + ")",
         0.99,
     ),
-    Objective(
-        "conversion", "M2: 99 % of the conversions succeed", _ratio(_FAILED % "convert", _TRIED % "convert"), 0.99
-    ),
-    Objective("imaging", "M2: 95 % of the images succeed", _ratio(_FAILED % "image", _TRIED % "image"), 0.95),
+    *(_success(stage) for stage in STAGES.values() if stage.success_goal),
     Objective(
         "latency",
         "M3: 95 % of the images are there within 10 min of their group's arrival",

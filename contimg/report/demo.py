@@ -41,8 +41,6 @@ MIN_RECOVERED = 0.9
 _ISOLATION_BEAMS = 3.0
 """Isolation (synthesized beams): a compared source has no neighbour of 3 % of its flux within this distance."""
 
-TYPICAL_S = {"convert": 3.0, "detect": 1.0, "solve": 35.0, "select": 1.0, "image": 15.0, "mosaic": 5.0}
-"""Typical run times (s) of the stages on two cores, for the first estimate of the time left."""
 SIMULATION_S, REPORT_S = 12.0, 3.0
 """Typical run times (s) of the whole simulation and of the report."""
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from contimg.core.errors import ErrorClass
-from contimg.core.stages import works_on_windows
+from contimg.core.stages import STAGES, Stage, works_on_windows
 from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.schema import GROUP_S
@@ -87,8 +87,7 @@ def measure(ledger: Ledger, now: float, days: float, within_hours: float, lost: 
         _zero_touch(groups),
         _recovery(attempts),
         _coverage(groups, within_hours),
-        _success(attempts, "convert", "conversion", 0.99),
-        _success(attempts, "image", "imaging", 0.95),
+        *(_success(attempts, stage) for stage in STAGES.values() if stage.success_goal),
         _uptime(samples, since, now),
         Level(
             "lost",
@@ -161,23 +160,23 @@ def _coverage(groups: Sequence[tuple[str, str, float | None]], within_hours: flo
     )
 
 
-def _success(attempts: Sequence[tuple[str, str, str, str, float, float]], rule: str, name: str, goal: float) -> Level:
+def _success(attempts: Sequence[tuple[str, str, str, str, float, float]], stage: Stage) -> Level:
     """Share of the tried groups that succeeded, later tries included."""
     outcomes: dict[str, set[str]] = defaultdict(set)
     tries = 0
     for unit, of, outcome, error, *_ in attempts:
-        if of == rule and error != ErrorClass.MISSING_CALIBRATION:
+        if of == stage.name and error != ErrorClass.MISSING_CALIBRATION:
             outcomes[unit].add(outcome)
             tries += 1
     made = sum("ok" in found for found in outcomes.values())
     detail = f"{made} of {len(outcomes)} groups, {tries} tries"
     return Level(
-        f"{name}_success",
+        f"{stage.work}_success",
         "M2",
-        f"Success of {name}",
+        f"Success of {stage.work}",
         made / len(outcomes) if outcomes else None,
         "share",
-        goal,
+        stage.success_goal,
         True,
         detail,
     )

@@ -187,8 +187,7 @@ class _Audit:
     def _is_past(self, stage: Stage, unit: str) -> bool:
         """Whether a sidecar may stand without its product: archived, or already imaged."""
         kinds = {product.archive for product in stage.products if product.archive}
-        image = stage_making("image")
-        used = image and {*image.needs} & {*stage.makes} and self._root.image(unit, "json").exists()
+        used = {*stage_making("image").needs} & {*stage.makes} and self._root.image(unit, "json").exists()
         return bool(kinds and (used or any(is_removed(self._root, kind, unit) for kind in kinds)))
 
     def _leftovers(self) -> None:

@@ -14,7 +14,7 @@ from contimg.calibrators.detect import has_calibrator
 from contimg.core.errors import Blame, DiskFullError, ErrorClass, JobDiedError
 from contimg.core.paths import DataRoot, group_of
 from contimg.core.sections import Calibration, Mosaic, Retry
-from contimg.core.stages import STAGES, Stage, first_stage, group_stages, next_stage, stage_making, stage_to_repeat
+from contimg.core.stages import STAGES, Per, Stage, first_stage, group_stages, lanes, next_stage, stage_to_repeat
 from contimg.execute import attempts
 from contimg.execute.outcomes import job_done
 from contimg.execute.set_registration import WAITING, register
@@ -197,8 +197,8 @@ def _reached(root: DataRoot, name: str, manifest_ns: int) -> str:
 
 def _is_current(root: DataRoot, name: str, stage: Stage, manifest_ns: int) -> bool:
     """Whether a group has the products of a stage, newer than its manifest and those of the stages that it needs."""
-    makers = (stage_making(need) for need in stage.needs)
-    inputs = {maker.makes[0] for maker in makers if maker and not maker.within}
+    makers = (maker for maker in lanes(Per.GROUP) if {*maker.makes} & {*stage.needs})
+    inputs = {maker.makes[0] for maker in makers}
     newest = max(manifest_ns, *(_modified(root.path(product, name)) for product in inputs), 0)
     return _modified(root.path(stage.makes[0], name)) >= newest
 

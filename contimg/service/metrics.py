@@ -26,7 +26,7 @@ from contimg.alerts.indicators import measure, waiting_hours
 from contimg.core import files
 from contimg.core.errors import ContimgError, ErrorClass
 from contimg.core.paths import group_id, group_start
-from contimg.core.stages import Per, lanes, unit_stages, works_on_windows
+from contimg.core.stages import STAGES, Per, lanes, stage_making, unit_stages, works_on_windows
 from contimg.ledger import history
 from contimg.ledger.history import Tally
 from contimg.ledger.ledger import Ledger
@@ -49,10 +49,15 @@ _LEVELS_DAYS, _LEVELS_S = 7, 300.0
 ARRIVAL, RECOVERY = "arrival_to_image", "recovery"
 """Names of the tallies that belong to no stage."""
 _DURATIONS: Mapping[str, tuple[str, str, Sequence[float]]] = {
-    "contimg_conversion_duration_seconds": ("convert", "Run time of conversions that succeeded", CONVERSION_S),
-    "contimg_calibration_duration_seconds": ("solve", "Run time of calibration solving that succeeded", _JOB_S),
-    "contimg_imaging_duration_seconds": ("image", "Run time of imaging that succeeded", _JOB_S),
-    "contimg_mosaic_duration_seconds": ("mosaic", "Run time of mosaics that succeeded", _JOB_S),
+    **{
+        f"contimg_{stage.work}_duration_seconds": (
+            stage.name,
+            f"Run time of successful {stage.work} jobs",
+            CONVERSION_S if "ms" in stage.makes else _JOB_S,
+        )
+        for stage in STAGES.values()
+        if stage.work
+    },
     "contimg_arrival_to_image_seconds": (ARRIVAL, "Time from a group's arrival to its first image", _LATENCY_S),
     "contimg_recovery_seconds": (RECOVERY, "Time from a passing failure to the same job's success", _LATENCY_S),
 }
@@ -65,7 +70,8 @@ LOAD_S = 300.0
 """Age (s) at which the newest load sample is too old for a gauge."""
 _DAY_S = 86400.0
 _ENDED = ("imaged", "unusable", "given_up")
-_PRODUCTS = {"convert": "measurement_set", "solve": "set", "image": "image", "mosaic": "mosaic"}
+_PRODUCTS = {stage.name: stage.product_label for stage in lanes(Per.GROUP, Per.WINDOW) if stage.called}
+"""Labels of the complete products, by stage."""
 
 
 class PipelineCollector(Collector):
@@ -129,10 +135,10 @@ class PipelineCollector(Collector):
         ]
         groups.append(({"state": "quarantined", "stage": ""}, ledger.quarantined_count()))
         yield _gauge("contimg_groups", "Groups that have not ended, and those in quarantine", groups)
-        calls = Counter(dict.fromkeys((stage.name for stage in lanes(Per.GROUP, Per.WINDOW) if stage.called), 0))
+        calls = Counter(dict.fromkeys(_PRODUCTS, 0))
         for call in living_calls(source.root, ledger):
             calls[call.lane] += len(call.units)
-        yield _gauge("contimg_active_conversions", "Conversions that run", [({}, calls["convert"])])
+        yield _gauge("contimg_active_conversions", "Conversions that run", [({}, calls[stage_making("ms").name])])
         active = [({"stage": lane}, float(count)) for lane, count in sorted(calls.items())]
         yield _gauge("contimg_active_jobs", "Groups or windows in work, by stage", active)
         measured = measure(source.root, ledger, source.settings.backup, source.settings.staging, now)

@@ -19,7 +19,7 @@ from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import GroupRow
 
-QUARANTINE, MOSAIC = "quarantine", "mosaic"
+QUARANTINE = "quarantine"
 _SHORTEST_WAIT_S = 1.0
 _ARRIVING_S = 3600.0
 """Largest age (s) of new files at their group's arrival; the times of older, copied files do not tell the arrival."""
@@ -161,14 +161,14 @@ def _steps(root: DataRoot, attempt: Mapping[str, Any], identity: str, own: str) 
 
 def mosaic_spans(root: DataRoot, group: str, attempt: Mapping[str, Any]) -> Iterator[Span]:
     """Spans of a mosaic's attempt and its steps in a group's trace; `mosaic_trace` is the window's own."""
-    window, number = attempt["unit"], attempt["number"]
+    window, rule, number = attempt["unit"], attempt["rule"], attempt["number"]
     failed = attempt["outcome"] == "failed"
     said = {"window": window, "attempt": number, "log": attempt["log"], "mosaic_trace": trace_id(window)}
     if failed:
         said |= {"error_class": attempt["error_class"], "message": attempt["message"]}
-    own, identity = span_id(group, MOSAIC, window, number), trace_id(group)
+    own, identity = span_id(group, rule, window, number), trace_id(group)
     parent = root_span_id(group)
-    yield Span(own, identity, parent, MOSAIC, attempt["started"], attempt["finished"], failed, said)
+    yield Span(own, identity, parent, rule, attempt["started"], attempt["finished"], failed, said)
     yield from _steps(root, attempt, identity, own)
 
 

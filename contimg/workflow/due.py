@@ -122,7 +122,7 @@ class Due:
     def _failed_last(self, group: str) -> bool:
         """Whether the last try of a group's set, or of an input of it, failed on the present files."""
         solve = stage_making("set")
-        rules = {each.name for each in (solve, *map(stage_making, solve.needs if solve else ())) if each}
+        rules = {each.name for each in (solve, *map(stage_making, solve.needs))}
         manifest = self.root.manifest(group)
         known_s = manifest.stat().st_mtime if manifest.exists() else 0.0
         ended = (record for record in records(self.root, group, rules) if not record.lives)

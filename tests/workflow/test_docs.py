@@ -10,6 +10,7 @@ import pytest
 from contimg.alerts.conditions import CONDITIONS, EVENTS
 from contimg.cli import COMMANDS
 from contimg.core.release import CHECKOUT
+from contimg.core.stages import STAGES
 
 DOCS = CHECKOUT / "docs"
 PAGES = sorted(path for path in (*DOCS.rglob("*.md"), *CHECKOUT.glob("*.md")) if path.name != "CHANGELOG.md")
@@ -50,6 +51,7 @@ def test_the_first_aid_page_names_conditions_that_exist() -> None:
 def test_every_metric_is_documented_and_every_documented_metric_is_there() -> None:
     page = (DOCS / "operations" / "service.md").read_text()
     code = set(re.findall(r'"(contimg_[a-z_]+)"', (CHECKOUT / "contimg" / "service" / "metrics.py").read_text()))
+    code |= {f"contimg_{stage.work}_duration_seconds" for stage in STAGES.values() if stage.work}
     named = {name.removesuffix("_total") for name in re.findall(r"`(contimg_[a-z_]+)(?:\{[a-z_,]+\})?`", page)}
     assert len(code) > 30
     assert named == code

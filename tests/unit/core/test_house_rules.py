@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 from contimg.alerts.conditions import CONDITIONS
 from contimg.core import errors
+from contimg.core.stages import unit_stages
 
 CHECKOUT = Path(__file__).parents[3]
 PACKAGES = CHECKOUT / "contimg"
@@ -119,3 +122,57 @@ def names_no_encoding(name: str, call: ast.Call) -> bool:
 
 def test_text_is_utf_8(modules: dict[str, list[ast.AST]]) -> None:
     assert [place for place, name, call in calls(modules) if names_no_encoding(name, call)] == []
+
+
+# The chain is declared once: stages are named in their declaration, their rule and their script
+
+OF_PRODUCTS = frozenset({"path", "made", "is_removed", "archived", "stage_making", "Product"})
+"""Functions that take the name of a product, or of an archive's kind."""
+OTHER_THINGS = {
+    ("contimg/alerts/conditions.py", "mosaic"): "kind of message",
+    ("contimg/ledger/window_life.py", "mosaic"): "kind of message",
+    ("contimg/clean/tclean.py", "image"): "file of tclean",
+    ("contimg/cli/demo.py", "mosaic"): "line of the output",
+    ("contimg/dashboard/details.py", "image"): "part of a page",
+    ("contimg/dashboard/pages.py", "image"): "kind of picture, in an address",
+    ("contimg/report/demo.py", "mosaic"): "section of the settings",
+    ("contimg/report/summary_rows.py", "image"): "column of the summary",
+    ("contimg/solve/solve.py", "image"): "source of a field's model",
+    ("contimg/storage/retention_candidates.py", "image"): "kind of bundle in the archive",
+    ("scripts/image.py", "image"): "output of the rule",
+}
+
+
+def test_stages_are_named_in_their_declaration(modules: dict[str, list[ast.AST]]) -> None:
+    named = set()
+    for path, nodes in modules.items():
+        products = {
+            id(argument) for _, name, call in calls({path: nodes}) if name in OF_PRODUCTS for argument in call.args
+        }
+        for node in nodes:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in products:
+                named |= {(path, name) for name in unit_stages() if node.value == name}
+                named |= {(path, name) for _, name in re.findall(r"\b(rule|stage|what) ?= ?['\"](\w+)", node.value)}
+    declared = {
+        (path, name) for path, name in named if path in ("contimg/core/stages.py", "contimg/core/products.py")
+    }
+    migrations = {("contimg/ledger/schema.py", "image")}  # what a migration did stays as it was
+    assert named - declared - migrations == set(OTHER_THINGS)
+
+
+# No circle of imports among files (`lint-imports` holds the packages)
+
+
+def imported(path: str, nodes: list[ast.AST], known: Container[str]) -> set[str]:
+    """Modules of the project that a module imports, anywhere in it."""
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {path for name in names if (path := name.replace(".", "/") + ".py") in known} - {path}
+
+
+def test_files_import_each_other_one_way(modules: dict[str, list[ast.AST]]) -> None:
+    imports = {path: imported(path, nodes, modules) for path, nodes in modules.items()}
+    assert sum(map(len, imports.values())) > 500
+    TopologicalSorter(imports).prepare()  # raises CycleError, with the files of the circle

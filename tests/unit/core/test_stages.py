@@ -19,10 +19,8 @@ from contimg.core.stages import (
     limit_value,
     next_stage,
     stage_making,
-    unit_stages,
     units_of,
 )
-from contimg.report import demo
 
 SETTINGS = validated({"data_root": "/data"}, {})
 ROOT = DataRoot(Path("/data"))
@@ -87,8 +85,3 @@ def test_tasks_are_asked_for_by_name_and_products_by_path() -> None:
 
 def test_the_maker_of_a_product_is_known() -> None:
     assert stage_making("image_pb") is STAGES["image"]
-    assert stage_making("manifest") is None
-
-
-def test_the_demo_knows_how_long_each_stage_takes() -> None:
-    assert demo.TYPICAL_S.keys() == {*unit_stages()}
