@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from datetime import date
+from collections.abc import Iterable
+from datetime import date, timedelta
 from pathlib import Path
 
 from contimg.cli.settings import add_settings, load_settings
 from contimg.core.files import read_json
+from contimg.core.paths import group_id, group_of, group_start
 
 _MIDDLE_HZ = 1.405e9
 _UNTOLD_WIDTH, _UNTOLD_DEG = 0.03, 0.05
@@ -73,7 +75,7 @@ def _fit(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    """Print the beam, and the products of other beams as targets that Snakemake makes again."""
+    """Print the beam, the products of other beams, and the commands that make them again."""
     import numpy as np
 
     from contimg.telescope import beam
@@ -89,9 +91,20 @@ def _show(options: argparse.Namespace) -> int:
     mosaics = _others(root, "mosaics/*/*.json", primary_beam.name)
     for path in (*sets, *images, *mosaics):
         print(path.relative_to(root))
-    print(f"{len(sets)} sets, {len(images)} images and {len(mosaics)} mosaics were made with another beam", end="")
-    print("; snakemake --force with these paths makes them again" if sets or images or mosaics else "")
+    print(f"{len(sets)} sets, {len(images)} images and {len(mosaics)} mosaics were made with another beam")
+    if sets:
+        print(f"{_again(map(group_of, sets))} --stage solve makes the sets again")
+    if images:
+        after = ", after the sets" if sets else ""
+        print(f"{_again(map(group_of, images))} makes the images and their mosaics again{after}")
     return 0
+
+
+def _again(groups: Iterable[str]) -> str:
+    """Command that makes a stretch of groups again, beside a runner, too."""
+    names = sorted(groups)
+    end = group_id(group_start(names[-1]) + timedelta(seconds=1))
+    return f"contimg reprocess --from {names[0]} --until {end}"
 
 
 def _others(root: Path, pattern: str, name: str) -> list[Path]:

@@ -31,7 +31,9 @@ def test_products_of_another_beam_are_named(tmp_path: Path, capsys: pytest.Captu
         "calibration/2026-01-12/20260112T084512/set.json",
         "images/2026-01-12/20260112T084512.json",
         "mosaics/2026-01-12/20260112T080000.json",
-        "1 sets, 1 images and 1 mosaics were made with another beam; "
-        "snakemake --force with these paths makes them again",
+        "1 sets, 1 images and 1 mosaics were made with another beam",
+        "contimg reprocess --from 20260112T084512 --until 20260112T084513 --stage solve makes the sets again",
+        "contimg reprocess --from 20260112T084512 --until 20260112T084513 makes the images and their mosaics again, "
+        "after the sets",
     ]
     assert "20260112T090042.json: cannot be read" in said.err
