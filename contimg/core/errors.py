@@ -304,6 +304,14 @@ _PASSING = frozenset(
 """Errors of the operating system that are the machine's, not the file's."""
 
 
+def in_words(error: BaseException) -> str:
+    """Text of any exception for a message to people: one line, a missing key named, no class of Python's."""
+    if isinstance(error, KeyError) and error.args:
+        said = str(error.args[0])
+        return said if " " in said else f"{said} is missing"
+    return " ".join(str(error).split()) or "no reason was given"
+
+
 def is_full(error: OSError) -> bool:
     """Whether an operating system's error says that a disk, its inodes or a quota on it are used up."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)

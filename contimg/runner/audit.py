@@ -13,7 +13,7 @@ from pathlib import Path
 
 from contimg.arrivals.intake import stray_wait_s
 from contimg.core import processes
-from contimg.core.errors import ContimgError
+from contimg.core.errors import ContimgError, in_words
 from contimg.core.paths import DataRoot
 from contimg.core.products import PRODUCTS, Backup
 from contimg.core.sections import Ingest, Staging
@@ -57,7 +57,9 @@ class _Audit:
         self._ledger = ledger
         self._now = now
         self._books = AuditResult()
-        self._busy = {unit for call in ledger.calls() for unit in call.units}
+        self._holder = holder(root)
+        works = self._holder and self._holder.holds  # calls of a dead runner make nothing any more
+        self._busy = {unit for call in ledger.calls() for unit in call.units} if works else set()
         self._entries = {entry.group: entry for entry in quarantine.entries(root)}
 
     def books(self) -> AuditResult:
@@ -78,7 +80,7 @@ class _Audit:
             try:
                 yield path.stem, load(path)
             except (OSError, ValueError, KeyError, TypeError) as error:
-                self._wrong(f"{path}: cannot be read as a manifest ({error!r})")
+                self._wrong(f"{path}: cannot be read as a manifest ({in_words(error)})")
 
     # Files that arrived
 
@@ -198,7 +200,7 @@ class _Audit:
                     self._wrong(f"{path}: half-written, and its process is dead")
         for path in staging.stale(self._root, self._staging):
             self._wrong(f"{path}: staging of a dead process")
-        now = holder(self._root)
+        now = self._holder
         current = f"{mark_of(self._root)}{now.number}" if now and now.holds else None
         environment = {process.pid: process for process in processes.marked_processes(mark_of(self._root))}
         own = {process.pid for process in processes.marked_processes(current)} if current else set()

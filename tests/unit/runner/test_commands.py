@@ -275,6 +275,19 @@ def test_what_is_wrong_with_the_books_is_said(played: Played, call, breaks, said
     assert said in text
 
 
+def test_a_dead_runner_s_call_excuses_no_half_product(played: Played) -> None:
+    unit = played.whole_way(0)
+    whole_image(played, unit)
+    played.root.image(unit, "noise.fits").unlink()
+    played.ledger.add_call(1, "image", [unit], NOW)
+    lease = acquire(played.root)
+    books = audit(played.root, played.settings.ingest, played.settings.staging, played.ledger, NOW)
+    assert not [said for said in books.problems if "half a product" in said]
+    lease.release()
+    books = audit(played.root, played.settings.ingest, played.settings.staging, played.ledger, NOW)
+    assert [said for said in books.problems if "half a product" in said]
+
+
 def test_a_file_that_has_just_come_is_no_problem_and_one_that_stays_without_a_group_is(played: Played) -> None:
     (played.root.incoming / "2026-01-12T10:00:00_sb00.hdf5").touch()
     books = [

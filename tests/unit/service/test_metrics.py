@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,13 @@ from lived_root import CountedSource, lived
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as parsed
 
-from contimg.core.paths import group_id
+from contimg.core.paths import DataRoot, group_id
+from contimg.core.sections import Ingest, Staging
 from contimg.ledger import history
 from contimg.ledger.history import Sample
 from contimg.report import service_levels
 from contimg.runner import audit
+from contimg.service import audit_problems as audits
 from contimg.service.alertmanager import utc
 from contimg.service.audit_problems import audit_problems
 from contimg.service.metrics import CONVERSION_S, coverage, render
@@ -149,6 +152,14 @@ def test_losses_are_what_the_audit_finds_in_a_process_of_its_own(service: Served
         played.root, played.settings.ingest, played.settings.staging, played.ledger, time.time()
     )
     assert audit_problems(service.source) == len(books.problems) > 0
+
+
+def test_an_audit_without_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audits, "_LIMIT_S", 0.0)
+    before = {*active_children()}
+    with pytest.raises(TimeoutError):
+        audits.audited(DataRoot(tmp_path), Ingest(), Staging())
+    assert {*active_children()} <= before
 
 
 def test_no_group_is_a_label(service: Served) -> None:
