@@ -20,13 +20,14 @@ from contimg.clean import major_cycle, tclean, wsclean
 from contimg.clean.options import CleanOptions, Products
 from contimg.clean.restoring import Beam, fitted_beam, with_components
 from contimg.core import files
-from contimg.core.errors import ConfigError, NoUsableDataError, ToolFailedError
+from contimg.core.errors import ConfigError, NoUsableDataError, ToolBrokenError, in_words
 from contimg.visibilities import averaged_ms
 from contimg.visibilities.averaged import Averaged
 
 Imager = Literal["auto", "wsclean", "tclean"]
 OWN = "contimg"
 """Name of contimg's own imager in products."""
+_NEXT = "see the job's log, and test the installed imager"
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,14 @@ def clean(averaged: Averaged, prefix: Path, options: CleanOptions, imager: Image
     ConfigError
         If WSClean is selected and is not on the PATH.
     DiskFullError, MemoryExhaustedError, NoUsableDataError, ToolFailedError
-        If an imager fails, by its messages; NoUsableDataError also if the dirty beam has no core, ToolFailedError
-        if an output is absent or not finite.
+        If an imager fails, by its messages; NoUsableDataError also if no visibility has a weight, ToolBrokenError if
+        an output of WSClean or tclean is absent or not finite.
     """
     if imager == "auto":
         return clean_in_memory(averaged, options)
     refuse_if_missing(imager)
+    if not averaged.rows.weights.any():
+        raise NoUsableDataError(f"{averaged.ms}: no visibility has a weight; the group cannot be imaged")
     ms = prefix.with_name(f"{prefix.name}.averaged.ms")
     averaged_ms.write(ms, averaged)
     products = wsclean.clean(ms, prefix, options) if imager == "wsclean" else tclean.clean(ms, prefix, options)
@@ -107,10 +110,8 @@ def restored(products: Products, imager: str) -> CleanResult:
 
     Raises
     ------
-    ToolFailedError
-        If a file is absent or not finite.
-    NoUsableDataError
-        If the dirty beam has no core.
+    ToolBrokenError
+        If a file is absent or not finite, or the dirty beam has no core: averages that have weights give all three.
     """
     residual, wcs = read(products.residual)
     model, _ = read(products.model)
@@ -118,7 +119,7 @@ def restored(products: Products, imager: str) -> CleanResult:
     try:
         beam = fitted_beam(psf, wcs)
     except ValueError as error:
-        raise NoUsableDataError(f"{products.psf}: {error}; see the job's log") from error
+        raise ToolBrokenError(f"{products.psf}: {error}; {_NEXT}") from error
     return CleanResult(with_components(residual, model, wcs, beam), residual, wcs, beam, imager)
 
 
@@ -129,22 +130,22 @@ def read(path: Path) -> tuple[np.ndarray, WCS]:
 
     Raises
     ------
-    ToolFailedError
+    ToolBrokenError
         If the file is absent, not whole, or has values that are not finite.
     """
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---SIN", "DEC--SIN"]
+    wcs.wcs.radesys = "ICRS"
     try:
         with fits.open(path, memmap=False) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore", FITSFixedWarning)
             values = file[0].data.squeeze().astype(np.float32)
             given = WCS(file[0].header).celestial.wcs
-    except (OSError, ValueError) as error:
-        raise ToolFailedError(f"{path}: the imager left no whole image ({error}); see the job's log") from error
+        wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = given.crval, given.crpix, given.cdelt
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ToolBrokenError(f"{path}: the imager left no whole image ({in_words(error)}); {_NEXT}") from error
     if not np.isfinite(values).all():
-        raise ToolFailedError(f"{path}: the imager's image has values that are not finite; see the job's log")
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---SIN", "DEC--SIN"]
-    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = given.crval, given.crpix, given.cdelt
-    wcs.wcs.radesys = "ICRS"
+        raise ToolBrokenError(f"{path}: the imager's image has values that are not finite; {_NEXT}")
     wcs.wcs.set()
     return values, wcs
 

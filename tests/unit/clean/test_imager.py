@@ -29,6 +29,7 @@ from contimg.core.errors import (
     JobDiedError,
     MemoryExhaustedError,
     NoUsableDataError,
+    ToolBrokenError,
     ToolFailedError,
 )
 from contimg.core.sections import Beam
@@ -124,18 +125,24 @@ def test_a_killed_wsclean_is_a_job_that_died(tmp_path, monkeypatch):
         by_wsclean(tmp_path / "a.ms", tmp_path / "field")
 
 
-def test_no_output_is_a_failure_whatever_the_exit_code(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", stand_in(tmp_path / "bin", "exit 0"))
-    with pytest.raises(ToolFailedError, match=r"field-residual\.fits: the imager left no whole image"):
-        by_wsclean(tmp_path / "a.ms", tmp_path / "field")
-
-
-def test_half_an_output_is_a_failure(tmp_path, monkeypatch):
-    whole = tmp_path / "whole.fits"
-    fits.writeto(whole, np.zeros((100, 100), np.float32))
-    half = f"head -c 23040 {whole} > {tmp_path}/field-residual.fits"
-    monkeypatch.setenv("PATH", stand_in(tmp_path / "bin", half))
-    with pytest.raises(ToolFailedError, match=r"field-residual\.fits: the imager left no whole image"):
+@pytest.mark.parametrize(
+    ("makes", "said"),
+    [
+        ("exit 0", "left no whole image"),
+        ("head -c 23040 {whole} > {residual}", "left no whole image"),
+        ("head -c 40000 /dev/urandom > {residual}", "left no whole image"),
+        ("cp {whole} {residual}", "not finite"),
+    ],
+    ids=["nothing", "half", "noise", "not numbers"],
+)
+def test_what_wsclean_leaves_unfit_is_not_the_group_s_fault(tmp_path, monkeypatch, makes, said):
+    """Whatever its exit code: group after group would be given up for a broken imager."""
+    whole, residual = tmp_path / "whole.fits", tmp_path / "field-residual.fits"
+    header = fits.Header({"CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN"})
+    fits.writeto(whole, np.full((100, 100), np.nan, np.float32), header)
+    script = makes.format(whole=whole, residual=residual)
+    monkeypatch.setenv("PATH", stand_in(tmp_path / "bin", script))
+    with pytest.raises(ToolBrokenError, match=rf"field-residual\.fits: .*{said}"):
         by_wsclean(tmp_path / "a.ms", tmp_path / "field")
 
 
