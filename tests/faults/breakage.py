@@ -10,7 +10,7 @@ import random
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ STAGING_SIZE, DISK_SIZE = "64m", "3g"
 LASTS_S = (60.0, 180.0)
 """How long (simulated s) what does not pass by itself lasts."""
 CLOCK_STEP_S = -3600.0
-OUTPUTS = ("ms", "calibration", "images", "mosaics")
+FOLDERS = ("ms", "calibration", "images", "mosaics", "incoming", "quarantine", "groups", "logs", "state")
 FAILED = (
     "SELECT name FROM groups WHERE state = 'due' AND error_class NOT IN ('', 'missing_calibration')"
     " AND NOT EXISTS (SELECT pid FROM calls WHERE units LIKE '%' || name || '%')"
@@ -128,6 +128,27 @@ def spoil(place: Site, how: str) -> None:
             file.write(os.urandom(size))
 
 
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def _noise(path: Path) -> None:
+    with path.open("xb") as file:
+        file.write(os.urandom(300))
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+
+
 class Breakage:
     """Breaks a site whose data root is a small disk, with another one for its staging."""
 
@@ -162,7 +183,11 @@ class Breakage:
                 self._foreign_file,
                 self._fill_disk,
                 self._fill_staging,
+                self._no_inodes,
                 self._read_only,
+                self._lock_ledger,
+                self._another_runner,
+                self._odd_products,
                 self._dead_channel,
                 self._clock_back,
                 self._bad_settings,
@@ -227,7 +252,48 @@ class Breakage:
                 process.suspend()
         return Fault("a job stopped", self.now, {record.group})
 
+    def _another_runner(self) -> Fault | None:
+        """A second runner by hand, which has to be refused."""
+        process = self._place.process
+        if process is None or process.poll() is not None or not self._works():
+            return None
+        refused = self._place.second()
+        return Fault("a second runner by hand", self.now, over=lambda: refused.poll() == 1)
+
     # Files
+
+    def _lock_ledger(self) -> Fault | None:
+        """Somebody looks into the ledger and forgets it."""
+        if not self._place.states():
+            return None
+        connection = sqlite3.connect(self._place.root.ledger, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error:  # the runner writes just now
+            connection.close()
+            return None
+        return self._lasting("the ledger locked", connection.close)
+
+    def _odd_products(self) -> Fault | None:
+        """Entries among products and records that nobody made: a pipe, a link to itself, noise, a folder."""
+        root = self._place.root
+        name = f"20260112T{self._chance.randrange(24):02d}{self._chance.randrange(60):02d}07"
+        paths = [
+            root.groups / f"{name}.json",
+            root.root / "images" / "2026-01-12" / f"{name}.json",
+            root.root / "images" / "2026-01-12" / "favourite (copy).image.fits",
+            root.root / "calibration" / "2026-01-12" / "copy of a set",
+            root.root / "logs" / "2026-01-12" / name / "convert.1.attempt.json",
+            root.root / "requests" / f"{name}.json",
+        ]
+        self._chance.shuffle(paths)
+        made = []
+        for path, make in zip(paths, (_pipe, _loop, _noise, Path.mkdir, _noise), strict=False):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                make(path)
+                made.append(path)
+        return self._lasting("odd entries among the products", lambda: _remove(made))
 
     def _spoil_ledger(self) -> Fault | None:
         process, before = self._place.process, self._place.states()
@@ -255,6 +321,18 @@ class Breakage:
     def _fill_staging(self) -> Fault | None:
         return self._full("the tmpfs full", self._staging, STAGING_SIZE)
 
+    def _no_inodes(self) -> Fault | None:
+        """No room for another file, however small."""
+        disk = self._place.root.root
+        if not self._works():
+            return None
+        status = os.statvfs(disk)
+        try:
+            resize(disk, DISK_SIZE, f"nr_inodes={status.f_files - status.f_ffree}")
+        except OSError:
+            return None
+        return self._lasting("no inodes left", lambda: resize(disk, DISK_SIZE, f"nr_inodes={status.f_files}"))
+
     def _full(self, kind: str, disk: Path, size: str) -> Fault | None:
         if not self._works():
             return None
@@ -265,13 +343,13 @@ class Breakage:
         return self._lasting(kind, lambda: resize(disk, size))
 
     def _read_only(self) -> Fault | None:
-        folders = [self._place.root.root / name for name in OUTPUTS]
+        folders = [self._place.root.root / name for name in FOLDERS]
         there = [folder for folder in folders if folder.is_dir()]
         if not there or not self._works():
             return None
         stack = contextlib.ExitStack()
         stack.enter_context(read_only(self._chance.choice(there)))
-        return self._lasting("an output folder read-only", stack.close)
+        return self._lasting("a folder read-only", stack.close)
 
     # Surroundings
 
@@ -297,7 +375,10 @@ class Breakage:
         if process is None or process.poll() is not None:
             return None
         whole = path.read_text()
-        path.write_text(whole + self._chance.choice(("\nlimits: {conversions: -1}\n", "\n{half", "\nnonsense: 1\n")))
+        catalogue = self._place.folder / "unreadable.csv"
+        catalogue.write_text("name,ra,dec\nA,not a number,1\n")
+        bad = ("limits: {conversions: -1}", "{half", "nonsense: 1", f"sky_catalogue: {catalogue}")
+        path.write_text(f"{whole}\n{self._chance.choice(bad)}\n")
         process.send_signal(signal.SIGHUP)
         return self._lasting("settings that cannot be used", lambda: path.write_text(whole) and None)
 

@@ -141,10 +141,14 @@ class Site:
 
     def start(self) -> None:
         """Start the runner."""
+        self.process = self.second()
+
+    def second(self) -> subprocess.Popen[bytes]:
+        """Start a runner, whoever works already."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CONTIMG_")}
         environment["PYTHONPATH"] = os.pathsep.join(str(path) for path in (TESTS, TESTS / "support", TESTS.parent))
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 [
                     sys.executable,
                     "-m",

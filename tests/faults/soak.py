@@ -35,6 +35,8 @@ RESTART_S = 5.0
 """What `RestartSec` of the unit says."""
 LONGEST_S = 1800.0
 """What is not over so long (s) after all work has ended never will be."""
+SEEN_S = 60.0
+"""By then (s) a pass has seen a file that came."""
 SENDER_WAITS_S = 30.0
 """After this long (s) the correlator sends a file again that there was no room for."""
 
@@ -58,6 +60,8 @@ class Soak:
         """What happens to groups that have begun to come, and when (simulated s)."""
         self.came: dict[str, list[float]] = {}
         """When each file of a group came (simulated s)."""
+        self.delivered = 0.0
+        """When a file came last, or was touched (simulated s)."""
         self.dead_since: float | None = None
         self.lasting: Fault | None = None
         self.recovering: list[Fault] = []
@@ -110,6 +114,7 @@ class Soak:
     def _deliver(self, arrival: Arrival, delivery: Delivery, now: float) -> None:
         """Let files arrive; while the disk is full their sender tries again, and what follows waits."""
         left = list(delivery.files)
+        self.delivered = now
         try:
             while left:
                 self.place.arrive(left[0], age_s=delivery.age_s)
@@ -222,7 +227,8 @@ class Soak:
     def _ended(self) -> bool:
         states = self.place.states()
         return (
-            self.arrivals.keys() <= states.keys()
+            self.breakage.now > self.delivered + SEEN_S
+            and self.arrivals.keys() <= states.keys()
             and all(state in ("done", "quarantined") for state in states.values())
             and not self.place.rows("SELECT name FROM windows WHERE state = 'due'")
             and not self.place.rows("SELECT pid FROM calls")
@@ -255,7 +261,7 @@ class Form:
     """Length of the stream (simulated), where the jobs are real."""
     groups: int = 0
     """Number of small groups, where they are played."""
-    trouble_share: float = 0.12
+    trouble_share: float = 0.15
     """Share of small groups with something wrong on their way."""
 
 

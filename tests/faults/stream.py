@@ -218,9 +218,10 @@ _LASTS_S = (60.0, 180.0)
 
 
 def _changed_names(group: _Group) -> _Way:
-    """Names changed by a copy tool, and put right."""
-    letter = group.chance.choice("_-：")
-    names = {path.name: path.name.replace(":", letter) for path in group.files}
+    """Names or endings changed by a copy tool, and put right."""
+    changes = ((":", "_"), (":", "-"), (":", "："), (":", "%3A"), ("hdf5", "HDF5"), ("hdf5", "h5"))
+    old, new = group.chance.choice(changes)
+    names = {path.name: path.name.replace(old, new) for path in group.files}
     wrong = [group.other(path, name=names[path.name]) for path in group.files]
 
     def right(incoming: Path) -> None:
@@ -310,9 +311,7 @@ def _other_pointing(group: _Group) -> _Way:
     """A subband of another declination than the rest: left out by name."""
     path = group.one()
     odd = group.other(path)
-    with h5py.File(odd, "r+") as file:
-        file["Header/phase_center_app_dec"][()] = 0.3
-        file["Header/extra_keywords/phase_center_dec"][()] = 0.3
+    _point(odd, 0.3)
     return [Delivery(0, [*group.rest(path), odd])], 60
 
 
@@ -324,6 +323,52 @@ def _other_telescope(group: _Group) -> _Way:
         del file["Header/telescope_name"]
         file["Header/telescope_name"] = np.bytes_("ALMA")
     return [Delivery(0, [*group.rest(path), odd])], 60
+
+
+def _shorter(group: _Group) -> _Way:
+    """Five subbands that are an integration shorter."""
+    short = group.chance.sample(group.files, 5)
+    return [Delivery(0, [*group.rest(*short), *[_cut(group.other(path)) for path in short]])], 60
+
+
+def _cut(path: Path) -> Path:
+    """Take the last integration out of a file."""
+    with h5py.File(path, "r+") as file:
+        header = file["Header"]
+        rows, left = int(header["Nblts"][()]), int(header["Ntimes"][()]) - 1
+        for folder in (header, file["Data"]):
+            for name, data in list(folder.items()):
+                if isinstance(data, h5py.Dataset) and data.shape[:1] == (rows,):
+                    kept = data[: left * int(header["Nbls"][()])]
+                    del folder[name]
+                    folder[name] = kept
+        header["Ntimes"][()], header["Nblts"][()] = left, left * int(header["Nbls"][()])
+    return path
+
+
+def _older_writer(group: _Group) -> _Way:
+    """A group of the older writer: no declination of its own, the length of a raw sample."""
+    old = [group.other(path) for path in group.files]
+    for path in old:
+        with h5py.File(path, "r+") as file:
+            header = file["Header"]
+            del header["phase_center_app_dec"]
+            header["integration_time"][...] = header["integration_time"][()] / 32
+    return [Delivery(0, old)], 0
+
+
+def _moved(group: _Group) -> _Way:
+    """A group at another declination than those before."""
+    moved = [group.other(path) for path in group.files]
+    for path in moved:
+        _point(path, 0.3)
+    return [Delivery(0, moved)], 0
+
+
+def _point(path: Path, declination_rad: float) -> None:
+    with h5py.File(path, "r+") as file:
+        file["Header/phase_center_app_dec"][()] = declination_rad
+        file["Header/extra_keywords/phase_center_dec"][()] = declination_rad
 
 
 def _missing(group: _Group) -> _Way:
@@ -349,6 +394,9 @@ TROUBLES: tuple[Callable[[_Group], _Way], ...] = (
     _odd_entries,
     _other_pointing,
     _other_telescope,
+    _shorter,
+    _older_writer,
+    _moved,
     _missing,
     _late,
 )

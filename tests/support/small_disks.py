@@ -35,15 +35,16 @@ def small_disk(folder: Path, size: str) -> contextlib.AbstractContextManager[Pat
     return mounted(folder, f"size={size}")
 
 
-def resize(folder: Path, size: str) -> None:
-    """Make the disk at a folder larger or smaller.
+def resize(folder: Path, size: str, *more: str) -> None:
+    """Make the disk at a folder larger or smaller; more options as mount takes them.
 
     Raises
     ------
     OSError
         If there is more on it.
     """
-    done = subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=False, capture_output=True)
+    options = ",".join(("remount", f"size={size}", *more))
+    done = subprocess.run(["mount", "-o", options, str(folder)], check=False, capture_output=True)
     if done.returncode:
         raise OSError(f"{folder}: {done.stderr.decode().strip()}")
 
