@@ -15,6 +15,7 @@ from contimg.core.errors import (
     JobDiedError,
     UnreadableMeasurementSetError,
     WorkflowError,
+    in_words,
 )
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Retry
@@ -181,7 +182,7 @@ class _EndedCall:
                 ]
                 self._transitions.window(unit, MosaicMade(missed=min(later, default=None)), self._now)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            return f"what {self._stage.name} made cannot be used: {error!r}"
+            return f"what {self._stage.name} made cannot be used: {in_words(error)}"
         return ""
 
     def _failed(self, unit: str, attempt: AttemptRow) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from contimg.core import files
+from contimg.core.errors import in_words
 from contimg.core.paths import group_id, jd_to_datetime
 
 SUBBANDS = 16
@@ -163,7 +164,7 @@ def load(manifest: Path) -> Group:
         group = Group.from_manifest(files.read_json(manifest))
         sound = _is_sound(group)
     except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
-        raise ValueError(f"{manifest}: is no manifest ({error!r}); the scan makes it anew") from error
+        raise ValueError(f"{manifest}: is no manifest ({in_words(error)}); the scan makes it anew") from error
     if not sound:
         raise ValueError(f"{manifest}: its values are impossible; the scan makes it anew")
     return group

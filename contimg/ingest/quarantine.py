@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from contimg.core import files
-from contimg.core.errors import QuarantineError
+from contimg.core.errors import QuarantineError, in_words
 from contimg.core.paths import DataRoot
 from contimg.ingest.manifest import MISSING, load
 
@@ -329,7 +329,7 @@ def _content(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise QuarantineError(f"{folder.name}: is not in quarantine; contimg quarantine list has what is") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise QuarantineError(f"{path}: cannot be read ({error!r}); the files beside it are safe") from error
+        raise QuarantineError(f"{path}: cannot be read ({in_words(error)}); the files beside it are safe") from error
 
 
 def _plain(name: str) -> str:

@@ -27,6 +27,7 @@ from contimg.core.errors import (
     JobDiedError,
     MemoryExhaustedError,
     ToolBrokenError,
+    in_words,
     is_full,
     is_passing,
 )
@@ -201,4 +202,4 @@ def as_contimg_error(error: BaseException) -> ContimgError:
         return ToolBrokenError(f"{error.name or 'a library'}: cannot be imported ({error}); install it")
     if isinstance(error, MemoryError):
         return MemoryExhaustedError(f"out of memory ({error}); it is tried again later")
-    return ContimgError(f"{type(error).__name__}: {error}")
+    return ContimgError(f"an unforeseen error: {in_words(error)}; the job's log has where")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from contimg.core import files
+from contimg.core.errors import in_words
 from contimg.core.paths import DataRoot, group_date, group_of, group_start
 from contimg.core.products import PRODUCTS
 from contimg.core.sections import Calibration
@@ -106,7 +107,7 @@ class Registry:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             group = group_of(path)
             start = group_start(group)
-            failure = f"cannot be read ({error!r})"
+            failure = f"cannot be read ({in_words(error)})"
             return CalibrationSet(name, group, "unknown", start, start, start, None, False, failure)
 
     def on(self, day: str) -> list[CalibrationSet]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from contimg import __version__
 from contimg.core import files
-from contimg.core.errors import BundleError, ChangedError, ConfigError, StoreError, UnsafePathError
+from contimg.core.errors import BundleError, ChangedError, ConfigError, StoreError, UnsafePathError, in_words
 from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, DataRoot, group_date
 from contimg.core.products import PRODUCTS, archive_kinds
 from contimg.core.sections import Archive
@@ -100,7 +100,7 @@ def record_of(root: DataRoot, kind: str, group: str) -> ArchiveRecord | None:
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(
-            f"{path}: cannot be read ({error!r}); `contimg archive verify {group}` makes it again"
+            f"{path}: cannot be read ({in_words(error)}); `contimg archive verify {group}` makes it again"
         ) from None
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from contimg.core.errors import BundleError, UnsafePathError
+from contimg.core.errors import BundleError, UnsafePathError, in_words
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,9 @@ class Contents:
             entries = tuple(Entry(**entry) for entry in content["entries"])
             about = dict(content["about"])
         except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"its list of contents cannot be read ({error!r}); nothing was changed") from None
+            raise BundleError(
+                f"its list of contents cannot be read ({in_words(error)}); nothing was changed"
+            ) from None
         for entry in entries:
             steps = PurePosixPath(entry.path)
             if steps.is_absolute() or ".." in steps.parts or str(steps) != entry.path or entry.path in ("", "."):

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from contimg.core import files
-from contimg.core.errors import ChangedError, ContimgError, UnsafePathError
+from contimg.core.errors import ChangedError, ContimgError, UnsafePathError, in_words
 from contimg.core.paths import DataRoot
 from contimg.storage import archive
 from contimg.storage.archive import ArchiveRecord, ArchiveUnit
@@ -92,7 +92,7 @@ class _Removal:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise UnsafePathError(
-                f"{note}: cannot be read ({error!r}); the files of its removal are named `.*.removing`, and stay"
+                f"{note}: cannot be read ({in_words(error)}); the files of its removal, `.*.removing`, stay"
             ) from None
 
     def finish(self) -> None:

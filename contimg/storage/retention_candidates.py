@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from contimg.core import files
-from contimg.core.errors import ContimgError, MisshapenFileError
+from contimg.core.errors import ContimgError, MisshapenFileError, in_words
 from contimg.core.paths import GROUP_PATTERN, DataRoot, RawName, group_date, group_of, group_start, window_for
 from contimg.core.products import PRODUCTS, RAW, archived
 from contimg.core.sections import Archive, Calibration, Mosaic, Retention
@@ -188,7 +188,7 @@ class _Look:
         try:
             return self._needed(unit)
         except _NOT_UNDERSTOOD as error:
-            return f"it cannot be judged: {error!r}"
+            return f"it cannot be judged: {in_words(error)}"
 
     def _needed(self, unit: ArchiveUnit) -> str | None:
         if unit.kind == "log":

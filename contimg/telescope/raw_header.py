@@ -25,6 +25,7 @@ from contimg.core.errors import (
     TruncatedFileError,
     WrongTelescopeError,
     ZeroedSubbandError,
+    in_words,
 )
 from contimg.core.paths import RawName
 from contimg.core.units import MJD_ZERO_JD
@@ -131,12 +132,12 @@ def opened(path: Path) -> Iterator[h5py.File]:
     except (KeyError, OSError, *_NONSENSE) as error:
         _raise_if_passing(path, error)
         if isinstance(error, KeyError):
-            raise MisshapenFileError(f"{path.name}: {_one_line(error.args[0])}; {_NEXT}") from error
+            raise MisshapenFileError(f"{path.name}: {in_words(error)}; {_NEXT}") from error
         if isinstance(error, OSError):
             raise TruncatedFileError(
-                f"{path.name}: cannot be read whole as HDF5 ({_one_line(error)}); {_NEXT}"
+                f"{path.name}: cannot be read whole as HDF5 ({in_words(error)}); {_NEXT}"
             ) from error
-        raise MisshapenFileError(f"{path.name}: its header makes no sense ({error!r}); {_NEXT}") from error
+        raise MisshapenFileError(f"{path.name}: its header makes no sense ({in_words(error)}); {_NEXT}") from error
 
 
 def _raise_if_passing(path: Path, error: Exception) -> None:
@@ -146,10 +147,6 @@ def _raise_if_passing(path: Path, error: Exception) -> None:
     said = _ERRNO.search(str(error))
     if said and int(said[1]) not in _FILE_AT_FAULT:
         raise OSError(int(said[1]), os.strerror(int(said[1])), str(path)) from error
-
-
-def _one_line(said: object) -> str:
-    return " ".join(str(said).split())
 
 
 def read_header(path: Path) -> Header:
