@@ -25,7 +25,8 @@ demo: setup  ## half an hour of simulated sky to a calibrated mosaic
 	@$(BIN)/contimg demo demo
 
 demo-cluster: setup  ## the same on Slurm: two nodes on this machine (as root; installs it)
-	@tools/setup-system
+	@[ "$$(id -u)" = 0 ] || { echo "demo-cluster: a Slurm cluster needs root; make demo needs none" >&2; exit 1; }
+	tools/setup-system
 	build/slurm/bin/python tests/support/slurm_cluster.py build/slurm/bin/python -m contimg demo demo-cluster --profile profiles/slurm
 
 test: setup  ## every test: science, workflow, break tests and drills in their short form

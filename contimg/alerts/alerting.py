@@ -12,7 +12,7 @@ from typing import cast
 
 from contimg.alerts import channels, conditions, silences
 from contimg.alerts.background_calls import BackgroundCalls
-from contimg.alerts.conditions import Alert, AlertChange
+from contimg.alerts.conditions import Alert, AlertChange, Measured
 from contimg.alerts.indicators import measure
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Alerts, Backup, Severity, Staging
@@ -75,7 +75,15 @@ class Alerting:
             moment.ledger.add_event(condition, event.subject, severity, event.text, moment.now)
             self._gather(moment, severity, f"{severity}: {condition}", event.text)
 
-    def tick(self, moment: Moment, *, held: Iterable[str], well: bool, refused: bool = False) -> None:
+    def tick(
+        self,
+        moment: Moment,
+        *,
+        held: Iterable[str],
+        well: bool,
+        refused: bool = False,
+        failed_deployment: str = "",
+    ) -> None:
         """Judge the conditions and send due messages.
 
         Parameters
@@ -86,6 +94,8 @@ class Alerting:
             Whether every step of the last pass worked; the heartbeat stops while passes fail.
         refused
             Whether changed settings were refused as invalid.
+        failed_deployment
+            Release that stays in use though its deployment failed, with the reason.
         """
         settings, now = moment.settings.alerts, moment.now
         if not well:
@@ -94,7 +104,14 @@ class Alerting:
             self._failing = None
         self._take_answers(moment)
         if self._due("judge", _JUDGED_S, now):
-            self._judge(moment, held=held, refused=refused)
+            self._judge(
+                moment,
+                {
+                    "workflow_held": dict.fromkeys(held, 1.0),
+                    "settings_refused": {"": float(refused)},
+                    "deployment_failed": {failed_deployment: 1.0} if failed_deployment else {},
+                },
+            )
         self._send(moment)
         well = not self._failing
         if settings.heartbeat_url and well and self._free(_HEARTBEAT, settings.heartbeat_minutes * 60, now):
@@ -122,11 +139,10 @@ class Alerting:
 
     # Judging
 
-    def _judge(self, moment: Moment, *, held: Iterable[str], refused: bool) -> None:
+    def _judge(self, moment: Moment, seen: Measured) -> None:
+        """Judge the quantities that the runner has seen, and those measured here."""
         ledger, settings, now = moment.ledger, moment.settings, moment.now
-        measured = measure(self._root, ledger, settings.backup, settings.staging, now)
-        measured["workflow_held"] = dict.fromkeys(held, 1.0)
-        measured["settings_refused"] = {"": float(refused)}
+        measured = {**measure(self._root, ledger, settings.backup, settings.staging, now), **seen}
         measured["passes_failing"] = {"": (self._failing[1] - self._failing[0]) / 60 if self._failing else 0.0}
         if not settings.alerts.api_url:
             self._api_down = 0.0

@@ -154,6 +154,11 @@ CONDITIONS: tuple[Condition, ...] = (
         levels=Levels(warning=0.5),
     ),
     Condition(
+        "deployment_failed",
+        "a release stays in use though its deployment failed, {subject}; deploy one that works",
+        levels=Levels(critical=0.5),
+    ),
+    Condition(
         "workflow_held",
         "{subject} fails for every group, and not through their fault: it is held and tried once a minute;"
         " its newest log says why",

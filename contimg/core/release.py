@@ -1,4 +1,4 @@
-"""The release that runs: its version, commit and build date, and the folder of its workflow files."""
+"""The release that runs: its version, commit and build date, the folder of its workflow files, its deployment."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from importlib.resources import files as package_files
 from pathlib import Path
 
 from contimg import __version__
+from contimg.core import files
 
 _PACKAGE = Path(str(package_files("contimg")))
 _PACKED = _PACKAGE / "data" / "workflow"
@@ -14,6 +15,8 @@ _PACKED = _PACKAGE / "data" / "workflow"
 CHECKOUT = _PACKED if (_PACKED / "Snakefile").is_file() else _PACKAGE.parent
 """Folder of the Snakefile, rules/, scripts/, config/ and profiles/."""
 _BUILD = _PACKAGE / "data" / "build.json"
+DEPLOYMENT = "deployment.json"
+"""Name of the state file of the last deployment, beside the settings (`deploy.deployment`)."""
 
 
 def commit() -> str:
@@ -45,3 +48,19 @@ def version_line() -> str:
             f"contimg {__version__} (commit {commit()[:12]}, built {json.loads(_BUILD.read_text('utf-8'))['date']})"
         )
     return f"contimg {__version__} (commit {commit()[:12] or 'unknown'}, from a checkout)"
+
+
+def failed_deployment(settings: Path) -> str:
+    """Release that stays in use though its deployment failed, with the reason; empty without one.
+
+    Parameters
+    ----------
+    settings
+        Settings file, beside which a deployment keeps its state.
+    """
+    try:
+        content = files.read_json(settings.with_name(DEPLOYMENT))
+        failed = content["phase"] == "done" and content["reason"]
+        return f"{content['release']}: {content['reason']}" if failed else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

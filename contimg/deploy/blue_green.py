@@ -15,7 +15,9 @@ from contimg.deploy.site import COLOURS
 from contimg.runner.loop import STANDS_BY
 
 READY_S = 60.0
-"""Longest time (s) for the new runner to stand by, and then to be ready."""
+"""Longest time (s) for a runner to stand by, and for the new runner then to be ready."""
+RESTARTS = 2
+"""Number of restarts by systemd after which the old runner counts as unable to start."""
 
 
 class Phase(StrEnum):
@@ -52,7 +54,7 @@ class Deployment:
     since
         Start of the phase (Unix, s).
     reason
-        Reason for going back.
+        Reason for going back, or for which it was not possible.
     """
 
     new: str
@@ -71,11 +73,12 @@ class Deployment:
 
 @dataclass(frozen=True)
 class UnitState:
-    """State of a systemd unit: `ActiveState`, `StatusText`, and number of restarts."""
+    """State of a systemd unit: `ActiveState` and the time of its last change (Unix, s), `StatusText`, restarts."""
 
     state: str
     status: str = ""
     restarts: int = 0
+    since: float = 0.0
 
     @property
     def down(self) -> bool:
@@ -91,6 +94,12 @@ class UnitState:
     def stops(self) -> bool:
         """Whether the unit is stopping: its runner waits for the calls that it has handed over."""
         return self.state == "deactivating"
+
+    def cannot_start(self, asked: float, now: float) -> bool:
+        """Whether the runner, needed since a time (Unix, s), has been restarted too often or takes too long."""
+        if self.state == "active" or self.stands_by or self.stops:
+            return False
+        return self.restarts >= RESTARTS or now - max(asked, self.since) > READY_S
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,7 @@ class Action(StrEnum):
     USE = "have it start with the host"
     WAIT = "wait"
     ENTER = "enter the next phase"
+    GIVE_UP = "give up"
 
 
 @dataclass(frozen=True)
@@ -197,19 +207,32 @@ def _probation(deployment: Deployment, seen: HostState, probation_s: float) -> S
 
 
 def _finish(deployment: Deployment, seen: HostState) -> Step:
-    return _stop(deployment.old, seen) or Step(Action.USE, deployment.new)
+    new, old = deployment.new, deployment.old
+    return _move_port(deployment, seen, to=new) or _stop(old, seen) or Step(Action.USE, new)
 
 
 def _go_back(deployment: Deployment, seen: HostState) -> Step:
     new, old = deployment.new, deployment.old
-    if seen.runners[old].down:
-        return Step(Action.STAND_BY, old)
-    if seen.holder == new and seen.runners[old].stands_by:
-        return Step(Action.HAND_OVER, new)
+    runner = seen.runners[old]
     if seen.holder == old:
         gone_back = Step(Action.ENTER, phase=Phase.GONE_BACK, reason=deployment.reason)
         return _move_port(deployment, seen, to=old) or _stop(new, seen) or gone_back
-    return WAIT
+    if runner.cannot_start(deployment.since, seen.now):
+        return _stay(deployment, seen)
+    if runner.down:
+        return Step(Action.STAND_BY, old)
+    return Step(Action.HAND_OVER, new) if seen.holder == new and runner.stands_by else WAIT
+
+
+def _stay(deployment: Deployment, seen: HostState) -> Step:
+    """Step where the old runner cannot start: the new release stays in use if its runner works."""
+    new, old = deployment.new, deployment.old
+    reason = f"{deployment.reason}; there is no way back, for the runner of {old} does not start"
+    if seen.holder == new:
+        return Step(Action.ENTER, phase=Phase.FINISH, reason=reason)
+    if seen.runners[new].down:
+        return Step(Action.STAND_BY, new)
+    return Step(Action.GIVE_UP, reason=reason) if seen.runners[new].cannot_start(deployment.since, seen.now) else WAIT
 
 
 def _stop(colour: str, seen: HostState) -> Step | None:

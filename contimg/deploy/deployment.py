@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import requests
@@ -12,6 +13,7 @@ import requests
 from contimg.core import config, files
 from contimg.core.errors import DeploymentError, InstallationError, LeaseError
 from contimg.core.paths import DataRoot
+from contimg.core.release import DEPLOYMENT
 from contimg.deploy.blue_green import Action, Deployment, HostState, Phase, Step, UnitState, next_step
 from contimg.deploy.install import apply, link_step, systemctl
 from contimg.deploy.site import COLOURS, Site, listen_address, units_of
@@ -126,19 +128,55 @@ def deploy(
                 _use(deployment)
             else:
                 host.do(step)
+            if step.action == Action.GIVE_UP:
+                raise DeploymentError(
+                    f"{deployment.release}: {step.reason}, nor does its own; mend one, then call it with --rollback"
+                )
             step = replace(step, phase=step.phase or _AFTER.get(step.action))
         except InstallationError as error:
             if deployment.phase in (Phase.FINISH, Phase.BACK):
                 raise
             step = Step(Action.ENTER, phase=Phase.BACK, reason=str(error))
         if step.phase:
-            deployment = replace(deployment, phase=step.phase, since=time.time(), reason=step.reason)
+            reason = step.reason or deployment.reason
+            deployment = replace(deployment, phase=step.phase, since=time.time(), reason=reason)
             _write(site, deployment)
             yield f"{deployment.new}: {step.phase}{f': {step.reason}' if step.reason else ''}"
         elif step.action != Action.WAIT:
             yield f"{step.colour}: {step.action}"
     if deployment.phase == Phase.GONE_BACK and deployment.reason != _ASKED:
         raise DeploymentError(f"{deployment.release}: {deployment.reason}; {deployment.old} is in use as before")
+    if deployment.phase == Phase.DONE and deployment.reason:
+        raise DeploymentError(f"{deployment.release}: {deployment.reason}; {deployment.new} stays in use")
+
+
+def status(site: Site) -> Iterator[str]:
+    """Lines on the last deployment and on the two releases that can be installed.
+
+    Raises
+    ------
+    DeploymentError
+        If the state file cannot be read.
+    ConfigError
+        If the settings are invalid.
+    InstallationError
+        If systemd does not answer.
+    """
+    last, seen = _read(site), Host(site).see()
+    if last:
+        since = datetime.fromtimestamp(last.since, UTC).isoformat(timespec="seconds")
+        yield f"{last.new}: {last.release} ({last.phase}, since {since}{f': {last.reason}' if last.reason else ''})"
+    for colour in COLOURS:
+        link = site.release(colour)
+        runner, service = seen.runners[colour], seen.services[colour]
+        said = [
+            str(link.readlink()) if link.is_symlink() else "not installed",
+            f"runner {runner.state}{f' ({runner.status})' if runner.status else ''}",
+            f"service {service.state}",
+            *(["has the lease"] if seen.holder == colour else []),
+            *(["starts with the host"] if site.enabled == colour else []),
+        ]
+        yield f"{colour}: {', '.join(said)}"
 
 
 def _begun(site: Site, release: Path | None, seen: HostState, *, back: bool) -> Deployment:
@@ -177,14 +215,16 @@ def _use(deployment: Deployment) -> None:
 
 def _unit(name: str) -> tuple[UnitState, int]:
     """State of a unit, and its main process."""
-    said = systemctl("show", "--property=ActiveState,StatusText,NRestarts,MainPID", name)
+    wanted = "--property=ActiveState,StatusText,NRestarts,MainPID,StateChangeTimestamp"
+    said = systemctl("show", "--timestamp=unix", wanted, name)
     values = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
-    unit = UnitState(values["ActiveState"], values.get("StatusText", ""), int(values.get("NRestarts", "0")))
-    return unit, int(values["MainPID"])
+    since = float(values.get("StateChangeTimestamp", "").removeprefix("@") or 0)
+    restarts = int(values.get("NRestarts", "0"))
+    return UnitState(values["ActiveState"], values.get("StatusText", ""), restarts, since), int(values["MainPID"])
 
 
 def _path(site: Site) -> Path:
-    return site.settings / "deployment.json"
+    return site.settings / DEPLOYMENT
 
 
 def _read(site: Site) -> Deployment | None:

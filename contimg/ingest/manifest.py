@@ -1,10 +1,14 @@
-"""Manifest of a group: its files by subband with their faults, and the state of the group."""
+"""Manifest of a group: its files by subband with their faults, and the state of the group.
+
+Its format only expands, so that an earlier release reads the manifests of a later one: new keys go to the entries
+under `files`, never to those of subbands, because earlier releases refuse a subband's entry with an unknown key.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from math import isfinite
 from pathlib import Path
@@ -16,6 +20,10 @@ from contimg.core.paths import group_id, jd_to_datetime
 
 SUBBANDS = 16
 _STATES = ("collecting", "complete", "incomplete", "unusable")
+_ENTRY = ("path", "size", "mtime_ns", "state", "reason")
+"""Keys of a subband's entry."""
+_MEASURED = ("integrations", "start_jd", "came")
+"""Keys of a file's entry under `files`; manifests of earlier releases have them in the subband's entry, or not."""
 
 
 @dataclass(frozen=True)
@@ -115,22 +123,34 @@ class Group:
             "state": self.state,
             "reason": self.reason,
             **frame,
-            "subbands": {f"{number:02d}": asdict(self.subbands[number]) for number in range(SUBBANDS)},
-            "duplicates": [asdict(duplicate) for duplicate in self.duplicates],
+            "subbands": {f"{number:02d}": _part(self.subbands[number], _ENTRY) for number in range(SUBBANDS)},
+            "duplicates": [_part(duplicate, _ENTRY) for duplicate in self.duplicates],
+            "files": {str(file.path): _part(file, _MEASURED) for file in self.files},
         }
 
     @classmethod
     def from_manifest(cls, content: Mapping[str, Any]) -> Group:
         """Group from the content of its manifest."""
         frame = Frame(*(content[name] for name in Frame._fields)) if content["start_jd"] is not None else None
+        measured = content.get("files", {})
         return cls(
             content["group"],
             content["state"],
             content["reason"],
             frame,
-            {int(number): Subband(**subband) for number, subband in content["subbands"].items()},
-            tuple(Subband(**duplicate) for duplicate in content["duplicates"]),
+            {int(number): _subband(entry, measured) for number, entry in content["subbands"].items()},
+            tuple(_subband(entry, measured) for entry in content["duplicates"]),
         )
+
+
+def _part(subband: Subband, names: Collection[str]) -> dict[str, Any]:
+    return {name: getattr(subband, name) for name in names}
+
+
+def _subband(entry: Mapping[str, Any], measured: Mapping[str, Mapping[str, Any]]) -> Subband:
+    """Subband from its entry and that of its file; keys of later releases are ignored."""
+    known = {**entry, **measured.get(entry["path"], {})}
+    return Subband(**{name: known[name] for name in (*_ENTRY, *_MEASURED) if name in known})
 
 
 def name_of(subband: Subband) -> str:

@@ -24,6 +24,7 @@ from contimg.catalogues import calibrator_catalogue, sky_catalogue
 from contimg.core.config import Settings
 from contimg.core.errors import ConfigError, HeldError, LeaseError
 from contimg.core.paths import DataRoot
+from contimg.core.release import failed_deployment
 from contimg.core.sections import Runner as RunnerSettings
 from contimg.execute.lease import Lease, acquire, holder
 from contimg.execute.snakemake import RunningCall, exit_code, handed_over, import_modules
@@ -279,6 +280,7 @@ def _loop(
         if asked:
             watch.read(asked, lambda: runnable(load_settings()), runner.settings, runner.change)
             runner.settings_refused = watch.refused
+        runner.failed_deployment = failed_deployment(watch.path)
         runner.settle_calls()
         notify("WATCHDOG=1")
         pause_s = runner.settings.runner.poll_seconds / clock.rate

@@ -72,6 +72,8 @@ class Runner:
         self._well = True
         self.settings_refused = False
         """Whether changed settings were refused as invalid."""
+        self.failed_deployment = ""
+        """Release that stays in use though its deployment failed, with the reason."""
         self._short = True  # until free space has been seen
         self._served: set[tuple[str, str]] = set()
         """Groups, each with its stage, whose inputs existed at the last check."""
@@ -168,7 +170,13 @@ class Runner:
         moment = self._moment(now)
         well, self._well = self._well, True
         self._guarded(
-            lambda: self._alerting.tick(moment, held=self._breaker.held, well=well, refused=self.settings_refused)
+            lambda: self._alerting.tick(
+                moment,
+                held=self._breaker.held,
+                well=well,
+                refused=self.settings_refused,
+                failed_deployment=self.failed_deployment,
+            )
         )
 
     def _keep_house(self, now: float) -> None:

@@ -52,7 +52,7 @@ class SettingsWatch:
 
     def __init__(self, root: DataRoot, path: Path) -> None:
         self._root = root
-        self._path = path
+        self.path = path
         self._seen = _state(path)
         self._answered = _id(_read(answer_path(root)))
         self.refused = False
@@ -69,16 +69,16 @@ class SettingsWatch:
             Whether a changed file counts as a reason.
         """
         request = _read(request_path(self._root))
-        changed = _state(self._path) != self._seen
+        changed = _state(self.path) != self._seen
         if _id(request) != self._answered:
             asked = ReloadRequest(str(request.get("by", "")), _id(request))
         elif signalled:
             asked = ReloadRequest("SIGHUP")
         elif watched and changed:
-            asked = ReloadRequest(f"a change of {self._path}")
+            asked = ReloadRequest(f"a change of {self.path}")
         else:
             return None
-        self._seen = _state(self._path)
+        self._seen = _state(self.path)
         return asked
 
     def read(

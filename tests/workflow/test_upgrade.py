@@ -16,8 +16,8 @@ from http_service import listening
 from older_root import OlderRoot, older_root
 
 from contimg.cli import main
-from contimg.core import config
-from contimg.core.release import CHECKOUT
+from contimg.core import config, files
+from contimg.core.release import CHECKOUT, DEPLOYMENT
 from contimg.ledger.clock_steps import SystemClock
 from contimg.ledger.schema import MIGRATIONS
 from contimg.runner import loop
@@ -69,6 +69,8 @@ class Upgraded:
 def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
     older = older_root(tmp_path_factory.mktemp("older"))
     before, made = asked(older.root.ledger), products(older)
+    stays = {"release": "/opt/contimg-0.2", "phase": "done", "reason": "there is no way back"}
+    files.write_json(older.config.with_name(DEPLOYMENT), stays)
     settings = config.load(older.config, {})
     clock = JustAfter(older.last_run + 5)
     assert loop.run(CHECKOUT, lambda: settings, older.config, once=True, clock=clock) == 0
@@ -105,6 +107,13 @@ def test_the_books_balance(upgraded: Upgraded, capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().out
     assert "      3  groups done\n" in said
     assert "      1  groups quarantined\n" in said
+
+
+def test_a_release_that_stays_though_its_deployment_failed_is_an_alert(
+    upgraded: Upgraded, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["alerts", "list", "--config", str(upgraded.older.config)]) == 0
+    assert "/opt/contimg-0.2: there is no way back; deploy one that works" in capsys.readouterr().out
 
 
 def test_status_lists_sets_and_what_waits(upgraded: Upgraded, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,10 +73,10 @@ class Watched:
         content = {"data_root": str(self.played.root.root), "alerts": self.content | alerts}
         self.played.settings = config.validated(content, {})
 
-    def tick(self, after_s: float = 0.0, *, held: tuple[str, ...] = (), well: bool = True) -> None:
+    def tick(self, after_s: float = 0.0, *, held: tuple[str, ...] = (), well: bool = True, failed: str = "") -> None:
         self.now += after_s
         moment = Moment(self.played.ledger, self.played.settings.part(AlertingSettings), self.now)
-        self.alerting.tick(moment, held=held, well=well)
+        self.alerting.tick(moment, held=held, well=well, failed_deployment=failed)
 
     def until(self, condition, within_s: float = 60.0, step_s: float = 0.0) -> None:
         deadline = time.monotonic() + within_s
@@ -113,6 +113,16 @@ def test_an_alert_is_opened_stored_sent_and_resolved(tmp_path: Path, web) -> Non
     watched.until(lambda: len(got) == 2)
     assert "resolved: disk_free_gb" in got[1]["title"]
     assert [message["type"] for message in got] == ["warning", "success"]
+
+
+def test_a_release_that_failed_is_an_alert_until_another_is_deployed(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    watched.tick(failed="/opt/contimg-0.2: its service did not answer")
+    (opened,) = watched.rows("SELECT severity, message, resolved FROM alerts WHERE condition = 'deployment_failed'")
+    assert opened[::2] == ("critical", None)
+    assert "/opt/contimg-0.2: its service did not answer; deploy one" in opened[1]
+    watched.tick(600)
+    assert watched.rows("SELECT 1 FROM alerts WHERE condition = 'deployment_failed' AND resolved IS NULL") == []
 
 
 def test_a_pager_has_one_incident_from_the_opening_of_an_alert_to_its_end(

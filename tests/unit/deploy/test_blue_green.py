@@ -2,81 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
+from deploying_host import AT_WORK, BEGUN, DOWN, STANDS_BY, Host
 
-from contimg.deploy.blue_green import READY_S, Action, Deployment, HostState, Phase, Step, UnitState, next_step
-
-DOWN, AT_WORK = UnitState("inactive"), UnitState("active", "at work")
-STANDS_BY = UnitState("activating", "stands by: a runner is at work")
-HANDED_OVER = replace(STANDS_BY, state="active")
-STOPS = UnitState("deactivating", HANDED_OVER.status)
-BEGUN = Deployment("green", "/opt/new", True, True, Phase.CHECK, 0.0)
-
-
-@dataclass
-class Host:
-    """A host whose runners take the lease when it is free.
-
-    Attributes
-    ----------
-    fails
-        Phase in which green fails.
-    how
-        `crash`: its runner ends; `crash at work`: it does once it has the lease; `hang`: it never becomes ready;
-        `silent`: its service does not answer.
-    gave_way
-        Runner that handed over last, and leaves the lease to the other.
-    """
-
-    fails: Phase | None = None
-    how: str = "crash"
-    now: float = 0.0
-    runners: dict[str, UnitState] = field(default_factory=lambda: {"blue": AT_WORK, "green": DOWN})
-    services: dict[str, UnitState] = field(default_factory=lambda: {"blue": AT_WORK, "green": DOWN})
-    holder: str = "blue"
-    took_over: list[str] = field(default_factory=list)
-    gave_way: str = ""
-
-    def see(self, deployment: Deployment) -> HostState:
-        self.now += 1
-        failing = deployment.phase == self.fails
-        crashes = self.how == "crash" or (self.how == "crash at work" and self.holder == "green")
-        if failing and crashes and self.runners["green"] != DOWN:
-            self.runners["green"] = replace(STANDS_BY, restarts=1)
-            self.holder = "" if self.holder == "green" else self.holder
-        for colour in sorted(self.runners, key=lambda colour: colour == self.gave_way):
-            unit = self.runners[colour]
-            if unit == STOPS:
-                self.runners[colour] = DOWN
-            if not self.holder and unit.stands_by and not unit.restarts:
-                self.holder = colour
-                self.took_over.append(colour)
-                hangs = failing and self.how == "hang"
-                self.runners[colour] = UnitState("activating", "starts") if hangs and colour == "green" else AT_WORK
-        answers = not (failing and self.how == "silent")
-        assert self.holder, "nobody has the lease"
-        assert "active" in {unit.state for unit in self.services.values()}, "the port was let go"
-        return HostState(self.now, dict(self.runners), dict(self.services), self.holder, answers, answers)
-
-    def do(self, action: Action, colour: str) -> None:
-        if action == Action.STAND_BY:
-            assert self.runners[colour].down
-            self.runners[colour] = STANDS_BY
-        elif action == Action.HAND_OVER:
-            assert self.holder == colour
-            self.runners[colour], self.holder, self.gave_way = HANDED_OVER, "", colour
-        elif action == Action.STOP:
-            assert self.holder != colour
-            assert self.runners[colour] != STOPS, "a second signal would end the calls that it handed over"
-            self.runners[colour] = STOPS
-        elif action == Action.SERVE:
-            self.services[colour] = AT_WORK
-        elif action == Action.STOP_SERVICE:
-            self.services[colour] = DOWN
-        elif action == Action.WAIT:
-            self.now += 5
+from contimg.deploy.blue_green import (
+    READY_S,
+    RESTARTS,
+    Action,
+    Deployment,
+    HostState,
+    Phase,
+    Step,
+    UnitState,
+    next_step,
+)
 
 
 def deployed(host: Host, deployment: Deployment = BEGUN) -> Deployment:
@@ -138,6 +79,35 @@ def test_a_service_that_is_not_in_use_is_not_started() -> None:
     host.services["blue"] = AT_WORK  # somebody else's port, which stays
     assert deployed(host, replace(BEGUN, serves=False)).phase == Phase.DONE
     assert host.services == {"blue": AT_WORK, "green": DOWN}
+
+
+def test_without_a_way_back_the_new_release_stays() -> None:
+    """The old runner was started for ever, and the command never ended."""
+    host = Host(Phase.PROBATION, "silent", broken=("blue",))
+    ended = deployed(host)
+    assert ended.phase == Phase.DONE
+    assert "did not answer in its probation; there is no way back" in ended.reason
+    assert host.took_over == ["green"]
+    assert host.runners == {"blue": DOWN, "green": AT_WORK}
+    assert host.services == {"blue": DOWN, "green": AT_WORK}
+
+
+@pytest.mark.parametrize("unit", [UnitState("activating"), DOWN], ids=["it hangs", "it is not started"])
+def test_a_runner_that_takes_too_long_to_go_back_to_is_given_up(unit: UnitState) -> None:
+    back = replace(BEGUN, phase=Phase.BACK, since=1000.0)
+    host = Host(now=1000 + READY_S - 1, runners={"blue": unit, "green": AT_WORK}, holder="green")
+    assert next_step(back, host.see(back), 60).phase is None
+    assert next_step(back, host.see(back), 60).phase == Phase.FINISH
+
+
+def test_where_no_release_starts_the_command_gives_up() -> None:
+    back = replace(BEGUN, phase=Phase.BACK)
+    fails = UnitState("activating", restarts=RESTARTS)
+    units = {"blue": fails, "green": DOWN}
+    seen = HostState(1.0, units, {"blue": DOWN, "green": AT_WORK}, "")
+    assert next_step(back, seen, 60) == Step(Action.STAND_BY, "green")
+    units["green"] = fails
+    assert next_step(back, seen, 60).action == Action.GIVE_UP
 
 
 def test_going_back_on_request_from_the_probation() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from dataclasses import make_dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,10 +15,10 @@ import raw_groups as raw
 
 from contimg.core import files
 from contimg.core.files import read_json
-from contimg.core.paths import DataRoot
+from contimg.core.paths import DataRoot, RawName
 from contimg.core.sections import Ingest
 from contimg.ingest import groups, placing
-from contimg.ingest.manifest import Group, load, names_in
+from contimg.ingest.manifest import SUBBANDS, Group, load, names_in
 from contimg.simulator import faults
 from contimg.simulator.faults import Fault, FaultKind
 from contimg.simulator.simulator import Naming
@@ -83,6 +84,21 @@ def test_complete_group(folder: Folder) -> None:
     assert content["subbands"]["07"]["path"] == f"incoming/{truth['groups'][0]['files'][7]}"
     assert group.raw_bytes == sum(path.stat().st_size for path in folder.root.incoming.iterdir())
     assert groups.raw_present(folder.root, group)
+
+
+def test_an_earlier_release_reads_a_manifest(folder: Folder) -> None:
+    """Commit b251d9c refuses an entry with a key that its subbands lack; groups were unknown after going back."""
+    folder.make(fault_list=[Fault(FaultKind.TRUNCATED, 0, (3,))])
+    opened = RawName.parse(folder.file(7).name).opened
+    shutil.copy(folder.file(7), folder.root.incoming / str(RawName(opened + timedelta(seconds=1), 7)))
+    folder.wait(2)
+    group = folder.scan()[FIRST]
+    earlier = make_dataclass("Subband", ["path", "size", "mtime_ns", "state", "reason"])
+    content = folder.manifest()
+    read = [earlier(**entry) for entry in (*content["subbands"].values(), *content["duplicates"])]
+    assert [entry.state for entry in read] == [subband.state for subband in group.files]
+    assert len(read) == SUBBANDS + 1
+    assert load(folder.root.manifest(FIRST)) == group
 
 
 def test_empty_incoming(folder: Folder) -> None:

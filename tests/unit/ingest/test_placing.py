@@ -60,8 +60,8 @@ def test_a_time_that_a_copy_sets_last_makes_no_group_again(
     (group,) = scan(root, 0).due
     manifest = root.manifest(group.name)
     content = files.read_json(manifest)
-    for subband in content["subbands"].values():
-        subband["came"] -= came_s
+    for measured in content["files"].values():
+        measured["came"] -= came_s
     files.write_json(manifest, content)
     again = file(root, 7)
     os.utime(again, (mtime or time.time() + 1,) * 2)
@@ -71,12 +71,15 @@ def test_a_time_that_a_copy_sets_last_makes_no_group_again(
 
 
 def test_a_manifest_of_an_earlier_version_makes_no_group_again(root: DataRoot) -> None:
-    """It has no starts of the subbands: they are the group's."""
+    """It has no starts of the subbands: they are the group's; or all of a file in its subband's entry."""
     (group,) = scan(root, 0).due
     manifest = root.manifest(group.name)
     content = files.read_json(manifest)
-    for subband in content["subbands"].values():
-        del subband["start_jd"]
+    measured = content.pop("files")
+    for number, subband in content["subbands"].items():
+        subband.update(measured[subband["path"]])
+        if number < "08":
+            del subband["start_jd"]
     files.write_json(manifest, content)
     os.utime(file(root, 7), (1e9, 1e9))
     assert scan(root).due == []
