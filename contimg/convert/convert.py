@@ -194,6 +194,9 @@ class _Worker:
         self._bad = np.empty((integrations, baselines, channels), np.uint8)
         self._amplitude_sum = np.zeros((integrations, polarizations, channels))
         self._amplitude_count = np.zeros((integrations, polarizations, channels))
+        self._step_sum = np.zeros((integrations, polarizations, channels))
+        self._step_count = np.zeros((integrations, polarizations, channels))
+        self._lag = max(1, round(flagging.STEP_HZ / observation.channel_width_hz))
         self._row_median = np.zeros((integrations, baselines, polarizations), np.float32)
         self._coherence = np.zeros((integrations, baselines, polarizations), np.complex64)
         self._power = np.zeros((integrations, baselines, polarizations), np.float32)
@@ -239,6 +242,8 @@ class _Worker:
                 self._bad[integration],
                 self._amplitude_sum[integration],
                 self._amplitude_count[integration],
+                self._step_sum[integration],
+                self._step_count[integration],
                 self._row_median[integration],
                 self._coherence[integration],
                 self._power[integration],
@@ -246,7 +251,7 @@ class _Worker:
                 self._zeros[integration],
             )
             phasor = self._geometry.phasor(integration)
-            kernel.convert_integration(raw, self._geometry.rows, phasor, self._clip_sigma, out)
+            kernel.convert_integration(raw, self._geometry.rows, phasor, self._clip_sigma, self._lag, out)
         return out.data
 
     def _read(self, integration: int, buffer: np.ndarray) -> kernel.Raw:
@@ -293,9 +298,10 @@ class _Worker:
         rows, observation = self._geometry.rows, self._geometry.observation
         with np.errstate(invalid="ignore"):
             mean = self._amplitude_sum / np.where(self._amplitude_count > 0, self._amplitude_count, np.nan)
+            step = self._step_sum / np.where(self._step_count > 0, self._step_count, np.nan)
         order = np.argsort(rows.target)
         statistics = flagging.Statistics(
-            *(mean, self._row_median, self._coherence, self._power),
+            *(mean, step, self._row_median, self._coherence, self._power),
             first=rows.first[order],
             second=rows.second[order],
             polarizations=observation.polarizations,

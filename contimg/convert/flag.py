@@ -11,7 +11,7 @@ amplitude itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +23,10 @@ _SMOOTHEST = 0.005
 """Least robust standard deviation of the array's relative mean amplitude, reached by the sky's own structure."""
 _SLOWEST = 0.02
 """Least robust standard deviation of that amplitude in time, as sources drift through the beam and its side lobes."""
-_STEADIEST_BAND = 0.0015
-"""Least robust standard deviation in time of the amplitude in most parts of the band at once."""
+_STEADIEST_STEP = 0.0015
+"""Least robust standard deviation in time of the amplitude's steps in most parts of the band at once."""
+STEP_HZ = 1e6
+"""Distance of the two channels of a step (Hz): in it sources in the beam turn little, a satellite elsewhere much."""
 _STEADIEST = 0.1
 """Least robust standard deviation, relative to the median, of a baseline's amplitude in time, as sources beat."""
 _ROUNDS = 3
@@ -52,6 +54,9 @@ class Statistics:
 
     mean_amplitude: np.ndarray
     """Mean over the baselines of amplitudes relative to their row's median; nan where there are none. (T, P, C)"""
+    mean_step: np.ndarray
+    """Mean over the baselines of the steps |V(ν + `STEP_HZ`) − V(ν)|, relative to their row's median amplitude; nan
+    where there are none. (T, P, C)"""
     row_median: np.ndarray
     """Median amplitude of each row, 0 where it has none. (T, B, P)"""
     coherence: np.ndarray
@@ -143,8 +148,9 @@ def bursts(statistics: Statistics, narrow: np.ndarray, sigma: float) -> np.ndarr
     """Find RFI bursts: a few integrations long, and at least a sixteenth of the band wide.
 
     Bursts do not stand out along frequency; instead parts of the band are compared with a running median along time.
-    A satellite is in all parts at once: their median, which the sky changes smoothly, shows it when it is as faint as
-    the noise of a baseline.
+    A satellite is in all parts at once, and its signal, from far outside the beam, turns with frequency on most
+    baselines. Steps along frequency are noise and such signals, and hardly sources in the beam: their median over the
+    parts shows a satellite far below the noise of a baseline, beside any source.
 
     Parameters
     ----------
@@ -160,28 +166,33 @@ def bursts(statistics: Statistics, narrow: np.ndarray, sigma: float) -> np.ndarr
     ndarray of bool, shape (T, C)
         True where any polarization has RFI.
     """
-    mean = np.where(narrow[:, np.newaxis], np.nan, statistics.mean_amplitude)
-    found = np.zeros((mean.shape[0], mean.shape[2]), bool)
-    there = np.flatnonzero(np.isfinite(mean).any(axis=0).all(axis=0))
+    found = np.zeros(narrow.shape, bool)
+    amplitude, step = (
+        np.where(narrow[:, np.newaxis], np.nan, values)
+        for values in (statistics.mean_amplitude, statistics.mean_step)
+    )
+    there = np.flatnonzero(np.isfinite(amplitude).any(axis=0).all(axis=0))
     typical = np.median(statistics.row_median, axis=0)
     usable = (statistics.first != statistics.second) & (typical > 0).all(axis=1)
-    if mean.shape[0] < _NARROWEST_WINDOW or not there.size or not usable.any():
+    if len(found) < _NARROWEST_WINDOW or not there.size or not usable.any():
         return found
     level = np.median(statistics.row_median[:, usable] / typical[usable], axis=1)
-    relative = mean[:, :, there] * level[:, :, np.newaxis]
-    relative /= np.nanmedian(relative, axis=0)
-    known = np.isfinite(relative)
-    relative = np.where(known, relative, 0.0)
-    parts = np.array_split(np.arange(there.size), min(_BURST_PARTS, there.size))
-    for pol in range(mean.shape[1]):
-        sums, counts = (np.stack([array[:, pol, part].sum(axis=1) for part in parts]) for array in (relative, known))
-        series = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-        most = np.ma.median(np.ma.masked_invalid(series), axis=0).filled(np.nan)
-        loud = _outstanding(series, sigma, _SLOWEST)
-        loud |= _outstanding(most[np.newaxis], sigma, _STEADIEST_BAND, _curved_background)
+    parts = np.array_split(there, min(_BURST_PARTS, there.size))
+    for pol in range(amplitude.shape[1]):
+        loud = _outstanding(_by_part(amplitude[:, pol], level[:, pol], parts), sigma, _SLOWEST)
+        steps = np.ma.masked_invalid(_by_part(step[:, pol], level[:, pol], parts))
+        most = np.ma.median(steps, axis=0).filled(np.nan)
+        loud |= _outstanding(most[np.newaxis], sigma, _STEADIEST_STEP, _curved_background)
         for part, times in zip(parts, loud, strict=True):
-            found[np.ix_(times, there[part])] = True
+            found[np.ix_(times, part)] = True
     return found
+
+
+def _by_part(mean: np.ndarray, level: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Course in time (1: usual) of means (T, C), times a level of the rows that they are relative to, by part."""
+    relative = np.ma.masked_invalid(mean * level[:, np.newaxis])
+    relative = relative / np.ma.median(relative, axis=0)
+    return np.stack([relative[:, part].mean(axis=1).filled(np.nan) for part in parts])
 
 
 def _background(row: np.ndarray, width: int) -> np.ndarray:

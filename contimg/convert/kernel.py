@@ -87,6 +87,10 @@ class Converted(NamedTuple):
     """Amplitudes of cross-correlations, relative to their row's median, summed over the baselines. float64 (P, C)"""
     amplitude_count: np.ndarray
     """Number of amplitudes in `amplitude_sum`. float64 (P, C)"""
+    step_sum: np.ndarray
+    """Amplitudes of the steps over `lag` channels, relative to their row's median, summed as above. float64 (P, C)"""
+    step_count: np.ndarray
+    """Number of amplitudes in `step_sum`. float64 (P, C)"""
     row_median: np.ndarray
     """Median amplitude of each row, 0 where it has none. float32 (B, P)"""
     coherence: np.ndarray
@@ -105,7 +109,9 @@ _Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @njit(nogil=True, cache=True)
-def convert_integration(raw: Raw, rows: Rows, phasor: np.ndarray, clip_sigma: float, out: Converted) -> None:
+def convert_integration(  # noqa: PLR0917 — numba takes positional arguments
+    raw: Raw, rows: Rows, phasor: np.ndarray, clip_sigma: float, lag: int, out: Converted
+) -> None:
     """Convert one integration into `out`, whose arrays the caller gives; the sums and counts are added to.
 
     Parameters
@@ -117,6 +123,8 @@ def convert_integration(raw: Raw, rows: Rows, phasor: np.ndarray, clip_sigma: fl
         change of the antenna's w from the meridian to the phase centre.
     clip_sigma
         Threshold of the clip in robust standard deviations of the row.
+    lag
+        Number of channels between the samples of `out.step_sum`.
     out
         Converted integration.
     """
@@ -149,6 +157,7 @@ def convert_integration(raw: Raw, rows: Rows, phasor: np.ndarray, clip_sigma: fl
                 _add(amplitude, np.float32(1) / median, out.amplitude_sum[pol], out.amplitude_count[pol])
                 limit = median + np.float32(clip_sigma) * max(sigma, _QUIETEST * median)
                 valid -= _clip(amplitude, limit, bad, bit, out.clipped)
+                _add_steps(parts, lag, np.float32(1) / median, out.step_sum[pol], out.step_count[pol])
                 judged = _coherence(parts) if valid == band else _coherence_of_valid(parts)
                 out.coherence[target, pol], out.power[target, pol] = judged
         # The Measurement Set's visibilities are the conjugates of pyuvdata's; swapped antennas conjugate once more.
@@ -249,6 +258,16 @@ def _add(amplitude: np.ndarray, scale: float, total: np.ndarray, number: np.ndar
     for c in range(len(amplitude)):
         total[c] += min(amplitude[c] * scale, _LOUDEST)
         number[c] += np.float64(amplitude[c] > 0)
+
+
+@njit(nogil=True, cache=True)
+def _add_steps(parts: _Parts, lag: int, scale: float, total: np.ndarray, number: np.ndarray) -> None:
+    real, imag, amplitude = parts
+    for c in range(len(amplitude) - lag):
+        step = np.sqrt((real[c + lag] - real[c]) ** 2 + (imag[c + lag] - imag[c]) ** 2) * scale
+        there = (amplitude[c] > 0) & (amplitude[c + lag] > 0)
+        total[c] += min(step, _LOUDEST) if there else np.float32(0)
+        number[c] += np.float64(there)
 
 
 @njit(nogil=True, cache=True, fastmath=True)

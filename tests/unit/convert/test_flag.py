@@ -17,6 +17,7 @@ from contimg.convert import flag
 from contimg.core.paths import DataRoot
 from contimg.ingest import groups
 from contimg.simulator import simulator
+from contimg.telescope import dsa110
 
 SIGMA = 6.0
 
@@ -84,7 +85,7 @@ def statistics(antennas: int = 12, coherence: float = 0.2) -> flag.Statistics:
     first, second = np.triu_indices(antennas)
     median = np.where(first == second, 6500.0, 3.0) * np.ones((24, 1))
     return flag.Statistics(
-        np.ones((24, 2, 96)),
+        *np.ones((2, 24, 2, 96)),
         np.repeat(median[..., np.newaxis], 2, axis=2).astype(np.float32),
         (coherence + 0.1 * rng.standard_normal((24, len(first), 2, 2)) @ [1, 1j]).astype(np.complex64),
         np.ones((24, len(first), 2), np.float32),
@@ -124,7 +125,8 @@ def burst(level: float, part: slice) -> tuple[flag.Statistics, np.ndarray]:
     data.row_median[:] *= row[:, np.newaxis] * (1 + 0.1 * rng.standard_normal(data.row_median.shape))
     injected = np.zeros((24, 768), bool)
     injected[11, part] = True
-    return replace(data, mean_amplitude=amplitude / row[:, :, np.newaxis]), injected
+    relative = amplitude / row[:, :, np.newaxis]
+    return replace(data, mean_amplitude=relative, mean_step=np.ones_like(relative)), injected
 
 
 @pytest.mark.parametrize("part", [slice(0, 768), slice(192, 336)], ids=["the whole band", "three subbands"])
@@ -142,25 +144,29 @@ def test_a_bright_source_on_the_beam_s_flank_is_no_satellite(toward: int) -> Non
     """Amplitudes of a source of 22 Jy, 2° to 3.2° from the centre of a beam 3.2° wide, over a noise of 2.8 Jy."""
     off_deg = 2.0 + np.arange(24)[::toward] * 12.88 * 15 / 3600
     apparent_jy = 22 * np.exp2(-((2 * off_deg / 3.2) ** 2))
-    level = np.sqrt(1 + apparent_jy**2 / (2 * 2.8**2))  # rms amplitude
+    level = np.sqrt(1 + apparent_jy**2 / (2 * 2.8**2))[:, np.newaxis, np.newaxis]  # rms amplitude
+    # The steps of noise, and of a source that turns by a sixth of a rad in them.
+    steps = np.sqrt(1 + (apparent_jy / 6) ** 2 / (4 * 2.8**2))[:, np.newaxis, np.newaxis]
     data = statistics()
-    data.row_median[:] *= level[:, np.newaxis, np.newaxis]
+    data.row_median[:] *= level
     noise = 1 + 1e-3 * np.random.default_rng(8).standard_normal((24, 2, 768))
+    data = replace(data, mean_amplitude=noise, mean_step=noise * steps / level)
     known = np.zeros((24, 768), bool)
-    assert not flag.bursts(replace(data, mean_amplitude=noise), known, SIGMA).any()
-    first = np.where(np.arange(24) == 0, 1.03, 1.0)[::toward, np.newaxis, np.newaxis]
-    seen = flag.bursts(replace(data, mean_amplitude=noise * first), known, SIGMA).all(axis=1)
+    assert not flag.bursts(data, known, SIGMA).any()
+    first = np.where(np.arange(24) == 0, 1.02, 1.0)[::toward, np.newaxis, np.newaxis]
+    seen = flag.bursts(replace(data, mean_step=data.mean_step * first), known, SIGMA).all(axis=1)
     assert np.flatnonzero(seen).tolist() == [0 if toward == 1 else 23]
 
 
 def test_subbands_that_began_late_make_no_satellite_of_the_rest() -> None:
     """Ten of sixteen are missing from the first two integrations, in which a source comes up."""
-    level = 1 + 0.2 * np.minimum(np.arange(24) / 6, 1)
+    level = (1 + 0.2 * np.minimum(np.arange(24) / 6, 1))[:, np.newaxis, np.newaxis]
     data = statistics()
-    data.row_median[:] *= level[:, np.newaxis, np.newaxis]
+    data.row_median[:] *= level
     amplitude = 1 + 1e-3 * np.random.default_rng(9).standard_normal((24, 2, 768))
     amplitude[:2, :, :480] = np.nan
-    assert not flag.bursts(replace(data, mean_amplitude=amplitude), np.zeros((24, 768), bool), SIGMA).any()
+    seen = replace(data, mean_amplitude=amplitude, mean_step=amplitude / level)
+    assert not flag.bursts(seen, np.zeros((24, 768), bool), SIGMA).any()
 
 
 def test_a_loud_antenna_or_a_short_group_is_no_burst() -> None:
@@ -168,7 +174,7 @@ def test_a_loud_antenna_or_a_short_group_is_no_burst() -> None:
     data.row_median[5, (data.first == 3) | (data.second == 3)] *= 30
     assert not flag.bursts(data, np.zeros((24, 768), bool), SIGMA).any()
     loud, _ = burst(1.4, slice(0, 768))
-    few = replace(loud, mean_amplitude=loud.mean_amplitude[9:13], row_median=loud.row_median[9:13])
+    few = replace(loud, **{key: getattr(loud, key)[9:13] for key in ("mean_amplitude", "mean_step", "row_median")})
     assert not flag.bursts(few, np.zeros((4, 768), bool), SIGMA).any()
 
 
@@ -182,6 +188,7 @@ def test_dead_receptors_flag_their_polarizations() -> None:
     data.row_median[:, auto & (data.first == 2), 0] = 0
     four = flag.Statistics(
         data.mean_amplitude[:, [0, 0, 0, 1]],
+        data.mean_step[:, [0, 0, 0, 1]],
         data.row_median[:, :, [0, 0, 0, 1]],
         data.coherence[:, :, [0, 0, 0, 1]],
         data.power[:, :, [0, 0, 0, 1]],
@@ -277,13 +284,15 @@ def test_injected_faults_are_flagged_and_reported(tmp_path: Path, casacore: Call
 
 
 def test_a_satellite_takes_the_integrations_that_it_crosses(tmp_path: Path, casacore: Callable[..., Any]) -> None:
-    """Three times the noise of a baseline in one channel, while a calibrator of nine Jy is in the beam."""
-    satellite = simulator.Interference(satellites=1, satellite_jy=3 * 1.3)
+    """At the noise of a baseline in one channel, while a calibrator of nine Jy is in the beam."""
+    noise_jy = dsa110.SEFD_JY / np.sqrt(2 * raw.MEDIUM.channel_width_hz * dsa110.INTEGRATION_S)
+    satellite = simulator.Interference(satellites=1, satellite_jy=noise_jy)
     truth = raw.make(tmp_path, raw.MEDIUM, interference=satellite, seed=5)
     _, flags, *_ = casacore(converted, tmp_path)
     events = truth["groups"][0]["rfi"]
     crossed, strongly = (
-        sorted({event["first_integration"] for event in events if event["mean_jy"] > least_jy}) for least_jy in (0, 2)
+        sorted({event["first_integration"] for event in events if event["mean_jy"] > least_jy})
+        for least_jy in (0, 0.5 * noise_jy)
     )
     assert strongly
     assert flags[strongly].all()

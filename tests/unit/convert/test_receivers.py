@@ -21,7 +21,7 @@ def group(sefd_jy: np.ndarray, sky_jy: float) -> Statistics:
     shape = (INTEGRATIONS, len(first), 2)
     spread = np.broadcast_to(power[:, np.newaxis], shape)
     return Statistics(
-        np.ones((INTEGRATIONS, 2, 96)),
+        *np.ones((2, INTEGRATIONS, 2, 96)),
         np.broadcast_to(np.where(auto, sefd_jy[first], np.sqrt(power))[:, np.newaxis], shape).astype(np.float32),
         np.divide(sky_jy**2 + 0j, spread, out=np.zeros(shape, complex), where=spread > 0).astype(np.complex64),
         spread.astype(np.float32),
