@@ -31,9 +31,9 @@ class Signals:
         Median autocorrelation of each antenna and polarization by subband (A, P).
     noise_ratio
         Ratio of the cross-correlations' noise to the radiometer equation's, by subband.
-    flagged, odd_samples, blank
-        Fractions of flags that are set, of `nsamples` that are not the usual number, and of visibilities that are
-        zero or not finite, by subband.
+    flagged, odd_samples, blank, infinite
+        Fractions of flags that are set, of `nsamples` that are not the usual number, of visibilities that are zero or
+        not finite, and of those that are not finite, by subband.
     imaginary
         Largest ratio of an imaginary part of an autocorrelation to its real part.
     samples
@@ -46,6 +46,7 @@ class Signals:
     flagged: dict[int, float] = field(default_factory=dict)
     odd_samples: dict[int, float] = field(default_factory=dict)
     blank: dict[int, float] = field(default_factory=dict)
+    infinite: dict[int, float] = field(default_factory=dict)
     imaginary: float = 0.0
     samples: float = float("nan")
 
@@ -54,6 +55,7 @@ class Signals:
         first, second = (file.head[name][: file.baselines] for name in ("ant_1_array", "ant_2_array"))
         finite = np.isfinite(visibilities)
         self.blank[subband] = float(1 - np.count_nonzero(finite & (visibilities != 0)) / visibilities.size)
+        self.infinite[subband] = float(1 - np.count_nonzero(finite) / finite.size)
         self.flagged[subband] = float(file.data("flags").mean())
         samples = file.data("nsamples")
         if np.isnan(self.samples):
@@ -130,15 +132,19 @@ class Signals:
         )
 
     def _values(self) -> Finding:
-        bad = {subband: share for subband, share in self.blank.items() if share > 0.5}
+        zeroed = [subband for subband, share in self.blank.items() if share > 0.5]
         worst = max(self.blank, key=self.blank.__getitem__)
+        odd = max(self.infinite, key=self.infinite.__getitem__)
         found = f"{self.blank[worst]:.1%} zero or not finite in sb{worst:02d}"
+        found += f"; {self.infinite[odd]:.2%} not finite in sb{odd:02d}" if self.infinite[odd] else ""
+        found += f"; blank: {', '.join(f'sb{one:02d}' for one in zeroed)}" if zeroed else ""
         return judged(
             Line.VALUES,
-            not bad,
+            not zeroed and not self.infinite[odd],
             "finite and not zero (but for antennas without a signal)",
-            found + (f"; blank: {', '.join(f'sb{one:02d}' for one in bad)}" if bad else ""),
-            "nothing: a zeroed subband is taken as missing; look at its correlator host",
+            found,
+            "nothing: a blank subband is taken as missing (look at its correlator host); values that are not finite,"
+            " in which a file that was closed early may end, are flagged",
         )
 
     def _levels(self) -> Finding:

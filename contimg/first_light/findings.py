@@ -11,6 +11,8 @@ class Line(StrEnum):
 
     FILES = "files"
     """Subbands of the group: all there, whole, of the right shape."""
+    LAYOUT = "layout"
+    """Header and storage as conversion reads them: complex64, uncompressed."""
     NAMES = "names"
     """Wall clock in the files' names against the start of the data."""
     START = "start"
@@ -18,7 +20,7 @@ class Line(StrEnum):
     CLOCK = "clock"
     """Times as a correlator with a clock writes them."""
     TELESCOPE = "telescope"
-    """Name, instrument and position of the array's centre."""
+    """Name, instrument, dishes, and position of the array's centre."""
     BANDS = "bands"
     """Frequencies of each subband."""
     CHANNELS = "channels"

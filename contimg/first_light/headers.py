@@ -6,20 +6,22 @@ from collections.abc import Callable
 
 import numpy as np
 
+from contimg.core.errors import InputError
 from contimg.core.paths import jd_to_datetime
 from contimg.core.units import MJD_ZERO_JD
 from contimg.first_light.findings import Finding, Line, Verdict, judged
 from contimg.first_light.raw_group import RawGroup, SubbandFile
-from contimg.telescope import dsa110, stations
+from contimg.telescope import dsa110, raw_header, stations
 from contimg.telescope.meridian import meridian_uvw
+from contimg.telescope.raw_visibilities import RawVisibilities
 
 _NAME_LATENCY_S = (-5.0, 120.0)
 """Accepted latency (s) of a file's opening after the start of its data: 14 s usually, 82 s more at worst."""
 _CLOCKLESS_DAYS = 3.0
 _CADENCES_S = (309.24, 412.0, 605.0)
 """Known cadences of the telescope (s), from group to group."""
-_PLACE_M, _STATION_M, _UVW_M = 30.0, 0.1, 0.05
-"""Largest deviations of the array's centre, a station and a baseline's coordinates (m)."""
+_PLACE_M, _STATION_M, _UVW_M, _DISH_M = 30.0, 0.1, 0.05, 0.1
+"""Largest deviations of the array's centre, a station, a baseline's coordinates and a dish's diameter (m)."""
 _METRES_PER_DEG = 111_000.0
 _SUBBAND_HZ = 384 * dsa110.RAW_CHANNEL_WIDTH_HZ
 
@@ -28,6 +30,7 @@ def findings(group: RawGroup) -> list[Finding]:
     """Findings from files, names and headers."""
     lines: tuple[Callable[[RawGroup], Finding], ...] = (
         _files,
+        _layout,
         _names,
         _start,
         _clock,
@@ -59,12 +62,31 @@ def _files(group: RawGroup) -> Finding:
     missing = sorted(set(range(dsa110.SUBBANDS)) - set(group.files))
     bad = "".join(f"; {reason}" for reason in group.unreadable.values())
     found = f"{len(group.files)} subbands" + (f", without {_named(missing)}" if missing else "") + bad
+    if others := group.passed_over:
+        found += f"; {len(others)} passed over, as {others[0]}"
     return judged(
         Line.FILES,
         not missing and not bad,
         f"{dsa110.SUBBANDS} subbands, whole",
         found,
         "ingest.min_subbands says with how few a group is taken; look at the transfer of the others",
+    )
+
+
+def _layout(group: RawGroup) -> Finding:
+    refused = []
+    for _, file in group:
+        try:
+            RawVisibilities(raw_header.read_header(file.path)).close()
+        except (InputError, OSError) as error:
+            refused.append(str(error))
+    return judged(
+        Line.LAYOUT,
+        not refused,
+        "header and visibilities as conversion reads them: complex64, uncompressed",
+        f"{len(refused)} refused: {refused[0]}" if refused else "so",
+        "nothing: conversion leaves such files out; the writer must be as it was, or"
+        " contimg/telescope/raw_visibilities.py learn the other form",
     )
 
 
@@ -119,13 +141,21 @@ def _telescope(group: RawGroup) -> Finding:
         (place[0] - dsa110.LATITUDE_DEG) * _METRES_PER_DEG,
         (place[1] - dsa110.LONGITUDE_DEG) * _METRES_PER_DEG * cosine,
     )
-    good = name == dsa110.NAME and off_m < _PLACE_M and abs(place[2] - dsa110.ELEVATION_M) < _PLACE_M
+    dish_m = file.number("antenna_diameters", dsa110.DISH_DIAMETER_M)
+    good = (
+        (name, instrument) in ((dsa110.NAME, dsa110.INSTRUMENT), (dsa110.NAME, ""))
+        and off_m < _PLACE_M
+        and abs(place[2] - dsa110.ELEVATION_M) < _PLACE_M
+        and abs(dish_m - dsa110.DISH_DIAMETER_M) < _DISH_M
+    )
     return judged(
         Line.TELESCOPE,
         bool(good),
-        f"{dsa110.NAME} at {dsa110.LATITUDE_DEG}, {dsa110.LONGITUDE_DEG} deg, {dsa110.ELEVATION_M:.0f} m",
-        f"{name} ({instrument}) at {place[0]:.5f}, {place[1]:.5f} deg, {place[2]:.0f} m",
-        "contimg/telescope/dsa110.py has name and place; the header's place is used for the geometry",
+        f"{dsa110.NAME} ({dsa110.INSTRUMENT}) at {dsa110.LATITUDE_DEG}, {dsa110.LONGITUDE_DEG} deg,"
+        f" {dsa110.ELEVATION_M:.0f} m, dishes of {dsa110.DISH_DIAMETER_M:g} m",
+        f"{name} ({instrument}) at {place[0]:.5f}, {place[1]:.5f} deg, {place[2]:.0f} m, dishes of {dish_m:g} m",
+        "contimg/telescope/dsa110.py has name and place; the header's place is used for the geometry, and `beam`,"
+        " not the dish, for fluxes",
     )
 
 
@@ -298,9 +328,10 @@ def _phase_centre(group: RawGroup) -> Finding:
     hour_angle = file.number("extra_keywords/ha_phase_center", 0.0)
     return judged(
         Line.PHASE_CENTRE,
-        kind in ("drift", "") and hour_angle == 0 and epoch in ("HADEC", ""),
-        "phase_type drift, hour angle 0, epoch HADEC",
-        f"phase_type {kind or 'absent'}, hour angle {hour_angle:g}, epoch {epoch or 'absent'}",
+        kind in ("drift", "") and hour_angle == 0 and epoch in ("HADEC", "") and not file.catalogued,
+        "phase_type drift, hour angle 0, epoch HADEC, no phase_center_catalog",
+        f"phase_type {kind or 'absent'}, hour angle {hour_angle:g}, epoch {epoch or 'absent'}"
+        + (", with a phase_center_catalog" if file.catalogued else ""),
         "nothing can be set: only data stopped on the meridian are converted",
     )
 

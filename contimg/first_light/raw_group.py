@@ -37,11 +37,12 @@ _ITEMS = (
     "freq_array",
     "channel_width",
     "polarization_array",
+    "antenna_diameters",
     "extra_keywords/phase_center_dec",
     "extra_keywords/ha_phase_center",
     "extra_keywords/phase_center_epoch",
 )
-_OPTIONAL = ("phase_center_app_dec", "extra_keywords", "instrument", "phase_type")
+_OPTIONAL = ("phase_center_app_dec", "extra_keywords", "instrument", "phase_type", "antenna_diameters")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class SubbandFile:
         Path, and the parts of its name.
     head
         Header items by name; an absent optional one is left out.
+    catalogued
+        Whether the header has a catalogue of phase centres, as files of other writers have.
     shape
         Shape of the visibilities, (baselines × integrations, 1, channels, polarizations).
     """
@@ -61,6 +64,7 @@ class SubbandFile:
     path: Path
     name: RawName
     head: dict[str, Any]
+    catalogued: bool
     shape: tuple[int, ...]
 
     @property
@@ -112,10 +116,23 @@ class SubbandFile:
 
 @dataclass(frozen=True)
 class RawGroup:
-    """Files of a group by subband, unreadable files with the reason, and start times of all groups (JD)."""
+    """Files of a group by subband, and the rest of the folder.
+
+    Attributes
+    ----------
+    files
+        The group's files by subband.
+    unreadable
+        Reason by name of each unreadable file.
+    passed_over
+        Names of other HDF5 files: still being written (`_incomplete`), or not to be processed (`_spl`).
+    starts_jd
+        Start times of all groups (UTC Julian dates).
+    """
 
     files: dict[int, SubbandFile]
     unreadable: dict[str, str]
+    passed_over: list[str]
     starts_jd: list[float]
 
     @property
@@ -137,11 +154,13 @@ def read(folder: Path) -> RawGroup:
     """
     found: list[SubbandFile] = []
     unreadable: dict[str, str] = {}
+    passed_over: list[str] = []
     for path in sorted(folder.glob("*.hdf5")):
         try:
             name = RawName.parse(path.name)
         except MisshapenFileError:
-            continue  # still being written, or not to be processed
+            passed_over.append(path.name)
+            continue
         try:
             found.append(_read(path, name))
         except (InputError, OSError) as error:
@@ -156,16 +175,15 @@ def read(folder: Path) -> RawGroup:
         told = f" ({next(iter(unreadable.values()))})" if unreadable else ""
         raise NoUsableDataError(f"{folder}: no raw file can be read{told}; give the folder of *_sbNN.hdf5 files")
     chosen = max(reversed(groups), key=len)
-    return RawGroup(
-        {file.name.subband: file for file in chosen}, unreadable, [float(group[0].times_jd[0]) for group in groups]
-    )
+    starts_jd = [float(group[0].times_jd[0]) for group in groups]
+    return RawGroup({file.name.subband: file for file in chosen}, unreadable, passed_over, starts_jd)
 
 
 def _read(path: Path, name: RawName) -> SubbandFile:
     with opened(path) as file:
         header = file["Header"]
         head = {item: header[item][()] for item in _ITEMS if item in header or not item.startswith(_OPTIONAL)}
-        made = SubbandFile(path, name, head, file["Data/visdata"].shape)
+        made = SubbandFile(path, name, head, "phase_center_catalog" in header, file["Data/visdata"].shape)
         _check_shape(made, header)
     return made
 

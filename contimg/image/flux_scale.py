@@ -12,22 +12,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from contimg.clean.sources import PointSource
 from contimg.core import files
 from contimg.core.paths import DataRoot, group_of
 from contimg.image.field_image import FieldImage
-from contimg.image.qa import Comparison
 
 _FEWEST_SOURCES = 10
 
 
-def tie(comparison: Comparison | None, set_path: str, data_root: Path) -> dict[str, Any]:
+def tie(ratios: np.ndarray, set_path: str, data_root: Path) -> dict[str, Any]:
     """Factor that puts an image on the scale of its set's transit.
 
     Parameters
     ----------
-    comparison
-        Comparison of the image's sources with the catalogue.
+    ratios
+        Flux over catalogue flux of the image's sources, shape (M,); empty without a catalogue.
     set_path
         The set's `set.json`, relative to the data root.
 
@@ -38,8 +39,8 @@ def tie(comparison: Comparison | None, set_path: str, data_root: Path) -> dict[s
         catalogue in this image, and `transit_ratio` in the transit's, 1 where that has no image with enough sources.
     """
     transit = group_of(Path(set_path))
-    number = comparison.matches if comparison else 0
-    ratio = comparison.flux_ratio if comparison and number >= _FEWEST_SOURCES else None
+    number = len(ratios)
+    ratio = float(np.median(ratios)) if number >= _FEWEST_SOURCES else None
     reference = _ratio_of(DataRoot(data_root).image(transit, "json"))
     factor = reference / ratio if ratio else 1.0
     return {"factor": factor, "transit": transit, "sources": number, "ratio": ratio, "transit_ratio": reference}
@@ -56,10 +57,8 @@ def _ratio_of(sidecar: Path) -> float:
         return 1.0
 
 
-def scaled(
-    made: FieldImage, found: Sequence[PointSource], comparison: Comparison | None, factor: float
-) -> tuple[FieldImage, list[PointSource], Comparison | None]:
-    """Image, sources and comparison with a catalogue, all fluxes times a factor."""
+def scaled(made: FieldImage, found: Sequence[PointSource], factor: float) -> tuple[FieldImage, list[PointSource]]:
+    """Image and its sources, all fluxes times a factor."""
     bright = [replace(one, apparent_jy=one.apparent_jy * factor) for one in made.bright]
     image = replace(
         made,
@@ -68,7 +67,4 @@ def scaled(
         noise_jy=made.noise_jy * factor,
         bright=bright,
     )
-    sources = [replace(one, flux_jy=one.flux_jy * factor, error_jy=one.error_jy * factor) for one in found]
-    if comparison is not None:
-        comparison = replace(comparison, flux_ratio=comparison.flux_ratio * factor)
-    return image, sources, comparison
+    return image, [replace(one, flux_jy=one.flux_jy * factor, error_jy=one.error_jy * factor) for one in found]

@@ -26,7 +26,7 @@ from contimg.sets.policy import Verdict
 from contimg.sets.registry import Registry
 from contimg.telescope import dsa110
 from contimg.truth import page, references
-from contimg.truth.validation import SourceList
+from contimg.truth.validation import SourceList, matches, validate
 
 _LOG = logging.getLogger(__name__)
 
@@ -94,16 +94,18 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     made = calibrated.image
     with trace.step("QA"):
         found = made.find_sources(_MIN_SNR, 0.5)
-        comparison = qa.compare(
-            found,
-            settings.sky_catalogue,
-            frequency_hz=made.frequency_hz,
-            beam_rad=float(np.sqrt(made.beam.major_rad * made.beam.minor_rad)),
-        )
     scale = None
-    if chosen["verdict"] == Verdict.FIELD:
-        scale = flux_scale.tie(comparison, chosen["set"], settings.data_root)
-        made, found, comparison = flux_scale.scaled(made, found, comparison, scale["factor"])
+    with trace.step("validate"):
+        product = image_validation.product(made, found)
+        catalogue = image_validation.catalogued(made, settings.sky_catalogue)
+        if chosen["verdict"] == Verdict.FIELD:
+            ratios = matches(product, catalogue.sources).ratio if catalogue else np.zeros(0)
+            scale = flux_scale.tie(ratios, chosen["set"], settings.data_root)
+            made, found = flux_scale.scaled(made, found, scale["factor"])
+            product = image_validation.product(made, found)
+        reference = catalogue or image_validation.earlier(made, chosen["group"], DataRoot(settings.data_root))
+        validation = validate(product, reference)
+        comparison = qa.compare(validation.matches, product.beam_rad) if catalogue else None
     usable = made.primary_beam >= settings.imaging.pb_cutoff
     peak_jy = float(made.apparent[usable].max())
     primary_beam = made.averaged.primary_beam.name
@@ -117,10 +119,6 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
         selection=chosen,
         gates=settings.quality,
     )
-    with trace.step("validate"):
-        validation, listed = image_validation.validate_image(
-            made, found, chosen["group"], DataRoot(settings.data_root), settings.sky_catalogue
-        )
     if told := qa.validation_reasons(validation, comparison):
         quality, reasons = "degraded", [*reasons, *told]
     content = {
@@ -157,10 +155,10 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
         )
     references.write(
         products.sources,
-        listed,
+        product.sources,
         errors_jy=errors,
         snr=snr,
-        response=_response(made, listed),
+        response=_response(made, product.sources),
         frequency_hz=made.frequency_hz,
         note=note,
     )

@@ -1,4 +1,4 @@
-"""Validation of a group's image by `contimg.truth`, from the image in memory."""
+"""Image of a group as a product for `contimg.truth`, and its references."""
 
 from __future__ import annotations
 
@@ -11,44 +11,30 @@ from contimg.core.paths import DataRoot
 from contimg.core.sections import SkyCatalogue
 from contimg.image.field_image import FieldImage
 from contimg.truth import matching, references
-from contimg.truth.validation import Product, Reference, SourceList, Validation, validate
+from contimg.truth.validation import Product, Reference, SourceList
 
 
-def validate_image(
-    made: FieldImage, found: Sequence[PointSource], group: str, root: DataRoot, catalogue: SkyCatalogue
-) -> tuple[Validation, SourceList]:
-    """Validate an image against the sky catalogue, or else against an earlier image of the same place.
+def product(made: FieldImage, found: Sequence[PointSource]) -> Product:
+    """Image in memory as a product to validate.
 
     Parameters
     ----------
     made, found
-        Image, and its sources where the primary beam is over a half.
-    group
-        Group of the image.
-    root, catalogue
-        Places of the references.
-
-    Returns
-    -------
-    validation : Validation
-    sources : SourceList
-        Sources of the image, with spectral indices where fitted to the visibilities.
-
-    Raises
-    ------
-    CatalogueError
-        If the catalogue cannot be read.
+        Image, and its sources where the primary beam is over a half; spectral indices are those that were fitted to
+        the visibilities.
     """
-    sources = source_list(found)
+    columns = np.array([(one.ra_deg, one.dec_deg, one.flux_jy) for one in found]).reshape(-1, 3).T
+    index = np.full(len(found), np.nan)
+    sources = SourceList(np.radians(columns[0]), np.radians(columns[1]), columns[2], index)
     bright = [(one.ra_rad, one.dec_rad, one.spectral_index) for one in made.bright]
-    ra, dec, index = np.array(bright).reshape(-1, 3).T
+    ra, dec, fitted = np.array(bright).reshape(-1, 3).T
     beam_rad = float(np.sqrt(made.beam.major_rad * made.beam.minor_rad))
     mine, theirs = matching.pairs(sources.directions, (ra, dec), beam_rad).T
-    sources.spectral_index[mine] = index[theirs]
+    index[mine] = fitted[theirs]
     outside = made.primary_beam < 0.5
     significance, noise_jy = made.apparent / made.noise, made.noise / made.primary_beam
     significance[outside] = noise_jy[outside] = np.nan
-    product = Product(
+    return Product(
         sources=sources,
         snr=np.array([one.snr for one in found]),
         centre_rad=made.averaged.phase_centre_rad,
@@ -58,17 +44,15 @@ def validate_image(
         wcs=made.wcs,
         noise_ratio=made.noise_jy / made.averaged.thermal_noise_jy,
     )
-    return validate(product, _reference(made, group, root, catalogue)), sources
 
 
-def _reference(made: FieldImage, group: str, root: DataRoot, catalogue: SkyCatalogue) -> Reference | None:
-    centre = made.averaged.phase_centre_rad
+def catalogued(made: FieldImage, catalogue: SkyCatalogue) -> Reference | None:
+    """Sky catalogue's sources of the image; None without a catalogue. Raises `CatalogueError` if it is unreadable."""
     radius_rad = 0.75 * made.pixel_rad * max(made.apparent.shape)
-    listed = references.of_catalogue(catalogue, centre, radius_rad, made.frequency_hz)
-    return listed or references.of_earlier(root, group, float(np.degrees(centre[1])), made.frequency_hz)
+    return references.of_catalogue(catalogue, made.averaged.phase_centre_rad, radius_rad, made.frequency_hz)
 
 
-def source_list(found: Sequence[PointSource]) -> SourceList:
-    """Source list of an image, with unknown spectral indices (nan)."""
-    columns = np.array([(one.ra_deg, one.dec_deg, one.flux_jy) for one in found]).reshape(-1, 3).T
-    return SourceList(np.radians(columns[0]), np.radians(columns[1]), columns[2], np.full(len(found), np.nan))
+def earlier(made: FieldImage, group: str, root: DataRoot) -> Reference | None:
+    """Sources of an earlier image of the same place; None where there is none."""
+    declination_deg = float(np.degrees(made.averaged.phase_centre_rad[1]))
+    return references.of_earlier(root, group, declination_deg, made.frequency_hz)

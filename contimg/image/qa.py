@@ -8,20 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from contimg.catalogues import sky_catalogue
-from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
-from contimg.clean.sources import PointSource
-from contimg.core.sections import Quality, SkyCatalogue
-from contimg.truth import matching
+from contimg.core.sections import Quality
 from contimg.truth.gates import Gate, Reason
-from contimg.truth.validation import Validation
+from contimg.truth.validation import Matches, Validation
 
 _BY_SETTINGS = (Reason.NOISE_HIGH, Reason.DYNAMIC_RANGE)
 """Reasons whose soft limits are in the settings, checked by `verdict`."""
 _BY_COMPARISON = (Reason.FLUX_SCATTER, Reason.POSITION)
 """Reasons whose soft limits are in the settings for a comparison with the sky catalogue."""
-_MIN_SNR = 10.0
-"""Signal-to-noise ratio below which sources are not compared."""
 _MIN_MATCHES = 3
 """Number of matches below which the comparison is no gate."""
 
@@ -55,48 +49,24 @@ class Comparison:
         return self.matches >= _MIN_MATCHES
 
 
-def compare(
-    found: Sequence[PointSource], catalogue: SkyCatalogue, *, frequency_hz: float, beam_rad: float
-) -> Comparison | None:
-    """Compare sources with the sky catalogue of the settings; None without a catalogue.
+def compare(matched: Matches, beam_rad: float) -> Comparison:
+    """Comparison of an image with the sky catalogue, from its validation's matches.
 
     Parameters
     ----------
-    found
-        Sources of the image.
-    catalogue
-        Settings of the catalogue: path and least flux.
-    frequency_hz
-        Frequency of the image (Hz), to which catalogue fluxes are scaled by their spectral index.
+    matched
+        Matches of the image's sources with the catalogue.
     beam_rad
         Geometric mean width of the synthesized beam (rad).
-
-    Raises
-    ------
-    CatalogueError
-        If the catalogue cannot be read.
     """
-    opened = sky_catalogue.load(catalogue)
-    if opened is None:
-        return None
-    bright = [source for source in found if source.snr >= _MIN_SNR]
-    ra, dec = (np.radians([getattr(source, name) for source in bright]) for name in ("ra_deg", "dec_deg"))
-    flux = np.array([source.flux_jy for source in bright])
-    listed = opened.near(*matching.circle_deg((ra, dec), beam_rad))
-    listed_ra, listed_dec = np.radians(listed.ra_deg), np.radians(listed.dec_deg)
-    listed_flux = listed.flux_jy * (frequency_hz / REFERENCE_FREQUENCY_HZ) ** listed.spectral_index
-    pairs = matching.pairs((ra, dec), (listed_ra, listed_dec), beam_rad)
-    if not len(pairs):
+    if not len(matched.ratio):
         return Comparison(0, *(float("nan"),) * 5)
-    mine, theirs = pairs.T
-    ratio = flux[mine] / listed_flux[theirs]
-    east = (ra[mine] - listed_ra[theirs] + np.pi) % (2 * np.pi) - np.pi
-    east, north = east * np.cos(dec[mine]), dec[mine] - listed_dec[theirs]
+    east, north = matched.offset_east_rad, matched.offset_north_rad
     arcsec = np.degrees(3600)
     return Comparison(
-        matches=len(pairs),
-        flux_ratio=float(np.median(ratio)),
-        flux_scatter=float(np.median(np.abs(ratio - 1))),
+        matches=len(matched.ratio),
+        flux_ratio=float(np.median(matched.ratio)),
+        flux_scatter=float(np.median(np.abs(matched.ratio - 1))),
         offset_ra_arcsec=float(np.median(east) * arcsec),
         offset_dec_arcsec=float(np.median(north) * arcsec),
         offset_beams=float(np.median(np.hypot(east, north)) / beam_rad),

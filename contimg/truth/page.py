@@ -113,16 +113,11 @@ def _plots(validation: Validation) -> bytes:
         xlim=(4, 200),
     )
     counts = validation.counts
-    for name, colour in (("listed", "#999"), ("found", _FOUND)):
-        axes[5].step(
-            counts["flux_jy"],
-            np.where(counts[name] > 0, counts[name], np.nan),
-            where="post",
-            color=colour,
-            label=name,
-        )
-    axes[5].set(xlabel="flux (Jy)", ylabel="sources", xscale="log", yscale="log", xlim=(1e-3, 10))
-    axes[5].set_ylim(bottom=0.7)
+    for name, colour, style in (("listed", "#999", "-"), ("detected", "#c9751e", "--"), ("found", _FOUND, "-")):
+        axes[5].stairs(counts[name], counts["edges_jy"], color=colour, linestyle=style, label=name)
+    highest = max(values.max() for values in counts.values())
+    axes[5].set(xlabel="flux (Jy)", ylabel="sources", xlim=(1e-3, 10), ylim=(0.7, max(2 * highest, 10)))
+    axes[5].set(xscale="log", yscale="log")
     axes[5].legend()
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=90)

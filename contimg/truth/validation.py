@@ -122,7 +122,11 @@ class Matches:
 
 @dataclass(frozen=True)
 class Validation:
-    """Validation of a product: its checks, and the data of its page; `beam_rad` as in `Product`."""
+    """Validation of a product: its checks, and the data of its page; `beam_rad` as in `Product`.
+
+    `completeness` has the numbers of entries `listed` and `detected` by expected signal-to-noise ratio `snr`;
+    `counts` those by flux, in bins between `edges_jy`, and the product's own sources `found`.
+    """
 
     reference: str
     beam_rad: float
@@ -145,6 +149,7 @@ class Validation:
             "reasons": [str(check.reason) for check in self.checks if check.gate is not Gate.PASS],
             "checks": {str(check.reason): check.to_json() for check in self.checks},
             "completeness": {name: values.tolist() for name, values in self.completeness.items()},
+            "counts": {name: values.tolist() for name, values in self.counts.items()},
         }
 
 
@@ -160,8 +165,7 @@ def validate(product: Product, reference: Reference | None) -> Validation:
     """
     nothing = np.zeros(0)
     listed = reference or Reference("none", SourceList(nothing, nothing, nothing, nothing), 0.0)
-    bright = product.snr >= _MIN_SNR
-    matched = _matches(product, bright, listed.sources)
+    matched = matches(product, listed.sources)
     detected, completeness = _completeness(product, listed)
     checks = [
         *_flux_checks(matched, product.overlap),
@@ -173,8 +177,9 @@ def validate(product: Product, reference: Reference | None) -> Validation:
     return Validation(listed.name, product.beam_rad, checks, matched, completeness, _counts(product, listed))
 
 
-def _matches(product: Product, bright: np.ndarray, listed: SourceList) -> Matches:
-    """Matches of a product's bright sources with a list."""
+def matches(product: Product, listed: SourceList) -> Matches:
+    """Match a product's sources over 10 σ with a list."""
+    bright = product.snr >= _MIN_SNR
     found = product.sources.chosen(bright)
     mine, theirs = matching.pairs(found.directions, listed.directions, product.beam_rad).T
     one, other = found.chosen(mine), listed.chosen(theirs)
@@ -324,12 +329,13 @@ def herringbone(significance: np.ndarray, beam_pixels: float) -> float:
 
 
 def _counts(product: Product, reference: Reference) -> dict[str, np.ndarray]:
-    """Number of sources by flux, of the product and of the reference within it."""
+    """Number of sources by flux: of the product, of the reference within it, and those of them that are detected."""
     edges = np.geomspace(1e-3, 10, 17)
     inside = np.isfinite(_at(product, product.noise_jy, reference.sources.directions))
-    mine, _ = np.histogram(product.sources.flux_jy, edges)
-    theirs, _ = np.histogram(reference.sources.flux_jy[inside], edges)
-    return {"flux_jy": edges[:-1], "found": mine.astype(float), "listed": theirs.astype(float)}
+    listed = reference.sources.chosen(inside)
+    detected = matching.has_neighbour(listed.directions, product.sources.directions, product.beam_rad)
+    fluxes = {"found": product.sources.flux_jy, "listed": listed.flux_jy, "detected": listed.flux_jy[detected]}
+    return {"edges_jy": edges} | {name: np.histogram(flux, edges)[0] for name, flux in fluxes.items()}
 
 
 def _at(product: Product, values: np.ndarray, directions: matching.Directions) -> np.ndarray:

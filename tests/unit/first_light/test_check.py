@@ -54,7 +54,7 @@ def test_a_simulated_group_is_all_right(good: Path, tmp_path: Path, capsys: pyte
     verdicts = {line: finding.verdict for line, finding in found(good).items()}
     assert {line for line, verdict in verdicts.items() if verdict is not Verdict.GOOD} == {Line.CADENCE}
     assert main(["check-data", str(good), "--page", str(tmp_path / "page.html")]) == 0
-    assert "24 good, 1 unknown" in capsys.readouterr().out
+    assert "25 good, 1 unknown" in capsys.readouterr().out
     text = (tmp_path / "page.html").read_text()
     assert all(f"<td>{line}</td>" in text for line in Line)
 
@@ -75,7 +75,7 @@ def edit(item: str, value: Callable[[np.ndarray], np.ndarray], only: str = "_sb"
             with h5py.File(path, "r+") as file:
                 old = file[item][()]
                 new = value(old)
-                if np.shape(new) == np.shape(old):
+                if (np.shape(new), np.asarray(new).dtype) == (np.shape(old), np.asarray(old).dtype):
                     file[item][...] = new
                 else:
                     del file[item]
@@ -134,6 +134,27 @@ def without_fringes(folder: Path) -> None:
     in_rows(folder, lambda first, second: first != second, turned_randomly)
 
 
+def recompressed(folder: Path) -> None:
+    """A subband whose writer compresses."""
+    with h5py.File(next(folder.glob("*_sb10*")), "r+") as file:
+        data = file["Data/visdata"][()]
+        del file["Data/visdata"]
+        file.create_dataset("Data/visdata", data=data, compression="gzip", compression_opts=1)
+
+
+def with_catalogue(folder: Path) -> None:
+    """Phase centres as pyuvdata writes them today."""
+    for path in folder.glob("*_sb*"):
+        with h5py.File(path, "r+") as file:
+            file["Header"].create_group("phase_center_catalog/0")["cat_type"] = np.bytes_("sidereal")
+
+
+def padded(data: np.ndarray) -> np.ndarray:
+    """Visibilities whose last integration was never filled."""
+    data[-len(data) // 24 :] = np.nan
+    return data
+
+
 def third(flags: np.ndarray) -> np.ndarray:
     flags[::3] = True
     return flags
@@ -146,10 +167,13 @@ def odd(samples: np.ndarray) -> np.ndarray:
 
 WRONG: list[tuple[Line, Callable[[Path], None]]] = [
     (Line.FILES, truncated),
+    (Line.LAYOUT, recompressed),
+    (Line.LAYOUT, edit("Data/visdata", lambda data: data.astype(np.complex128), "_sb04")),
     (Line.NAMES, rename("T09:", "T10:")),
     (Line.START, edit("Header/time_array", lambda times: times + 0.05 / 86400, "_sb05")),
     (Line.CLOCK, edit("Header/time_array", lambda times: times - times[0] + 2455000.5)),
     (Line.TELESCOPE, edit("Header/telescope_name", lambda _: np.bytes_("OVRO_LWA"))),
+    (Line.TELESCOPE, edit("Header/antenna_diameters", lambda diameters: diameters + 0.35)),
     (Line.BANDS, swapped),
     (Line.CHANNELS, edit("Header/freq_array", lambda frequencies: frequencies[:, ::-1], "_sb09")),
     (Line.INTEGRATION, edit("Header/integration_time", lambda times: times * 1.5)),
@@ -159,10 +183,12 @@ WRONG: list[tuple[Line, Callable[[Path], None]]] = [
     (Line.BASELINES, edit("Header/ant_1_array", lambda numbers: np.roll(numbers, 1), "_sb11")),
     (Line.DECLINATION, edit("Header/phase_center_app_dec", lambda declination: declination + np.radians(0.1))),
     (Line.PHASE_CENTRE, edit("Header/phase_type", lambda _: np.bytes_("phased"))),
+    (Line.PHASE_CENTRE, with_catalogue),
     (Line.UVW, edit("Header/uvw_array", lambda uvw: -uvw)),
     (Line.FLAGS, edit("Data/flags", third, "_sb01")),
     (Line.NSAMPLES, edit("Data/nsamples", odd, "_sb06")),
     (Line.VALUES, edit("Data/visdata", np.zeros_like, "_sb08")),
+    (Line.VALUES, edit("Data/visdata", padded, "_sb03")),
     (Line.LEVELS, edit("Data/visdata", lambda data: data * np.float32(30), "_sb12")),
     (Line.NOISE, louder_autos),
     (Line.FRINGE_STOPPING, edit("Data/visdata", np.conj)),
@@ -221,7 +247,11 @@ def test_older_files_are_named_as_such(good: Path, tmp_path: Path) -> None:
 def test_exit_codes_tell_scripts(good: Path, tmp_path: Path) -> None:
     folder = tmp_path / "incoming"
     shutil.copytree(good, folder)
-    next(folder.glob("*_sb15*")).unlink()
+    last = next(folder.glob("*_sb15*"))
+    last.rename(last.with_stem(f"{last.stem}_incomplete"))
+    assert (
+        found(folder)[Line.FILES].found == f"15 subbands, without sb15; 1 passed over, as {last.stem}_incomplete.hdf5"
+    )
     assert main(["check-data", str(folder)]) == 3
     assert main(["check-data", str(tmp_path)]) == 1
     with pytest.raises(NoUsableDataError, match="no raw file can be read"):

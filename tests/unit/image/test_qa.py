@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contimg.clean.sources import PointSource
 from contimg.core.errors import CatalogueError
 from contimg.core.sections import Quality, SkyCatalogue
 from contimg.image import qa
+from contimg.truth import references
 from contimg.truth.gates import Check, Reason
-from contimg.truth.validation import Matches, Validation
+from contimg.truth.validation import Matches, Product, SourceList, Validation, matches
 
 BEAM_RAD = float(np.radians(20 / 3600))
 GATES = Quality()
@@ -41,15 +41,25 @@ def field() -> list[tuple[float, float, float]]:
     return [(float(ra % 360), float(dec), 0.1 + 0.01 * k) for k, (ra, dec) in enumerate(rng.uniform(-1, 1, (20, 2)))]
 
 
-def found(rows, scale: float = 1.0, north_arcsec: float = 0.0) -> list[PointSource]:
-    return [PointSource(ra, dec + north_arcsec / 3600, flux * scale, 1e-3, 100.0) for ra, dec, flux in rows]
+def compared(
+    rows: list[tuple[float, float, float]], listed: SkyCatalogue, frequency_hz: float = 1.4e9, *, snr: object = 100.0
+) -> qa.Comparison:
+    """Comparison of sources, as they are, with a catalogue."""
+    ra, dec, flux = np.array(rows).T
+    sources = SourceList(np.radians(ra), np.radians(dec), flux, np.full(len(ra), np.nan))
+    plane = np.zeros((1, 1))
+    every = np.broadcast_to(np.asarray(snr, float), ra.shape)
+    product = Product(sources, every, (0.0, 0.0), BEAM_RAD, plane, plane, None, 1.0)
+    reference = references.of_catalogue(listed, (0.0, 0.0), np.radians(2), frequency_hz)
+    assert reference is not None
+    return qa.compare(matches(product, reference.sources), BEAM_RAD)
 
 
 def test_comparison_measures_scale_and_offset(tmp_path):
     rows = field()
     listed = catalogue(tmp_path, [*rows, (10.0, 10.0, 5.0)])
     # At 2.8 GHz a source of spectral index −1 has half its flux at 1.4 GHz.
-    made = qa.compare(found(rows, 0.55, 2.0), listed, frequency_hz=2.8e9, beam_rad=BEAM_RAD)
+    made = compared([(ra, dec + 2 / 3600, flux * 0.55) for ra, dec, flux in rows], listed, 2.8e9)
     assert made.matches == len(rows)
     assert made.flux_ratio == pytest.approx(1.1)
     assert made.flux_scatter == pytest.approx(0.1)
@@ -61,19 +71,14 @@ def test_comparison_measures_scale_and_offset(tmp_path):
 def test_crowded_and_faint_sources_are_not_compared(tmp_path):
     rows = field()
     neighbour = (rows[0][0], rows[0][1] + 30 / 3600, 0.3)
-    listed = catalogue(tmp_path, [*rows, neighbour])
-    mine = found(rows)
-    mine[1] = PointSource(rows[1][0], rows[1][1], 1.0, 1e-3, 6.0)
-    made = qa.compare(mine, listed, frequency_hz=1.4e9, beam_rad=BEAM_RAD)
+    made = compared(rows, catalogue(tmp_path, [*rows, neighbour]), snr=[100.0, 6.0] + 18 * [100.0])
     assert made.matches == len(rows) - 2
     assert made.flux_scatter == pytest.approx(0.0, abs=1e-6)
 
 
-def test_no_catalogue_no_comparison_and_no_match_no_numbers(tmp_path):
-    assert qa.compare(found(field()), SkyCatalogue(), frequency_hz=1.4e9, beam_rad=BEAM_RAD) is None
+def test_no_match_has_no_numbers(tmp_path):
     assert qa.as_content(None) is None
-    elsewhere = catalogue(tmp_path, [(100.0, 50.0, 1.0)])
-    made = qa.compare(found(field()), elsewhere, frequency_hz=1.4e9, beam_rad=BEAM_RAD)
+    made = compared(field(), catalogue(tmp_path, [(100.0, 50.0, 1.0)]))
     assert qa.as_content(made) == {
         "matches": 0,
         "flux_ratio": None,
@@ -82,12 +87,12 @@ def test_no_catalogue_no_comparison_and_no_match_no_numbers(tmp_path):
         "offset_dec_arcsec": None,
         "offset_beams": None,
     }
-    assert qa.compare([], elsewhere, frequency_hz=1.4e9, beam_rad=BEAM_RAD).matches == 0
 
 
-def test_a_catalogue_that_cannot_be_read_is_said(tmp_path):
+def test_no_catalogue_is_no_reference_and_an_unreadable_one_is_an_error(tmp_path):
+    assert references.of_catalogue(SkyCatalogue(), (0.0, 0.0), 0.1, 1.4e9) is None
     with pytest.raises(CatalogueError, match=r"none\.csv"):
-        qa.compare([], SkyCatalogue(path=tmp_path / "none.csv"), frequency_hz=1.4e9, beam_rad=BEAM_RAD)
+        references.of_catalogue(SkyCatalogue(path=tmp_path / "none.csv"), (0.0, 0.0), 0.1, 1.4e9)
 
 
 def test_a_good_image_is_clean():
