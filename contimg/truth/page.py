@@ -74,6 +74,9 @@ def _plots(validation: Validation) -> bytes:
     axes = figure.subplots(2, 3).ravel()
     matched = validation.matches
     east, north = np.degrees(matched.east_rad), np.degrees(matched.north_rad)
+    lowest, highest = np.percentile(matched.ratio, [2, 98]) if len(matched.ratio) else (1.0, 1.0)
+    shown = min(0.5, lowest - 0.1), max(1.5, highest + 0.1)
+    fluxes = (1e-3, 1.2 * max(10, matched.flux_jy.max(initial=0)))
     for plot, x, label in (
         (axes[0], matched.flux_jy, "flux (Jy)"),
         (axes[1], np.hypot(east, north), "distance from the centre (deg)"),
@@ -81,8 +84,8 @@ def _plots(validation: Validation) -> bytes:
     ):
         plot.axhline(1, color="#999", lw=1)
         plot.errorbar(x, matched.ratio, matched.ratio_error, fmt=".", color=_FOUND, ecolor=_ERROR, elinewidth=0.8)
-        plot.set(xlabel=label, ylabel="flux / reference", ylim=(0.5, 1.5))
-    axes[0].set(xscale="log", xlim=(1e-3, 10))
+        plot.set(xlabel=label, ylabel="flux / reference", ylim=shown)
+    axes[0].set(xscale="log", xlim=fluxes)
     arcsec = np.degrees(3600)
     beam_arcsec = validation.beam_rad * arcsec
     circle = np.linspace(0, 2 * np.pi, 73)
@@ -115,8 +118,8 @@ def _plots(validation: Validation) -> bytes:
     counts = validation.counts
     for name, colour, style in (("listed", "#999", "-"), ("detected", "#c9751e", "--"), ("found", _FOUND, "-")):
         axes[5].stairs(counts[name], counts["edges_jy"], color=colour, linestyle=style, label=name)
-    highest = max(values.max() for values in counts.values())
-    axes[5].set(xlabel="flux (Jy)", ylabel="sources", xlim=(1e-3, 10), ylim=(0.7, max(2 * highest, 10)))
+    most = max(counts[name].max() for name in ("listed", "found"))
+    axes[5].set(xlabel="flux (Jy)", ylabel="sources", xlim=fluxes, ylim=(0.7, max(2 * most, 10)))
     axes[5].set(xscale="log", yscale="log")
     axes[5].legend()
     image = io.BytesIO()

@@ -330,7 +330,7 @@ def herringbone(significance: np.ndarray, beam_pixels: float) -> float:
 
 def _counts(product: Product, reference: Reference) -> dict[str, np.ndarray]:
     """Number of sources by flux: of the product, of the reference within it, and those of them that are detected."""
-    edges = np.geomspace(1e-3, 10, 17)
+    edges = np.geomspace(1e-3, 100, 21)
     inside = np.isfinite(_at(product, product.noise_jy, reference.sources.directions))
     listed = reference.sources.chosen(inside)
     detected = matching.has_neighbour(listed.directions, product.sources.directions, product.beam_rad)

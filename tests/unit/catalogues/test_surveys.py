@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +144,10 @@ FORMS = {
         "RACS-mid",
         csv_of(RACS_MID, "1,1,RACS J1,S1,F1,{ra},{dec},0,0.1,0.1,0.1,{flux},1.0,1.2,9,0.2,11,,0.2,S,0,1"),
     ),
-    "RACS-high_sources.csv": ("RACS-high", csv_of("Source_ID,Field_ID,RA,Dec,Total_flux", "S1,F1,{ra},{dec},{flux}")),
+    "RACS-high_sources.csv": (  # with a byte order mark, as spreadsheets save it
+        "RACS-high",
+        csv_of("\ufeffRA,Dec,Source_ID,Field_ID,Total_flux", "{ra},{dec},S1,F1,{flux}"),
+    ),
     "CIRADA_VLASS2QLv2_table1_components.csv.gz": (
         "VLASS",
         compressed(
@@ -283,14 +286,22 @@ def test_a_query_finds_what_is_near_and_nothing_else(
     assert sorted(found.ra_deg) == sorted(expected["RA"])
 
 
-def test_a_query_costs_milliseconds(indexed: tuple[Path, np.ndarray]) -> None:
-    path, _ = indexed
-    began = time.process_time()
-    for _ in range(10):
-        catalogue = sky_catalogue.load(SkyCatalogue(path=path))
-        assert catalogue is not None
-        catalogue.near(128.7, 55.6, 2.5)
-    assert (time.process_time() - began) / 10 < 0.05
+def test_a_query_reads_its_field_alone(indexed: tuple[Path, np.ndarray]) -> None:
+    """Milliseconds whatever the survey's size: its rows are mapped, and those of some zones are read."""
+
+    class Rows(np.memmap):
+        read = 0
+
+        def __getitem__(self, key):  # type: ignore[no-untyped-def]
+            if self.dtype.names and isinstance(key, slice):
+                Rows.read += key.stop - key.start
+            return super().__getitem__(key)
+
+    catalogue = sky_catalogue.load(SkyCatalogue(path=indexed[0], min_flux_jy=1e-4))
+    assert catalogue is not None
+    assert isinstance(catalogue.rows, np.memmap)
+    found = replace(catalogue, rows=catalogue.rows.view(Rows)).near(128.7, 55.6, 2.5)
+    assert 0 < len(found.ra_deg) <= Rows.read < 4 * len(found.ra_deg)  # of 40,000
 
 
 def test_a_table_that_is_no_index_is_refused(tmp_path: Path) -> None:
