@@ -40,6 +40,8 @@ _PLACE = ((2, (0, 1)), (3, (0, 1)))
 _FEWEST_BASELINES = 4
 _FEWEST_PARTS = 3
 """Number of parts of the band below which the bandpass has no shape."""
+_SINGULAR = 1e-9
+"""Eigenvalue, over the largest, below which a combination of antennas cannot be measured."""
 
 
 def field_sources(averaged: Averaged, options: SkyCatalogue) -> Sources | None:
@@ -286,7 +288,8 @@ def _shapes(
             return np.zeros_like(shape), 0.0
         x = x / level[:, None, None]
         own = y.sum(axis=2)[..., None] * np.eye(len(good))
-        real, imaginary = np.linalg.pinv(own + y, hermitian=True), np.linalg.pinv(own - y, hermitian=True)
+        # A phase common to all antennas cannot be measured: its eigenvalue is 0 but for rounding.
+        real, imaginary = (np.linalg.pinv(normal, rcond=_SINGULAR, hermitian=True) for normal in (own + y, own - y))
         found = (real @ (x.real - y).sum(axis=2)[..., None] + 1j * imaginary @ x.imag.sum(axis=2)[..., None])[..., 0]
         found = found - found.mean(axis=1, keepdims=True)
         found.real -= found.real.mean(axis=0)

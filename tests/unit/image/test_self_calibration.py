@@ -56,6 +56,19 @@ def test_errors_are_what_the_noise_makes() -> None:
     assert found.std() == pytest.approx(error.mean(), rel=0.4)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_bandpass_without_a_shape_has_none_whatever_the_common_phase(seed: int) -> None:
+    """The phase common to all antennas cannot be measured; to divide by its eigenvalue gave shapes of 1e8."""
+    rng, antennas, parts = np.random.default_rng(seed), 48, 16
+    powers = np.triu(rng.uniform(0.2, 1, (parts, 2, antennas, antennas)) * 1e7, 1)
+    noise = np.triu(rng.normal(size=powers.shape) + 1j * rng.normal(size=powers.shape), 1) * np.sqrt(powers / 2)
+    powers, noise = powers + powers.swapaxes(2, 3), noise + noise.swapaxes(2, 3).conj()
+    frequencies_hz = 1.4e9 + 1e7 * np.arange(parts)
+    shape, error = field_gains._shapes(powers + noise, powers, frequencies_hz, np.ones((antennas, 2), bool))
+    assert error == pytest.approx(np.sqrt(2 / powers.sum(axis=-1).mean()), rel=0.1)
+    assert np.abs(shape).max() < 3 * error
+
+
 def test_antennas_without_data_stay_out() -> None:
     true = np.radians(np.random.default_rng(1).uniform(-40, 40, ANTENNAS))
     products, powers = sums(true)
