@@ -5,13 +5,18 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from contimg.core import files
-from contimg.truth.gates import LIMITS, Reason
+from contimg.truth.gates import LIMITS, Check, Reason
+from contimg.truth.overlap import Overlap
 from contimg.truth.validation import Validation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _FOUND, _ERROR = "#1f5fa8", "#b9cfe8"
 _MEANINGS = {
@@ -41,7 +46,7 @@ def write(path: Path, title: str, validation: Validation) -> None:
         (
             str(check.reason),
             _MEANINGS[check.reason],
-            "—" if np.isnan(check.value) else f"{check.value:.3g}" + (f" ± {check.error:.2g}" if check.error else ""),
+            _value(check),
             f"{'<' if LIMITS[check.reason].least else '>'} {LIMITS[check.reason].soft:g}",
             f"{'<' if LIMITS[check.reason].least else '>'} {LIMITS[check.reason].hard:g}",
             "not measured" if np.isnan(check.value) else str(check.gate),
@@ -63,8 +68,19 @@ def write(path: Path, title: str, validation: Validation) -> None:
         part.write_text(text, "utf-8")
 
 
+def _value(check: Check) -> str:
+    """Value of a measurement with its error."""
+    if np.isnan(check.value):
+        return "—"
+    value = f"{check.value:.3g}" if abs(check.value) < 1000 else f"{check.value:,.0f}"
+    return value.replace("-", "−") + (f" ± {check.error:.2g}" if check.error else "")
+
+
 def _plots(validation: Validation) -> bytes:
-    """Flux ratio against flux, radius and position angle; positions; completeness; counts; as PNG."""
+    """Flux ratio against flux, radius and position angle; positions; completeness; counts; as PNG.
+
+    Of a mosaic, the second plot has the ratios of the same sources' fluxes in its overlapping images.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -77,11 +93,15 @@ def _plots(validation: Validation) -> bytes:
     lowest, highest = np.percentile(matched.ratio, [2, 98]) if len(matched.ratio) else (1.0, 1.0)
     shown = min(0.5, lowest - 0.1), max(1.5, highest + 0.1)
     fluxes = (1e-3, 1.2 * max(10, matched.flux_jy.max(initial=0)))
-    for plot, x, label in (
+    against = [
         (axes[0], matched.flux_jy, "flux (Jy)"),
-        (axes[1], np.hypot(east, north), "distance from the centre (deg)"),
         (axes[2], np.degrees(np.arctan2(east, north)) % 360, "position angle (deg)"),
-    ):
+    ]
+    if validation.overlap is None:
+        against.append((axes[1], np.hypot(east, north), "distance from the centre (deg)"))
+    else:
+        _overlap(axes[1], validation.overlap)
+    for plot, x, label in against:
         plot.axhline(1, color="#999", lw=1)
         plot.errorbar(x, matched.ratio, matched.ratio_error, fmt=".", color=_FOUND, ecolor=_ERROR, elinewidth=0.8)
         plot.set(xlabel=label, ylabel="flux / reference", ylim=shown)
@@ -125,3 +145,12 @@ def _plots(validation: Validation) -> bytes:
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=90)
     return image.getvalue()
+
+
+def _overlap(plot: Axes, seen: Overlap) -> None:
+    """Fluxes of the same sources in a mosaic's images, against the distance from these images' centres."""
+    ratio = np.exp(seen.log_ratio)
+    plot.axhline(1, color="#999", lw=1)
+    plot.errorbar(seen.offset_deg, ratio, ratio * seen.log_ratio_error, fmt="o-", color=_FOUND, ecolor=_ERROR)
+    plot.set(xlabel="distance from the images' centres (deg)", ylabel="flux / source's mean over the images")
+    plot.set_ylim(min(0.8, ratio.min(initial=1) - 0.05), max(1.2, ratio.max(initial=1) + 0.05))

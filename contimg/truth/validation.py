@@ -122,7 +122,7 @@ class Matches:
 
 @dataclass(frozen=True)
 class Validation:
-    """Validation of a product: its checks, and the data of its page; `beam_rad` as in `Product`.
+    """Validation of a product: its checks, and the data of its page; `beam_rad` and `overlap` as in `Product`.
 
     `completeness` has the numbers of entries `listed` and `detected` by expected signal-to-noise ratio `snr`;
     `counts` those by flux, in bins between `edges_jy`, and the product's own sources `found`.
@@ -134,6 +134,7 @@ class Validation:
     matches: Matches
     completeness: dict[str, np.ndarray]
     counts: dict[str, np.ndarray]
+    overlap: Overlap | None = None
 
     @property
     def gate(self) -> Gate:
@@ -174,7 +175,8 @@ def validate(product: Product, reference: Reference | None) -> Validation:
         Check.of(Reason.FALSE_DETECTION, _false_share(product, listed)),
         *_own_checks(product),
     ]
-    return Validation(listed.name, product.beam_rad, checks, matched, completeness, _counts(product, listed))
+    counts = _counts(product, listed)
+    return Validation(listed.name, product.beam_rad, checks, matched, completeness, counts, product.overlap)
 
 
 def matches(product: Product, listed: SourceList) -> Matches:
