@@ -33,6 +33,14 @@ def test_the_small_form_measures_and_writes(tmp_path: Path, request: pytest.Fixt
     assert not [path for path in (tmp_path / "data").iterdir() if path.name.startswith("work-")]
 
 
+def test_the_cost_of_fluxes_is_measured(request: pytest.FixtureRequest) -> None:
+    if not request.config.getoption("--long"):
+        pytest.skip("20 s of measurements: --long")
+    command = [sys.executable, "-m", "benchmarks.fluxes", "--runs", "1"]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=600)
+    assert all(name in done.stdout for name in ("validation of an image", "beam fit of a day", "sources within 2.5°"))
+
+
 def test_a_bound_is_kept_or_not() -> None:
     assert Figure("x", 4.0, "", "≥ 4").holds
     assert not Figure("x", 3.9, "", "≥ 4").holds
