@@ -26,6 +26,8 @@ _XX_YY = (9, 12)
 """Correlation types of XX and YY in the MS definition."""
 _UVW_TOLERANCE_M = 0.01
 """Residual (m) above which baselines are not the differences of antenna coordinates."""
+_SINGULAR = 1e-9
+"""Eigenvalue, over the largest, below which baselines do not tell a combination of antennas."""
 
 
 @dataclass(frozen=True)
@@ -281,7 +283,9 @@ def antenna_uvw(uvw_m: np.ndarray, antenna1: np.ndarray, antenna2: np.ndarray, a
     rows = np.arange(len(antenna1))
     incidence[rows, antenna1] += 1.0
     incidence[rows, antenna2] -= 1.0
-    coordinates = np.linalg.pinv(incidence.T @ incidence, hermitian=True) @ (incidence.T @ uvw_m)
+    # A shift common to all antennas is in no baseline: its eigenvalue is 0 but for rounding.
+    inverse = np.linalg.pinv(incidence.T @ incidence, rcond=_SINGULAR, hermitian=True)
+    coordinates = inverse @ (incidence.T @ uvw_m)
     worst = np.max(np.abs(coordinates[..., antenna1, :] - coordinates[..., antenna2, :] - uvw_m), initial=0.0)
     if worst > _UVW_TOLERANCE_M:
         raise UnreadableMeasurementSetError(

@@ -93,6 +93,15 @@ def test_antenna_coordinates_give_the_baselines_back() -> None:
     np.testing.assert_allclose(found[:, antenna1] - found[:, antenna2], uvw, atol=1e-7)
 
 
+@pytest.mark.parametrize("antennas", [12, 48, 78])
+def test_an_origin_that_no_baseline_has_spoils_no_coordinates(antennas: int) -> None:
+    """The eigenvalue of a shift common to all antennas is 0 but for rounding, which depends on their number."""
+    antenna1, antenna2 = np.triu_indices(antennas, 1)
+    places = np.random.default_rng(antennas).normal(size=(antennas, 3)) * 500
+    found = measurement_set.antenna_uvw(places[antenna1] - places[antenna2], antenna1, antenna2, antennas)
+    np.testing.assert_allclose(found - found.mean(axis=0), places - places.mean(axis=0), atol=1e-7)
+
+
 def test_averages_are_the_mean_of_predictions() -> None:
     """Of five integrations and four channels, a degree and more from the direction that they are turned to."""
     coordinates, antenna1, antenna2 = array()
