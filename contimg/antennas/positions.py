@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 _SAME_DEG = 0.5
-"""Size of the bins of declination (deg) that count as one pointing."""
+"""Difference in declination (deg) up to which groups count as one pointing; ICRS declinations of a pointing differ by
+0.3 in a day."""
 _SIGNIFICANT, _LEAST_MM = 5.0, 5.0
 """Least significant offset, in units of its error and in mm."""
 
@@ -32,31 +33,45 @@ def solve(described: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         `name`, `declination_deg`, `groups`, `east_mm`, `north_mm` (towards the north as seen from the phase centre),
         their errors `east_error_mm` and `north_error_mm` from the groups' scatter, `significant`.
     """
-    seen: dict[tuple[str, int], list[tuple[float, ...]]] = {}
-    for content in described:
+    seen: list[dict[str, list[tuple[float, ...]]]] = []
+    last = -np.inf
+    for content in sorted(described, key=lambda one: float(one["phase_centre_deg"][1])):
         declination = content["phase_centre_deg"][1]
+        if declination > last + _SAME_DEG:
+            seen.append({})
+        here, last = seen[-1], declination
         for name, offset, error in zip(
             content["names"], content.get("offset_mm", ()), content.get("offset_error_mm", ()), strict=False
         ):
             if None not in (*offset, *error):
-                key = (name, round(declination / _SAME_DEG))
-                seen.setdefault(key, []).append((*offset, *error, declination))
-    return [_mean(name, np.array(rows)) for (name, _), rows in sorted(seen.items(), key=lambda one: int(one[0][0]))]
+                here.setdefault(name, []).append((*offset, *error, declination))
+    found = [row for here in seen for row in _at_declination(here)]
+    return sorted(found, key=lambda row: int(row["name"]))
 
 
-def _mean(name: str, rows: np.ndarray) -> dict[str, Any]:
+def _at_declination(seen: dict[str, list[tuple[float, ...]]]) -> list[dict[str, Any]]:
+    """Offsets at one declination, against the median antenna's: an offset common to all cannot be measured."""
+    means = {name: _mean(np.array(rows)) for name, rows in seen.items()}
+    common = np.median([offset for offset, _ in means.values()], axis=0) if means else 0.0
+    return [_row(name, offset - common, error, np.array(seen[name])[:, 4]) for name, (offset, error) in means.items()]
+
+
+def _mean(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean of the groups' offsets, each weighted by its error; the scatter of the groups gives the mean's error."""
     offset, error = rows[:, :2], rows[:, 2:4]
     weight = 1 / error**2
     mean = (weight * offset).sum(axis=0) / weight.sum(axis=0)
     chi_square = (weight * (offset - mean) ** 2).sum(axis=0) / max(len(rows) - 1, 1)
-    uncertain = np.sqrt(np.maximum(chi_square, 1) / weight.sum(axis=0))
-    telling = (np.abs(mean) > _SIGNIFICANT * uncertain) & (np.abs(mean) > _LEAST_MM)
+    return mean, np.sqrt(np.maximum(chi_square, 1) / weight.sum(axis=0))
+
+
+def _row(name: str, offset: np.ndarray, error: np.ndarray, declinations_deg: np.ndarray) -> dict[str, Any]:
+    telling = (np.abs(offset) > _SIGNIFICANT * error) & (np.abs(offset) > _LEAST_MM)
     return {
         "name": name,
-        "declination_deg": round(float(rows[:, 4].mean()), 2),
-        "groups": len(rows),
-        **{key: round(float(value), 2) for key, value in zip(("east_mm", "north_mm"), mean, strict=True)},
-        **{f"{key}_error_mm": round(float(one), 2) for key, one in zip(("east", "north"), uncertain, strict=True)},
+        "declination_deg": round(float(declinations_deg.mean()), 2),
+        "groups": len(declinations_deg),
+        **{key: round(float(value), 2) for key, value in zip(("east_mm", "north_mm"), offset, strict=True)},
+        **{f"{key}_error_mm": round(float(one), 2) for key, one in zip(("east", "north"), error, strict=True)},
         "significant": bool(telling.any()),
     }

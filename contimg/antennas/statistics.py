@@ -67,8 +67,10 @@ def describe(
         `group`, `sets`, `phase_centre_deg`, `names`; then by antenna, as lists of [X, Y], None where unknown:
         `flagged` (fraction), `sefd_jy`, `coherence`, `gain` (amplitude), and with a solved field, against the set:
         `phase_deg` in the middle of the group, `phase_error_deg`, `phase_rate_deg_per_hour`, `unsteady_deg` (about
-        that course), `amplitude`, `amplitude_error`, `delay_ns`; by antenna `silent_s`, `offset_mm` and
-        `offset_error_mm` (east, north as seen from the phase centre), `state` and `reasons`.
+        that course), `amplitude`, `amplitude_error`, `delay_ns`, `delay_error_ns`, and, each a list,
+        `interval_phase_deg` at `interval_mjd_s`, `bandpass_amplitude` and `bandpass_phase_deg` at `bandpass_hz`; by
+        antenna `silent_s`, `offset_mm` and `offset_error_mm` (east, north as seen from the phase centre), `state` and
+        `reasons`. With `delay_reference_hz`, where a delay has no phase, these are the whole gains of the field.
     """
     receivers = conversion.get("receivers") or _unknown(averaged)
     index = np.array([stations.NAMES.index(name) for name in receivers["names"]])
@@ -102,7 +104,7 @@ def _unknown(averaged: Averaged) -> dict[str, Any]:
 
 def _at(values: np.ndarray, index: np.ndarray) -> np.ndarray:
     """Rows of antennas, nan beyond the last one."""
-    padded = np.full((max(len(values), index.max(initial=-1) + 1), 2), np.nan)
+    padded = np.full((max(len(values), index.max(initial=-1) + 1), *values.shape[1:]), np.nan)
     padded[: len(values)] = values
     return padded[index]
 
@@ -114,6 +116,9 @@ def _of_field(field: FieldGains, index: np.ndarray) -> dict[str, Any]:
     def listed(values: np.ndarray, known: np.ndarray = solved) -> Any:
         return files.rounded_list(_at(np.where(known, values, np.nan), index))
 
+    def courses(values: np.ndarray) -> Any:
+        return files.rounded_list(_at(np.moveaxis(np.where(solved, values, np.nan), 0, -1), index))
+
     both = np.broadcast_to(solved[:, :1] & solved[:, 1:], solved.shape)
     return {
         "phase_deg": listed(np.degrees(np.angle(np.exp(1j * phase)))),
@@ -123,6 +128,13 @@ def _of_field(field: FieldGains, index: np.ndarray) -> dict[str, Any]:
         "amplitude": listed(field.amplitude),
         "amplitude_error": listed(field.amplitude_error),
         "delay_ns": listed(field.delay_s * 1e9),
+        "delay_error_ns": listed(field.delay_error_s * 1e9),
+        "delay_reference_hz": field.middle_hz,
+        "interval_mjd_s": field.times_mjd_s.tolist(),
+        "interval_phase_deg": courses(np.degrees(field.phase_rad)),
+        "bandpass_hz": field.parts_hz.tolist(),
+        "bandpass_amplitude": courses(np.exp(field.shape.real)),
+        "bandpass_phase_deg": courses(np.degrees(field.shape.imag)),
         "offset_mm": listed(field.offset_m * 1e3, both),
         "offset_error_mm": listed(field.offset_error_m * 1e3, both),
     }

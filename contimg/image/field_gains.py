@@ -34,9 +34,8 @@ _RADIUS_RAD = float(np.radians(4.5))
 _MOST_SOURCES = 300
 """Largest number of sources in the model, the brightest through the beam."""
 _ITERATIONS, _SETTLED = 200, 1e-5
-_INSTRUMENT = ((0, (0,)), (0, (1,)), (1, (0,)), (1, (1,)))
-_PLACE = ((2, (0, 1)), (3, (0, 1)))
-"""Unknowns of an antenna, derivative and polarizations: phase and delay of XX and YY; offset east, north."""
+_DELAYS, _PLACE = ((1, (0,)), (1, (1,))), ((2, (0, 1)), (3, (0, 1)))
+"""Unknowns of an antenna, derivative and polarizations: delay of XX and of YY; offset east, north."""
 _FEWEST_BASELINES = 4
 _FEWEST_PARTS = 3
 """Number of parts of the band below which the bandpass has no shape."""
@@ -99,35 +98,35 @@ def solve(averaged: Averaged, sources: Sources, threads: int) -> FieldGains:
     phase = np.where(solved, np.unwrap(phase, axis=0), 0.0)
     turn = np.exp(-1j * phase).transpose(0, 2, 1)
     turned = products * (turn[..., :, None] * turn[..., None, :].conj())[..., None]
-    delays, delay_errors = _linear(turned, grams, solved, _INSTRUMENT)
-    offsets, offset_errors = _linear(turned, grams, solved, (*_INSTRUMENT, *_PLACE))
-    whole = turned.sum(axis=0)
-    lag = delays[:, None, 2:] - delays[:, 2:]
+    whole, gram = turned.sum(axis=0), grams.sum(axis=0)
+    change, delays, delay_errors = _linear(turned, grams, solved, _DELAYS, np.ones(solved.shape))
+    lag = delays[:, None] - delays
     # Without the delays, to the third order in the turn over the band: what they take would be the amplitudes'.
     coherent = whole[..., 0].real + lag.transpose(2, 0, 1) * whole[..., 1].imag / 2
-    amplitude, amplitude_error = _amplitudes(coherent, grams[..., 0].sum(axis=0), solved)
+    amplitude, amplitude_error = _amplitudes(coherent, gram[..., 0], solved)
+    _, offsets, offset_errors = _linear(turned, grams, solved, (*_DELAYS, *_PLACE), amplitude)
     frequencies = averaged.bin_frequencies_hz
     part_of = np.arange(len(frequencies)) * PARTS // len(frequencies)
     parts = np.unique(part_of)
     parts_hz = np.array([frequencies[part_of == part].mean() for part in parts])
-    turns = np.multiply.outer(parts_hz - middle_hz(averaged), delays[:, 2:]).swapaxes(1, 2)
+    turns = np.multiply.outer(parts_hz - middle_hz(averaged), delays).swapaxes(1, 2)
     turn = np.exp(-1j * turns)
     steady = sums.part_products[parts] * turn[..., :, None] * turn[..., None, :].conj()
     shape, shape_error = _shapes(steady, sums.part_powers[parts], parts_hz, solved)
     return FieldGains(
         times_mjd_s=sums.times_mjd_s,
         middle_hz=middle_hz(averaged),
-        phase_rad=phase + delays[:, :2],
+        phase_rad=phase + change,
         phase_error_rad=np.where(solved, np.sqrt((error**2).mean(axis=0)), np.inf),
         amplitude=amplitude,
         amplitude_error=amplitude_error,
-        delay_s=delays[:, 2:] / (2 * np.pi),
-        delay_error_s=delay_errors[:, 2:] / (2 * np.pi),
+        delay_s=delays / (2 * np.pi),
+        delay_error_s=delay_errors / (2 * np.pi),
         parts_hz=parts_hz,
         shape=shape,
         shape_error=shape_error,
-        offset_m=offsets[:, 4:],
-        offset_error_m=offset_errors[:, 4:],
+        offset_m=offsets[:, 2:],
+        offset_error_m=offset_errors[:, 2:],
         sources=len(sources.ra_deg),
         apparent_jy=sums.apparent_jy,
     )
@@ -288,8 +287,7 @@ def _shapes(
             return np.zeros_like(shape), 0.0
         x = x / level[:, None, None]
         own = y.sum(axis=2)[..., None] * np.eye(len(good))
-        # A phase common to all antennas cannot be measured: its eigenvalue is 0 but for rounding.
-        real, imaginary = (np.linalg.pinv(normal, rcond=_SINGULAR, hermitian=True) for normal in (own + y, own - y))
+        real, imaginary = _inverse(own + y), _inverse(own - y)
         found = (real @ (x.real - y).sum(axis=2)[..., None] + 1j * imaginary @ x.imag.sum(axis=2)[..., None])[..., 0]
         found = found - found.mean(axis=1, keepdims=True)
         found.real -= found.real.mean(axis=0)
@@ -301,25 +299,38 @@ def _shapes(
 
 
 def _linear(
-    turned: np.ndarray, grams: np.ndarray, solved: np.ndarray, unknowns: tuple[tuple[int, tuple[int, ...]], ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Unknowns of each antenna after the correction of its phases, and their errors, shape (A, unknowns).
+    turned: np.ndarray,
+    grams: np.ndarray,
+    solved: np.ndarray,
+    unknowns: tuple[tuple[int, tuple[int, ...]], ...],
+    amplitude: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Changes of the phases (N, A, 2), and other unknowns of each antenna with their errors, shape (A, unknowns).
 
-    One Gauss–Newton step: V − M ≈ Σ_k i(x_ik − x_jk)·D_k, D the model's derivatives.
+    One Gauss–Newton step after the correction of the phases: V/|g_i·g_j| − M ≈ Σ_k i(x_ik − x_jk)·D_k, D the model's
+    derivatives. Amplitudes are known up to a factor common to all. Phases of each interval are eliminated: with the
+    beam the middle of the sources drifts, so that each interval's phase takes another part of an offset.
     """
     antennas, count = len(solved), len(unknowns)
-    level = _ratio(turned[..., 0].real.sum(axis=(0, 2, 3)), grams[..., 0].sum(axis=(0, 2, 3)))  # |g|²
-    turned, grams = turned.sum(axis=0), grams.sum(axis=0)
+    both = (solved.T[:, :, None] & solved.T[:, None])[..., None]
+    turned, grams = turned * both, grams * both
+    pairs = amplitude.T[:, :, None] * amplitude.T[:, None]
+    common = _ratio(turned[..., 0].real.sum(axis=(0, 2, 3)), (pairs * grams[..., 0]).sum(axis=(0, 2, 3)))
+    slopes = turned.imag / (np.maximum(common, 1e-30)[:, None, None] * pairs)[..., None]
+    slopes[..., 2:] -= grams[..., 10:]
+    slopes = slopes.sum(axis=3)
+    laplacians = np.einsum("npak,ab->npabk", grams[..., :10].sum(axis=3), np.eye(antennas)) - grams[..., :10]
+    inverses = _inverse(laplacians[..., 0])
     normal = np.zeros((count, antennas, count, antennas))
     right = np.zeros((count, antennas))
-    for row, (k, pols) in enumerate(unknowns):
-        for p in pols:
-            slope = turned[p, :, :, k].imag / max(level[p], 1e-30)
-            right[row] += (slope - grams[p, :, :, 8 + k] if k >= 2 else slope).sum(axis=1)
-        for column, (other, columns) in enumerate(unknowns):
-            for p in set(pols) & set(columns):
-                gram = grams[p, :, :, _place(k, other)]
-                normal[row, :, column] += np.diag(gram.sum(axis=1)) - gram
+    for n, p in np.ndindex(inverses.shape[:2]):
+        here = [(row, k) for row, (k, pols) in enumerate(unknowns) if p in pols]
+        for row, k in here:
+            taken = laplacians[n, p, ..., _place(0, k)] @ inverses[n, p]
+            right[row] += slopes[n, p, :, k] - taken @ slopes[n, p, :, 0]
+            for column, other in here:
+                normal[row, :, column] += laplacians[n, p, ..., _place(k, other)]
+                normal[row, :, column] -= taken @ laplacians[n, p, ..., _place(0, other)]
     chosen = np.stack([solved[:, list(pols)].all(axis=1) for _, pols in unknowns]).ravel()
     matrix = normal.reshape(count * antennas, -1)[np.ix_(chosen, chosen)]
     scale = np.sqrt(np.maximum(np.diag(matrix), 1e-300))
@@ -330,11 +341,25 @@ def _linear(
         common = np.where(which == row, scale, 0.0)
         if common.any():
             matrix += np.outer(common, common) / (common @ common)
-    inverse = np.linalg.pinv(matrix, hermitian=True)
+    inverse = _inverse(matrix)
     found, error = np.zeros(count * antennas), np.full(count * antennas, np.inf)
     found[chosen] = inverse @ (right.ravel()[chosen] / scale) / scale
     error[chosen] = np.sqrt(np.maximum(np.diag(inverse), 0)) / scale
-    return found.reshape(count, antennas).T, error.reshape(count, antennas).T
+    by_unknown = found.reshape(count, antennas)
+    change = np.zeros((len(turned), antennas, 2))
+    for n, p in np.ndindex(inverses.shape[:2]):
+        taken = sum(
+            laplacians[n, p, ..., _place(0, k)] @ by_unknown[row]
+            for row, (k, pols) in enumerate(unknowns)
+            if p in pols
+        )
+        change[n, :, p] = inverses[n, p] @ (slopes[n, p, :, 0] - taken)
+    return change, by_unknown.T, error.reshape(count, antennas).T
+
+
+def _inverse(matrices: np.ndarray) -> np.ndarray:
+    """Pseudoinverses of normal equations; a value common to all antennas has an eigenvalue of 0 but for rounding."""
+    return np.linalg.pinv(matrices, rcond=_SINGULAR, hermitian=True)
 
 
 def _place(k: int, other: int) -> int:

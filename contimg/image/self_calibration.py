@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from contimg.core import trace
+from contimg.core import files, trace
 from contimg.core.sections import Calibration
 from contimg.image import field_gains, field_image
 from contimg.image.field_gains import FieldGains
@@ -84,10 +84,11 @@ def make(
     -------
     SelfCalibrated
         The report has `kept`, whether the image is the one with the field's gains, and `reason`; `phase_rms_deg` and
-        `phase_error_deg` of an interval, `amplitude_rms`; `bandpass_rms`, of the bandpass's shape against the set's,
-        and the noise in it, `bandpass_error`; `sources` in the model and their `apparent_jy`; `failed`, the gates
-        that the gains did not pass; `noise_jy` and `dynamic_range`, each without and with them, or None where only
-        one image was made.
+        `phase_error_deg` of an interval, `amplitude_rms` and `amplitude_error`, `delay_rms_ns` and `delay_error_ns`,
+        against the set; `bandpass_rms`, of the bandpass's shape against the set's, and the noise in it,
+        `bandpass_error`; `sources` in the model and their `apparent_jy`; `gates`, the gates of the gains, and
+        `failed`, those that they did not pass; `noise_jy` and `dynamic_range`, each without and with them, or None
+        where only one image was made.
 
     Raises
     ------
@@ -104,16 +105,22 @@ def make(
         return SelfCalibrated(field_image.make(averaged, directory / "plain", settings, threads), None, False, None)
     with trace.step("field gains"):
         found = field_gains.solve(averaged, sources, threads)
-    failed = reasons(found, averaged, settings.calibration)
+    gates = measured_gates(found, averaged, settings.calibration)
+    failed = [one.text for one in gates if not one.passed]
+    solved = found.solved
     report: dict[str, Any] = {
         "kept": False,
         "phase_rms_deg": float(np.degrees(found.rms_rad)),
-        "phase_error_deg": float(np.degrees(found.error_rad)) if found.solved.any() else None,
-        "amplitude_rms": float(np.std(found.amplitude[found.solved])) if found.solved.any() else None,
+        "phase_error_deg": float(np.degrees(found.error_rad)) if solved.any() else None,
+        "amplitude_rms": _rms(found.amplitude[solved] - 1),
+        "amplitude_error": _rms(found.amplitude_error[solved]),
+        "delay_rms_ns": _rms(found.delay_s[solved] * 1e9),
+        "delay_error_ns": _rms(found.delay_error_s[solved] * 1e9),
         "bandpass_rms": found.shape_rms,
         "bandpass_error": found.shape_error,
         "sources": found.sources,
         "apparent_jy": found.apparent_jy,
+        "gates": {one.name: {"measured": files.rounded_list(one.measured), "limit": one.limit} for one in gates},
         "failed": failed,
         "noise_jy": None,
         "dynamic_range": None,
@@ -142,16 +149,38 @@ def make(
     return SelfCalibrated(images[kept], found, kept, report)
 
 
-def reasons(found: FieldGains, averaged: Averaged, settings: Calibration) -> list[str]:
-    """Gates failed by the field's gains, in words."""
+@dataclass(frozen=True)
+class Gate:
+    """Gate of the field's gains: a measurement, nan where it could not be made, and its limit."""
+
+    name: str
+    measured: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the measurement is within its limit; nan fails."""
+        return self.measured <= self.limit
+
+    @property
+    def text(self) -> str:
+        """Failure in words."""
+        return f"{self.name} is {self.measured:.3g}, at most {self.limit:g} passes"
+
+
+def measured_gates(found: FieldGains, averaged: Averaged, settings: Calibration) -> list[Gate]:
+    """Gates of the field's gains."""
     solved = found.solved[list(averaged.antennas)]
-    gates = (
-        ("phase error (deg)", float(np.degrees(found.error_rad)), settings.max_field_phase_error_deg),
-        ("phase scatter (deg)", _scatter_deg(found), settings.max_field_phase_error_deg),
-        ("antennas without a solution", float(1 - solved.mean()), settings.max_flagged_solutions),
-    )
-    # Not "value > limit": a measurement that could not be made is nan, and fails.
-    return [f"{name} is {value:.3g}, at most {limit:g} passes" for name, value, limit in gates if not value <= limit]
+    return [
+        Gate("phase error (deg)", float(np.degrees(found.error_rad)), settings.max_field_phase_error_deg),
+        Gate("phase scatter (deg)", _scatter_deg(found), settings.max_field_phase_error_deg),
+        Gate("antennas without a solution", float(1 - solved.mean()), settings.max_flagged_solutions),
+    ]
+
+
+def _rms(values: np.ndarray) -> Any:
+    """Rms of values, None without any."""
+    return files.rounded_list(float(np.sqrt(np.mean(values**2)))) if values.size else None
 
 
 def _scatter_deg(found: FieldGains) -> float:

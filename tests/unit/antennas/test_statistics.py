@@ -9,6 +9,7 @@ import pytest
 import synthetic_averages
 
 from contimg.antennas.statistics import State, describe, judge
+from contimg.sets.field import FieldGains
 from contimg.telescope import stations
 
 ANTENNAS = 24
@@ -93,3 +94,40 @@ def test_a_measurement_set_of_an_earlier_version_tells_no_receivers() -> None:
     assert content["flagged"] == content["sefd_jy"] == [[None, None]] * 6
     assert content["gain"] == [[1.0, 1.0]] * 6
     assert content["state"] == [State.GOOD] * 6
+
+
+def test_the_field_s_whole_gains_are_kept() -> None:
+    """An image is calibrated anew from them and the set alone."""
+    rng = np.random.default_rng(2)
+    chosen = list(stations.WITH_DATA[:6])
+    antennas = max(chosen) + 1
+    both = (antennas, 2)
+    field = FieldGains(
+        times_mjd_s=5.1e9 + np.arange(4) * 77.0,
+        middle_hz=1.405e9,
+        phase_rad=rng.normal(0, 2, (4, *both)),
+        phase_error_rad=np.where(np.isin(np.arange(antennas), chosen)[:, None], 0.01, np.inf) * np.ones(both),
+        amplitude=1 + rng.normal(0, 0.05, both),
+        amplitude_error=np.full(both, 0.01),
+        delay_s=rng.normal(0, 1e-9, both),
+        delay_error_s=np.full(both, 1e-11),
+        parts_hz=np.linspace(1.32e9, 1.49e9, 8),
+        shape=rng.normal(0, 0.1, (8, *both, 2)) @ (1, 1j),
+        shape_error=0.01,
+        offset_m=np.zeros(both),
+        offset_error_m=np.full(both, 0.005),
+        sources=60,
+        apparent_jy=9.0,
+    )
+    averaged = synthetic_averages.averages([], noise_jy=1e-3, field_rad=0.03, antennas=tuple(chosen))
+    content = describe({"group": "20260125T000000", "sets": ["set"]}, {}, Unity(), field, averaged)
+    kept = {
+        key: np.array(value) for key, value in content.items() if key.startswith(("delay", "interval", "bandpass"))
+    }
+    np.testing.assert_allclose(kept["interval_mjd_s"], field.times_mjd_s)
+    phase = np.radians(np.moveaxis(kept["interval_phase_deg"], -1, 0))
+    np.testing.assert_allclose(phase, field.phase_rad[:, chosen], rtol=1e-3)
+    shape = np.log(kept["bandpass_amplitude"]) + 1j * np.radians(kept["bandpass_phase_deg"])
+    np.testing.assert_allclose(np.moveaxis(shape, -1, 0), field.shape[:, chosen], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(kept["delay_ns"] * 1e-9, field.delay_s[chosen], rtol=1e-3)
+    assert (kept["delay_reference_hz"], *kept["bandpass_hz"]) == (field.middle_hz, *field.parts_hz)

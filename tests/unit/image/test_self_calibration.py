@@ -177,6 +177,16 @@ def test_what_gains_lack_is_found(ms: Path, tmp_path: Path) -> None:
     assert np.std(amplitude / amplitude.mean()) < 3 * np.median(gains.amplitude_error[list(FEW.antennas)])
 
 
+def test_offsets_of_antennas_are_not_corrected(ms: Path, tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, drifting_groups.field())
+    plan = field_image.image_plan(settings.imaging, settings.beam)
+    averaged = average(ms, Wrong(), plan, 2, polarizations=True)
+    gains = field_gains.solve(averaged, field_gains.field_sources(averaged, settings.sky_catalogue), 2)
+    moved = replace(gains, offset_m=gains.offset_m + 1.0)
+    for right, same in zip(field_gains.apply(averaged, gains), field_gains.apply(averaged, moved), strict=True):
+        np.testing.assert_array_equal(right, same)
+
+
 def test_an_unsteady_antenna_is_told(ms: Path, tmp_path: Path) -> None:
     jitter = np.zeros((24, ALL_ANTENNAS, 2))
     jitter[:, FEW.antennas[3], 1] = np.repeat([0, 1.5, -0.5, 0.8], 6)
@@ -214,6 +224,9 @@ def test_a_field_calibrates_its_own_group(ms: Path, tmp_path: Path) -> None:
     wrong = Wrong(draw(-np.pi, np.pi, 1), draw(-400, 400, 2) * np.radians(1) / 3600, draw(0.9, 1.1, 3))
     made = self_calibration.make(ms, wrong, tmp_path / "wrong", settings, 2, anchored=True)
     assert (made.used, made.report["failed"], made.report["noise_jy"]) == (True, [], None)
+    assert all(gate["measured"] <= gate["limit"] for gate in made.report["gates"].values())
+    assert made.report["amplitude_rms"] > 3 * made.report["amplitude_error"]
+    assert made.report["delay_rms_ns"] < 3 * made.report["delay_error_ns"]
     assert not right.used
     assert made.image.noise_jy == pytest.approx(right.image.noise_jy, rel=0.03)
     one, other = (each.image.find_sources(20.0, 0.5) for each in (made, right))
