@@ -135,11 +135,11 @@ def covered(declination_deg: float, sources: Sequence[Source], folder: Path) -> 
             raise RuntimeError(f"{moment}: nothing calibrates it")
         phase_errors.append(error_deg)
         ages.append(min(abs((one.observed - moment) / timedelta(hours=1)) for one in sets))
-        if choice.standing.verdict is not Verdict.FRESH:
-            errors.append((ASSUMED.error(ages[-1]), ASSUMED.error(choice.standing.effective_age_hours)))
-        verdicts[choice.standing.verdict] += 1
+        if choice.merit.verdict is not Verdict.FRESH:
+            errors.append((ASSUMED.error(ages[-1]), ASSUMED.error(choice.merit.effective_age_hours)))
+        verdicts[choice.merit.verdict] += 1
         files.write_json(root.manifest(group_id(moment)), {"state": "complete"})
-        files.write_json(root.image(group_id(moment), "json"), {"verdict": choice.standing.verdict})
+        files.write_json(root.image(group_id(moment), "json"), {"verdict": choice.merit.verdict})
     found = coverage(Registry(root, limits), START + timedelta(hours=24))
     return Coverage(
         near=float(np.mean(np.array(ages) <= limits.nearest_within_hours)),

@@ -20,8 +20,7 @@ from benchmarks import figures, processes
 from benchmarks.figures import Figure, of_runs
 from contimg.catalogues import sky_catalogue
 from contimg.catalogues.sky_catalogue import ROW, Survey
-from contimg.clean.restoring import Beam as Synthesized
-from contimg.clean.restoring import add_sources
+from contimg.clean.restoring import RestoringBeam, add_sources
 from contimg.core.files import write_json
 from contimg.core.paths import DataRoot, group_id, group_start
 from contimg.core.sections import Beam, SkyCatalogue
@@ -58,7 +57,7 @@ def validation(work: Path, runs: int) -> Figure:
     response = beam.of(Beam()).power(*beam.offsets(*sources.directions, *centre), FREQUENCY_HZ)
     apparent = gaussian_filter(rng.standard_normal((SIZE, SIZE), np.float32), 1.6)
     apparent *= NOISE_JY / apparent.std()
-    shape = Synthesized(4 * pixel_rad, 3.6 * pixel_rad, 0.3)
+    shape = RestoringBeam(4 * pixel_rad, 3.6 * pixel_rad, 0.3)
     add_sources(apparent, list(zip(*sources.directions, sources.flux_jy * response, strict=True)), wcs, shape)
     axis = (np.arange(SIZE) - SIZE / 2) * pixel_rad
     primary_beam = beam.of(Beam()).radial(np.hypot(axis, axis[:, np.newaxis]), FREQUENCY_HZ)

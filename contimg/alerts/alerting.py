@@ -47,7 +47,7 @@ class AlertingSettings:
 
 
 @dataclass(frozen=True)
-class Moment:
+class Evaluation:
     """Ledger, settings and Unix time (s) of one step of alerting."""
 
     ledger: Ledger
@@ -68,7 +68,7 @@ class Alerting:
         """First and last of the passes that fail now (Unix, s)."""
         self._queued = False
 
-    def tell(self, moment: Moment, events: Iterable[Tell]) -> None:
+    def tell(self, moment: Evaluation, events: Iterable[Tell]) -> None:
         """Store one-time events and queue their messages: the first of a kind at once, later events gathered."""
         for event in events:
             condition, severity = conditions.EVENTS[event.kind]
@@ -77,7 +77,7 @@ class Alerting:
 
     def tick(
         self,
-        moment: Moment,
+        moment: Evaluation,
         *,
         held: Iterable[str],
         well: bool,
@@ -119,7 +119,7 @@ class Alerting:
         if settings.api_url and self._free(_API, _API_S, now):
             self._fetch(_API, settings.api_url, settings.timeout_seconds)
 
-    def finish(self, moment: Moment) -> None:
+    def finish(self, moment: Evaluation) -> None:
         """Send waiting messages and record the answers, for at most the timeout of one message."""
         self._send(moment)
         deadline = time.monotonic() + moment.settings.alerts.timeout_seconds
@@ -139,7 +139,7 @@ class Alerting:
 
     # Judging
 
-    def _judge(self, moment: Moment, seen: Measured) -> None:
+    def _judge(self, moment: Evaluation, seen: Measured) -> None:
         """Judge the quantities that the runner has seen, and those measured here."""
         ledger, settings, now = moment.ledger, moment.settings, moment.now
         measured = {**measure(self._root, ledger, settings.backup, settings.staging, now), **seen}
@@ -165,7 +165,7 @@ class Alerting:
                 self._carry_out(moment, change)
             self._drop_undeliverable(moment)
 
-    def _carry_out(self, moment: Moment, change: AlertChange) -> None:
+    def _carry_out(self, moment: Evaluation, change: AlertChange) -> None:
         ledger, now = moment.ledger, moment.now
         if change.alert is None:
             ledger.open_alert(
@@ -192,14 +192,14 @@ class Alerting:
             title = f"{'resolved' if change.kind == 'resolved' else change.severity}: {change.condition}"
             self._queue(moment, change, title)
 
-    def _silenced(self, moment: Moment, change: AlertChange) -> bool:
+    def _silenced(self, moment: Evaluation, change: AlertChange) -> bool:
         """Whether a silence keeps an alert from being sent."""
         labels = silences.labels(change.condition, change.subject, change.severity)
         return bool(silences.active_silences(moment.ledger.silences(moment.now), labels, moment.now))
 
     # Sending
 
-    def _queue(self, moment: Moment, change: AlertChange, title: str) -> None:
+    def _queue(self, moment: Evaluation, change: AlertChange, title: str) -> None:
         """Queue a message about an alert for every channel that takes its severity."""
         for target in channels.targets(moment.settings.alerts):
             if target.wants(change.severity):
@@ -214,7 +214,7 @@ class Alerting:
                     resolved=change.kind == "resolved",
                 )
 
-    def _gather(self, moment: Moment, severity: Severity, title: str, body: str) -> None:
+    def _gather(self, moment: Evaluation, severity: Severity, title: str, body: str) -> None:
         """Queue an event for every channel, gathered with waiting events of its title into one delayed message."""
         for target in channels.targets(moment.settings.alerts):
             if not target.wants(severity):
@@ -225,14 +225,14 @@ class Alerting:
                 due = now if last is None else max(now, min(last, now) + _GATHERED_S)
                 ledger.add_message(target.name, severity=severity, title=title, body=body, now=now, due=due)
 
-    def _drop_undeliverable(self, moment: Moment) -> None:
+    def _drop_undeliverable(self, moment: Evaluation) -> None:
         """Drop messages for channels that are no longer in the settings."""
         named = [target.name for target in channels.targets(moment.settings.alerts)]
         dropped = moment.ledger.drop_undeliverable(named)
         if dropped:
             log.warning("%d messages for channels that are no more were dropped", dropped)
 
-    def _send(self, moment: Moment) -> None:
+    def _send(self, moment: Evaluation) -> None:
         limit_s = moment.settings.alerts.timeout_seconds
         for target in channels.targets(moment.settings.alerts):
             if self._background.runs(target.name):
@@ -252,7 +252,7 @@ class Alerting:
         severity = cast("Severity", row.severity)
         return channels.Message(row.id, severity, title, body, row.incident, bool(row.resolved))
 
-    def _take_answers(self, moment: Moment) -> None:
+    def _take_answers(self, moment: Evaluation) -> None:
         for name, answer in self._background.done().items():
             if name == _HEARTBEAT:
                 if answer != "":
@@ -269,7 +269,7 @@ class Alerting:
                     else:
                         moment.ledger.message_sent(int(number), moment.now)
 
-    def _failed(self, moment: Moment, channel: str, wrong: str, number: int | None = None) -> None:
+    def _failed(self, moment: Evaluation, channel: str, wrong: str, number: int | None = None) -> None:
         """Delay a channel's failed message (None: all its messages), longer after each failure."""
         log.warning("channel %s: %s; what it missed is sent later", channel, wrong)
         moment.ledger.message_failed(

@@ -10,7 +10,7 @@ from contimg.core.errors import ErrorClass
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Backup, Staging
 from contimg.core.stages import stage_making
-from contimg.ingest.report import Report
+from contimg.ingest.report import ScanReport
 from contimg.ledger import history
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.queries import LAST_ARRIVAL
@@ -39,7 +39,7 @@ def measure(
     }
     if arrived := ledger.note(LAST_ARRIVAL):
         found["no_arrivals"] = {"": (now - arrived) / _HOUR_S}
-    found |= arrivals(Report.read(root))
+    found |= arrivals(ScanReport.read(root))
     found |= antennas.alarms(root, datetime.fromtimestamp(now, UTC))
     age = calibration_age_hours(ledger, now)
     if age is not None:
@@ -54,7 +54,7 @@ def measure(
     return found
 
 
-def arrivals(report: Report) -> dict[str, dict[str, float]]:
+def arrivals(report: ScanReport) -> dict[str, dict[str, float]]:
     """Findings of the last scan of `incoming/`: files not taken, with an example, and wrong clocks in file names."""
     return {
         "files_untaken": {min(report.untaken): float(len(report.untaken))} if report.untaken else {},

@@ -16,7 +16,7 @@ from contimg.ingest.groups import write_manifests
 from contimg.ingest.incoming import RawFile, sort_entry
 from contimg.ingest.manifest import Group, name_of
 from contimg.ingest.placing import REACH_S, manifests_near, place_files
-from contimg.ingest.report import Report
+from contimg.ingest.report import ScanReport
 from contimg.ingest.scan_result import ScanResult
 
 _AGAIN_S = 15.0
@@ -88,7 +88,7 @@ class Scanner:
         """Whether there was no look yet, or the last one left files to the next."""
         self.more_arrived = False
         """Whether the last look left files that the next one can take up at once."""
-        self.report = Report.read(root)
+        self.report = ScanReport.read(root)
 
     def shift(self, seconds: float) -> None:
         """Shift the times of arrivals by a step of the clock (s), which keeps their ages."""

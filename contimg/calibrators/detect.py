@@ -199,7 +199,7 @@ def _verdict(
 
 
 def _obstacle(other: InBeam, seen: InBeam, calibration: Calibration, catalogue: SkyCatalogue) -> str | None:
-    """Obstacle to modelling a strong second source in the beam while solving on the first; None if there is none."""
+    """Obstacle to modelling a strong second source in the beam while solving on the first; None without any."""
     if not other.source.compact:
         return "and is extended: no point source models it"
     if other.apparent_flux_jy > seen.apparent_flux_jy:

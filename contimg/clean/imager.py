@@ -18,7 +18,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 
 from contimg.clean import major_cycle, tclean, wsclean
 from contimg.clean.options import CleanOptions, Products
-from contimg.clean.restoring import Beam, fitted_beam, with_components
+from contimg.clean.restoring import RestoringBeam, fitted_beam, with_components
 from contimg.core import files
 from contimg.core.errors import ConfigError, NoUsableDataError, ToolBrokenError, in_words
 from contimg.visibilities import averaged_ms
@@ -51,7 +51,7 @@ class CleanResult:
     image: np.ndarray
     residual: np.ndarray
     wcs: WCS
-    beam: Beam
+    beam: RestoringBeam
     imager: str
 
 

@@ -13,7 +13,7 @@ from contimg.clean import gridding, scales
 from contimg.clean.gridding import Gridder
 from contimg.clean.noise import median_noise, noise_map
 from contimg.clean.options import CleanOptions
-from contimg.clean.restoring import Beam, BeamShape, fitted_beam
+from contimg.clean.restoring import BeamShape, RestoringBeam, fitted_beam
 from contimg.clean.search import ScaleSearch, Search
 from contimg.core.errors import NoUsableDataError
 from contimg.visibilities.averaged import Averaged
@@ -52,7 +52,7 @@ class Cleaned:
     model: np.ndarray
     mask: np.ndarray
     wcs: WCS
-    beam: Beam
+    beam: RestoringBeam
 
 
 def clean(averaged: Averaged, options: CleanOptions) -> Cleaned:

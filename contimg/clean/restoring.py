@@ -26,7 +26,7 @@ _NO_CORE = "the dirty beam has no core to which a beam could be fitted"
 
 
 @dataclass(frozen=True)
-class Beam:
+class RestoringBeam:
     """The restoring beam: full widths at half maximum (rad) and position angle, north through east (rad)."""
 
     major_rad: float
@@ -43,7 +43,7 @@ class BeamShape:
     c: float
 
     @classmethod
-    def of(cls, beam: Beam, wcs: WCS) -> BeamShape:
+    def of(cls, beam: RestoringBeam, wcs: WCS) -> BeamShape:
         """The beam in pixels; position angles go from north through east."""
         to_pixels = np.linalg.inv(np.radians(wcs.pixel_scale_matrix))
         sine, cosine = np.sin(beam.angle_rad), np.cos(beam.angle_rad)
@@ -67,7 +67,7 @@ class BeamShape:
         return int(np.ceil(reach * np.sqrt(max(self.a, self.c) / determinant)))
 
 
-def fitted_beam(psf: np.ndarray, wcs: WCS) -> Beam:
+def fitted_beam(psf: np.ndarray, wcs: WCS) -> RestoringBeam:
     """Fit a Gaussian to the core of a dirty beam.
 
     The core is the connected region over half the peak. A Gaussian's logarithm is a quadratic form; its
@@ -104,10 +104,10 @@ def fitted_beam(psf: np.ndarray, wcs: WCS) -> Beam:
     to_sky = np.radians(wcs.pixel_scale_matrix)
     squares, axes = np.linalg.eigh(to_sky @ np.linalg.inv([[a, b], [b, c]]) @ to_sky.T)
     minor_rad, major_rad = np.sqrt(squares)
-    return Beam(float(major_rad), float(minor_rad), float(np.arctan2(axes[0, 1], axes[1, 1]) % np.pi))
+    return RestoringBeam(float(major_rad), float(minor_rad), float(np.arctan2(axes[0, 1], axes[1, 1]) % np.pi))
 
 
-def with_components(residual: np.ndarray, model: np.ndarray, wcs: WCS, beam: Beam) -> np.ndarray:
+def with_components(residual: np.ndarray, model: np.ndarray, wcs: WCS, beam: RestoringBeam) -> np.ndarray:
     """Residual image (Jy/beam) plus the components of a model (Jy/pixel), convolved with the restoring beam.
 
     Parameters
@@ -154,7 +154,9 @@ def add_convolved(image, rows, columns, fluxes, beam):  # pragma: no cover — c
                 line[c] += fluxes[k] * response[c - first]
 
 
-def add_sources(image: np.ndarray, sources: Iterable[tuple[float, float, float]], wcs: WCS, beam: Beam) -> None:
+def add_sources(
+    image: np.ndarray, sources: Iterable[tuple[float, float, float]], wcs: WCS, beam: RestoringBeam
+) -> None:
     """Add point sources, convolved with the restoring beam, to an image (Jy/beam), in place.
 
     Parameters

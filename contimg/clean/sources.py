@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from contimg.clean.restoring import REACH, Beam, BeamShape
+from contimg.clean.restoring import REACH, BeamShape, RestoringBeam
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -37,7 +37,7 @@ def find(
     image: np.ndarray,
     noise: np.ndarray,
     wcs: WCS,
-    beam: Beam,
+    beam: RestoringBeam,
     *,
     min_snr: float,
     primary_beam: np.ndarray | None = None,

@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _caller() -> str:
-    """Login name of the calling user; the user id where there is none, as in a container."""
+    """Login name of the calling user; without a name, as in a container, the user id."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -24,11 +24,11 @@ def run(options: argparse.Namespace) -> int:
 
     from contimg.core import config
     from contimg.first_light import check, page
-    from contimg.first_light.findings import Verdict
+    from contimg.first_light.findings import Assessment
 
     settings = config.load(options.config, os.environ, data_root=str(options.directory))
     name, findings = check.check(options.directory, settings.calibration, settings.beam)
     print(page.text(name, findings))
     if options.page:
         page.write(options.page, name, findings)
-    return NOT_AS_EXPECTED if any(finding.verdict is Verdict.WRONG for finding in findings) else 0
+    return NOT_AS_EXPECTED if any(finding.verdict is Assessment.WRONG for finding in findings) else 0

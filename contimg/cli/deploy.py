@@ -30,9 +30,9 @@ def run(options: argparse.Namespace) -> int:
             print(line, flush=True)
         return 0
     from contimg.deploy import deployment
-    from contimg.deploy.site import Site
+    from contimg.deploy.host_paths import HostPaths
 
-    site = Site.installed(Path(sys.prefix) / "bin" / "contimg")
+    site = HostPaths.installed(Path(sys.prefix) / "bin" / "contimg")
     if options.what == "status":
         for line in deployment.status(site):
             print(line)

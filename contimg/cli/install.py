@@ -24,9 +24,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Install, or undo an installation; prints a line per step."""
     from contimg.deploy import install
-    from contimg.deploy.site import Site
+    from contimg.deploy.host_paths import HostPaths
 
-    site = Site(options.prefix / "bin" / "contimg", options.data_root, user=options.user)
+    site = HostPaths(options.prefix / "bin" / "contimg", options.data_root, user=options.user)
     work = install.undo if options.undo else install.install
     for line in work(site, dry_run=options.dry_run):
         print(line)

@@ -19,7 +19,7 @@ import numpy as np
 
 from contimg.core.errors import InputError, TooFewSubbandsError
 from contimg.core.sections import Ingest
-from contimg.ingest.grouping import Span, coverage, steps_after, used
+from contimg.ingest.grouping import IntegrationRange, coverage, steps_after, used
 from contimg.ingest.manifest import SUBBANDS, Frame, Group
 from contimg.telescope.raw_header import Antennas, Header, read_antennas, read_header
 from contimg.telescope.raw_visibilities import RawVisibilities
@@ -145,8 +145,8 @@ def _frame(group: Group) -> Frame:
     return group.frame
 
 
-def _spans(headers: Mapping[int, Header], late: Mapping[int, int]) -> list[Span]:
-    return [Span(late[number], late[number] + header.integrations) for number, header in headers.items()]
+def _spans(headers: Mapping[int, Header], late: Mapping[int, int]) -> list[IntegrationRange]:
+    return [IntegrationRange(late[number], late[number] + header.integrations) for number, header in headers.items()]
 
 
 def _times(headers: Mapping[int, Header], late: Mapping[int, int], frame: Frame, min_subbands: int) -> np.ndarray:

@@ -25,7 +25,7 @@ class Blame(StrEnum):
 
     @property
     def quarantines(self) -> bool:
-        """Whether a group may be given up for it; the others hold work until they pass."""
+        """Whether a group may be given up for a failure of this blame; other failures hold work until they pass."""
         return self in (Blame.FILE, Blame.GROUP)
 
 
@@ -213,7 +213,7 @@ class JobDiedError(ContimgError):
 
 
 class ClusterAwayError(ContimgError):
-    """Slurm does not answer, so neither can a job be handed to it nor is it known what became of one."""
+    """Slurm does not answer, so neither can jobs be submitted nor are the states of submitted ones known."""
 
     error_class = ErrorClass.DIED
 

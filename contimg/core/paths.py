@@ -166,7 +166,7 @@ class DataRoot:
         return self.path("ms_sidecar", group)
 
     def calibration(self, group: str) -> Path:
-        """Folder of what a group says about calibration: its calibrator and, if it has one, its set."""
+        """Folder of a group's calibrator and, if one transits, of its set."""
         return self.set(group).parent
 
     def calibrator(self, group: str) -> Path:
@@ -213,7 +213,7 @@ class DataRoot:
 
     @property
     def state(self) -> Path:
-        """Folder of what the programs remember."""
+        """Folder of the ledger, locks and stored outcomes."""
         return self.root / "state"
 
     @property
@@ -243,7 +243,7 @@ def group_of(path: Path) -> str:
 
 
 def window_for(root: DataRoot, group: str, window_minutes: int) -> str:
-    """Mosaic window of a group: one of another length than now's where that has a mosaic already."""
+    """Mosaic window of a group; a window of another length that has a mosaic already keeps its groups."""
     window = window_of(group, window_minutes)
     if root.mosaic(window, "json").exists():
         return window

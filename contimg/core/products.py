@@ -23,7 +23,7 @@ class Role(StrEnum):
     """JSON that decides what follows; a result by itself."""
 
 
-class Backup(StrEnum):
+class BackupRule(StrEnum):
     """Place of a product in the snapshots of a backup."""
 
     RECENT = "recent"
@@ -57,7 +57,7 @@ class Product:
     role: Role
     directory: bool = False
     archive: str = ""
-    backup: Backup | None = None
+    backup: BackupRule | None = None
     beside: bool = False
     optional: bool = False
 
@@ -84,19 +84,19 @@ class Product:
 PRODUCTS: dict[str, Product] = {
     product.name: product
     for product in (
-        Product("manifest", "groups/{group}.json", Role.RECORD, backup=Backup.RECENT),
-        Product("calibrator", "calibration/{date}/{group}/calibrator.json", Role.RECORD, backup=Backup.RECENT),
+        Product("manifest", "groups/{group}.json", Role.RECORD, backup=BackupRule.RECENT),
+        Product("calibrator", "calibration/{date}/{group}/calibrator.json", Role.RECORD, backup=BackupRule.RECENT),
         Product("ms", "ms/{date}/{group}.ms", Role.DATA, directory=True, archive="ms"),
-        Product("ms_sidecar", "ms/{date}/{group}.json", Role.SIDECAR, backup=Backup.RECENT),
-        Product("set", "calibration/{date}/{group}/set.json", Role.SIDECAR, backup=Backup.SET),
-        Product("delay", "calibration/{date}/{group}/delay.cal", Role.DATA, True, backup=Backup.SET, beside=True),
+        Product("ms_sidecar", "ms/{date}/{group}.json", Role.SIDECAR, backup=BackupRule.RECENT),
+        Product("set", "calibration/{date}/{group}/set.json", Role.SIDECAR, backup=BackupRule.SET),
+        Product("delay", "calibration/{date}/{group}/delay.cal", Role.DATA, True, backup=BackupRule.SET, beside=True),
         Product(
-            "bandpass", "calibration/{date}/{group}/bandpass.cal", Role.DATA, True, backup=Backup.SET, beside=True
+            "bandpass", "calibration/{date}/{group}/bandpass.cal", Role.DATA, True, backup=BackupRule.SET, beside=True
         ),
-        Product("gain", "calibration/{date}/{group}/gain.cal", Role.DATA, True, backup=Backup.SET, beside=True),
-        Product("set_png", "calibration/{date}/{group}/calibration.png", Role.PICTURE, backup=Backup.SET),
-        Product("selection", "images/{date}/{group}.selection.json", Role.RECORD, backup=Backup.RECENT),
-        Product("image_sidecar", "images/{date}/{group}.json", Role.SIDECAR, backup=Backup.RECENT),
+        Product("gain", "calibration/{date}/{group}/gain.cal", Role.DATA, True, backup=BackupRule.SET, beside=True),
+        Product("set_png", "calibration/{date}/{group}/calibration.png", Role.PICTURE, backup=BackupRule.SET),
+        Product("selection", "images/{date}/{group}.selection.json", Role.RECORD, backup=BackupRule.RECENT),
+        Product("image_sidecar", "images/{date}/{group}.json", Role.SIDECAR, backup=BackupRule.RECENT),
         Product("image", "images/{date}/{group}.image.fits", Role.DATA, archive="image"),
         Product("image_noise", "images/{date}/{group}.noise.fits", Role.DATA, archive="image"),
         Product("image_pb", "images/{date}/{group}.pb.fits", Role.DATA, archive="image"),
@@ -104,9 +104,11 @@ PRODUCTS: dict[str, Product] = {
         Product(
             "image_validation", "images/{date}/{group}.validation.html", Role.PICTURE, archive="image", optional=True
         ),
-        Product("antennas", "images/{date}/{group}.antennas.json", Role.RECORD, backup=Backup.RECENT, optional=True),
+        Product(
+            "antennas", "images/{date}/{group}.antennas.json", Role.RECORD, backup=BackupRule.RECENT, optional=True
+        ),
         Product("image_sources", "images/{date}/{group}.sources.csv", Role.DATA, archive="image", optional=True),
-        Product("mosaic_sidecar", "mosaics/{date}/{window}.json", Role.SIDECAR, backup=Backup.RECENT),
+        Product("mosaic_sidecar", "mosaics/{date}/{window}.json", Role.SIDECAR, backup=BackupRule.RECENT),
         Product("mosaic", "mosaics/{date}/{window}.image.fits", Role.DATA),
         Product("mosaic_weight", "mosaics/{date}/{window}.weight.fits", Role.DATA),
         Product("mosaic_coverage", "mosaics/{date}/{window}.coverage.fits", Role.DATA),

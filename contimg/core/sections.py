@@ -65,7 +65,7 @@ class Calibration(Section):
     nearest_within_hours: Positive = Field(6.0, json_schema_extra={"env": "CALIBRATOR_STALENESS_HOURS"})
     """Without an active set, the nearest one within this time (h) is used, with a warning."""
     stale_within_hours: Positive | None = None
-    """Without one of those, the nearest good one within this time (h), marked stale; none: however old it is."""
+    """Without such a set, the nearest good set within this time (h), marked stale; none: of any age."""
     auto_fallback: bool = Field(True, json_schema_extra={"env": "AUTO_CALIBRATOR_FALLBACK"})
     """False: a target without an active set waits for one."""
     upgrade_min_hours: Positive = 0.5
@@ -104,7 +104,7 @@ class Beam(Section):
     """The primary beam: power response of one dish."""
 
     model: Literal["airy", "gaussian", "cosine-tapered", "table"] = "airy"
-    """cosine-tapered: (cos πx / (1 − 4x²))²; table: what the file `table` holds."""
+    """cosine-tapered: (cos πx / (1 − 4x²))²; table: values of the file `table`."""
     fwhm_deg: Annotated[float, Field(gt=0.5, lt=10)] = 3.2
     """Full width at half maximum (deg) at `frequency_hz`; it goes as 1/frequency."""
     frequency_hz: Annotated[float, Field(gt=1e8, lt=1e11)] = 1.4e9
@@ -189,7 +189,7 @@ class Limits(Section):
     conversions: int = Field(2, ge=1, json_schema_extra={"env": "MAX_CONCURRENT_CONVERSIONS"})
     images: int = Field(4, ge=1, json_schema_extra={"env": "MAX_CONCURRENT_IMAGES"})
     parallel_imaging: bool = Field(True, json_schema_extra={"env": "PARALLEL_IMAGING"})
-    """False: one image at a time, whatever `images` says."""
+    """False: one image at a time; `images` is ignored."""
     threads: int = Field(2, ge=1)
     """Threads of one solving, imaging or mosaicking job."""
     mem_mb: int = Field(6000, ge=500)
@@ -325,7 +325,7 @@ class Retention(Section):
     every_minutes: Positive = 60
     """Minutes between two runs of retention."""
     ms_days: Positive = Field(7, json_schema_extra={"env": "MS_RETENTION_DAYS"})
-    """Age (days) up to which Measurement Sets, and raw groups, stay whatever happens."""
+    """Age (days) up to which Measurement Sets, and raw groups, stay in any case."""
     image_days: Positive = Field(30, json_schema_extra={"env": "IMAGE_RETENTION_DAYS"})
     """Age (days) at which the images of a mosaic window go."""
     log_days: Positive = Field(14, json_schema_extra={"env": "LOG_RETENTION_DAYS"})
@@ -376,7 +376,7 @@ class Cache(Section):
 
     enabled: bool = Field(default=True, json_schema_extra={"env": "ENABLE_CACHING"})
     ttl_seconds: Positive = Field(default=3600, json_schema_extra={"env": "CACHE_TTL_SECONDS"})
-    """Entries that were not used for so long (s) go."""
+    """Age (s) since their last use at which entries are removed."""
     max_mb: Positive = 500
 
 
@@ -390,7 +390,7 @@ class Service(Section):
     """The HTTP service: `contimg serve`."""
 
     host: str = "127.0.0.1"
-    """Address to listen on; anything but loopback opens what can be read to the network."""
+    """Address to listen on; other addresses than loopback open all pages to the network."""
     port: int = Field(8410, ge=1, le=65535)
     token: Annotated[SecretStr, Field(min_length=16)] | None = Field(None, json_schema_extra={"env": "API_TOKEN"})
     """Bearer token that every change over HTTP needs (16 characters or more); none: changes are refused."""

@@ -25,7 +25,7 @@ def span_id(*parts: object) -> str:
 
 
 def traceparent(unit: str, rule: str, attempt: int) -> str:
-    """W3C trace context of a job, for what it starts."""
+    """W3C trace context of a job, handed to its child processes."""
     return f"00-{trace_id(unit)}-{span_id(unit, rule, attempt)}-01"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SPEED_OF_LIGHT = 299_792_458.0
-"""In vacuum (m/s), exact (SI)."""
+"""Speed of light in vacuum (m/s), exact (SI)."""
 MAD_TO_SIGMA = 1.482602218505602
 """Standard deviation of Gaussian noise over its median absolute deviation: 1 / Φ⁻¹(3/4)."""
 MEDIAN_TO_MEAN_ERROR = 1.2533141373155003

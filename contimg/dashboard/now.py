@@ -32,7 +32,7 @@ _TRANSITS_S = 900.0
 
 
 def content(source: DataSource) -> dict[str, Any]:
-    """Content of the page; without a ledger, a note that there is none."""
+    """Content of the page; without a ledger, a note on its absence."""
     now = source.now()
     parts = probes.parts(source)
     found: dict[str, Any] = {

@@ -77,7 +77,7 @@ def _read(source: DataSource, span: str, noise: Sequence[tuple[float, float]]) -
     }
 
 
-def _levels(source: DataSource, days: float) -> list[service_levels.Level]:
+def _levels(source: DataSource, days: float) -> list[service_levels.ServiceLevel]:
     with source.ledger() as ledger:
         within = source.settings.calibration.nearest_within_hours
         return service_levels.measure(ledger, source.now(), days, within, audit_problems(source))
@@ -203,7 +203,7 @@ def megabytes(amount: float) -> str:
     return f"{1e6 * amount / size:.1f} {unit}"
 
 
-def level_words(level: service_levels.Level) -> tuple[str, str, str]:
+def level_words(level: service_levels.ServiceLevel) -> tuple[str, str, str]:
     """Value, goal and mark of a service level in words."""
     mark = service_levels.MARKS[level.met]
     return service_levels.value_text(level, level.value), service_levels.goal_text(level), mark

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from contimg.deploy.site import COLOURS
+from contimg.deploy.host_paths import COLOURS
 from contimg.runner.loop import STANDS_BY
 
 READY_S = 60.0
@@ -87,7 +87,7 @@ class UnitState:
 
     @property
     def stands_by(self) -> bool:
-        """Whether the runner waits for the lease, with its slow imports done; one that handed over is active."""
+        """Whether the runner waits for the lease, with its slow imports done; a runner that handed over is active."""
         return self.state in ("activating", "active") and self.status.startswith(STANDS_BY)
 
     @property

@@ -15,8 +15,8 @@ from contimg.core.errors import DeploymentError, InstallationError, LeaseError
 from contimg.core.paths import DataRoot
 from contimg.core.release import DEPLOYMENT
 from contimg.deploy.blue_green import Action, Deployment, HostState, Phase, Step, UnitState, next_step
+from contimg.deploy.host_paths import COLOURS, HostPaths, listen_address, units_of
 from contimg.deploy.install import apply, link_step, systemctl
-from contimg.deploy.site import COLOURS, Site, listen_address, units_of
 from contimg.execute.lease import holder
 
 PROBATION_S = 300.0
@@ -37,7 +37,7 @@ class Host:
         If the settings are invalid.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: HostPaths) -> None:
         self._root = DataRoot(config.load(site.config, {}).data_root)
         self._url = f"http://{listen_address(site)}"
 
@@ -97,7 +97,7 @@ class Host:
 
 
 def deploy(
-    site: Site, release: Path | None, *, back: bool, probation_s: float, host: Host | None = None
+    site: HostPaths, release: Path | None, *, back: bool, probation_s: float, host: Host | None = None
 ) -> Iterator[str]:
     """Deploy a release, or continue an interrupted deployment; yields a line for every step.
 
@@ -150,7 +150,7 @@ def deploy(
         raise DeploymentError(f"{deployment.release}: {deployment.reason}; {deployment.new} stays in use")
 
 
-def status(site: Site) -> Iterator[str]:
+def status(site: HostPaths) -> Iterator[str]:
     """Lines on the last deployment and on the two releases that can be installed.
 
     Raises
@@ -179,7 +179,7 @@ def status(site: Site) -> Iterator[str]:
         yield f"{colour}: {', '.join(said)}"
 
 
-def _begun(site: Site, release: Path | None, seen: HostState, *, back: bool) -> Deployment:
+def _begun(site: HostPaths, release: Path | None, seen: HostState, *, back: bool) -> Deployment:
     before = _read(site)
     if before and not before.phase.ended:
         if back:
@@ -223,11 +223,11 @@ def _unit(name: str) -> tuple[UnitState, int]:
     return UnitState(values["ActiveState"], values.get("StatusText", ""), restarts, since), int(values["MainPID"])
 
 
-def _path(site: Site) -> Path:
+def _path(site: HostPaths) -> Path:
     return site.settings / DEPLOYMENT
 
 
-def _read(site: Site) -> Deployment | None:
+def _read(site: HostPaths) -> Deployment | None:
     try:
         content = files.read_json(_path(site))
         return Deployment(**{**content, "phase": Phase(content["phase"])})
@@ -237,7 +237,7 @@ def _read(site: Site) -> Deployment | None:
         raise DeploymentError(f"{_path(site)}: cannot be read ({error}); remove it to begin anew") from error
 
 
-def _write(site: Site, deployment: Deployment) -> None:
+def _write(site: HostPaths, deployment: Deployment) -> None:
     try:
         files.write_json(_path(site), asdict(deployment))
     except OSError as error:

@@ -21,7 +21,7 @@ from pathlib import Path
 from contimg.core import files
 from contimg.core.errors import InstallationError
 from contimg.core.release import CHECKOUT
-from contimg.deploy.site import UNITS, Site, unit_text, units_of
+from contimg.deploy.host_paths import UNITS, HostPaths, unit_text, units_of
 
 _LIMIT_S = 60
 
@@ -35,7 +35,7 @@ class InstallRecord:
     files: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, site: Site) -> InstallRecord:
+    def of(cls, site: HostPaths) -> InstallRecord:
         """Record of an earlier installation; empty before the first.
 
         Raises
@@ -60,7 +60,7 @@ class InstallStep:
     make: Callable[[], None]
 
 
-def install(site: Site, *, dry_run: bool) -> Iterator[str]:
+def install(site: HostPaths, *, dry_run: bool) -> Iterator[str]:
     """Install the service; yields a line for every step.
 
     Parameters
@@ -88,7 +88,7 @@ def install(site: Site, *, dry_run: bool) -> Iterator[str]:
         _reload_units(site)
 
 
-def undo(site: Site, *, dry_run: bool) -> Iterator[str]:
+def undo(site: HostPaths, *, dry_run: bool) -> Iterator[str]:
     """Undo an installation; yields a line for every step. The data root stays as it is.
 
     Raises
@@ -123,13 +123,13 @@ def undo(site: Site, *, dry_run: bool) -> Iterator[str]:
         yield f"{gone}: user {record.user}"
 
 
-def _removable_files(site: Site, record: InstallRecord) -> list[Path]:
+def _removable_files(site: HostPaths, record: InstallRecord) -> list[Path]:
     """Recorded files that still exist: the units, and other files if unedited."""
     there = [(Path(name), checksum) for name, checksum in reversed(record.files.items()) if os.path.lexists(name)]
     return [path for path, checksum in there if path.parent == site.units or _checksum(path) == checksum]
 
 
-def check(site: Site) -> None:
+def check(site: HostPaths) -> None:
     """Check that the units can start.
 
     Raises
@@ -157,12 +157,12 @@ def check(site: Site) -> None:
             )
 
 
-def _own(site: Site) -> bool:
+def _own(site: HostPaths) -> bool:
     """Whether the command to install belongs to the running environment."""
     return site.contimg.parent == Path(sys.prefix) / "bin"
 
 
-def _steps(site: Site, record: InstallRecord) -> Iterator[InstallStep]:
+def _steps(site: HostPaths, record: InstallRecord) -> Iterator[InstallStep]:
     yield InstallStep(
         f"user {site.user}",
         lambda: _user_id(site.user) is not None,
@@ -190,7 +190,7 @@ def _steps(site: Site, record: InstallRecord) -> Iterator[InstallStep]:
     )
 
 
-def link_step(site: Site, colour: str, environment: Path, record: InstallRecord | None = None) -> InstallStep:
+def link_step(site: HostPaths, colour: str, environment: Path, record: InstallRecord | None = None) -> InstallStep:
     """Step that links a colour to the environment of its release."""
     link = site.release(colour)
 
@@ -205,7 +205,7 @@ def link_step(site: Site, colour: str, environment: Path, record: InstallRecord 
     return InstallStep(f"{link} → {environment}", lambda: link.is_symlink() and link.readlink() == environment, make)
 
 
-def _is_enabled(site: Site) -> bool:
+def _is_enabled(site: HostPaths) -> bool:
     links = (
         site.units / f"{name}.service.wants" / f"{name}@{site.enabled}.service"
         for name in ("contimg", "contimg-serve")
@@ -213,13 +213,13 @@ def _is_enabled(site: Site) -> bool:
     return all(link.is_symlink() for link in links)
 
 
-def _enable(site: Site) -> None:
+def _enable(site: HostPaths) -> None:
     _reload_units(site)
     systemctl("enable", *units_of(site.enabled))
 
 
 def _file_step(
-    path: Path, text: str, mode: int, site: Site, record: InstallRecord, *, replaced: bool = False
+    path: Path, text: str, mode: int, site: HostPaths, record: InstallRecord, *, replaced: bool = False
 ) -> InstallStep:
     """Step that writes a file; an existing file stays, unless `replaced` is true and its content differs."""
 
@@ -253,7 +253,7 @@ def _make_user(user: str, record: InstallRecord) -> None:
     record.user = user
 
 
-def _make_folder(folder: Path, mode: int, owned: bool, site: Site, record: InstallRecord) -> None:
+def _make_folder(folder: Path, mode: int, owned: bool, site: HostPaths, record: InstallRecord) -> None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True)
     folder.chmod(mode)
@@ -288,8 +288,8 @@ def apply(step: InstallStep) -> None:
         raise InstallationError(f"{step.text}: {error.strerror or error}; mend it and install again") from error
 
 
-def _reload_units(site: Site) -> None:
-    if site.units == Site.units:
+def _reload_units(site: HostPaths) -> None:
+    if site.units == HostPaths.units:
         systemctl("daemon-reload")
 
 

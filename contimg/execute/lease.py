@@ -32,7 +32,7 @@ _FEED_S = 5.0
 
 
 @dataclass(frozen=True)
-class Holder:
+class LeaseHolder:
     """Content of the lock file, and whether the lock is held."""
 
     number: int = 0
@@ -49,7 +49,7 @@ class Holder:
 class Lease:
     """Lease of this process, until its release or the end of the process; use `acquire`."""
 
-    def __init__(self, root: DataRoot, descriptor: int, holder: Holder) -> None:
+    def __init__(self, root: DataRoot, descriptor: int, holder: LeaseHolder) -> None:
         self.number = holder.number
         self._root = root
         self._descriptor = descriptor
@@ -105,7 +105,7 @@ def mark_of(root: DataRoot) -> str:
     return f"{status.st_dev}-{status.st_ino}:"
 
 
-def holder(root: DataRoot) -> Holder | None:
+def holder(root: DataRoot) -> LeaseHolder | None:
     """Last holder of a data root's lease, current or past; None before the first.
 
     Raises
@@ -148,7 +148,7 @@ def acquire(root: DataRoot) -> Lease:
                 raise HeldError(f"{root.root}: a runner is at work ({_read(descriptor)}); stop it first")
             time.sleep(_PATIENCE_S / 20)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        holds = Holder(_read(descriptor).number + 1, os.getpid(), socket.gethostname(), now)
+        holds = LeaseHolder(_read(descriptor).number + 1, os.getpid(), socket.gethostname(), now)
         _write(descriptor, holds)
         return Lease(root, descriptor, holds)
     except BaseException:
@@ -219,16 +219,16 @@ def _locked(descriptor: int, kind: int) -> bool:
         ) from error
 
 
-def _read(descriptor: int) -> Holder:
+def _read(descriptor: int) -> LeaseHolder:
     """Content of the lock file; empty if invalid, as after a power cut."""
     try:
-        said = Holder(**json.loads(os.pread(descriptor, _BYTES, 0)))
-        return said if isinstance(said.number, int) else Holder()
+        said = LeaseHolder(**json.loads(os.pread(descriptor, _BYTES, 0)))
+        return said if isinstance(said.number, int) else LeaseHolder()
     except (ValueError, TypeError):
-        return Holder()
+        return LeaseHolder()
 
 
-def _write(descriptor: int, said: Holder) -> None:
+def _write(descriptor: int, said: LeaseHolder) -> None:
     content = {key: value for key, value in asdict(said).items() if key != "holds"}
     try:
         os.pwrite(descriptor, json.dumps(content).ljust(_BYTES - 1).encode() + b"\n", 0)

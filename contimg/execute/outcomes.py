@@ -50,7 +50,7 @@ _DIED = ExternalEnd(JobDiedError("its processes are gone without a word; it is d
 
 
 @dataclass
-class Settled:
+class LaneEvidence:
     """Evidence of a call about its lane.
 
     Attributes
@@ -74,7 +74,7 @@ def settle(
     *,
     now: float,
     ending: ExternalEnd | None = None,
-) -> Settled:
+) -> LaneEvidence:
     """Settle an ended call for groups or windows, each unit separately.
 
     Parameters
@@ -136,8 +136,8 @@ class _EndedCall:
         self._counts = counts
         self._slurm_jobs = submitted_jobs(started.log) if started.slurm_jobs else {}
 
-    def settle(self) -> Settled:
-        settled = Settled()
+    def settle(self) -> LaneEvidence:
+        settled = LaneEvidence()
         new = {unit: self._add(self._finished(unit)) for unit in self._started.call.units}
         a_job_failed = any(attempt.outcome == "failed" for found in new.values() for attempt in found)
         for unit, found in new.items():

@@ -33,7 +33,7 @@ _GRACE_S = 10.0
 STOPPED = ExternalEnd(JobDiedError("stopped with its runner; it is due again"), counts=False)
 
 
-class Pool:
+class CallPool:
     """Calls from their start until they are settled."""
 
     def __init__(self, snakemake: Snakemake, clock: Clock, handed_over: Sequence[RunningCall] = ()) -> None:

@@ -73,7 +73,7 @@ def name_prefix(root: DataRoot, lease: int | None = None, call: int | None = Non
 
 
 def jobs(*prefixes: str, of_all_users: bool = False) -> list[SlurmJob]:
-    """Jobs of this user, or of all users, with one of some name prefixes.
+    """Jobs of this user, or of all users, by name prefixes.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def jobs(*prefixes: str, of_all_users: bool = False) -> list[SlurmJob]:
 
 
 def cancel(*prefixes: str, of_all_users: bool = False, spared: Sequence[str] = ()) -> list[SlurmJob]:
-    """Cancel jobs with one of some name prefixes; returns the jobs that still existed, to be looked for again.
+    """Cancel jobs by name prefixes; returns the jobs that still existed, for another look.
 
     Parameters
     ----------

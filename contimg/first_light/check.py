@@ -11,7 +11,7 @@ from contimg.core.errors import InputError
 from contimg.core.sections import Beam, Calibration
 from contimg.first_light import headers, raw_group, sky
 from contimg.first_light.data import Signals
-from contimg.first_light.findings import Finding, Line
+from contimg.first_light.findings import Assumption, Finding
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def check(folder: Path, calibration: Calibration, primary_beam: Beam) -> tuple[s
     group : str
         Name of the first file.
     findings : list of Finding
-        Finding for each `Line`, in that order.
+        Finding for each `Assumption`, in that order.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def check(folder: Path, calibration: Calibration, primary_beam: Beam) -> tuple[s
     if bright:
         positions = np.asarray(first.head["antenna_positions"], float)
         where = np.searchsorted(first.head["antenna_numbers"], antennas)
-        source = sky.Source(*bright, antennas, positions[where], first.times_jd, first.declination_rad)
+        source = sky.SourceFringes(*bright, antennas, positions[where], first.times_jd, first.declination_rad)
     signals = Signals(antennas)
     pairs = [first.head[name][: first.baselines] for name in ("ant_1_array", "ant_2_array")]
     for subband, file in group:
@@ -72,5 +72,5 @@ def check(folder: Path, calibration: Calibration, primary_beam: Beam) -> tuple[s
         found += source.findings(group, signals.auto, signals.alive)
     else:
         found += sky.unknown("no calibrator of the catalogue is in the beam")
-    order = list(Line)
+    order = list(Assumption)
     return first.path.name, sorted(found, key=lambda finding: order.index(finding.line))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from contimg.core.units import MAD_TO_SIGMA
-from contimg.first_light.findings import Finding, Line, judged
+from contimg.first_light.findings import Assumption, Finding, judged
 from contimg.first_light.raw_group import SubbandFile
 from contimg.telescope import dsa110, stations
 
@@ -113,7 +113,7 @@ class Signals:
     def _flags(self) -> Finding:
         worst = max(self.flagged, key=self.flagged.__getitem__)
         return judged(
-            Line.FLAGS,
+            Assumption.FLAGS,
             self.flagged[worst] == 0,
             "none is set",
             "none" if not self.flagged[worst] else f"{self.flagged[worst]:.2%} of sb{worst:02d}",
@@ -124,7 +124,7 @@ class Signals:
         worst = max(self.odd_samples, key=self.odd_samples.__getitem__)
         odd = self.odd_samples[worst]
         return judged(
-            Line.NSAMPLES,
+            Assumption.NSAMPLES,
             odd == 0 and self.samples > 0,
             "one number over 0 everywhere",
             f"{self.samples:g}" + (f", another one in {odd:.2%} of sb{worst:02d}" if odd else ""),
@@ -139,7 +139,7 @@ class Signals:
         found += f"; {self.infinite[odd]:.2%} not finite in sb{odd:02d}" if self.infinite[odd] else ""
         found += f"; blank: {', '.join(f'sb{one:02d}' for one in zeroed)}" if zeroed else ""
         return judged(
-            Line.VALUES,
+            Assumption.VALUES,
             not zeroed and not self.infinite[odd],
             "finite and not zero (but for antennas without a signal)",
             found,
@@ -152,7 +152,9 @@ class Signals:
             subband: float(np.median(level[level > 0])) for subband, level in self.auto.items() if (level > 0).any()
         }
         if not medians:
-            return judged(Line.LEVELS, False, "autocorrelations over 0", "none", "the autocorrelations are not there")
+            return judged(
+                Assumption.LEVELS, False, "autocorrelations over 0", "none", "the autocorrelations are not there"
+            )
         middle = float(np.median(list(medians.values())))
         off = [s for s, one in medians.items() if not middle / _LEVEL_FACTOR < one < middle * _LEVEL_FACTOR]
         real = self.imaginary < 1e-3
@@ -160,7 +162,7 @@ class Signals:
         found += f"; off: {', '.join(f'sb{one:02d}' for one in off)}" if off else ""
         found += "" if real else f"; imaginary parts of up to {self.imaginary:.2g} of the real ones"
         return judged(
-            Line.LEVELS,
+            Assumption.LEVELS,
             not off and real,
             f"real autocorrelations, subbands within a factor of {_LEVEL_FACTOR:g} of their median",
             found,
@@ -172,7 +174,7 @@ class Signals:
         median = float(np.median(ratios)) if ratios else float("nan")
         low, high = _NOISE_RANGE
         return judged(
-            Line.NOISE,
+            Assumption.NOISE,
             low <= median <= high,
             f"{low:g} to {high:g} times the autocorrelations' level over √(2 Δν τ)",
             f"{median:.2f}",
@@ -185,7 +187,7 @@ class Signals:
         names = ", ".join(stations.NAMES[number] if number < stations.COUNT else str(number) for number in silent)
         without = stations.COUNT - len(stations.WITH_DATA)
         return judged(
-            Line.ANTENNAS,
+            Assumption.ANTENNAS,
             without + len(silent) <= _MOST_SILENT and len(silent) <= len(self.antennas) / 3,
             f"at most {_MOST_SILENT} of {stations.COUNT} without a signal, the {without} without data among them",
             f"{len(silent)} of {len(self.antennas)} silent" + (f": {names}" if len(silent) else ""),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Line(StrEnum):
+class Assumption(StrEnum):
     """Line of the page: an assumption on the raw data."""
 
     FILES = "files"
@@ -63,7 +63,7 @@ class Line(StrEnum):
     """System equivalent flux density (SEFD) from autocorrelations and gains."""
 
 
-class Verdict(StrEnum):
+class Assessment(StrEnum):
     """Verdict on one line."""
 
     GOOD = "good"
@@ -78,13 +78,13 @@ class Verdict(StrEnum):
 class Finding:
     """Finding on one line: the expected, the found, and the setting or place to change where they differ."""
 
-    line: Line
-    verdict: Verdict
+    line: Assumption
+    verdict: Assessment
     expected: str
     found: str
     to_set: str = ""
 
 
-def judged(line: Line, good: bool, expected: str, found: str, to_set: str) -> Finding:
+def judged(line: Assumption, good: bool, expected: str, found: str, to_set: str) -> Finding:
     """Finding that is good or wrong."""
-    return Finding(line, Verdict.GOOD if good else Verdict.WRONG, expected, found, "" if good else to_set)
+    return Finding(line, Assessment.GOOD if good else Assessment.WRONG, expected, found, "" if good else to_set)

@@ -9,7 +9,7 @@ import numpy as np
 from contimg.core.errors import InputError
 from contimg.core.paths import jd_to_datetime
 from contimg.core.units import MJD_ZERO_JD
-from contimg.first_light.findings import Finding, Line, Verdict, judged
+from contimg.first_light.findings import Assessment, Assumption, Finding, judged
 from contimg.first_light.raw_group import RawGroup, SubbandFile
 from contimg.telescope import dsa110, raw_header, stations
 from contimg.telescope.meridian import meridian_uvw
@@ -65,7 +65,7 @@ def _files(group: RawGroup) -> Finding:
     if others := group.passed_over:
         found += f"; {len(others)} passed over, as {others[0]}"
     return judged(
-        Line.FILES,
+        Assumption.FILES,
         not missing and not bad,
         f"{dsa110.SUBBANDS} subbands, whole",
         found,
@@ -81,7 +81,7 @@ def _layout(group: RawGroup) -> Finding:
         except (InputError, OSError) as error:
             refused.append(str(error))
     return judged(
-        Line.LAYOUT,
+        Assumption.LAYOUT,
         not refused,
         "header and visibilities as conversion reads them: complex64, uncompressed",
         f"{len(refused)} refused: {refused[0]}" if refused else "so",
@@ -99,7 +99,7 @@ def _names(group: RawGroup) -> Finding:
     off = [subband for subband, seconds in late.items() if not low <= seconds <= high]
     found = f"{min(late.values()):.0f} to {max(late.values()):.0f} s after it"
     return judged(
-        Line.NAMES,
+        Assumption.NAMES,
         not off,
         f"wall clock of the opening, {low:.0f} to {high:.0f} s after the data's start",
         found + (f"; off: {_named(off)}" if off else ""),
@@ -112,7 +112,7 @@ def _start(group: RawGroup) -> Finding:
     off = _where(group, lambda _, file: file.times_jd[0] != start)
     apart = max(abs(float(file.times_jd[0] - start)) * 86400 for _, file in group)
     return judged(
-        Line.START,
+        Assumption.START,
         not off,
         "the first time of all subbands the same, bit by bit",
         f"{_named(off)} up to {apart:.3g} s off" if off else "the same",
@@ -124,7 +124,7 @@ def _clock(group: RawGroup) -> Finding:
     mjd = float(group.first.times_jd[0]) - MJD_ZERO_JD
     good = np.isfinite(mjd) and 58000 < mjd < 80000 and abs(mjd - dsa110.FALLBACK_MJD) > _CLOCKLESS_DAYS
     return judged(
-        Line.CLOCK,
+        Assumption.CLOCK,
         bool(good),
         "a time after 2017",
         f"MJD {mjd:.4f}" + ("" if good else " (MJD 55000: the correlator had no clock)"),
@@ -149,7 +149,7 @@ def _telescope(group: RawGroup) -> Finding:
         and abs(dish_m - dsa110.DISH_DIAMETER_M) < _DISH_M
     )
     return judged(
-        Line.TELESCOPE,
+        Assumption.TELESCOPE,
         bool(good),
         f"{dsa110.NAME} ({dsa110.INSTRUMENT}) at {dsa110.LATITUDE_DEG}, {dsa110.LONGITUDE_DEG} deg,"
         f" {dsa110.ELEVATION_M:.0f} m, dishes of {dsa110.DISH_DIAMETER_M:g} m",
@@ -170,7 +170,7 @@ def _bands(group: RawGroup) -> Finding:
     else:
         found = "so"
     return judged(
-        Line.BANDS,
+        Assumption.BANDS,
         not wrong,
         "sb00 the highest (1492.9 MHz amid), each next one 11.72 MHz lower",
         found,
@@ -191,7 +191,7 @@ def _channels(group: RawGroup) -> Finding:
     found = f"{len(frequencies)} of {file.number('channel_width') / 1e3:.3f} kHz, {order}"
     expected = f"descending, {_SUBBAND_HZ / len(frequencies) / 1e3:.3f} kHz apart and wide"
     return judged(
-        Line.CHANNELS,
+        Assumption.CHANNELS,
         not wrong,
         expected,
         found + (f" ({_named(wrong)})" if wrong else ""),
@@ -201,7 +201,7 @@ def _channels(group: RawGroup) -> Finding:
 
 def _integration(group: RawGroup) -> Finding:
     expected = f"{dsa110.INTEGRATIONS} of {dsa110.INTEGRATION_S} s, evenly"
-    worst, found = Verdict.GOOD, ""
+    worst, found = Assessment.GOOD, ""
     for subband, file in group:
         times = file.times_jd
         steps = np.diff(times) * 86400
@@ -210,15 +210,15 @@ def _integration(group: RawGroup) -> Finding:
         found = found or said
         even = len(steps) > 0 and bool(np.all(np.abs(steps / dsa110.INTEGRATION_S - 1) < 0.01))
         number = len(times) == dsa110.INTEGRATIONS
-        if even and number and 0 < stored < step / 2 and worst is Verdict.GOOD:
-            worst, found = Verdict.OLDER, f"{said}: an older writer, which stored the length of one raw sample"
+        if even and number and 0 < stored < step / 2 and worst is Assessment.GOOD:
+            worst, found = Assessment.OLDER, f"{said}: an older writer, which stored the length of one raw sample"
         elif not (even and number and 0.99 < stored / step < 1.01) and not (even and number and stored < step / 2):
-            worst, found = Verdict.WRONG, f"sb{subband:02d}: {said}"
+            worst, found = Assessment.WRONG, f"sb{subband:02d}: {said}"
     advice = {
-        Verdict.WRONG: "contimg/telescope/dsa110.py; a file closed early is read up to where its subbands agree",
-        Verdict.OLDER: "nothing: the step between the times is taken",
+        Assessment.WRONG: "contimg/telescope/dsa110.py; a file closed early is read up to where its subbands agree",
+        Assessment.OLDER: "nothing: the step between the times is taken",
     }
-    return Finding(Line.INTEGRATION, worst, expected, found, advice.get(worst, ""))
+    return Finding(Assumption.INTEGRATION, worst, expected, found, advice.get(worst, ""))
 
 
 def _cadence(group: RawGroup) -> Finding:
@@ -226,8 +226,8 @@ def _cadence(group: RawGroup) -> Finding:
     steps = np.diff(group.starts_jd) * 86400
     if not len(steps):
         return Finding(
-            Line.CADENCE,
-            Verdict.UNKNOWN,
+            Assumption.CADENCE,
+            Assessment.UNKNOWN,
             expected,
             "one group in this folder",
             "give a folder with more groups",
@@ -235,7 +235,7 @@ def _cadence(group: RawGroup) -> Finding:
     usual = np.array([np.abs(np.array(_CADENCES_S) - step).min() < 5 for step in steps])
     good = bool((steps > _CADENCES_S[0] - 1).all())
     return judged(
-        Line.CADENCE,
+        Assumption.CADENCE,
         good,
         expected,
         f"{len(steps)} steps of {steps.min():.1f} to {steps.max():.1f} s, {int(usual.sum())} of them usual",
@@ -254,7 +254,7 @@ def _polarizations(group: RawGroup) -> Finding:
         group.files[off[0]].head["polarization_array"] if off else group.first.head["polarization_array"]
     )
     return judged(
-        Line.POLARIZATIONS,
+        Assumption.POLARIZATIONS,
         not off,
         "-5, -6 (XX, YY), or -5, -7, -8, -6",
         ", ".join(str(int(one)) for one in stored) + (f" ({_named(off)})" if off else ""),
@@ -270,12 +270,12 @@ def _stations(group: RawGroup) -> Finding:
     expected = f"{stations.COUNT} stations of the list, named 1 to {stations.COUNT}, numbered from 0"
     if names != stations.NAMES or list(numbers) != list(range(stations.COUNT)) or len(positions) != stations.COUNT:
         found = f"{len(names)} named {names[0]} to {names[-1]}, numbered {numbers[0]} to {numbers[-1]}"
-        return judged(Line.STATIONS, False, expected, found, advice)
+        return judged(Assumption.STATIONS, False, expected, found, advice)
     off_m = np.linalg.norm(positions - stations.positions(), axis=1)
     off = np.flatnonzero(~(off_m < _STATION_M))
     listed = ", ".join(f"{names[one]} by {off_m[one]:.2f} m" for one in off[:8])
     found = f"{len(off)} off: {listed}" if len(off) else f"largest difference {off_m.max():.3f} m"
-    return judged(Line.STATIONS, not len(off), f"{expected}, within {_STATION_M:g} m", found, advice)
+    return judged(Assumption.STATIONS, not len(off), f"{expected}, within {_STATION_M:g} m", found, advice)
 
 
 def _baselines(group: RawGroup) -> Finding:
@@ -294,7 +294,7 @@ def _baselines(group: RawGroup) -> Finding:
     found = f"{len(known[0])} of {len(antennas)} antennas" + (f"; {_named(wrong)} in another order" if wrong else "")
     found += f"; numbers {without} should have none" if without else ""
     return judged(
-        Line.BASELINES,
+        Assumption.BASELINES,
         not wrong and complete and not without,
         "all pairs of the antennas with data and their autocorrelations, in one order (96 antennas: 4656)",
         found,
@@ -310,11 +310,13 @@ def _declination(group: RawGroup) -> Finding:
     )
     if np.isnan(apparent).all() and np.isfinite(extra).all() and np.ptp(extra) < 1e-6:
         found = f"{np.degrees(extra[0]):.4f} deg among the extra keywords only: an older writer"
-        return Finding(Line.DECLINATION, Verdict.OLDER, expected, found, "nothing: the extra keyword is taken")
+        return Finding(
+            Assumption.DECLINATION, Assessment.OLDER, expected, found, "nothing: the extra keyword is taken"
+        )
     both = np.concatenate([apparent, extra[np.isfinite(extra)]])
     good = bool(np.isfinite(apparent).all() and np.ptp(both) < 1e-5 and (np.abs(both) <= np.pi / 2).all())
     return judged(
-        Line.DECLINATION,
+        Assumption.DECLINATION,
         good,
         expected,
         f"{np.degrees(np.nanmin(both)):.4f} to {np.degrees(np.nanmax(both)):.4f} deg",
@@ -327,7 +329,7 @@ def _phase_centre(group: RawGroup) -> Finding:
     kind, epoch = file.text("phase_type"), file.text("extra_keywords/phase_center_epoch")
     hour_angle = file.number("extra_keywords/ha_phase_center", 0.0)
     return judged(
-        Line.PHASE_CENTRE,
+        Assumption.PHASE_CENTRE,
         kind in ("drift", "") and hour_angle == 0 and epoch in ("HADEC", "") and not file.catalogued,
         "phase_type drift, hour angle 0, epoch HADEC, no phase_center_catalog",
         f"phase_type {kind or 'absent'}, hour angle {hour_angle:g}, epoch {epoch or 'absent'}"
@@ -348,8 +350,8 @@ def _uvw(group: RawGroup) -> Finding:
         if off > _UVW_M or not np.isfinite(off):
             opposite = np.abs(stored[0] + known).max() < _UVW_M
             found = "position 1 minus position 2" if opposite else f"up to {off:.2f} m off"
-            return judged(Line.UVW, False, expected, f"sb{subband:02d}: {found}", advice)
+            return judged(Assumption.UVW, False, expected, f"sb{subband:02d}: {found}", advice)
         if (moved := float(np.abs(stored - stored[0]).max())) > _UVW_M:
             found = f"sb{subband:02d}: it moves by up to {moved:.2f} m: a tracked phase centre"
-            return judged(Line.UVW, False, expected, found, advice)
-    return judged(Line.UVW, True, expected, "so", advice)
+            return judged(Assumption.UVW, False, expected, found, advice)
+    return judged(Assumption.UVW, True, expected, "so", advice)

@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from contimg.core import files
-from contimg.first_light.findings import Finding, Verdict
+from contimg.first_light.findings import Assessment, Finding
 
 
 def text(name: str, findings: Sequence[Finding]) -> str:
@@ -16,7 +16,7 @@ def text(name: str, findings: Sequence[Finding]) -> str:
     lines = [f"{name} and its group: {summary(findings)}"]
     for finding in findings:
         lines.append(f"{finding.verdict:8} {finding.line:16} {finding.found}")
-        if finding.verdict is not Verdict.GOOD:
+        if finding.verdict is not Assessment.GOOD:
             lines.append(f"{'':25} expected: {finding.expected}")
         if finding.to_set:
             lines.append(f"{'':25} to set: {finding.to_set}")
@@ -25,7 +25,7 @@ def text(name: str, findings: Sequence[Finding]) -> str:
 
 def summary(findings: Sequence[Finding]) -> str:
     """Number of findings with each verdict, in words."""
-    counts = ((verdict, sum(finding.verdict is verdict for finding in findings)) for verdict in Verdict)
+    counts = ((verdict, sum(finding.verdict is verdict for finding in findings)) for verdict in Assessment)
     return ", ".join(f"{count} {verdict}" for verdict, count in counts if count)
 
 

@@ -16,7 +16,7 @@ from contimg.catalogues import calibrator_catalogue
 from contimg.catalogues.calibrator import Calibrator
 from contimg.core.sections import Beam, Calibration
 from contimg.core.units import MAD_TO_SIGMA, SPEED_OF_LIGHT
-from contimg.first_light.findings import Finding, Line, Verdict, judged
+from contimg.first_light.findings import Assessment, Assumption, Finding, judged
 from contimg.first_light.raw_group import RawGroup, SubbandFile
 from contimg.ingest.pointing_track import Drift
 from contimg.solve import antenna_gains
@@ -36,10 +36,10 @@ _POSITION_RAD, _TELLING_RAD = np.radians([0.1, 0.5])
 """Largest accepted offset of the source, and largest four standard deviations of a meaningful offset (rad)."""
 _MERIDIAN, _CONJUGATE, _TRACKED = "stopped on the meridian", "conjugated", "tracked"
 _LINES = {
-    Line.FRINGE_STOPPING: f"the source's phases stand still, once turned to it: {_MERIDIAN}",
-    Line.POSITION: f"the source at its place, within {np.degrees(_POSITION_RAD) * 60:.0f}′",
-    Line.CALIBRATION: f"gains over the noise for {_LEAST_SOLVED:.0%} of the antennas with a signal",
-    Line.UNITS: f"SEFD within a factor of {_SEFD_FACTOR:g} of {dsa110.SEFD_JY:g} Jy",
+    Assumption.FRINGE_STOPPING: f"the source's phases stand still, once turned to it: {_MERIDIAN}",
+    Assumption.POSITION: f"the source at its place, within {np.degrees(_POSITION_RAD) * 60:.0f}′",
+    Assumption.CALIBRATION: f"gains over the noise for {_LEAST_SOLVED:.0%} of the antennas with a signal",
+    Assumption.UNITS: f"SEFD within a factor of {_SEFD_FACTOR:g} of {dsa110.SEFD_JY:g} Jy",
 }
 
 
@@ -67,7 +67,7 @@ def brightest(group: RawGroup, calibration: Calibration, primary_beam: Beam) -> 
 
 
 @dataclass
-class Source:
+class SourceFringes:
     """Fringes of a bright source, gathered subband by subband.
 
     Attributes
@@ -178,9 +178,9 @@ class Source:
             + f", expected {expected:.0f} σ"
         )
         fringes = judged(
-            Line.FRINGE_STOPPING,
+            Assumption.FRINGE_STOPPING,
             good,
-            _LINES[Line.FRINGE_STOPPING],
+            _LINES[Assumption.FRINGE_STOPPING],
             f"{seen}: {told}",
             "conjugated: the sign of uvw or of the phases, or east and west exchanged; tracked: another phase centre;"
             " none: clock, pointing or cables. Nothing can be set: no image will be right",
@@ -227,17 +227,17 @@ class Source:
         return [
             self._position(delay_s, found),
             judged(
-                Line.CALIBRATION,
+                Assumption.CALIBRATION,
                 bool(usable.any() and share[usable].mean() >= _LEAST_SOLVED),
-                _LINES[Line.CALIBRATION],
+                _LINES[Assumption.CALIBRATION],
                 f"{int(share[usable].sum())} of {int(usable.sum())}{self._named(usable & ~share)};"
                 f" delays up to {delays_ns.max(initial=0):.0f} ns",
                 "calibration.min_snr, or another calibrator; antennas that stay without gains are flagged",
             ),
             judged(
-                Line.UNITS,
+                Assumption.UNITS,
                 bool(dsa110.SEFD_JY / _SEFD_FACTOR < sefd < dsa110.SEFD_JY * _SEFD_FACTOR),
-                _LINES[Line.UNITS],
+                _LINES[Assumption.UNITS],
                 f"{sefd:.0f} Jy",
                 "the calibrator's flux, the beam (`beam`), or the scale of the autocorrelations; SEFD_JY in"
                 " contimg/telescope/dsa110.py is what thermal noise is computed with",
@@ -269,12 +269,18 @@ class Source:
         found_at = f"{east:+.0f}′ ± {east_error:.0f}′ east, {north:+.0f}′ ± {north_error:.0f}′ north"
         if 4 * error.max() > _TELLING_RAD and not (np.abs(solution[:2]) > 5 * error).any():
             text = f"{found_at} of it: the delays scatter too much to tell"
-            return Finding(Line.POSITION, Verdict.UNKNOWN, _LINES[Line.POSITION], text, "try a set of known delays")
+            return Finding(
+                Assumption.POSITION,
+                Assessment.UNKNOWN,
+                _LINES[Assumption.POSITION],
+                text,
+                "try a set of known delays",
+            )
         good = bool((np.abs(solution[:2]) < np.maximum(4 * error, _POSITION_RAD)).all())
         return judged(
-            Line.POSITION,
+            Assumption.POSITION,
             good,
-            _LINES[Line.POSITION],
+            _LINES[Assumption.POSITION],
             f"{found_at} of it",
             "east: the clock (15′·cos(dec) a minute); north: phase_center_app_dec; degrees: not stopped at all",
         )
@@ -295,4 +301,4 @@ def _evenly(
 def unknown(why: str) -> list[Finding]:
     """Findings that cannot be made, with the reason."""
     advice = "take a group in which a calibrator transits: `contimg transits`"
-    return [Finding(line, Verdict.UNKNOWN, expected, why, advice) for line, expected in _LINES.items()]
+    return [Finding(line, Assessment.UNKNOWN, expected, why, advice) for line, expected in _LINES.items()]

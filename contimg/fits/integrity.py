@@ -1,4 +1,4 @@
-"""Integrity check of FITS files, from the file alone, for one read of it."""
+"""Integrity check of FITS files, from the file alone, in a single read."""
 
 from __future__ import annotations
 

@@ -14,11 +14,10 @@ from contimg.clean import imager, sources
 from contimg.clean.imager import CleanResult
 from contimg.clean.noise import noise_map, robust_noise
 from contimg.clean.options import CleanOptions, fft_size
-from contimg.clean.restoring import Beam, add_sources
+from contimg.clean.restoring import RestoringBeam, add_sources
 from contimg.clean.sources import PointSource
 from contimg.core import trace
-from contimg.core.sections import Beam as BeamOptions
-from contimg.core.sections import Calibration, Imaging, Limits, SkyCatalogue
+from contimg.core.sections import Beam, Calibration, Imaging, Limits, SkyCatalogue
 from contimg.image import source_subtraction
 from contimg.image.primary_beam import primary_beam
 from contimg.image.source_subtraction import BrightSource
@@ -49,7 +48,7 @@ class FieldImageSettings:
     """Settings of a field's image: imaging, primary beam, limits of memory."""
 
     imaging: Imaging
-    beam: BeamOptions
+    beam: Beam
     limits: Limits
 
 
@@ -97,14 +96,14 @@ class FieldImage:
     noise_jy: float
     frequency_hz: float
     wcs: WCS
-    beam: Beam
+    beam: RestoringBeam
     pixel_rad: float
     imager: str
     bright: Sequence[BrightSource]
     averaged: Averaged
 
     def find_sources(self, min_snr: float, min_response: float) -> list[PointSource]:
-        """Point sources where the primary beam is at least `min_response`; fluxes are corrected for it."""
+        """Point sources where the primary beam is at least `min_response`; fluxes are corrected for the beam."""
         usable = np.where(self.primary_beam >= min_response, self.primary_beam, np.nan)
         return sources.find(self.apparent, self.noise, self.wcs, self.beam, min_snr=min_snr, primary_beam=usable)
 
@@ -182,7 +181,7 @@ def bright_sources(
     )
 
 
-def image_plan(options: Imaging, primary_beam: BeamOptions) -> ImagePlan:
+def image_plan(options: Imaging, primary_beam: Beam) -> ImagePlan:
     """Plan of the image by the settings."""
     field_rad = float(np.radians(options.field_of_view_deg))
     return ImagePlan(field_rad, options.robust, options.smearing_limit, beam.of(primary_beam))

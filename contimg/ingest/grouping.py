@@ -158,21 +158,21 @@ def _nearest(file: RawFile, anchors: Mapping[str, Anchor]) -> str | None:
     return min(near)[2] if near else None
 
 
-class Span(NamedTuple):
+class IntegrationRange(NamedTuple):
     """Integrations that a subband has, counted from its group's first one."""
 
     first: int
     stop: int
 
 
-def coverage(spans: Collection[Span]) -> list[int]:
+def coverage(spans: Collection[IntegrationRange]) -> list[int]:
     """Number of subbands that have each integration, from the group's first one on."""
     longest = max([1, *(stop for _, stop in spans)])
     return [sum(first <= t < stop for first, stop in spans) for t in range(longest)]
 
 
-def used(spans: Collection[Span], min_subbands: int) -> int:
-    """Number of a group's integrations: up to the last one that enough subbands have, or as many as ever."""
+def used(spans: Collection[IntegrationRange], min_subbands: int) -> int:
+    """Number of a group's integrations: up to the last that `min_subbands` subbands have, or as many as any has."""
     counts = coverage(spans)
     enough = min(min_subbands, max(counts))
     return 1 + max(t for t, count in enumerate(counts) if count >= enough)
@@ -230,17 +230,17 @@ def _length(member: GroupedFile) -> int:
     return member.frame.integrations if member.frame else 0
 
 
-def _spans(members: Mapping[int, GroupedFile], frame: Frame) -> dict[int, Span]:
+def _spans(members: Mapping[int, GroupedFile], frame: Frame) -> dict[int, IntegrationRange]:
     """Integrations of the good subbands by number."""
     return {
-        number: Span(first, first + member.frame.integrations)
+        number: IntegrationRange(first, first + member.frame.integrations)
         for number, member in members.items()
         if member.frame and member.subband.good
         for first in [steps_after(member.frame.start_jd, frame)]
     }
 
 
-def _kept(member: GroupedFile, frame: Frame | None, span: Span | None) -> Subband:
+def _kept(member: GroupedFile, frame: Frame | None, span: IntegrationRange | None) -> Subband:
     """Subband of a member, left out if it has none of its group's integrations."""
     if frame is None or span is None or (span.first < frame.integrations and span.stop > 0):
         return member.subband

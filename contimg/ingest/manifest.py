@@ -60,7 +60,7 @@ class Frame(NamedTuple):
     """First `time_array` value of most of its files (UTC Julian date), exact."""
     declination_deg: float
     integrations: int
-    """Number of integrations, up to the last one that enough of its subbands have."""
+    """Number of integrations, up to the last that enough of its subbands have."""
     integration_s: float
     channels: int
 

@@ -20,7 +20,7 @@ _MOST = 20
 
 
 @dataclass(frozen=True)
-class Report:
+class ScanReport:
     """Files in no group, subbands with wrong clocks, and arrival of the newest file.
 
     Attributes
@@ -42,7 +42,7 @@ class Report:
     newest: float = 0.0
 
     @classmethod
-    def read(cls, root: DataRoot) -> Report:
+    def read(cls, root: DataRoot) -> ScanReport:
         """Last report of a data root; empty without a readable one."""
         try:
             content = files.read_json(_path(root))
@@ -64,7 +64,7 @@ class Report:
 
     def after(
         self, groups: Iterable[Group], *, unplaced: Mapping[str, str], untaken: Mapping[str, str], newest: float
-    ) -> Report:
+    ) -> ScanReport:
         """Report after a scan that found these groups."""
         clocks = dict(self.clocks)
         for group in groups:
@@ -76,14 +76,14 @@ class Report:
                     clocks[subband] = (ahead, group.name)
                 else:
                     clocks.pop(subband, None)
-        return Report(
+        return ScanReport(
             {printable_name(name): why for name, why in sorted(untaken.items())},
             dict(sorted(unplaced.items())),
             clocks,
             max(self.newest, newest),
         )
 
-    def tell(self, before: Report) -> None:
+    def tell(self, before: ScanReport) -> None:
         """Log the news since an earlier report."""
         for what, now, then in (
             ("looks like a raw file and is not taken", self.untaken, before.untaken),

@@ -41,7 +41,7 @@ class ErrorPattern:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ErrorMatch:
     """Error pattern found in the output of a tool, with its line."""
 
     pattern: ErrorPattern
@@ -124,7 +124,7 @@ PATTERNS: tuple[ErrorPattern, ...] = tuple(
 """Table of error patterns, the more telling first: the first match counts."""
 
 
-def recognized(lines: str | Iterable[str], *, passing: bool = False) -> Finding | None:
+def recognized(lines: str | Iterable[str], *, passing: bool = False) -> ErrorMatch | None:
     """Recognize a known error in the output of a tool; None without a match.
 
     Parameters
@@ -141,5 +141,5 @@ def recognized(lines: str | Iterable[str], *, passing: bool = False) -> Finding 
             continue
         for line in lines:
             if match := pattern.pattern.search(line):
-                return Finding(pattern, pattern.meaning.format(*match.groups()[:1]), line.strip("+> \t"))
+                return ErrorMatch(pattern, pattern.meaning.format(*match.groups()[:1]), line.strip("+> \t"))
     return None

@@ -73,7 +73,7 @@ class AlertQueries(Queries):
         self.write("UPDATE alerts SET resolved = ?, value = ? WHERE id = ?", now, value, number)
 
     def acknowledge_alert(self, number: int, by: str, now: float, *, false_alarm: bool) -> bool:
-        """Acknowledge an alert; returns whether there is one of that number."""
+        """Acknowledge an alert; returns whether the alert exists."""
         changed = self.write(
             "UPDATE alerts SET acknowledged = ?, acknowledged_by = ?, false_alarm = ? WHERE id = ?",
             *(now, by, int(false_alarm), number),
@@ -170,7 +170,7 @@ class AlertQueries(Queries):
         return [Silence(row[0], tuple(json.loads(row[1])), *row[2:]) for row in rows]
 
     def put_silence(self, silence: Silence) -> None:
-        """Add a silence, or replace the one of its id."""
+        """Add a silence, or replace the silence with its id."""
         self.write(
             f"INSERT OR REPLACE INTO silences ({_SILENCE}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
             *(silence.id, json.dumps(list(silence.matchers)), silence.starts, silence.ends),
@@ -178,7 +178,7 @@ class AlertQueries(Queries):
         )
 
     def expire_silence(self, silence_id: str, at: float) -> bool:
-        """End a silence now; whether there is one of that id."""
+        """End a silence now; returns whether the silence exists."""
         return bool(
             self.write("UPDATE silences SET ends = min(ends, ?), updated = ? WHERE id = ?", at, at, silence_id)
         )

@@ -34,7 +34,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Sample:
+class LoadSample:
     """Load of the machine in a minute, and the share of the runner and its jobs; columns as in the schema."""
 
     at: float
@@ -49,7 +49,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Used:
+class ResourceUse:
     """Resources used by a rule's attempts: their number, processor time (s), peak memory and disk data (MB)."""
 
     rule: str
@@ -60,7 +60,7 @@ class Used:
     written_mb: float
 
 
-_SAMPLE = ", ".join(Sample.__dataclass_fields__)
+_SAMPLE = ", ".join(LoadSample.__dataclass_fields__)
 
 
 def tallies(ledger: Ledger) -> list[Tally]:
@@ -213,7 +213,7 @@ def newest_groups(ledger: Ledger, before: str, at_most: int) -> list[dict[str, A
     return _named(ledger, _GROUP, "FROM groups WHERE name < ? ORDER BY name DESC LIMIT ?", before, at_most)
 
 
-def add_sample(ledger: Ledger, sample: Sample, before: float) -> None:
+def add_sample(ledger: Ledger, sample: LoadSample, before: float) -> None:
     """Store the load of a minute, and drop samples older than a time."""
     values = astuple(sample)
     ledger.write(f"INSERT OR REPLACE INTO samples ({_SAMPLE}) VALUES ({', '.join('?' * len(values))})", *values)  # noqa: S608
@@ -221,15 +221,15 @@ def add_sample(ledger: Ledger, sample: Sample, before: float) -> None:
 
 
 def samples_since(ledger: Ledger, since: float) -> np.ndarray:
-    """Load of the machine after a time, oldest first: one record a minute, with the fields of `Sample`."""
+    """Load of the machine after a time, oldest first: one record a minute, with the fields of `LoadSample`."""
     rows = [tuple(row) for row in ledger.rows(f"SELECT {_SAMPLE} FROM samples WHERE at > ? ORDER BY at", since)]  # noqa: S608
-    return np.array(rows, [(field.name, float) for field in fields(Sample)])
+    return np.array(rows, [(field.name, float) for field in fields(LoadSample)])
 
 
-def newest_sample(ledger: Ledger) -> Sample | None:
+def newest_sample(ledger: Ledger) -> LoadSample | None:
     """Load of the machine in the newest minute; None before the first."""
     rows = ledger.rows(f"SELECT {_SAMPLE} FROM samples ORDER BY at DESC LIMIT 1")  # noqa: S608
-    return Sample(*rows[0]) if rows else None
+    return LoadSample(*rows[0]) if rows else None
 
 
 def mean_load(ledger: Ledger, since: float, bin_s: float) -> dict[int, tuple[float, ...]]:
@@ -242,14 +242,14 @@ def mean_load(ledger: Ledger, since: float, bin_s: float) -> dict[int, tuple[flo
     return {number: tuple(shares) for number, *shares in rows}
 
 
-def used_since(ledger: Ledger, since: float) -> list[Used]:
+def used_since(ledger: Ledger, since: float) -> list[ResourceUse]:
     """Resources that the attempts of each rule used that finished after a time."""
     rows = ledger.rows(
         "SELECT rule, count(*), sum(cpu_s), max(peak_memory_mb), sum(read_mb), sum(written_mb)"
         " FROM attempts WHERE finished > ? AND cpu_s > 0 GROUP BY rule",
         since,
     )
-    return [Used(*row) for row in rows]
+    return [ResourceUse(*row) for row in rows]
 
 
 def _named(ledger: Ledger, columns: tuple[str, ...], rest: str, *values: Any) -> list[dict[str, Any]]:

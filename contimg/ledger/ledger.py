@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _SIDE_FILES = ("", "-wal", "-shm")
 _BUSY_MS = 10_000
 _ROOM_BYTES = 1_000_000
-"""With less than this SQLite may be refused what it needs to open a file, and says so in many ways."""
+"""Free space (bytes) below which SQLite may fail to open a file, with any of its errors."""
 _WORKS_WITH = "works_with_schema"
 """Note: `schema.WORKS_WITH` of the contimg that migrated last."""
 _NOT_ALLOWED = "this user may not: call it as the runner's"
@@ -66,7 +66,7 @@ class Ledger(AlertQueries):
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All that is written inside, or nothing of it; one inside another is a part of it."""
+        """Transaction: all writes inside or none; a nested transaction is part of the outer one."""
         if self._connection.in_transaction:
             yield
             return
@@ -162,7 +162,7 @@ def _set_journal(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def without_room(folder: Path, error: Exception) -> bool:
-    """Whether an error of SQLite's may come of a full disk, not of a damaged file."""
+    """Whether an error of SQLite may have a full disk as its cause, not a damaged file."""
     if not isinstance(error, sqlite3.OperationalError):
         return False
     status = os.statvfs(folder)

@@ -79,7 +79,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Sums:
+class MosaicSums:
     """Sums over the images: Σ weight·image, Σ weight, number of images."""
 
     image: np.ndarray
@@ -138,7 +138,7 @@ def _weight(member: MosaicInput, min_pb: float) -> tuple[np.ndarray, np.ndarray]
     return values, weight * weight
 
 
-def add(member: MosaicInput, grid: Grid, sums: Sums, min_pb: float, threads: int) -> float:
+def add(member: MosaicInput, grid: Grid, sums: MosaicSums, min_pb: float, threads: int) -> float:
     """Add an image to the sums; returns the sum of the weights that it added.
 
     Parameters
@@ -171,9 +171,9 @@ def _coordinates(grid: Grid, wcs: WCS) -> tuple[np.ndarray, np.ndarray]:
     return x_in.reshape(x.shape), y_in.reshape(y.shape)
 
 
-def trimmed(grid: Grid, sums: Sums) -> tuple[Grid, Sums]:
+def trimmed(grid: Grid, sums: MosaicSums) -> tuple[Grid, MosaicSums]:
     """Grid and sums without the empty rows and columns around them."""
     rows = np.flatnonzero(sums.coverage.any(axis=1))
     columns = np.flatnonzero(sums.coverage.any(axis=0))
     box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-    return grid.cut(*box), Sums(sums.image[box], sums.weight[box], sums.coverage[box])
+    return grid.cut(*box), MosaicSums(sums.image[box], sums.weight[box], sums.coverage[box])

@@ -29,7 +29,7 @@ from contimg.figures import quicklook
 from contimg.fits import plane
 from contimg.ingest.manifest import names_in
 from contimg.ingest.pointing_track import SAME_POINTING_DEG, Drift
-from contimg.mosaic.coadd import Grid, ImageInputs, MosaicInput, Sums, add, make_grid, read_input, trimmed
+from contimg.mosaic.coadd import Grid, ImageInputs, MosaicInput, MosaicSums, add, make_grid, read_input, trimmed
 from contimg.mosaic.mosaic_validation import validate_mosaic
 from contimg.mosaic.pointings import validation_failures
 from contimg.truth import overlap, page, references
@@ -110,7 +110,7 @@ def mosaic(
     *,
     elsewhere: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Combine the images of a window, or those of one of its pointings.
+    """Combine the images of a window, or of a single pointing in it.
 
     The value of a pixel is Σ w·I / Σ w over the images whose primary beam there is at least `mosaic.min_pb`, with
     w = 1/noise²; as noise is that of the flux-corrected image, w is PB²/σ².
@@ -154,7 +154,9 @@ def mosaic(
         raise NoUsableDataError(f"mosaic {name}: has no images; it is due again when one of its groups has one")
     grid = make_grid(members)
     _refuse_if_too_large(grid, settings.limits, name)
-    sums = Sums(np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.int16))
+    sums = MosaicSums(
+        np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.int16)
+    )
     with trace.step("add images"):
         shares = {member.group: add(member, grid, sums, settings.mosaic.min_pb, threads) for member in members}
     used = [member for member in members if shares[member.group] > 0]
@@ -242,7 +244,13 @@ def _points_at(manifest: Path, declination_deg: float) -> bool:
 
 
 def _description(
-    used: Sequence[MosaicInput], shares: dict[str, float], grid: Grid, sums: Sums, *, settings: Mosaic, name: str
+    used: Sequence[MosaicInput],
+    shares: dict[str, float],
+    grid: Grid,
+    sums: MosaicSums,
+    *,
+    settings: Mosaic,
+    name: str,
 ) -> dict[str, Any]:
     """Content of the sidecar, except the missing groups."""
     depth = float(1 / np.sqrt(sums.weight.max()))
@@ -290,7 +298,7 @@ def _description(
     }
 
 
-def _noise_over_expected(sums: Sums) -> float:
+def _noise_over_expected(sums: MosaicSums) -> float:
     """Robust standard deviation of image × √weight, which is 1 where the noise agrees with the weights.
 
     Measured where the weight is at least half its maximum, on evenly spread pixels.

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from contimg.clean import sources
-from contimg.clean.restoring import Beam
+from contimg.clean.restoring import RestoringBeam
 from contimg.core.paths import DataRoot
 from contimg.core.sections import SkyCatalogue
-from contimg.mosaic.coadd import Grid, Sums
+from contimg.mosaic.coadd import Grid, MosaicSums
 from contimg.truth import references
 from contimg.truth.overlap import Overlap
 from contimg.truth.validation import Product, SourceList, Validation, validate
@@ -22,7 +22,7 @@ _MOST_SOURCES = 1000
 
 
 def validate_mosaic(
-    sums: Sums,
+    sums: MosaicSums,
     grid: Grid,
     content: Mapping[str, Any],
     overlap: Overlap,
@@ -57,7 +57,7 @@ def validate_mosaic(
     major, minor = (float(np.radians(width[name] / 3600)) for name in ("major_arcsec", "minor_arcsec"))
     noise = np.full(grid.shape, np.nan, np.float32)
     np.divide(1, np.sqrt(sums.weight), out=noise, where=sums.weight > 0)
-    beam = Beam(major, minor, float(np.radians(width["angle_deg"])))
+    beam = RestoringBeam(major, minor, float(np.radians(width["angle_deg"])))
     found = sources.find(sums.image, noise, grid.wcs, beam, min_snr=_MIN_SNR)[:_MOST_SOURCES]
     columns = np.array([(one.ra_deg, one.dec_deg, one.flux_jy) for one in found]).reshape(-1, 3).T
     listed = SourceList(np.radians(columns[0]), np.radians(columns[1]), columns[2], np.full(len(found), np.nan))

@@ -36,7 +36,7 @@ LOADS: Mapping[str, tuple[str, float, str]] = {
 
 
 @dataclass(frozen=True)
-class Level:
+class ServiceLevel:
     """Figure of a service level.
 
     Attributes
@@ -68,7 +68,7 @@ class Level:
         return self.value >= self.goal if self.at_least else self.value <= self.goal
 
 
-def measure(ledger: Ledger, now: float, days: float, within_hours: float, lost: int | None) -> list[Level]:
+def measure(ledger: Ledger, now: float, days: float, within_hours: float, lost: int | None) -> list[ServiceLevel]:
     """All figures of the last days.
 
     Parameters
@@ -89,7 +89,7 @@ def measure(ledger: Ledger, now: float, days: float, within_hours: float, lost: 
         _coverage(groups, within_hours),
         *(_success(attempts, stage) for stage in STAGES.values() if stage.success_goal),
         _uptime(samples, since, now),
-        Level(
+        ServiceLevel(
             "lost",
             "M2",
             "Files lost",
@@ -105,13 +105,13 @@ def measure(ledger: Ledger, now: float, days: float, within_hours: float, lost: 
     ]
 
 
-def _zero_touch(groups: Sequence[tuple[str, str, float | None]]) -> Level:
+def _zero_touch(groups: Sequence[tuple[str, str, float | None]]) -> ServiceLevel:
     done = sum(state == "done" for state, *_ in groups)
     given_up = sum(state == "quarantined" and error != ErrorClass.CORRUPT_INPUT for state, error, _ in groups)
     corrupt = sum(state == "quarantined" and error == ErrorClass.CORRUPT_INPUT for state, error, _ in groups)
     ended = done + given_up + corrupt
     detail = f"{done} imaged, {corrupt} with unusable data set aside, {given_up} given up for a person"
-    return Level(
+    return ServiceLevel(
         "zero_touch",
         "M1",
         "Groups that needed nobody",
@@ -123,7 +123,7 @@ def _zero_touch(groups: Sequence[tuple[str, str, float | None]]) -> Level:
     )
 
 
-def _recovery(attempts: Sequence[tuple[str, str, str, str, float, float]]) -> Level:
+def _recovery(attempts: Sequence[tuple[str, str, str, str, float, float]]) -> ServiceLevel:
     """Time from a transient failure to the next success of the same rule and unit."""
     failed: dict[tuple[str, str], float] = {}
     took = []
@@ -137,18 +137,18 @@ def _recovery(attempts: Sequence[tuple[str, str, str, str, float, float]]) -> Le
     else:
         detail = f"no recovery yet; {len(failed)} open" if failed else "no failure"
     value = float(np.percentile(took, 95)) if took else None
-    return Level(
+    return ServiceLevel(
         "recovery", "M1", "Recovery from a passing failure, 95 %", value, "s", _RECOVERY_GOAL_S, False, detail
     )
 
 
-def _coverage(groups: Sequence[tuple[str, str, float | None]], within_hours: float) -> Level:
+def _coverage(groups: Sequence[tuple[str, str, float | None]], within_hours: float) -> ServiceLevel:
     usable = [
         age for state, error, age in groups if not (state == "quarantined" and error == ErrorClass.CORRUPT_INPUT)
     ]
     near = sum(age is not None and age <= within_hours for age in usable)
     detail = f"{near} of {len(usable)} groups calibrated within {within_hours:g} h"
-    return Level(
+    return ServiceLevel(
         "coverage",
         "M1",
         "Groups with calibration near enough",
@@ -160,7 +160,7 @@ def _coverage(groups: Sequence[tuple[str, str, float | None]], within_hours: flo
     )
 
 
-def _success(attempts: Sequence[tuple[str, str, str, str, float, float]], stage: Stage) -> Level:
+def _success(attempts: Sequence[tuple[str, str, str, str, float, float]], stage: Stage) -> ServiceLevel:
     """Share of the tried groups that succeeded, later tries included."""
     outcomes: dict[str, set[str]] = defaultdict(set)
     tries = 0
@@ -170,7 +170,7 @@ def _success(attempts: Sequence[tuple[str, str, str, str, float, float]], stage:
             tries += 1
     made = sum("ok" in found for found in outcomes.values())
     detail = f"{made} of {len(outcomes)} groups, {tries} tries"
-    return Level(
+    return ServiceLevel(
         f"{stage.work}_success",
         "M2",
         f"Success of {stage.work}",
@@ -182,29 +182,29 @@ def _success(attempts: Sequence[tuple[str, str, str, str, float, float]], stage:
     )
 
 
-def _uptime(samples: np.ndarray, since: float, now: float) -> Level:
+def _uptime(samples: np.ndarray, since: float, now: float) -> ServiceLevel:
     """Share of the time since the first sample in which the runner was up."""
     if not len(samples):
-        return Level("uptime", "M2", "Runner at work", None, "share", 0.999, True, "no sign of a runner")
+        return ServiceLevel("uptime", "M2", "Runner at work", None, "share", 0.999, True, "no sign of a runner")
     pauses = np.diff(samples["at"], append=now)
     begin = max(since, float(samples["at"][0]))
     covered = float(np.minimum(pauses, _SILENT_S).sum())
     gaps = int((pauses > _SILENT_S).sum())
     value = covered / (now - begin) if now > begin else 1.0
     detail = f"silent {gaps} times in {_time(now - begin)}"
-    return Level("uptime", "M2", "Runner at work", min(1.0, value), "share", 0.999, True, detail)
+    return ServiceLevel("uptime", "M2", "Runner at work", min(1.0, value), "share", 0.999, True, detail)
 
 
-def _latency(images: Sequence[tuple[str, float, float]]) -> Level:
+def _latency(images: Sequence[tuple[str, float, float]]) -> ServiceLevel:
     took = [made - arrived for _, arrived, made in images]
     if not took:
-        return Level("latency", "M3", "Arrival to image, 95 %", None, "s", _LATENCY_GOAL_S, False, "no image")
+        return ServiceLevel("latency", "M3", "Arrival to image, 95 %", None, "s", _LATENCY_GOAL_S, False, "no image")
     detail = f"{len(took)} images, median {_time(np.median(took))}, longest {_time(max(took))}"
     value = float(np.percentile(took, 95))
-    return Level("latency", "M3", "Arrival to image, 95 %", value, "s", _LATENCY_GOAL_S, False, detail)
+    return ServiceLevel("latency", "M3", "Arrival to image, 95 %", value, "s", _LATENCY_GOAL_S, False, detail)
 
 
-def _realtime(attempts: Sequence[tuple[str, str, str, str, float, float]]) -> Level:
+def _realtime(attempts: Sequence[tuple[str, str, str, str, float, float]]) -> ServiceLevel:
     """Run time of all jobs of a group ÷ observed time."""
     spent: dict[str, float] = defaultdict(float)
     for unit, rule, *_, duration_s in attempts:
@@ -213,21 +213,21 @@ def _realtime(attempts: Sequence[tuple[str, str, str, str, float, float]]) -> Le
     factors = [seconds / GROUP_S for seconds in spent.values()]
     detail = f"{len(factors)} groups, median {np.median(factors):.2f}" if factors else "no job"
     value = float(np.percentile(factors, 95)) if factors else None
-    return Level("realtime", "G6", "Run time ÷ observed time, 95 %", value, "", 1.0, False, detail)
+    return ServiceLevel("realtime", "G6", "Run time ÷ observed time, 95 %", value, "", 1.0, False, detail)
 
 
-def _load(samples: np.ndarray) -> list[Level]:
+def _load(samples: np.ndarray) -> list[ServiceLevel]:
     found = []
     for key, (text, goal, unit) in LOADS.items():
         values = samples[key]
         if not len(values):
-            found.append(Level(key, "M3", text, None, unit, goal, False, "no sample"))
+            found.append(ServiceLevel(key, "M3", text, None, unit, goal, False, "no sample"))
             continue
         value = float(np.median(values) if key == "queue" else np.mean(values))
         detail = f"95 % of the minutes under {np.percentile(values, 95):.0f}"
         if f"jobs_{key}" in (samples.dtype.names or ()):
             detail += f"; runner and its jobs {np.mean(samples[f'jobs_{key}']):.0f} %"
-        found.append(Level(key, "M3", text, value, unit, goal, False, detail))
+        found.append(ServiceLevel(key, "M3", text, value, unit, goal, False, detail))
     return found
 
 
@@ -237,7 +237,7 @@ def _time(seconds: Any) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def value_text(level: Level, value: float | None) -> str:
+def value_text(level: ServiceLevel, value: float | None) -> str:
     """Value in its unit."""
     if value is None:
         return "–"
@@ -248,7 +248,7 @@ def value_text(level: Level, value: float | None) -> str:
     return f"{value:.2f}" if not level.unit else f"{value:.0f} {level.unit}"
 
 
-def goal_text(level: Level) -> str:
+def goal_text(level: ServiceLevel) -> str:
     """Goal in words."""
     return f"{'≥' if level.at_least else '≤'} {value_text(level, level.goal)}"
 
@@ -256,7 +256,7 @@ def goal_text(level: Level) -> str:
 MARKS: Mapping[bool | None, str] = {True: "✔ met", False: "✘ missed", None: "– no data"}
 
 
-def as_content(levels: Sequence[Level], now: float, days: float) -> dict[str, Any]:
+def as_content(levels: Sequence[ServiceLevel], now: float, days: float) -> dict[str, Any]:
     """Report as JSON."""
     return {
         "made_utc": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
@@ -265,7 +265,7 @@ def as_content(levels: Sequence[Level], now: float, days: float) -> dict[str, An
     }
 
 
-def as_text(levels: Sequence[Level], days: float) -> str:
+def as_text(levels: Sequence[ServiceLevel], days: float) -> str:
     """Report as text, line by line."""
     rows = [
         (each.number, each.text, value_text(each, each.value), goal_text(each), MARKS[each.met], each.detail)
@@ -296,7 +296,7 @@ tr + tr {{ border-top: 1px solid #d8dce3; }}
 """
 
 
-def as_html(levels: Sequence[Level], now: float, days: float) -> str:
+def as_html(levels: Sequence[ServiceLevel], now: float, days: float) -> str:
     """Report as an HTML page."""
     rows = "\n".join(
         f'<tr><td>{each.number}</td><th scope="row">{escape(each.text)}</th><td>{value_text(each, each.value)}</td>'

@@ -40,7 +40,7 @@ def summarise(root: DataRoot, calibration: Calibration, wanted: Collection[str] 
         groups); groups, sets, mosaics and stages (lists of rows, in order of time);
         older_groups (how many are left out because the newest are enough); unreadable (sidecars that are not JSON).
     """
-    reader = summary_rows.Reader(root.root)
+    reader = summary_rows.SidecarReader(root.root)
     shown, older = summary_rows.newest_groups(root, wanted, _MOST_GROUPS)
     days = sorted({group_date(name) for name in shown})
     windows = sorted(name for day in days for name, _ in root.made("mosaic_sidecar", day))

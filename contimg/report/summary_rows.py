@@ -20,7 +20,7 @@ from contimg.job.attempt_record import AttemptRecord, newest, records
 _DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 
 
-class Reader:
+class SidecarReader:
     """Reader of sidecars: missing and broken files read as empty, broken files are remembered."""
 
     def __init__(self, root: Path) -> None:
@@ -64,12 +64,14 @@ def newest_groups(root: DataRoot, wanted: Collection[str], most: int) -> tuple[l
     return shown[-most:], max(0, len(shown) - most)
 
 
-def newest_attempts(root: DataRoot, unit: str, reader: Reader) -> dict[str, AttemptRecord]:
+def newest_attempts(root: DataRoot, unit: str, reader: SidecarReader) -> dict[str, AttemptRecord]:
     """Newest attempt of every rule for a group or window."""
     return newest(records(root, unit, unreadable=lambda path, _: reader.refuse(path)))
 
 
-def group_row(root: DataRoot, group: str, attempts: Mapping[str, AttemptRecord], reader: Reader) -> dict[str, Any]:
+def group_row(
+    root: DataRoot, group: str, attempts: Mapping[str, AttemptRecord], reader: SidecarReader
+) -> dict[str, Any]:
     """Row of a group: state, calibration, quality of its image."""
     manifest, ms, image = (
         reader(path) for path in (root.manifest(group), root.ms_sidecar(group), root.image(group, "json"))
@@ -144,7 +146,7 @@ def set_paths(root: DataRoot, days: Iterable[str], groups: Iterable[Mapping[str,
     return sorted(path for path in paths if path.exists())
 
 
-def set_row(path: Path, groups: Iterable[Mapping[str, Any]], reader: Reader) -> dict[str, Any]:
+def set_row(path: Path, groups: Iterable[Mapping[str, Any]], reader: SidecarReader) -> dict[str, Any]:
     """Row of a set: calibrator, quality, number of groups that use it."""
     name = path.parent.name
     content = reader(path)
@@ -166,7 +168,9 @@ def set_row(path: Path, groups: Iterable[Mapping[str, Any]], reader: Reader) -> 
     }
 
 
-def mosaic_row(root: DataRoot, window: str, attempts: Mapping[str, AttemptRecord], reader: Reader) -> dict[str, Any]:
+def mosaic_row(
+    root: DataRoot, window: str, attempts: Mapping[str, AttemptRecord], reader: SidecarReader
+) -> dict[str, Any]:
     """Row of a mosaic: its images and quality."""
     content = reader(root.mosaic(window, "json"))
     keys = ("verdict", "age_hours", "quality", "reasons", "noise_jy", "depth_jy", "peak_jy", "area_deg2", "missing")

@@ -15,7 +15,7 @@ from contimg.arrivals.intake import stray_wait_s
 from contimg.core import processes
 from contimg.core.errors import ContimgError, in_words
 from contimg.core.paths import DataRoot
-from contimg.core.products import PRODUCTS, Backup
+from contimg.core.products import PRODUCTS, BackupRule
 from contimg.core.sections import Ingest, Staging
 from contimg.core.stages import STAGES, Per, Stage, required_products, sidecar, stage_making
 from contimg.execute.lease import holder, mark_of
@@ -23,7 +23,7 @@ from contimg.execute.snakemake import sessions_handed_over
 from contimg.ingest import quarantine
 from contimg.ingest.incoming import list_incoming, printable_name
 from contimg.ingest.manifest import Group, load
-from contimg.ingest.report import Report
+from contimg.ingest.report import ScanReport
 from contimg.job import staging
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import GroupRow
@@ -98,7 +98,7 @@ class _Audit:
         entries = sum(1 for _ in self._root.incoming.iterdir())
         left_alone = entries - len(listing.files) - len(listing.untaken)
         self._books.counts["files left alone (not finished, or not ours)"] += left_alone
-        unplaced = Report.read(self._root).unplaced
+        unplaced = ScanReport.read(self._root).unplaced
         in_groups = {name for name, file in listing.files.items() if file.place in recorded}
         self._books.counts["files in incoming/, in a group"] += len(in_groups)
         for name, file in listing.files.items():
@@ -170,7 +170,7 @@ class _Audit:
                 if unit in self._busy:
                     continue
                 place = f"{standing.folder}/…/{unit}"
-                if stage.per is Per.GROUP and standing.backup is not Backup.SET and unit not in groups:
+                if stage.per is Per.GROUP and standing.backup is not BackupRule.SET and unit not in groups:
                     self._wrong(f"{place}: there is no manifest of this group")
                 self._books.counts[stage.called or f"of stage {stage.name}"] += there == wanted
                 alone = there == {standing.name} and self._is_past(stage, unit)

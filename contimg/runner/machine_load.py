@@ -61,7 +61,7 @@ class MachineLoad:
         took_s = max(read.at - before.at, 1e-3)
         history.add_sample(
             ledger,
-            history.Sample(
+            history.LoadSample(
                 at=now,
                 cpu_percent=psutil.cpu_percent(None),
                 memory_percent=psutil.virtual_memory().percent,

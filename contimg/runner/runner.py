@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from contimg.alerts.alerting import Alerting, AlertingSettings, Moment
+from contimg.alerts.alerting import Alerting, AlertingSettings, Evaluation
 from contimg.arrivals.arrivals import Scanner
 from contimg.arrivals.intake import Intake, IntakeSettings
 from contimg.calibrators.detect import DetectionSettings
@@ -19,8 +19,8 @@ from contimg.core.paths import DataRoot
 from contimg.core.stages import STAGES, is_periodic, stage_to_repeat, waits_for_sets
 from contimg.execute import outbox
 from contimg.execute.lease import Lease
-from contimg.execute.outcomes import ExternalEnd, Settled, settle
-from contimg.execute.pool import Pool
+from contimg.execute.outcomes import ExternalEnd, LaneEvidence, settle
+from contimg.execute.pool import CallPool
 from contimg.execute.set_registration import waits_for_set
 from contimg.execute.snakemake import RunningCall, Snakemake, error_from_log
 from contimg.ledger.clock_steps import Clock, StepDetector
@@ -38,7 +38,7 @@ from contimg.schedule.circuit_breaker import CircuitBreaker
 from contimg.schedule.lanes import any_working_on
 from contimg.schedule.periodic_tasks import first_tasks, settle_task
 from contimg.schedule.plan import plan
-from contimg.schedule.snapshot import Hold, ScheduleSettings, disk_short, take_snapshot, unwritable_folders
+from contimg.schedule.snapshot import HeldLanes, ScheduleSettings, disk_short, take_snapshot, unwritable_folders
 from contimg.sets.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Runner:
         self._step = StepDetector(clock)
         self._breaker = CircuitBreaker()
         self._snakemake = Snakemake(checkout, root, lease)
-        self._pool = Pool(self._snakemake, clock, handed_over)
+        self._pool = CallPool(self._snakemake, clock, handed_over)
         self._housekeeping = Housekeeping(root, clock.now())
         self._request_poller = RequestPoller(root)
         self._alerting = Alerting(root)
@@ -167,11 +167,11 @@ class Runner:
         now = self._clock.now()
         self._guarded(partial(self._keep_house, now))
         self._guarded(partial(self._poll_request, now))
-        moment = self._moment(now)
+        evaluation = self._evaluation(now)
         well, self._well = self._well, True
         self._guarded(
             lambda: self._alerting.tick(
-                moment,
+                evaluation,
                 held=self._breaker.held,
                 well=well,
                 refused=self.settings_refused,
@@ -201,7 +201,7 @@ class Runner:
         """Let messages in transit arrive and, with `once`, a check of the calibrator request end."""
         if once:
             self._guarded(lambda: self._tell(*self._request_poller.finish()))
-        self._guarded(lambda: self._alerting.finish(self._moment(self._clock.now())))
+        self._guarded(lambda: self._alerting.finish(self._evaluation(self._clock.now())))
 
     def hand_over(self) -> list[RunningCall]:
         """Hand the running calls over to the next runner; returns the calls that this process still has to watch."""
@@ -277,7 +277,7 @@ class Runner:
     def _settle_one(self, started: RunningCall, code: int, ending: ExternalEnd | None) -> None:
         call = started.call
         now = self._clock.now()
-        settled = Settled()
+        settled = LaneEvidence()
         with self._ledger.transaction():  # settled once
             if is_periodic(call.lane):
                 wrong = error_from_log(started.log) if code else ""
@@ -319,7 +319,7 @@ class Runner:
     def _start(self) -> None:
         now = self._clock.now()
         probes_due = self._breaker.probes_due(self._clock.steady())
-        hold = Hold(self._breaker.held, probes_due, unwritable_folders(self._root))
+        hold = HeldLanes(self._breaker.held, probes_due, unwritable_folders(self._root))
         self._check_inputs(now)
         situation = take_snapshot(
             self._root,
@@ -360,10 +360,10 @@ class Runner:
     def _tell(self, *happened: Tell) -> None:
         for event in happened:
             log.info("%s", event.text)
-        self._alerting.tell(self._moment(self._clock.now()), happened)
+        self._alerting.tell(self._evaluation(self._clock.now()), happened)
 
-    def _moment(self, now: float) -> Moment:
-        return Moment(self._ledger, self.settings.part(AlertingSettings), now)
+    def _evaluation(self, now: float) -> Evaluation:
+        return Evaluation(self._ledger, self.settings.part(AlertingSettings), now)
 
     def _manifests(self, first: str, last: str) -> Iterable[str]:
         return [row.name for row in self._ledger.groups_between(first, last)]

@@ -14,13 +14,13 @@ from contimg.core.paths import DataRoot
 from contimg.core.sections import Calibration, Limits
 from contimg.core.stages import STAGES, Per
 from contimg.execute.lease import holder
-from contimg.ingest.report import Report
+from contimg.ingest.report import ScanReport
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.rows import CallRow
 from contimg.observing import requests
 from contimg.schedule.lanes import Call, demand
 from contimg.schedule.plan import plan
-from contimg.schedule.snapshot import Hold, ScheduleSettings, take_snapshot, tmpfs_free_percent
+from contimg.schedule.snapshot import HeldLanes, ScheduleSettings, take_snapshot, tmpfs_free_percent
 from contimg.sets import coverage
 from contimg.sets.registry import Registry
 from contimg.storage import backup, retention
@@ -98,11 +98,13 @@ def _call(ledger: Ledger, limits: Limits, row: CallRow) -> Call:
     return Call(row.lane, row.units, (), demand(row.lane, limits, raw_mb))
 
 
-def _hold(ledger: Ledger, now: float) -> Hold:
+def _hold(ledger: Ledger, now: float) -> HeldLanes:
     """Held lanes and closed folders, from the runner's alerts, because the calling user may be another."""
     found = ledger.alerts_seen_since(now - _HELD_S, "workflow_held", "folder_closed")
     held = {subject: message for condition, subject, message in found if condition == "workflow_held"}
-    return Hold(held, closed=frozenset(subject for condition, subject, _ in found if condition == "folder_closed"))
+    return HeldLanes(
+        held, closed=frozenset(subject for condition, subject, _ in found if condition == "folder_closed")
+    )
 
 
 def runner_state(root: DataRoot) -> Mapping[str, Any]:
@@ -133,7 +135,7 @@ def _utc(moment: float) -> str:
 
 def _arrivals(root: DataRoot, now: float) -> Mapping[str, Any]:
     """Findings of the last scan of `incoming/`, each kind with its number and an example."""
-    report = Report.read(root)
+    report = ScanReport.read(root)
 
     def told(names: Mapping[str, str]) -> dict[str, Any]:
         name = min(names, default="")

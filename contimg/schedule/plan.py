@@ -45,7 +45,7 @@ class DueWindow:
 
 
 @dataclass(frozen=True)
-class Situation:
+class ScheduleSnapshot:
     """Snapshot of all facts that a plan depends on."""
 
     now: float
@@ -73,7 +73,7 @@ class Plan:
     waiting: dict[str, str] = field(default_factory=dict)
 
 
-def plan(situation: Situation, limits: Limits) -> Plan:
+def plan(situation: ScheduleSnapshot, limits: Limits) -> Plan:
     """Choose the calls to start now, and their cores.
 
     Each lane fills its free slots: groups in back-off are left out, calibrator groups come first, then the newest,
@@ -88,7 +88,7 @@ def plan(situation: Situation, limits: Limits) -> Plan:
     return result
 
 
-def _chosen(situation: Situation, limits: Limits) -> Plan:
+def _chosen(situation: ScheduleSnapshot, limits: Limits) -> Plan:
     result = Plan()
     for group in situation.groups:
         why = _waits(group, situation.now)
@@ -142,7 +142,7 @@ def in_order(candidates: Iterable[GroupRow], turn: int) -> list[GroupRow]:
 class _Filler:
     """Filler of the lanes' free slots, as far as resources allow."""
 
-    def __init__(self, situation: Situation, limits: Limits, result: Plan) -> None:
+    def __init__(self, situation: ScheduleSnapshot, limits: Limits, result: Plan) -> None:
         self._situation = situation
         self._limits = limits
         self._result = result

@@ -18,7 +18,7 @@ from contimg.ledger.rows import WindowRow
 from contimg.schedule import host
 from contimg.schedule.lanes import Call
 from contimg.schedule.periodic_tasks import due_tasks
-from contimg.schedule.plan import DueWindow, FreeResources, Situation
+from contimg.schedule.plan import DueWindow, FreeResources, ScheduleSnapshot
 from contimg.schedule.profile import on_slurm
 from contimg.schedule.window_times import window_times
 
@@ -39,7 +39,7 @@ class ScheduleSettings:
 
 
 @dataclass(frozen=True)
-class Hold:
+class HeldLanes:
     """Held lanes, due probes and folders that cannot be written."""
 
     lanes: Mapping[str, str] = field(default_factory=dict)
@@ -56,9 +56,9 @@ def take_snapshot(
     *,
     running: Sequence[Call],
     turns: Mapping[str, int],
-    hold: Hold,
+    hold: HeldLanes,
     now: float,
-) -> Situation:
+) -> ScheduleSnapshot:
     """Gather the situation, at a cost that grows with open groups, not with ended ones.
 
     Raises
@@ -68,7 +68,7 @@ def take_snapshot(
     ConfigError
         If the profile cannot be read.
     """
-    return Situation(
+    return ScheduleSnapshot(
         now=now,
         groups=ledger.open_groups(),
         windows=[*_due_windows(root, ledger, settings)],

@@ -27,7 +27,7 @@ HEARTBEAT_S = 600.0
 
 
 @dataclass(frozen=True)
-class Part:
+class ReadinessCheck:
     """Part of readiness: name, state, explanation."""
 
     name: str
@@ -35,40 +35,40 @@ class Part:
     text: str
 
 
-def parts(source: DataSource) -> list[Part]:
+def parts(source: DataSource) -> list[ReadinessCheck]:
     """Parts of readiness at this moment."""
     try:
         with source.ledger() as ledger:
             return [
-                Part("ledger", True, "readable"),
+                ReadinessCheck("ledger", True, "readable"),
                 _runner(source, ledger),
                 _products(source, ledger),
                 _folders(source),
             ]
     except (ContimgError, OSError) as error:
-        return [Part("ledger", False, str(error))]
+        return [ReadinessCheck("ledger", False, str(error))]
 
 
-def _runner(source: DataSource, ledger: Ledger) -> Part:
+def _runner(source: DataSource, ledger: Ledger) -> ReadinessCheck:
     state = runner_state(source.root)["state"]
     age_s = source.now() - ledger.note(CLOCK)
     fresh = age_s < HEARTBEAT_S
     said = f"{state}, last heartbeat {age_s:.0f} s ago" if ledger.note(CLOCK) else f"{state}, no heartbeat yet"
-    return Part("runner", fresh and state not in ("dead", "unknown"), said)
+    return ReadinessCheck("runner", fresh and state not in ("dead", "unknown"), said)
 
 
-def _products(source: DataSource, ledger: Ledger) -> Part:
+def _products(source: DataSource, ledger: Ledger) -> ReadinessCheck:
     hours = waiting_hours(ledger, source.now())
     longest = source.settings.alerts.thresholds.no_products.critical
     if longest is None or hours < longest:
         waiting = f"; groups have waited {60 * hours:.0f} min for the next" if hours else ""
-        return Part("products", True, f"images come out{waiting}")
-    return Part("products", False, f"groups have waited for {hours:.1f} h and no image was made")
+        return ReadinessCheck("products", True, f"images come out{waiting}")
+    return ReadinessCheck("products", False, f"groups have waited for {hours:.1f} h and no image was made")
 
 
-def _folders(source: DataSource) -> Part:
+def _folders(source: DataSource) -> ReadinessCheck:
     closed = sorted(unwritable_folders(source.root))
-    return Part("disk", not closed, f"cannot be written: {', '.join(closed)}" if closed else "writable")
+    return ReadinessCheck("disk", not closed, f"cannot be written: {', '.join(closed)}" if closed else "writable")
 
 
 @router.get("/livez", response_class=PlainTextResponse)
@@ -80,7 +80,7 @@ def livez() -> str:
 @router.get("/readyz", response_class=PlainTextResponse, responses={503: {"description": "not ready"}})
 def readyz(source: Source, verbose: str | None = None) -> PlainTextResponse:
     """Readiness: the runner works and products come out; `?verbose` lists the parts."""
-    found: list[Part] = source.shared("parts", lambda: parts(source))
+    found: list[ReadinessCheck] = source.shared("parts", lambda: parts(source))
     well = all(part.well for part in found)
     lines = [f"[{'+' if part.well else '-'}]{part.name} {part.text}" for part in found]
     summary = (
@@ -93,7 +93,7 @@ def readyz(source: Source, verbose: str | None = None) -> PlainTextResponse:
 @router.get("/api/health", responses={503: {"description": "not ready"}})
 def health(source: Source) -> JSONResponse:
     """Parts of readiness as JSON."""
-    found: list[Part] = source.shared("parts", lambda: parts(source))
+    found: list[ReadinessCheck] = source.shared("parts", lambda: parts(source))
     content: dict[str, Any] = {
         "ready": all(part.well for part in found),
         "parts": {part.name: {"well": part.well, "text": part.text} for part in found},

@@ -283,7 +283,7 @@ def _between(
 
 
 def _one_side(before: Gains, after: Gains, chosen: np.ndarray, times_mjd_s: np.ndarray) -> Gains:
-    """Gains at times from one set for each antenna and polarization: 0 the one before, 1 the one after."""
+    """Gains at times from the set given for each antenna and polarization: 0 before, 1 after the target."""
     sides = [before, after]
     at_times = [one.nearest(times_mjd_s) for one in sides]
 

@@ -58,7 +58,7 @@ def list_sets(registry: Registry, moment: datetime, days: float | None) -> tuple
     if choice is None:
         return lines, "nothing: it would wait for a calibrator"
     names = " and ".join(one.group for one in choice.sets)
-    return lines, f"{choice.standing.verdict} from {names}, {choice.standing.age_hours:.1f} h away"
+    return lines, f"{choice.merit.verdict} from {names}, {choice.merit.age_hours:.1f} h away"
 
 
 def _quality(root: DataRoot, one: CalibrationSet) -> str:

@@ -23,7 +23,7 @@ from contimg.sets.registry import CalibrationSet
 from contimg.telescope import dsa110
 
 _OVERLAP_HOURS = dsa110.INTEGRATIONS * dsa110.INTEGRATION_S / 3600 / 2
-"""Time (h) within which a set is from the target's own group, or half of it, with no room for another between."""
+"""Half the length of a group (h): between a target and a set this near there is no room for another group."""
 _WORTHWHILE_RATIO = 0.5
 """Share to which the effective age must fall for a remake without a better verdict."""
 
@@ -42,7 +42,7 @@ _BRACKETED = len(_RANKS)
 
 
 @dataclass(frozen=True)
-class Standing:
+class CalibrationMerit:
     """Worth of a calibration, for comparison with another."""
 
     verdict: Verdict
@@ -52,7 +52,7 @@ class Standing:
     """Age (h) of the set that would be as good as the field, where the field calibrates."""
 
     @classmethod
-    def of_selection(cls, content: Mapping[str, Any]) -> Standing:
+    def of_selection(cls, content: Mapping[str, Any]) -> CalibrationMerit:
         """Standing of the calibration that a selection file names."""
         return cls(Verdict(content["verdict"]), tuple(content["offsets_hours"]), content.get("field_hours") or 0.0)
 
@@ -90,7 +90,7 @@ class Standing:
         before, after = (abs(offset) for offset in self.offsets_hours)
         return before * after / (before + after)
 
-    def worth_remaking(self, old: Standing, min_hours: float) -> bool:
+    def worth_remaking(self, old: CalibrationMerit, min_hours: float) -> bool:
         """Whether an image made with `old` is to be made again with this.
 
         A remake needs a better verdict, or one no worse (and not stale) with half the effective age or less, and an
@@ -110,16 +110,16 @@ class Standing:
 class Choice:
     """The sets that calibrate a target."""
 
-    standing: Standing
+    merit: CalibrationMerit
     sets: tuple[CalibrationSet, ...]
     """Sets in order of time: one, or those before and after the target."""
-    without_field: Standing | None = None
+    without_field: CalibrationMerit | None = None
     """Worth of the sets alone, where the field calibrates on top of them."""
 
     @property
     def nearest(self) -> CalibrationSet:
         """The set nearest in time; of two equally far the later one."""
-        offsets = self.standing.offsets_hours
+        offsets = self.merit.offsets_hours
         return self.sets[min(range(len(offsets)), key=lambda i: (abs(offsets[i]), -i))]
 
 
@@ -182,9 +182,11 @@ def choose(
         offsets = tuple(offset_hours(one, moment) for one in chosen)
         if verdict is not Verdict.FRESH and field_hours is not None and field_hours < abs(offset):
             return Choice(
-                Standing(Verdict.FIELD, offsets, field_hours), tuple(chosen), Standing(verdict, offsets)
+                CalibrationMerit(Verdict.FIELD, offsets, field_hours),
+                tuple(chosen),
+                CalibrationMerit(verdict, offsets),
             ), refused
-        return Choice(Standing(verdict, offsets), tuple(chosen)), refused
+        return Choice(CalibrationMerit(verdict, offsets), tuple(chosen)), refused
     return None, refused
 
 

@@ -11,7 +11,7 @@ from contimg.core.paths import DataRoot, jd_to_datetime
 from contimg.ingest.groups import raw_present
 from contimg.ingest.manifest import load
 from contimg.ingest.pointing_track import Drift
-from contimg.sets.policy import Choice, Standing, choose
+from contimg.sets.policy import CalibrationMerit, Choice, choose
 from contimg.sets.registry import Registry
 
 _IN_HISTORY = ("verdict", "interpolated", "age_hours", "sets", "quality", "noise_jy", "dynamic_range")
@@ -92,8 +92,8 @@ def _better(registry: Registry, selection: dict[str, Any], choice: Choice) -> bo
     """Whether a choice is to take the place of the selection that an image was made with."""
     if [one.path for one in choice.sets] == selection["sets"]:
         return False
-    old = Standing.of_selection(selection)
-    worth = choice.standing.worth_remaking(old, registry.limits.upgrade_min_hours)
+    old = CalibrationMerit.of_selection(selection)
+    worth = choice.merit.worth_remaking(old, registry.limits.upgrade_min_hours)
     bad = any(_found_bad(registry, name) for name in selection["sets"])
     return (worth or bad) and _can_be_remade(registry.root, selection["group"])
 

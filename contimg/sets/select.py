@@ -16,7 +16,7 @@ from contimg.core.errors import MissingCalibrationError
 from contimg.core.paths import group_of, jd_to_datetime
 from contimg.ingest.pointing_track import SAME_POINTING_DEG, Drift
 from contimg.sets.drift import DriftModel
-from contimg.sets.policy import Choice, Refusal, Standing, Verdict, choose
+from contimg.sets.policy import CalibrationMerit, Choice, Refusal, Verdict, choose
 from contimg.sets.registry import CalibrationSet, Registry
 
 _LOG = logging.getLogger(__name__)
@@ -67,28 +67,28 @@ def select(manifest: Path, sets: Iterable[Path], registry: Registry) -> dict[str
         raise MissingCalibrationError(_nothing(group, middle, refused))
     return {
         "group": group,
-        **_worth(group, choice, choice.standing, model),
-        "interpolated": choice.standing.interpolated,
-        "set_age_hours": choice.standing.set_age_hours,
+        **_worth(group, choice, choice.merit, model),
+        "interpolated": choice.merit.interpolated,
+        "set_age_hours": choice.merit.set_age_hours,
         "set": choice.nearest.path,
         "sets": [one.path for one in choice.sets],
-        "offsets_hours": list(choice.standing.offsets_hours),
+        "offsets_hours": list(choice.merit.offsets_hours),
         "calibrator": choice.nearest.calibrator,
         "considered": [refusal.to_json() for refusal in refused],
         "note": _note(drift, choice.sets),
-        "field_hours": choice.standing.field_hours or None,
+        "field_hours": choice.merit.field_hours or None,
         "without_field": _worth(group, choice, choice.without_field, model) if choice.without_field else None,
         "drift": asdict(model),
     }
 
 
-def _worth(group: str, choice: Choice, standing: Standing, model: DriftModel) -> dict[str, Any]:
+def _worth(group: str, choice: Choice, merit: CalibrationMerit, model: DriftModel) -> dict[str, Any]:
     """Expected error of a calibration, and its warning."""
     return {
-        "verdict": standing.verdict,
-        "age_hours": standing.age_hours,
-        "expected_error": round(model.error(standing.effective_age_hours), 5),
-        "warning": _warning(group, choice, standing),
+        "verdict": merit.verdict,
+        "age_hours": merit.age_hours,
+        "expected_error": round(model.error(merit.effective_age_hours), 5),
+        "warning": _warning(group, choice, merit),
     }
 
 
@@ -106,25 +106,25 @@ def solved_or_best(manifest: Path, sets: Sequence[Path], registry: Registry) -> 
     return [registry.root.root / one.path for one in registry.for_target(middle)]
 
 
-def _warning(group: str, choice: Choice, standing: Standing) -> str | None:
+def _warning(group: str, choice: Choice, merit: CalibrationMerit) -> str | None:
     """Warning about a set that is not active, which is logged; a stale one as an error."""
-    verdict = standing.verdict
+    verdict = merit.verdict
     if verdict is Verdict.FRESH:
         return None
-    side = "before" if standing.offsets_hours[0] < 0 else "after"
+    side = "before" if merit.offsets_hours[0] < 0 else "after"
     if verdict is Verdict.FIELD:
         warning = (
             f"no active set; calibrated on its own field, with bandpass and flux scale of {choice.nearest.group} on "
-            f"{choice.nearest.calibrator}, observed {standing.set_age_hours:.1f} h {side}"
+            f"{choice.nearest.calibrator}, observed {merit.set_age_hours:.1f} h {side}"
         )
         _LOG.warning("%s: %s", group, warning)
         return warning
     which = "the nearest" if verdict is Verdict.NEAREST else "stale: the last known good"
     warning = (
         f"no active set; {which}, {choice.nearest.group} on {choice.nearest.calibrator}, was observed "
-        f"{standing.age_hours:.1f} h {side}"
+        f"{merit.age_hours:.1f} h {side}"
     )
-    if standing is choice.without_field:
+    if merit is choice.without_field:
         return warning
     _LOG.log(logging.WARNING if verdict is Verdict.NEAREST else logging.ERROR, "%s: %s", group, warning)
     return warning

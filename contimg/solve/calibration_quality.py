@@ -10,14 +10,20 @@ from contimg.core.sections import Calibration
 from contimg.core.units import MAD_TO_SIGMA
 from contimg.sets.caltable import Caltable
 from contimg.solve.solve_data import Averages
-from contimg.visibilities.measurement_set import Geometry
+from contimg.visibilities.measurement_set import ObservationGeometry
 
 _ROUGHNESS_NORM = np.sqrt(6.0)
 """Standard deviation of x[k−1] − 2x[k] + x[k+1] of white noise of unit variance."""
 
 
 def measure(
-    geometry: Geometry, delay: Caltable, bandpass: Caltable, gain: Caltable, averaged: Averages, *, apparent_jy: float
+    geometry: ObservationGeometry,
+    delay: Caltable,
+    bandpass: Caltable,
+    gain: Caltable,
+    averaged: Averages,
+    *,
+    apparent_jy: float,
 ) -> dict[str, Any]:
     """Quality of a solution.
 

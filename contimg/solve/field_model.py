@@ -15,7 +15,7 @@ from contimg.core.sections import Calibration, SkyCatalogue
 from contimg.image.source_subtraction import BrightSource
 from contimg.sets.caltable import Caltable
 from contimg.telescope import beam
-from contimg.visibilities.measurement_set import Geometry
+from contimg.visibilities.measurement_set import ObservationGeometry
 from contimg.visibilities.model import Sky
 
 _LOG = logging.getLogger(__name__)
@@ -49,7 +49,11 @@ def calibrator_sky(found: Mapping[str, Any], frequencies_hz: np.ndarray) -> Sky:
 
 
 def start(
-    alone: Sky, found: Mapping[str, Any], geometry: Geometry, calibration: Calibration, catalogued: SkyCatalogue
+    alone: Sky,
+    found: Mapping[str, Any],
+    geometry: ObservationGeometry,
+    calibration: Calibration,
+    catalogued: SkyCatalogue,
 ) -> tuple[Sky, int]:
     """First sky model, and the number of times that it is made anew from the field's image.
 
@@ -87,7 +91,7 @@ def start(
     return join(alone, field, geometry), 0
 
 
-def from_bright(listed: Sequence[BrightSource], alone: Sky, geometry: Geometry, rounds_left: int) -> Sky:
+def from_bright(listed: Sequence[BrightSource], alone: Sky, geometry: ObservationGeometry, rounds_left: int) -> Sky:
     """Sky model of the calibrator and the sources fitted in its field, scaled to the calibrator's known flux.
 
     An error of the gains' scale is common to the calibrator and the other sources, and cancels.
@@ -130,7 +134,7 @@ def _sky(entries: Sequence[Mapping[str, Any]], frequencies_hz: np.ndarray) -> Sk
     )
 
 
-def core_antennas(geometry: Geometry, delay: Caltable) -> np.ndarray:
+def core_antennas(geometry: ObservationGeometry, delay: Caltable) -> np.ndarray:
     """Antennas on which the field's sources are measured, bool, shape (A,): a part of the core.
 
     Other sources bias gains through the short baselines: on long ones their fringes average out over the band and a
@@ -146,14 +150,18 @@ def core_antennas(geometry: Geometry, delay: Caltable) -> np.ndarray:
 
 
 def power_law(
-    ra_rad: np.ndarray, dec_rad: np.ndarray, flux_jy: np.ndarray, index: np.ndarray | float, geometry: Geometry
+    ra_rad: np.ndarray,
+    dec_rad: np.ndarray,
+    flux_jy: np.ndarray,
+    index: np.ndarray | float,
+    geometry: ObservationGeometry,
 ) -> Sky:
     """Sky of sources with a flux (Jy) at 1.4 GHz and S ∝ ν^index; arrays of shape (S,)."""
     ratio = geometry.frequencies_hz / REFERENCE_FREQUENCY_HZ
     return Sky(ra_rad, dec_rad, flux_jy[:, None] * ratio ** np.broadcast_to(index, flux_jy.shape)[:, None])
 
 
-def join(calibrator: Sky, field: Sky, geometry: Geometry, faintest: float = _FAINTEST) -> Sky:
+def join(calibrator: Sky, field: Sky, geometry: ObservationGeometry, faintest: float = _FAINTEST) -> Sky:
     """Sky of the calibrator, first, and the field's sources that can bias its gains, brightest first.
 
     Sources at the calibrator's place, which the catalogue and the image hold as well, are left out, and sources too
@@ -167,7 +175,7 @@ def join(calibrator: Sky, field: Sky, geometry: Geometry, faintest: float = _FAI
     return calibrator.with_sources(Sky(field.ra_rad[brightest], field.dec_rad[brightest], field.flux_jy[brightest]))
 
 
-def apparent_jy(sky: Sky, geometry: Geometry) -> np.ndarray:
+def apparent_jy(sky: Sky, geometry: ObservationGeometry) -> np.ndarray:
     """Flux through the beam (Jy), mean over the band and the integrations, shape (S,)."""
     some = np.linspace(0, len(geometry.frequencies_hz) - 1, _SAMPLES).round().astype(int)
     times = np.linspace(0, len(geometry.pointings_rad) - 1, _SAMPLES).round().astype(int)

@@ -7,7 +7,7 @@ import numpy as np
 from contimg.core.errors import NoUsableDataError
 from contimg.solve.antenna_gains import Solutions
 from contimg.solve.solve_data import Averages
-from contimg.visibilities.measurement_set import Geometry
+from contimg.visibilities.measurement_set import ObservationGeometry
 
 _MAX_FLAGGED_ABOVE_MEDIAN = 0.1
 """Largest excess of its flagged fraction over the median antenna's, over the group and in any interval."""
@@ -15,7 +15,7 @@ _MIN_COHERENCE_OF_MEDIAN = 0.7
 """Least coherence of the reference antenna, as a fraction of the median antenna's."""
 
 
-def coherence(averaged: Averages, geometry: Geometry) -> np.ndarray:
+def coherence(averaged: Averages, geometry: ObservationGeometry) -> np.ndarray:
     """Fraction of each antenna's power that is signal: 0 for noise alone, 1 without noise; shape (A, P).
 
     The product of neighbouring channels, V(ν)·conj V(ν + δ), is summed over the band: a delay only turns it, noise
@@ -37,7 +37,7 @@ def coherence(averaged: Averages, geometry: Geometry) -> np.ndarray:
     return np.divide(total[0], total[1], out=np.zeros_like(total[0]), where=total[1] > 0)
 
 
-def flagged_fraction(used: np.ndarray, intervals: np.ndarray, geometry: Geometry) -> np.ndarray:
+def flagged_fraction(used: np.ndarray, intervals: np.ndarray, geometry: ObservationGeometry) -> np.ndarray:
     """Unused fraction of each antenna's data in each gain interval; 1 for antennas without baselines.
 
     Parameters
@@ -61,7 +61,7 @@ def flagged_fraction(used: np.ndarray, intervals: np.ndarray, geometry: Geometry
     return 1 - np.divide(good, baselines, out=np.zeros_like(good), where=baselines > 0)
 
 
-def choose(averaged: Averages, flagged: np.ndarray, geometry: Geometry) -> int:
+def choose(averaged: Averages, flagged: np.ndarray, geometry: ObservationGeometry) -> int:
     """Index of the most central antenna of those with a good signal in both polarizations and few flags throughout.
 
     Parameters

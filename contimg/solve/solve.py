@@ -34,7 +34,7 @@ from contimg.sets.gains import BANDPASS_TABLE, DELAY_TABLE, GAIN_TABLE, TABLES, 
 from contimg.solve import antenna_gains, calibration_quality, field_model, reference_antenna
 from contimg.solve.solve_data import Averages, CalibratorGroup, ModelledGroup
 from contimg.telescope import beam
-from contimg.visibilities.measurement_set import Geometry, MeasurementSet
+from contimg.visibilities.measurement_set import MeasurementSet, ObservationGeometry
 
 _LOG = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ class _Solution:
 class _Solver:
     """Solutions of one group's antennas, all against one reference antenna."""
 
-    geometry: Geometry
+    geometry: ObservationGeometry
     reference: int
     min_snr: float
 
@@ -255,7 +255,7 @@ def _quality(modelled: ModelledGroup, solution: _Solution, settings: Calibration
     return {**quality, "passed": not reasons, "reasons": reasons}
 
 
-def _antennas(geometry: Geometry, solved: Gains, flagged: np.ndarray) -> list[dict[str, Any]]:
+def _antennas(geometry: ObservationGeometry, solved: Gains, flagged: np.ndarray) -> list[dict[str, Any]]:
     """One entry for each antenna with baselines: its flags, delays and median gain amplitudes by polarization.
 
     `served_utc` holds the times of its first and its last good gain solution; None without any.
@@ -281,7 +281,7 @@ def _utc(mjd_s: float) -> str:
     return jd_to_datetime(mjd_s / 86400 + MJD_ZERO_JD).isoformat(timespec="milliseconds")
 
 
-def _times(geometry: Geometry, settings: Calibration) -> dict[str, str]:
+def _times(geometry: ObservationGeometry, settings: Calibration) -> dict[str, str]:
     """Time of the set's observation (middle of the group), and its validity window."""
     observed = jd_to_datetime(geometry.times_mjd_s.mean() / 86400 + MJD_ZERO_JD)
     reach = timedelta(hours=settings.validity_hours)
@@ -295,7 +295,7 @@ def _frequency_range(averaged: Averages) -> tuple[float, float]:
     return float(used[0]), float(used[-1])
 
 
-def _declination_deg(geometry: Geometry) -> float:
+def _declination_deg(geometry: ObservationGeometry) -> float:
     """Apparent declination (deg) at which the telescope points, to an arcsecond (without diurnal aberration)."""
     middle = len(geometry.times_mjd_s) // 2
     ra, dec = geometry.pointings_rad[middle]

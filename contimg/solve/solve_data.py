@@ -20,9 +20,9 @@ from contimg.sets.gains import Gains
 from contimg.solve import field_model
 from contimg.visibilities import model
 from contimg.visibilities.averaged import Averaged
-from contimg.visibilities.averaging import Baselines, Part, Sums, Visibilities, inverse_gains, while_reading
+from contimg.visibilities.averaging import Baselines, Part, Visibilities, VisibilitySums, inverse_gains, while_reading
 from contimg.visibilities.baseline_averaging import ImagePlan, averages
-from contimg.visibilities.measurement_set import Geometry, MeasurementSet
+from contimg.visibilities.measurement_set import MeasurementSet, ObservationGeometry
 from contimg.visibilities.model import Sky
 
 _GAIN_INTERVAL_S = 60.0
@@ -57,7 +57,7 @@ class Averages:
     weights: np.ndarray
 
 
-def channels_within(width_hz: float, geometry: Geometry) -> int:
+def channels_within(width_hz: float, geometry: ObservationGeometry) -> int:
     """Largest number of channels in a bin no wider than `width_hz`, with equal bins over the band; at least 1."""
     channels = len(geometry.frequencies_hz)
     most = max(1, int(width_hz / geometry.channel_width_hz))
@@ -81,7 +81,7 @@ class CalibratorGroup:
     """
 
     path: Path
-    geometry: Geometry
+    geometry: ObservationGeometry
     baselines: Baselines
     visibilities: Visibilities
     calibrator: Sky
@@ -188,7 +188,7 @@ class CalibratorGroup:
         channels: int,
         delay: Caltable | None,
         parts: Iterable[Part],
-    ) -> Sums:
+    ) -> VisibilitySums:
         """Sums of the group's parts turned to the calibrator, without their delays where those are given."""
         geometry = self.geometry
         inverse = self.turn(geometry.frequencies_hz).conj()[..., np.newaxis]
@@ -198,7 +198,7 @@ class CalibratorGroup:
             known = gains.combine(delay).evaluate(geometry.times_mjd_s[:1], geometry.frequencies_hz)
             inverse = inverse * inverse_gains(*known)
         inverse = inverse.astype(np.complex64)
-        sums = Sums.zeros(target, len(geometry.frequencies_hz), channels, inverse.shape[3])
+        sums = VisibilitySums.zeros(target, len(geometry.frequencies_hz), channels, inverse.shape[3])
         share = (inverse != 0).astype(np.float32)
 
         def add(first: int, part: Visibilities) -> None:
@@ -236,12 +236,12 @@ class AveragedGroup:
     """
 
     group: CalibratorGroup
-    geometry: Geometry
+    geometry: ObservationGeometry
     channels: int
     delay: Caltable
     data: np.ndarray
     weights: np.ndarray
-    core_geometry: Geometry
+    core_geometry: ObservationGeometry
     core_data: np.ndarray
     core_weights: np.ndarray
 
@@ -337,7 +337,7 @@ class ModelledGroup:
         values, good = _without_delays(known).evaluate(times, geometry.frequencies_hz)
         baselines = len(geometry.antenna1)
         target = slots[:, np.newaxis] * baselines + np.arange(baselines)
-        sums = Sums.zeros(target, len(geometry.frequencies_hz), channels, values.shape[3], model=True)
+        sums = VisibilitySums.zeros(target, len(geometry.frequencies_hz), channels, values.shape[3], model=True)
         sums.add(
             Visibilities(averaged_group.data, _NO_FLAGS, averaged_group.weights),
             Baselines(np.arange(baselines), geometry.antenna1, geometry.antenna2),

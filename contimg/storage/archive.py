@@ -22,7 +22,7 @@ from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, DataRoot, group_date
 from contimg.core.products import PRODUCTS, archive_kinds
 from contimg.core.sections import Archive
 from contimg.storage import bundle
-from contimg.storage.inventory import Contents, checksummed, holds, listing, path_inside, unchanged
+from contimg.storage.inventory import Inventory, checksummed, holds, listing, path_inside, unchanged
 from contimg.storage.lock import exclusive
 from contimg.storage.store import Store, open_store, write_synced
 
@@ -119,7 +119,7 @@ def save(root: DataRoot, record: ArchiveRecord) -> None:
     write_synced(root.archive_record(record.kind, record.group), asdict(record))
 
 
-def archive_unit(store: Store, root: DataRoot, unit: ArchiveUnit, now: datetime) -> tuple[ArchiveRecord, Contents]:
+def archive_unit(store: Store, root: DataRoot, unit: ArchiveUnit, now: datetime) -> tuple[ArchiveRecord, Inventory]:
     """Archive a unit: checksum, copy, verification, record, in that order; the originals are not touched.
 
     Returns
@@ -138,7 +138,7 @@ def archive_unit(store: Store, root: DataRoot, unit: ArchiveUnit, now: datetime)
     """
     entries = checksummed(root.root, listing(root.root, unit.paths))
     about = {"kind": unit.kind, "group": unit.group, "paths": [path_inside(root.root, path) for path in unit.paths]}
-    contents = Contents({**about, "version": __version__}, entries)
+    contents = Inventory({**about, "version": __version__}, entries)
     name = f"{unit.kind}/{group_date(unit.group)}/{unit.group}.{contents.digest[:12]}{bundle.SUFFIX}"
     before = record_of(root, unit.kind, unit.group)
     known = before is not None and (before.name, before.destination) == (name, store.destination)
@@ -154,14 +154,14 @@ def archive_unit(store: Store, root: DataRoot, unit: ArchiveUnit, now: datetime)
     return record, contents
 
 
-def _is_whole(store: Store, name: str, contents: Contents) -> bool:
+def _is_whole(store: Store, name: str, contents: Inventory) -> bool:
     try:
         return verify(store, name).digest == contents.digest
     except (BundleError, StoreError):
         return False
 
 
-def verify(store: Store, name: str) -> Contents:
+def verify(store: Store, name: str) -> Inventory:
     """Verify a bundle: read it whole and compare the checksums.
 
     Raises
@@ -178,7 +178,7 @@ def verify(store: Store, name: str) -> Contents:
         raise BundleError(f"{store.destination}: {name}: {error}") from None
 
 
-def check(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
+def check(store: Store, root: DataRoot, name: str, now: datetime) -> Inventory:
     """Verify a bundle and record the time; a lost record is made again.
 
     Raises
@@ -200,7 +200,7 @@ def check(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
     return contents
 
 
-def _new_record(store: Store, name: str, contents: Contents, now: datetime) -> ArchiveRecord:
+def _new_record(store: Store, name: str, contents: Inventory, now: datetime) -> ArchiveRecord:
     kind, group, paths = (contents.about[key] for key in ("kind", "group", "paths"))
     return ArchiveRecord(
         kind, group, store.destination, name, tuple(paths), contents.size, contents.digest, verified=_iso(now)
@@ -208,7 +208,7 @@ def _new_record(store: Store, name: str, contents: Contents, now: datetime) -> A
 
 
 @dataclass(frozen=True)
-class Copy:
+class ArchivedCopy:
     """Bundle in the store."""
 
     name: str
@@ -228,7 +228,7 @@ class Copy:
         return f"verified {self.record.verified[:16]}, {where}"
 
 
-def copies(store: Store, root: DataRoot, kind: str | None = None, wanted: Sequence[str] = ()) -> list[Copy]:
+def copies(store: Store, root: DataRoot, kind: str | None = None, wanted: Sequence[str] = ()) -> list[ArchivedCopy]:
     """Bundles in the store: all, or those of a kind, of groups, or with names.
 
     Raises
@@ -245,7 +245,7 @@ def copies(store: Store, root: DataRoot, kind: str | None = None, wanted: Sequen
             except BundleError:
                 record = None
             own = record if record and (record.name, record.destination) == (name, store.destination) else None
-            found.append(Copy(name, match["kind"], match["group"], size, own))
+            found.append(ArchivedCopy(name, match["kind"], match["group"], size, own))
     if wanted and not found:
         raise StoreError(
             f"{store.destination}: holds nothing of {', '.join(wanted)}; `contimg archive list` shows its copies"
@@ -253,7 +253,7 @@ def copies(store: Store, root: DataRoot, kind: str | None = None, wanted: Sequen
     return found
 
 
-def single_bundles(found: Sequence[Copy], wanted: Sequence[str]) -> list[Copy]:
+def single_bundles(found: Sequence[ArchivedCopy], wanted: Sequence[str]) -> list[ArchivedCopy]:
     """Single bundle of each group and kind: the named, the recorded, or the only bundle.
 
     Raises
@@ -273,7 +273,7 @@ def single_bundles(found: Sequence[Copy], wanted: Sequence[str]) -> list[Copy]:
     return chosen
 
 
-def fetch(store: Store, root: DataRoot, name: str, now: datetime) -> Contents:
+def fetch(store: Store, root: DataRoot, name: str, now: datetime) -> Inventory:
     """Fetch a bundle: its files return to their former places with their times; no existing file is replaced.
 
     Raises

@@ -24,9 +24,9 @@ from contimg.core import files, sections
 from contimg.core.config import Settings, secrets, without_secrets
 from contimg.core.errors import BundleError, ChangedError, ContimgError, StoreError
 from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, DataRoot, group_start
-from contimg.core.products import PRODUCTS, Backup
+from contimg.core.products import PRODUCTS, BackupRule
 from contimg.storage import bundle, last_run
-from contimg.storage.inventory import Contents, Entry, checksummed, listing, path_inside, unchanged
+from contimg.storage.inventory import Inventory, InventoryEntry, checksummed, listing, path_inside, unchanged
 from contimg.storage.lock import check_mounted
 from contimg.storage.store import Store, open_store, sync_folder
 
@@ -148,7 +148,7 @@ def make(root: DataRoot, settings: Settings, now: datetime) -> tuple[Path, list[
         missed = _collect(root, settings, now, workspace)
         entries = checksummed(workspace, listing(workspace, sorted(workspace.iterdir())))
         about = {"kind": "snapshot", "made": _iso(now), "version": __version__, "root": str(root.root)}
-        contents = Contents({**about, "missed": missed}, entries)
+        contents = Inventory({**about, "missed": missed}, entries)
         with files.atomic_write(target) as part, part.open("w+b") as file:
             bundle.write(file, workspace, contents)
             file.seek(0)
@@ -174,7 +174,7 @@ def _collect(root: DataRoot, settings: Settings, now: datetime, workspace: Path)
         files.remove(workspace / "state" / root.ledger.name)
         missed.append(f"{root.ledger}: {error}")
     since = now - timedelta(days=settings.backup.recent_days)
-    recent = [product.pattern for product in PRODUCTS.values() if product.backup is Backup.RECENT]
+    recent = [product.pattern for product in PRODUCTS.values() if product.backup is BackupRule.RECENT]
     sidecars = (path for pattern in (*recent, *_RECORDS) for path in _changed(root, pattern, since))
     for path in (*_sets(root, since, missed), *sidecars, *root.requests.glob("[0-9]*.json")):
         try:
@@ -212,7 +212,7 @@ def _copy(root: DataRoot, path: Path, target: Path) -> None:
     raise ChangedError(f"{path}: changed while it was copied, {_TRIES} times; the next backup takes it again")
 
 
-def _finished(entries: Iterable[Entry]) -> list[Entry]:
+def _finished(entries: Iterable[InventoryEntry]) -> list[InventoryEntry]:
     """Entries without the temporary files of running jobs."""
     parts = ((entry, Path(entry.path).parts) for entry in entries)
     return [entry for entry, names in parts if not any(fnmatch(name, mark) for name in names for mark in _UNFINISHED)]

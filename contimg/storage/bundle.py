@@ -20,7 +20,7 @@ from typing import BinaryIO, cast
 import zstandard
 
 from contimg.core.errors import BundleError
-from contimg.storage.inventory import Contents, Entry
+from contimg.storage.inventory import Inventory, InventoryEntry
 
 SUFFIX = ".tar.zst"
 _CONTENTS = "contents.json"
@@ -30,7 +30,7 @@ _THREADS = 2
 _BLOCK = 1 << 20
 
 
-def write(target: BinaryIO, root: Path, contents: Contents) -> None:
+def write(target: BinaryIO, root: Path, contents: Inventory) -> None:
     """Write a bundle of files under `root`.
 
     A file that changed after the listing makes a bundle that does not verify.
@@ -62,7 +62,7 @@ def write(target: BinaryIO, root: Path, contents: Contents) -> None:
                     tar.addfile(member, file)
 
 
-def read_contents(source: BinaryIO) -> Contents:
+def read_contents(source: BinaryIO) -> Inventory:
     """Contents of a bundle, as listed in its first member.
 
     Raises
@@ -74,7 +74,7 @@ def read_contents(source: BinaryIO) -> Contents:
         return contents
 
 
-def verify(source: BinaryIO) -> Contents:
+def verify(source: BinaryIO) -> Inventory:
     """Read a whole bundle and compare every file with its checksum.
 
     Raises
@@ -89,7 +89,9 @@ def verify(source: BinaryIO) -> Contents:
     return contents
 
 
-def extract(source: BinaryIO, directory: Path, wanted: Callable[[Entry], bool] = lambda entry: True) -> Contents:
+def extract(
+    source: BinaryIO, directory: Path, wanted: Callable[[InventoryEntry], bool] = lambda entry: True
+) -> Inventory:
     """Unpack the wanted members of a bundle into an empty folder, with their times; the whole bundle is verified.
 
     Raises
@@ -119,7 +121,7 @@ def extract(source: BinaryIO, directory: Path, wanted: Callable[[Entry], bool] =
 
 
 @contextmanager
-def _opened(source: BinaryIO) -> Iterator[tuple[Contents, tarfile.TarFile]]:
+def _opened(source: BinaryIO) -> Iterator[tuple[Inventory, tarfile.TarFile]]:
     """Open a bundle; errors of its format become a `BundleError`."""
     try:
         with (
@@ -130,12 +132,12 @@ def _opened(source: BinaryIO) -> Iterator[tuple[Contents, tarfile.TarFile]]:
             listed = tar.extractfile(first) if first and first.name == _CONTENTS else None
             if listed is None:
                 raise BundleError("it does not begin with its list of contents; nothing was changed")
-            yield Contents.from_json(json.load(listed)), tar
+            yield Inventory.from_json(json.load(listed)), tar
     except (zstandard.ZstdError, tarfile.TarError, EOFError, ValueError) as error:
         raise BundleError(f"it cannot be read whole ({error}); nothing was changed") from None
 
 
-def _members(tar: tarfile.TarFile, contents: Contents) -> Iterator[tuple[Entry, BinaryIO | None]]:
+def _members(tar: tarfile.TarFile, contents: Inventory) -> Iterator[tuple[InventoryEntry, BinaryIO | None]]:
     """Entries with their data (None for a folder), in the order and number of the contents list."""
     for entry, member in zip_longest(contents.entries, iter(tar.next, None)):
         if entry is None or member is None or member.name != _DATA + entry.path or member.isdir() != entry.directory:
@@ -144,7 +146,7 @@ def _members(tar: tarfile.TarFile, contents: Contents) -> Iterator[tuple[Entry, 
         yield entry, None if entry.directory else cast(BinaryIO, tar.extractfile(member))
 
 
-def _copy(entry: Entry, data: BinaryIO, target: BinaryIO | None) -> None:
+def _copy(entry: InventoryEntry, data: BinaryIO, target: BinaryIO | None) -> None:
     digest = hashlib.sha256()
     while block := data.read(_BLOCK):
         digest.update(block)

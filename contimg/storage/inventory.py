@@ -18,7 +18,7 @@ from contimg.core.errors import BundleError, UnsafePathError, in_words
 
 
 @dataclass(frozen=True)
-class Entry:
+class InventoryEntry:
     """File or folder in a listing.
 
     Attributes
@@ -42,11 +42,11 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Contents:
+class Inventory:
     """Entries with checksums, and a description of their subject."""
 
     about: Mapping[str, Any]
-    entries: tuple[Entry, ...]
+    entries: tuple[InventoryEntry, ...]
 
     @property
     def digest(self) -> str:
@@ -64,7 +64,7 @@ class Contents:
         return {"about": dict(self.about), "entries": [asdict(entry) for entry in self.entries]}
 
     @classmethod
-    def from_json(cls, content: Any) -> Contents:
+    def from_json(cls, content: Any) -> Inventory:
         """Contents from the JSON in a bundle.
 
         Raises
@@ -73,7 +73,7 @@ class Contents:
             If the JSON has another form, or a path in it leads outside.
         """
         try:
-            entries = tuple(Entry(**entry) for entry in content["entries"])
+            entries = tuple(InventoryEntry(**entry) for entry in content["entries"])
             about = dict(content["about"])
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(
@@ -86,7 +86,7 @@ class Contents:
         return cls(about, entries)
 
 
-def sorted_by_path(entries: Iterable[Entry]) -> list[Entry]:
+def sorted_by_path(entries: Iterable[InventoryEntry]) -> list[InventoryEntry]:
     """Entries in an order that is the same on all machines, a folder before its contents."""
     return sorted(entries, key=lambda entry: entry.path)
 
@@ -107,7 +107,7 @@ def path_inside(root: Path, path: Path) -> str:
     return name.as_posix()
 
 
-def listing(root: Path, paths: Iterable[Path]) -> tuple[Entry, ...]:
+def listing(root: Path, paths: Iterable[Path]) -> tuple[InventoryEntry, ...]:
     """Entries of every file and folder under the given paths, without checksums.
 
     Raises
@@ -128,7 +128,7 @@ def listing(root: Path, paths: Iterable[Path]) -> tuple[Entry, ...]:
             if not (directory or stat.S_ISREG(status.st_mode)) or status.st_dev != device:
                 raise UnsafePathError(f"{each}: neither a plain file nor a folder of this disk; it is left alone")
             entries.append(
-                Entry(
+                InventoryEntry(
                     each.relative_to(root).as_posix(),
                     directory,
                     0 if directory else status.st_size,
@@ -150,7 +150,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def checksummed(root: Path, entries: Iterable[Entry]) -> tuple[Entry, ...]:
+def checksummed(root: Path, entries: Iterable[InventoryEntry]) -> tuple[InventoryEntry, ...]:
     """Add the files' checksums, reading them all."""
     return tuple(
         entry if entry.directory else replace(entry, sha256=checksum(root / entry.path)) for entry in entries
@@ -163,23 +163,23 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def unchanged(before: Iterable[Entry], after: Iterable[Entry]) -> bool:
+def unchanged(before: Iterable[InventoryEntry], after: Iterable[InventoryEntry]) -> bool:
     """Whether two listings have the same files with the same sizes and times."""
     return _states(before) == _states(after)
 
 
-def covers(known: Iterable[Entry], there: Iterable[Entry], *, by_name: bool = False) -> bool:
+def covers(known: Iterable[InventoryEntry], there: Iterable[InventoryEntry], *, by_name: bool = False) -> bool:
     """Whether every file of `there` is among the known files, with the same size and time (or only by its name)."""
     if by_name:
         return {entry.path for entry in there} <= {entry.path for entry in known}
     return _states(there) <= _states(known)
 
 
-def _states(entries: Iterable[Entry]) -> set[tuple[str, int, int]]:
+def _states(entries: Iterable[InventoryEntry]) -> set[tuple[str, int, int]]:
     return {(entry.path, entry.size, entry.mtime_ns) for entry in entries if not entry.directory}
 
 
-def holds(root: Path, wanted: Iterable[Entry]) -> bool:
+def holds(root: Path, wanted: Iterable[InventoryEntry]) -> bool:
     """Whether `root` holds the same files, by names and data (times may differ)."""
     for entry in wanted:
         path = root / entry.path

@@ -17,12 +17,12 @@ from contimg.core.errors import ChangedError, ContimgError, UnsafePathError, in_
 from contimg.core.paths import DataRoot
 from contimg.storage import archive
 from contimg.storage.archive import ArchiveRecord, ArchiveUnit
-from contimg.storage.inventory import Entry, covers, listing, unchanged
+from contimg.storage.inventory import InventoryEntry, covers, listing, unchanged
 from contimg.storage.store import sync_folder, write_synced
 
 
 def remove(
-    root: DataRoot, unit: ArchiveUnit, entries: Sequence[Entry], record: ArchiveRecord | None, now: datetime
+    root: DataRoot, unit: ArchiveUnit, entries: Sequence[InventoryEntry], record: ArchiveRecord | None, now: datetime
 ) -> None:
     """Remove a unit with these entries; its archived copy is on record (logs have none).
 
@@ -76,7 +76,7 @@ class _Removal:
     root: DataRoot
     note: Path
     paths: tuple[Path, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[InventoryEntry, ...]
     record: ArchiveRecord | None
 
     @classmethod
@@ -87,7 +87,7 @@ class _Removal:
                 root,
                 note,
                 tuple(root.root / path for path in content["paths"]),
-                tuple(Entry(**entry) for entry in content["entries"]),
+                tuple(InventoryEntry(**entry) for entry in content["entries"]),
                 ArchiveRecord.from_json(content["record"]) if content["record"] else None,
             )
         except (ValueError, KeyError, TypeError) as error:
@@ -133,11 +133,11 @@ class _Removal:
                 _aside(path).rename(path)
         return stays
 
-    def _own(self, path: Path) -> list[Entry]:
+    def _own(self, path: Path) -> list[InventoryEntry]:
         name = path.relative_to(self.root.root)
         return [entry for entry in self.entries if Path(entry.path).is_relative_to(name)]
 
-    def _listed_aside(self, path: Path) -> list[Entry]:
+    def _listed_aside(self, path: Path) -> list[InventoryEntry]:
         """Files set aside, under their former names."""
         now, before = (str(each.relative_to(self.root.root)) for each in (_aside(path), path))
         found = listing(self.root.root, [_aside(path)])

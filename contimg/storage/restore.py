@@ -24,7 +24,7 @@ from contimg.core.sections import Backup
 from contimg.core.stages import reproducible_products
 from contimg.storage import backup, bundle
 from contimg.storage.archive import is_removed
-from contimg.storage.inventory import Contents, Entry, holds, listing, path_inside
+from contimg.storage.inventory import Inventory, InventoryEntry, holds, listing, path_inside
 from contimg.storage.store import Store, open_store
 
 ONLY = ("all", "ledger", "sets")
@@ -110,7 +110,7 @@ def restore(found: LocatedSnapshot, root: DataRoot, only: str, now: datetime, sa
         say(f"what made way is in {aside}")
 
 
-def _unpacked(found: LocatedSnapshot, workspace: Path, only: str) -> Contents:
+def _unpacked(found: LocatedSnapshot, workspace: Path, only: str) -> Inventory:
     try:
         with found.store.read(found.name) as stream:
             contents = bundle.extract(stream, workspace, lambda entry: _wanted(entry, only))
@@ -123,7 +123,7 @@ def _unpacked(found: LocatedSnapshot, workspace: Path, only: str) -> Contents:
         raise StoreError(f"{workspace}: {found.name} cannot be unpacked ({error}); nothing was changed") from None
 
 
-def _wanted(entry: Entry, only: str) -> bool:
+def _wanted(entry: InventoryEntry, only: str) -> bool:
     if only == "ledger":
         return entry.path == "state/ledger.sqlite3"
     return only == "all" or entry.path.startswith("calibration/")
@@ -141,7 +141,7 @@ def _check_ledger(copy: Path) -> None:
         raise BundleError(f"the snapshot's ledger is damaged ({found}); nothing was changed")
 
 
-def _units(contents: Contents, only: str) -> list[str]:
+def _units(contents: Inventory, only: str) -> list[str]:
     """Units that are put in place in one step: the folder of each set, and each other file."""
     files_of = [entry.path for entry in contents.entries if not entry.directory and _wanted(entry, only)]
     folders = [name.removesuffix("/set.json") for name in files_of if name.endswith("/set.json")]
@@ -152,7 +152,7 @@ def _units(contents: Contents, only: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Restore:
-    contents: Contents
+    contents: Inventory
     workspace: Path
     root: DataRoot
     aside: Path

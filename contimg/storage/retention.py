@@ -23,7 +23,13 @@ from contimg.storage import last_run, removal
 from contimg.storage.archive import ArchiveUnit, archive_store, archive_unit, sweep
 from contimg.storage.inventory import listing, unchanged
 from contimg.storage.lock import check_mounted
-from contimg.storage.retention_candidates import Aged, Facts, RetentionSettings, gather_candidates, reason_to_stay
+from contimg.storage.retention_candidates import (
+    DiskState,
+    RetentionCandidate,
+    RetentionSettings,
+    gather_candidates,
+    reason_to_stay,
+)
 
 _GB = 1e9
 _ROOM = 4 * 2**20
@@ -42,7 +48,7 @@ class Removal:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RetentionPlan:
     """Removals in order, and old products that stay, with the reason."""
 
     removals: tuple[Removal, ...]
@@ -77,13 +83,13 @@ def check(root: DataRoot, settings: Retention, archive: Archive) -> None:
         )
 
 
-def plan(facts: Facts, settings: Retention, archive: Archive) -> Plan:
+def plan(facts: DiskState, settings: Retention, archive: Archive) -> RetentionPlan:
     """Decide removals: logs and images by age; Measurement Sets, then raw groups, by age until space is free."""
     removals: list[Removal] = []
     kept: list[tuple[ArchiveUnit, str]] = []
     free = facts.free
 
-    def take(aged: Iterable[Aged], limit_days: float, mark: float | None = None) -> None:
+    def take(aged: Iterable[RetentionCandidate], limit_days: float, mark: float | None = None) -> None:
         nonlocal free
         if mark is not None and free >= mark:
             return
@@ -102,15 +108,15 @@ def plan(facts: Facts, settings: Retention, archive: Archive) -> Plan:
 
     take(facts.logs, settings.log_days)
     if archive.destination is None:
-        return Plan(tuple(removals), tuple(kept), "without an archive (archive.destination) only logs go")
+        return RetentionPlan(tuple(removals), tuple(kept), "without an archive (archive.destination) only logs go")
     take(facts.images, settings.image_days)
     take(facts.measurement_sets, settings.ms_days, settings.min_free_gb * _GB)
     if settings.raw_mark:
         take(facts.raw, settings.ms_days, settings.min_free_gb * settings.raw_mark * _GB)
-    return Plan(tuple(removals), tuple(kept))
+    return RetentionPlan(tuple(removals), tuple(kept))
 
 
-def plan_now(root: DataRoot, settings: RetentionSettings, now: datetime) -> Plan:
+def plan_now(root: DataRoot, settings: RetentionSettings, now: datetime) -> RetentionPlan:
     """Read the state of the disks and plan.
 
     Raises
@@ -123,7 +129,7 @@ def plan_now(root: DataRoot, settings: RetentionSettings, now: datetime) -> Plan
     return plan(gather_candidates(root, settings, now), settings.retention, settings.archive)
 
 
-def described(plan: Plan) -> str:
+def described(plan: RetentionPlan) -> str:
     """Plan in words, the same for a dry run and a real run."""
     lines = [f"{len(plan.removals)} to go, {plan.size / _GB:.2f} GB"]
     lines += [f"  {one.unit.kind:5} {one.unit.group}  {one.size / _GB:8.3f} GB  {one.why}" for one in plan.removals]
@@ -169,7 +175,7 @@ def _room_to_work(root: DataRoot) -> Iterator[None]:
 
 
 def _run(root: DataRoot, settings: RetentionSettings, now: datetime, say: Callable[[str], None]) -> int:
-    decided = Plan((), ())
+    decided = RetentionPlan((), ())
     removed: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
     try:
@@ -208,7 +214,7 @@ def last_outcome(root: DataRoot) -> dict[str, Any] | None:
 
 
 def perform(
-    plan: Plan, root: DataRoot, settings: RetentionSettings, now: datetime
+    plan: RetentionPlan, root: DataRoot, settings: RetentionSettings, now: datetime
 ) -> Iterator[tuple[Removal, str | None]]:
     """Perform the plan; yields each removal with the reason for its failure, or None.
 

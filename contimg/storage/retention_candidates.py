@@ -41,7 +41,7 @@ class RetentionSettings:
 
 
 @dataclass(frozen=True)
-class Aged:
+class RetentionCandidate:
     """Product old enough to be removed.
 
     Attributes
@@ -61,7 +61,7 @@ class Aged:
 
 
 @dataclass(frozen=True)
-class Facts:
+class DiskState:
     """State of the disks at one time.
 
     Attributes
@@ -74,17 +74,17 @@ class Facts:
 
     now: datetime
     free: int
-    logs: Iterable[Aged]
-    images: Iterable[Aged]
-    measurement_sets: Iterable[Aged]
-    raw: Iterable[Aged]
+    logs: Iterable[RetentionCandidate]
+    images: Iterable[RetentionCandidate]
+    measurement_sets: Iterable[RetentionCandidate]
+    raw: Iterable[RetentionCandidate]
 
 
-def gather_candidates(root: DataRoot, settings: RetentionSettings, now: datetime) -> Facts:
+def gather_candidates(root: DataRoot, settings: RetentionSettings, now: datetime) -> DiskState:
     """State of the disks at a time."""
     look = _Look(root, settings, now)
     free = shutil.disk_usage(root.root).free
-    return Facts(now, free, look.logs(), look.images(), look.measurement_sets(), look.raw())
+    return DiskState(now, free, look.logs(), look.images(), look.measurement_sets(), look.raw())
 
 
 def reason_to_stay(root: DataRoot, settings: RetentionSettings, unit: ArchiveUnit, now: datetime) -> str | None:
@@ -107,14 +107,14 @@ class _Look:
 
     # Candidates
 
-    def logs(self) -> Iterator[Aged]:
+    def logs(self) -> Iterator[RetentionCandidate]:
         """Folders of logs and attempt records, and Snakemake's own logs."""
         patterns = ("logs/*/*/", "logs/*.attempt.json", ".snakemake/log/*.log")
         paths = (path for pattern in patterns for path in self.root.root.glob(pattern))
         found = (self._dated(ArchiveUnit("log", path.stem, (path,)), path, *path.glob("**/*")) for path in paths)
         return self._aged(filter(None, found), self.settings.retention.log_days)
 
-    def images(self) -> Iterator[Aged]:
+    def images(self) -> Iterator[RetentionCandidate]:
         """Images of each group; images of one mosaic window share the newest's age."""
         images = self.root.made("image")
         found = list(filter(None, (self._dated(self._image_unit(name), path) for name, path in images)))
@@ -126,7 +126,7 @@ class _Look:
             ((newest[self._window(unit.group)], unit) for _, unit in found), self.settings.retention.image_days
         )
 
-    def measurement_sets(self) -> Iterator[Aged]:
+    def measurement_sets(self) -> Iterator[RetentionCandidate]:
         """All Measurement Sets."""
         found = []
         for group, path in self.root.made("ms"):
@@ -134,7 +134,7 @@ class _Look:
             found.append(self._dated(ArchiveUnit("ms", group, (path,)), sidecar if sidecar.exists() else path))
         return self._aged(filter(None, found), self.settings.retention.ms_days)
 
-    def raw(self) -> Iterator[Aged]:
+    def raw(self) -> Iterator[RetentionCandidate]:
         """Raw files of every group."""
         days = set()
         for path in self.root.incoming.glob("*.hdf5"):
@@ -164,7 +164,7 @@ class _Look:
             _LOG.warning("%s of %s: its age cannot be told (%r); it stays", unit.kind, unit.group, error)
             return None
 
-    def _aged(self, found: Iterable[tuple[datetime, ArchiveUnit]], days: float) -> Iterator[Aged]:
+    def _aged(self, found: Iterable[tuple[datetime, ArchiveUnit]], days: float) -> Iterator[RetentionCandidate]:
         for made, unit in sorted(found, key=lambda one: (one[0], one[1].group)):
             if self.now - made < timedelta(days=days):
                 return
@@ -172,10 +172,10 @@ class _Look:
                 size = sum(entry.size for entry in listing(self.root.root, unit.paths))
                 here = all(path.stat().st_dev == self.root.root.stat().st_dev for path in unit.paths)
             except _NOT_UNDERSTOOD as error:
-                yield Aged(unit, 0, made, f"it cannot be judged: {error}")
+                yield RetentionCandidate(unit, 0, made, f"it cannot be judged: {error}")
             else:
                 elsewhere = None if here else "it is on another disk than the data root: nothing would be freed here"
-                yield Aged(unit, size, made, elsewhere or self.needed(unit))
+                yield RetentionCandidate(unit, size, made, elsewhere or self.needed(unit))
 
     def _image_unit(self, group: str) -> ArchiveUnit:
         paths = (self.root.path(product.name, group) for product in archived("image"))

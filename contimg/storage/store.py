@@ -66,12 +66,12 @@ class Store(Protocol):
 def open_store(destination: str, timeout_minutes: float) -> Store:
     """Store of a destination in the settings."""
     if destination.startswith("/"):
-        return Folder(destination)
-    return Remote(destination, 60 * timeout_minutes)
+        return FolderStore(destination)
+    return RemoteStore(destination, 60 * timeout_minutes)
 
 
 @dataclass(frozen=True)
-class Folder:
+class FolderStore:
     """Folder on this machine: another disk, a tape library's cache, a network mount."""
 
     destination: str
@@ -121,7 +121,7 @@ class Folder:
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemoteStore:
     """Remote `NAME:PATH` of rclone's own configuration."""
 
     destination: str

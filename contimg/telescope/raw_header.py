@@ -46,7 +46,7 @@ _MJD_RANGE = (40000.0, 100000.0)
 _LONGEST_INTEGRATION_S = 3600.0
 """Upper limit of a plausible integration time (s)."""
 _SHORTEST_SHARE = 0.5
-"""Least share of the step between times for a stored integration time; a smaller one is that of a raw sample."""
+"""Least share of the step between times for a stored integration time; smaller values are those of raw samples."""
 _ERRNO = re.compile(r"\berrno = (\d+)")
 """Pattern of an operating system's error number in HDF5's exceptions."""
 _FILE_AT_FAULT = (0, errno.EINVAL, errno.EOVERFLOW, errno.EFBIG)

@@ -23,7 +23,7 @@ _LARGEST_GAP = 64 * 1024
 """Largest gap (bytes) between two chunks that is read with them, as quicker than a second read."""
 
 
-class Span(NamedTuple):
+class ByteRange(NamedTuple):
     """A single read: bytes of the file and their place in the buffer."""
 
     offset: int
@@ -35,7 +35,7 @@ class Span(NamedTuple):
 class ReadPlan:
     """Plan of the reads of a range of rows."""
 
-    spans: tuple[Span, ...]
+    spans: tuple[ByteRange, ...]
     positions: np.ndarray
     """Start of each chunk in the buffer (complex items), as a grid along rows, channels and polarizations."""
     first_chunk: int
@@ -94,7 +94,9 @@ class RawVisibilities:
         positions = np.empty(grid.size, np.int64)
         positions[order] = (span_positions[span_of_chunk] + offsets - offsets[begins][span_of_chunk]) // ITEM_BYTES
         spans = zip(offsets[begins].tolist(), sizes.tolist(), span_positions.tolist(), strict=False)
-        return ReadPlan(tuple(Span(*span) for span in spans), positions.reshape(grid.shape), first, int(sizes.sum()))
+        return ReadPlan(
+            tuple(ByteRange(*span) for span in spans), positions.reshape(grid.shape), first, int(sizes.sum())
+        )
 
     def read(self, plan: ReadPlan, buffer: np.ndarray) -> None:
         """Read the chunks of a plan.

@@ -36,7 +36,7 @@ class Reason(StrEnum):
     POINTING = "pointing"
     """Change of the flux ratio with position angle, per degree of radius: a beam that points elsewhere."""
     OVERLAP = "overlap"
-    """Fluxes of one of a mosaic's images over those of its neighbours, off 1."""
+    """Fluxes of an image of a mosaic over those of its neighbours, off 1."""
     SPECTRUM = "spectrum"
     """Median spectral index less the reference's: an error of the bandpass or of the beam's width over frequency."""
     POSITION = "position"

@@ -53,7 +53,7 @@ class Baselines:
 
 
 @dataclass(frozen=True)
-class Sums:
+class VisibilitySums:
     """Sums over the data, accumulated in passes: N averaged rows of C channels.
 
     Attributes
@@ -78,7 +78,7 @@ class Sums:
     @classmethod
     def zeros(
         cls, target: np.ndarray, frequencies: int, channels: int, products: int, *, model: bool = False
-    ) -> Sums:
+    ) -> VisibilitySums:
         """Sums before any data.
 
         Parameters

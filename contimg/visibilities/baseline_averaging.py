@@ -18,8 +18,8 @@ from contimg.core.errors import NoUsableDataError, UnusableSetError
 from contimg.core.units import SPEED_OF_LIGHT
 from contimg.telescope.beam import PrimaryBeam
 from contimg.visibilities.averaged import Averaged, AveragedRows, Polarizations, binned
-from contimg.visibilities.averaging import Baselines, Part, Sums, Visibilities, inverse_gains, while_reading
-from contimg.visibilities.measurement_set import Geometry, MeasurementSet
+from contimg.visibilities.averaging import Baselines, Part, Visibilities, VisibilitySums, inverse_gains, while_reading
+from contimg.visibilities.measurement_set import MeasurementSet, ObservationGeometry
 from contimg.visibilities.smearing import Bins, Sampling, choose_bins
 from contimg.visibilities.weighting import ImagingWeights, imaging_weights
 
@@ -108,7 +108,7 @@ def average(
 
 def averages(  # noqa: PLR0917
     ms: Path,
-    geometry: Geometry,
+    geometry: ObservationGeometry,
     baselines: Baselines,
     parts: Iterable[Part],
     gains: tuple[np.ndarray, np.ndarray],
@@ -147,7 +147,7 @@ def averages(  # noqa: PLR0917
     uvw_m = geometry.uvw_m
     bins = _bins(geometry, uvw_m, plan, keep_channels=keep_channels)
     target = _target(len(geometry.times_mjd_s), bins.integrations)
-    sums = Sums.zeros(target, len(geometry.frequencies_hz), bins.channels, 2 if polarizations else 1)
+    sums = VisibilitySums.zeros(target, len(geometry.frequencies_hz), bins.channels, 2 if polarizations else 1)
     unflagged = False
 
     def add(first: int, part: Visibilities) -> bool:
@@ -214,7 +214,7 @@ def _sensitivity(measured: MeasurementSet, inverse: np.ndarray) -> np.ndarray:
     return np.where(known, np.minimum(middle / sefd, _MAX_SENSITIVITY), 1).astype(np.float32)
 
 
-def _bins(geometry: Geometry, uvw_m: np.ndarray, plan: ImagePlan, *, keep_channels: bool) -> Bins:
+def _bins(geometry: ObservationGeometry, uvw_m: np.ndarray, plan: ImagePlan, *, keep_channels: bool) -> Bins:
     """Extent to which each baseline can be averaged."""
     middle_hz = float(geometry.frequencies_hz.mean())
     sampling = Sampling(
@@ -258,7 +258,7 @@ def _target(integrations: int, lengths: np.ndarray) -> np.ndarray:
 
 
 def _rows(
-    sums: Sums, target: np.ndarray, geometry: Geometry, uvw_m: np.ndarray
+    sums: VisibilitySums, target: np.ndarray, geometry: ObservationGeometry, uvw_m: np.ndarray
 ) -> tuple[AveragedRows, Polarizations | None]:
     """Weighted means of Stokes I, and of XX and YY where sums have both; rows without data are left out."""
     flat, weight = target.ravel(), sums.row_weights.ravel()

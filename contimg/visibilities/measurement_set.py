@@ -31,7 +31,7 @@ _SINGULAR = 1e-9
 
 
 @dataclass(frozen=True)
-class Geometry:
+class ObservationGeometry:
     """Times, frequencies, baselines and directions of a measurement.
 
     Attributes
@@ -104,7 +104,7 @@ class MeasurementSet:
     """
 
     path: Path
-    geometry: Geometry
+    geometry: ObservationGeometry
     baselines: Baselines
     autocorrelations: np.ndarray
     rows: int
@@ -147,7 +147,7 @@ class MeasurementSet:
         autos = np.flatnonzero(first[:rows] == second[:rows])
         autocorrelations = np.full(len(names), -1)
         autocorrelations[first[autos]] = autos
-        geometry = Geometry(
+        geometry = ObservationGeometry(
             times_mjd_s=moments,
             interval_s=interval,
             frequencies_hz=frequencies[0],

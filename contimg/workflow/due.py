@@ -120,7 +120,7 @@ class Due:
         )
 
     def _failed_last(self, group: str) -> bool:
-        """Whether the last try of a group's set, or of an input of it, failed on the present files."""
+        """Whether the last try of a group's set, or of an input of the set, failed on the present files."""
         solve = stage_making("set")
         rules = {each.name for each in (solve, *map(stage_making, solve.needs))}
         manifest = self.root.manifest(group)

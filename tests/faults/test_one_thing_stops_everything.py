@@ -20,7 +20,7 @@ from contimg.core import config
 from contimg.core.errors import ContimgError
 from contimg.core.paths import DataRoot
 from contimg.execute.outcomes import job_done
-from contimg.ingest.report import Report
+from contimg.ingest.report import ScanReport
 from contimg.job import attempt_record
 from contimg.observing import requests
 from contimg.sets.registry import Registry
@@ -136,7 +136,7 @@ def test_notes_of_the_runner(content: bytes) -> None:
         for path in (root.state / "arrivals.json", root.state / "backup.json", root.requests / f"{GROUP}.json"):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        Report.read(root)
+        ScanReport.read(root)
         last_run.read(root, "backup")
         requests.open_request(root)
 

@@ -18,7 +18,7 @@ from contimg.core.release import CHECKOUT
 from contimg.core.stages import STAGES, stage_to_repeat
 from contimg.execute import outbox
 from contimg.execute.lease import acquire
-from contimg.execute.outcomes import ExternalEnd, Settled, settle
+from contimg.execute.outcomes import ExternalEnd, LaneEvidence, settle
 from contimg.execute.set_registration import waits_for_set
 from contimg.execute.snakemake import RunningCall
 from contimg.ingest import quarantine
@@ -54,7 +54,7 @@ def group_row(name: str, settings: config.Settings, **values: Any) -> GroupRow:
 class Outcome:
     """What came of a call: for its lane, and for people."""
 
-    settled: Settled
+    settled: LaneEvidence
     events: list[Tell]
 
     @property

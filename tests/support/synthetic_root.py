@@ -62,7 +62,7 @@ def on_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> Synthetic:
     return Synthetic.make(path)
 
 
-def planned(synthetic: Synthetic, now: datetime = NOW) -> retention.Plan:
+def planned(synthetic: Synthetic, now: datetime = NOW) -> retention.RetentionPlan:
     """What retention would do."""
     return retention.plan_now(synthetic.root, synthetic.settings.part(RetentionSettings), now)
 
@@ -74,7 +74,7 @@ def retained(synthetic: Synthetic, now: datetime = NOW) -> tuple[int, list[str]]
     return failures, said
 
 
-def going(plan: retention.Plan) -> list[tuple[str, str]]:
+def going(plan: retention.RetentionPlan) -> list[tuple[str, str]]:
     """Kinds and groups of what goes."""
     return [(one.unit.kind, one.unit.group) for one in plan.removals]
 

@@ -14,7 +14,7 @@ from daemons import wait
 from raw_groups import MEDIUM, make
 from systemd_host import DATA_ROOT, NEEDS_SYSTEMD, PREFIX, Host, systemd_host
 
-from contimg.deploy.site import UNITS, Site, unit_text
+from contimg.deploy.host_paths import UNITS, HostPaths, unit_text
 
 pytestmark = NEEDS_SYSTEMD
 
@@ -163,7 +163,7 @@ def test_undoing_leaves_the_data_and_what_was_edited(installed: Host) -> None:
 
 
 def test_the_units_name_no_other_place(tmp_path: Path) -> None:
-    site = Site(tmp_path / "env/bin/contimg", tmp_path / "data", settings=tmp_path / "etc", user="imager")
+    site = HostPaths(tmp_path / "env/bin/contimg", tmp_path / "data", settings=tmp_path / "etc", user="imager")
     for unit in UNITS:
         text = unit_text(unit, site)
         assert "/opt/contimg" not in text

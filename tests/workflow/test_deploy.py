@@ -14,7 +14,7 @@ import pytest
 from contimg.core.config import environment_names, validated
 from contimg.core.errors import ConfigError
 from contimg.core.release import CHECKOUT
-from contimg.deploy.site import UNITS, Site, unit_text
+from contimg.deploy.host_paths import UNITS, HostPaths, unit_text
 from contimg.execute.systemd import notify
 
 DEPLOY = CHECKOUT / "deploy"
@@ -23,7 +23,7 @@ DEPLOY = CHECKOUT / "deploy"
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here")
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     environment = Path(sys.prefix)
-    site = Site(environment / "bin" / "contimg", tmp_path / "data", settings=tmp_path / "etc", units=tmp_path)
+    site = HostPaths(environment / "bin" / "contimg", tmp_path / "data", settings=tmp_path / "etc", units=tmp_path)
     site.release("blue").parent.mkdir(parents=True)
     site.release("blue").symlink_to(environment)
     paths = [tmp_path / unit.replace("@.", "@blue.") for unit in UNITS]
@@ -35,7 +35,7 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
 
 
 def test_the_socket_has_the_address_of_the_settings(tmp_path: Path) -> None:
-    site = Site(Path("/opt/contimg/bin/contimg"), tmp_path / "data", settings=tmp_path)
+    site = HostPaths(Path("/opt/contimg/bin/contimg"), tmp_path / "data", settings=tmp_path)
     site.config.write_text("service: {host: '::1', port: 8500}\n")
     assert "ListenStream=[::1]:8500\n" in unit_text("contimg-serve.socket", site)
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from synthetic_root import NOW, Synthetic, planned
 
 from contimg.cli.watch import Watch
-from contimg.core.products import PRODUCTS, Backup, Product, Role
+from contimg.core.products import PRODUCTS, BackupRule, Product, Role
 from contimg.core.stages import STAGES, Per, Stage, Unusable, lanes, next_stage, stage_to_repeat
 from contimg.ledger.ledger import create_ledger
 from contimg.report.summary import summarise
@@ -53,7 +53,7 @@ rule count:
 def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """A stage that counts the sources of an image."""
     products = (
-        Product("count", "counts/{date}/{group}.json", Role.SIDECAR, backup=Backup.RECENT),
+        Product("count", "counts/{date}/{group}.json", Role.SIDECAR, backup=BackupRule.RECENT),
         Product("count_table", "images/{date}/{group}.count.csv", Role.DATA, archive="image"),
     )
     for product in products:

@@ -16,7 +16,7 @@ import requests
 from bookkeeping import NOW, Played
 
 from contimg.alerts import channels
-from contimg.alerts.alerting import Alerting, AlertingSettings, Moment
+from contimg.alerts.alerting import Alerting, AlertingSettings, Evaluation
 from contimg.cli import main
 from contimg.core import config
 from contimg.core.errors import ConfigError
@@ -75,7 +75,7 @@ class Watched:
 
     def tick(self, after_s: float = 0.0, *, held: tuple[str, ...] = (), well: bool = True, failed: str = "") -> None:
         self.now += after_s
-        moment = Moment(self.played.ledger, self.played.settings.part(AlertingSettings), self.now)
+        moment = Evaluation(self.played.ledger, self.played.settings.part(AlertingSettings), self.now)
         self.alerting.tick(moment, held=held, well=well, failed_deployment=failed)
 
     def until(self, condition, within_s: float = 60.0, step_s: float = 0.0) -> None:
@@ -87,7 +87,9 @@ class Watched:
 
     def tell(self, kind: str, *texts: str) -> None:
         events = [Tell(kind, "x", text) for text in texts or ("something happened",)]
-        self.alerting.tell(Moment(self.played.ledger, self.played.settings.part(AlertingSettings), self.now), events)
+        self.alerting.tell(
+            Evaluation(self.played.ledger, self.played.settings.part(AlertingSettings), self.now), events
+        )
 
     def rows(self, sql: str) -> list[Any]:
         return [tuple(row) for row in self.played.ledger.rows(sql)]

@@ -10,7 +10,7 @@ from bookkeeping import NOW, Played
 from contimg.alerts.indicators import measure
 from contimg.arrivals.arrivals import Scanner
 from contimg.core.paths import DataRoot
-from contimg.ingest.report import Report
+from contimg.ingest.report import ScanReport
 from contimg.ledger.queries import LAST_ARRIVAL
 
 
@@ -47,7 +47,7 @@ def test_a_report_of_arrivals_that_makes_no_sense_is_none(tmp_path: Path, noise:
     root = DataRoot(tmp_path)
     root.state.mkdir()
     (root.state / "arrivals.json").write_bytes(noise)
-    assert Report.read(root) == Report()
+    assert ScanReport.read(root) == ScanReport()
 
 
 def test_what_is_not_taken_is_one_alert_with_a_number_and_an_example(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.wcs import WCS
 
-from contimg.clean.restoring import Beam, fitted_beam, with_components
+from contimg.clean.restoring import RestoringBeam, fitted_beam, with_components
 from contimg.telescope.stations import WITH_DATA, array_centre, positions
 
 ARCSEC = np.radians(1 / 3600)
@@ -30,7 +30,7 @@ def offsets(pixel_arcsec: float, size: int) -> tuple[np.ndarray, np.ndarray]:
     return -step[np.newaxis, :] + np.zeros((size, 1)), step[:, np.newaxis] + np.zeros((1, size))
 
 
-def gaussian(beam: Beam, east: np.ndarray, north: np.ndarray) -> np.ndarray:
+def gaussian(beam: RestoringBeam, east: np.ndarray, north: np.ndarray) -> np.ndarray:
     along = east * np.sin(beam.angle_rad) + north * np.cos(beam.angle_rad)
     across = east * np.cos(beam.angle_rad) - north * np.sin(beam.angle_rad)
     return np.exp(-FWHM2 * ((along / beam.major_rad) ** 2 + (across / beam.minor_rad) ** 2))
@@ -39,7 +39,7 @@ def gaussian(beam: Beam, east: np.ndarray, north: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("angle_deg", [0.0, 30.0, 90.0, 135.0, 179.0])
 @pytest.mark.parametrize("pixel_arcsec", [3.0, 5.0])
 def test_a_gaussian_comes_out_as_it_is(pixel_arcsec: float, angle_deg: float) -> None:
-    beam = Beam(34 * ARCSEC, 16 * ARCSEC, np.radians(angle_deg))
+    beam = RestoringBeam(34 * ARCSEC, 16 * ARCSEC, np.radians(angle_deg))
     psf = gaussian(beam, *offsets(pixel_arcsec, 200)).astype(np.float32)
     psf[20:40, 20:40] = 0.9  # a sidelobe is no part of the core
     found = fitted_beam(psf, coordinates(pixel_arcsec, 200))
@@ -108,7 +108,7 @@ def test_no_core_is_no_beam(psf: np.ndarray) -> None:
 
 
 def test_components_come_back_with_the_beam_at_the_edges_too() -> None:
-    beam, wcs = Beam(34 * ARCSEC, 16 * ARCSEC, np.radians(110.0)), coordinates(4.0, 100)
+    beam, wcs = RestoringBeam(34 * ARCSEC, 16 * ARCSEC, np.radians(110.0)), coordinates(4.0, 100)
     rng = np.random.default_rng(3)
     residual = rng.standard_normal((100, 100)).astype(np.float32)
     model = np.zeros((100, 100), np.float32)

@@ -7,11 +7,11 @@ import pytest
 from astropy.wcs import WCS
 
 from contimg.clean.noise import noise_map, robust_noise
-from contimg.clean.restoring import Beam, add_sources
+from contimg.clean.restoring import RestoringBeam, add_sources
 from contimg.clean.sources import find
 
 ARCSEC = np.radians(1 / 3600)
-BEAM = Beam(40 * ARCSEC, 16 * ARCSEC, np.radians(35.0))
+BEAM = RestoringBeam(40 * ARCSEC, 16 * ARCSEC, np.radians(35.0))
 PIXEL_ARCSEC = 4.0
 SIZE = 600
 NOISE = 1e-3

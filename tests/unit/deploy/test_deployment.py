@@ -14,7 +14,7 @@ from contimg.core.errors import DeploymentError
 from contimg.core.release import failed_deployment
 from contimg.deploy import deployment
 from contimg.deploy.blue_green import HostState, Phase, Step
-from contimg.deploy.site import COLOURS, Site
+from contimg.deploy.host_paths import COLOURS, HostPaths
 
 
 class KilledError(BaseException):
@@ -39,7 +39,7 @@ class Machine:
     after: bool = False
 
     def __post_init__(self) -> None:
-        self.site = Site(self.folder / "contimg", self.folder, self.folder / "etc", self.folder / "units")
+        self.site = HostPaths(self.folder / "contimg", self.folder, self.folder / "etc", self.folder / "units")
         self.new = self.folder / "new"
         for path in (
             self.new / "bin",

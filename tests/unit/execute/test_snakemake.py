@@ -17,7 +17,7 @@ from contimg.core import config, processes
 from contimg.core.errors import LeaseError
 from contimg.core.paths import DataRoot
 from contimg.execute import lease as leases
-from contimg.execute.pool import STOPPED, Pool
+from contimg.execute.pool import STOPPED, CallPool
 from contimg.execute.snakemake import (
     LOST,
     RunningCall,
@@ -89,7 +89,7 @@ def test_a_call_that_died_with_its_runner_is_not_handed_over(root: DataRoot) -> 
         time.sleep(0.01)
     assert handed_over(root) == []
     assert seen_by_another(call) == LOST
-    pool = Pool(Snakemake(root.root, root, leases.acquire(root)), SystemClock(), [call])
+    pool = CallPool(Snakemake(root.root, root, leases.acquire(root)), SystemClock(), [call])
     assert list(pool.ended()) == [(call, LOST, STOPPED)]  # no try of its groups
 
 
@@ -131,7 +131,7 @@ def test_time_in_the_queue_does_not_count_after_a_hand_over(
     settings, clock = config.validated({"data_root": str(root.root)}, {}), SystemClock()
     monkeypatch.setattr(clock, "steady", lambda: 3005.0)
     call = replace(started(root, "sleep", "60"), slurm_jobs="contimg-x-1-1-")
-    pool = Pool(Snakemake(tmp_path, root, leases.acquire(root)), clock, [call])
+    pool = CallPool(Snakemake(tmp_path, root, leases.acquire(root)), clock, [call])
     pool.watch(settings.runner, settings.limits)
     assert pool.hand_over() == [call]
     assert handed_over(root) == [replace(call, began_steady=3005.0)]
@@ -156,7 +156,7 @@ def test_processes_of_a_call_that_was_handed_over_are_not_a_dead_runner_s(
 
 def test_a_settled_call_is_forgotten_where_its_files_stay(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     call = started(root, "true")
-    pool = Pool(Snakemake(root.root, root, leases.acquire(root)), SystemClock(), [call])
+    pool = CallPool(Snakemake(root.root, root, leases.acquire(root)), SystemClock(), [call])
     while not list(pool.ended()):
         time.sleep(0.01)
 

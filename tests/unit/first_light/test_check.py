@@ -16,7 +16,7 @@ from contimg.cli import main
 from contimg.core.errors import NoUsableDataError
 from contimg.core.sections import Beam, Calibration
 from contimg.first_light import check, page
-from contimg.first_light.findings import Finding, Line, Verdict
+from contimg.first_light.findings import Assessment, Assumption, Finding
 from contimg.simulator import scenarios, simulator, sky
 from contimg.simulator.gain_errors import Corruptions
 from contimg.telescope.stations import EAST_WEST_ARM, NORTH_SOUTH_ARM
@@ -40,23 +40,23 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulated(tmp_path_factory.mktemp("good"))
 
 
-def found(folder: Path) -> dict[Line, Finding]:
+def found(folder: Path) -> dict[Assumption, Finding]:
     _, findings = check.check(folder, Calibration(), Beam())
-    assert [finding.line for finding in findings] == list(Line)
+    assert [finding.line for finding in findings] == list(Assumption)
     return {finding.line: finding for finding in findings}
 
 
-def wrong(findings: dict[Line, Finding]) -> set[Line]:
-    return {line for line, finding in findings.items() if finding.verdict is Verdict.WRONG}
+def wrong(findings: dict[Assumption, Finding]) -> set[Assumption]:
+    return {line for line, finding in findings.items() if finding.verdict is Assessment.WRONG}
 
 
 def test_a_simulated_group_is_all_right(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     verdicts = {line: finding.verdict for line, finding in found(good).items()}
-    assert {line for line, verdict in verdicts.items() if verdict is not Verdict.GOOD} == {Line.CADENCE}
+    assert {line for line, verdict in verdicts.items() if verdict is not Assessment.GOOD} == {Assumption.CADENCE}
     assert main(["check-data", str(good), "--page", str(tmp_path / "page.html")]) == 0
     assert "25 good, 1 unknown" in capsys.readouterr().out
     text = (tmp_path / "page.html").read_text()
-    assert all(f"<td>{line}</td>" in text for line in Line)
+    assert all(f"<td>{line}</td>" in text for line in Assumption)
 
 
 def rename(old: str, new: str) -> Callable[[Path], None]:
@@ -165,41 +165,41 @@ def odd(samples: np.ndarray) -> np.ndarray:
     return samples
 
 
-WRONG: list[tuple[Line, Callable[[Path], None]]] = [
-    (Line.FILES, truncated),
-    (Line.LAYOUT, recompressed),
-    (Line.LAYOUT, edit("Data/visdata", lambda data: data.astype(np.complex128), "_sb04")),
-    (Line.NAMES, rename("T09:", "T10:")),
-    (Line.START, edit("Header/time_array", lambda times: times + 0.05 / 86400, "_sb05")),
-    (Line.CLOCK, edit("Header/time_array", lambda times: times - times[0] + 2455000.5)),
-    (Line.TELESCOPE, edit("Header/telescope_name", lambda _: np.bytes_("OVRO_LWA"))),
-    (Line.TELESCOPE, edit("Header/antenna_diameters", lambda diameters: diameters + 0.35)),
-    (Line.BANDS, swapped),
-    (Line.CHANNELS, edit("Header/freq_array", lambda frequencies: frequencies[:, ::-1], "_sb09")),
-    (Line.INTEGRATION, edit("Header/integration_time", lambda times: times * 1.5)),
-    (Line.CADENCE, second_group),
-    (Line.POLARIZATIONS, edit("Header/polarization_array", lambda _: np.array([-5, -7]), "_sb02")),
-    (Line.STATIONS, edit("Header/antenna_positions", first_moved)),
-    (Line.BASELINES, edit("Header/ant_1_array", lambda numbers: np.roll(numbers, 1), "_sb11")),
-    (Line.DECLINATION, edit("Header/phase_center_app_dec", lambda declination: declination + np.radians(0.1))),
-    (Line.PHASE_CENTRE, edit("Header/phase_type", lambda _: np.bytes_("phased"))),
-    (Line.PHASE_CENTRE, with_catalogue),
-    (Line.UVW, edit("Header/uvw_array", lambda uvw: -uvw)),
-    (Line.FLAGS, edit("Data/flags", third, "_sb01")),
-    (Line.NSAMPLES, edit("Data/nsamples", odd, "_sb06")),
-    (Line.VALUES, edit("Data/visdata", np.zeros_like, "_sb08")),
-    (Line.VALUES, edit("Data/visdata", padded, "_sb03")),
-    (Line.LEVELS, edit("Data/visdata", lambda data: data * np.float32(30), "_sb12")),
-    (Line.NOISE, louder_autos),
-    (Line.FRINGE_STOPPING, edit("Data/visdata", np.conj)),
-    (Line.FRINGE_STOPPING, without_fringes),
-    (Line.POSITION, edit("Header/time_array", lambda times: times - 600 / 86400)),
+WRONG: list[tuple[Assumption, Callable[[Path], None]]] = [
+    (Assumption.FILES, truncated),
+    (Assumption.LAYOUT, recompressed),
+    (Assumption.LAYOUT, edit("Data/visdata", lambda data: data.astype(np.complex128), "_sb04")),
+    (Assumption.NAMES, rename("T09:", "T10:")),
+    (Assumption.START, edit("Header/time_array", lambda times: times + 0.05 / 86400, "_sb05")),
+    (Assumption.CLOCK, edit("Header/time_array", lambda times: times - times[0] + 2455000.5)),
+    (Assumption.TELESCOPE, edit("Header/telescope_name", lambda _: np.bytes_("OVRO_LWA"))),
+    (Assumption.TELESCOPE, edit("Header/antenna_diameters", lambda diameters: diameters + 0.35)),
+    (Assumption.BANDS, swapped),
+    (Assumption.CHANNELS, edit("Header/freq_array", lambda frequencies: frequencies[:, ::-1], "_sb09")),
+    (Assumption.INTEGRATION, edit("Header/integration_time", lambda times: times * 1.5)),
+    (Assumption.CADENCE, second_group),
+    (Assumption.POLARIZATIONS, edit("Header/polarization_array", lambda _: np.array([-5, -7]), "_sb02")),
+    (Assumption.STATIONS, edit("Header/antenna_positions", first_moved)),
+    (Assumption.BASELINES, edit("Header/ant_1_array", lambda numbers: np.roll(numbers, 1), "_sb11")),
+    (Assumption.DECLINATION, edit("Header/phase_center_app_dec", lambda declination: declination + np.radians(0.1))),
+    (Assumption.PHASE_CENTRE, edit("Header/phase_type", lambda _: np.bytes_("phased"))),
+    (Assumption.PHASE_CENTRE, with_catalogue),
+    (Assumption.UVW, edit("Header/uvw_array", lambda uvw: -uvw)),
+    (Assumption.FLAGS, edit("Data/flags", third, "_sb01")),
+    (Assumption.NSAMPLES, edit("Data/nsamples", odd, "_sb06")),
+    (Assumption.VALUES, edit("Data/visdata", np.zeros_like, "_sb08")),
+    (Assumption.VALUES, edit("Data/visdata", padded, "_sb03")),
+    (Assumption.LEVELS, edit("Data/visdata", lambda data: data * np.float32(30), "_sb12")),
+    (Assumption.NOISE, louder_autos),
+    (Assumption.FRINGE_STOPPING, edit("Data/visdata", np.conj)),
+    (Assumption.FRINGE_STOPPING, without_fringes),
+    (Assumption.POSITION, edit("Header/time_array", lambda times: times - 600 / 86400)),
 ]
 
 
 @pytest.mark.parametrize(("line", "change"), WRONG, ids=[f"{line} {k}" for k, (line, _) in enumerate(WRONG)])
 def test_what_is_wrong_is_named_by_its_line(
-    line: Line, change: Callable[[Path], None], good: Path, tmp_path: Path
+    line: Assumption, change: Callable[[Path], None], good: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "incoming"
     shutil.copytree(good, folder)
@@ -211,23 +211,23 @@ def test_what_is_wrong_is_named_by_its_line(
 
 
 def test_every_line_has_its_wrong_thing() -> None:
-    simulated_ones = {Line.ANTENNAS, Line.CALIBRATION, Line.UNITS}
-    assert {line for line, _ in WRONG} | simulated_ones == set(Line)
+    simulated_ones = {Assumption.ANTENNAS, Assumption.CALIBRATION, Assumption.UNITS}
+    assert {line for line, _ in WRONG} | simulated_ones == set(Assumption)
 
 
 def test_silent_antennas_are_named(tmp_path: Path) -> None:
     dead = PRESET.antennas[1:7]
     named = ", ".join(str(number + 1) for number in dead)
     silent = found(simulated(tmp_path / "zeros", dead=simulator.DeadAntennas(dead, zeros=True)))
-    assert silent[Line.ANTENNAS].verdict is Verdict.WRONG
-    assert silent[Line.ANTENNAS].found == f"6 of 14 silent: {named}"
+    assert silent[Assumption.ANTENNAS].verdict is Assessment.WRONG
+    assert silent[Assumption.ANTENNAS].found == f"6 of 14 silent: {named}"
     deaf = found(simulated(tmp_path / "noise", dead=simulator.DeadAntennas(dead)))
-    assert wrong(deaf) == {Line.CALIBRATION}
-    assert f"8 of 14 (none: {named})" in deaf[Line.CALIBRATION].found
+    assert wrong(deaf) == {Assumption.CALIBRATION}
+    assert f"8 of 14 (none: {named})" in deaf[Assumption.CALIBRATION].found
 
 
 def test_a_sensitivity_that_is_off_is_told(tmp_path: Path) -> None:
-    assert wrong(found(simulated(tmp_path, noise=simulator.Noise(sefd_jy=18000.0)))) == {Line.UNITS}
+    assert wrong(found(simulated(tmp_path, noise=simulator.Noise(sefd_jy=18000.0)))) == {Assumption.UNITS}
 
 
 def test_older_files_are_named_as_such(good: Path, tmp_path: Path) -> None:
@@ -238,10 +238,10 @@ def test_older_files_are_named_as_such(good: Path, tmp_path: Path) -> None:
         with h5py.File(path, "r+") as file:
             del file["Header/phase_center_app_dec"]
     findings = found(folder)
-    older = {line for line, finding in findings.items() if finding.verdict is Verdict.OLDER}
-    assert older == {Line.INTEGRATION, Line.DECLINATION}
+    older = {line for line, finding in findings.items() if finding.verdict is Assessment.OLDER}
+    assert older == {Assumption.INTEGRATION, Assumption.DECLINATION}
     assert wrong(findings) == set()
-    assert "an older writer" in findings[Line.DECLINATION].found
+    assert "an older writer" in findings[Assumption.DECLINATION].found
 
 
 def test_exit_codes_tell_scripts(good: Path, tmp_path: Path) -> None:
@@ -250,7 +250,8 @@ def test_exit_codes_tell_scripts(good: Path, tmp_path: Path) -> None:
     last = next(folder.glob("*_sb15*"))
     last.rename(last.with_stem(f"{last.stem}_incomplete"))
     assert (
-        found(folder)[Line.FILES].found == f"15 subbands, without sb15; 1 passed over, as {last.stem}_incomplete.hdf5"
+        found(folder)[Assumption.FILES].found
+        == f"15 subbands, without sb15; 1 passed over, as {last.stem}_incomplete.hdf5"
     )
     assert main(["check-data", str(folder)]) == 3
     assert main(["check-data", str(tmp_path)]) == 1

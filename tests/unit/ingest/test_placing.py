@@ -22,10 +22,10 @@ from raw_groups import FIRST, file, scan
 from contimg.core import files
 from contimg.core.paths import DataRoot, RawName
 from contimg.ingest import groups
-from contimg.ingest.grouping import Span, used
+from contimg.ingest.grouping import IntegrationRange, used
 from contimg.ingest.incoming import list_incoming
 from contimg.ingest.manifest import load
-from contimg.ingest.report import Report
+from contimg.ingest.report import ScanReport
 from contimg.telescope import dsa110
 
 
@@ -110,11 +110,11 @@ def test_a_host_whose_clock_is_wrong(root: DataRoot, caplog, hours: float, numbe
     found = scan(root)
     assert {group.name: group.state for group in found.groups} == {FIRST: "complete"}
     assert not found.unplaced
-    report = Report().after(found.groups, unplaced={}, untaken={}, newest=0.0)
+    report = ScanReport().after(found.groups, unplaced={}, untaken={}, newest=0.0)
     assert {*report.clocks} == {f"sb{number:02d}" for number in numbers}
     assert report.clocks[f"sb{numbers[0]:02d}"][0] == pytest.approx(hours * 3600, abs=100)
     with caplog.at_level(logging.WARNING):
-        report.tell(Report())
+        report.tell(ScanReport())
     assert f"sb{numbers[0]:02d}: the clock in its files' names is" in caplog.text
     assert scan(root).changed == []
 
@@ -261,7 +261,7 @@ def test_subbands_that_share_too_little(root: DataRoot) -> None:
     ],
 )
 def test_the_integrations_of_a_group(spans: list[tuple[int, int]], integrations: int) -> None:
-    assert used([Span(*span) for span in spans], 12) == integrations
+    assert used([IntegrationRange(*span) for span in spans], 12) == integrations
 
 
 @pytest.mark.parametrize("odd", [0, 5])

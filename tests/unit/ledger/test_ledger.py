@@ -16,7 +16,7 @@ from bookkeeping import NOW, Played
 from contimg.arrivals.intake import Intake, IntakeSettings
 from contimg.core.errors import LedgerError
 from contimg.ledger import schema
-from contimg.ledger.history import Sample, add_sample, samples_since
+from contimg.ledger.history import LoadSample, add_sample, samples_since
 from contimg.ledger.ledger import Ledger, create_ledger, open_ledger, set_aside
 from contimg.ledger.rows import AttemptRow, GroupRow, Silence, WindowRow
 from contimg.runner.status import StatusSettings, status
@@ -201,7 +201,7 @@ def test_a_ledger_that_a_later_contimg_expanded_serves_this_one(
     played.whole_way(1)
     played.failed("convert", played.arrive(2), error_class="memory_error")
     played.ledger.add_call(7, "convert", ("x",), 0.0)
-    add_sample(played.ledger, Sample(1.0, 2.0, 3.0, 4.0, 5, 6, 7), 0.0)
+    add_sample(played.ledger, LoadSample(1.0, 2.0, 3.0, 4.0, 5, 6, 7), 0.0)
     played.ledger.put_silence(Silence("a", (), 0.0, 1.0, "me", "", 0.0))
     assert [silence.id for silence in played.ledger.silences()] == ["a"]
     assert len(samples_since(played.ledger, 0.0)) == 1

@@ -29,7 +29,7 @@ from contimg.ledger.events import DiskFreed, SettingsChanged
 from contimg.runner.recovery import RecoverySettings, recover
 from contimg.schedule.lanes import Call
 from contimg.schedule.plan import plan
-from contimg.schedule.snapshot import Hold, ScheduleSettings, due_window, take_snapshot
+from contimg.schedule.snapshot import HeldLanes, ScheduleSettings, due_window, take_snapshot
 from contimg.simulator.correlator import Preset
 from contimg.simulator.simulator import simulate
 
@@ -107,7 +107,7 @@ class World:
             played.settings.part(ScheduleSettings),
             running=[],
             turns={},
-            hold=Hold(),
+            hold=HeldLanes(),
             now=self.now,
         )
         for window in found.windows:

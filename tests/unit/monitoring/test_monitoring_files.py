@@ -37,7 +37,7 @@ def test_queries_name_only_metrics_that_there_are(tmp_path: Path) -> None:
     played.whole_way(1, "3C48")
     played.failed("detect", played.arrive(2))
     now = START.timestamp() + 3600
-    history.add_sample(played.ledger, history.Sample(now - 60, 10.0, 20.0, 30.0, 1, 1, 0), 0.0)
+    history.add_sample(played.ledger, history.LoadSample(now - 60, 10.0, 20.0, 30.0, 1, 1, 0), 0.0)
     source = DataSource(lambda: played.settings, clock=lambda: now)
     text = render(source, "")[0].decode()
     there = set(re.findall(r"^(contimg_\w+)", text, re.MULTILINE))

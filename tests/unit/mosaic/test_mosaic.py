@@ -20,7 +20,7 @@ from contimg.core.files import read_json, write_json
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Beam
 from contimg.mosaic import reprojection
-from contimg.mosaic.coadd import ImageInputs, Sums, add, make_grid, read_input
+from contimg.mosaic.coadd import ImageInputs, MosaicSums, add, make_grid, read_input
 from contimg.mosaic.mosaic import MosaicProducts, MosaicSettings, mosaic, mosaics
 from contimg.mosaic.pointings import pointings
 from contimg.telescope import beam
@@ -318,7 +318,7 @@ def test_it_keeps_to_the_jobs_threads(tmp_path: Path, monkeypatch: pytest.Monkey
     (image,) = drift(tmp_path, 1, 113.5, NO_SKY, size=40)
     member = read_input(image)
     grid = make_grid([member])
-    sums = Sums(*(np.zeros(grid.shape, kind) for kind in (np.float32, np.float32, np.int16)))
+    sums = MosaicSums(*(np.zeros(grid.shape, kind) for kind in (np.float32, np.float32, np.int16)))
     at_work: list[int] = []
     monkeypatch.setattr(reprojection, "spline_coefficients", lambda _: at_work.append(numba.get_num_threads()))
     monkeypatch.setattr(reprojection, "add", lambda *_: at_work.append(numba.get_num_threads()))

@@ -13,7 +13,7 @@ from contimg.core.paths import group_id
 from contimg.ledger import history
 from contimg.ledger.rows import AttemptRow
 from contimg.report import service_levels
-from contimg.report.service_levels import Level
+from contimg.report.service_levels import ServiceLevel
 
 NOW = 1_770_000_000.0
 DAY = 86400.0
@@ -55,12 +55,12 @@ def played(tmp_path: Path) -> Played:
             ledger.add_attempts([AttemptRow(unit, rule, attempt, end - took, end, took, outcome, **failure)])
     for minute in range(24 * 60):
         if not 600 <= minute < 660:
-            sample = history.Sample(NOW - DAY + 60 * minute + 1, 50.0, 40.0, 90.0, 10**12, 0, 2, 30.0, 25.0)
+            sample = history.LoadSample(NOW - DAY + 60 * minute + 1, 50.0, 40.0, 90.0, 10**12, 0, 2, 30.0, 25.0)
             history.add_sample(ledger, sample, 0.0)
     return played
 
 
-def measured(played: Played, days: float = 1.0, lost: int | None = 0) -> dict[str, Level]:
+def measured(played: Played, days: float = 1.0, lost: int | None = 0) -> dict[str, ServiceLevel]:
     return {level.key: level for level in service_levels.measure(played.ledger, NOW, days, 6.0, lost)}
 
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from bookkeeping import NOW, Played
 
-from contimg.alerts.alerting import Alerting, AlertingSettings, Moment
+from contimg.alerts.alerting import Alerting, AlertingSettings, Evaluation
 from contimg.cli import main
 from contimg.core.release import CHECKOUT
 from contimg.execute.lease import acquire
@@ -201,7 +201,7 @@ def test_status_says_that_the_workflow_is_held(played: Played) -> None:
     ):
         now = NOW + after_s
         alerting.tick(
-            Moment(played.ledger, played.settings.part(AlertingSettings), now),
+            Evaluation(played.ledger, played.settings.part(AlertingSettings), now),
             held=() if after_s else ("detect",),
             well=True,
         )

@@ -14,7 +14,7 @@ from contimg.arrivals.arrivals import Scanner
 from contimg.core.paths import group_id
 from contimg.runner.status import StatusSettings, status
 from contimg.schedule.plan import plan
-from contimg.schedule.snapshot import Hold, ScheduleSettings, take_snapshot
+from contimg.schedule.snapshot import HeldLanes, ScheduleSettings, take_snapshot
 
 HISTORY = 100_000
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -53,7 +53,7 @@ def one_pass(played: Played) -> None:
         played.settings.part(ScheduleSettings),
         running=[],
         turns={},
-        hold=Hold({"detect": "held"}),
+        hold=HeldLanes({"detect": "held"}),
         now=NOW,
     )
     plan(situation, played.settings.limits)

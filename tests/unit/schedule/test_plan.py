@@ -15,7 +15,7 @@ from contimg.core.stages import STAGES, lanes
 from contimg.ledger.group_life import ASKED_AGAIN
 from contimg.ledger.rows import GroupRow, WindowRow
 from contimg.schedule.lanes import Call, Demand
-from contimg.schedule.plan import DueWindow, FreeResources, Situation, in_order, plan
+from contimg.schedule.plan import DueWindow, FreeResources, ScheduleSnapshot, in_order, plan
 
 SETTINGS = config.validated({"data_root": "/data"}, {})
 LIMITS = SETTINGS.limits
@@ -37,9 +37,9 @@ def window(number: int, **values: object) -> DueWindow:
     return DueWindow(row, **{"imaged": (name(number),), "unended": 0, "closes": 0.0, "deadline": NOW + 10, **values})  # type: ignore[arg-type]
 
 
-def situation(groups: list[GroupRow], **values: object) -> Situation:
+def situation(groups: list[GroupRow], **values: object) -> ScheduleSnapshot:
     given = {"now": NOW, "groups": groups, "windows": [], "running": [], "room": PLENTY, "turns": {}, **values}
-    return Situation(**given)  # type: ignore[arg-type]
+    return ScheduleSnapshot(**given)  # type: ignore[arg-type]
 
 
 def units(found) -> list[tuple[str, ...]]:

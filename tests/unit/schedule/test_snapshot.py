@@ -20,7 +20,7 @@ from contimg.ledger.ledger import create_ledger
 from contimg.ledger.rows import WindowRow
 from contimg.schedule import snapshot
 from contimg.schedule.lanes import Call, demand
-from contimg.schedule.plan import FreeResources, Situation, plan
+from contimg.schedule.plan import FreeResources, ScheduleSnapshot, plan
 
 
 def room(settings: config.Settings, running: Sequence[Call]) -> FreeResources:
@@ -64,7 +64,7 @@ def test_a_disk_of_its_own_that_is_full_holds_what_writes_there(tmp_path: Path, 
     groups = [group_row(name(n), settings, stage=lane) for n, lane in enumerate(("detect", *lanes.values()))]
 
     def started() -> tuple[set[str], dict[str, str]]:
-        found = plan(Situation(0.0, groups, [], [], room(settings, []), {}), settings.limits)
+        found = plan(ScheduleSnapshot(0.0, groups, [], [], room(settings, []), {}), settings.limits)
         return {call.lane for call in found.calls}, found.waiting
 
     def told() -> dict[str, float]:
@@ -105,8 +105,8 @@ def test_a_disk_that_does_not_answer_holds_only_what_writes_there(
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
         return answer(path, **options)
 
-    def look() -> Situation:
-        hold = snapshot.Hold(closed=snapshot.unwritable_folders(root))
+    def look() -> ScheduleSnapshot:
+        hold = snapshot.HeldLanes(closed=snapshot.unwritable_folders(root))
         return snapshot.take_snapshot(
             root, ledger, settings.part(snapshot.ScheduleSettings), running=[], turns={}, hold=hold, now=1e9
         )

@@ -11,7 +11,7 @@ import pytest
 from bookkeeping import NOW
 from http_service import TOKEN, Served, served
 
-from contimg.alerts.alerting import Alerting, AlertingSettings, Moment
+from contimg.alerts.alerting import Alerting, AlertingSettings, Evaluation
 from contimg.alerts.silences import Matcher
 from contimg.core import config
 from contimg.core.errors import ConfigError
@@ -113,7 +113,7 @@ def test_a_silenced_alert_is_sent_nowhere(service: Served) -> None:
     service.source.forget()
     ledger = service.played.ledger
     Alerting(service.played.root)._judge(
-        Moment(ledger, settings.part(AlertingSettings), NOW + 200), held=(), refused=False
+        Evaluation(ledger, settings.part(AlertingSettings), NOW + 200), held=(), refused=False
     )
     titles = [row[0] for row in ledger.rows("SELECT title FROM messages")]
     assert any("calibration_age" in title for title in titles)

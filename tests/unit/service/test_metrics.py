@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 from contimg.core.paths import DataRoot, group_id
 from contimg.core.sections import Ingest, Staging
 from contimg.ledger import history
-from contimg.ledger.history import Sample
+from contimg.ledger.history import LoadSample
 from contimg.report import service_levels
 from contimg.runner import audit
 from contimg.service import audit_problems as audits
@@ -107,8 +107,8 @@ def test_resources_of_machine_and_jobs_are_the_newest_and_all_that_was_used(tmp_
         played.record("convert", unit, "ok", **used | {"peak_memory_mb": 900})
         played.product("convert", unit)
         played.settle(played.started("convert", unit), 0)
-        history.add_sample(played.ledger, Sample(now - 90, 10, 20, 30, 1, 1, 0, 5, 15), 0.0)
-        history.add_sample(played.ledger, Sample(now - 30, 80, 40, 60, 1, 1, 0, 70, 35), 0.0)
+        history.add_sample(played.ledger, LoadSample(now - 90, 10, 20, 30, 1, 1, 0, 5, 15), 0.0)
+        history.add_sample(played.ledger, LoadSample(now - 30, 80, 40, 60, 1, 1, 0, 70, 35), 0.0)
         found = values(made.get("/metrics").text)
         machine = [found["contimg_machine_use_ratio", f"resource={one}"] for one in ("cpu", "memory", "disk_io")]
         jobs = [found["contimg_jobs_use_ratio", f"resource={one}"] for one in ("cpu", "memory")]

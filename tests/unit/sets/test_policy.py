@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contimg.core.config import Settings
-from contimg.sets.policy import Standing, Verdict, choose
+from contimg.sets.policy import CalibrationMerit, Verdict, choose
 from contimg.sets.registry import CalibrationSet
 
 MOMENT = datetime(2026, 1, 25, 12, tzinfo=UTC)
@@ -27,12 +27,12 @@ def set_at(hours: float, *, passed: bool = True) -> CalibrationSet:
     )
 
 
-def standing(verdict: Verdict, *offsets: float) -> Standing:
-    return Standing(verdict, offsets)
+def merit(verdict: Verdict, *offsets: float) -> CalibrationMerit:
+    return CalibrationMerit(verdict, offsets)
 
 
-STALE, NEAREST = standing(Verdict.STALE, -30), standing(Verdict.NEAREST, -5)
-FRESH, BRACKETED = standing(Verdict.FRESH, -2.5), standing(Verdict.FRESH, -2.5, 2.5)
+STALE, NEAREST = merit(Verdict.STALE, -30), merit(Verdict.NEAREST, -5)
+FRESH, BRACKETED = merit(Verdict.FRESH, -2.5), merit(Verdict.FRESH, -2.5, 2.5)
 
 
 def test_each_verdict_is_worth_more_than_the_one_before() -> None:
@@ -58,17 +58,17 @@ def test_effective_age_is_the_variance_of_a_brownian_bridge() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "worth"),
     [
-        (standing(Verdict.NEAREST, -3.1), standing(Verdict.FRESH, 2.9), False),  # hardly nearer
-        (standing(Verdict.NEAREST, -3.6), standing(Verdict.FRESH, 2.9), True),
-        (standing(Verdict.FRESH, -0.1), standing(Verdict.FRESH, -0.1, 2.0), False),  # nothing left to gain
-        (standing(Verdict.FRESH, -2.0), standing(Verdict.FRESH, 1.4), False),  # same verdict, not half the age
-        (standing(Verdict.FRESH, -2.0), standing(Verdict.FRESH, 0.9), True),
-        (standing(Verdict.FRESH, -1.0, 2.0), standing(Verdict.FRESH, 0.0), True),  # its own time
-        (standing(Verdict.STALE, -100), standing(Verdict.STALE, 7), False),  # stale it stays
-        (standing(Verdict.STALE, -6.2), standing(Verdict.NEAREST, 5.9), False),
+        (merit(Verdict.NEAREST, -3.1), merit(Verdict.FRESH, 2.9), False),  # hardly nearer
+        (merit(Verdict.NEAREST, -3.6), merit(Verdict.FRESH, 2.9), True),
+        (merit(Verdict.FRESH, -0.1), merit(Verdict.FRESH, -0.1, 2.0), False),  # nothing left to gain
+        (merit(Verdict.FRESH, -2.0), merit(Verdict.FRESH, 1.4), False),  # same verdict, not half the age
+        (merit(Verdict.FRESH, -2.0), merit(Verdict.FRESH, 0.9), True),
+        (merit(Verdict.FRESH, -1.0, 2.0), merit(Verdict.FRESH, 0.0), True),  # its own time
+        (merit(Verdict.STALE, -100), merit(Verdict.STALE, 7), False),  # stale it stays
+        (merit(Verdict.STALE, -6.2), merit(Verdict.NEAREST, 5.9), False),
     ],
 )
-def test_a_remake_needs_a_gain(old: Standing, new: Standing, *, worth: bool) -> None:
+def test_a_remake_needs_a_gain(old: CalibrationMerit, new: CalibrationMerit, *, worth: bool) -> None:
     assert new.worth_remaking(old, MIN_HOURS) is worth
     assert not old.worth_remaking(new, MIN_HOURS)
 
@@ -81,17 +81,17 @@ TIMES = st.lists(st.floats(-200, 200), min_size=1, max_size=60)
 def test_it_settles_whatever_comes_in_whatever_order(times: list[float], passed: st.DataObject) -> None:
     """Sets come one by one; each time the image is made again if it is worth it."""
     there: list[CalibrationSet] = []
-    used: Standing | None = None
+    used: CalibrationMerit | None = None
     remakes = 0
     for time in times:
         there.append(set_at(time, passed=passed.draw(st.booleans())))
         choice, _ = choose(MOMENT, there, DEFAULTS)
-        if choice and (used is None or choice.standing.worth_remaking(used, MIN_HOURS)):
+        if choice and (used is None or choice.merit.worth_remaking(used, MIN_HOURS)):
             remakes += used is not None
-            assert used is None or min(choice.standing.rank, FRESH.rank) >= min(used.rank, FRESH.rank)
-            assert used is None or choice.standing.effective_age_hours <= used.effective_age_hours - MIN_HOURS
-            used = choice.standing
-            assert not choice.standing.worth_remaking(used, MIN_HOURS)
+            assert used is None or min(choice.merit.rank, FRESH.rank) >= min(used.rank, FRESH.rank)
+            assert used is None or choice.merit.effective_age_hours <= used.effective_age_hours - MIN_HOURS
+            used = choice.merit
+            assert not choice.merit.worth_remaking(used, MIN_HOURS)
     # Three better verdicts, and halvings from 6 h down to half an hour.
     assert remakes <= 3 + 4
     good = [one for one in there if one.passed]
@@ -100,9 +100,9 @@ def test_it_settles_whatever_comes_in_whatever_order(times: list[float], passed:
         best = choose(MOMENT, there, DEFAULTS)[0]
         assert best
         # What it was left with is no more than the threshold, or a factor of two, from the best; or as stale.
-        lost = used.effective_age_hours - best.standing.effective_age_hours
-        halved = best.standing.effective_age_hours <= used.effective_age_hours / 2
-        assert lost <= MIN_HOURS or (best.standing.rank <= used.rank and not (halved and used.rank))
+        lost = used.effective_age_hours - best.merit.effective_age_hours
+        halved = best.merit.effective_age_hours <= used.effective_age_hours / 2
+        assert lost <= MIN_HOURS or (best.merit.rank <= used.rank and not (halved and used.rank))
 
 
 @settings(max_examples=200, deadline=None)
@@ -116,6 +116,6 @@ def test_a_failed_set_is_never_chosen_and_a_good_one_never_missed(times: list[fl
         assert all(not refusal.set.passed for refusal in refused)
         assert choice.nearest in choice.sets
         assert (
-            choice.standing.age_hours
+            choice.merit.age_hours
             <= min(abs(one.observed - MOMENT) for one in sets if one.passed) / timedelta(hours=1) + 1e-3
         )

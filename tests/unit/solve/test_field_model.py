@@ -21,20 +21,20 @@ from contimg.telescope import beam
 from contimg.visibilities import model
 from contimg.visibilities.averaging import Baselines, Visibilities
 from contimg.visibilities.baseline_averaging import ImagePlan
-from contimg.visibilities.measurement_set import Geometry
+from contimg.visibilities.measurement_set import ObservationGeometry
 
 CENTRE = (2.2467, 0.954)
 CHANNELS, INTEGRATIONS = 32, 6
 
 
-def geometry(antennas: int = 8) -> Geometry:
+def geometry(antennas: int = 8) -> ObservationGeometry:
     """A small array whose beam drifts, with the calibrator's channels 0.5 MHz apart."""
     rng = np.random.default_rng(3)
     antenna1, antenna2 = np.triu_indices(antennas, 1)
     times = 5.2e9 + 12.88 * np.arange(INTEGRATIONS)
     drift = np.multiply.outer(np.arange(INTEGRATIONS), rng.normal(size=(antennas, 3)) * 0.5)
     coordinates = drift + rng.normal(size=(antennas, 3)) * 500
-    return Geometry(
+    return ObservationGeometry(
         times_mjd_s=times,
         interval_s=12.88,
         frequencies_hz=1.4e9 + 0.5e6 * np.arange(CHANNELS),
@@ -52,7 +52,7 @@ def geometry(antennas: int = 8) -> Geometry:
     )
 
 
-def sky(where: Geometry) -> model.Sky:
+def sky(where: ObservationGeometry) -> model.Sky:
     """A calibrator a degree off, and two sources."""
     flux = np.array([8.0, 1.5, 0.6])[:, None] * (where.frequencies_hz / 1.4e9) ** -0.7
     return model.Sky(CENTRE[0] + np.array([0.004, -0.03, 0.02]), CENTRE[1] + np.array([0.017, -0.01, -0.02]), flux)
@@ -62,13 +62,13 @@ def first(source: model.Sky) -> model.Sky:
     return model.Sky(source.ra_rad[:1], source.dec_rad[:1], source.flux_jy[:1])
 
 
-def delays(where: Geometry, delay_ns: np.ndarray) -> Caltable:
+def delays(where: ObservationGeometry, delay_ns: np.ndarray) -> Caltable:
     values = delay_ns[None, :, None, :]
     good = np.ones(values.shape, bool)
     return Caltable(where.times_mjd_s[:1], where.frequencies_hz[:1], values, good, np.zeros(values.shape))
 
 
-def observed(where: Geometry, source: model.Sky, delay_ns: np.ndarray) -> CalibratorGroup:
+def observed(where: ObservationGeometry, source: model.Sky, delay_ns: np.ndarray) -> CalibratorGroup:
     """What an array with these delays sees, some of it flagged and wrong."""
     directions = model.direction_cosines(source.ra_rad, source.dec_rad, where.phase_centre_rad)
     phase = 2 * np.pi * 1e-9 * delay_ns[:, None, :] * (where.frequencies_hz - where.frequencies_hz[0])[None, :, None]
@@ -160,7 +160,7 @@ def test_bins_divide_the_band() -> None:
     assert [channels_within(width, where) for width in (0.1e6, 0.5e6, 1.6e6, 2e6, 1e9)] == [1, 1, 2, 4, 32]
 
 
-def averaged_with(where: Geometry, noisy: int, flagged: int) -> Averages:
+def averaged_with(where: ObservationGeometry, noisy: int, flagged: int) -> Averages:
     """A calibrator of 5 Jy; one antenna has noise alone, half of another is flagged."""
     rng = np.random.default_rng(2)
     shape = (1, len(where.antenna1), CHANNELS, 2)
@@ -177,11 +177,11 @@ def averaged_with(where: Geometry, noisy: int, flagged: int) -> Averages:
 INTERVALS = np.array([0, 0, 0, 1, 1, 1])
 
 
-def everything_used(where: Geometry) -> np.ndarray:
+def everything_used(where: ObservationGeometry) -> np.ndarray:
     return np.ones((INTEGRATIONS, len(where.antenna1)))
 
 
-def touching(where: Geometry, antenna: int) -> np.ndarray:
+def touching(where: ObservationGeometry, antenna: int) -> np.ndarray:
     """Which baselines have an antenna."""
     return (where.antenna1 == antenna) | (where.antenna2 == antenna)
 
@@ -278,7 +278,7 @@ def test_what_does_not_matter_is_left_out() -> None:
     np.testing.assert_allclose(joined.flux_jy, source.flux_jy)
 
 
-def calibrator_json(where: Geometry) -> dict[str, object]:
+def calibrator_json(where: ObservationGeometry) -> dict[str, object]:
     def entry(name: str, dec_rad: float, flux: float, compact: bool) -> dict[str, object]:
         flux_model = FluxModel.power_law(flux, -0.5, "test").to_json()
         place = {"ra_deg": np.degrees(CENTRE[0]), "dec_deg": np.degrees(dec_rad)}

@@ -18,7 +18,7 @@ from contimg.core.errors import BundleError, ConfigError, StoreError, UnsafePath
 from contimg.storage import archive, backup, bundle
 from contimg.storage.archive import ArchiveUnit
 from contimg.storage.lock import exclusive
-from contimg.storage.store import Folder
+from contimg.storage.store import FolderStore
 
 START = datetime(2026, 2, 1, 8, 0, tzinfo=UTC)
 
@@ -146,7 +146,7 @@ class TestRecords:
     def test_an_archive_that_has_moved_is_known_again_by_verifying(self, archived, tmp_path):
         synthetic, _, store, _ = archived
         moved = shutil.move(store.destination, tmp_path / "colder")
-        store = Folder(str(moved))
+        store = FolderStore(str(moved))
         (copy,) = archive.copies(store, synthetic.root)
         assert copy.state == "not on record"
         archive.check(store, synthetic.root, copy.name, NOW)

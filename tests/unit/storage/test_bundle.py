@@ -13,7 +13,7 @@ from synthetic_root import tree
 
 from contimg.core.errors import BundleError
 from contimg.storage import bundle
-from contimg.storage.inventory import Contents, checksummed, listing
+from contimg.storage.inventory import Inventory, checksummed, listing
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def files_root(tmp_path):
 
 
 def bundled(root):
-    contents = Contents({"kind": "ms"}, checksummed(root, listing(root, [root / "a.ms"])))
+    contents = Inventory({"kind": "ms"}, checksummed(root, listing(root, [root / "a.ms"])))
     stream = io.BytesIO()
     bundle.write(stream, root, contents)
     return stream.getvalue()
@@ -88,7 +88,7 @@ class TestBundle:
         assert not (tmp_path / "out").exists()
 
     def test_a_file_that_changes_while_it_is_written_makes_a_bundle_that_does_not_verify(self, files_root):
-        contents = Contents({}, checksummed(files_root, listing(files_root, [files_root / "a.ms"])))
+        contents = Inventory({}, checksummed(files_root, listing(files_root, [files_root / "a.ms"])))
         (files_root / "a.ms" / "table.dat").write_bytes(os.urandom(70_000))
         stream = io.BytesIO()
         bundle.write(stream, files_root, contents)

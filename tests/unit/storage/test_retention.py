@@ -19,7 +19,7 @@ from contimg.core.sections import Archive, Retention
 from contimg.storage import archive, retention
 from contimg.storage.archive import ArchiveUnit
 from contimg.storage.lock import exclusive
-from contimg.storage.retention_candidates import Aged, Facts
+from contimg.storage.retention_candidates import DiskState, RetentionCandidate
 
 START = datetime(2026, 2, 1, 8, 0, tzinfo=UTC)
 GB = 10**9
@@ -31,11 +31,11 @@ def decided(found, destination="/cold", **keys):
 
 def aged(kind, number, days, size=10 * GB, needed=None):
     unit = ArchiveUnit(kind, f"2026020{number}T080000", (Path(f"/d/{kind}{number}"),))
-    return Aged(unit, size, NOW - timedelta(days=days), needed)
+    return RetentionCandidate(unit, size, NOW - timedelta(days=days), needed)
 
 
 def facts(free_gb, logs=(), images=(), measurement_sets=(), raw=()):
-    return Facts(NOW, int(free_gb * GB), logs, images, measurement_sets, raw)
+    return DiskState(NOW, int(free_gb * GB), logs, images, measurement_sets, raw)
 
 
 class TestPlan:

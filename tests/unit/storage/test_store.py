@@ -11,7 +11,7 @@ from servers import Server
 from small_disks import small_disk
 
 from contimg.core.errors import StoreError
-from contimg.storage.store import Folder, Remote
+from contimg.storage.store import FolderStore, RemoteStore
 
 
 def written(store, name, data):
@@ -29,7 +29,7 @@ class TestStores:
     def test_a_folder_and_a_remote_do_the_same(self, tmp_path, server):
         (tmp_path / "cold").mkdir()
         data = os.urandom(3_000_000)
-        for store in (Folder(str(tmp_path / "cold")), Remote("far:deep/er", 60)):
+        for store in (FolderStore(str(tmp_path / "cold")), RemoteStore("far:deep/er", 60)):
             assert store.names() == {}
             written(store, "ms/2026-02-01/one.tar.zst", data)
             written(store, "top", b"first")
@@ -48,14 +48,14 @@ class TestStores:
             pytest.skip("rclone is not installed")
         monkeypatch.setenv("RCLONE_CONFIG", "/dev/null")
         monkeypatch.setenv("RCLONE_CONFIG_NEAR_TYPE", "local")
-        store = Remote(f"near:{tmp_path}/deep", 60)
+        store = RemoteStore(f"near:{tmp_path}/deep", 60)
         written(store, "ms/one", b"data")
         assert (tmp_path / "deep" / "ms" / "one").read_bytes() == read(store, "ms/one") == b"data"
         assert store.names() == {"ms/one": 4}
 
     def test_an_error_of_the_writers_leaves_nothing(self, tmp_path, server):
         (tmp_path / "cold").mkdir()
-        for store in (Folder(str(tmp_path / "cold")), Remote("far:", 60)):
+        for store in (FolderStore(str(tmp_path / "cold")), RemoteStore("far:", 60)):
             with pytest.raises(KeyError), store.write("half") as stream:
                 stream.write(b"some")
                 raise KeyError
@@ -65,16 +65,16 @@ class TestStores:
         server.configure(monkeypatch, "far", "wrong")
         for act in (lambda s: written(s, "a", b"x" * 9_000_000), lambda s: read(s, "a"), lambda s: s.names()):
             with pytest.raises(StoreError, match=r"(?i)unauthorized|unable to authenticate"):
-                act(Remote("far:", 30))
+                act(RemoteStore("far:", 30))
         assert not any(server.folder.iterdir())
 
     def test_a_server_that_is_down(self, server):
         server.stop()
         with pytest.raises(StoreError, match="refused"):
-            written(Remote("far:", 30), "a", b"x")
+            written(RemoteStore("far:", 30), "a", b"x")
 
     def test_a_connection_that_breaks_while_it_is_written_and_read(self, server):
-        store = Remote("far:", 30)
+        store = RemoteStore("far:", 30)
         with pytest.raises(StoreError), store.write("big") as stream:
             stream.write(os.urandom(3_000_000))
             server.stop()
@@ -97,8 +97,8 @@ class TestStores:
     def test_a_full_remote(self, server):
         with small_disk(server.folder, "2m"):
             with pytest.raises(StoreError):
-                written(Remote("far:", 30), "big", os.urandom(6_000_000))
-            assert Remote("far:", 30).names() == {}
+                written(RemoteStore("far:", 30), "big", os.urandom(6_000_000))
+            assert RemoteStore("far:", 30).names() == {}
 
     def test_a_server_that_never_answers_is_given_up_in_time(self, monkeypatch):
         if shutil.which("rclone") is None:
@@ -111,10 +111,10 @@ class TestStores:
             began = time.monotonic()
             for act in (lambda s: written(s, "a", b"x" * 9_000_000), lambda s: read(s, "a"), lambda s: s.names()):
                 with pytest.raises(StoreError, match=r"stopped after 0\.0"):
-                    act(Remote("mute:", 1))
+                    act(RemoteStore("mute:", 1))
             assert time.monotonic() - began < 8
 
     def test_a_folder_that_is_not_mounted_is_not_made(self, tmp_path):
         with pytest.raises(StoreError, match="is it mounted"):
-            written(Folder(str(tmp_path / "absent")), "a", b"x")
+            written(FolderStore(str(tmp_path / "absent")), "a", b"x")
         assert not (tmp_path / "absent").exists()

@@ -1,4 +1,4 @@
-"""Site of the service on a host: its paths, its units with these paths, and the two releases that it can have."""
+"""Paths of the service on a host, its units with these paths, and the two releases that it can have."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LISTEN = "127.0.0.1:8410"
 
 
 @dataclass(frozen=True)
-class Site:
+class HostPaths:
     """Paths on the host.
 
     Attributes
@@ -55,7 +55,7 @@ class Site:
     user: str = "contimg"
 
     @classmethod
-    def installed(cls, contimg: Path) -> Site:
+    def installed(cls, contimg: Path) -> HostPaths:
         """Site of an installation at the standard paths.
 
         Raises
@@ -89,7 +89,7 @@ class Site:
         return self.settings / "installed.json"
 
 
-def unit_text(unit: str, site: Site) -> str:
+def unit_text(unit: str, site: HostPaths) -> str:
     """Text of a unit in `deploy/`, with this site's paths and user."""
     text = (CHECKOUT / "deploy" / unit).read_text("utf-8")
     for place, packaged in _PACKAGED.items():
@@ -99,7 +99,7 @@ def unit_text(unit: str, site: Site) -> str:
     return re.sub(r"^(User|Group)=contimg$", rf"\1={site.user}", text, flags=re.M)
 
 
-def listen_address(site: Site) -> str:
+def listen_address(site: HostPaths) -> str:
     """Address of the HTTP service, as a socket unit names it.
 
     Raises
