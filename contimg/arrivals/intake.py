@@ -126,7 +126,7 @@ class Intake:
         reason = f"{path.name}: {why}"
         facts = {"reason": reason, "error_class": ErrorClass.CORRUPT_INPUT, "stage": SCAN}
         quarantine.put(self._root, group, [path], **facts, stray=True)
-        told = Tell("quarantined", group, f"a file was quarantined under {group}: {reason}")
+        told = Tell("quarantined", group, f"a file was quarantined under {group}: {reason}; send it again")
         self._ledger.add_to_outbox(Tell.__name__, group, asdict(told))
 
     def _home(self, name: str) -> tuple[str, str] | None:

@@ -201,7 +201,7 @@ class JobTimeoutError(ContimgError):
 
 
 class JobStarvedError(JobTimeoutError):
-    """A job passed its time limit through its machine's fault: it waited for a processor, or its supervisor hung."""
+    """A job was killed late or idle through its machine's fault: no processor, program, disk or mount answered."""
 
     at_fault = Blame.MACHINE
 
@@ -309,6 +309,8 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, KeyError) and error.args:
         said = str(error.args[0])
         return said if " " in said else f"{said} is missing"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split()) or "no reason was given"
 
 

@@ -50,6 +50,7 @@ from contimg.ledger.rows import GroupRow
 COLLECTING, DUE, DONE, QUARANTINED = "collecting", "due", "done", "quarantined"
 ASKED_AGAIN = 2
 """Value of `upgrade` of a group whose products are made again from the same inputs; a better set gives 1."""
+_RELEASE = "contimg quarantine release"
 SCAN = "groups"
 """Stage of a group that was given up before its first: the scan found too little in it."""
 
@@ -127,7 +128,9 @@ def _quarantined(row: GroupRow, stage: str, reason: str, error_class: str, now: 
     return _given_up(row, stage, reason, error_class, now), (
         PutInQuarantine(row.name, stage, reason, error_class),
         MarkSummaryStale(),
-        Tell("quarantined", row.name, f"{row.name} was quarantined: {reason}"),
+        Tell(
+            "quarantined", row.name, f"{row.name} was quarantined: {reason}; {_RELEASE} {row.name} takes it up again"
+        ),
     )
 
 
@@ -193,10 +196,11 @@ def _job_failed(row: GroupRow, event: JobFailed, facts: Facts) -> Advanced:
     reason = f"{event.stage}: {decision.reason}: {event.message}"
     if row.upgrade:  # the image that it has stays
         kept = replace(row, state=DONE, stage="", upgrade=0, due=0.0, reason="", error_class="", ended=facts.now)
-        return kept, (Tell("failed", row.name, f"{row.name}: its image was not made again: {reason}"),)
+        return kept, (Tell("failed", row.name, f"{row.name}: its image was not made again: {reason}; see its logs"),)
     if STAGES[event.stage].unusable is Unusable.FAILED_RESULT:
         without = _again(row, next_stage(event.stage, calibrator=True), facts)
-        told = Tell("failed", row.name, f"{row.name}: it gives no set, and is imaged with another: {reason}")
+        said = f"{row.name}: it gives no set, and is imaged with another: {reason}; contimg sets lists them"
+        told = Tell("failed", row.name, said)
         return replace(without, calibrator=""), (told,)
     return _quarantined(row, event.stage, reason, event.error_class, facts.now)
 

@@ -80,7 +80,8 @@ def _failed(row: WindowRow, event: MosaicFailed, facts: Facts) -> Advanced:
         return replace(row, due=due, reason=event.message, error_class=event.error_class), ()
     reason = f"mosaic: {decision.reason}: {event.message}"
     ended = replace(row, state=FAILED, ended=facts.now, reason=reason, error_class=event.error_class)
-    return ended, (MarkSummaryStale(), Tell("failed", row.name, f"mosaic {row.name}: {reason}"))
+    said = f"mosaic {row.name}: {reason}; contimg quarantine release {row.name} tries it again"
+    return ended, (MarkSummaryStale(), Tell("failed", row.name, said))
 
 
 def _released(row: WindowRow, event: Released, facts: Facts) -> Advanced:

@@ -22,7 +22,7 @@ import yaml
 from contimg import __version__
 from contimg.core import files, sections
 from contimg.core.config import Settings, secrets, without_secrets
-from contimg.core.errors import BundleError, ChangedError, ContimgError, StoreError
+from contimg.core.errors import BundleError, ChangedError, ContimgError, StoreError, in_words
 from contimg.core.paths import DATE_PATTERN, GROUP_PATTERN, DataRoot, group_start
 from contimg.core.products import PRODUCTS, BackupRule
 from contimg.storage import bundle, last_run
@@ -111,8 +111,9 @@ def run(root: DataRoot, settings: Settings, now: datetime, say: Callable[[str], 
             say(f"dropped: {name}")
         return complete
     except (ContimgError, OSError) as error:
-        came_to["message"] = str(error)
-        say(f"{came_to['outcome']}: {error}")
+        said = str(error) if isinstance(error, ContimgError) else f"{in_words(error)}; it is tried again"
+        came_to["message"] = said
+        say(f"{came_to['outcome']}: {said}")
         return False
     finally:
         last_run.write(root, "backup", came_to)
