@@ -20,11 +20,16 @@ from contimg.core.errors import JobCrashedError, JobDiedError, JobStarvedError, 
 MARK = "DSA110_CONTIMG_LEASE"
 """Environment variable of all processes of a runner: identity of the data root and number of the lease."""
 
+UNANSWERED = "a program, a disk or a mount did not answer"
+"""Cause of a hung job."""
+
 CRASHES = frozenset((signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL))
 """Signals by which a process ends through a fault of its own; the others come from outside."""
 _KILL_WAIT_S = 10.0
 _STARVED_SHARE = 0.5
 """Share of a job's time spent waiting for a processor at which a time-out is the machine's fault."""
+_IDLE_SHARE = 0.02
+"""Share of a job's time spent on a processor below which it hung."""
 _PR_SET_PDEATHSIG = 1
 _FIRST_FREE_DESCRIPTOR = 3
 _MOST_DESCRIPTORS = 65536
@@ -137,14 +142,29 @@ def unexpected_end(code: int, subject: str) -> JobDiedError:
 
 
 def timeout_error(said: str, members: Iterable[psutil.Process], after_s: float) -> JobTimeoutError:
-    """Error of processes killed after some time (s); the machine's fault if they mostly waited for a processor."""
+    """Error of processes killed after some time (s).
+
+    The machine's fault if they mostly waited for a processor, or for a program, disk or mount.
+    """
+    members = list(members)
     waited_s = waited_for_processor_s(members)
-    if waited_s < _STARVED_SHARE * after_s:
-        return JobTimeoutError(f"{said}; it is due again")
-    return JobStarvedError(
-        f"{said}, {waited_s / after_s:.0%} of which it waited for a processor: the machine is overloaded; it is due"
-        " again"
-    )
+    if waited_s >= _STARVED_SHARE * after_s:
+        return JobStarvedError(
+            f"{said}, {waited_s / after_s:.0%} of which it waited for a processor: the machine is overloaded; it is"
+            " due again"
+        )
+    if members and _on_processor_s(members) + waited_s < _IDLE_SHARE * after_s:
+        return JobStarvedError(f"{said}, and it hardly worked: {UNANSWERED}; it is due again")
+    return JobTimeoutError(f"{said}; it is due again")
+
+
+def _on_processor_s(members: Iterable[psutil.Process]) -> float:
+    """Processor time (s) of processes and of their children that have ended."""
+    total_s = 0.0
+    for process in members:
+        with contextlib.suppress(psutil.Error):
+            total_s += sum(process.cpu_times()[:4])
+    return total_s
 
 
 def waited_for_processor_s(members: Iterable[psutil.Process]) -> float:

@@ -79,12 +79,10 @@ class CallPool:
     def watch(self, runner: Runner, limits: Limits) -> None:
         """Kill stuck calls."""
         running = [started for started in self._running if started.pid not in self._codes]
-        for started, why in self._watchdog.stuck(running, runner, limits, self._clock.steady()):
-            log.error("%s: %s %s", " ".join(started.call.units), started.call.lane, why)
-            members = processes.session_processes(started.pid)
-            error = processes.timeout_error(why, members, self._clock.steady() - started.began_steady)
+        for started, error in self._watchdog.stuck(running, runner, limits, self._clock.steady()):
+            log.error("%s: %s %s", " ".join(started.call.units), started.call.lane, error)
             self._endings[started.pid] = ExternalEnd(error, counts=True)
-            processes.kill(members)
+            processes.kill(processes.session_processes(started.pid))
 
     def ended(self) -> Iterator[tuple[RunningCall, int, ExternalEnd | None]]:
         """Ended calls that are not settled, with exit codes and external ends.

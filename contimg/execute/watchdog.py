@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import psutil
 
 from contimg.core import processes
-from contimg.core.errors import ClusterAwayError
+from contimg.core.errors import ClusterAwayError, JobStarvedError, JobTimeoutError
 from contimg.core.sections import Limits, Runner
 from contimg.core.stages import STAGES
 from contimg.execute import slurm
@@ -65,9 +65,9 @@ class Watchdog:
 
     def stuck(
         self, calls: Sequence[RunningCall], runner: Runner, limits: Limits, steady: float
-    ) -> list[tuple[RunningCall, str]]:
+    ) -> list[tuple[RunningCall, JobTimeoutError]]:
         """Calls to be killed, with the reason."""
-        found = []
+        found: list[tuple[RunningCall, JobTimeoutError]] = []
         for pid in set(self._worked) - {call.pid for call in calls}:
             self._samples.pop(pid, None)
             del self._worked[pid]
@@ -79,14 +79,17 @@ class Watchdog:
             if call.slurm_jobs:
                 limit_s += _SLURM_S
             if worked_s > limit_s:
-                found.append((call, f"killed after {limit_s / 60:g} min, far beyond its time limit"))
+                why = f"killed after {limit_s / 60:g} min, far beyond its time limit"
+                members = processes.session_processes(call.pid)
+                found.append((call, processes.timeout_error(why, members, worked_s)))
                 continue
             if call.slurm_jobs:
                 continue
             every_s = min(_SAMPLES_S, 60 * runner.stuck_minutes / _SAMPLES)
             idle_s = steady - self._last_worked(call, steady, every_s)
             if idle_s > runner.stuck_minutes * 60:
-                found.append((call, f"killed: its processes did nothing for {idle_s / 60:.0f} min"))
+                why = f"killed: its processes did nothing for {idle_s / 60:.0f} min"
+                found.append((call, JobStarvedError(f"{why}: {processes.UNANSWERED}; it is due again")))
         return found
 
     def uncounted_s(self, call: RunningCall) -> float:

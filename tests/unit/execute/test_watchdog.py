@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 from bookkeeping import Played
 
+from contimg.core.errors import Blame
 from contimg.execute.watchdog import Watchdog
 
 
@@ -41,13 +42,14 @@ def test_the_watchdog_tells_waiting_from_working(played: Played) -> None:
             works_for(busy, 0.3)
             assert watchdog.stuck(calls, settings.runner, settings.limits, steady) == []
         works_for(busy, 0.3)
-        ((stuck, why),) = watchdog.stuck(calls, settings.runner, settings.limits, 33.5)
+        ((stuck, error),) = watchdog.stuck(calls, settings.runner, settings.limits, 33.5)
         assert stuck.pid == idle.pid
-        assert "did nothing" in why
+        assert "did nothing" in str(error)
+        assert error.blame is Blame.MACHINE
         assert watchdog.stuck(calls[:1], settings.runner, settings.limits, 41 * 60.0) == []  # a laptop that slept
         for steady in range(42 * 60, 82 * 60, 60):
             overdue = watchdog.stuck(calls[:1], settings.runner, settings.limits, steady)
-        assert "beyond its time limit" in overdue[0][1]
+        assert "beyond its time limit" in str(overdue[0][1])
     finally:
         for process in (busy, idle):
             process.kill()
