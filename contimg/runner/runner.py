@@ -14,7 +14,7 @@ from contimg.arrivals.arrivals import Scanner
 from contimg.arrivals.intake import Intake, IntakeSettings
 from contimg.calibrators.detect import DetectionSettings
 from contimg.core.config import Settings
-from contimg.core.errors import ContimgError, LeaseError
+from contimg.core.errors import ContimgError, ErrorClass, LeaseError
 from contimg.core.paths import DataRoot
 from contimg.core.stages import STAGES, is_periodic, stage_to_repeat, waits_for_sets
 from contimg.execute import outbox
@@ -75,6 +75,8 @@ class Runner:
         self.failed_deployment = ""
         """Release that stays in use though its deployment failed, with the reason."""
         self._short = True  # until free space has been seen
+        self._retried: set[str] = set()
+        """Groups and windows that failed on a full disk, and were given another try."""
         self._served: set[tuple[str, str]] = set()
         """Groups, each with its stage, whose inputs existed at the last check."""
         self._scanner = Scanner(root, self._manifests)
@@ -330,12 +332,24 @@ class Runner:
             hold=hold,
             now=now,
         )
-        short = situation.room.tmpfs_short or disk_short(situation.room)
+        self._see_room(now, short=situation.room.tmpfs_short or disk_short(situation.room))
+        for call in plan(situation, self.settings.limits).calls:
+            self._guarded(partial(self._pool.start, call, self.settings.runner, self._ledger))
+
+    def _see_room(self, now: float, *, short: bool) -> None:
+        """Give what failed on a full disk another try: all after a shortage, each once after one that went unseen."""
         if self._short and not short:
             self._transitions.everywhere(DiskFreed(), now)
         self._short = short
-        for call in plan(situation, self.settings.limits).calls:
-            self._guarded(partial(self._pool.start, call, self.settings.runner, self._ledger))
+        if short:
+            return
+        groups = {row.name for row in self._ledger.open_groups_after(ErrorClass.DISK_FULL)}
+        windows = {row.name for row in self._ledger.due_windows_after(ErrorClass.DISK_FULL)}
+        for name in groups - self._retried:
+            self._transitions.group(name, DiskFreed(), now)
+        for name in windows - self._retried:
+            self._transitions.window(name, DiskFreed(), now)
+        self._retried = groups | windows
 
     def _check_inputs(self, now: float) -> None:
         """Send back, or let wait, groups whose Measurement Set or calibration set is missing."""
