@@ -14,6 +14,8 @@ from typing import Any
 
 from contimg.core import processes
 
+_LOOK_S = 0.02
+
 
 @dataclass(frozen=True)
 class _BackgroundCall:
@@ -66,6 +68,15 @@ class BackgroundCalls:
             os.close(call.answer)
             del self._running[name]
         return results
+
+
+def result_within(limit_s: float, work: Callable[[], Any]) -> Any:
+    """Result of work in a separate process, as JSON gives it back; None if it failed or took too long."""
+    calls = BackgroundCalls()
+    calls.start("", work, limit_s)
+    while not (results := calls.done()):
+        time.sleep(_LOOK_S)
+    return results[""]
 
 
 def _read(call: _BackgroundCall) -> Any:

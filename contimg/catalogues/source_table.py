@@ -18,6 +18,7 @@ import numpy as np
 
 from contimg.catalogues.source import UNKNOWN_SPECTRAL_INDEX, Source
 from contimg.core.errors import CatalogueError
+from contimg.core.files import read_bytes
 
 if TYPE_CHECKING:
     from astropy.table import MaskedColumn, Table
@@ -164,7 +165,7 @@ def read_text(path: Path) -> str:
         If it cannot be read.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
         if path.suffix.lower() == ".gz":
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:

@@ -12,6 +12,7 @@ import yaml
 
 from contimg.cli.settings import add_settings, load_settings
 from contimg.core.config import Settings, flat, sources, variables
+from contimg.core.files import read_bytes
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(Settings.model_json_schema(), indent=1))
         return 0
     settings = load_settings(options)
-    said = sources(yaml.safe_load(options.config.read_text("utf-8")) or {}, variables())
+    said = sources(yaml.safe_load(read_bytes(options.config)) or {}, variables())
     if options.data_root:
         said["data_root"] = "--data-root"
     shown = settings.model_dump(mode="json")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, model_validator
 
+from contimg.core import files
 from contimg.core.errors import ConfigError
 from contimg.core.sections import (
     AbsolutePath,
@@ -206,7 +207,7 @@ def load(path: Path, environment: Mapping[str, str] | None = None, **overrides: 
         If the file cannot be read as YAML or a setting is bad.
     """
     try:
-        content = yaml.safe_load(path.read_text("utf-8")) or {}
+        content = yaml.safe_load(files.read_bytes(path).decode()) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:  # no text, a date that no calendar has
         raise ConfigError(f"{path}: cannot be read as YAML; correct it: {error}") from error
     if not isinstance(content, dict):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import re
+import select
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 PART_MARK = ".part-"
+_WRITER_S = 5.0
+"""Time (s) in which a pipe in a file's place has to be written to."""
 _NETWORK = re.compile(
     r"nfs\d?|cifs|smb\w*|9p|afs|ceph|glusterfs|lustre|gpfs|beegfs\w*|pvfs2|ocfs2|gfs2|fuse\..*|virtiofs"
 )
@@ -107,6 +112,22 @@ def write_json(path: Path, content: Any) -> None:
 def _at_once(path: str, flags: int) -> int:
     """Open without waiting for a writer, which a pipe in a file's place may never have."""
     return os.open(path, flags | os.O_NONBLOCK)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Content of a file, or of a pipe that somebody writes to, as a shell's `<(…)`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read; TimeoutError of a pipe without a writer.
+    """
+    with open(path, "rb", opener=_at_once) as file:
+        if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+            if not select.select([file], [], [], _WRITER_S)[0]:
+                raise TimeoutError(errno.ETIMEDOUT, "a pipe to which nobody writes", str(path))
+            os.set_blocking(file.fileno(), True)
+        return file.read()
 
 
 def read_json(path: Path) -> Any:

@@ -113,7 +113,7 @@ class Snakemake:
         """
         content = {name: values for name, values in without_secrets(settings).items() if name not in _NOT_OF_JOBS}
         said = yaml.safe_dump(content, sort_keys=False).encode()
-        before = self._settings_path.read_bytes() if self._settings_path.exists() else None
+        before = self._settings_path.read_bytes() if self._settings_path.is_file() else None
         if before == said:
             return frozenset()
         with files.atomic_write(self._settings_path) as part:

@@ -19,12 +19,14 @@ from functools import partial
 from pathlib import Path
 
 from contimg.alerts import channels
+from contimg.alerts.background_calls import result_within
 from contimg.arrivals.arrivals import ArrivalNotifier
 from contimg.catalogues import calibrator_catalogue, sky_catalogue
 from contimg.core.config import Settings
-from contimg.core.errors import ConfigError, HeldError, LeaseError
+from contimg.core.errors import CatalogueError, ConfigError, HeldError, LeaseError
 from contimg.core.paths import DataRoot
 from contimg.core.release import failed_deployment
+from contimg.core.sections import Calibration, SkyCatalogue
 from contimg.core.sections import Runner as RunnerSettings
 from contimg.execute.lease import Lease, acquire, holder
 from contimg.execute.snakemake import RunningCall, exit_code, handed_over, import_modules
@@ -44,6 +46,8 @@ JOB_LOGGERS = ("contimg.calibrators", "contimg.ingest", "contimg.sets")
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 STANDS_BY = "stands by"
 """Beginning of the status sent to systemd while another runner holds the lease."""
+_CATALOGUES_S = 60.0
+"""Time limit (s) of reading all catalogues, which a dead mount would hold up for ever."""
 _NOW = 2
 """Number of stop requests that end running calls at once."""
 _GIVE_WAY_S = 3.0
@@ -326,7 +330,22 @@ def runnable(settings: Settings) -> Settings:
             "runner.profile: hands jobs to Slurm, for which contimg[slurm] is not installed; install it"
         )
     retention.check(DataRoot(settings.data_root), settings.retention, settings.archive)
-    for path in settings.calibration.catalogues:
-        calibrator_catalogue.read(path)
-    sky_catalogue.load(settings.sky_catalogue)
+    problem = result_within(_CATALOGUES_S, partial(_catalogue_problem, settings.calibration, settings.sky_catalogue))
+    if problem is None:
+        raise ConfigError(
+            f"calibration.catalogues, sky_catalogue.path: not read within {_CATALOGUES_S:g} s; look at their disk"
+        )
+    if problem:
+        raise CatalogueError(problem)
     return settings
+
+
+def _catalogue_problem(calibration: Calibration, sky: SkyCatalogue) -> str:
+    """Reason why a catalogue cannot be used; empty without one."""
+    try:
+        for path in calibration.catalogues:
+            calibrator_catalogue.read(path)
+        sky_catalogue.load(sky)
+    except CatalogueError as error:
+        return str(error)
+    return ""

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from contimg.core.errors import ConfigError
+from contimg.core.files import read_bytes
 
 _NAMES = ("profile.yaml", "config.yaml")
 """Names of the file in a profile's folder; the second was Snakemake's until 9.19."""
@@ -25,7 +26,7 @@ def read_profile(profile: Path) -> dict[str, Any]:
     if path is None:
         raise ConfigError(f"runner.profile: {profile} holds no {_NAMES[0]}; name a folder that does")
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = yaml.safe_load(read_bytes(path))
     except (OSError, ValueError, yaml.YAMLError) as error:  # no text, a date that no calendar has
         raise ConfigError(f"runner.profile: {path} cannot be read ({error}); correct it") from error
     return content if isinstance(content, dict) else {}

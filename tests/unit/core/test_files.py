@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from contimg.core import files
+from contimg.core.config import load
+from contimg.core.errors import ConfigError
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
@@ -50,6 +52,18 @@ def test_json_takes_what_science_returns(tmp_path):
     with pytest.raises(TypeError, match="object has no JSON form"):
         files.write_json(path, {"bad": object()})
     assert json.loads(path.read_text())["noise"] == 0.5
+
+
+def test_a_pipe_is_read_while_somebody_writes_and_held_up_by_nobody(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_WRITER_S", 0.1)
+    pipe = tmp_path / "settings.yaml"
+    os.mkfifo(pipe)
+    with pytest.raises(TimeoutError, match="a pipe to which nobody writes"):
+        files.read_bytes(pipe)
+    with pytest.raises(ConfigError, match=r"settings\.yaml: cannot be read"):
+        load(pipe)
+    with subprocess.Popen(["echo", "data_root: /data"], stdout=subprocess.PIPE) as writer:
+        assert load(Path(f"/dev/fd/{writer.stdout.fileno()}"), {}).data_root == Path("/data")
 
 
 @contextmanager

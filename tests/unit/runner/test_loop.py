@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from bookkeeping import NOW, Played, runner_of
@@ -19,7 +20,7 @@ from small_disks import fill, small_disk
 
 from contimg.core import config
 from contimg.core.config import Settings
-from contimg.core.errors import CatalogueError, DiskFullError
+from contimg.core.errors import CatalogueError, ConfigError, DiskFullError
 from contimg.core.files import write_json
 from contimg.core.paths import DataRoot, group_id
 from contimg.core.release import CHECKOUT
@@ -27,6 +28,7 @@ from contimg.execute.systemd import notify
 from contimg.ledger.clock_steps import SystemClock
 from contimg.ledger.ledger import open_ledger
 from contimg.runner import loop
+from contimg.runner import runner as runner_module
 from contimg.runner.housekeeping import Housekeeping
 from contimg.runner.loop import run, runnable
 from contimg.runner.runner import Runner
@@ -64,6 +66,27 @@ def test_a_full_disk_changes_no_settings_and_stops_no_start(tmp_path: Path, capl
         played.ledger.close()
 
 
+def test_a_shortage_between_two_passes_delays_no_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does one that free space does not show, as a quota, make it try again at once for ever."""
+    played = Played(tmp_path / "data")
+    unit = played.arrive(1)
+    runner = runner_of(played)
+    monkeypatch.setattr(runner_module, "plan", lambda *_: SimpleNamespace(calls=[]))
+    runner._start()
+    waits = []
+    for _ in range(3):
+        played.failed("detect", unit, error_class="disk_full", blame="machine")
+        waits.append(played.row(unit).due > 0)
+        runner._start()
+        waits.append(played.row(unit).due > 0)
+    assert waits == [True, False, True, True, True, True]
+    played.done("detect", unit)
+    runner._start()
+    played.failed("convert", unit, error_class="disk_full", blame="machine")
+    runner._start()
+    assert played.row(unit).due == 0
+
+
 @pytest.mark.mounts
 def test_once_on_a_full_disk_does_not_wait(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "2m") as disk:
@@ -72,6 +95,14 @@ def test_once_on_a_full_disk_does_not_wait(tmp_path: Path) -> None:
         fill(disk)
         with pytest.raises(DiskFullError, match="no room for a runner"):
             run(CHECKOUT, lambda: settings, tmp_path / "config.yaml", once=True)
+
+
+def test_a_catalogue_that_does_not_answer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a mount whose server is gone: the runner would never have begun."""
+    monkeypatch.setattr(loop, "_CATALOGUES_S", 0.3)
+    monkeypatch.setattr(loop.sky_catalogue, "load", lambda _: time.sleep(600))
+    with pytest.raises(ConfigError, match=r"sky_catalogue\.path: not read within 0\.3 s; look at their disk"):
+        runnable(config.validated({"data_root": str(tmp_path)}, {}))
 
 
 def test_a_systemd_that_does_not_listen_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
