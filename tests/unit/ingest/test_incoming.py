@@ -46,6 +46,9 @@ CHANGED = [
     f"{TIME}.hdf5",
     "copy of a raw file.hdf5",
     f"{TIME}_sb03.hdf5\n",
+    f"{TIME}_sb03.hdf5 ",
+    f"{TIME}_sb03 copie\u0301.hdf5",
+    f"{TIME}_sb03{'x' * 220}.hdf5",
 ]
 NOT_OURS = [
     "notes.txt",

@@ -186,23 +186,37 @@ def test_past_its_time_limit_the_whole_process_tree_is_killed(tmp_path):
     assert gone(int((tmp_path / "pid").read_text()))
 
 
-@pytest.mark.parametrize("staged", [None, {"image": 10, "table": 10}], ids=["beside", "in tmpfs"])
-def test_asked_to_stop_while_outputs_are_moved_it_ends_what_it_began(tmp_path, staged):
-    """The record says what happened, and no part stays."""
-    before = """
+@pytest.mark.parametrize(
+    ("staged", "moment", "done"),
+    [
+        (None, "(job, 'begun')", False),
+        (None, "(supervisor, 'start')", False),
+        (None, "(supervisor, 'result')", True),
+        (None, "(Outputs, 'place')", True),
+        ({"image": 10, "table": 10}, "(Outputs, 'place')", True),
+        (None, "(AttemptRecord, 'ended')", True),
+    ],
+)
+def test_asked_to_stop_at_any_moment_it_ends_what_it_began(tmp_path, staged, moment, done):
+    """The record says what happened, and no part stays: before its step has ended the job stops, then it finishes."""
+    before = f"""
+    from contimg.job import supervisor
+    from contimg.job.attempt_record import AttemptRecord
     from contimg.job.outputs import Outputs
-    place = Outputs.place
-    def asked_to_stop(outputs):
+    owner, name = {moment}
+    plain = getattr(owner, name)
+    def asked_to_stop(*arguments, **named):
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.2)
-        place(outputs)
-    Outputs.place = asked_to_stop
+        return plain(*arguments, **named)
+    setattr(owner, name, asked_to_stop)
     """
-    code, said = finish(start(tmp_path, f"{WRITE}; return {{}}", staged=staged, before=before))
-    assert (code, said) == (0, "")
-    assert record(tmp_path)["outcome"] == "ok"
-    assert products(tmp_path) == ["a.fits", "a.json", "a.tab", "f"]
-    assert not [path for path in (tmp_path / "images").iterdir() if path.name.startswith(".")]
+    code, said = finish(
+        start(tmp_path, f"{WRITE}; time.sleep({0 if done else 60}); return {{}}", staged=staged, before=before)
+    )
+    assert code == int(not done)
+    assert record(tmp_path)["outcome"] == ("ok" if done else "failed")
+    assert done or "stopped by SIGTERM; it is due again" in said
+    assert products(tmp_path) == (["a.fits", "a.json", "a.tab", "f"] if done else [])
     assert not list((tmp_path / "tmpfs").iterdir())
 
 
