@@ -6,7 +6,6 @@ averages and take the same options.
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from contimg.clean import major_cycle, tclean, wsclean
 from contimg.clean.options import CleanOptions, Products
 from contimg.clean.restoring import RestoringBeam, fitted_beam, with_components
 from contimg.core import files
-from contimg.core.errors import ConfigError, NoUsableDataError, ToolBrokenError, in_words
+from contimg.core.errors import NoUsableDataError, ToolBrokenError, in_words
 from contimg.visibilities import averaged_ms
 from contimg.visibilities.averaged import Averaged
 
@@ -82,7 +81,8 @@ def clean(averaged: Averaged, prefix: Path, options: CleanOptions, imager: Image
     """
     if imager == "auto":
         return clean_in_memory(averaged, options)
-    refuse_if_missing(imager)
+    if imager == "wsclean":
+        wsclean.refuse_if_missing()
     if not averaged.rows.weights.any():
         raise NoUsableDataError(f"{averaged.ms}: no visibility has a weight; the group cannot be imaged")
     ms = prefix.with_name(f"{prefix.name}.averaged.ms")
@@ -148,9 +148,3 @@ def read(path: Path) -> tuple[np.ndarray, WCS]:
         raise ToolBrokenError(f"{path}: the imager's image has values that are not finite; {_NEXT}")
     wcs.wcs.set()
     return values, wcs
-
-
-def refuse_if_missing(imager: Imager) -> None:
-    """Raise ConfigError if WSClean is selected and is not on the PATH."""
-    if imager == "wsclean" and shutil.which("wsclean") is None:
-        raise ConfigError("imaging.imager: wsclean is not on the PATH; install it, or choose auto or tclean")

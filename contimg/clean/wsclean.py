@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import signal
 import subprocess
 from collections import deque
@@ -66,6 +67,12 @@ def clean(ms: Path, prefix: Path, options: CleanOptions) -> Products:
     memory_gb = max(options.memory_gb - held_gb, options.memory_gb / 2)
     _run(ms, command(ms, prefix, replace(options, memory_gb=memory_gb)))
     return Products(*(prefix.with_name(f"{prefix.name}-{name}.fits") for name in ("residual", "model", "psf")))
+
+
+def refuse_if_missing() -> None:
+    """Raise ConfigError if WSClean is not on the PATH."""
+    if shutil.which("wsclean") is None:
+        raise ConfigError("imaging.imager: wsclean is not on the PATH; install it, or choose auto or tclean")
 
 
 def refuse_if_broken() -> None:

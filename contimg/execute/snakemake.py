@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 _NOT_OF_JOBS = ("alerts", "service", "groups", "scan_incoming")
 """Settings that jobs have no use for, so that a change of them restarts nothing."""
+_OF_SNAKEFILE = ("due", "start", "tries")
+"""Modules of `contimg.workflow` that the Snakefile imports."""
 LOST = -128
 """Exit code (of no signal) for a call that ended with the runner that had started and handed it over."""
 
@@ -73,7 +75,7 @@ class RunningCall:
 
 def import_modules() -> None:
     """Import the modules that every call needs, which takes a second or two the first time."""
-    for module in ("snakemake.cli", "snakemake.report", "contimg.workflow.tries"):
+    for module in ("snakemake.cli", "snakemake.report", *(f"contimg.workflow.{name}" for name in _OF_SNAKEFILE)):
         __import__(module)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from contimg.clean import imager
+from contimg.clean import wsclean
 from contimg.core import config
 from contimg.core.config import Settings
 from contimg.core.errors import ConfigError
@@ -24,7 +24,8 @@ def settings_of(content: Mapping[str, Any]) -> Settings:
         If a setting is bad, or names a missing folder or catalogue.
     """
     settings = config.validated(content)
-    imager.refuse_if_missing(settings.imaging.imager)
+    if settings.imaging.imager == "wsclean":
+        wsclean.refuse_if_missing()
     if settings.scan_incoming:
         incoming = DataRoot(settings.data_root).incoming
         if not incoming.is_dir():
