@@ -18,7 +18,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -94,15 +94,9 @@ def convert(manifest: Path, ms: Path, settings: ConversionSettings, threads: int
             headers = subbands.headers
             geometry = lay_out(group.name, list(headers.values()), subbands.times_jd, subbands.antennas)
         pool = stack.enter_context(ThreadPoolExecutor(threads))
-        with clock("written flags"):
-            said = dict(zip(headers, pool.map(writer_flags.read, headers.values()), strict=True))
+        written = {number: pool.submit(_written_flags, header, clock) for number, header in headers.items()}
         worker = _Worker(
-            subbands,
-            geometry,
-            bad={number: one.bad for number, one in said.items() if one.bad is not None},
-            ahead=threads + 1,
-            clock=clock,
-            clip_sigma=settings.flag.clip_sigma,
+            subbands, geometry, written, ahead=threads + 1, clock=clock, clip_sigma=settings.flag.clip_sigma
         )
         converted = worker.converted(pool)  # while the tables are made
         with clock("create"):
@@ -126,13 +120,20 @@ def convert(manifest: Path, ms: Path, settings: ConversionSettings, threads: int
         "zeroed_subbands": sorted(zeroed),
         "partial_subbands": {f"{number:02d}": count for number, count in sorted(subbands.partial.items())},
         "left_out": {f"{number:02d}": reason for number, reason in sorted(subbands.left_out.items())},
-        "flags_not_believed": writer_flags.tell(group.name, said),
+        "flags_not_believed": writer_flags.tell(
+            group.name, {number: one.result() for number, one in written.items()}
+        ),
         **quality,
         **_described(geometry, next(iter(headers.values())), subbands.times_jd),
         "bytes_read": worker.bytes_read,
         "bytes_written": sum(path.stat().st_size for path in ms.rglob("*") if path.is_file()),
         "seconds": clock.seconds(),
     }
+
+
+def _written_flags(header: Header, clock: _Clock) -> writer_flags.WriterFlags:
+    with clock("written flags"):
+        return writer_flags.read(header)
 
 
 class _Clock:
@@ -163,14 +164,14 @@ class _Worker:
         self,
         subbands: Subbands,
         geometry: Geometry,
+        written: Mapping[int, Future[writer_flags.WriterFlags]],
         *,
-        bad: Mapping[int, np.ndarray],
         ahead: int,
         clock: _Clock,
         clip_sigma: float,
     ) -> None:
         self._raw = subbands.raw
-        self._written_bad = bad
+        self._written = written
         self._geometry = geometry
         self._clip_sigma = clip_sigma
         self._clock = clock
@@ -263,10 +264,11 @@ class _Worker:
             self._raw[number].read(plan, octets[begin:])
             in_buffer = plan.positions + begin // ITEM_BYTES
             first = self._rows[integration][number]
-            if number in self._written_bad:
-                bad = self._written_bad[number][first : first + self._shape[0]]
+            bad = self._written[number].result().bad
+            if bad is not None:
                 chunk = self._raw[number].chunk
-                writer_flags.blank(buffer, in_buffer, chunk, bad, first - plan.first_chunk * chunk[0])
+                of_integration = bad[first : first + self._shape[0]]
+                writer_flags.blank(buffer, in_buffer, chunk, of_integration, first - plan.first_chunk * chunk[0])
             positions.append(in_buffer.ravel())
             layout.append([*self._raw[number].chunk, plan.first_chunk, *plan.positions.shape[1:], grid, first])
             begin += plan.size

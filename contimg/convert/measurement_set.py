@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from casacore import tables
 
 from contimg.convert import subtables
 from contimg.convert.geometry import Observation
+from contimg.core import files
 from contimg.core.errors import DiskFullError, is_full
 from contimg.telescope import dsa110
 
@@ -81,26 +81,15 @@ def create(path: Path, observation: Observation) -> tables.table:
 
 @contextmanager
 def flusher(main: tables.table, path: Path) -> Iterator[Callable[[], None]]:
-    """Yield a function that syncs the visibilities written so far to disk, in a thread beside the computation.
-
-    A Measurement Set has to be on disk before it gets its final name; by then little is left to sync.
+    """Yield a function that syncs the visibilities written so far to disk, beside the computation (`files.syncing`).
 
     Raises
     ------
     OSError
         If the disk fails, at the next call or at the end.
     """
-    with _tiles(main, path, "DATA").open("rb") as tiles, ThreadPoolExecutor(1) as thread:
-        under_way: Future[None] = thread.submit(os.fdatasync, tiles.fileno())
-
-        def flush() -> None:
-            nonlocal under_way
-            if under_way.done():
-                under_way.result()
-                under_way = thread.submit(os.fdatasync, tiles.fileno())
-
+    with _tiles(main, path, "DATA").open("rb") as tiles, files.syncing(tiles.fileno()) as flush:
         yield flush
-        under_way.result()
 
 
 def _full(path: Path) -> DiskFullError:

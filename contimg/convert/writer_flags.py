@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import h5py
@@ -20,6 +20,7 @@ import numpy as np
 
 from contimg.core.errors import InputError
 from contimg.telescope.raw_header import Header, opened
+from contimg.telescope.raw_visibilities import stored_chunks
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,16 @@ _KINDS = (
 def _value_throughout(dataset: h5py.Dataset, descriptor: int) -> object | None:
     """Value of a dataset that is the same throughout; None if values differ."""
     first = dataset[(0,) * dataset.ndim]
-    return first if all(bool((part == first).all()) for part in _parts(dataset, descriptor)) else None
+    return first if all(_is_throughout(part, first) for part in _parts(dataset, descriptor)) else None
+
+
+def _is_throughout(part: np.ndarray, value: np.generic) -> bool:
+    """Whether all values of a part are the same, compared eight bytes at once where the values fit into these."""
+    if part.flags.c_contiguous and part.nbytes % 8 == 0 and 8 % part.itemsize == 0:
+        words = part.reshape(-1).view(np.uint64)
+        if (words == np.full(8 // part.itemsize, value, part.dtype).view(np.uint64)).all():
+            return True
+    return bool((part == value).all())
 
 
 def _parts(dataset: h5py.Dataset, descriptor: int) -> Iterator[np.ndarray]:
@@ -128,33 +138,26 @@ def _parts(dataset: h5py.Dataset, descriptor: int) -> Iterator[np.ndarray]:
         for row in range(0, dataset.shape[0], _ROWS):
             yield dataset[row : row + _ROWS]
         return
-    chunks: list[tuple[int, tuple[int, ...]]] = []
-    dataset.id.chunk_iter(lambda chunk: chunks.append((chunk.byte_offset, chunk.chunk_offset)))
-    in_all = math.prod(-(-size // length) for size, length in zip(dataset.shape, dataset.chunks, strict=True))
-    if len(chunks) < in_all:
+    offsets, firsts = stored_chunks(dataset)
+    chunks = dataset.chunks
+    in_all = math.prod(-(-size // length) for size, length in zip(dataset.shape, chunks, strict=True))
+    if len(offsets) < in_all:
         yield np.array([dataset.fillvalue])  # of chunks that were never written
-    octets = dataset.dtype.itemsize * math.prod(dataset.chunks)
-    whole = []
-    for offset, places in chunks:
-        inside = tuple(slice(size - place) for size, place in zip(dataset.shape, places, strict=True))
-        if all(part.stop >= length for part, length in zip(inside, dataset.chunks, strict=True)):
-            whole.append(offset)
-        else:
-            read = os.pread(descriptor, octets, offset)
-            yield np.frombuffer(read, dataset.dtype).reshape(dataset.chunks)[inside]
-    for offset, size in _runs(whole, octets):
-        yield np.frombuffer(os.pread(descriptor, size, offset), dataset.dtype)
+    octets = dataset.dtype.itemsize * math.prod(chunks)
+    inside = dataset.shape - firsts
+    whole = (inside >= chunks).all(axis=1)
+    for offset, stops in zip(offsets[~whole].tolist(), inside[~whole].tolist(), strict=True):
+        read = os.pread(descriptor, octets, offset)
+        yield np.frombuffer(read, dataset.dtype).reshape(chunks)[tuple(map(slice, stops))]
+    buffer = np.empty(max(1, _LONGEST_READ // octets) * octets, np.uint8)
+    for offset, size in _runs(np.sort(offsets[whole]), octets, len(buffer)):
+        read_bytes = os.preadv(descriptor, [buffer[:size]], offset)
+        yield buffer[:read_bytes].view(dataset.dtype)
 
 
-def _runs(offsets: Sequence[int], octets: int) -> Iterator[tuple[int, int]]:
-    """Adjacent chunks of equal size (bytes) merged into long reads: offset and size of each."""
-    begin = end = -1
-    for offset in sorted(offsets):
-        if offset == end and end - begin < _LONGEST_READ:
-            end += octets
-            continue
-        if end > begin:
-            yield begin, end - begin
-        begin, end = offset, offset + octets
-    if end > begin:
-        yield begin, end - begin
+def _runs(offsets: np.ndarray, octets: int, longest: int) -> Iterator[tuple[int, int]]:
+    """Adjacent chunks of equal size (bytes) at ascending offsets, merged into long reads: offset and size of each."""
+    for run in np.split(offsets, np.flatnonzero(np.diff(offsets) != octets) + 1):
+        stop = run[-1] + octets if len(run) else 0
+        for begin in run[:: longest // octets].tolist():
+            yield begin, min(longest, int(stop) - begin)

@@ -11,7 +11,8 @@ import select
 import shutil
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from typing import Any
 PART_MARK = ".part-"
 _WRITER_S = 5.0
 """Time (s) in which a pipe in a file's place has to be written to."""
+_MOVED_BYTES = 1 << 24
+"""Bytes that are moved together to another file system."""
 _NETWORK = re.compile(
     r"nfs\d?|cifs|smb\w*|9p|afs|ceph|glusterfs|lustre|gpfs|beegfs\w*|pvfs2|ocfs2|gfs2|fuse\..*|virtiofs"
 )
@@ -54,6 +57,54 @@ def sync(part: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def syncing(descriptor: int) -> Iterator[Callable[[], None]]:
+    """Yield a function that syncs what is written so far to the disk, in a thread beside the writing.
+
+    A large file has to be on the disk before it gets its final name; by then little is left to sync.
+
+    Raises
+    ------
+    OSError
+        If the disk fails, at the next call or at the end.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        under_way: Future[None] | None = None
+
+        def flush() -> None:
+            nonlocal under_way
+            if under_way is None or under_way.done():
+                if under_way:
+                    under_way.result()
+                under_way = thread.submit(os.fdatasync, descriptor)
+
+        yield flush
+        if under_way:
+            under_way.result()
+
+
+def move_across(source: Path, target: Path) -> None:
+    """Move a file, or a folder with all its files, to another file system, and begin to sync the large files.
+
+    Each file is removed as soon as it is copied, while the disk still writes it.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be copied or synced; both places then hold parts.
+    """
+    if source.is_dir():
+        target.mkdir()
+        for path in source.iterdir():
+            move_across(path, target / path.name)
+        return
+    with source.open("rb") as read, target.open("wb") as write, syncing(write.fileno()) as flush:
+        while moved := os.sendfile(write.fileno(), read.fileno(), None, _MOVED_BYTES):
+            if moved == _MOVED_BYTES:  # small files are synced at the end, as that is quicker
+                flush()
+        source.unlink()
 
 
 def move(part: Path, path: Path) -> None:

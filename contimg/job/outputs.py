@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,14 +34,14 @@ class Outputs:
     parts: Mapping[str, Path]
 
     def finish(self) -> None:
-        """Copy the outputs beside their places and sync them to disk; slow, hence done by the step's process.
+        """Move staged outputs beside their places and sync all to disk; slow, hence done by the step's process.
 
         Raises
         ------
         MissingOutputError
             If the step did not write an output.
         OSError
-            If an output cannot be copied or synced.
+            If an output cannot be moved or synced.
         """
         for name, written in vars(self.work).items():
             if _is_sidecar(name):
@@ -53,7 +52,7 @@ class Outputs:
                 )
             part = self.parts[name]
             if part != written:
-                (shutil.copytree if written.is_dir() else shutil.copyfile)(written, part)
+                files.move_across(written, part)
             files.sync(part)
 
     def place(self) -> None:

@@ -147,12 +147,17 @@ def _layout(name: str, visibilities: h5py.Dataset) -> tuple[tuple[int, int, int]
     chunk_rows, _, chunk_channels, chunk_polarizations = visibilities.chunks
     grid = (-(-rows // chunk_rows), -(-channels // chunk_channels), -(-polarizations // chunk_polarizations))
     offsets = np.full(grid, -1, np.int64)
-
-    def place(chunk: h5py.h5d.StoreInfo) -> None:
-        row, _, channel, polarization = chunk.chunk_offset
-        offsets[row // chunk_rows, channel // chunk_channels, polarization // chunk_polarizations] = chunk.byte_offset
-
-    visibilities.id.chunk_iter(place)
+    places, firsts = stored_chunks(visibilities)
+    row, _, channel, polarization = (firsts // np.array(visibilities.chunks)).T
+    offsets[row, channel, polarization] = places
     if offsets.min() < 0:
         raise TruncatedFileError(f"{name}: parts of its visibilities were never written; it is left out")
     return (chunk_rows, chunk_channels, chunk_polarizations), offsets
+
+
+def stored_chunks(dataset: h5py.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Places in the file (bytes), shape (N,), of a dataset's written chunks; their first items, shape (N, D)."""
+    found: list[h5py.h5d.StoreInfo] = []
+    dataset.id.chunk_iter(found.append)
+    places = np.array([chunk.byte_offset for chunk in found], np.int64)
+    return places, np.array([chunk.chunk_offset for chunk in found], np.int64).reshape(-1, dataset.ndim)
