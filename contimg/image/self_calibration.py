@@ -86,7 +86,8 @@ def make(
         The report has `kept`, whether the image is the one with the field's gains, and `reason`; `phase_rms_deg` and
         `phase_error_deg` of an interval, `amplitude_rms` and `amplitude_error`, `delay_rms_ns` and `delay_error_ns`,
         against the set; `bandpass_rms`, of the bandpass's shape against the set's, and the noise in it,
-        `bandpass_error`; `sources` in the model and their `apparent_jy`; `gates`, the gates of the gains, and
+        `bandpass_error`; `expected_error` of these gains, relative, as the selection has it of a set's; `sources` in
+        the model and their `apparent_jy`; `gates`, the gates of the gains with measurement and limit, and
         `failed`, those that they did not pass; `noise_jy` and `dynamic_range`, each without and with them, or None
         where only one image was made.
 
@@ -118,6 +119,7 @@ def make(
         "delay_error_ns": _rms(found.delay_error_s[solved] * 1e9),
         "bandpass_rms": found.shape_rms,
         "bandpass_error": found.shape_error,
+        "expected_error": _rms(np.hypot(found.phase_error_rad[solved], found.amplitude_error[solved])),
         "sources": found.sources,
         "apparent_jy": found.apparent_jy,
         "gates": {one.name: {"measured": files.rounded_list(one.measured), "limit": one.limit} for one in gates},
