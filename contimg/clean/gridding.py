@@ -59,8 +59,10 @@ class Gridder:
         """Gridder of the same visibilities for images of another size about the same centre."""
         return replace(self, size=size)
 
-    def dirty_image(self, visibilities: np.ndarray) -> np.ndarray:
+    def dirty_image(self, visibilities: np.ndarray, *, flat: bool = False) -> np.ndarray:
         """Dirty image (Jy/beam), float32, shape (N, N), of visibilities (Jy), complex64, shape (R, F).
+
+        With `flat`, w is taken as 0.
 
         Raises
         ------
@@ -70,13 +72,26 @@ class Gridder:
         total = float(self.weights.sum(dtype=float))
         if not total > 0:
             raise NoUsableDataError("visibilities: none has a weight; there is nothing to make an image of")
-        image = vis2dirty(vis=visibilities, wgt=self.weights, npix_x=self.size, npix_y=self.size, **self._common())
+        image = vis2dirty(
+            vis=visibilities,
+            wgt=self.weights,
+            npix_x=self.size,
+            npix_y=self.size,
+            do_wgridding=not flat,
+            **self._common(),
+        )
         image *= np.float32(1 / total)
         return image
 
-    def dirty_beam(self) -> np.ndarray:
+    def dirty_beam(self, *, flat: bool = False) -> np.ndarray:
         """Dirty beam at the phase centre, float32, shape (N, N): 1 in the middle pixel (N/2, N/2)."""
-        return self.dirty_image(np.ones(self.weights.shape, np.complex64))
+        return self.dirty_image(np.ones(self.weights.shape, np.complex64), flat=flat)
+
+    def tilt(self) -> tuple[float, float]:
+        """Slopes a and b of the plane that the baselines are nearest to, w ≈ a·u + b·v."""
+        uv, by_row = self.uvw_m[:, :2], self.weights.sum(axis=1, dtype=float)[:, np.newaxis]
+        east, north = np.linalg.pinv(uv.T @ (by_row * uv), hermitian=True) @ (uv.T @ (by_row * self.uvw_m[:, 2:]))
+        return float(east[0]), float(north[0])
 
     def smoothed_beam(self, width_rad: float, size: int, step: int) -> np.ndarray:
         """Dirty beam smoothed with a Gaussian of sum 1, at every `step`-th pixel, float32, shape (size, size).
@@ -85,7 +100,7 @@ class Gridder:
         """
         weights = self.weights * taper(self.uvw_m, self.frequencies_hz, width_rad)
         tapered = replace(self, weights=weights, size=size, pixel_rad=step * self.pixel_rad)
-        beam = tapered.dirty_beam()
+        beam = tapered.dirty_beam(flat=True)
         beam *= np.float32(weights.sum(dtype=float) / self.weights.sum(dtype=float))
         return beam
 
@@ -94,7 +109,7 @@ class Gridder:
 
         Visibilities of weight 0 are 0.
         """
-        return dirty2vis(dirty=model, mask=(self.weights > 0).view(np.uint8), **self._common())
+        return dirty2vis(dirty=model, mask=(self.weights > 0).view(np.uint8), do_wgridding=True, **self._common())
 
     def _common(self) -> dict[str, Any]:
         """Arguments of the transforms in both directions.
@@ -107,7 +122,6 @@ class Gridder:
             "pixsize_x": self.pixel_rad,
             "pixsize_y": self.pixel_rad,
             "epsilon": self.accuracy,
-            "do_wgridding": True,
             "divide_by_n": False,
             "nthreads": self.threads,
         }

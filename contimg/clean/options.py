@@ -35,6 +35,8 @@ class CleanOptions:
         Largest number of major cycles.
     longest_wavelengths
         Longest baseline (λ) that the imager in memory uses; None for all.
+    multiscale
+        Whether the imager in memory has components for extended sources, beside points.
     """
 
     size: int
@@ -47,6 +49,7 @@ class CleanOptions:
     memory_gb: float
     major_iterations: int = 10
     longest_wavelengths: float | None = None
+    multiscale: bool = True
 
 
 @dataclass(frozen=True)

@@ -126,13 +126,14 @@ def with_components(residual: np.ndarray, model: np.ndarray, wcs: WCS, beam: Res
     response[shape.distance2(offsets, offsets[:, np.newaxis]) > REACH**2] = 0
     image = residual.copy()
     rows, columns = np.unravel_index(np.flatnonzero(model), model.shape)
-    add_convolved(image, rows, columns, model[rows, columns], response.astype(np.float32))
+    alike = np.zeros(len(rows), np.int64)
+    add_convolved(image, rows, columns, model[rows, columns], response.astype(np.float32)[np.newaxis], alike)
     return image
 
 
 @numba.njit(cache=True, fastmath=True, parallel=True)
-def add_convolved(image, rows, columns, fluxes, beam):  # pragma: no cover — compiled
-    """Add components to an image in place, convolved with a beam whose peak is in its middle pixel (M//2, M//2).
+def add_convolved(image, rows, columns, fluxes, beams, which):  # noqa: PLR0917  # pragma: no cover — compiled
+    """Add components to an image in place, convolved with beams whose peak is in the middle pixel (M//2, M//2).
 
     Parameters
     ----------
@@ -140,15 +141,15 @@ def add_convolved(image, rows, columns, fluxes, beam):  # pragma: no cover — c
         Float32, shape (N, K).
     rows, columns, fluxes
         Pixels of the components, in order of rows, and their fluxes (Jy).
-    beam
-        Float32, shape (M, M).
+    beams, which
+        Beams, float32, shape (K, M, M), and the number of each component's.
     """
-    size, middle = beam.shape[0], beam.shape[0] // 2
+    size, middle = beams.shape[1], beams.shape[1] // 2
     height, width = image.shape
     for r in numba.prange(height):
         line = image[r]
         for k in range(np.searchsorted(rows, r - size + middle + 1), np.searchsorted(rows, r + middle + 1)):
-            response = beam[r - rows[k] + middle]
+            response = beams[which[k], r - rows[k] + middle]
             first = columns[k] - middle
             for c in range(max(first, 0), min(first + size, width)):
                 line[c] += fluxes[k] * response[c - first]

@@ -91,7 +91,7 @@ class Scale:
         to pixels.
         """
         shown = np.zeros_like(components)
-        minor_cycle.subtract(shown, components, self._narrower_beam)
+        minor_cycle.subtract(shown, components, minor_cycle.DirtyBeam(self._narrower_beam))
         image += _between(_gaussians(self, self.width / np.sqrt(2)).T.tocsr() * np.float32(self.step), shown)
 
     @cached_property

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.ndimage import label, maximum_filter
 
 from contimg.clean import minor_cycle
+from contimg.clean.minor_cycle import DirtyBeam
 from contimg.clean.noise import brighter, median_noise, noise_map
 from contimg.clean.options import CleanOptions
 from contimg.clean.restoring import BeamShape
@@ -23,8 +24,8 @@ _LOG = logging.getLogger(__name__)
 _MAJOR_GAIN = 0.95
 """Major-cycle gain: fraction of the highest peak cleaned before components are subtracted from the visibilities."""
 _SEARCH_GAIN = 0.9
-"""Depth below the highest peak, as a fraction, from which sources wait for the next cycle: they may be errors of the
-minor cycle's dirty beam."""
+"""Depth below the highest peak, as a fraction, from which sources wait for the next cycle: they may be sidelobes
+beyond the patch of the minor cycle's dirty beam."""
 _SETTLED = 2.0
 """Residual in the mask, in units of the threshold, above which it is cleaned again."""
 _CLEARLY = 1.25
@@ -52,26 +53,26 @@ class Search:
 
     Attributes
     ----------
-    psf
-        Middle part of the dirty beam.
+    beam
+        Dirty beam.
     shape
         The restoring beam.
     scales
         Gaussian components for extended sources, narrowest first.
     model
         Components (Jy/pixel), float32, shape (N, N).
-    mask
-        Boolean, of the same shape.
+    masked
+        Pixels of the mask: flat indices, ascending.
     iterations
         Number of components so far.
     """
 
     options: CleanOptions
-    psf: np.ndarray
+    beam: DirtyBeam
     shape: BeamShape
     scales: list[ScaleSearch]
     model: np.ndarray
-    mask: np.ndarray
+    masked: np.ndarray
     iterations: int = 0
 
     def run(self, residual: np.ndarray, noise: np.ndarray) -> float:
@@ -88,7 +89,7 @@ class Search:
         changed = True
         for _ in range(_ROUNDS):
             changed |= self._find_points(residual, noise, highest_jy) > 0
-            if not changed:
+            if not (changed and self.scales):
                 break
             height, wanted = self._wanted_scale(residual, noise)
             changed = False
@@ -102,23 +103,28 @@ class Search:
             median_noise(noise),
             highest,
             self.iterations - before,
-            np.count_nonzero(self.mask),
+            len(self.masked),
         )
         return highest if self.iterations > before else 0.0
 
     def copy(self) -> Search:
-        """Copy of the state, whose components and mask may be changed."""
-        return replace(self, model=self.model.copy(), mask=self.mask.copy())
+        """Copy of the state, whose components may be changed."""
+        return replace(self, model=self.model.copy())
 
     @property
     def _left(self) -> int:
         """Number of iterations left."""
         return self.options.iterations - self.iterations
 
+    @property
+    def _mask(self) -> tuple[np.ndarray, ...]:
+        """Rows and columns of the mask's pixels, in order of rows."""
+        return np.unravel_index(self.masked, self.model.shape)
+
     def _stands_out(self, residual: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the pixels above the threshold; those of the mask may be there twice."""
         rows, columns = brighter(residual, noise, self.options.mask_sigma, 0)
-        masked = np.nonzero(self.mask)
+        masked = self._mask
         unsettled = np.abs(residual[masked]) > _SETTLED * self.options.threshold_sigma * noise[masked]
         return np.append(rows, masked[0][unsettled]), np.append(columns, masked[1][unsettled])
 
@@ -127,19 +133,19 @@ class Search:
         options, before = self.options, self.iterations
         if not len(self._stands_out(residual, noise)[0]):
             return 0
-        sidelobe = minor_cycle.highest_sidelobe(self.psf, self.shape)
+        sidelobe = minor_cycle.highest_sidelobe(self.beam.flat, self.shape)
         while self._left:
             faintest = max((1 - _SEARCH_GAIN) * highest_jy, sidelobe * float(residual.max()))
             seeds = self._of_points(residual, *brighter(residual, noise, options.mask_sigma, faintest))
-            minor_cycle.grow(self.mask, seeds, self.shape)
-            masked = np.nonzero(self.mask)
+            self.masked = np.union1d(self.masked, minor_cycle.islands(seeds, self.shape, len(residual)))
+            masked = self._mask
             heights = np.abs(residual[masked])
             floor = np.maximum(options.threshold_sigma * noise[masked], (1 - _MAJOR_GAIN) * highest_jy)
             left = heights[heights > floor]
             if not len(left):
                 break
             stop = np.maximum(floor, sidelobe * float(left.max()))
-            done, diverged = minor_cycle.clean(residual, masked, stop, self.psf, self.model, self._left)
+            done, diverged = minor_cycle.clean(residual, masked, stop, self.beam, self.model, self._left)
             self.iterations += done
             if diverged:
                 break
@@ -249,11 +255,11 @@ class ScaleSearch:
 
     def clean(self, residual: np.ndarray, model: np.ndarray, iterations: int) -> tuple[int, bool]:
         """Move components out of a residual and into a model, in place; returns their number, and if peaks grew."""
-        self.mask = self.mask.copy()
-        minor_cycle.grow(self.mask, np.nonzero(self.seeds), self.scale.shape)
+        mask = self.mask.copy()
+        mask.flat[minor_cycle.islands(np.nonzero(self.seeds), self.scale.shape, len(mask))] = True
         edge = np.maximum(_SCALE_EDGE * self.noise, (1 - _SEARCH_GAIN) * self.highest_jy)
-        islands, _ = label(self.mask | (self.image > edge))
-        self.mask = np.isin(islands, np.unique(islands[self.mask]))
+        islands, _ = label(mask | (self.image > edge))
+        self.mask = np.isin(islands, np.unique(islands[mask]))
         beam = self.scale.dirty_beam
         height = beam[len(beam) // 2, len(beam) // 2]
         sidelobe = minor_cycle.highest_sidelobe(beam / height, self.scale.shape)
@@ -261,7 +267,9 @@ class ScaleSearch:
         among = np.nonzero(self.mask & ~self.points)
         stop = np.maximum(floor[among], sidelobe * float(np.abs(self.image[among]).max(initial=0)))
         components = np.zeros_like(self.image)
-        found = minor_cycle.clean(self.image / height, among, stop / height, beam / height, components, iterations)
+        found = minor_cycle.clean(
+            self.image / height, among, stop / height, DirtyBeam(beam / height), components, iterations
+        )
         self.scale.subtract(residual, components)
         model += self.scale.model(components)
         return found

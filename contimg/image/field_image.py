@@ -32,13 +32,13 @@ _WIDE_FIELD_RAD = np.radians(8.0)
 _WIDE_SIZE = 1536
 """Largest width (pixels) of that image; longer baselines than its pixels resolve are left out."""
 _WIDE_PIXELS_PER_BEAM = 3.0
-_WIDE_MASK_SIGMA, _WIDE_THRESHOLD_SIGMA, _WIDE_MAJOR_ITERATIONS = 10.0, 5.0, 2
+_WIDE_MASK_SIGMA, _WIDE_THRESHOLD_SIGMA, _WIDE_MAJOR_ITERATIONS = 10.0, 5.0, 1
 _BRIGHT_SNR, _MOST_BRIGHT = 10.0, 250
 """Signal-to-noise ratio above which sources are fitted, and their largest number."""
-_DOMINANT_SNR, _DOMINATED_RATIO = 2000.0, 0.02
+_DOMINANT_SNR, _DOMINATED_RATIO = 400.0, 0.1
 """Flux of a dominant source, in thermal noises, and the fraction of its flux below which candidates may be its
 sidelobes and wait for its subtraction."""
-_MOST_ROUNDS = 3
+_MOST_ROUNDS = 4
 _STEP = 2
 """Step (pixels, half a beam) between the pixels from which the noise is taken."""
 
@@ -216,6 +216,7 @@ def _look_around(averaged: Averaged, imaging: Imaging, limits: Limits, threads: 
         mask_sigma=_WIDE_MASK_SIGMA,
         threshold_sigma=_WIDE_THRESHOLD_SIGMA,
         longest_wavelengths=1 / resolution_rad,
+        multiscale=False,
     )
     cleaned = imager.clean_in_memory(averaged, options)
     noise = noise_map(cleaned.residual, _beam_pixels(cleaned, pixel_rad))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from contimg.clean import minor_cycle
+from contimg.clean.minor_cycle import DirtyBeam
 from contimg.clean.noise import noise_map
 from contimg.clean.options import CleanOptions
 from contimg.clean.restoring import BeamShape
@@ -37,7 +38,7 @@ def test_a_cycle_that_diverges_ends_at_its_lowest_peak(stripes):
     masked = np.nonzero(np.pad(np.ones((64, 64), bool), 32))
     stop = np.full(len(masked[0]), 3 * NOISE_JY, np.float32)
     before, model = stripes.copy(), np.zeros_like(stripes)
-    done, diverged = minor_cycle.clean(stripes, masked, stop, cut_beam(), model, 10000)
+    done, diverged = minor_cycle.clean(stripes, masked, stop, DirtyBeam(cut_beam()), model, 10000)
     assert diverged
     assert done < 100
     assert np.abs(stripes).max() <= np.abs(before).max()
@@ -58,7 +59,7 @@ def test_a_search_raises_no_peaks(stripes):
         threads=1,
         memory_gb=1,
     )
-    search = Search(options, cut_beam(), shape, [], np.zeros_like(stripes), mask)
+    search = Search(options, DirtyBeam(cut_beam()), shape, [], np.zeros_like(stripes), np.flatnonzero(mask))
     before = np.abs(stripes).max()
     search.run(stripes, noise_map(stripes, WIDTH))
     assert np.abs(stripes).max() <= before
@@ -71,12 +72,12 @@ def test_a_point_is_cleaned_to_its_threshold():
     psf[16, 15:18] = [0.4, 1, 0.4]
     source = np.zeros_like(image)
     source[64, 64] = -0.5
-    minor_cycle.subtract(image, source, psf)
+    minor_cycle.subtract(image, source, DirtyBeam(psf))
     mask = np.zeros(image.shape, bool)
     mask[60:69, 60:69] = True
     model = np.zeros_like(image)
     stop = np.full(81, 3 * NOISE_JY, np.float32)
-    _, diverged = minor_cycle.clean(image, np.nonzero(mask), stop, psf, model, 1000)
+    _, diverged = minor_cycle.clean(image, np.nonzero(mask), stop, DirtyBeam(psf), model, 1000)
     assert not diverged
     assert model.sum() == pytest.approx(0.5, abs=5 * NOISE_JY)
     assert np.abs(image[mask]).max() <= 3 * NOISE_JY
