@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numba
 import numpy as np
 from astropy.wcs import WCS
 from ducc0.wgridder import dirty2vis, vis2dirty
@@ -21,8 +22,8 @@ from ducc0.wgridder import dirty2vis, vis2dirty
 from contimg.core.errors import NoUsableDataError
 from contimg.core.units import SPEED_OF_LIGHT
 
-ACCURACY = 1e-3
-"""Relative error of gridding, in units of the image's rms."""
+_NEGLIGIBLE = 12.0
+"""Exponent at which a taper is taken as 0: 6e-6."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Gridder:
     size: int
     pixel_rad: float
     threads: int
-    accuracy: float = ACCURACY
+    accuracy: float
 
     def sized(self, size: int) -> Gridder:
         """Gridder of the same visibilities for images of another size about the same centre."""
@@ -131,7 +132,18 @@ def taper(uvw_m: np.ndarray, frequencies_hz: np.ndarray, width_rad: float) -> np
     """Factors of visibilities that smooth their image with a Gaussian of sum 1; float32, shape (R, F)."""
     square = np.square(uvw_m[:, :2]).sum(axis=1) * (np.pi * width_rad) ** 2 / (4 * np.log(2))
     by_channel = np.square(np.asarray(frequencies_hz) / SPEED_OF_LIGHT)
-    return np.exp(-np.multiply.outer(square.astype(np.float32), by_channel.astype(np.float32)))
+    factors = np.zeros((len(square), len(by_channel)), np.float32)
+    _fill_taper(square.astype(np.float32), by_channel.astype(np.float32), factors)
+    return factors
+
+
+@numba.njit(cache=True, parallel=True, fastmath=True)
+def _fill_taper(square, by_channel, factors):  # pragma: no cover — compiled
+    for r in numba.prange(len(square)):
+        for f in range(len(by_channel)):
+            exponent = square[r] * by_channel[f]
+            if exponent < _NEGLIGIBLE:
+                factors[r, f] = np.exp(-exponent)
 
 
 def within(weights: np.ndarray, uvw_m: np.ndarray, frequencies_hz: np.ndarray, longest: float) -> np.ndarray:

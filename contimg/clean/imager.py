@@ -16,6 +16,7 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
 from contimg.clean import major_cycle, tclean, wsclean
+from contimg.clean.major_cycle import Coverage
 from contimg.clean.options import CleanOptions, Products
 from contimg.clean.restoring import RestoringBeam, fitted_beam, with_components
 from contimg.core import files
@@ -80,7 +81,7 @@ def clean(averaged: Averaged, prefix: Path, options: CleanOptions, imager: Image
         an output of WSClean or tclean is absent or not finite.
     """
     if imager == "auto":
-        return clean_in_memory(averaged, options)
+        return clean_in_memory(averaged, Coverage.of(averaged, options))
     if imager == "wsclean":
         wsclean.refuse_if_missing()
     if not averaged.rows.weights.any():
@@ -92,15 +93,9 @@ def clean(averaged: Averaged, prefix: Path, options: CleanOptions, imager: Image
     return restored(products, imager)
 
 
-def clean_in_memory(averaged: Averaged, options: CleanOptions) -> CleanResult:
-    """Image and clean with contimg's own imager.
-
-    Raises
-    ------
-    NoUsableDataError
-        If no visibility has a weight, or the dirty beam has no core.
-    """
-    cleaned = major_cycle.clean(averaged, options)
+def clean_in_memory(averaged: Averaged, coverage: Coverage) -> CleanResult:
+    """Image and clean averages, or residuals of them, with contimg's own imager."""
+    cleaned = major_cycle.clean(averaged, coverage)
     image = with_components(cleaned.residual, cleaned.model, cleaned.wcs, cleaned.beam)
     return CleanResult(image, cleaned.residual, cleaned.wcs, cleaned.beam, OWN)
 

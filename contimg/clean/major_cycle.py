@@ -15,6 +15,7 @@ from contimg.clean.minor_cycle import DirtyBeam
 from contimg.clean.noise import median_noise, noise_map
 from contimg.clean.options import CleanOptions
 from contimg.clean.restoring import BeamShape, RestoringBeam, fitted_beam
+from contimg.clean.scales import Scale
 from contimg.clean.search import ScaleSearch, Search
 from contimg.core.errors import NoUsableDataError
 from contimg.visibilities.averaged import Averaged
@@ -56,31 +57,86 @@ class Cleaned:
     beam: RestoringBeam
 
 
-def clean(averaged: Averaged, options: CleanOptions) -> Cleaned:
-    """Image and clean averaged visibilities, which are not changed.
+@dataclass(frozen=True)
+class Coverage:
+    """The uv coverage of averages in an image: weights and beams, the same for all residuals of their visibilities.
 
-    Raises
-    ------
-    NoUsableDataError
-        If no visibility has a weight, or the dirty beam has no core.
+    Attributes
+    ----------
+    used
+        Rows with a weight, boolean, shape (R,).
+    gridder
+        Gridder of these rows with Briggs' weights.
+    dirty_beam
+        Dirty beam of the minor cycle.
+    scales
+        Gaussians for extended sources, narrowest first.
+    wcs
+        Celestial coordinates (ICRS).
+    beam
+        Gaussian fitted to the dirty beam's core.
     """
+
+    options: CleanOptions
+    used: np.ndarray
+    gridder: Gridder
+    dirty_beam: DirtyBeam
+    scales: list[Scale]
+    wcs: WCS
+    beam: RestoringBeam
+
+    @classmethod
+    def of(cls, averaged: Averaged, options: CleanOptions) -> Coverage:
+        """Coverage of averages.
+
+        Raises
+        ------
+        NoUsableDataError
+            If no visibility has a weight, or the dirty beam has no core.
+        """
+        numba.set_num_threads(min(options.threads, numba.config.NUMBA_NUM_THREADS))
+        rows, frequencies = averaged.rows, averaged.bin_frequencies_hz
+        natural = rows.weights
+        if options.longest_wavelengths is not None:
+            natural = gridding.within(natural, rows.uvw_m, frequencies, options.longest_wavelengths)
+        used = np.asarray(natural.any(axis=1))
+        if not used.any():
+            raise NoUsableDataError(f"{averaged.ms}: no visibility has a weight; the group cannot be imaged")
+        uvw_m, natural = _chosen(rows.uvw_m, used), _chosen(natural, used)
+        field_rad = options.size * options.pixel_rad
+        weights = each_weight(uvw_m, frequencies, natural, field_rad=field_rad, robust=options.robust)
+        gridder = Gridder(
+            uvw_m, frequencies, weights, options.size, options.pixel_rad, options.threads, options.accuracy
+        )
+        flat = gridder.sized(min(_PSF_SIZE, gridder.size)).dirty_beam(flat=True)
+        wcs = gridding.coordinates(averaged.phase_centre_rad, options.size, options.pixel_rad)
+        try:
+            beam = fitted_beam(flat, wcs)
+        except ValueError as error:
+            raise NoUsableDataError(f"{averaged.ms}: {error}; see the job's log") from error
+        return cls(
+            options=options,
+            used=used,
+            gridder=gridder,
+            dirty_beam=DirtyBeam(flat, gridder.tilt(), options.size, options.pixel_rad),
+            scales=scales.of_beam(beam.pixels(options.pixel_rad), gridder, natural) if options.multiscale else [],
+            wcs=wcs,
+            beam=beam,
+        )
+
+
+def clean(averaged: Averaged, coverage: Coverage) -> Cleaned:
+    """Image and clean averaged visibilities, which are not changed, with the coverage of their averages."""
+    options, gridder = coverage.options, coverage.gridder
     numba.set_num_threads(min(options.threads, numba.config.NUMBA_NUM_THREADS))
-    gridder, natural, visibilities = gridder_of(averaged, options)
-    wcs = gridding.coordinates(averaged.phase_centre_rad, options.size, options.pixel_rad)
-    psf = dirty_beam(gridder)
-    try:
-        beam = fitted_beam(psf.flat, wcs)
-    except ValueError as error:
-        raise NoUsableDataError(f"{averaged.ms}: {error}; see the job's log") from error
+    visibilities = _chosen(averaged.rows.visibilities, coverage.used)
     residual = gridder.dirty_image(visibilities)
-    beam_pixels = float(np.sqrt(beam.major_rad * beam.minor_rad) / options.pixel_rad)
+    beam_pixels = coverage.beam.pixels(options.pixel_rad)
     search = Search(
         options,
-        psf,
-        BeamShape.of(beam, wcs),
-        [ScaleSearch.of(scale, options) for scale in scales.of_beam(beam_pixels, gridder, natural)]
-        if options.multiscale
-        else [],
+        coverage.dirty_beam,
+        BeamShape.of(coverage.beam, coverage.wcs),
+        [ScaleSearch.of(scale, options) for scale in coverage.scales],
         model=np.zeros_like(residual),
         masked=np.empty(0, np.int64),
     )
@@ -105,28 +161,9 @@ def clean(averaged: Averaged, options: CleanOptions) -> Cleaned:
             search.scales = []
             left += 1
             noise = noise_map(residual, beam_pixels)
-    return Cleaned(residual, search.model, search.masked, wcs, beam)
+    return Cleaned(residual, search.model, search.masked, coverage.wcs, coverage.beam)
 
 
-def gridder_of(averaged: Averaged, options: CleanOptions) -> tuple[Gridder, np.ndarray, np.ndarray]:
-    """Gridder of the averages with Briggs' weights, inverse variances and visibilities, for rows with a weight."""
-    rows, frequencies = averaged.rows, averaged.bin_frequencies_hz
-    natural = rows.weights
-    if options.longest_wavelengths is not None:
-        natural = gridding.within(natural, rows.uvw_m, frequencies, options.longest_wavelengths)
-    used = natural.any(axis=1)
-    if not used.any():
-        raise NoUsableDataError(f"{averaged.ms}: no visibility has a weight; the group cannot be imaged")
-    uvw_m, natural, visibilities = (
-        values if used.all() else values[used] for values in (rows.uvw_m, natural, rows.visibilities)
-    )
-    field_rad = options.size * options.pixel_rad
-    weights = each_weight(uvw_m, frequencies, natural, field_rad=field_rad, robust=options.robust)
-    gridder = Gridder(uvw_m, frequencies, weights, options.size, options.pixel_rad, options.threads)
-    return gridder, natural, visibilities
-
-
-def dirty_beam(gridder: Gridder) -> DirtyBeam:
-    """Dirty beam of the minor cycle."""
-    flat = gridder.sized(min(_PSF_SIZE, gridder.size)).dirty_beam(flat=True)
-    return DirtyBeam(flat, gridder.tilt(), gridder.size, gridder.pixel_rad)
+def _chosen(values: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """Values of the rows that are used; not copied where all are."""
+    return values if used.all() else values[used]

@@ -37,6 +37,8 @@ class CleanOptions:
         Longest baseline (λ) that the imager in memory uses; None for all.
     multiscale
         Whether the imager in memory has components for extended sources, beside points.
+    accuracy
+        Relative error of the gridding in memory, in units of the image's rms.
     """
 
     size: int
@@ -50,6 +52,7 @@ class CleanOptions:
     major_iterations: int = 10
     longest_wavelengths: float | None = None
     multiscale: bool = True
+    accuracy: float = 1e-3
 
 
 @dataclass(frozen=True)

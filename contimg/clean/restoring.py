@@ -33,6 +33,10 @@ class RestoringBeam:
     minor_rad: float
     angle_rad: float
 
+    def pixels(self, pixel_rad: float) -> float:
+        """Geometric mean width in pixels of a width (rad)."""
+        return float(np.sqrt(self.major_rad * self.minor_rad) / pixel_rad)
+
 
 @dataclass(frozen=True)
 class BeamShape:

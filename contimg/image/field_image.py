@@ -11,7 +11,7 @@ import numpy as np
 from astropy.wcs import WCS
 
 from contimg.clean import imager, sources
-from contimg.clean.imager import CleanResult
+from contimg.clean.major_cycle import Coverage
 from contimg.clean.noise import noise_map, robust_noise
 from contimg.clean.options import CleanOptions, fft_size
 from contimg.clean.restoring import RestoringBeam, add_sources
@@ -32,7 +32,7 @@ _WIDE_FIELD_RAD = np.radians(8.0)
 _WIDE_SIZE = 1536
 """Largest width (pixels) of that image; longer baselines than its pixels resolve are left out."""
 _WIDE_PIXELS_PER_BEAM = 3.0
-_WIDE_MASK_SIGMA, _WIDE_THRESHOLD_SIGMA, _WIDE_MAJOR_ITERATIONS = 10.0, 5.0, 1
+_WIDE_MASK_SIGMA, _WIDE_THRESHOLD_SIGMA, _WIDE_MAJOR_ITERATIONS, _WIDE_ACCURACY = 10.0, 5.0, 1, 1e-2
 _BRIGHT_SNR, _MOST_BRIGHT = 10.0, 250
 """Signal-to-noise ratio above which sources are fitted, and their largest number."""
 _DOMINANT_SNR, _DOMINATED_RATIO = 400.0, 0.1
@@ -146,7 +146,7 @@ def make(averaged: Averaged, directory: Path, settings: FieldImageSettings, thre
     response = primary_beam(wcs, apparent.shape, averaged)
     return FieldImage(
         apparent=apparent,
-        noise=noise_map(residual, _beam_pixels(cleaned, pixel_rad)),
+        noise=noise_map(residual, cleaned.beam.pixels(pixel_rad)),
         primary_beam=response,
         noise_jy=robust_noise(residual[::_STEP, ::_STEP][response[::_STEP, ::_STEP] > 0.5]),
         frequency_hz=averaged.middle_hz,
@@ -198,28 +198,34 @@ def _take_out_bright(
 ) -> list[BrightSource]:
     """Find the bright sources and subtract them from the averaged visibilities, the dominant ones first."""
     taken_out = source_subtraction.subtract(averaged, [], known, plan=plan, threads=threads)
+    coverage = Coverage.of(averaged, _wide_options(averaged, imaging, limits, threads))
     for _ in range(_MOST_ROUNDS):
-        found = _look_around(averaged, imaging, limits, threads)
+        found = _look_around(averaged, coverage)
         taken_out = source_subtraction.subtract(averaged, taken_out, found, plan=plan, threads=threads)
         if not _dominates(found, averaged):
             break
     return taken_out
 
 
-def _look_around(averaged: Averaged, imaging: Imaging, limits: Limits, threads: int) -> list[PointSource]:
-    """Bright sources in and around the field, from a wide image of lower resolution; apparent fluxes."""
+def _wide_options(averaged: Averaged, imaging: Imaging, limits: Limits, threads: int) -> CleanOptions:
+    """Options of the wide image, of lower resolution, in which bright sources are searched."""
     resolution_rad = max(averaged.beam_rad, _WIDE_PIXELS_PER_BEAM * _WIDE_FIELD_RAD / _WIDE_SIZE)
     pixel_rad = resolution_rad / _WIDE_PIXELS_PER_BEAM
-    options = replace(
+    return replace(
         clean_options(imaging, limits, threads, fft_size(_WIDE_FIELD_RAD / pixel_rad), pixel_rad),
         major_iterations=_WIDE_MAJOR_ITERATIONS,
         mask_sigma=_WIDE_MASK_SIGMA,
         threshold_sigma=_WIDE_THRESHOLD_SIGMA,
         longest_wavelengths=1 / resolution_rad,
         multiscale=False,
+        accuracy=_WIDE_ACCURACY,
     )
-    cleaned = imager.clean_in_memory(averaged, options)
-    noise = noise_map(cleaned.residual, _beam_pixels(cleaned, pixel_rad))
+
+
+def _look_around(averaged: Averaged, coverage: Coverage) -> list[PointSource]:
+    """Bright sources in and around the field, from a wide image; apparent fluxes."""
+    cleaned = imager.clean_in_memory(averaged, coverage)
+    noise = noise_map(cleaned.residual, cleaned.beam.pixels(coverage.options.pixel_rad))
     found = sources.find(cleaned.image, noise, cleaned.wcs, cleaned.beam, min_snr=_BRIGHT_SNR)[:_MOST_BRIGHT]
     if _dominates(found, averaged):
         found = [one for one in found if one.flux_jy > _DOMINATED_RATIO * found[0].flux_jy]
@@ -244,8 +250,3 @@ def clean_options(options: Imaging, limits: Limits, threads: int, size: int, pix
         threads=threads,
         memory_gb=limits.mem_mb / 1000,
     )
-
-
-def _beam_pixels(cleaned: CleanResult, pixel_rad: float) -> float:
-    """Geometric mean width of the restoring beam in pixels."""
-    return float(np.sqrt(cleaned.beam.major_rad * cleaned.beam.minor_rad) / pixel_rad)

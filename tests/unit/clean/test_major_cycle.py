@@ -9,6 +9,7 @@ import pytest
 from synthetic_averages import at, averages
 
 from contimg.clean import imager, major_cycle
+from contimg.clean.major_cycle import Coverage
 from contimg.clean.minor_cycle import DirtyBeam
 from contimg.clean.noise import robust_noise
 from contimg.clean.options import CleanOptions
@@ -57,12 +58,12 @@ def test_point_sources_come_out_and_leave_noise(tmp_path):
 
 @pytest.mark.parametrize("fluxes_jy", [(1.0, 3.0), (0.2, 0.2)])
 def test_extended_sources_keep_their_flux(fluxes_jy):
-    """Of 1′ and 3′ beside points: flux in a circle within 5 % and the noise in it, and the points' as without them."""
+    """Of 1′ and 3′: flux in a circle within 5 % and the noise in it, and that of points as without them."""
     size = 600
     extended = [at(-8.5, 7.2, fluxes_jy[0], 1), at(6.1, -5.3, fluxes_jy[1], 3)]
     points = [at(-9.1, -8.3, 0.05), at(2.02, 10.33, 0.1)]
     averaged = observed([*extended, *points], size=size)
-    cleaned = major_cycle.clean(averaged, options(averaged.beam_rad, size))
+    cleaned = cleaned_with(averaged, options(averaged.beam_rad, size))
     image = restored(cleaned)
     for one in extended:
         assert flux_within(image, cleaned, one, 1.25) == pytest.approx(one.flux_jy, abs=0.05 * one.flux_jy + 4e-3)
@@ -82,7 +83,7 @@ def test_a_cycle_that_raises_the_noise_is_undone(monkeypatch, caplog, once):
     monkeypatch.setattr(major_cycle, "median_noise", lambda noise: next(noises, measured(noise)) if once else 1.0)
     monkeypatch.setattr(major_cycle, "_RAISED", 1.1 if once else 0.0)
     averaged = observed(POINTS)
-    cleaned = major_cycle.clean(averaged, options(averaged.beam_rad))
+    cleaned = cleaned_with(averaged, options(averaged.beam_rad))
     assert "done again with points alone" in caplog.text
     assert ("CLEAN ends before this cycle" in caplog.text) == (not once)
     if once:
@@ -98,9 +99,13 @@ def test_a_last_cycle_that_raises_the_noise_is_done_again_as_well(monkeypatch):
     measured = major_cycle.median_noise
     monkeypatch.setattr(major_cycle, "median_noise", lambda noise: next(noises, measured(noise)))
     averaged = observed(POINTS)
-    cleaned = major_cycle.clean(averaged, replace(options(averaged.beam_rad), major_iterations=1))
+    cleaned = cleaned_with(averaged, replace(options(averaged.beam_rad), major_iterations=1))
     # One cycle takes sources over a tenth of the brightest, of 0.5 and 0.1 Jy, down to a twentieth of it.
     assert 0.6 - 2 * 0.025 < cleaned.model.sum() < 0.61
+
+
+def cleaned_with(averaged, asked) -> major_cycle.Cleaned:
+    return major_cycle.clean(averaged, Coverage.of(averaged, asked))
 
 
 def restored(cleaned: major_cycle.Cleaned) -> np.ndarray:
@@ -124,11 +129,9 @@ def test_the_exact_residual_is_at_its_threshold():
     """No pixel of the mask is over 3 times the noise, and none elsewhere over the level that makes a mask."""
     averaged = observed(POINTS)
     asked = options(averaged.beam_rad)
-    cleaned = major_cycle.clean(averaged, asked)
-    rows = averaged.rows
-    gridder, _, visibilities = major_cycle.gridder_of(averaged, asked)
-    assert visibilities is rows.visibilities
-    exact = gridder.dirty_image(visibilities - gridder.predict(cleaned.model))
+    cleaned = cleaned_with(averaged, asked)
+    gridder = Coverage.of(averaged, asked).gridder
+    exact = gridder.dirty_image(averaged.rows.visibilities - gridder.predict(cleaned.model))
     masked = np.isin(np.arange(exact.size), cleaned.masked).reshape(exact.shape)
     assert masked.any()
     assert np.abs(exact[masked]).max() < 3 * NOISE_JY
@@ -140,13 +143,13 @@ def test_the_dirty_beam_follows_w_over_the_field():
     size, row, column = 640, 90, 560
     averaged = averages([], noise_jy=NOISE_JY, field_rad=float(np.radians(4)), antennas=stations.WITH_DATA[::2])
     asked = replace(options(averaged.beam_rad, size), pixel_rad=float(np.radians(4)) / size, longest_wavelengths=3000)
-    gridder, _, _ = major_cycle.gridder_of(averaged, asked)
+    coverage = Coverage.of(averaged, asked)
+    gridder = coverage.gridder
     source = np.zeros((size, size), np.float32)
     source[row, column] = 1
     shown = gridder.dirty_image(gridder.predict(source))[row - 64 : row + 64, column - 64 : column + 64]
-    followed = major_cycle.dirty_beam(gridder)
     errors = []
-    for beam in (followed, DirtyBeam(followed.flat)):
+    for beam in (coverage.dirty_beam, DirtyBeam(coverage.dirty_beam.flat)):
         beams, which = beam.at(np.array([row]), np.array([column]))
         middle = beams.shape[1] // 2
         patch = beams[which[0], middle - 64 : middle + 64, middle - 64 : middle + 64]
@@ -157,14 +160,14 @@ def test_the_dirty_beam_follows_w_over_the_field():
 
 def test_noise_alone_has_no_components():
     averaged = observed([])
-    cleaned = major_cycle.clean(averaged, options(averaged.beam_rad))
+    cleaned = cleaned_with(averaged, options(averaged.beam_rad))
     assert not cleaned.model.any()
     assert robust_noise(cleaned.residual) == pytest.approx(NOISE_JY, rel=0.03)
 
 
 def test_the_number_of_components_is_limited():
     averaged = observed(POINTS)
-    cleaned = major_cycle.clean(averaged, replace(options(averaged.beam_rad), iterations=20))
+    cleaned = cleaned_with(averaged, replace(options(averaged.beam_rad), iterations=20))
     assert 0 < np.count_nonzero(cleaned.model) <= 20
     assert cleaned.residual.max() > 10 * NOISE_JY
 
@@ -174,11 +177,11 @@ def test_antennas_along_a_line_have_no_beam():
     rows = averaged.rows
     rows.uvw_m[:, 1:] = 0
     with pytest.raises(NoUsableDataError, match=r"synthetic\.ms: the dirty beam has no core"):
-        major_cycle.clean(averaged, options(averaged.beam_rad))
+        cleaned_with(averaged, options(averaged.beam_rad))
 
 
 def test_without_weights_there_is_no_image():
     averaged = observed([])
     averaged.rows.weights[:] = 0
     with pytest.raises(NoUsableDataError, match=r"synthetic\.ms: no visibility has a weight"):
-        major_cycle.clean(averaged, options(averaged.beam_rad))
+        cleaned_with(averaged, options(averaged.beam_rad))
