@@ -37,6 +37,23 @@ def test_a_directory_is_replaced_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_folder_on_another_file_system_is_moved_with_all_it_holds(tmp_path):
+    staged, content = tmp_path / "staged.ms", os.urandom(1 << 20)
+    (staged / "ANTENNA").mkdir(parents=True)
+    (staged / "ANTENNA" / "table.dat").write_bytes(b"antennas")
+    (staged / "table.lock").touch()
+    (staged / "data").write_bytes(content * 40)  # more than is moved at once
+    files.move_across(staged, tmp_path / "group.ms")
+    moved = {
+        path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+    }
+    assert moved == {
+        "group.ms/ANTENNA/table.dat": b"antennas",
+        "group.ms/table.lock": b"",
+        "group.ms/data": content * 40,
+    }
+
+
 def test_json_takes_what_science_returns(tmp_path):
     path = tmp_path / "sidecar.json"
     files.write_json(
