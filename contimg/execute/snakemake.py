@@ -35,8 +35,11 @@ log = logging.getLogger(__name__)
 
 _NOT_OF_JOBS = ("alerts", "service", "groups", "scan_incoming")
 """Settings that jobs have no use for, so that a change of them restarts nothing."""
-_OF_SNAKEFILE = ("due", "start", "tries")
-"""Modules of `contimg.workflow` that the Snakefile imports."""
+_OF_CALLS = (
+    *("snakemake.cli", "snakemake.report", "smart_open", "nbformat"),
+    *("contimg.workflow.due", "contimg.workflow.start", "contimg.workflow.tries"),
+)
+"""Modules that every call needs: Snakemake's, those that it imports while it reads the rules, the Snakefile's."""
 LOST = -128
 """Exit code (of no signal) for a call that ended with the runner that had started and handed it over."""
 
@@ -74,8 +77,8 @@ class RunningCall:
 
 
 def import_modules() -> None:
-    """Import the modules that every call needs, which takes a second or two the first time."""
-    for module in ("snakemake.cli", "snakemake.report", *(f"contimg.workflow.{name}" for name in _OF_SNAKEFILE)):
+    """Import the modules of calls, which takes a second or two the first time."""
+    for module in _OF_CALLS:
         __import__(module)
 
 
