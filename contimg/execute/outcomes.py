@@ -58,7 +58,7 @@ class LaneEvidence:
     whole
         Whether the lane works: a product was made, or failed through its group's fault.
     systemic
-        Messages of the failures that are not their groups' fault, by group or window.
+        Messages of the failures that are not their groups' fault, or a program's, by group or window.
     """
 
     whole: bool = False
@@ -146,7 +146,7 @@ class _EndedCall:
             except ImpossibleTransitionError as error:
                 log.error("%s", error)
                 continue
-            if last and (last.outcome == "ok" or (Blame(last.blame).quarantines and last.rule != attempts.WORKFLOW)):
+            if last and (last.outcome == "ok" or _proves_lane(last)):
                 settled.whole = True
             elif last and last.blame != Blame.SET:
                 settled.systemic[unit] = last.message
@@ -237,6 +237,12 @@ class _EndedCall:
             trace_id=trace_id(unit),
             output=self._started.log,
         )
+
+
+def _proves_lane(failed: AttemptRow) -> bool:
+    """Whether a failure is its group's own, and so the lane works; a program that fails may fail for every group."""
+    own = Blame(failed.blame).quarantines and failed.error_class != ErrorClass.TOOL_FAILED
+    return own and failed.rule != attempts.WORKFLOW
 
 
 def _raw_there(root: DataRoot, group: str) -> bool:

@@ -171,6 +171,8 @@ def test_its_lane_is_told_whose_fault_it_was(played: Played) -> None:
     assert "it failed" in played.failed("detect", unit, error_class="disk_full", message="it failed").systemic
     own = played.failed("detect", unit, error_class="other").settled
     assert (own.whole, own.systemic) == (True, {})
+    program = played.failed("detect", unit, error_class="tool_failed", blame="group", message="it ended").settled
+    assert (program.whole, program.systemic) == (False, {unit: "it ended"})  # another group will tell
     waits = played.failed("detect", unit, error_class="missing_calibration").settled
     assert (waits.whole, waits.systemic) == (False, {})
 
