@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from contimg.core.errors import ConfigError
+from contimg.core.files import read_bytes
 from contimg.core.sections import Beam
 
 _AIRY_HALF_POWER = 1.61633995
@@ -93,7 +94,7 @@ def of(options: Beam) -> PrimaryBeam:
     """
     if options.table is not None:
         try:
-            content = options.table.read_bytes()
+            content = read_bytes(options.table)
         except OSError as error:
             raise ConfigError(
                 f"beam.table: {options.table} cannot be read ({error.strerror}); name another file"
