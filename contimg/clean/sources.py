@@ -60,17 +60,17 @@ def find(
     min_snr
         Least signal-to-noise ratio of a peak.
     primary_beam
-        Primary beam that divides fluxes and errors, shape (N, M), NaN where no sources are searched; None for none.
+        Primary beam that divides fluxes and errors, shape (N, M), NaN where sources are fitted with their neighbours,
+        but not listed; None for none.
     """
     shape = BeamShape.of(beam, wcs)
-    if primary_beam is not None:
-        image = np.where(np.isfinite(primary_beam), image, np.nan)
     peaks = _peaks(image, noise, shape, min_snr)
     fits = _fit(image, peaks, shape)
     found = []
     for (row, column), (flux, dx, dy) in zip(peaks, fits, strict=True):
         here = float(noise[row, column])
-        if not flux >= min_snr * here:
+        hidden = primary_beam is not None and not np.isfinite(primary_beam[row, column])
+        if hidden or not flux >= min_snr * here:
             continue
         ra, dec = wcs.wcs_pix2world([[column + dx, row + dy]], 0)[0]
         response = 1.0 if primary_beam is None else _interpolate(primary_beam, (row, column), (dy, dx))
@@ -79,7 +79,10 @@ def find(
 
 
 def _peaks(image: np.ndarray, noise: np.ndarray, shape: BeamShape, min_snr: float) -> list[tuple[int, int]]:
-    """Rows and columns of the local maxima, the highest first; of two within half a beam only the higher one."""
+    """Rows and columns of the local maxima, the highest first; of two within half a beam only the higher one.
+
+    A pixel beside a blank one is no maximum: it may be the wing of a source beyond the edge.
+    """
     with np.errstate(invalid="ignore"):
         rows, columns = np.nonzero(image > 0.9 * min_snr * noise)
     inner = (rows > 0) & (columns > 0) & (rows < image.shape[0] - 1) & (columns < image.shape[1] - 1)
@@ -89,7 +92,7 @@ def _peaks(image: np.ndarray, noise: np.ndarray, shape: BeamShape, min_snr: floa
     for dr in (-1, 0, 1):
         for dc in (-1, 0, 1):
             if dr or dc:
-                highest &= ~(image[rows + dr, columns + dc] > height)
+                highest &= image[rows + dr, columns + dc] <= height
     order = np.argsort(-height[highest], kind="stable")
     rows, columns = rows[highest][order], columns[highest][order]
     kept: list[tuple[int, int]] = []

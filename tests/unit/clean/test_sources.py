@@ -98,7 +98,8 @@ def test_neighbours_do_not_spoil_each_other():
 
 
 def test_the_primary_beam_scales_fluxes_and_hides_the_rest():
-    image, sky = put_in(np.array([[150.4, 300.2], [450.1, 300.4]]), np.array([0.1, 0.1]))
+    # The third is beyond the edge by less than its width: the edge is no peak.
+    image, sky = put_in(np.array([[150.4, 300.2], [450.1, 300.4], [301.5, 450.0]]), np.array([0.1, 0.1, 0.5]))
     response = np.full((SIZE, SIZE), np.nan)
     response[:, :300] = 0.25
     (found,) = find(image, np.full_like(image, NOISE), coordinates(), BEAM, min_snr=10, primary_beam=response)
