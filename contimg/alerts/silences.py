@@ -95,7 +95,7 @@ def all_match(matchers: Iterable[Matcher], alert: Mapping[str, str]) -> bool:
 def active_silences(silences: Sequence[Silence], alert: Mapping[str, str], now: float) -> list[str]:
     """Ids of the silences in force for an alert's labels."""
     return [
-        one.id
-        for one in silences
-        if one.starts <= now < one.ends and all_match(map(Matcher.from_json, one.matchers), alert)
+        silence.id
+        for silence in silences
+        if silence.starts <= now < silence.ends and all_match(map(Matcher.from_json, silence.matchers), alert)
     ]

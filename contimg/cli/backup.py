@@ -34,13 +34,12 @@ def run(options: argparse.Namespace) -> int:
         backup.destination(settings.backup),
     ):
         names = store.names() if store else {}
-        for one in backup.snapshots(names):
-            line = (
-                f"{one.name}  {names[one.name] / 1e6:8.1f} MB  {(now - one.made).total_seconds() / 3600:7.1f} h old"
-            )
+        for snapshot in backup.snapshots(names):
+            age_hours = (now - snapshot.made).total_seconds() / 3600
+            line = f"{snapshot.name}  {names[snapshot.name] / 1e6:8.1f} MB  {age_hours:7.1f} h old"
             if store and options.what == "verify":
                 try:
-                    line += f"  verified, {len(archive.verify(store, one.name).entries)} entries"
+                    line += f"  verified, {len(archive.verify(store, snapshot.name).entries)} entries"
                 except ContimgError as error:
                     failures = 1
                     print(f"failed: {error}", file=sys.stderr)

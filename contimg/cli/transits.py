@@ -40,17 +40,17 @@ def run(options: argparse.Namespace) -> int:
     found = upcoming(declination_deg, after, sources, settings.part(DetectionSettings))
     if options.json:
         content = {"declination_deg": declination_deg, "after_utc": after.isoformat(timespec="seconds")}
-        print(json.dumps({**content, "transits": [one.to_json() for one in found]}, indent=1))
+        print(json.dumps({**content, "transits": [transit.to_json() for transit in found]}, indent=1))
         return 0
     print(f"transits at declination {declination_deg:+.2f}° from {after:%Y-%m-%d %H:%M:%S} UTC")
     least_jy = _SHOWN * settings.calibration.min_apparent_flux_jy
-    shown = [one for one in found if one.seen.apparent_flux_jy >= least_jy]
-    for one in shown:
-        time = jd_to_datetime(one.transit_jd)
+    shown = [transit for transit in found if transit.seen.apparent_flux_jy >= least_jy]
+    for transit in shown:
+        time = jd_to_datetime(transit.transit_jd)
         hours, minutes = divmod(int((time - after) / timedelta(minutes=1)), 60)
         print(
-            f"{time:%Y-%m-%d %H:%M:%S}  in {hours:2d} h {minutes:02d}  {one.seen.source.name:12} "
-            f"{one.seen.apparent_flux_jy:7.2f} Jy  {'serves' if one.serves else 'no'}: {one.reason}"
+            f"{time:%Y-%m-%d %H:%M:%S}  in {hours:2d} h {minutes:02d}  {transit.seen.source.name:12} "
+            f"{transit.seen.apparent_flux_jy:7.2f} Jy  {'serves' if transit.serves else 'no'}: {transit.reason}"
         )
     if not found:
         print("no source of the catalogue transits in the beam")

@@ -60,7 +60,9 @@ def _ledger(source: DataSource, ledger: Ledger, now: float) -> dict[str, Any]:
         "in_work": sum(len(call["units"]) for call in calls),
         "running": calls,
         "imaged": ended.get("done", 0),
-        "failed": sum(one[2] == "failed" and one[3] != ErrorClass.MISSING_CALIBRATION for one in attempts),
+        "failed": sum(
+            attempt[2] == "failed" and attempt[3] != ErrorClass.MISSING_CALIBRATION for attempt in attempts
+        ),
         "quarantined": ledger.quarantined_count(),
         "age_hours": age,
         "age_levels": source.settings.alerts.thresholds.calibration_age_hours,
@@ -164,7 +166,9 @@ def _transits(source: DataSource, now: float) -> list[tuple[float, str, bool]] |
     found = upcoming(pointing[1], datetime.fromtimestamp(now, UTC), sources, settings.part(DetectionSettings))
     least_jy = 0.3 * settings.calibration.min_apparent_flux_jy
     return [
-        (one.transit_jd, one.seen.source.name, one.serves) for one in found if one.seen.apparent_flux_jy > least_jy
+        (transit.transit_jd, transit.seen.source.name, transit.serves)
+        for transit in found
+        if transit.seen.apparent_flux_jy > least_jy
     ]
 
 

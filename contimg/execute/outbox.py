@@ -76,8 +76,8 @@ def _put_in_quarantine(root: DataRoot, ledger: Ledger, given_up: PutInQuarantine
         error_class=given_up.error_class,
         stage=given_up.stage,
         attempts=[
-            {key: getattr(one, key) for key in ("rule", "number", "error_class", "message", "log")}
-            for one in ledger.attempts_of(given_up.group, _TOLD, "failed")
+            {key: getattr(attempt, key) for key in ("rule", "number", "error_class", "message", "log")}
+            for attempt in ledger.attempts_of(given_up.group, _TOLD, "failed")
         ],
     )
 

@@ -149,8 +149,8 @@ class Transitions:
         self, name: str, row: GroupRow | WindowRow | None, error: ImpossibleTransitionError
     ) -> ImpossibleTransitionError:
         tried = "; ".join(
-            f"{one.rule} {one.number} {one.outcome} {one.error_class}".strip()
-            for one in reversed(self._ledger.attempts_of(name, _STORY))
+            f"{attempt.rule} {attempt.number} {attempt.outcome} {attempt.error_class}".strip()
+            for attempt in reversed(self._ledger.attempts_of(name, _STORY))
         )
         return ImpossibleTransitionError(
             f"{error}; its row: {row}; its attempts: {tried or 'none'}; it stays as it is"

@@ -101,30 +101,33 @@ _BURNS: tuple[tuple[str, str, float, Severity], ...] = (("6h", "1h", 6.0, "criti
 def objective_rules() -> dict[str, Any]:
     """Recording rules of the objectives' bad shares, and alerts on how fast their budgets burn."""
     groups = []
-    for one in OBJECTIVES:
+    for objective in OBJECTIVES:
         windows = sorted({window for long, short, *_ in _BURNS for window in (long, short)})
         rules: list[dict[str, Any]] = [
             {
                 "record": f"contimg:bad_ratio_{window}",
-                "expr": one.bad.replace("WINDOW", window),
-                "labels": {"objective": one.name},
+                "expr": objective.bad.replace("WINDOW", window),
+                "labels": {"objective": objective.name},
             }
             for window in windows
         ]
         for long, short, burn, severity in _BURNS:
-            limit = burn * (1 - one.target)
+            limit = burn * (1 - objective.target)
             parts = [
-                f'contimg:bad_ratio_{window}{{objective="{one.name}"}} > {limit:.6g}' for window in (long, short)
+                f'contimg:bad_ratio_{window}{{objective="{objective.name}"}} > {limit:.6g}'
+                for window in (long, short)
             ]
             rules.append(
                 {
                     "alert": "BudgetBurns",
                     "expr": " and ".join(parts),
-                    "labels": {"severity": severity, "objective": one.name},
-                    "annotations": {"summary": f"{one.text}: the budget burns {burn:g} times too fast ({long})"},
+                    "labels": {"severity": severity, "objective": objective.name},
+                    "annotations": {
+                        "summary": f"{objective.text}: the budget burns {burn:g} times too fast ({long})"
+                    },
                 }
             )
-        groups.append({"name": f"contimg-objective-{one.name}", "interval": "1m", "rules": rules})
+        groups.append({"name": f"contimg-objective-{objective.name}", "interval": "1m", "rules": rules})
     return {"groups": [*groups, {"name": "contimg-load", "interval": "1m", "rules": list(_load_rules())}]}
 
 

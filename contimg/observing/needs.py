@@ -37,7 +37,7 @@ def reasons_to_observe(
     if _in_work(root, newest, now):
         return []
     transits = upcoming(declination_deg, now, calibrator_catalogue.load(settings.calibration), settings)
-    following = next((one for one in transits if one.serves), None)
+    following = next((transit for transit in transits if transit.serves), None)
     if following:
         next_utc = jd_to_datetime(following.transit_jd)
         when = f"the next usable transit at declination {declination_deg:+.2f}° is {following.seen.source.name} at "
@@ -78,7 +78,7 @@ def observation_to_request(
         found = next(observable_elsewhere(declination_deg, first, newest.valid_until, sources, settings), None)
     if found is None:
         in_a_day = observable_elsewhere(declination_deg, first, first + _DAY, sources, settings)
-        found = min(in_a_day, key=lambda one: one.candidate.transit_jd, default=None)
+        found = min(in_a_day, key=lambda transit: transit.candidate.transit_jd, default=None)
     if found is None:
         return None
     content = found.candidate.to_json()
@@ -98,7 +98,7 @@ def _in_work(root: DataRoot, newest: CalibrationSet | None, now: datetime) -> bo
     """Whether a calibrator was observed just now and its set is not made yet."""
     first = max(now - _IN_WORK, newest.observed) if newest else now - _IN_WORK
     days = sorted({f"{first:%Y-%m-%d}", f"{now:%Y-%m-%d}"})
-    for group, _ in (one for day in days for one in root.made("calibrator", day)):
+    for group, _ in (made for day in days for made in root.made("calibrator", day)):
         recent = group_id(first) <= group <= group_id(now)
         if recent and not root.set(group).exists() and has_calibrator(root, group):
             return True
@@ -107,6 +107,6 @@ def _in_work(root: DataRoot, newest: CalibrationSet | None, now: datetime) -> bo
 
 def _failed_since(registry: Registry, newest: CalibrationSet | None, now: datetime) -> CalibrationSet | None:
     """Last set that failed its gate within a day, unless a good set has come since."""
-    recent = [one for one in registry.near(now, _DAY) if one.observed <= now]
-    since = [one for one in recent if newest is None or one.observed > newest.observed]
+    recent = [known for known in registry.near(now, _DAY) if known.observed <= now]
+    since = [known for known in recent if newest is None or known.observed > newest.observed]
     return since[-1] if since else None

@@ -101,7 +101,7 @@ def fill_ledger(
             keep()
             rows = [_closed(record, root) for record in records(root, unit) if not record.lives]
             ledger.add_attempts(sorted(rows, key=lambda row: (row.finished, row.started, row.outcome == "failed")))
-        quarantined = {one.group: one for one in quarantine.entries(root)}
+        quarantined = {entry.group: entry for entry in quarantine.entries(root)}
         for manifest in sorted(root.groups.glob("*.json")):
             keep()
             try:
@@ -173,7 +173,7 @@ def _replay_failure(ledger: Ledger, transitions: Transitions, row: GroupRow, sin
     """
     rules = (*STAGES[row.stage].rules, attempts.WORKFLOW, WAITING)
     tried = ledger.attempts_of(row.name, _LOOKED_AT)
-    last = next((one for one in tried if one.rule in rules), None)
+    last = next((record for record in tried if record.rule in rules), None)
     if last is None or last.outcome == "ok" or row.error_class:
         return row
     error_class = ErrorClass(last.error_class)

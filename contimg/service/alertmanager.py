@@ -160,16 +160,16 @@ def status(source: Source) -> dict[str, Any]:
     }
 
 
-def _silence(one: Silence, now: float) -> dict[str, Any]:
-    state = "expired" if one.ends <= now else "active" if one.starts <= now else "pending"
+def _silence(entry: Silence, now: float) -> dict[str, Any]:
+    state = "expired" if entry.ends <= now else "active" if entry.starts <= now else "pending"
     return {
-        "id": one.id,
-        "matchers": [dict(matcher) for matcher in one.matchers],
-        "startsAt": utc(one.starts),
-        "endsAt": utc(one.ends),
-        "updatedAt": utc(one.updated),
-        "createdBy": one.created_by,
-        "comment": one.comment,
+        "id": entry.id,
+        "matchers": [dict(matcher) for matcher in entry.matchers],
+        "startsAt": utc(entry.starts),
+        "endsAt": utc(entry.ends),
+        "updatedAt": utc(entry.updated),
+        "createdBy": entry.created_by,
+        "comment": entry.comment,
         "status": {"state": state},
     }
 
@@ -180,18 +180,18 @@ def silences(source: Source, filters: Filters) -> list[dict[str, Any]]:
     matchers, now = _matchers(filters), source.now()
     with source.ledger() as ledger:
         found = ledger.silences(now - _KEPT_S)
-    return [_silence(one, now) for one in found if all_match(matchers, _values(one))]
+    return [_silence(entry, now) for entry in found if all_match(matchers, _values(entry))]
 
 
-def _values(one: Silence) -> Mapping[str, str]:
-    return {matcher["name"]: matcher["value"] for matcher in one.matchers}
+def _values(entry: Silence) -> Mapping[str, str]:
+    return {matcher["name"]: matcher["value"] for matcher in entry.matchers}
 
 
 @router.get("/silence/{silence_id}", responses={404: {"description": "no such silence"}})
 def silence(source: Source, silence_id: str) -> dict[str, Any]:
     """Silence by its id."""
     with source.ledger() as ledger:
-        found = next((one for one in ledger.silences() if one.id == silence_id), None)
+        found = next((entry for entry in ledger.silences() if entry.id == silence_id), None)
     if found is None:
         raise HTTPException(404, "there is no such silence")
     return _silence(found, source.now())
@@ -209,11 +209,11 @@ def put_silence(source: Source, request: Request, body: SilenceBody) -> dict[str
     if ends <= starts:
         raise HTTPException(400, "endsAt must be after startsAt, and in the future")
     try:
-        matchers = tuple(Matcher.from_json(one.model_dump()).as_json() for one in body.matchers)
+        matchers = tuple(Matcher.from_json(wanted.model_dump()).as_json() for wanted in body.matchers)
     except ConfigError as error:
         raise HTTPException(400, str(error)) from None
     with source.ledger(write=True) as ledger, ledger.transaction():
-        known = {one.id for one in ledger.silences()}
+        known = {entry.id for entry in ledger.silences()}
         if body.id and body.id not in known:
             raise HTTPException(404, "there is no such silence")
         number = body.id or str(uuid.uuid4())

@@ -206,7 +206,7 @@ class PipelineCollector(Collector):
             for stage in stages:
                 moved.add_metric([stage, direction], amount.get(stage, 0))
         yield moved
-        used = {one.rule: one.peak_memory_mb for one in history.used_since(ledger, now - _DAY_S)}
+        used = {use.rule: use.peak_memory_mb for use in history.used_since(ledger, now - _DAY_S)}
         peaks = [({"stage": stage}, 2.0**20 * used.get(stage, 0)) for stage in stages]
         yield _gauge("contimg_job_peak_memory_bytes", "Greatest memory of a job in the last day", peaks)
 
@@ -215,7 +215,7 @@ class PipelineCollector(Collector):
         within = source.settings.calibration.nearest_within_hours
         with source.ledger() as ledger:
             found = service_levels.measure(ledger, source.now(), _LEVELS_DAYS, within, audit_problems(source))
-        return [({"level": one.key}, one.value) for one in found if one.value is not None]
+        return [({"level": level.key}, level.value) for level in found if level.value is not None]
 
     def _newest_image(self, ledger: Ledger) -> Mapping[str, Any]:
         """Sidecar of the newest image; empty if there is none that can be read."""
@@ -285,16 +285,18 @@ def _indicators(
 
 
 def _histograms(tallied: Sequence[Tally]) -> Iterator[Metric]:
-    done = [one for one in tallied if one.outcome == "ok"]
+    done = [tally for tally in tallied if tally.outcome == "ok"]
     for name, (what, text, bounds) in _DURATIONS.items():
         family = HistogramMetricFamily(name, text)
-        buckets, total = _buckets([one for one in done if one.what == what], bounds)
+        buckets, total = _buckets([tally for tally in done if tally.what == what], bounds)
         family.add_metric([], buckets, total)
         yield family
     family = HistogramMetricFamily("contimg_realtime_factor", "Run time ÷ observed time, by stage", labels=["stage"])
     limits = {round(factor * GROUP_S, 3): factor for factor in REALTIME_FACTORS}
-    for stage in sorted(one for one in {one.what for one in done} - {ARRIVAL, RECOVERY} if not works_on_windows(one)):
-        buckets, total = _buckets([one for one in done if one.what == stage], list(limits), limits)
+    for stage in sorted(
+        tally for tally in {tally.what for tally in done} - {ARRIVAL, RECOVERY} if not works_on_windows(tally)
+    ):
+        buckets, total = _buckets([tally for tally in done if tally.what == stage], list(limits), limits)
         family.add_metric([stage], buckets, total / GROUP_S)
     yield family
 
@@ -307,28 +309,28 @@ def _buckets(
     found = []
     edges = (0.0, *bounds, float("inf"))
     for low, high in itertools.pairwise(edges):
-        count = sum(one.count for one in tallied if one.at_most_s <= high)
+        count = sum(tally.count for tally in tallied if tally.at_most_s <= high)
         newest = max(
-            (one for one in tallied if low < one.at_most_s <= high and one.last_trace_id),
-            key=lambda one: one.last_at,
+            (tally for tally in tallied if low < tally.at_most_s <= high and tally.last_trace_id),
+            key=lambda tally: tally.last_at,
             default=None,
         )
         le = "+Inf" if high == float("inf") else str(float(high if labels is None else labels[high]))
         traced = newest and Exemplar({"trace_id": newest.last_trace_id}, newest.last_s * scale, newest.last_at)
         found.append([le, count, traced] if traced else [le, count])
-    return found, sum(one.seconds for one in tallied)
+    return found, sum(tally.seconds for tally in tallied)
 
 
 def _counters(tallied: Sequence[Tally]) -> Iterator[Metric]:
     attempts, failures, products = Counter[tuple[str, str]](), Counter[tuple[str, str]](), Counter[str]()
-    for one in tallied:
-        if one.what in (ARRIVAL, RECOVERY):
+    for tally in tallied:
+        if tally.what in (ARRIVAL, RECOVERY):
             continue
-        attempts[one.what, one.outcome] += one.count
-        if one.outcome == "failed":
-            failures[one.what, one.error_class] += one.count
-        elif one.what in _PRODUCTS:
-            products[_PRODUCTS[one.what]] += one.count
+        attempts[tally.what, tally.outcome] += tally.count
+        if tally.outcome == "failed":
+            failures[tally.what, tally.error_class] += tally.count
+        elif tally.what in _PRODUCTS:
+            products[_PRODUCTS[tally.what]] += tally.count
     for name, text, labels, counts in (
         ("contimg_attempts", "Attempts that ended", ["stage", "outcome"], attempts),
         ("contimg_failures", "Attempts that failed", ["stage", "error_type"], failures),

@@ -78,8 +78,8 @@ def _on_its_field(root: DataRoot, group: str) -> bool:
 
 def _age_hours(registry: Registry, moment: datetime) -> float | None:
     """Time (h) from a moment to the nearest good set on either side."""
-    sets = [one for one in (registry.last_good(moment), registry.first_good(moment)) if one]
-    return min((_hours(abs(one.observed - moment)) for one in sets), default=None)
+    sets = [known for known in (registry.last_good(moment), registry.first_good(moment)) if known]
+    return min((_hours(abs(known.observed - moment)) for known in sets), default=None)
 
 
 def _hours(difference: timedelta) -> float:

@@ -80,7 +80,7 @@ ASSUMED = DriftModel(PowerLaw(float(np.radians(10.0)), 0.5), PowerLaw(0.01, 0.5)
 
 def learned_drift(root: DataRoot, until: datetime) -> DriftModel:
     """Model from the groups of the last days before a moment; unreadable ones are left out."""
-    return fit([one for path in _newest(root, until) if (one := _read(path)) is not None])
+    return fit([observed for path in _newest(root, until) if (observed := _read(path)) is not None])
 
 
 def _newest(root: DataRoot, until: datetime) -> list[Path]:
@@ -121,20 +121,20 @@ def _read(path: Path) -> ObservedDrift | None:
 def fit(seen: Sequence[ObservedDrift]) -> DriftModel:
     """Drift model fitted to pairs of groups; the assumed model where there are too few."""
     lags, phases, amplitudes = [], [], []
-    for number, one in enumerate(seen):
+    for number, observed in enumerate(seen):
         for other in seen[number + 1 :]:
-            if one.set != other.set:
+            if observed.set != other.set:
                 continue
-            antennas = min(len(one.phase_rad), len(other.phase_rad))
-            turned = np.exp(1j * (other.phase_rad[:antennas] - one.phase_rad[:antennas]))
+            antennas = min(len(observed.phase_rad), len(other.phase_rad))
+            turned = np.exp(1j * (other.phase_rad[:antennas] - observed.phase_rad[:antennas]))
             known = np.isfinite(turned)
             if not known.any():
                 continue
             # By polarization, without the phase common to all antennas, which is no error of an image.
             common = [np.angle(np.nansum(turned[:, p])) for p in range(2)]
-            lags.append(abs(other.hours - one.hours))
+            lags.append(abs(other.hours - observed.hours))
             phases.append(float(np.mean(np.real(turned * np.exp(-1j * np.array(common)))[known])))
-            amplitudes.append(float(np.nanstd(other.amplitude[:antennas] - one.amplitude[:antennas])))
+            amplitudes.append(float(np.nanstd(other.amplitude[:antennas] - observed.amplitude[:antennas])))
     if not lags:
         return ASSUMED
     bins = np.digitize(lags, _LAGS_HOURS)

@@ -93,7 +93,7 @@ class InterpolatedGains:
         before = _referenced(self.before, reference)
         after = _aligned(_referenced(self.after, reference), before)
         first, last = _course(before), _course(after)
-        usable = [_usable(one) for one in (before, after)]
+        usable = [_usable(gains) for gains in (before, after)]
         turned, decided = phase_change_rad(first, last)
         both = usable[0] & usable[1] & decided
         middle = float(times.mean())
@@ -101,7 +101,7 @@ class InterpolatedGains:
         # Antennas that are not interpolated: from the nearer set where it has them, else from the other.
         near, far = (0, 1) if first_is_near else (1, 0)
         chosen = np.where(usable[near], near, far)
-        one = _one_side(before, after, chosen, times)
+        one_sided = _one_side(before, after, chosen, times)
         mixed = _between(before, after, (first, last), turned, times)
         report = {
             "reference_antenna": stations.NAMES[reference],
@@ -110,10 +110,10 @@ class InterpolatedGains:
             "nearest": _names((usable[0] & usable[1] & ~decided).any(axis=1)),
             "most_turns": round(float(np.abs(turned[both]).max(initial=0.0)) / (2 * np.pi), 2),
         }
-        return _merged(mixed, one, both), report
+        return _merged(mixed, one_sided, both), report
 
     def _alone(self, times_mjd_s: np.ndarray) -> tuple[Gains, dict[str, Any]]:
-        near = min((self.before, self.after), key=lambda one: abs(one.times_mjd_s.mean() - times_mjd_s.mean()))
+        near = min((self.before, self.after), key=lambda gains: abs(gains.times_mjd_s.mean() - times_mjd_s.mean()))
         return near, {
             "reference_antenna": None,
             "interpolated": 0,
@@ -172,32 +172,32 @@ def phase_change_rad(first: GainTrend, last: GainTrend) -> tuple[np.ndarray, np.
     return turned, (number > 0) & (margin > _DECISIVE)
 
 
-def _usable(one: Gains) -> np.ndarray:
+def _usable(gains: Gains) -> np.ndarray:
     """Antennas and polarizations with a solution of every kind, shape (A, P)."""
-    return one.delay_good & one.bandpass_good.any(axis=1) & one.gain_good.any(axis=0)
+    return gains.delay_good & gains.bandpass_good.any(axis=1) & gains.gain_good.any(axis=0)
 
 
 def _reference(before: Gains, after: Gains) -> int | None:
     """Index of the antenna with the most solutions in the set that has fewer of them; None where none is in both."""
     complete = [
-        np.where(one.delay_good, one.bandpass_good.mean(axis=1) * one.gain_good.mean(axis=0), 0).min(axis=1)
-        for one in (before, after)
+        np.where(gains.delay_good, gains.bandpass_good.mean(axis=1) * gains.gain_good.mean(axis=0), 0).min(axis=1)
+        for gains in (before, after)
     ]
     common = np.minimum(*complete)
     return int(common.argmax()) if common.any() else None
 
 
-def _referenced(one: Gains, antenna: int) -> Gains:
+def _referenced(gains: Gains, antenna: int) -> Gains:
     """Gains with the phases of the reference antenna zero; not good where the reference is not."""
-    bandpass, gain = _phasor(one.bandpass[antenna]), _phasor(one.gain[:, antenna])
+    bandpass, gain = _phasor(gains.bandpass[antenna]), _phasor(gains.gain[:, antenna])
     return replace(
-        one,
-        delay_s=one.delay_s - one.delay_s[antenna],
-        delay_good=one.delay_good & one.delay_good[antenna],
-        bandpass=one.bandpass * bandpass.conj(),
-        bandpass_good=one.bandpass_good & one.bandpass_good[antenna],
-        gain=one.gain * gain[:, None].conj(),
-        gain_good=one.gain_good & one.gain_good[:, None, antenna],
+        gains,
+        delay_s=gains.delay_s - gains.delay_s[antenna],
+        delay_good=gains.delay_good & gains.delay_good[antenna],
+        bandpass=gains.bandpass * bandpass.conj(),
+        bandpass_good=gains.bandpass_good & gains.bandpass_good[antenna],
+        gain=gains.gain * gain[:, None].conj(),
+        gain_good=gains.gain_good & gains.gain_good[:, None, antenna],
     )
 
 
@@ -229,16 +229,16 @@ def _phasor(values: np.ndarray) -> np.ndarray:
     return np.exp(1j * np.angle(values))
 
 
-def _course(one: Gains) -> GainTrend:
+def _course(gains: Gains) -> GainTrend:
     """Fit a line to each antenna's phase over the set's gain solutions; its amplitude is their mean."""
-    middle = float(one.times_mjd_s.mean())
-    _, antennas, polarizations = one.gain.shape
+    middle = float(gains.times_mjd_s.mean())
+    _, antennas, polarizations = gains.gain.shape
     shape = (antennas, polarizations)
     phase, amplitude, rate, spread = np.zeros(shape), np.ones(shape), np.zeros(shape), np.full(shape, np.inf)
     residuals = np.full(shape, np.nan)
-    for a, p in np.argwhere(one.gain_good.any(axis=0)):
-        good = one.gain_good[:, a, p]
-        times, values = one.times_mjd_s[good] - middle, one.gain[good, a, p]
+    for a, p in np.argwhere(gains.gain_good.any(axis=0)):
+        good = gains.gain_good[:, a, p]
+        times, values = gains.times_mjd_s[good] - middle, gains.gain[good, a, p]
         unwrapped = np.unwrap(np.angle(values))
         amplitude[a, p] = np.abs(values).mean()
         off = times - times.mean()
@@ -264,7 +264,7 @@ def _between(
     w, middle = weight[:, None, None], weight.mean()
     amplitude = (1 - w) * first.amplitude + w * last.amplitude
     gain = amplitude * np.exp(1j * (first.phase_rad + w * turned))
-    good = [one.bandpass_good for one in (before, after)]
+    good = [gains.bandpass_good for gains in (before, after)]
     bend = np.where(good[0] & good[1], np.angle(after.bandpass * before.bandpass.conj()), 0)
     level = (1 - middle) * np.abs(before.bandpass) + middle * np.abs(after.bandpass)
     bandpass = level * np.exp(1j * (np.angle(before.bandpass) + middle * bend))
@@ -285,35 +285,35 @@ def _between(
 def _one_side(before: Gains, after: Gains, chosen: np.ndarray, times_mjd_s: np.ndarray) -> Gains:
     """Gains at times from the set given for each antenna and polarization: 0 before, 1 after the target."""
     sides = [before, after]
-    at_times = [one.nearest(times_mjd_s) for one in sides]
+    at_times = [gains.nearest(times_mjd_s) for gains in sides]
 
     def pick(arrays: list[np.ndarray], which: np.ndarray) -> np.ndarray:
         return np.where(which == 0, arrays[0], arrays[1])
 
     return Gains(
         reference_hz=before.reference_hz,
-        delay_s=pick([one.delay_s for one in sides], chosen),
-        delay_good=pick([one.delay_good for one in sides], chosen),
+        delay_s=pick([gains.delay_s for gains in sides], chosen),
+        delay_good=pick([gains.delay_good for gains in sides], chosen),
         bandpass_hz=before.bandpass_hz,
-        bandpass=pick([one.bandpass for one in sides], chosen[:, None]),
-        bandpass_good=pick([one.bandpass_good for one in sides], chosen[:, None]),
+        bandpass=pick([gains.bandpass for gains in sides], chosen[:, None]),
+        bandpass_good=pick([gains.bandpass_good for gains in sides], chosen[:, None]),
         times_mjd_s=times_mjd_s,
         gain=pick([gain for gain, _ in at_times], chosen),
         gain_good=pick([good for _, good in at_times], chosen),
     )
 
 
-def _merged(mixed: Gains, one: Gains, both: np.ndarray) -> Gains:
+def _merged(mixed: Gains, one_sided: Gains, both: np.ndarray) -> Gains:
     """Interpolated gains where `both`, shape (A, P), else those of one side."""
     channels = both[:, None]
     return replace(
         mixed,
-        delay_s=np.where(both, mixed.delay_s, one.delay_s),
-        delay_good=np.where(both, mixed.delay_good, one.delay_good),
-        bandpass=np.where(channels, mixed.bandpass, one.bandpass).astype(np.complex64),
-        bandpass_good=np.where(channels, mixed.bandpass_good, one.bandpass_good),
-        gain=np.where(both, mixed.gain, one.gain).astype(np.complex64),
-        gain_good=np.where(both, mixed.gain_good, one.gain_good),
+        delay_s=np.where(both, mixed.delay_s, one_sided.delay_s),
+        delay_good=np.where(both, mixed.delay_good, one_sided.delay_good),
+        bandpass=np.where(channels, mixed.bandpass, one_sided.bandpass).astype(np.complex64),
+        bandpass_good=np.where(channels, mixed.bandpass_good, one_sided.bandpass_good),
+        gain=np.where(both, mixed.gain, one_sided.gain).astype(np.complex64),
+        gain_good=np.where(both, mixed.gain_good, one_sided.gain_good),
     )
 
 

@@ -44,30 +44,32 @@ def list_sets(registry: Registry, moment: datetime, days: float | None) -> tuple
     """Sets observed within some days of a moment (None: all), in order of time, and the choice for a target then."""
     found = registry.near(moment, timedelta(days=days if days is not None else 36500))
     choice, _ = choose(moment, registry.for_target(moment), registry.limits)
-    serving = {one.path for one in choice.sets} if choice else set()
+    serving = {chosen.path for chosen in choice.sets} if choice else set()
 
-    def state(one: CalibrationSet) -> str:
-        if not one.passed:
+    def state(listed: CalibrationSet) -> str:
+        if not listed.passed:
             return "failed"
-        return "serves" if one.path in serving else "active" if one.active(moment) else ""
+        return "serves" if listed.path in serving else "active" if listed.active(moment) else ""
 
     lines = [
-        ListedSet(one, (moment - one.observed) / timedelta(hours=1), state(one), _quality(registry.root, one))
-        for one in found
+        ListedSet(
+            listed, (moment - listed.observed) / timedelta(hours=1), state(listed), _quality(registry.root, listed)
+        )
+        for listed in found
     ]
     if choice is None:
         return lines, "nothing: it would wait for a calibrator"
-    names = " and ".join(one.group for one in choice.sets)
+    names = " and ".join(chosen.group for chosen in choice.sets)
     return lines, f"{choice.merit.verdict} from {names}, {choice.merit.age_hours:.1f} h away"
 
 
-def _quality(root: DataRoot, one: CalibrationSet) -> str:
+def _quality(root: DataRoot, listed: CalibrationSet) -> str:
     try:
-        measured = files.read_json(root.root / one.path)["quality"]
+        measured = files.read_json(root.root / listed.path)["quality"]
         said = [form.format(measured[key]) for key, form in _MEASURED.items() if key in measured]
     except (OSError, ValueError, KeyError, TypeError):
         said = []
-    return "; ".join([", ".join(said), *([] if one.passed else [one.failures])]).removeprefix("; ")
+    return "; ".join([", ".join(said), *([] if listed.passed else [listed.failures])]).removeprefix("; ")
 
 
 def check(root: DataRoot) -> dict[str, list[str]]:
@@ -90,7 +92,7 @@ def _faults_of(folder: Path) -> Iterable[str]:
 
     try:
         content = files.read_json(folder / "set.json")
-        named = {one["name"]: one for one in content.get("antennas", ())}
+        named = {antenna["name"]: antenna for antenna in content.get("antennas", ())}
         tables = [folder / name for name in content["tables"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         yield f"set.json cannot be read ({error})"

@@ -136,9 +136,9 @@ class Refusal:
         return {"set": self.set.path, "offset_hours": self.offset_hours, "reason": self.reason}
 
 
-def offset_hours(one: CalibrationSet, moment: datetime) -> float:
+def offset_hours(candidate: CalibrationSet, moment: datetime) -> float:
     """Time (h) from a moment to a set's observation, negative before."""
-    return round((one.observed - moment).total_seconds() / 3600, 4)
+    return round((candidate.observed - moment).total_seconds() / 3600, 4)
 
 
 def choose(
@@ -164,22 +164,27 @@ def choose(
     # Active sets first, each kind by distance in time; of two equally far the later one, then by name.
     ranked = sorted(
         sets,
-        key=lambda one: (not one.active(moment), abs(one.observed - moment), moment > one.observed, one.path),
+        key=lambda candidate: (
+            not candidate.active(moment),
+            abs(candidate.observed - moment),
+            moment > candidate.observed,
+            candidate.path,
+        ),
     )
     refused = []
-    for number, one in enumerate(ranked):
-        offset = offset_hours(one, moment)
-        verdict, reason = _verdict(one, offset, moment, limits)
+    for number, candidate in enumerate(ranked):
+        offset = offset_hours(candidate, moment)
+        verdict, reason = _verdict(candidate, offset, moment, limits)
         if verdict is None:
-            refused.append(Refusal(one, offset, reason))
+            refused.append(Refusal(candidate, offset, reason))
             continue
-        chosen = [one]
+        chosen = [candidate]
         if verdict is Verdict.FRESH and abs(offset) > _OVERLAP_HOURS:
-            other, failed = _other_side(one, ranked[number + 1 :], moment)
+            other, failed = _other_side(candidate, ranked[number + 1 :], moment)
             chosen += other
             refused += failed
-        chosen.sort(key=lambda one: one.observed)
-        offsets = tuple(offset_hours(one, moment) for one in chosen)
+        chosen.sort(key=lambda candidate: candidate.observed)
+        offsets = tuple(offset_hours(candidate, moment) for candidate in chosen)
         if verdict is not Verdict.FRESH and field_hours is not None and field_hours < abs(offset):
             return Choice(
                 CalibrationMerit(Verdict.FIELD, offsets, field_hours),
@@ -190,11 +195,13 @@ def choose(
     return None, refused
 
 
-def _verdict(one: CalibrationSet, offset: float, moment: datetime, limits: Calibration) -> tuple[Verdict | None, str]:
+def _verdict(
+    candidate: CalibrationSet, offset: float, moment: datetime, limits: Calibration
+) -> tuple[Verdict | None, str]:
     """The verdict with which a set serves; None, with the reason, if it does not."""
-    if not one.passed:
-        return None, one.failures
-    if one.active(moment):
+    if not candidate.passed:
+        return None, candidate.failures
+    if candidate.active(moment):
         return Verdict.FRESH, ""
     if not limits.auto_fallback:
         return None, "not active, and calibration.auto_fallback is off"
@@ -210,9 +217,9 @@ def _other_side(
 ) -> tuple[list[CalibrationSet], list[Refusal]]:
     """The nearest good active set on the other side of the target in time, if any, and the bad ones before it."""
     failed: list[Refusal] = []
-    for one in others:
-        if one.active(moment) and (one.observed > moment) != (nearest.observed > moment):
-            if one.passed:
-                return [one], failed
-            failed.append(Refusal(one, offset_hours(one, moment), one.failures))
+    for candidate in others:
+        if candidate.active(moment) and (candidate.observed > moment) != (nearest.observed > moment):
+            if candidate.passed:
+                return [candidate], failed
+            failed.append(Refusal(candidate, offset_hours(candidate, moment), candidate.failures))
     return [], failed

@@ -91,8 +91,8 @@ class Registry:
         """Reach of sets in time: section `calibration` of the settings."""
         self._folder = root.root / PRODUCTS["set"].folder
         self._expected: dict[str, list[CalibrationSet]] = {}
-        for one in expected_sets:
-            self._expected.setdefault(group_date(one.group), []).append(one)
+        for known in expected_sets:
+            self._expected.setdefault(group_date(known.group), []).append(known)
         there = (path.name for path in self._folder.glob(_DATE_GLOB)) if self._folder.is_dir() else ()
         self._days = sorted({*there, *self._expected})
         self._read: dict[str, list[CalibrationSet]] = {}
@@ -121,29 +121,32 @@ class Registry:
         """All sets, good or not, that were observed within `reach` of a moment, in order of time."""
         last = (moment + reach).strftime(_DATE_FORMAT)
         days = takewhile(lambda day: day <= last, self._days[self._first_day(moment - reach) :])
-        return [one for day in days for one in self.on(day) if abs(one.observed - moment) <= reach]
+        return [known for day in days for known in self.on(day) if abs(known.observed - moment) <= reach]
 
     def last_good(self, moment: datetime) -> CalibrationSet | None:
         """The newest set that passed its gate and was observed before or at a moment."""
         days = reversed(self._days[: bisect_right(self._days, moment.strftime(_DATE_FORMAT))])
         return next(
-            (one for day in days for one in reversed(self.on(day)) if one.passed and one.observed <= moment), None
+            (known for day in days for known in reversed(self.on(day)) if known.passed and known.observed <= moment),
+            None,
         )
 
     def first_good(self, moment: datetime) -> CalibrationSet | None:
         """The oldest set that passed its gate and was observed after a moment."""
         days = self._days[self._first_day(moment) :]
-        return next((one for day in days for one in self.on(day) if one.passed and one.observed > moment), None)
+        return next(
+            (known for day in days for known in self.on(day) if known.passed and known.observed > moment), None
+        )
 
     def for_target(self, moment: datetime) -> list[CalibrationSet]:
         """Sets that the chain of calibration may need for a target observed at a moment, in order of time.
 
         Included are the sets in reach and, however far away, the nearest good set on either side.
         """
-        found = {one.path: one for one in self.near(moment, timedelta(hours=self.limits.nearest_within_hours))}
-        for one in (self.last_good(moment), self.first_good(moment)):
-            if one:
-                found[one.path] = one
+        found = {known.path: known for known in self.near(moment, timedelta(hours=self.limits.nearest_within_hours))}
+        for known in (self.last_good(moment), self.first_good(moment)):
+            if known:
+                found[known.path] = known
         return sorted(found.values(), key=_order)
 
     def drift(self, moment: datetime) -> DriftModel:
@@ -171,8 +174,8 @@ class Registry:
         return bisect_left(self._days, (moment - _MARGIN).strftime(_DATE_FORMAT))
 
 
-def _order(one: CalibrationSet) -> tuple[datetime, str]:
-    return one.observed, one.path
+def _order(known: CalibrationSet) -> tuple[datetime, str]:
+    return known.observed, known.path
 
 
 def _utc(text: str) -> datetime:

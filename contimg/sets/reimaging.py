@@ -38,7 +38,7 @@ def serving_sets(registry: Registry, group: str) -> list[Path]:
     selection = _selection_of_image(root, group)
     if selection is not None and (choice is None or not _better(registry, selection, choice)):
         return [root.root / name for name in selection["sets"]]
-    return [root.root / one.path for one in choice.sets] if choice else []
+    return [root.root / chosen.path for chosen in choice.sets] if choice else []
 
 
 def due(registry: Registry, groups: Iterable[str]) -> list[str]:
@@ -90,7 +90,7 @@ def _selection_of_image(root: DataRoot, group: str) -> dict[str, Any] | None:
 
 def _better(registry: Registry, selection: dict[str, Any], choice: Choice) -> bool:
     """Whether a choice is to take the place of the selection that an image was made with."""
-    if [one.path for one in choice.sets] == selection["sets"]:
+    if [chosen.path for chosen in choice.sets] == selection["sets"]:
         return False
     old = CalibrationMerit.of_selection(selection)
     worth = choice.merit.worth_remaking(old, registry.limits.upgrade_min_hours)

@@ -57,8 +57,8 @@ def select(manifest: Path, sets: Iterable[Path], registry: Registry) -> dict[str
     group = group_of(manifest)
     drift = Drift.of_group(manifest)
     middle = jd_to_datetime(drift.middle_jd)
-    failed = {one.path: one for one in registry.for_target(middle) if not one.passed}
-    given = {one.path: one for one in (registry.read(path) for path in sorted(set(sets)))}
+    failed = {known.path: known for known in registry.for_target(middle) if not known.passed}
+    given = {known.path: known for known in (registry.read(path) for path in sorted(set(sets)))}
     model = registry.drift(middle)
     choice, refused = choose(
         middle, {**failed, **given}.values(), registry.limits, registry.field_hours(group, middle)
@@ -71,7 +71,7 @@ def select(manifest: Path, sets: Iterable[Path], registry: Registry) -> dict[str
         "interpolated": choice.merit.interpolated,
         "set_age_hours": choice.merit.set_age_hours,
         "set": choice.nearest.path,
-        "sets": [one.path for one in choice.sets],
+        "sets": [known.path for known in choice.sets],
         "offsets_hours": list(choice.merit.offsets_hours),
         "calibrator": choice.nearest.calibrator,
         "considered": [refusal.to_json() for refusal in refused],
@@ -103,7 +103,7 @@ def solved_or_best(manifest: Path, sets: Sequence[Path], registry: Registry) -> 
     if any(registry.read(path).passed for path in sets):
         return list(sets)
     middle = jd_to_datetime(Drift.of_group(manifest).middle_jd)
-    return [registry.root.root / one.path for one in registry.for_target(middle)]
+    return [registry.root.root / known.path for known in registry.for_target(middle)]
 
 
 def _warning(group: str, choice: Choice, merit: CalibrationMerit) -> str | None:
@@ -132,9 +132,10 @@ def _warning(group: str, choice: Choice, merit: CalibrationMerit) -> str | None:
 
 def _note(drift: Drift, sets: Sequence[CalibrationSet]) -> str | None:
     elsewhere = [
-        one.declination_deg
-        for one in sets
-        if one.declination_deg is not None and abs(one.declination_deg - drift.declination_deg) > SAME_POINTING_DEG
+        known.declination_deg
+        for known in sets
+        if known.declination_deg is not None
+        and abs(known.declination_deg - drift.declination_deg) > SAME_POINTING_DEG
     ]
     if not elsewhere:
         return None
@@ -149,6 +150,8 @@ def _nothing(group: str, middle: datetime, refused: Sequence[Refusal]) -> str:
     start = f"{group}: no calibration set can be used for {middle:%Y-%m-%d %H:%M:%S} UTC"
     if not refused:
         return f"{start}: there is none; the group waits for a calibrator"
-    listed = [f"{one.set.path} ({one.offset_hours:+.1f} h, {one.reason})" for one in refused[:_LISTED]]
+    listed = [
+        f"{refusal.set.path} ({refusal.offset_hours:+.1f} h, {refusal.reason})" for refusal in refused[:_LISTED]
+    ]
     more = f" and {len(refused) - _LISTED} more" if len(refused) > _LISTED else ""
     return f"{start}: considered {', '.join(listed)}{more}; the group waits for a calibrator"

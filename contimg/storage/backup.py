@@ -60,7 +60,7 @@ class Snapshot:
 def snapshots(names: Iterator[str] | list[str] | dict[str, int]) -> list[Snapshot]:
     """Snapshots among file names, newest first."""
     found = (Snapshot.parse(name) for name in names)
-    return sorted((one for one in found if one), key=lambda one: one.made, reverse=True)
+    return sorted((snapshot for snapshot in found if snapshot), key=lambda snapshot: snapshot.made, reverse=True)
 
 
 def local_snapshots(root: DataRoot) -> list[Snapshot]:
@@ -292,7 +292,7 @@ def send(root: DataRoot, settings: sections.Backup, sent: list[str]) -> Iterator
     if store is None:
         return
     there = store.names()
-    here = [one.name for one in local_snapshots(root)]
+    here = [snapshot.name for snapshot in local_snapshots(root)]
     sent[:] = [name for name in sent if name in here and name in there]
     for name in here:
         if name in sent:
@@ -323,10 +323,10 @@ def drop_old(root: DataRoot, settings: sections.Backup, now: datetime, complete:
 
     The newest snapshot always stays, and the last complete one (`complete`: its time, ISO).
     """
-    for one in local_snapshots(root)[1:]:
-        if now - one.made > timedelta(days=settings.keep_days) and _iso(one.made) != complete:
-            (root.backups / one.name).unlink()
-            yield one.name
+    for snapshot in local_snapshots(root)[1:]:
+        if now - snapshot.made > timedelta(days=settings.keep_days) and _iso(snapshot.made) != complete:
+            (root.backups / snapshot.name).unlink()
+            yield snapshot.name
 
 
 def _iso(now: datetime) -> str:

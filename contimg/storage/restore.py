@@ -56,9 +56,9 @@ def locate_snapshot(spec: str, root: DataRoot, settings: Backup) -> LocatedSnaps
         return LocatedSnapshot(open_store(remote, settings.timeout_minutes), name)
     for store in (open_store(str(root.backups), 0) if root.backups.is_dir() else None, backup.destination(settings)):
         if store:
-            for one in backup.snapshots(store.names()):
-                if spec in ("latest", one.name):
-                    return LocatedSnapshot(store, one.name)
+            for snapshot in backup.snapshots(store.names()):
+                if spec in ("latest", snapshot.name):
+                    return LocatedSnapshot(store, snapshot.name)
     raise StoreError(
         f"{spec}: no such snapshot in {root.backups} or at {settings.destination}; see `contimg backup list`"
     )

@@ -59,7 +59,7 @@ class RetentionPlan:
     @property
     def size(self) -> int:
         """Disk space freed on the data root's disk (bytes)."""
-        return sum(one.size for one in self.removals)
+        return sum(planned.size for planned in self.removals)
 
 
 def check(root: DataRoot, settings: Retention, archive: Archive) -> None:
@@ -93,16 +93,16 @@ def plan(facts: DiskState, settings: Retention, archive: Archive) -> RetentionPl
         nonlocal free
         if mark is not None and free >= mark:
             return
-        for one in aged:
-            if one.needed:
-                kept.append((one.unit, one.needed))
+        for candidate in aged:
+            if candidate.needed:
+                kept.append((candidate.unit, candidate.needed))
                 continue
-            age = (facts.now - one.made) / timedelta(days=1)
+            age = (facts.now - candidate.made) / timedelta(days=1)
             why = f"{age:.1f} of {limit_days:g} days old"
             if mark is not None:
                 why += f"; {free / _GB:.1f} of {mark / _GB:g} GB free"
-            removals.append(Removal(one.unit, one.size, why))
-            free += one.size
+            removals.append(Removal(candidate.unit, candidate.size, why))
+            free += candidate.size
             if mark is not None and free >= mark:
                 return
 
@@ -132,7 +132,10 @@ def plan_now(root: DataRoot, settings: RetentionSettings, now: datetime) -> Rete
 def described(plan: RetentionPlan) -> str:
     """Plan in words, the same for a dry run and a real run."""
     lines = [f"{len(plan.removals)} to go, {plan.size / _GB:.2f} GB"]
-    lines += [f"  {one.unit.kind:5} {one.unit.group}  {one.size / _GB:8.3f} GB  {one.why}" for one in plan.removals]
+    lines += [
+        f"  {planned.unit.kind:5} {planned.unit.group}  {planned.size / _GB:8.3f} GB  {planned.why}"
+        for planned in plan.removals
+    ]
     if plan.kept:
         lines.append(f"{len(plan.kept)} old enough, but needed")
         lines += [f"  {unit.kind:5} {unit.group}  {reason}" for unit, reason in plan.kept[:_SHOWN]]
@@ -186,13 +189,13 @@ def _run(root: DataRoot, settings: RetentionSettings, now: datetime, say: Callab
                 failed.append({"what": what, "why": failure})
         decided = plan_now(root, settings, now)
         say(described(decided))
-        for one, failure in perform(decided, root, settings, now):
-            what = f"{one.unit.kind} {one.unit.group}"
+        for planned, failure in perform(decided, root, settings, now):
+            what = f"{planned.unit.kind} {planned.unit.group}"
             say(f"stays: {failure}" if failure else f"removed: {what}")
             if failure:
                 failed.append({"what": what, "why": failure})
             else:
-                removed.append({"what": what, "why": one.why, "size": one.size})
+                removed.append({"what": what, "why": planned.why, "size": planned.size})
     except Exception as error:
         failed.append({"what": "retention", "why": str(error)})
         raise
@@ -220,15 +223,15 @@ def perform(
 
     If the archive fails, the rest of the plan is left for the next run.
     """
-    for one in plan.removals:
+    for planned in plan.removals:
         try:
-            _let_go(one.unit, root, settings, now)
-            yield one, None
+            _let_go(planned.unit, root, settings, now)
+            yield planned, None
         except StoreError as error:
-            yield one, str(error)
+            yield planned, str(error)
             return
         except (ContimgError, OSError) as error:
-            yield one, str(error)
+            yield planned, str(error)
 
 
 def _let_go(unit: ArchiveUnit, root: DataRoot, settings: RetentionSettings, now: datetime) -> None:

@@ -143,7 +143,7 @@ class Due:
         except _NOT_UNDERSTOOD as error:
             self.waits[group] = f"its calibration cannot be chosen: {error}"
             return ()
-        return tuple(self.root.root / one.path for one in choice.sets) if choice else ()
+        return tuple(self.root.root / chosen.path for chosen in choice.sets) if choice else ()
 
     def turned_bad(self, path: Path) -> bool:
         """Whether a set of an existing image has since been solved again, and failed."""
