@@ -38,10 +38,10 @@ CRASHES_AT_START = f"{QUICK}if sys.argv[1] == 'run':\n    sys.exit(1)\n"
 CRASHES_AT_WORK = f"""{QUICK}
 import json, os, pathlib, threading, time
 def crash():
-    lock = pathlib.Path('{DATA_ROOT}/state/runner.lock')
-    while json.loads(lock.read_text())['pid'] != os.getpid():
+    state = pathlib.Path('/etc/contimg/deployment.json')
+    while json.loads(state.read_text())['phase'] != 'probation':
         time.sleep(0.2)
-    time.sleep(1)  # within seconds of the switch
+    time.sleep(1)
     os._exit(9)
 if sys.argv[1] == 'run':
     threading.Thread(target=crash, daemon=True).start()
@@ -178,7 +178,7 @@ def watch(site: Site) -> Iterator[Watch]:
     [
         (FAILS_ITS_CHECK, "contimg-check@"),
         (CRASHES_AT_START, "its runner does not stay up"),
-        (CRASHES_AT_WORK, "not stay up"),
+        (CRASHES_AT_WORK, "its runner did not stay up in its probation"),
     ],
     ids=["at its check", "at its start", "after the switch"],
 )
@@ -289,6 +289,39 @@ def _arrive(site: Site, simulated: Path) -> None:
             time.sleep(5)
 
 
+def test_without_a_way_back_the_new_release_stays(site: Site, watch: Watch) -> None:
+    """The command tried to start the old runner for ever."""
+    used = site.used()
+    old = Path(site.host.run("readlink", f"/etc/contimg/releases/{used}").stdout.strip())
+    new = OTHER if old == PREFIX else PREFIX
+    site.host.environment(new, QUICK + SCRIPT)
+    process = site.deploy(str(new), "--probation", "90")
+    assert process.stdout
+    for line in process.stdout:
+        if "probation" in line:
+            break
+    _kill(process)
+    site.host.environment(old, CRASHES_AT_START + SCRIPT)
+    site.host.run("systemctl", "kill", "--signal=KILL", f"contimg@{used}")
+    code, said = site.deployed("--rollback")
+    assert code == 1, said
+    assert f"there is no way back, for the runner of {used} does not start" in said
+    assert site.used() != used
+    assert site.at_work(site.used()), said
+    told = site.host.contimg("deploy", "status").stdout.splitlines()
+    assert "(done, since " in told[0]
+    assert "there is no way back" in told[0]
+    assert any(line.endswith("service active, has the lease, starts with the host") for line in told[1:]), told
+    site.host.environment(old, QUICK + SCRIPT)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    process.communicate(timeout=60)
+
+
 def test_the_deploying_command_can_be_killed_at_each_step(site: Site, watch: Watch) -> None:
     before = site.used()
     site.host.environment(OTHER, QUICK + SCRIPT)
@@ -300,10 +333,7 @@ def test_the_deploying_command_can_be_killed_at_each_step(site: Site, watch: Wat
         if not said[1]:
             break
         time.sleep(0.3 * (kills % 3))  # between two steps, and inside one
-        for child in psutil.Process(process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
-        process.communicate(timeout=60)
+        _kill(process)
         kills += 1
         if "done" in said[1]:
             break
