@@ -68,6 +68,8 @@ class World:
     played: Played
     scanner: Scanner = field(init=False)
     now: float = NOW
+    new_images: dict[str, int] = field(default_factory=dict)
+    """Images of each window since its last mosaic."""
 
     def __post_init__(self) -> None:
         self.restart()
@@ -126,12 +128,18 @@ class World:
                 played.ledger.window(call.units[0]),
             )
             assert not due.unended or self.now >= due.deadline, "a mosaic of a window that has not settled"
+            if outcome == "ok":
+                assert self.new_images.pop(call.units[0], 0), "a mosaic again without a new image"
         started = replace(played.started(call.lane, *call.units), call=call, began=self.now - 10)
         ending = None
         for number, unit in enumerate(call.units):
             if outcome == "ok" or (outcome == "failed" and number):
                 played.product(call.lane, unit, "3C48" if unit == group_id(START) else None)
                 played.record(stage.rules[-1], unit, "ok")
+                if call.lane == "image":
+                    row = played.ledger.group(unit)
+                    assert row is not None
+                    self.new_images[row.window] = self.new_images.get(row.window, 0) + 1
             elif outcome == "failed":
                 played.record(stage.rules[-1], unit, "failed", error_class=error_class, message="it failed")
             elif outcome in ("killed", "stopped"):
@@ -222,6 +230,12 @@ class Lives(RuleBasedStateMachine):
             path.mkdir()
         else:
             path.symlink_to(path)
+
+    @precondition(lambda self: any(self.world.played.root.groups.glob("*.json")))
+    @rule(data=st.data(), content=st.sampled_from(("", "{", "[]", '{"group": 1}')))
+    def a_manifest_is_damaged(self, data: st.DataObject, content: str) -> None:
+        manifests = sorted(self.world.played.root.groups.glob("*.json"))
+        data.draw(st.sampled_from(manifests)).write_text(content)
 
     def arrive(self, source: Path, content: bytes) -> None:
         target = self.world.played.root.incoming / source.name
@@ -315,6 +329,7 @@ class Lives(RuleBasedStateMachine):
             if len(there) >= played.settings.ingest.min_subbands:
                 assert row is not None
                 assert row.state == "done", f"{row.name} is {row.state} at {row.stage}: {row.reason}"
+                assert played.root.mosaic(row.window, "json").exists()
         assert played.ledger.due_windows() == []
 
 
