@@ -1,7 +1,7 @@
 """Snakemake calls in forked children of this process, which imports Snakemake once, before the first call.
 
-A call costs 0.1 s of processor time to its first job instead of 1.5 s, leaks nothing, and has a session of its own, so
-that it can be stopped whole. Simultaneous calls work on different files; the lease replaces Snakemake's own lock.
+A call costs 0.1 s of processor time to its first job instead of 1.5 s, leaks nothing, and has a session of its own,
+so that it can be stopped whole. Simultaneous calls work on different files; the lease replaces Snakemake's own lock.
 Calls of a runner that hands over its lease run on, each with a record, from which the next runner settles them.
 """
 
