@@ -126,7 +126,7 @@ def test_summary_and_progress_show_it(counting: Stage, tmp_path: Path) -> None:
     unit = played.arrive(0)
     played.record("count", unit, "ok")
     assert "count" in [row["stage"] for row in summarise(played.root, played.settings.calibration)["stages"]]
-    watch = Watch(played.root, 1, 60, {"detect": 1.0, "convert": 1.0, "solve": 1.0, "image": 1.0}, 2)
+    watch = Watch(played.root, 1, 60, {name: entry.typical_s for name, entry in STAGES.items()}, 2)
     watch._look()
     console = Console(record=True, width=200)
     console.print(watch._table())

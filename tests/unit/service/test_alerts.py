@@ -112,9 +112,7 @@ def test_a_silenced_alert_is_sent_nowhere(service: Served) -> None:
     service.played.arrive(1)
     service.source.forget()
     ledger = service.played.ledger
-    Alerting(service.played.root)._judge(
-        Evaluation(ledger, settings.part(AlertingSettings), NOW + 200), held=(), refused=False
-    )
+    Alerting(service.played.root)._judge(Evaluation(ledger, settings.part(AlertingSettings), NOW + 200), {})
     titles = [row[0] for row in ledger.rows("SELECT title FROM messages")]
     assert any("calibration_age" in title for title in titles)
     assert not any("disk_free" in title for title in titles)
