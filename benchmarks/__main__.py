@@ -18,10 +18,12 @@ from benchmarks import (
     figures,
     growth,
     imaging,
+    mosaics,
     passes,
     pipeline,
     processes,
     service,
+    sizes,
     stream,
 )
 from benchmarks.data import Groups
@@ -29,8 +31,11 @@ from benchmarks.figures import Figure
 
 OUT = Path(__file__).parent / "out" / "bench.json"
 DATA = Path("/var/tmp/contimg-bench")  # noqa: S108 — a cache that anyone may remove
-PARTS = ("conversion", "staging", "pipeline", "imaging", "burst", "passes", "service", "caching", "growth", "stream")
-_SMALL_PARTS = ("conversion", "pipeline", "imaging", "passes", "service", "caching")
+PARTS = (
+    *("conversion", "staging", "pipeline", "imaging", "sizes", "mosaic"),
+    *("burst", "passes", "service", "caching", "growth", "stream"),
+)
+_SMALL_PARTS = ("conversion", "pipeline", "imaging", "mosaic", "passes", "service", "caching")
 """Parts of the small form, unless others are requested."""
 _SIZES = ((24, 48), (48, 48), (96, 12), (96, 48))
 _SMALL_SIZES = ((12, 4), (24, 4))
@@ -76,12 +81,16 @@ def _measured(parts: tuple[str, ...], groups: Groups, work: Path, runs: int, *, 
     if "staging" in parts:
         yield from conversion.staging(one, groups.target, work, runs)
     shutil.rmtree(one.root)
-    if {"pipeline", "imaging"} & {*parts}:
+    if {"pipeline", "imaging", "sizes"} & {*parts}:
         yield from pipeline.measure(two, groups, work, runs if "pipeline" in parts else 1)
     if "imaging" in parts:
         yield from imaging.measure(two, groups.target, work, runs, width_deg=1 if small else 4.51)  # 4096 pixels
+    if "sizes" in parts:
+        yield from sizes.measure(two, groups.target, work)
     if not small:
         shutil.rmtree(two.root)
+    if "mosaic" in parts:
+        yield from mosaics.measure(work, runs, size=300 if small else 3456)
     if "burst" in parts:
         yield from burst.measure(groups, work, runs)
     yield from _runner(parts, work, runs, small=small)

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def covered(declination_deg: float, sources: Sequence[Source], folder: Path) -> 
     found = coverage(Registry(root, limits), START + timedelta(hours=24))
     return Coverage(
         near=float(np.mean(np.array(ages) <= limits.nearest_within_hours)),
-        gap_hours=max(np.diff(observed)) / timedelta(hours=1),
+        gap_hours=max(after - before for before, after in pairwise(observed)) / timedelta(hours=1),
         share=found["share"],
         verdicts=verdicts,
         phase_error_deg=(float(np.median(phase_errors)), max(phase_errors)),
@@ -206,8 +207,8 @@ def observe(
     folder.mkdir(parents=True, exist_ok=True)
     found = serving(declination_deg, _settings(folder, []))
     times = [jd_to_datetime(one.transit_jd) for one in found]
-    gaps = np.diff([*times, times[0] + SIDEREAL_DAY])
-    place = int(gaps.argmax())
+    gaps = [after - before for before, after in pairwise([*times, times[0] + SIDEREAL_DAY])]
+    place = gaps.index(max(gaps))
     length = timedelta(seconds=preset.length_s)
     transit = times[place] - length / 2
     source = found[place].seen.source
@@ -217,11 +218,11 @@ def observe(
     fields: dict[float, list[Source]] = {}
     gains: dict[str, simulator.TrueGains] = {}
     for target in (Target(0.0), *targets):
-        first = transit + target.share * gaps[place]
-        start = first + target.later * length
+        begin = transit + target.share * gaps[place]
+        start = begin + target.later * length
         if target.share not in fields:
             fields[target.share] = scenarios.random_field(
-                first,
+                begin,
                 groups=1 + most_later,
                 group_s=length.total_seconds(),
                 declination_deg=declination_deg,

@@ -16,6 +16,7 @@ from scipy.ndimage import maximum_filter
 from benchmarks import data, processes
 from benchmarks.figures import Figure, of_runs
 from benchmarks.processes import Cost, notes
+from benchmarks.steps import THREADS
 from contimg.clean import imager, wsclean
 from contimg.clean.noise import robust_noise
 from contimg.clean.options import CleanOptions
@@ -50,7 +51,8 @@ def measure(root: DataRoot, group: str, work: Path, runs: int, width_deg: float)
     processes.run(command, work / "log")
     pixel_rad = files.read_json(work / "image-0" / "image.json")["pixel_rad"]
     size = fits.getheader(work / "image-0" / "apparent.fits")["NAXIS1"]
-    clean = field_image.clean_options(data.settings(root), 2, size, pixel_rad)
+    settings = data.settings(root)
+    clean = field_image.clean_options(settings.imaging, settings.limits, THREADS, size, pixel_rad)
     on_all = _wsclean(applied, work / "all", clean, column="CORRECTED_DATA", accuracy=_DEFAULT_GRIDDING_ACCURACY)
     reference = processes.run(on_all, work / "log")
     yield _speed(f"calibrate, average, image {size}², against WSClean on all data", ours, reference, "≥ 9")
@@ -178,7 +180,7 @@ def _peak(image: np.ndarray, row: int, column: int) -> float:
     """Top of the Gaussian through the highest pixel near a place and its neighbours."""
     box = image[row - 3 : row + 4, column - 3 : column + 4]
     up, across = np.unravel_index(box.argmax(), box.shape)
-    row, column = row - 3 + up, column - 3 + across
+    row, column = row - 3 + int(up), column - 3 + int(across)
     top = float(np.log(image[row, column]))
     for pixels in (image[row - 1 : row + 2, column], image[row, column - 1 : column + 2]):
         before, middle, after = np.log(pixels)

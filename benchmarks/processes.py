@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -47,7 +48,7 @@ class Cost:
     written_bytes: int
 
 
-def run(command: Sequence[str | Path], log: Path, *, to_disk: bool = False) -> Cost:
+def run(command: Sequence[object], log: Path, *, to_disk: bool = False) -> Cost:
     """Run a command to its end, or `to_disk`, until what it wrote is on the disk; its output goes to `log`.
 
     Raises
@@ -94,7 +95,7 @@ def snakemake(settings: Path, log: Path, *arguments: str) -> Cost:
     return run([*command, *arguments], log)
 
 
-def notes(who: str, costs: Sequence[Cost]) -> dict[str, object]:
+def notes(who: str, costs: Sequence[Cost]) -> dict[str, Any]:
     """Costs of runs, for a figure's notes."""
     return {
         f"{who}_s": [round(cost.wall_s, 2) for cost in costs],

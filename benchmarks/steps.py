@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 from contimg.core import config, files
@@ -54,6 +55,35 @@ def image(settings_path: str, group: str, directory: str) -> None:
     imaging.keep(made, Path(directory))
 
 
+def image_of_size(settings_path: str, group: str, antennas: str, out: str) -> None:
+    """Image the averages of a group as if of another number of antennas; writes what the image took."""
+    import resource
+    import tempfile
+
+    from benchmarks import sizes
+    from contimg.image import field_image
+    from contimg.sets import interpolate
+    from contimg.visibilities.baseline_averaging import average
+
+    settings = config.load(Path(settings_path))
+    root = DataRoot(settings.data_root)
+    gains = interpolate.load(files.read_json(root.image(group, "selection.json")), root.root)
+    averaged = average(root.ms(group), gains, field_image.image_plan(settings.imaging, settings.beam), THREADS)
+    averaged = sizes.scaled(averaged, int(antennas))
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as work:
+        made = field_image.make(averaged, Path(work), settings.part(field_image.FieldImageSettings), THREADS)
+    described = {
+        "cpu_s": time.process_time() - began,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "pixels": made.apparent.shape[0],
+        "visibilities": averaged.rows.weights.size,
+        "bright": len(made.bright),
+        "noise_over_thermal": made.noise_jy / averaged.thermal_noise_jy,
+    }
+    files.write_json(Path(out), described)
+
+
 def averaged(settings_path: str, group: str, ms: str) -> None:
     """Calibrate and average a group with contimg, and leave the bright sources in it."""
     from contimg.image import field_image
@@ -94,6 +124,24 @@ def subtract_bright(ms: str, described: str) -> None:
     from benchmarks import reference
 
     reference.subtract_bright(Path(ms), files.read_json(Path(described)))
+
+
+def mosaic(settings_path: str, window: str, directory: str) -> None:
+    """Combine the images of a data root into the mosaic of a window, as the job does."""
+    from types import SimpleNamespace
+
+    from contimg.mosaic.coadd import ImageInputs
+    from contimg.mosaic.mosaic import MosaicProducts, MosaicSettings, mosaics
+    from contimg.mosaic.pointings import pointings
+
+    settings = config.load(Path(settings_path))
+    root = DataRoot(settings.data_root)
+    sidecars = sorted(root.image(window).parent.glob("*.json"))
+    parts = ("image.fits", "noise.fits", "pb.fits", "json")
+    images = [ImageInputs(*(root.image(path.stem, part) for part in parts)) for path in sidecars]
+    Path(directory).mkdir(exist_ok=True)
+    output = SimpleNamespace(**{key.name: Path(directory) / key.name for key in fields(MosaicProducts)})
+    mosaics(images, pointings(window, sidecars), output, settings.part(MosaicSettings), THREADS)
 
 
 def runner(settings_path: str, clock_offset_s: str, *options: str) -> None:
@@ -149,7 +197,18 @@ def simulate(antennas: str, channels: str, folder: str) -> None:
 
 STEPS = {
     step.__name__: step
-    for step in (simulate, convert, by_pyuvdata, image, averaged, applied, subtract_bright, runner)
+    for step in (
+        simulate,
+        convert,
+        by_pyuvdata,
+        image,
+        image_of_size,
+        averaged,
+        applied,
+        subtract_bright,
+        mosaic,
+        runner,
+    )
 }
 
 if __name__ == "__main__":

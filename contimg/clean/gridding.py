@@ -45,7 +45,7 @@ class Gridder:
     threads
         Threads of the gridder.
     accuracy
-        Relative error of the images and of predicted visibilities; at least 1e-5.
+        Relative error (rms) of images and predicted visibilities; at least 1e-5.
     """
 
     uvw_m: np.ndarray
@@ -89,7 +89,7 @@ class Gridder:
         return self.dirty_image(np.ones(self.weights.shape, np.complex64), flat=flat)
 
     def tilt(self) -> tuple[float, float]:
-        """Slopes a and b of the plane that the baselines are nearest to, w ≈ a·u + b·v."""
+        """Slopes a and b of the plane nearest to the baselines, w ≈ a·u + b·v, by weighted least squares."""
         uv, by_row = self.uvw_m[:, :2], self.weights.sum(axis=1, dtype=float)[:, np.newaxis]
         east, north = np.linalg.pinv(uv.T @ (by_row * uv), hermitian=True) @ (uv.T @ (by_row * self.uvw_m[:, 2:]))
         return float(east[0]), float(north[0])

@@ -63,12 +63,14 @@ class Coverage:
 
     Attributes
     ----------
+    options
+        Options of the image.
     used
         Rows with a weight, boolean, shape (R,).
     gridder
         Gridder of these rows with Briggs' weights.
     dirty_beam
-        Dirty beam of the minor cycle.
+        Dirty beam of the minor cycle, at any place of the image.
     scales
         Gaussians for extended sources, narrowest first.
     wcs

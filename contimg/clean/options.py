@@ -38,7 +38,7 @@ class CleanOptions:
     multiscale
         Whether the imager in memory has components for extended sources, beside points.
     accuracy
-        Relative error of the gridding in memory, in units of the image's rms.
+        Relative error (rms) of images and predicted visibilities of the imager in memory.
     """
 
     size: int
