@@ -41,7 +41,7 @@ from contimg.sets.policy import Verdict, choose
 from contimg.sets.registry import CalibrationSet, Registry
 from contimg.simulator import scenarios, simulator, sky
 from contimg.telescope import clock, stations
-from contimg.truth import matching
+from contimg.validation import matching
 from contimg.visibilities.baseline_averaging import average
 
 DECLINATIONS_DEG = (16.27, 50.5, 54.57, 65.7)

@@ -25,8 +25,8 @@ from contimg.core.files import write_json
 from contimg.core.paths import DataRoot, group_id, group_start
 from contimg.core.sections import Beam, SkyCatalogue
 from contimg.telescope import beam, dsa110
-from contimg.truth import page, references
-from contimg.truth.validation import Product, SourceList, validate
+from contimg.validation import page, references
+from contimg.validation.validation import Product, SourceList, validate
 
 SIZE, WIDTH_DEG, NOISE_JY, FREQUENCY_HZ = 4096, 4.51, 2.5e-4, 1.405e9
 FIELD_SOURCES = 1200

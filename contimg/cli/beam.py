@@ -42,8 +42,8 @@ def _date(text: str) -> str:
 def _fit(options: argparse.Namespace) -> int:
     """Fit, print the values with errors, and write a plot and a table for `beam.table`."""
     from contimg.core.paths import DataRoot
+    from contimg.measured_beam import beam_evidence, beam_fit, beam_plot
     from contimg.telescope import beam
-    from contimg.truth import beam_evidence, beam_fit, beam_plot
 
     settings = load_settings(options)
     made = beam_evidence.collect(DataRoot(settings.data_root), settings.beam, settings.sky_catalogue, options.dates)

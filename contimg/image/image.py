@@ -25,8 +25,8 @@ from contimg.sets import coverage, interpolate
 from contimg.sets.policy import Verdict
 from contimg.sets.registry import Registry
 from contimg.telescope import dsa110
-from contimg.truth import page, references
-from contimg.truth.validation import SourceList, matches, validate
+from contimg.validation import page, references
+from contimg.validation.validation import SourceList, matches, validate
 
 _LOG = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Image of a group as a product for `contimg.truth`, and its references."""
+"""Image of a group as a product for `contimg.validation`, and its references."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from contimg.clean.sources import PointSource
 from contimg.core.paths import DataRoot
 from contimg.core.sections import SkyCatalogue
 from contimg.image.field_image import FieldImage
-from contimg.truth import matching, references
-from contimg.truth.validation import Product, Reference, SourceList
+from contimg.validation import matching, references
+from contimg.validation.validation import Product, Reference, SourceList
 
 
 def product(made: FieldImage, found: Sequence[PointSource]) -> Product:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from contimg.core.sections import Quality
-from contimg.truth.gates import Gate, Reason
-from contimg.truth.validation import Matches, Validation
+from contimg.validation.gates import Gate, Reason
+from contimg.validation.validation import Matches, Validation
 
 _BY_SETTINGS = (Reason.NOISE_HIGH, Reason.DYNAMIC_RANGE)
 """Reasons whose soft limits are in the settings, checked by `verdict`."""

@@ -32,7 +32,7 @@ from contimg.ingest.pointing_track import SAME_POINTING_DEG, Drift
 from contimg.mosaic.coadd import Grid, ImageInputs, MosaicInput, MosaicSums, add, make_grid, read_input, trimmed
 from contimg.mosaic.mosaic_validation import validate_mosaic
 from contimg.mosaic.pointings import validation_failures
-from contimg.truth import overlap, page, references
+from contimg.validation import overlap, page, references
 
 VERDICTS = ("fresh", "field", "nearest", "stale")
 """Calibration verdicts from best to worst."""

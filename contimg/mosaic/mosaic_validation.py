@@ -1,4 +1,4 @@
-"""Validation of a mosaic by `contimg.truth`, from the mosaic in memory."""
+"""Validation of a mosaic by `contimg.validation`, from the mosaic in memory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from contimg.clean.restoring import RestoringBeam
 from contimg.core.paths import DataRoot
 from contimg.core.sections import SkyCatalogue
 from contimg.mosaic.coadd import Grid, MosaicSums
-from contimg.truth import references
-from contimg.truth.overlap import Overlap
-from contimg.truth.validation import Product, SourceList, Validation, validate
+from contimg.validation import references
+from contimg.validation.overlap import Overlap
+from contimg.validation.validation import Product, SourceList, Validation, validate
 
 _MIN_SNR = 7.0
 _MOST_SOURCES = 1000

@@ -16,7 +16,7 @@ from typing import Any
 from contimg.core.files import read_json
 from contimg.core.paths import group_of
 from contimg.ingest.pointing_track import SAME_POINTING_DEG
-from contimg.truth.gates import Gate
+from contimg.validation.gates import Gate
 
 
 def pointings(window: str, sidecars: Iterable[Path]) -> dict[str, list[str]]:

@@ -11,8 +11,8 @@ from contimg.core.files import write_json
 from contimg.core.paths import DataRoot, group_id, group_start
 from contimg.telescope import beam, dsa110
 from contimg.telescope.beam import PrimaryBeam
-from contimg.truth import references
-from contimg.truth.validation import SourceList
+from contimg.validation import references
+from contimg.validation.validation import SourceList
 
 FREQUENCY_HZ = 1.405e9
 RATE_DEG_PER_S = 15.0411 / 3600

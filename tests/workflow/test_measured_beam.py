@@ -18,9 +18,9 @@ import workflow_runs
 from contimg.core.files import read_json
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Beam
+from contimg.measured_beam import beam_fit
+from contimg.measured_beam.beam_fit import NAMES, BeamModel
 from contimg.simulator import simulator
-from contimg.truth import beam_fit
-from contimg.truth.beam_fit import NAMES, BeamModel
 
 GROUPS, BEFORE, FAINTEST_JY = 5, 2, 0.02
 WINDOWS = 2

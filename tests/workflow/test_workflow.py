@@ -17,9 +17,9 @@ from workflow_runs import CHECKOUT, Run, finished_run, snakemake
 from contimg.cli import main
 from contimg.core import config
 from contimg.core.paths import DataRoot, group_id, group_of, group_start
+from contimg.measured_beam import beam_evidence, beam_fit
 from contimg.simulator.faults import Fault, FaultKind
 from contimg.telescope import beam
-from contimg.truth import beam_evidence, beam_fit
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import pytest
 from contimg.core.errors import CatalogueError
 from contimg.core.sections import Quality, SkyCatalogue
 from contimg.image import qa
-from contimg.truth import references
-from contimg.truth.gates import Check, Reason
-from contimg.truth.validation import Matches, Product, SourceList, Validation, matches
+from contimg.validation import references
+from contimg.validation.gates import Check, Reason
+from contimg.validation.validation import Matches, Product, SourceList, Validation, matches
 
 BEAM_RAD = float(np.radians(20 / 3600))
 GATES = Quality()

@@ -24,7 +24,7 @@ from contimg.mosaic.coadd import ImageInputs, MosaicSums, add, make_grid, read_i
 from contimg.mosaic.mosaic import MosaicProducts, MosaicSettings, mosaic, mosaics
 from contimg.mosaic.pointings import pointings
 from contimg.telescope import beam
-from contimg.truth.validation import SourceList
+from contimg.validation.validation import SourceList
 
 WINDOW = "20260112T080000"
 FIRST = "20260112T080200"

@@ -16,8 +16,8 @@ from contimg.core.errors import CatalogueError
 from contimg.core.paths import DataRoot, group_date, group_start
 from contimg.core.sections import SkyCatalogue
 from contimg.telescope.beam import separation
-from contimg.truth import matching
-from contimg.truth.validation import Reference, SourceList
+from contimg.validation import matching
+from contimg.validation.validation import Reference, SourceList
 
 _LOG = logging.getLogger(__name__)
 _SIDEREAL_DAY = timedelta(seconds=86164.0905)

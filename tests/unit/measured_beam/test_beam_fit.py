@@ -14,10 +14,10 @@ from contimg.cli import main
 from contimg.core import config
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Beam
+from contimg.measured_beam import beam_evidence, beam_fit
+from contimg.measured_beam.beam_fit import NAMES, BeamModel
 from contimg.telescope import beam, meridian
 from contimg.telescope.beam import PrimaryBeam
-from contimg.truth import beam_evidence, beam_fit
-from contimg.truth.beam_fit import NAMES, BeamModel
 
 ASSUMED = beam.of(Beam())
 REALISATIONS = 10

@@ -18,7 +18,7 @@ from contimg.catalogues import source_table
 from contimg.core.errors import CatalogueError
 from contimg.core.units import MAD_TO_SIGMA
 from contimg.telescope import beam
-from contimg.truth import matching
+from contimg.validation import matching
 
 _LOG = logging.getLogger(__name__)
 _MIN_SNR = 10.0

@@ -13,9 +13,9 @@ import numpy as np
 
 from contimg.core.units import MAD_TO_SIGMA, MEDIAN_TO_MEAN_ERROR
 from contimg.telescope import beam
-from contimg.truth import matching
-from contimg.truth.gates import Check, Gate, Reason, worst
-from contimg.truth.overlap import Overlap
+from contimg.validation import matching
+from contimg.validation.gates import Check, Gate, Reason, worst
+from contimg.validation.overlap import Overlap
 
 _MIN_SNR = 10.0
 """Least signal-to-noise ratio of compared sources."""

@@ -11,9 +11,9 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from contimg.core import files
-from contimg.truth.gates import LIMITS, Check, Reason
-from contimg.truth.overlap import Overlap
-from contimg.truth.validation import Validation
+from contimg.validation.gates import LIMITS, Check, Reason
+from contimg.validation.overlap import Overlap
+from contimg.validation.validation import Validation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,7 @@ def write(path: Path, title: str, validation: Validation) -> None:
         for check in validation.checks
     ]
     environment = Environment(
-        loader=PackageLoader("contimg.truth"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("contimg.validation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     text = environment.get_template("validation.html").render(
         title=title,

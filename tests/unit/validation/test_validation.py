@@ -15,9 +15,9 @@ from contimg.core.paths import DataRoot
 from contimg.core.sections import Beam
 from contimg.telescope import beam, stations
 from contimg.telescope.meridian import meridian_uvw
-from contimg.truth import matching, page, references
-from contimg.truth.gates import LIMITS, Check, Gate, Limits, Reason
-from contimg.truth.validation import Product, Reference, SourceList, herringbone, validate
+from contimg.validation import matching, page, references
+from contimg.validation.gates import LIMITS, Check, Gate, Limits, Reason
+from contimg.validation.validation import Product, Reference, SourceList, herringbone, validate
 
 CENTRE = (np.radians(128.7), np.radians(54.57))
 BEAM_RAD = np.radians(15 / 3600)

@@ -13,7 +13,7 @@ from contimg.core.files import read_json
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Beam
 from contimg.telescope import beam
-from contimg.truth import overlap, references
+from contimg.validation import overlap, references
 
 POINTING = Pointing("20260112T080200", 128.7, 54.57, 6)
 SKY = source_lists.sky(POINTING, 500)

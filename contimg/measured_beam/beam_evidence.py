@@ -17,12 +17,12 @@ from contimg.core.errors import ContimgError, NoUsableDataError
 from contimg.core.paths import DataRoot, group_of
 from contimg.core.sections import Beam, SkyCatalogue
 from contimg.core.units import MAD_TO_SIGMA, MEDIAN_TO_MEAN_ERROR, MJD_ZERO_JD
+from contimg.measured_beam.beam_fit import CATALOGUE, NO_IMAGE, Evidence
 from contimg.sets.gains import GAIN_TABLE
 from contimg.telescope import beam, dsa110, meridian
 from contimg.telescope.beam import PrimaryBeam
-from contimg.truth import matching, overlap
-from contimg.truth.beam_fit import CATALOGUE, NO_IMAGE, Evidence
-from contimg.truth.overlap import ImageSources
+from contimg.validation import matching, overlap
+from contimg.validation.overlap import ImageSources
 
 _LOG = logging.getLogger(__name__)
 _MOMENTS = 9

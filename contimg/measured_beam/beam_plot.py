@@ -9,8 +9,8 @@ import numpy as np
 
 from contimg.core import files
 from contimg.core.units import MEDIAN_TO_MEAN_ERROR
+from contimg.measured_beam.beam_fit import REFERENCE_HZ, Fit
 from contimg.telescope.beam import PrimaryBeam
-from contimg.truth.beam_fit import REFERENCE_HZ, Fit
 
 _REACH_DEG = 3.5
 _BINS_DEG = np.arange(-2.0, 2.01, 0.2)
