@@ -20,8 +20,8 @@ from contimg.core import files
 from contimg.core.paths import DataRoot, group_id, group_start
 from contimg.core.sections import Beam
 from contimg.telescope import beam
-from contimg.truth import references
-from contimg.truth.validation import SourceList
+from contimg.validation import references
+from contimg.validation.validation import SourceList
 
 IMAGES = 12
 _FIRST, _RA_DEG, _DEC_DEG = "20260112T080000", 120.0, 54.57
