@@ -145,7 +145,7 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
         _LOG.warning("%s: degraded: %s", content["group"], reason)
     with trace.step("write"):
         _write(made, usable, products, content, threads)
-    page.write(products.validation, content["group"], validation)
+    page.write(products.validation, content["group"], validation, content)
     errors, snr = (np.array([getattr(one, name) for one in found]) for name in ("error_jy", "snr"))
     note = f"{content['group']}, {made.frequency_hz / 1e6:.1f} MHz, primary beam {primary_beam}"
     with trace.step("antennas"):

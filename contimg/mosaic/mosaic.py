@@ -205,7 +205,7 @@ def mosaic(
             header["BUNIT"] = unit
             product = fits.PrimaryHDU(values, header.copy())
             written.append(pool.submit(product.writeto, path, overwrite=True, checksum=True))
-        page.write(outputs.validation, name, validation)
+        page.write(outputs.validation, name, validation, content)
         for one in written:  # until then their values are in another byte order at times
             one.result()
         quicklook.mosaic_png(plane.Plane(sums.image, grid.wcs, header), sums.coverage, outputs.png, content)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _FOUND, _ERROR = "#1f5fa8", "#b9cfe8"
+_HIGHEST_SNR = 400.0
+"""Upper end of the completeness plot; its last bin has everything above."""
 _MEANINGS = {
     Reason.FLUX_SCALE: "flux over the reference's, median, less 1",
-    Reason.FLUX_SCATTER: "its scatter about the median",
+    Reason.FLUX_SCATTER: "its median deviation from that, over it",
     Reason.FLUX_TREND: "its change by a factor of ten in flux (ln)",
     Reason.BEAM: "its change by degree from the centre (ln): another primary beam",
     Reason.POINTING: "its steepest change by degree east or north (ln): a pointing offset",
@@ -40,8 +43,25 @@ _MEANINGS = {
 }
 
 
-def write(path: Path, title: str, validation: Validation) -> None:
-    """Write the page; raises `OSError` if it cannot be written."""
+def write(path: Path, title: str, validation: Validation, content: Mapping[str, Any]) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    path
+        Page to write.
+    title
+        Name of the product.
+    validation
+        Its validation.
+    content
+        Content of its sidecar: quality with reasons, beams, noise, calibration.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
     rows = [
         (
             str(check.reason),
@@ -61,6 +81,9 @@ def write(path: Path, title: str, validation: Validation) -> None:
         gate=str(validation.gate),
         reference=validation.reference,
         matches=len(validation.matches.ratio),
+        quality=content["quality"],
+        reasons=content["reasons"],
+        facts=_facts(content),
         rows=rows,
         plots=base64.b64encode(_plots(validation)).decode(),
     )
@@ -68,12 +91,33 @@ def write(path: Path, title: str, validation: Validation) -> None:
         part.write_text(text, "utf-8")
 
 
+def _facts(content: Mapping[str, Any]) -> list[str]:
+    """Noise, beams and calibration of an image or a mosaic."""
+    width = content["beam"]
+    expected, what = (
+        (content["thermal_noise_jy"], "thermal")
+        if "thermal_noise_jy" in content
+        else (content["depth_jy"], "from its weights")
+    )
+    return [
+        f"noise {content['noise_jy'] * 1e3:.3g} mJy/beam ({what} {expected * 1e3:.3g})",
+        f"beam {width['major_arcsec']:.1f}″ × {width['minor_arcsec']:.1f}″ at {_signed(width['angle_deg'], '.0f')}°",
+        f"primary beam {content['primary_beam']}",
+        f"calibration {content['verdict']}, {content['age_hours']:.1f} h old",
+    ]
+
+
+def _signed(value: float, form: str) -> str:
+    """Value with a proper minus sign."""
+    return f"{value:{form}}".replace("-", "−")
+
+
 def _value(check: Check) -> str:
     """Value of a measurement with its error."""
     if np.isnan(check.value):
         return "—"
-    value = f"{check.value:.3g}" if abs(check.value) < 1000 else f"{check.value:,.0f}"
-    return value.replace("-", "−") + (f" ± {check.error:.2g}" if check.error else "")
+    value = _signed(check.value, ".3g" if abs(check.value) < 1000 else ",.0f")
+    return value + (f" ± {check.error:.2g}" if check.error else "")
 
 
 def _plots(validation: Validation) -> bytes:
@@ -122,21 +166,10 @@ def _plots(validation: Validation) -> bytes:
     axes[3].set_aspect("equal", "datalim")
     axes[3].invert_xaxis()  # east to the left, as on the sky
     axes[3].legend(loc="upper right", fontsize="small")
-    complete = validation.completeness
-    known = complete["listed"] > 0
-    share = complete["detected"][known] / complete["listed"][known]
-    axes[4].plot(complete["snr"][known], share, "o-", color=_FOUND)
-    for snr, part, number in zip(complete["snr"][known], share, complete["listed"][known], strict=True):
-        axes[4].annotate(f"{number:.0f}", (snr, part), (0, -14), textcoords="offset points", ha="center")
-    axes[4].set(
-        xlabel="expected signal to noise",
-        ylabel="detected share, of how many",
-        ylim=(0, 1.05),
-        xscale="log",
-        xlim=(4, 200),
-    )
+    _completeness(axes[4], validation.completeness)
     counts = validation.counts
-    for name, colour, style in (("listed", "#999", "-"), ("detected", "#c9751e", "--"), ("found", _FOUND, "-")):
+    axes[5].stairs(counts["listed"], counts["edges_jy"], fill=True, color="#ddd", label="listed")
+    for name, colour, style in (("detected", "#c9751e", "--"), ("found", _FOUND, "-")):
         axes[5].stairs(counts[name], counts["edges_jy"], color=colour, linestyle=style, label=name)
     most = max(counts[name].max() for name in ("listed", "found"))
     axes[5].set(xlabel="flux (Jy)", ylabel="sources", xlim=fluxes, ylim=(0.7, max(2 * most, 10)))
@@ -145,6 +178,26 @@ def _plots(validation: Validation) -> bytes:
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=90)
     return image.getvalue()
+
+
+def _completeness(plot: Axes, complete: Mapping[str, np.ndarray]) -> None:
+    """Detected share of the reference's sources by expected signal-to-noise ratio, with their numbers."""
+    known = complete["listed"] > 0
+    share = complete["detected"][known] / complete["listed"][known]
+    edges = np.append(complete["snr"], _HIGHEST_SNR)
+    middle = np.sqrt(edges[:-1] * edges[1:])[known]
+    reach = middle - edges[:-1][known], edges[1:][known] - middle
+    plot.axhline(LIMITS[Reason.COMPLETENESS].soft, linestyle="--", color="#999", lw=1)
+    plot.errorbar(middle, share, xerr=reach, fmt="o", color=_FOUND, ecolor=_ERROR)
+    for snr, part, number in zip(middle, share, complete["listed"][known], strict=True):
+        plot.annotate(f"{number:.0f}", (snr, part), (0, -14), textcoords="offset points", ha="center")
+    plot.set(
+        xlabel="expected signal to noise",
+        ylabel="detected share (of how many)",
+        ylim=(0, 1.05),
+        xscale="log",
+        xlim=(4, 1.2 * _HIGHEST_SNR),
+    )
 
 
 def _overlap(plot: Axes, seen: Overlap) -> None:

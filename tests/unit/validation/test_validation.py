@@ -220,16 +220,36 @@ def test_crowded_sources_are_not_matched() -> None:
     assert matching.pairs((ra, dec), (ra, dec), BEAM_RAD).tolist() == [[2, 2]]
 
 
+SIDECAR = {
+    "quality": "degraded",
+    "reasons": ["calibration is 7 h old"],
+    "noise_jy": 5.6e-4,
+    "thermal_noise_jy": 5.3e-4,
+    "beam": {"major_arcsec": 41.0, "minor_arcsec": 37.0, "angle_deg": -12.0},
+    "primary_beam": "airy 3.2 deg at 1400 MHz",
+    "verdict": "nearest",
+    "age_hours": 7.2,
+}
+
+
 def test_a_page_is_written(tmp_path: Path) -> None:
     made = product(SKY)
     validation = validate(made, REFERENCE)
-    page.write(tmp_path / "v.html", "20260112T084512", validation)
+    page.write(tmp_path / "v.html", "20260112T084512", validation, SIDECAR)
     text = (tmp_path / "v.html").read_text()
     assert '<h1>20260112T084512: <span class="pass">pass</span></h1>' in text
     assert all(f"<td>{reason}</td>" in text for reason in Reason)
     assert "are not judged" not in text
-    page.write(tmp_path / "none.html", "empty", validate(product(SKY.chosen(np.arange(0))), None))
+    assert "The product is degraded: calibration is 7 h old." in text
+    assert "noise 0.56 mJy/beam (thermal 0.53) · beam 41.0″ × 37.0″ at −12° · primary beam airy 3.2 deg" in text
+    assert "calibration nearest, 7.2 h old" in text
+    nothing = validate(product(SKY.chosen(np.arange(0))), None)
+    mosaic = {**SIDECAR, "quality": "clean", "reasons": [], "depth_jy": 3.1e-4}
+    del mosaic["thermal_noise_jy"]
+    page.write(tmp_path / "none.html", "empty", nothing, mosaic)
     text = (tmp_path / "none.html").read_text()
+    assert "The product is clean." in text
+    assert "(from its weights 0.31)" in text
     assert "Without matches fluxes and positions are not judged." in text
     assert '<td class="not measured">not measured</td>' in text
 
