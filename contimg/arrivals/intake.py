@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from contimg.core.errors import ContimgError, ErrorClass
 from contimg.core.paths import DataRoot, RawName, group_id, window_for
 from contimg.core.sections import Ingest, Mosaic, Retry
 from contimg.ingest import quarantine
+from contimg.ingest.groups import scan
 from contimg.ingest.incoming import check_raw_file
-from contimg.ingest.manifest import Group
+from contimg.ingest.manifest import Group, load
 from contimg.ingest.placing import is_processed
 from contimg.ledger.events import Arrived, FilesGone, PutInQuarantine, Tell
 from contimg.ledger.group_life import COLLECTING, QUARANTINED, SCAN
@@ -106,6 +108,22 @@ class Intake:
             waits = row is not None and row.state in (COLLECTING, QUARANTINED)
             if waits and not self._root.manifest(name).exists():
                 Transitions(self._ledger, self.settings.retry).group(name, FilesGone(), now)
+
+    def mend_manifest(self, name: str, now: float) -> bool:
+        """Make a group's manifest anew from its files, if it is lost or damaged; returns whether it was.
+
+        Raises
+        ------
+        OSError
+            If the manifest cannot be read now, or `incoming/` cannot be listed.
+        """
+        try:
+            load(self._root.manifest(name))
+            return False
+        except (ValueError, FileNotFoundError):
+            found = scan(self._root, self.settings.ingest, datetime.fromtimestamp(now, UTC), [name])
+            self.admit(found.groups, now)
+            return bool(found.groups)
 
     def strays(self, unplaced: Mapping[str, float], now: float) -> None:
         """Quarantine files that have long been in no group and can no longer join one."""

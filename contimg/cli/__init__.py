@@ -39,6 +39,7 @@ from contimg.cli import (
     transits,
 )
 from contimg.core.errors import ContimgError
+from contimg.core.processes import open_standard_streams
 from contimg.core.release import version_line
 
 COMMANDS = (
@@ -74,6 +75,7 @@ COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; a `ContimgError`, or an error of a file system, is printed as one line: exit code 1."""
+    open_standard_streams()
     parser = argparse.ArgumentParser(prog="contimg", description="Lights-out continuum imaging for DSA-110.")
     parser.add_argument("--version", action="version", version=version_line())
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -39,6 +39,18 @@ _LIBC = ctypes.CDLL(None)
 # Starting
 
 
+def open_standard_streams() -> None:
+    """Open the standard streams that are closed on the null device; another file would get their descriptors."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
 def end_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent ends; end at once if the parent has ended already."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -8,6 +8,7 @@ Calls of a runner that hands over its lease run on, each with a record, from whi
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -99,7 +100,8 @@ class Snakemake:
         import_modules()
         from snakemake import cli  # noqa: PLC0415 — imported by now
 
-        cli.parse_args(self._arguments(Call(SUMMARY, (SUMMARY,), (), Demand(0, 0)), settings, ""))
+        with contextlib.redirect_stderr(io.StringIO()):  # that of this process may lie on a full disk
+            cli.parse_args(self._arguments(Call(SUMMARY, (SUMMARY,), (), Demand(0, 0)), settings, ""))
         self._warm = True
 
     def write_settings(self, settings: Settings) -> frozenset[str]:

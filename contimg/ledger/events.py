@@ -119,6 +119,13 @@ class DiskFreed:
 
 
 @dataclass(frozen=True)
+class LaneRecovered:
+    """A lane works again in which several groups or windows, this one among them, had failed in a row."""
+
+    lane: str
+
+
+@dataclass(frozen=True)
 class SettingsChanged:
     """Some sections of the settings changed."""
 
@@ -144,6 +151,7 @@ GroupEvent = (
     | FoundInQuarantine
     | Released
     | DiskFreed
+    | LaneRecovered
     | SettingsChanged
     | ClockStepped
 )
@@ -177,7 +185,15 @@ class MosaicFailed:
 
 
 WindowEvent = (
-    ImageMade | MosaicMade | MosaicFailed | Interrupted | Released | DiskFreed | SettingsChanged | ClockStepped
+    ImageMade
+    | MosaicMade
+    | MosaicFailed
+    | Interrupted
+    | Released
+    | DiskFreed
+    | LaneRecovered
+    | SettingsChanged
+    | ClockStepped
 )
 
 

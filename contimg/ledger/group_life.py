@@ -31,6 +31,7 @@ from contimg.ledger.events import (
     Interrupted,
     JobDone,
     JobFailed,
+    LaneRecovered,
     MarkSummaryStale,
     MeasurementSetUnreadable,
     ProductLost,
@@ -50,6 +51,8 @@ from contimg.ledger.rows import GroupRow
 COLLECTING, DUE, DONE, QUARANTINED = "collecting", "due", "done", "quarantined"
 ASKED_AGAIN = 2
 """Value of `upgrade` of a group whose products are made again from the same inputs; a better set gives 1."""
+FEW_FAILURES = 3
+"""Failures up to which a group is tried again as soon as its lane works for others."""
 _RELEASE = "contimg quarantine release"
 SCAN = "groups"
 """Stage of a group that was given up before its first: the scan found too little in it."""
@@ -263,8 +266,17 @@ def _clock_stepped(row: GroupRow, event: ClockStepped, _: Facts) -> Advanced:
     return (replace(row, due=row.due + event.seconds) if moves else row), ()
 
 
-def _disk_freed(row: GroupRow, _: DiskFreed, __: Facts) -> Advanced:
-    return _another_chance(row) if row.error_class == ErrorClass.DISK_FULL else (row, ())
+def _disk_freed(row: GroupRow, _: DiskFreed, facts: Facts) -> Advanced:
+    if row.error_class != ErrorClass.DISK_FULL:
+        return row, ()
+    return _another_chance(replace(row, counted_from=facts.last_attempt))
+
+
+def _lane_recovered(row: GroupRow, event: LaneRecovered, facts: Facts) -> Advanced:
+    """Due now; after many failures, which are then perhaps the group's own, when its next try is due."""
+    if row.state != DUE or row.stage != event.lane or row.error_class in {"", ErrorClass.MISSING_CALIBRATION}:
+        return row, ()
+    return (row if facts.failures.get(row.error_class, 0) > FEW_FAILURES else replace(row, due=0.0)), ()
 
 
 def _settings_changed(row: GroupRow, event: SettingsChanged, _: Facts) -> Advanced:
@@ -299,6 +311,7 @@ _HANDLERS: Mapping[type, Callable[..., Advanced]] = {
     Released: _released,
     Interrupted: _interrupted,
     DiskFreed: _disk_freed,
+    LaneRecovered: _lane_recovered,
     SettingsChanged: _settings_changed,
     ClockStepped: _clock_stepped,
 }

@@ -13,6 +13,7 @@ from typing import assert_never
 
 from contimg.core.errors import ImpossibleTransitionError
 from contimg.core.sections import Retry
+from contimg.core.stages import STAGES, Per
 from contimg.ledger import group_life, window_life
 from contimg.ledger.events import (
     ClockStepped,
@@ -21,6 +22,7 @@ from contimg.ledger.events import (
     GroupEvent,
     ImageMade,
     Instruction,
+    LaneRecovered,
     MarkSummaryStale,
     PutInQuarantine,
     RegisterSet,
@@ -111,6 +113,15 @@ class Transitions:
                 self.group(row.name, event, now)
             for window in (*self._ledger.due_windows(), *self._ledger.failed_windows()):
                 self.window(window.name, event, now)
+
+    def lane_recovered(self, lane: str, units: Iterable[str], now: float) -> None:
+        """Let units try again that had failed in a row in a lane that works again."""
+        with self._ledger.transaction():
+            for name in units:
+                if STAGES[lane].per is Per.WINDOW:
+                    self.window(name, LaneRecovered(lane), now)
+                elif self._ledger.group(name):  # its files may be gone by now
+                    self.group(name, LaneRecovered(lane), now)
 
     def clock_stepped(self, seconds: float, now: float) -> None:
         """Move all that is due in the future along with a wall clock that was put forward (s; negative: back)."""

@@ -19,6 +19,7 @@ from contimg.ledger.events import (
     ImageMade,
     Instruction,
     Interrupted,
+    LaneRecovered,
     MarkSummaryStale,
     MosaicFailed,
     MosaicMade,
@@ -27,7 +28,7 @@ from contimg.ledger.events import (
     Tell,
     WindowEvent,
 )
-from contimg.ledger.group_life import Facts
+from contimg.ledger.group_life import FEW_FAILURES, Facts
 from contimg.ledger.retry import Again, GiveUp, decide, patient
 from contimg.ledger.rows import WindowRow
 
@@ -99,7 +100,15 @@ def _clock_stepped(row: WindowRow, event: ClockStepped, _: Facts) -> Advanced:
 
 
 def _disk_freed(row: WindowRow, _: DiskFreed, facts: Facts) -> Advanced:
-    return _another_chance(row, facts) if row.error_class == ErrorClass.DISK_FULL else (row, ())
+    if row.error_class != ErrorClass.DISK_FULL:
+        return row, ()
+    return _another_chance(replace(row, counted_from=facts.last_attempt), facts)
+
+
+def _lane_recovered(row: WindowRow, _: LaneRecovered, facts: Facts) -> Advanced:
+    if row.state != DUE or not row.error_class or facts.failures.get(row.error_class, 0) > FEW_FAILURES:
+        return row, ()
+    return replace(row, due=0.0), ()
 
 
 def _settings_changed(row: WindowRow, event: SettingsChanged, facts: Facts) -> Advanced:
@@ -123,6 +132,7 @@ _HANDLERS: Mapping[type, Callable[..., Advanced]] = {
     Released: _released,
     Interrupted: _interrupted,
     DiskFreed: _disk_freed,
+    LaneRecovered: _lane_recovered,
     SettingsChanged: _settings_changed,
     ClockStepped: _clock_stepped,
 }

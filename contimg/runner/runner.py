@@ -290,7 +290,7 @@ class Runner:
             self._ledger.drop_calls(started.pid)
         self._pool.forget(started)
         if settled.whole:
-            self._breaker.success(call.lane)
+            self._transitions.lane_recovered(call.lane, self._breaker.success(call.lane), now)
         elif settled.systemic:
             self._breaker.failure(call.lane, settled.systemic, self._clock.steady())
         log.info("%s: %s %s", " ".join(call.units), call.lane, "done" if code == 0 else f"ended with code {code}")
@@ -352,7 +352,7 @@ class Runner:
         self._retried = groups | windows
 
     def _check_inputs(self, now: float) -> None:
-        """Send back, or let wait, groups whose Measurement Set or calibration set is missing."""
+        """Send back, or let wait, groups whose manifest, Measurement Set or calibration set is missing."""
         sets = Registry(self._root, self.settings.calibration)
         waiting = [row for row in self._ledger.open_groups() if row.state == "due"]
         self._served &= {(row.name, row.stage) for row in waiting}
@@ -362,6 +362,8 @@ class Runner:
                 self._guarded(partial(self._check_input, row, sets, now))
 
     def _check_input(self, row: GroupRow, sets: Registry, now: float) -> None:
+        if self._intake.mend_manifest(row.name, now):
+            return
         repeated = stage_to_repeat(self._root, row.name, row.stage, calibrator=bool(row.calibrator))
         if repeated:
             log.warning("%s: a product that %s needs is gone; it goes back to %s", row.name, row.stage, repeated)

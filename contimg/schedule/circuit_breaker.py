@@ -1,7 +1,8 @@
 """Circuit breaker of each lane: after failures that are no group's own fault the lane is held and probed.
 
 Failures with the blame machine, workflow or settings count (`contimg.core.errors.Blame`). A held lane opens again
-when a probe, one call a minute, succeeds or fails through its group's own fault.
+when a probe, one call a minute, succeeds or fails through its group's own fault; the groups that failed in a row
+are then due at once.
 """
 
 from __future__ import annotations
@@ -46,9 +47,13 @@ class CircuitBreaker:
         state.whole |= len(failed) > 1
         state.probed = steady
 
-    def success(self, lane: str) -> None:
-        """Count a call that succeeded, or failed through its group's fault alone: the lane opens."""
-        self._lanes.pop(lane, None)
+    def success(self, lane: str) -> frozenset[str]:
+        """Count a call that succeeded, or failed through its group's fault alone: the lane opens.
+
+        Returns the units that had failed in a row, two or more: what they have in common is the lane.
+        """
+        state = self._lanes.pop(lane, _Lane())
+        return frozenset(state.failed) if len(state.failed) > 1 else frozenset()
 
     def probes_due(self, steady: float) -> frozenset[str]:
         """Held lanes whose next probe is due (`steady`: monotonic time, s)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from contimg.core.errors import ErrorClass
 from contimg.core.sections import Limits
 from contimg.core.stages import STAGES, Per, is_periodic, lanes
 from contimg.ledger.group_life import ASKED_AGAIN
@@ -102,11 +103,13 @@ def _chosen(situation: ScheduleSnapshot, limits: Limits) -> Plan:
         if held and not probes:
             filler.hold(stage.name, held)
         elif stage.per is Per.WINDOW:
-            filler.windows(stage.name)
+            filler.windows(stage.name, probes=probes)
         else:
-            filler.groups(stage.name)
+            filler.groups(stage.name, probes=probes)
         if held and len(result.calls) > before:
-            result.calls[before:] = [_probe(result.calls[before])]
+            probe = _probe(result.calls[before])
+            result.calls[before:] = [probe]
+            result.waiting.pop(probe.units[0], None)
             filler.hold(stage.name, held)
     filler.tasks()
     return result
@@ -154,14 +157,15 @@ class _Filler:
     def _calls(self) -> list[Call]:
         return [*self._situation.running, *self._result.calls]
 
-    def groups(self, lane: str) -> None:
-        candidates = [
+    def groups(self, lane: str, *, probes: bool) -> None:
+        idle = [
             group
             for group in self._situation.groups
-            if group.stage == lane
-            and group.name not in self._result.waiting
-            and not any_working_on(self._calls, group.name)
+            if group.stage == lane and not any_working_on(self._calls, group.name)
         ]
+        candidates = [group for group in idle if group.name not in self._result.waiting]
+        if probes and not candidates:  # then with one that would wait longer
+            candidates = [group for group in idle if group.error_class not in {"", ErrorClass.MISSING_CALIBRATION}]
         free = self._free_slots(lane)
         size = STAGES[lane].batch
         turn = self._situation.turns.get(lane, 0)
@@ -195,10 +199,10 @@ class _Filler:
             if not any(call.lane == lane and name in call.units for call in self._calls):
                 self._result.waiting.setdefault(name, why)
 
-    def windows(self, lane: str) -> None:
+    def windows(self, lane: str, *, probes: bool) -> None:
         free = self._free_slots(lane)
         for window in sorted(self._situation.windows, key=lambda window: window.row.name, reverse=True):
-            why = self._window_waits(window)
+            why = self._window_waits(window, probes=probes)
             if not why:
                 why = "waits for its turn" if free <= 0 else self._start(lane, (window.row.name,), window.imaged)
             if why:
@@ -206,9 +210,9 @@ class _Filler:
             else:
                 free -= 1
 
-    def _window_waits(self, window: DueWindow) -> str:
+    def _window_waits(self, window: DueWindow, *, probes: bool) -> str:
         now = self._situation.now
-        if window.row.due > now:
+        if window.row.due > now and not probes:
             return f"{window.row.reason}; next try in {(window.row.due - now) / 60:.0f} min"
         if now < window.closes:
             return "its time is not over"

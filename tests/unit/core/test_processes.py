@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
@@ -35,3 +36,20 @@ def test_a_time_limit_is_the_machine_s_fault_where_it_is_overloaded_or_does_not_
         for process in (*busy, idle):
             process.kill()
             process.wait()
+
+
+def test_closed_standard_streams_are_opened_and_inherited(tmp_path: Path) -> None:
+    """Else the first files that are opened get their descriptors, and what children print goes into them."""
+    told = tmp_path / "told"
+    code = f"""
+import subprocess, sys
+from contimg.cli import main
+assert main(["config", "show", "--data-root", {str(tmp_path)!r}]) == 0
+with open({str(told)!r}, "w") as file:
+    assert file.fileno() > 2
+    subprocess.run([sys.executable, "-c", "print(input.__name__, flush=True)"], check=True)
+    file.write("works")
+"""
+    shell = [sys.executable, "-c", code]
+    subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *shell], check=False, timeout=60)
+    assert told.read_text() == "works"

@@ -16,6 +16,7 @@ from slurm_commands import SlurmCommands
 from contimg.core import config, processes
 from contimg.core.errors import LeaseError
 from contimg.core.paths import DataRoot
+from contimg.core.release import CHECKOUT
 from contimg.execute import lease as leases
 from contimg.execute.pool import STOPPED, CallPool
 from contimg.execute.snakemake import (
@@ -167,3 +168,13 @@ def test_a_settled_call_is_forgotten_where_its_files_stay(root: DataRoot, monkey
     with pytest.raises(OSError, match="Read-only"):
         pool.forget(call)
     assert (pool.calls, list(pool.ended())) == ([], [])
+
+
+def test_a_log_on_a_full_disk_keeps_no_call_from_starting(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snakemake says which profile it uses while its arguments are read, on the runner's own standard error."""
+    settings = config.validated({"data_root": str(root.root)}, {}).runner
+    lease = leases.acquire(root)
+    with Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr("sys.stderr", full)
+        Snakemake(CHECKOUT, root, lease).warm(settings)
+    lease.release()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import shutil
 import tempfile
@@ -20,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from contimg.arrivals.arrivals import Scanner
 from contimg.arrivals.intake import IntakeSettings
 from contimg.catalogues.source import Source
-from contimg.core.errors import ContimgError, ErrorClass, JobDiedError
+from contimg.core.errors import ErrorClass, JobDiedError
 from contimg.core.paths import group_id
 from contimg.core.stages import STAGES, is_periodic
 from contimg.execute.outcomes import ExternalEnd
@@ -101,10 +100,9 @@ class World:
         """What the runner would start now."""
         played = self.played
         for row in played.ledger.open_groups():
-            waits = row.state == "due" and row.stage in ("solve", "image") and row.due <= self.now
-            if waits and not played.goes_back(row.name) and row.stage == "image":
-                with contextlib.suppress(ValueError, KeyError, ContimgError):  # as the runner's pass
-                    played.lacks_set(row.name, self.now)
+            waits = row.state == "due" and row.due <= self.now and not played.intake.mend_manifest(row.name, self.now)
+            if waits and row.stage in ("solve", "image") and not played.goes_back(row.name) and row.stage == "image":
+                played.lacks_set(row.name, self.now)
         found = take_snapshot(
             played.root,
             played.ledger,

@@ -15,9 +15,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from bookkeeping import NOW, Played, runner_of
+from bookkeeping import NOW, START, Played, runner_of
 from small_disks import fill, small_disk
 
+from contimg.catalogues.source import Source
 from contimg.core import config
 from contimg.core.config import Settings
 from contimg.core.errors import CatalogueError, ConfigError, DiskFullError
@@ -25,6 +26,7 @@ from contimg.core.files import write_json
 from contimg.core.paths import DataRoot, group_id
 from contimg.core.release import CHECKOUT
 from contimg.execute.systemd import notify
+from contimg.ingest.manifest import load
 from contimg.ledger.clock_steps import SystemClock
 from contimg.ledger.ledger import open_ledger
 from contimg.runner import loop
@@ -33,6 +35,8 @@ from contimg.runner.housekeeping import Housekeeping
 from contimg.runner.loop import run, runnable
 from contimg.runner.runner import Runner
 from contimg.runner.settings_watch import ReloadRequest, SettingsWatch
+from contimg.simulator.correlator import Preset
+from contimg.simulator.simulator import simulate
 
 
 def other(played: Played) -> Settings:
@@ -85,6 +89,63 @@ def test_a_shortage_between_two_passes_delays_no_group(tmp_path: Path, monkeypat
     played.failed("convert", unit, error_class="disk_full", blame="machine")
     runner._start()
     assert played.row(unit).due == 0
+
+
+def test_a_lane_that_works_again_is_tried_at_once_by_all_that_failed_in_it(tmp_path: Path) -> None:
+    """Their pauses had grown to ten minutes in three. A group that fails again and again waits as it would."""
+    played = Played(tmp_path / "data")
+    often, *others, well = (played.arrive(number) for number in range(5))
+    runner = runner_of(played)
+    full = {"error_class": "disk_full", "blame": "machine"}
+
+    def settle(unit: str, code: int) -> None:
+        started = played.started("detect", unit, probe=code == 0)
+        runner._pool._running.append(started)
+        runner._pool._codes[started.pid] = code
+        runner._settle()
+
+    for _ in range(3):
+        played.failed("detect", often, **full)
+    for unit in (often, *others):
+        played.record("detect", unit, "failed", **full)
+        settle(unit, 1)
+        assert played.row(unit).due > runner._clock.now() + 200
+    assert runner._breaker.held
+    played.product("detect", well)
+    played.record("detect", well, "ok")
+    settle(well, 0)
+    assert not runner._breaker.held
+    assert [played.row(unit).due for unit in others] == [0.0] * 3
+    assert played.row(often).due > runner._clock.now() + 200
+
+
+@pytest.mark.parametrize("content", ["", '{"group": 1}', None])
+def test_a_manifest_that_is_damaged_while_its_group_waits_is_made_anew(tmp_path: Path, content: str | None) -> None:
+    """It was, at the next start; until then the group stood still, or was given up for it."""
+    played = Played(tmp_path / "data")
+    simulate(
+        played.root.incoming,
+        START,
+        1,
+        preset=Preset(antennas=(0, 1, 2), channels=2, integrations=2),
+        sky=[Source("a", 120.0, 54.0, 1.0)],
+        declination_deg=54.57,
+        seed=1,
+    )
+    runner = runner_of(played)
+    runner._scan()
+    (row,) = played.ledger.open_groups()
+    manifest = played.root.manifest(row.name)
+    whole = load(manifest)
+    played.done("detect", row.name)
+    played.done("convert", row.name)
+    manifest.unlink()
+    if content is not None:
+        manifest.write_text(content)
+    runner._check_inputs(runner._clock.now())
+    assert load(manifest).subbands == whole.subbands
+    assert (played.row(row.name).state, played.row(row.name).stage) == ("due", "detect")
+    assert runner.well
 
 
 @pytest.mark.mounts

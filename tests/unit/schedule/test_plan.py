@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -247,6 +248,22 @@ def test_a_mosaic_that_is_a_probe_has_all_its_images() -> None:
     held: dict = {"held": {"mosaic": "it is broken"}, "probes_due": frozenset(("mosaic",))}
     (probe,) = plan(situation([], windows=[window(0), window(1)], **held), LIMITS).calls
     assert probe.groups == window(1).imaged or probe.groups == window(0).imaged
+
+
+def test_a_held_lane_is_probed_also_where_all_wait_for_their_next_try() -> None:
+    held: dict = {"held": dict.fromkeys(("convert", "image", "mosaic"), "it is broken")}
+    waits = {"due": NOW + 600, "error_class": "disk_full", "reason": "no room"}
+    groups = [group(0, **waits), group(1, "image", due=NOW + 600, error_class="missing_calibration", reason="no set")]
+    windows = [window(2)]
+    windows[0] = replace(windows[0], row=replace(windows[0].row, **waits))
+    assert plan(situation(groups, windows=windows, **held), LIMITS).calls == []
+    held["probes_due"] = frozenset(held["held"])
+    found = plan(situation(groups, windows=windows, **held), LIMITS)
+    assert {(call.lane, call.units, call.probe) for call in found.calls} == {
+        ("convert", (name(0),), True),
+        ("mosaic", (name(2),), True),
+    }
+    assert found.waiting == {name(1): "no set; next try in 10 min"}
 
 
 def test_what_failed_before_is_tried_alone() -> None:
