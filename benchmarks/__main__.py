@@ -99,7 +99,7 @@ def _measured(parts: tuple[str, ...], groups: Groups, work: Path, runs: int, *, 
     if "growth" in parts:
         yield from growth.measure(_SMALL_SIZES if small else _SIZES, work)
     if "stream" in parts:
-        yield from stream.measure(groups, work)
+        yield from stream.measure(groups, work, **({"cadence_s": 30.0} if small else {}))
 
 
 def _runner(parts: tuple[str, ...], work: Path, runs: int, *, small: bool) -> Iterator[Figure]:
