@@ -17,7 +17,9 @@ from contimg.runner.loop import STANDS_BY
 READY_S = 60.0
 """Longest time (s) for a runner to stand by, and for the new runner then to be ready."""
 RESTARTS = 2
-"""Number of restarts by systemd after which the old runner counts as unable to start."""
+"""Number of restarts by systemd after which a runner counts as unable to start."""
+ELSEWHERE = "another process"
+"""Holder of a lease that neither release's runner has."""
 
 
 class Phase(StrEnum):
@@ -30,6 +32,7 @@ class Phase(StrEnum):
     DONE = "done"
     BACK = "go back"
     GONE_BACK = "gone back"
+    STAY = "stay"
 
     @property
     def ended(self) -> bool:
@@ -113,7 +116,7 @@ class HostState:
     runners, services
         Units of each colour.
     holder
-        Colour of the runner that holds the lease; empty without a holder.
+        Colour of the runner that holds the lease, or `ELSEWHERE`; empty without a holder.
     answers, ready
         Whether the service answers, and whether it reports readiness (runner at work, products coming out).
     """
@@ -167,6 +170,7 @@ def next_step(deployment: Deployment, seen: HostState, probation_s: float) -> St
         Phase.TAKE_OVER: _take_over,
         Phase.FINISH: _finish,
         Phase.BACK: _go_back,
+        Phase.STAY: _stay,
     }
     if deployment.phase == Phase.PROBATION:
         return _probation(deployment, seen, probation_s)
@@ -218,21 +222,35 @@ def _go_back(deployment: Deployment, seen: HostState) -> Step:
         gone_back = Step(Action.ENTER, phase=Phase.GONE_BACK, reason=deployment.reason)
         return _move_port(deployment, seen, to=old) or _stop(new, seen) or gone_back
     if runner.cannot_start(deployment.since, seen.now):
-        return _stay(deployment, seen)
+        reason = f"{deployment.reason}; there is no way back, for the runner of {old} does not start"
+        return Step(Action.ENTER, phase=Phase.STAY, reason=reason)
     if runner.down:
         return Step(Action.STAND_BY, old)
-    return Step(Action.HAND_OVER, new) if seen.holder == new and runner.stands_by else WAIT
+    waits_in_vain = runner.stands_by and seen.now - max(deployment.since, runner.since) > READY_S
+    if seen.holder == new and runner.stands_by:
+        return _stop(new, seen) or WAIT if waits_in_vain else Step(Action.HAND_OVER, new)
+    return _give_up(deployment, _held(seen)) if waits_in_vain and seen.holder == ELSEWHERE else WAIT
 
 
 def _stay(deployment: Deployment, seen: HostState) -> Step:
     """Step where the old runner cannot start: the new release stays in use if its runner works."""
-    new, old = deployment.new, deployment.old
-    reason = f"{deployment.reason}; there is no way back, for the runner of {old} does not start"
+    new = deployment.new
+    runner = seen.runners[new]
     if seen.holder == new:
-        return Step(Action.ENTER, phase=Phase.FINISH, reason=reason)
-    if seen.runners[new].down:
+        return Step(Action.ENTER, phase=Phase.FINISH)
+    if runner.cannot_start(deployment.since, seen.now):
+        return _give_up(deployment, f"the runner of {new} does not start either")
+    if runner.down:
         return Step(Action.STAND_BY, new)
-    return Step(Action.GIVE_UP, reason=reason) if seen.runners[new].cannot_start(deployment.since, seen.now) else WAIT
+    return _give_up(deployment, _held(seen)) if seen.now - deployment.since > READY_S else WAIT
+
+
+def _give_up(deployment: Deployment, why: str) -> Step:
+    return Step(Action.GIVE_UP, reason=f"{deployment.reason}; {why}")
+
+
+def _held(seen: HostState) -> str:
+    return f"{seen.holder or 'nobody'} has the lease (state/runner.lock names its holder)"
 
 
 def _stop(colour: str, seen: HostState) -> Step | None:

@@ -14,7 +14,7 @@ from contimg.core import config, files
 from contimg.core.errors import DeploymentError, InstallationError, LeaseError
 from contimg.core.paths import DataRoot
 from contimg.core.release import DEPLOYMENT
-from contimg.deploy.blue_green import Action, Deployment, HostState, Phase, Step, UnitState, next_step
+from contimg.deploy.blue_green import ELSEWHERE, Action, Deployment, HostState, Phase, Step, UnitState, next_step
 from contimg.deploy.host_paths import COLOURS, HostPaths, listen_address, units_of
 from contimg.deploy.install import apply, link_step, systemctl
 from contimg.execute.lease import holder
@@ -50,7 +50,7 @@ class Host:
         except LeaseError:
             held = None
         pid = held.pid if held and held.holds else 0
-        having = next((colour for colour, (_, main) in runners.items() if pid and main == pid), "")
+        having = next((colour for colour, (_, main) in runners.items() if main == pid), ELSEWHERE) if pid else ""
         return HostState(
             time.time(),
             {colour: unit for colour, (unit, _) in runners.items()},
@@ -83,6 +83,7 @@ class Host:
                 raise InstallationError(f"its checks did not pass; {said}") from error
         elif step.action == Action.STAND_BY:
             systemctl("start", "--no-block", runner)
+            time.sleep(_LOOK_S)
         elif step.action == Action.HAND_OVER:
             systemctl("kill", "--kill-who=main", "--signal=USR1", runner)
             time.sleep(_LOOK_S)
@@ -129,12 +130,10 @@ def deploy(
             else:
                 host.do(step)
             if step.action == Action.GIVE_UP:
-                raise DeploymentError(
-                    f"{deployment.release}: {step.reason}, nor does its own; mend one, then call it with --rollback"
-                )
+                raise DeploymentError(f"{deployment.release}: {step.reason}; mend that, then call it with --rollback")
             step = replace(step, phase=step.phase or _AFTER.get(step.action))
         except InstallationError as error:
-            if deployment.phase in (Phase.FINISH, Phase.BACK):
+            if deployment.phase in (Phase.FINISH, Phase.BACK, Phase.STAY):
                 raise
             step = Step(Action.ENTER, phase=Phase.BACK, reason=str(error))
         if step.phase:

@@ -23,7 +23,7 @@ class Host:
         Phase in which green fails.
     how
         `crash`: its runner ends; `crash at work`: it does once it has the lease; `hang`: it never becomes ready;
-        `silent`: its service does not answer.
+        `silent`: its service does not answer; `deaf`: it is silent, and its runner does not hand over.
     gave_way
         Runner that handed over last, and leaves the lease to the other.
     broken
@@ -59,7 +59,7 @@ class Host:
                 self.took_over.append(colour)
                 hangs = failing and self.how == "hang"
                 self.runners[colour] = UnitState("activating", "starts") if hangs and colour == "green" else AT_WORK
-        answers = not (failing and self.how == "silent")
+        answers = not (failing and self.how in ("silent", "deaf"))
         assert self.holder, "nobody has the lease"
         assert "active" in {unit.state for unit in self.services.values()}, "the port was let go"
         return HostState(self.now, dict(self.runners), dict(self.services), self.holder, answers, answers)
@@ -70,11 +70,13 @@ class Host:
             self.runners[colour] = STANDS_BY
         elif action == Action.HAND_OVER:
             assert self.holder == colour
-            self.runners[colour], self.holder, self.gave_way = HANDED_OVER, "", colour
+            if self.how != "deaf" or colour != "green":
+                self.runners[colour], self.holder, self.gave_way = HANDED_OVER, "", colour
         elif action == Action.STOP:
-            assert self.holder != colour
+            assert self.holder != colour or self.how == "deaf"
             assert self.runners[colour] != STOPS, "a second signal would end the calls that it handed over"
             self.runners[colour] = STOPS
+            self.holder = "" if self.holder == colour else self.holder
         elif action == Action.SERVE:
             self.services[colour] = AT_WORK
         elif action == Action.STOP_SERVICE:

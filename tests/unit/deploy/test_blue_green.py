@@ -8,6 +8,7 @@ import pytest
 from deploying_host import AT_WORK, BEGUN, DOWN, STANDS_BY, Host
 
 from contimg.deploy.blue_green import (
+    ELSEWHERE,
     READY_S,
     RESTARTS,
     Action,
@@ -28,7 +29,9 @@ def deployed(host: Host, deployment: Deployment = BEGUN) -> Deployment:
             phase = Phase.TAKE_OVER if step.action == Action.CHECK else Phase.DONE
             deployment = replace(deployment, phase=phase, since=host.now)
         elif step.phase:
-            deployment = replace(deployment, phase=step.phase, since=host.now, reason=step.reason)
+            deployment = replace(
+                deployment, phase=step.phase, since=host.now, reason=step.reason or deployment.reason
+            )
         else:
             host.do(step.action, step.colour)
         if deployment.phase.ended:
@@ -62,6 +65,7 @@ def test_an_old_release_that_cannot_start_any_more_holds_nothing_up() -> None:
         (Phase.TAKE_OVER, "hang", f"not ready within {READY_S:.0f} s"),
         (Phase.PROBATION, "crash", "did not stay up"),
         (Phase.PROBATION, "silent", "did not answer"),
+        (Phase.PROBATION, "deaf", "did not answer"),  # the hand-over was asked of it for ever
     ],
 )
 def test_a_release_that_fails_gives_way(phase: Phase, how: str, why: str) -> None:
@@ -97,17 +101,42 @@ def test_a_runner_that_takes_too_long_to_go_back_to_is_given_up(unit: UnitState)
     back = replace(BEGUN, phase=Phase.BACK, since=1000.0)
     host = Host(now=1000 + READY_S - 1, runners={"blue": unit, "green": AT_WORK}, holder="green")
     assert next_step(back, host.see(back), 60).phase is None
-    assert next_step(back, host.see(back), 60).phase == Phase.FINISH
+    assert next_step(back, host.see(back), 60).phase == Phase.STAY
 
 
-def test_where_no_release_starts_the_command_gives_up() -> None:
-    back = replace(BEGUN, phase=Phase.BACK)
-    fails = UnitState("activating", restarts=RESTARTS)
-    units = {"blue": fails, "green": DOWN}
-    seen = HostState(1.0, units, {"blue": DOWN, "green": AT_WORK}, "")
-    assert next_step(back, seen, 60) == Step(Action.STAND_BY, "green")
-    units["green"] = fails
-    assert next_step(back, seen, 60).action == Action.GIVE_UP
+@pytest.mark.parametrize(
+    "never",
+    [UnitState("activating", restarts=RESTARTS), UnitState("activating"), DOWN],
+    ids=["crashes", "hangs", "down"],
+)
+def test_where_no_release_starts_the_command_gives_up(never: UnitState) -> None:
+    """A release that systemd did not even start was started for ever."""
+    stay = replace(BEGUN, phase=Phase.STAY)
+    units = {"blue": UnitState("activating", restarts=RESTARTS), "green": DOWN}
+    services = {"blue": DOWN, "green": AT_WORK}
+    assert next_step(stay, HostState(1.0, units, services, ""), 60) == Step(Action.STAND_BY, "green")
+    units["green"] = never
+    step = next_step(stay, HostState(READY_S + 1, units, services, ""), 60)
+    assert step.action == Action.GIVE_UP
+    assert "the runner of green does not start either" in step.reason
+
+
+def test_an_old_release_that_was_mended_meanwhile_is_for_a_person_to_choose() -> None:
+    host = Host(now=READY_S, runners={"blue": AT_WORK, "green": STANDS_BY})
+    stay = replace(BEGUN, phase=Phase.STAY)
+    assert "blue has the lease" in next_step(stay, host.see(stay), 60).reason
+    assert deployed(host, replace(stay, phase=Phase.BACK)).phase == Phase.GONE_BACK
+
+
+@pytest.mark.parametrize("phase", [Phase.BACK, Phase.STAY])
+def test_a_lease_held_by_neither_release_is_not_waited_for_for_ever(phase: Phase) -> None:
+    host = Host(runners={"blue": STANDS_BY, "green": STANDS_BY}, holder=ELSEWHERE)
+    plan = replace(BEGUN, phase=phase)
+    assert next_step(plan, host.see(plan), 60).action == Action.WAIT
+    host.now = READY_S
+    step = next_step(plan, host.see(plan), 60)
+    assert step.action == Action.GIVE_UP
+    assert "another process has the lease" in step.reason
 
 
 def test_going_back_on_request_from_the_probation() -> None:

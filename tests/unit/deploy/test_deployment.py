@@ -100,9 +100,16 @@ def played(monkeypatch: pytest.MonkeyPatch):
         ({}, "green", ""),
         ({"fails": Phase.TAKE_OVER}, "blue", "blue is in use as before"),
         ({"fails": Phase.PROBATION, "how": "silent"}, "blue", "blue is in use as before"),
+        ({"fails": Phase.PROBATION, "how": "deaf"}, "blue", "blue is in use as before"),
         ({"fails": Phase.PROBATION, "how": "silent", "broken": ("blue",)}, "green", "green stays in use"),
     ],
-    ids=["it works", "it crashes at its start", "it fails in its probation", "there is no way back"],
+    ids=[
+        "it works",
+        "it crashes at its start",
+        "it fails in its probation",
+        "it hands nothing over",
+        "there is no way back",
+    ],
 )
 def test_killed_at_any_step(tmp_path: Path, played, failure: dict, used: str, says: str) -> None:
     for number, after in ((number, after) for number in count(1) for after in (False, True)):
