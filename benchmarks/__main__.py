@@ -22,6 +22,7 @@ from benchmarks import (
     passes,
     pipeline,
     processes,
+    reprocess,
     service,
     sizes,
     stream,
@@ -33,7 +34,7 @@ OUT = Path(__file__).parent / "out" / "bench.json"
 DATA = Path("/var/tmp/contimg-bench")  # noqa: S108 — a cache that anyone may remove
 PARTS = (
     *("conversion", "staging", "pipeline", "imaging", "sizes", "mosaic"),
-    *("burst", "passes", "service", "caching", "growth", "stream"),
+    *("burst", "passes", "service", "caching", "growth", "stream", "reprocess"),
 )
 _SMALL_PARTS = ("conversion", "pipeline", "imaging", "mosaic", "passes", "service", "caching")
 """Parts of the small form, unless others are requested."""
@@ -98,8 +99,7 @@ def _measured(parts: tuple[str, ...], groups: Groups, work: Path, runs: int, *, 
         yield from caching.measure(work, runs, **({"sources": 10_000} if small else {}))
     if "growth" in parts:
         yield from growth.measure(_SMALL_SIZES if small else _SIZES, work)
-    if "stream" in parts:
-        yield from stream.measure(groups, work, **({"cadence_s": 30.0} if small else {}))
+    yield from _streams(parts, groups, work, small=small)
 
 
 def _runner(parts: tuple[str, ...], work: Path, runs: int, *, small: bool) -> Iterator[Figure]:
@@ -110,6 +110,14 @@ def _runner(parts: tuple[str, ...], work: Path, runs: int, *, small: bool) -> It
         if part in parts:
             settled = data.data_root(work / "few", few, [min(few.files), few.calibrator])
             yield from measure(settled, few, work, runs, history=history)
+
+
+def _streams(parts: tuple[str, ...], groups: Groups, work: Path, *, small: bool) -> Iterator[Figure]:
+    """Measure groups that arrive one after another, alone and beside reprocessing."""
+    if "stream" in parts:
+        yield from stream.measure(groups, work, **({"cadence_s": 30.0} if small else {}))
+    if "reprocess" in parts:
+        yield from reprocess.measure(work.parent, work)
 
 
 if __name__ == "__main__":

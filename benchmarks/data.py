@@ -43,14 +43,14 @@ class Groups:
     target: str
 
 
-def groups(folder: Path, preset: str) -> Groups:
+def groups(folder: Path, preset: str, number: int = GROUPS) -> Groups:
     """Simulate the groups, unless they are there from an earlier time."""
-    made = folder / preset
+    made = folder / (preset if number == GROUPS else f"{preset}-{number}")
     if not (made / "truth.json").exists():
         shutil.rmtree(made, ignore_errors=True)
-        print(f"simulating {GROUPS} groups ({preset}) in {made}: once", flush=True)
+        print(f"simulating {number} groups ({preset}) in {made}: once", flush=True)
         command = [sys.executable, "-m", "contimg", "simulate", str(made / "incoming"), "--preset", preset]
-        command += ["--calibrator", CALIBRATOR, "--groups", str(GROUPS), "--before", str(GROUPS_BEFORE)]
+        command += ["--calibrator", CALIBRATOR, "--groups", str(number), "--before", str(GROUPS_BEFORE)]
         command += ["--min-flux", str(_MIN_FLUX_JY), "--rfi", "2", "--seed", str(SEED)]
         subprocess.run(command, cwd=CHECKOUT, check=True, stdout=subprocess.DEVNULL, timeout=_SIMULATION_LIMIT_S)
         for path in (made / "incoming").iterdir():
