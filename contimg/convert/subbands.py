@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from contimg.core.errors import InputError, TooFewSubbandsError
+from contimg.core.errors import ContimgError, InputError, InputOutputError, TooFewSubbandsError
 from contimg.core.sections import Ingest
 from contimg.ingest.grouping import IntegrationRange, coverage, steps_after, used
 from contimg.ingest.manifest import SUBBANDS, Frame, Group
@@ -89,6 +89,10 @@ def opened(group: Group, root: Path, ingest: Ingest, stack: ExitStack) -> Subban
     ------
     TooFewSubbandsError
         If fewer than `ingest.min_subbands` can be used.
+    InputOutputError
+        If no raw file is there at all.
+    ContimgError
+        If a file is gone.
     OSError
         If a file cannot be read now.
     """
@@ -104,6 +108,8 @@ def opened(group: Group, root: Path, ingest: Ingest, stack: ExitStack) -> Subban
             headers[number] = header
         except InputError as error:
             left_out[number] = str(error)
+        except FileNotFoundError as error:
+            raise _gone(root / str(subband.path)) from error
     check_enough(group.name, len(headers), ingest)
 
     def leave_out(number: int, what: str) -> None:
@@ -137,6 +143,15 @@ def opened(group: Group, root: Path, ingest: Ingest, stack: ExitStack) -> Subban
     for number, count in found.partial.items():
         log.warning("%s: has %d of %d integrations", headers[number].path.name, count, len(times_jd))
     return found
+
+
+def _gone(path: Path) -> ContimgError:
+    """Error for a raw file that is gone: the machine's where all are, as of a disk that is not mounted."""
+    if any(path.parent.glob("*_sb??.hdf5")):
+        return ContimgError(f"{path.name}: is gone from incoming/; its group is taken up again when the file is back")
+    return InputOutputError(
+        f"{path.parent}: has no raw files, perhaps its disk is not mounted; they are tried again later"
+    )
 
 
 def _frame(group: Group) -> Frame:

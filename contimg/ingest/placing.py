@@ -245,7 +245,7 @@ class _Work:
         return GroupedFile(file, subband, frame)
 
     def to_reopen(self, groups: Mapping[str, list[GroupedFile]]) -> set[str]:
-        """Groups in quarantine of which further files, or the same ones again, have arrived."""
+        """Groups in quarantine of which further files, the same ones again, or ones that were gone have arrived."""
         return {
             name
             for name, members in groups.items()
@@ -253,6 +253,7 @@ class _Work:
             and any(
                 (member.file.place, member.file.size, member.file.mtime_ns) not in self._recalled
                 or (self._root.quarantine(name) / member.file.name).exists()
+                or not quarantine.was_there(self._root, name, member.file.place)
                 for member in members
             )
         }

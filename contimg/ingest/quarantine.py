@@ -187,6 +187,14 @@ def entry(root: DataRoot, group: str) -> QuarantineEntry:
     )
 
 
+def was_there(root: DataRoot, group: str, place: str) -> bool:
+    """Whether a file (relative to the data root) was there, as far as known, when its group went into quarantine."""
+    try:
+        return any(item["from"] == place for item in entry(root, group).content["files"])
+    except QuarantineError:
+        return True
+
+
 def entries(root: DataRoot) -> Iterator[QuarantineEntry]:
     """All quarantine entries in order of time; unreadable ones are logged and left out."""
     folder = root.root / "quarantine"

@@ -16,7 +16,7 @@ import pytest
 import raw_groups as raw
 
 from contimg.convert.subbands import Subbands, opened
-from contimg.core.errors import TooFewSubbandsError
+from contimg.core.errors import Blame, ContimgError, InputOutputError, TooFewSubbandsError
 from contimg.core.paths import DataRoot
 from contimg.ingest.groups import scan
 from contimg.ingest.manifest import load
@@ -152,6 +152,20 @@ def test_partial_subbands_keep_what_they_have(root: Path) -> None:
     assert found.partial == {0: 3, 3: 3, 7: 3, 9: 3}
     assert [found.row(9, t) for t in range(4)] == [None, 0, 10, 20]
     assert np.array_equal(found.times_jd, found.headers[1].times_jd)
+
+
+def test_raw_files_that_are_gone_are_the_machine_s_fault_where_none_is_left(root: Path) -> None:
+    """As where their disk is not mounted: their groups were given up for it after half an hour."""
+    path = file(root, 4)
+    path.unlink()
+    with pytest.raises(ContimgError, match=rf"{path.name}: is gone") as raised:
+        subbands(root)
+    assert raised.value.blame is Blame.GROUP
+    (root / "incoming").rename(root / "elsewhere")
+    for _ in range(2):
+        with pytest.raises(InputOutputError, match="not mounted"):
+            subbands(root)
+        (root / "incoming").mkdir(exist_ok=True)
 
 
 @pytest.mark.parametrize("kind", [KeyError, RuntimeError, OSError])

@@ -117,6 +117,21 @@ def test_what_could_not_be_moved_into_quarantine_does_not_reopen_it(
         assert found.groups == (group,)
 
 
+@pytest.mark.parametrize("away", [1, 16])
+def test_files_that_were_gone_reopen_their_group(root: DataRoot, tmp_path: Path, away: int) -> None:
+    """Their disk was not mounted while the group was given up; they are what the manifest has."""
+    scan(root)
+    files = [file(root, number) for number in range(away)]
+    for path in files:
+        path.rename(tmp_path / path.name)
+    set_aside(root, "its files are gone")
+    for path in files:
+        (tmp_path / path.name).rename(path)
+    found = scan(root)
+    assert found.reopened == (FIRST,)
+    assert [(group.state, len(group.good)) for group in found.groups] == [("complete", 16)]
+
+
 def test_a_group_that_cannot_leave_quarantine_now_leaves_later(
     root: DataRoot, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
