@@ -45,7 +45,7 @@ from contimg.ledger.events import (
     Tell,
     TouchWindow,
 )
-from contimg.ledger.retry import Again, GiveUp, decide, patient
+from contimg.ledger.retry import Again, decide
 from contimg.ledger.rows import GroupRow
 
 COLLECTING, DUE, DONE, QUARANTINED = "collecting", "due", "done", "quarantined"
@@ -189,10 +189,7 @@ def _job_failed(row: GroupRow, event: JobFailed, facts: Facts) -> Advanced:
     if not event.counts:
         return replace(row, due=0.0, reason=event.message), ()
     failures = facts.failures.get(event.error_class, 1)
-    if isinstance(event, CallFailed) or not event.blame.quarantines:
-        decision: Again | GiveUp = patient(facts.retry, event.error_class, event.blame, failures)
-    else:
-        decision = decide(facts.retry, event.error_class, failures)
+    decision = decide(facts.retry, event.error_class, event.blame, failures, whole_call=isinstance(event, CallFailed))
     if isinstance(decision, Again):
         due = facts.now + decision.delay_s
         return replace(row, due=due, reason=event.message, error_class=event.error_class), ()

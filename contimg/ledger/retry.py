@@ -31,18 +31,24 @@ def rule_of(policy: Retry, error_class: ErrorClass) -> RetryRule:
     return getattr(policy, error_class.value, policy.default)
 
 
-def decide(policy: Retry, error_class: ErrorClass, failures: int) -> Again | GiveUp:
-    """Decision after the latest failure.
+def decide(
+    policy: Retry, error_class: ErrorClass, blame: Blame, failures: int, *, whole_call: bool = False
+) -> Again | GiveUp:
+    """Decision after the latest failure: a next try, or, if it was the group's own fault, an end of the tries.
 
     Parameters
     ----------
     policy
         The settings.
-    error_class
+    error_class, blame
         Of the latest failure.
     failures
         How often the group has failed in this class and stage, the latest failure included (≥ 1).
+    whole_call
+        Whether Snakemake failed as a whole, which is no group's fault.
     """
+    if whole_call or not blame.quarantines:
+        return _patient(policy, error_class, blame, failures)
     rule = rule_of(policy, error_class)
     retries = policy.max_attempts if rule.retries is None else rule.retries
     if failures > retries:
@@ -51,7 +57,7 @@ def decide(policy: Retry, error_class: ErrorClass, failures: int) -> Again | Giv
     return Again(delay_s(rule, failures))
 
 
-def patient(policy: Retry, error_class: ErrorClass, blame: Blame, failures: int) -> Again:
+def _patient(policy: Retry, error_class: ErrorClass, blame: Blame, failures: int) -> Again:
     """Next try after a failure that is not the group's fault: nothing is given up, the pauses grow to a limit.
 
     A group that waits for a set is woken by one; it looks by itself only seldom.

@@ -29,7 +29,7 @@ from contimg.ledger.events import (
     WindowEvent,
 )
 from contimg.ledger.group_life import FEW_FAILURES, Facts
-from contimg.ledger.retry import Again, GiveUp, decide, patient
+from contimg.ledger.retry import Again, decide
 from contimg.ledger.rows import WindowRow
 
 DUE, DONE, FAILED = "due", "done", "failed"
@@ -72,10 +72,7 @@ def _failed(row: WindowRow, event: MosaicFailed, facts: Facts) -> Advanced:
     if not event.counts:
         return replace(row, due=0.0, reason=event.message), ()
     failures = facts.failures.get(event.error_class, 1)
-    if event.whole_call or not event.blame.quarantines:
-        decision: Again | GiveUp = patient(facts.retry, event.error_class, event.blame, failures)
-    else:
-        decision = decide(facts.retry, event.error_class, failures)
+    decision = decide(facts.retry, event.error_class, event.blame, failures, whole_call=event.whole_call)
     if isinstance(decision, Again):
         due = facts.now + decision.delay_s
         return replace(row, due=due, reason=event.message, error_class=event.error_class), ()

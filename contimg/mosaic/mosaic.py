@@ -36,7 +36,6 @@ from contimg.validation import overlap, page, references
 
 VERDICTS = ("fresh", "field", "nearest", "stale")
 """Calibration verdicts from best to worst."""
-QUALITIES = ("clean", "degraded")
 
 _BYTES_PER_PIXEL = 4 + 4 + 2
 _WORKING_BYTES = 1_000_000_000

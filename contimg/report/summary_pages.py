@@ -1,4 +1,4 @@
-"""Pages of a summary: text tables for a terminal, HTML for a browser."""
+"""Page of a summary: tables and notes, as HTML."""
 
 from __future__ import annotations
 
@@ -138,17 +138,6 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
     if summary["unreadable"]:
         said.append(f"Not readable: {', '.join(summary['unreadable'])}")
     return said
-
-
-def summary_text(summary: Mapping[str, Any]) -> str:
-    """Summary as text tables of fixed-width columns."""
-    parts = ["\n".join(notes(summary))]
-    for title, heads, rows in tables(summary):
-        if rows:
-            widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-            lines = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in (heads, *rows)]
-            parts.append("\n".join([title, lines[0], "  ".join("─" * width for width in widths), *lines[1:]]))
-    return "\n\n".join(parts) + "\n"
 
 
 _CLASSES = {

@@ -30,7 +30,6 @@ _BAD_FILTER: dict[int | str, dict[str, Any]] = {400: {"description": "bad filter
 
 Filters = Annotated[list[str], Query(alias="filter", max_length=20, default_factory=list)]
 Receiver = Annotated[str, Query(max_length=200)]
-Word = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class MatcherBody(BaseModel):

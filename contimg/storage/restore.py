@@ -27,8 +27,6 @@ from contimg.storage.archive import is_removed
 from contimg.storage.inventory import Inventory, InventoryEntry, holds, listing, path_inside
 from contimg.storage.store import Store, open_store
 
-ONLY = ("all", "ledger", "sets")
-
 
 class LocatedSnapshot(NamedTuple):
     """Snapshot and its place."""
@@ -72,7 +70,7 @@ def restore(found: LocatedSnapshot, root: DataRoot, only: str, now: datetime, sa
     root
         The data root to restore into; it need not be the one that was saved.
     only
-        Part of the snapshot, from `ONLY`.
+        Part of the snapshot: `all`, `ledger` or `sets`.
     say
         Receives lines about files restored, kept and set aside.
 

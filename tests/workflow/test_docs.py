@@ -16,10 +16,13 @@ DOCS = CHECKOUT / "docs"
 PAGES = sorted(path for path in (*DOCS.rglob("*.md"), *CHECKOUT.glob("*.md")) if path.name != "CHANGELOG.md")
 
 
-def test_the_life_of_a_group_names_modules_that_exist() -> None:
-    named = re.findall(r"`([a-z_]+/[a-z_]+\.py)`", (DOCS / "life-of-a-group.md").read_text())
+def test_the_life_of_a_group_names_modules_that_exist_and_every_package() -> None:
+    page = (DOCS / "life-of-a-group.md").read_text()
+    named = re.findall(r"`([a-z_]+/[a-z_]+\.py)`", page)
     assert len(named) > 30
     assert [name for name in named if not (CHECKOUT / "contimg" / name).is_file()] == []
+    packages = {path.parent.name for path in (CHECKOUT / "contimg").glob("*/__init__.py")}
+    assert set(re.findall(r"`([a-z_]+)/(?:[a-z_]+\.py)?`", page)) - {"contimg"} == packages
 
 
 def test_every_fault_has_tests_that_exist() -> None:

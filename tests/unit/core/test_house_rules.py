@@ -168,3 +168,20 @@ def test_files_import_each_other_one_way(modules: dict[str, list[ast.AST]]) -> N
     imports = {path: imported(path, nodes, modules) for path, nodes in modules.items()}
     assert sum(map(len, imports.values())) > 500
     TopologicalSorter(imports).prepare()  # raises CycleError, with the files of the circle
+
+
+# Packages are small, say what comes in and what goes out, and have their tests by their name
+
+MOST_MODULES = 12
+
+
+def test_packages_say_what_comes_in_and_goes_out(modules: dict[str, list[ast.AST]]) -> None:
+    packages = {Path(path).parent: nodes[0] for path, nodes in modules.items() if path.endswith("/__init__.py")}
+    del packages[Path("contimg")], packages[Path("contimg/cli")]  # cli has a module for each command
+    assert len(packages) > 30
+    for package, module in packages.items():
+        assert isinstance(module, ast.Module)
+        assert re.search(r"\n\nIn: .*\. Out: ", ast.get_docstring(module) or "", re.DOTALL), package
+        assert sum(Path(path).parent == package for path in modules) - 1 <= MOST_MODULES, package
+    tested = {path.name for path in (CHECKOUT / "tests" / "unit").iterdir() if any(path.glob("test_*.py"))}
+    assert tested == {package.name for package in packages}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from contimg.core.errors import ErrorClass
+from contimg.core.errors import Blame, ErrorClass
 from contimg.core.sections import Retry
 from contimg.ledger.retry import Again, GiveUp, decide
 
@@ -23,7 +23,7 @@ from contimg.ledger.retry import Again, GiveUp, decide
 )
 def test_the_defaults_are_requirement_r1(error_class: ErrorClass, delays: list[float]) -> None:
     policy = Retry()
-    decisions = [decide(policy, error_class, failures) for failures in range(1, len(delays) + 2)]
+    decisions = [decide(policy, error_class, Blame.GROUP, failures) for failures in range(1, len(delays) + 2)]
     assert decisions[:-1] == [Again(delay) for delay in delays]
     assert isinstance(decisions[-1], GiveUp)
     assert error_class in decisions[-1].reason
@@ -31,5 +31,5 @@ def test_the_defaults_are_requirement_r1(error_class: ErrorClass, delays: list[f
 
 def test_the_general_number_is_for_classes_without_their_own() -> None:
     policy = Retry(max_attempts=1)
-    assert isinstance(decide(policy, ErrorClass.OTHER, 2), GiveUp)
-    assert isinstance(decide(policy, ErrorClass.CASA_TIMEOUT, 2), Again)
+    assert isinstance(decide(policy, ErrorClass.OTHER, Blame.GROUP, 2), GiveUp)
+    assert isinstance(decide(policy, ErrorClass.CASA_TIMEOUT, Blame.GROUP, 2), Again)
