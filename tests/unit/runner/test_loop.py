@@ -21,10 +21,11 @@ from small_disks import fill, small_disk
 from contimg.catalogues.source import Source
 from contimg.core import config
 from contimg.core.config import Settings
-from contimg.core.errors import CatalogueError, ConfigError, DiskFullError
+from contimg.core.errors import CatalogueError, ConfigError, DiskFullError, LeaseError
 from contimg.core.files import write_json
 from contimg.core.paths import DataRoot, group_id
 from contimg.core.release import CHECKOUT
+from contimg.execute.lease import _path as lease_path
 from contimg.execute.systemd import notify
 from contimg.ingest.manifest import load
 from contimg.ledger.clock_steps import SystemClock
@@ -260,6 +261,23 @@ def test_nothing_is_written_into_the_ledger_after_the_data_root_was_lost(tmp_pat
     again = open_ledger(played.root.ledger)
     assert (again.group(unit), again.calls(), again.last_attempt_id()) == before
     again.close()
+
+
+def test_a_loop_whose_data_root_is_lost_ends_its_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = Played(tmp_path / "data")
+    started = played.started("detect", played.arrive(0))
+    call = subprocess.Popen(["sleep", "60"], start_new_session=True)
+
+    def lose(runner: Runner) -> int:
+        runner._pool._running.append(replace(started, pid=call.pid))
+        lease_path(played.root).unlink()
+        return 1
+
+    monkeypatch.setattr(Runner, "scan_and_start", lose)
+    settings = config.validated({"data_root": str(played.root.root), "runner": {"poll_seconds": 0.01}}, {})
+    with pytest.raises(LeaseError, match="removed or replaced"):
+        run(CHECKOUT, lambda: settings, tmp_path / "config.yaml", once=True)
+    assert call.wait(10) < 0
 
 
 def test_logs_of_failed_calls_go_with_the_other_logs(tmp_path: Path) -> None:
