@@ -248,11 +248,11 @@ def _amplitudes(products: np.ndarray, powers: np.ndarray, solved: np.ndarray) ->
         return amplitude, error
     scale = np.exp(np.mean(np.log(amplitude[good])))
     error /= scale
-    share = _signal_share(amplitude[good].var() / scale**2, np.mean(error[good] ** 2))
+    share = signal_share(amplitude[good].var() / scale**2, np.mean(error[good] ** 2))
     return np.where(good, 1 + share * (amplitude / scale - 1), 1.0), error
 
 
-def _signal_share(scatter: float, noise: float) -> float:
+def signal_share(scatter: float, noise: float) -> float:
     """Share of a variance that is not noise."""
     return max(scatter - noise, 0.0) / scatter if scatter > 0 else 0.0
 
@@ -294,7 +294,7 @@ def _shapes(
         found.imag -= straight @ found.imag
         shape[np.ix_(np.flatnonzero(filled), good, np.array([p]))] = found[..., None]
         variance += float(np.mean(np.trace(real + imaginary, axis1=1, axis2=2) / level**2)) / len(good)
-    share = _signal_share(float(np.mean(np.abs(shape[filled][:, solved]) ** 2)), variance / 2)
+    share = signal_share(float(np.mean(np.abs(shape[filled][:, solved]) ** 2)), variance / 2)
     return share * shape, float(np.sqrt(variance / 2))
 
 

@@ -2,7 +2,8 @@
 
 The field gives antennas' amplitudes relative to each other only. A drift of their common level since the transit
 scales all sources alike. The median over the image's sources of flux over catalogue flux, against the same median in
-the transit's own image, takes the drift out; a single variable source hardly moves a median of ten or more.
+the transit's own image, takes the drift out; a single variable source hardly moves a median of ten or more. Where
+the median differs by no more than its error, which sources' noise and errors of the catalogue make, nothing is moved.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ import numpy as np
 from contimg.clean.sources import PointSource
 from contimg.core import files
 from contimg.core.paths import DataRoot, group_of
+from contimg.image.field_gains import signal_share
 from contimg.image.field_image import FieldImage
 
 _FEWEST_SOURCES = 10
+_MEDIAN_ERROR = 1.2533 * 1.4826
+"""Error of a median of one value, over the values' median absolute deviation, for a normal distribution."""
 
 
 def tie(ratios: np.ndarray, set_path: str, data_root: Path) -> dict[str, Any]:
@@ -35,15 +39,27 @@ def tie(ratios: np.ndarray, set_path: str, data_root: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        `factor` for fluxes; `transit`, the group whose scale it is; `sources` in the ensemble; `ratio` to the
-        catalogue in this image, and `transit_ratio` in the transit's, 1 where that has no image with enough sources.
+        `factor` for fluxes, drawn to 1 by the share of it that is error; `transit`, the group whose scale it is;
+        `sources` in the ensemble; `ratio` to the catalogue in this image with its relative `error`, and
+        `transit_ratio` in the transit's, 1 where that has no image with enough sources.
     """
     transit = group_of(Path(set_path))
     number = len(ratios)
-    ratio = float(np.median(ratios)) if number >= _FEWEST_SOURCES else None
     reference = _ratio_of(DataRoot(data_root).image(transit, "json"))
-    factor = reference / ratio if ratio else 1.0
-    return {"factor": factor, "transit": transit, "sources": number, "ratio": ratio, "transit_ratio": reference}
+    factor, ratio, error = 1.0, None, None
+    if number >= _FEWEST_SOURCES:
+        ratio = float(np.median(ratios))
+        error = float(_MEDIAN_ERROR * np.median(np.abs(ratios - ratio)) / ratio / np.sqrt(number))
+        off = reference / ratio - 1
+        factor += off * signal_share(off**2, error**2)
+    return {
+        "factor": factor,
+        "transit": transit,
+        "sources": number,
+        "ratio": ratio,
+        "error": error,
+        "transit_ratio": reference,
+    }
 
 
 def _ratio_of(sidecar: Path) -> float:

@@ -86,10 +86,10 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     chosen = files.read_json(selection)
     conversion = files.read_json(ms.with_suffix(".json"))
     solved = interpolate.load(chosen, settings.data_root)
-    anchored = chosen["verdict"] == Verdict.FIELD
+    set_error = chosen["without_field"]["expected_error"] if chosen["verdict"] == Verdict.FIELD else None
     field = settings.part(FieldCalibrationSettings)
-    calibrated = self_calibration.make(ms, solved, directory, field, threads, anchored=anchored)
-    if anchored and not calibrated.used:
+    calibrated = self_calibration.make(ms, solved, directory, field, threads, set_error=set_error)
+    if set_error is not None and not calibrated.used:
         chosen |= chosen["without_field"]
     made = calibrated.image
     with trace.step("QA"):

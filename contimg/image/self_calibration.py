@@ -1,8 +1,8 @@
 """Self-calibration on the field: a target's gains relative to its set, from the sky catalogue (`field_gains`).
 
 With the verdict `field` the group is its own calibrator: its image is made with these gains if they pass their gates,
-else with its set alone. Under any other verdict the gains are a refinement: if they are significant, a second image
-is made, and the better one is kept.
+of which one is that they err less than the set's, else with its set alone. Under any other verdict the gains are a
+refinement: if they are significant, a second image is made, and the better one is kept.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def make(
     settings: FieldCalibrationSettings,
     threads: int,
     *,
-    anchored: bool,
+    set_error: float | None,
 ) -> SelfCalibrated:
     """Make a group's image, with the gains of its own field if they calibrate or improve the image.
 
@@ -77,8 +77,8 @@ def make(
         Folder for working files; the caller removes it.
     threads
         Threads of the job.
-    anchored
-        Whether the group is its own calibrator.
+    set_error
+        Expected error, relative, of the set's gains, where the group is its own calibrator; None where it is not.
 
     Returns
     -------
@@ -96,6 +96,7 @@ def make(
     ContimgError
         From `average`, `field_gains.field_sources` and `field_image.make`.
     """
+    anchored = set_error is not None
     wanted = settings.sky_catalogue.path is not None and (anchored or settings.calibration.refine_in_field)
     with trace.step("average"):
         plan = field_image.image_plan(settings.imaging, settings.beam)
@@ -106,7 +107,7 @@ def make(
         return SelfCalibrated(field_image.make(averaged, directory / "plain", settings, threads), None, False, None)
     with trace.step("field gains"):
         found = field_gains.solve(averaged, sources, threads)
-    gates = measured_gates(found, averaged, settings.calibration)
+    gates = measured_gates(found, averaged, settings.calibration, set_error)
     failed = [one.text for one in gates if not one.passed]
     solved = found.solved
     report: dict[str, Any] = {
@@ -170,12 +171,17 @@ class Gate:
         return f"{self.name} is {self.measured:.3g}, at most {self.limit:g} passes"
 
 
-def measured_gates(found: FieldGains, averaged: Averaged, settings: Calibration) -> list[Gate]:
-    """Gates of the field's gains."""
+def measured_gates(
+    found: FieldGains, averaged: Averaged, settings: Calibration, set_error: float | None
+) -> list[Gate]:
+    """Gates of the field's gains: no phase may err by more than the setting, nor than the set's gains."""
     solved = found.solved[list(averaged.antennas)]
+    most_deg = settings.max_field_phase_error_deg
+    if set_error is not None:
+        most_deg = min(most_deg, float(np.degrees(set_error)))
     return [
-        Gate("phase error (deg)", float(np.degrees(found.error_rad)), settings.max_field_phase_error_deg),
-        Gate("phase scatter (deg)", _scatter_deg(found), settings.max_field_phase_error_deg),
+        Gate("phase error (deg)", float(np.degrees(found.error_rad)), most_deg),
+        Gate("phase scatter (deg)", _scatter_deg(found), most_deg),
         Gate("antennas without a solution", float(1 - solved.mean()), settings.max_flagged_solutions),
     ]
 

@@ -2,7 +2,8 @@
 
 Each group's field gives its gains relative to its set. Two groups on the same set thus give the drift of gains over
 the time between them: the structure function, rms over antennas and polarizations, of the phase difference (circular,
-as phases may have turned) and of the amplitude difference. A power law is fitted to each.
+as phases may have turned) and of the amplitude difference. A power law is fitted to each, above a floor: groups
+however near in time differ by what their fields err.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from contimg.core.paths import DataRoot, group_date, group_id, group_of, group_s
 
 _DAYS = 3
 """Days before a target from which its model is learned."""
-_MOST_GROUPS = 48
-"""Largest number of groups read, evenly spaced, in some 50 ms."""
+_MOST_PAIRS = 24
+"""Largest number of pairs of neighbouring groups read, evenly spaced, in some 50 ms."""
 _LAGS_HOURS = np.geomspace(0.05, 24, 13)
 """Edges of the bins of the time between two groups (h)."""
 _FEWEST_LAGS = 2
@@ -31,6 +32,8 @@ _RANDOM_RAD = np.pi / np.sqrt(3)
 """Rms of an unknown phase, uniform over the circle."""
 _DECIDED_RAD = 1.2
 """Largest circular rms of a phase that measures a drift."""
+_FLOORS = np.linspace(0, 0.98, 50)
+"""Squares of floors that are tried, over that of the least difference."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,15 @@ class DriftModel:
     ----------
     phase, amplitude
         Laws of the phase (rad) and of the relative amplitude.
+    field_error
+        Rms error, relative, of gains from the field, by which groups near in time differ.
     pairs
         Number of pairs of groups that it was learned from; 0 for the assumed model.
     """
 
     phase: PowerLaw
     amplitude: PowerLaw
+    field_error: float
     pairs: int
 
     def error(self, hours: float) -> float:
@@ -74,7 +80,7 @@ class DriftModel:
         return low
 
 
-ASSUMED = DriftModel(PowerLaw(float(np.radians(10.0)), 0.5), PowerLaw(0.01, 0.5), 0)
+ASSUMED = DriftModel(PowerLaw(float(np.radians(10.0)), 0.5), PowerLaw(0.01, 0.5), 0.0, 0)
 """Drift assumed until past groups give a model: a random walk of 10° and 1 % in an hour."""
 
 
@@ -90,8 +96,10 @@ def _newest(root: DataRoot, until: datetime) -> list[Path]:
         found += root.made("antennas", day)
     last = group_id(until)
     paths = [path for name, path in sorted(found) if name < last]
-    some = np.unique(np.linspace(0, len(paths) - 1, min(_MOST_GROUPS, len(paths))).round().astype(int))
-    return [paths[number] for number in some]
+    if len(paths) < 2:
+        return paths
+    first = np.linspace(0, len(paths) - 2, min(_MOST_PAIRS, len(paths) - 1)).round().astype(int)
+    return [paths[number] for number in np.union1d(first, first + 1)]
 
 
 @dataclass(frozen=True)
@@ -146,21 +154,28 @@ def fit(seen: Sequence[ObservedDrift]) -> DriftModel:
         # The mean cosine of a normal phase of rms σ is exp(−σ²/2).
         phase.append(np.sqrt(-2 * np.log(max(coherent, 1e-3))))
         amplitude.append(np.sqrt(np.mean(np.square(np.array(amplitudes)[inside]))))
-    laws = [
-        _law(np.array(middle), np.array(values), most) for values, most in ((phase, _DECIDED_RAD), (amplitude, 1.0))
-    ]
-    if laws[0] is None or laws[1] is None:
+    of_phase = _law(np.array(middle), np.array(phase), _DECIDED_RAD)
+    of_amplitude = _law(np.array(middle), np.array(amplitude), 1.0)
+    if of_phase is None or of_amplitude is None:
         return ASSUMED
-    return DriftModel(laws[0], laws[1], len(lags))
+    field_error = float(np.hypot(of_phase[1], of_amplitude[1]) / np.sqrt(2))
+    return DriftModel(of_phase[0], of_amplitude[0], field_error, len(lags))
 
 
-def _law(hours: np.ndarray, values: np.ndarray, most: float) -> PowerLaw | None:
-    """Power law through the values below a limit; None where they are too few."""
+def _law(hours: np.ndarray, values: np.ndarray, most: float) -> tuple[PowerLaw, float] | None:
+    """Power law and floor, added in squares, of the values below a limit; None where they are too few."""
     use = (values > 0) & (values < most) & (hours > 0)
     if use.sum() < _FEWEST_LAGS:
         return None
-    exponent, logarithm = np.polyfit(np.log(hours[use]), np.log(values[use]), 1)
-    held = float(np.clip(exponent, *_EXPONENTS))
-    if held != exponent:
-        logarithm = np.mean(np.log(values[use]) - held * np.log(hours[use]))
-    return PowerLaw(float(np.exp(logarithm)), held)
+    logarithms, values = np.log(hours[use]), values[use]
+    tried = _FLOORS if use.sum() > _FEWEST_LAGS else _FLOORS[:1]
+    return min((_above(share * values.min() ** 2, logarithms, values) for share in tried), key=lambda one: one[0])[1:]
+
+
+def _above(floor: float, logarithms: np.ndarray, values: np.ndarray) -> tuple[float, PowerLaw, float]:
+    """Misfit of the power law above a floor (squared), that law, and the floor."""
+    drift = np.log(values**2 - floor) / 2
+    exponent = float(np.clip(np.polyfit(logarithms, drift, 1)[0], *_EXPONENTS))
+    law = PowerLaw(float(np.exp(np.mean(drift - exponent * logarithms))), exponent)
+    fitted = np.log(law.in_an_hour**2 * np.exp(2 * exponent * logarithms) + floor) / 2
+    return float(np.sum((fitted - np.log(values)) ** 2)), law, float(np.sqrt(floor))

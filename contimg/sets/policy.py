@@ -2,12 +2,12 @@
 
 1. fresh: an active set, one in whose validity window the target is. With active sets on both sides of it in time,
    the one before and the one after, to be interpolated.
-2. field: the target's own field, on top of the nearest good set, where gains have drifted further from that set since
-   than the field is expected to err (`drift`).
-3. nearest: the nearest set within `calibration.nearest_within_hours`.
-4. stale: the nearest good set there is, within `calibration.stale_within_hours` if that is set.
+2. nearest: the nearest set within `calibration.nearest_within_hours`.
+3. stale: the nearest good set there is, within `calibration.stale_within_hours` if that is set.
 
-A set that failed its quality gate is never used.
+With any of them the target is calibrated on its own field (verdict `field`), on top of the set, where the field is
+expected to err less than gains have drifted since (`drift`). A calibrator's own group keeps its set alone. A set that
+failed its quality gate is never used.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Verdict(StrEnum):
     FRESH = "fresh"
 
 
-_RANKS = {verdict: rank for rank, verdict in enumerate(Verdict)}
-_BRACKETED = len(_RANKS)
+_RANKS = {Verdict.STALE: 0, Verdict.NEAREST: 1, Verdict.FIELD: 2, Verdict.FRESH: 2}
+_BRACKETED = 3
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class CalibrationMerit:
 
     @property
     def rank(self) -> int:
-        """0 stale, 1 nearest, 2 field, 3 fresh, 4 fresh on both sides."""
-        return _BRACKETED if self.interpolated else _RANKS[self.verdict]
+        """0 stale, 1 nearest, 2 fresh or field, 3 fresh on both sides."""
+        return _BRACKETED if self.interpolated and self.verdict is Verdict.FRESH else _RANKS[self.verdict]
 
     @property
     def effective_age_hours(self) -> float:
@@ -185,13 +185,10 @@ def choose(
             refused += failed
         chosen.sort(key=lambda candidate: candidate.observed)
         offsets = tuple(offset_hours(candidate, moment) for candidate in chosen)
-        if verdict is not Verdict.FRESH and field_hours is not None and field_hours < abs(offset):
-            return Choice(
-                CalibrationMerit(Verdict.FIELD, offsets, field_hours),
-                tuple(chosen),
-                CalibrationMerit(verdict, offsets),
-            ), refused
-        return Choice(CalibrationMerit(verdict, offsets), tuple(chosen)), refused
+        alone = CalibrationMerit(verdict, offsets)
+        if field_hours is not None and abs(offset) > _OVERLAP_HOURS and field_hours < alone.effective_age_hours:
+            return Choice(CalibrationMerit(Verdict.FIELD, offsets, field_hours), tuple(chosen), alone), refused
+        return Choice(alone, tuple(chosen)), refused
     return None, refused
 
 

@@ -159,13 +159,15 @@ class Registry:
     def field_hours(self, group: str, moment: datetime) -> float | None:
         """Age (h) of the set that would be as good as a group's own field; None where the field does not serve.
 
-        Amplitudes are solved to the same relative error as phases.
+        Amplitudes are solved to the same relative error as phases. The field errs by its noise, or by what past
+        fields have shown.
         """
         try:
             field = files.read_json(self.root.calibrator(group)).get("field")
             if not field or field["serves"] is not True:
                 return None
-            return self.drift(moment).hours(math.radians(field["phase_error_deg"]) * math.sqrt(2))
+            model = self.drift(moment)
+            return model.hours(max(math.radians(field["phase_error_deg"]) * math.sqrt(2), model.field_error))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 

@@ -11,7 +11,7 @@ from contimg.core.paths import DataRoot, jd_to_datetime
 from contimg.ingest.groups import raw_present
 from contimg.ingest.manifest import load
 from contimg.ingest.pointing_track import Drift
-from contimg.sets.policy import CalibrationMerit, Choice, choose
+from contimg.sets.policy import CalibrationMerit, Choice, Verdict, choose
 from contimg.sets.registry import Registry
 
 _IN_HISTORY = ("verdict", "interpolated", "age_hours", "sets", "quality", "noise_jy", "dynamic_range")
@@ -92,8 +92,11 @@ def _better(registry: Registry, selection: dict[str, Any], choice: Choice) -> bo
     """Whether a choice is to take the place of the selection that an image was made with."""
     if [chosen.path for chosen in choice.sets] == selection["sets"]:
         return False
-    old = CalibrationMerit.of_selection(selection)
-    worth = choice.merit.worth_remaking(old, registry.limits.upgrade_min_hours)
+    old, new = CalibrationMerit.of_selection(selection), choice.merit
+    verdict = files.read_json(registry.root.image(selection["group"], "json"))["verdict"]
+    if old.verdict is Verdict.FIELD and verdict != Verdict.FIELD:  # its field failed its gates
+        old, new = CalibrationMerit.of_selection(selection | {"verdict": verdict}), choice.without_field or new
+    worth = new.worth_remaking(old, registry.limits.upgrade_min_hours)
     bad = any(_found_bad(registry, name) for name in selection["sets"])
     return (worth or bad) and _can_be_remade(registry.root, selection["group"])
 

@@ -109,7 +109,8 @@ def solved_or_best(manifest: Path, sets: Sequence[Path], registry: Registry) -> 
 def _warning(group: str, choice: Choice, merit: CalibrationMerit) -> str | None:
     """Warning about a set that is not active, which is logged; a stale one as an error."""
     verdict = merit.verdict
-    if verdict is Verdict.FRESH:
+    active = choice.without_field is not None and choice.without_field.verdict is Verdict.FRESH
+    if verdict is Verdict.FRESH or active:
         return None
     side = "before" if merit.offsets_hours[0] < 0 else "after"
     if verdict is Verdict.FIELD:

@@ -43,6 +43,18 @@ def test_the_scale_is_that_of_the_transit_s_image(
     assert scale["factor"] == pytest.approx(expected / 0.8, rel=1e-6)
 
 
+def test_what_the_ensemble_errs_by_is_no_drift(tmp_path: Path) -> None:
+    """Twelve sources that differ from the catalogue by 10 % each move their median by 4 %, and the scale by 2 %."""
+    rng = np.random.default_rng(1)
+    factors = np.array([flux_scale.tie(rng.normal(1, 0.1, 12), SET, tmp_path)["factor"] for _ in range(300)])
+    assert np.std(factors) < 0.028
+    still = flux_scale.tie(np.array([0.98, 1.02] * 6), SET, tmp_path)
+    assert (still["ratio"], still["factor"]) == (1.0, 1.0)
+    assert still["error"] == pytest.approx(1.2533 * 0.02 * 1.4826 / np.sqrt(12))
+    fallen = np.array([flux_scale.tie(0.83 * rng.normal(1, 0.1, 40), SET, tmp_path)["factor"] for _ in range(100)])
+    assert np.median(fallen) == pytest.approx(1 / 0.83, rel=0.02)
+
+
 def test_few_sources_move_no_scale(tmp_path: Path) -> None:
     scale = flux_scale.tie(np.full(9, 0.8), SET, tmp_path)
     assert (scale["sources"], scale["ratio"], scale["factor"]) == (9, None, 1.0)

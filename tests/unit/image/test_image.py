@@ -249,7 +249,7 @@ def test_a_set_without_good_gains_makes_no_image(made, tmp_path):
     gains.gain_good[:] = False
     options = settings(made.directory).part(FieldCalibrationSettings)
     with pytest.raises(UnusableSetError, match=f"{made.ms.name}: no unflagged visibility has a good gain"):
-        self_calibration.make(made.ms, gains, tmp_path, options, 2, anchored=False)
+        self_calibration.make(made.ms, gains, tmp_path, options, 2, set_error=None)
 
 
 def test_pure_noise_is_thermal_noise(tmp_path):

@@ -26,6 +26,8 @@ from contimg.visibilities.baseline_averaging import average
 ANTENNAS = 20
 ALL_ANTENNAS = 117
 FEW = simulator.Preset(simulator.SMALL.antennas[::2], 6)
+SET_ERROR = 0.5
+"""Expected error of gains with the set alone."""
 
 
 def sums(phase_rad: np.ndarray, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -220,9 +222,9 @@ def test_the_bandpass_s_shape_is_found(ms: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_field_calibrates_its_own_group(ms: Path, tmp_path: Path) -> None:
     settings = settings_with(tmp_path, drifting_groups.field())
-    right = self_calibration.make(ms, Wrong(), tmp_path / "right", settings, 2, anchored=False)
+    right = self_calibration.make(ms, Wrong(), tmp_path / "right", settings, 2, set_error=None)
     wrong = Wrong(draw(-np.pi, np.pi, 1), draw(-400, 400, 2) * np.radians(1) / 3600, draw(0.9, 1.1, 3))
-    made = self_calibration.make(ms, wrong, tmp_path / "wrong", settings, 2, anchored=True)
+    made = self_calibration.make(ms, wrong, tmp_path / "wrong", settings, 2, set_error=SET_ERROR)
     assert (made.used, made.report["failed"], made.report["noise_jy"]) == (True, [], None)
     assert all(gate["measured"] <= gate["limit"] for gate in made.report["gates"].values())
     assert made.report["amplitude_rms"] > 3 * made.report["amplitude_error"]
@@ -241,10 +243,10 @@ def test_a_source_that_doubled_is_not_calibrated_away(ms: Path, tmp_path: Path) 
     halved = [replace(sources[0], flux_jy=sources[0].flux_jy / 2), *sources[1:]]
     settings = settings_with(tmp_path, halved)
     wrong = Wrong(draw(-np.pi, np.pi, 1), 0.0, draw(0.95, 1.05, 3))
-    made = self_calibration.make(ms, wrong, tmp_path / "wrong", settings, 2, anchored=True)
+    made = self_calibration.make(ms, wrong, tmp_path / "wrong", settings, 2, set_error=SET_ERROR)
     assert made.used
     right = self_calibration.make(
-        ms, Wrong(), tmp_path / "right", settings_with(tmp_path, sources), 2, anchored=False
+        ms, Wrong(), tmp_path / "right", settings_with(tmp_path, sources), 2, set_error=None
     )
     one, other = (each.image.find_sources(20.0, 0.5) for each in (made, right))
     ratio = np.array([a.flux_jy / b.flux_jy for a, b in zip(one, other, strict=False)])
@@ -255,7 +257,7 @@ def test_a_source_that_doubled_is_not_calibrated_away(ms: Path, tmp_path: Path) 
 @pytest.mark.slow
 def test_a_refinement_is_kept_where_the_image_is_better_for_it(ms: Path, tmp_path: Path) -> None:
     settings = settings_with(tmp_path, drifting_groups.field())
-    made = self_calibration.make(ms, Wrong(draw(-0.7, 0.7, 1)), tmp_path / "make", settings, 2, anchored=False)
+    made = self_calibration.make(ms, Wrong(draw(-0.7, 0.7, 1)), tmp_path / "make", settings, 2, set_error=None)
     report = made.report
     assert made.used
     assert report["kept"]
@@ -269,7 +271,7 @@ def test_a_wrong_catalogue_spoils_nothing(ms: Path, tmp_path: Path) -> None:
     sources = drifting_groups.field()
     wrong = [replace(one, flux_jy=other.flux_jy) for one, other in zip(sources, sources[::-1], strict=True)]
     settings = settings_with(tmp_path, wrong)
-    made = self_calibration.make(ms, Wrong(), tmp_path / "make", settings, 2, anchored=False)
+    made = self_calibration.make(ms, Wrong(), tmp_path / "make", settings, 2, set_error=None)
     assert not made.used
     assert made.report["phase_rms_deg"] > 1
     assert made.image.noise_jy == made.report["noise_jy"][0]
@@ -278,6 +280,6 @@ def test_a_wrong_catalogue_spoils_nothing(ms: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_gains_that_fail_their_gates_are_not_used(ms: Path, tmp_path: Path) -> None:
     settings = settings_with(tmp_path, drifting_groups.field()[-2:])
-    made = self_calibration.make(ms, Wrong(), tmp_path / "make", settings, 2, anchored=True)
+    made = self_calibration.make(ms, Wrong(), tmp_path / "make", settings, 2, set_error=SET_ERROR)
     assert not made.used
     assert any("phase scatter" in one for one in made.report["failed"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def walk(phase_deg: float, amplitude: float, seed: int = 1) -> list[ObservedDrif
 def test_a_random_walk_is_found() -> None:
     model = fit(walk(8.0, 0.006))
     assert model.pairs > 100
+    assert model.field_error < np.radians(0.5)
     for hours in (1, 4):
         expected = np.hypot(np.radians(8.0), 0.006) * np.sqrt(hours)
         assert model.error(hours) == pytest.approx(expected, rel=0.1)
@@ -41,6 +43,24 @@ def test_a_steady_rate_is_found() -> None:
         ObservedDrift(h, "set", rate * h, 1 + 0.001 * h * rng.normal(size=rate.shape)) for h in np.arange(0, 12, 0.5)
     ]
     assert fit(seen).error(5.0) == pytest.approx(np.radians(30.0), rel=0.1)
+
+
+def test_what_fields_err_by_is_no_drift() -> None:
+    """Groups however near in time differ by it; gains that stand still were said to drift by it."""
+    rng = np.random.default_rng(3)
+    for drifting in (walk(8.0, 0.006), walk(0.0, 0.0)):
+        erring = [
+            replace(
+                one,
+                phase_rad=one.phase_rad + np.radians(2.0) * rng.normal(size=one.phase_rad.shape),
+                amplitude=one.amplitude + 0.005 * rng.normal(size=one.amplitude.shape),
+            )
+            for one in drifting
+        ]
+        model = fit(erring)
+        assert model.field_error == pytest.approx(np.hypot(np.radians(2.0), 0.005), rel=0.1)
+        drift = np.hypot(*(np.std(getattr(drifting[8], name)) for name in ("phase_rad", "amplitude")))
+        assert model.error(2.0) == pytest.approx(drift, rel=0.1, abs=np.radians(0.7))
 
 
 def test_phases_of_which_nothing_is_known_are_random() -> None:

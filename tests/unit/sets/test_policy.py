@@ -37,7 +37,7 @@ FRESH, BRACKETED = merit(Verdict.FRESH, -2.5), merit(Verdict.FRESH, -2.5, 2.5)
 
 def test_each_verdict_is_worth_more_than_the_one_before() -> None:
     ranked = [STALE, NEAREST, FRESH, BRACKETED]
-    assert [one.rank for one in ranked] == [0, 1, 3, 4]
+    assert [one.rank for one in ranked] == [0, 1, 2, 3]
     for number, worse in enumerate(ranked):
         for better in ranked[number + 1 :]:
             assert better.worth_remaking(worse, MIN_HOURS)
@@ -69,6 +69,45 @@ def test_effective_age_is_the_variance_of_a_brownian_bridge() -> None:
     ],
 )
 def test_a_remake_needs_a_gain(old: CalibrationMerit, new: CalibrationMerit, *, worth: bool) -> None:
+    assert new.worth_remaking(old, MIN_HOURS) is worth
+    assert not old.worth_remaking(new, MIN_HOURS)
+
+
+def test_the_field_goes_before_any_sets_that_are_expected_to_err_more() -> None:
+    """Between two sets 2 h away gains err as one hour from a single set."""
+    for sets, alone in (([set_at(-2), set_at(2)], BRACKETED), ([set_at(-2)], FRESH), ([set_at(-5)], NEAREST)):
+        for hours, verdict in ((0.9, Verdict.FIELD), (5.1, alone.verdict)):
+            choice, _ = choose(MOMENT, sets, DEFAULTS, hours)
+            assert choice
+            assert choice.merit.verdict is verdict
+            assert choice.sets == tuple(sets)
+            assert (choice.without_field is not None) == (verdict is Verdict.FIELD)
+            assert (choice.without_field or choice.merit).rank == alone.rank
+    between, _ = choose(MOMENT, [set_at(-2), set_at(2)], DEFAULTS, 1.1)
+    assert between
+    assert between.merit.rank == BRACKETED.rank
+    own, _ = choose(MOMENT, [set_at(0.01)], DEFAULTS, 0.001)
+    assert own
+    assert own.merit.verdict is Verdict.FRESH
+
+
+def field(hours: float, *offsets: float) -> CalibrationMerit:
+    return CalibrationMerit(Verdict.FIELD, offsets, hours)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "worth"),
+    [
+        (FRESH, field(0.1, -5), True),
+        (BRACKETED, field(0.1, -5), True),
+        (field(2.0, -5), merit(Verdict.FRESH, 1.6), False),  # not half the age
+        (field(2.0, -5), BRACKETED, True),
+        (field(0.1, -5), field(0.1, -1, 1), False),  # the field is the same
+    ],
+)
+def test_a_remake_between_field_and_sets_follows_the_expected_error(
+    old: CalibrationMerit, new: CalibrationMerit, *, worth: bool
+) -> None:
     assert new.worth_remaking(old, MIN_HOURS) is worth
     assert not old.worth_remaking(new, MIN_HOURS)
 

@@ -143,6 +143,23 @@ def test_with_nothing_left_that_is_good_the_image_stays(scene: Scene) -> None:
     assert scene.serving() == [used]
 
 
+def test_an_image_whose_field_failed_is_made_again_for_a_better_set(scene: Scene) -> None:
+    """It stands on its set alone, whatever was selected."""
+    write_json(scene.root.calibrator(TARGET), {"field": {"serves": True, "phase_error_deg": 0.3}})
+    scene.set(-30)
+    scene.image()
+    scene.set(-5)
+    assert not scene.due  # the field would calibrate it as well
+    sidecar = scene.root.image(TARGET, "json")
+    write_json(sidecar, read_json(sidecar) | {"verdict": "stale"})
+    assert scene.due
+    scene.image()
+    write_json(sidecar, read_json(sidecar) | {"verdict": "nearest"})
+    assert not scene.due
+    scene.set(-1)
+    assert scene.due
+
+
 def test_without_its_data_an_image_is_not_made_again(scene: Scene) -> None:
     old = scene.set(-5)
     scene.image()

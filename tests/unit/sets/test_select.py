@@ -281,7 +281,40 @@ def test_a_field_that_errs_less_than_gains_have_drifted_goes_before_the_nearest_
         assert content["expected_error"] == pytest.approx(np.radians(0.3) * np.sqrt(2), rel=0.01)
         assert content["expected_error"] < content["without_field"]["expected_error"]
         assert "own field" in content["warning"]
-    assert select(target, [make(2)], registry(settings))["verdict"] == "fresh"
+
+
+def test_a_field_goes_before_an_active_set_by_expected_error_alone(
+    target: Path, settings: Settings, root: DataRoot, make: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    sets = [make(2)]
+    field(root, 0.3)
+    content = select(target, sets, registry(settings))
+    assert (content["verdict"], content["set_age_hours"]) == ("field", pytest.approx(2))
+    assert content["without_field"]["verdict"] == "fresh"
+    assert content["expected_error"] < content["without_field"]["expected_error"]
+    assert (content["warning"], content["without_field"]["warning"], caplog.records) == (None, None, [])
+    field(root, 12.0)  # gains drift by 14 deg in two hours, the field errs by 17 in phase and amplitude
+    assert select(target, sets, registry(settings))["verdict"] == "fresh"
+
+
+def test_a_field_that_past_groups_show_to_err_more_than_gains_drift_serves_nothing(
+    target: Path, settings: Settings, root: DataRoot, make: Callable[..., Path]
+) -> None:
+    """Gains stand still and each field is 2 deg off, whatever its noise."""
+    rng = np.random.default_rng(5)
+    for number in range(1, 60):
+        group = group_id(START - timedelta(minutes=20 * number))
+        phase, amplitude = rng.normal(0, 2.0, (40, 2)), rng.normal(1, 0.005, (40, 2))
+        content = {"sets": ["set"], "names": [str(antenna + 1) for antenna in range(40)]}
+        write_json(
+            root.path("antennas", group),
+            content | {"phase_deg": phase.tolist(), "amplitude": amplitude.tolist()},
+        )
+    field(root, 0.3)
+    content = select(target, [make(2)], registry(settings))
+    assert content["drift"]["field_error"] == pytest.approx(np.hypot(np.radians(2.0), 0.005), rel=0.1)
+    assert content["verdict"] == "fresh"
+    assert content["expected_error"] < content["drift"]["field_error"]
 
 
 def test_a_weak_field_does_not_serve(
