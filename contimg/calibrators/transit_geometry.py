@@ -19,13 +19,13 @@ SIDEREAL_DAY = 0.99726957
 
 
 def hour_angle(times_jd: np.ndarray, ra_rad: np.ndarray, dec_rad: np.ndarray) -> np.ndarray:
-    """Apparent hour angle (rad, −π to π) of ICRS directions at UTC Julian dates, with which they broadcast."""
+    """Apparent hour angle (rad, −π to π) of ICRS directions at UTC Julian dates, of their common shape."""
     ra, _ = meridian.icrs_to_apparent(times_jd, ra_rad, dec_rad)
     return _wrapped(meridian.sidereal_time(times_jd) - ra)
 
 
 def transits_during(drift: Drift, ra_rad: np.ndarray, dec_rad: np.ndarray) -> np.ndarray:
-    """Whether each direction (S,) transits during the group: from its first edge on, and before its last.
+    """Whether each direction transits during the group, shape (S,): from its first edge on, and before its last.
 
     The signs of the hour angle at the two edges decide, and so exactly one of two groups that share an edge has a
     transit, however close to the edge.
@@ -65,7 +65,7 @@ def offsets(drift: Drift, ra_rad: np.ndarray, dec_rad: np.ndarray) -> tuple[np.n
 
 
 def mean_response(primary_beam: PrimaryBeam, east_rad: np.ndarray, north_rad: np.ndarray) -> np.ndarray:
-    """Power beam at the band's centre, averaged over the drift (last axis); 0 beyond the main lobe."""
+    """Power beam at the band's centre, averaged over the drift: shape (S,), of angles (S, T); 0 beyond its lobe."""
     response = primary_beam.power(east_rad, north_rad, BAND_CENTRE_HZ)
     within = np.hypot(east_rad, north_rad) < main_lobe_rad(primary_beam)
     return np.where(within, response, 0.0).mean(axis=-1)

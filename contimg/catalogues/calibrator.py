@@ -38,7 +38,7 @@ class FluxModel:
         return {"coefficients": list(self.coefficients), "reference_hz": self.reference_hz, "source": self.source}
 
     def flux(self, frequency_hz: np.ndarray | float) -> np.ndarray:
-        """Flux density (Jy) at each frequency (Hz)."""
+        """Flux density (Jy) at each frequency (Hz), of the frequencies' shape."""
         x = np.log10(np.asarray(frequency_hz, dtype=np.float64) / self.reference_hz)
         return 10.0 ** np.polynomial.polynomial.polyval(x, self.coefficients)
 
@@ -61,7 +61,7 @@ class Calibrator:
     extent_arcsec: float = 0.0
 
     def flux(self, frequency_hz: np.ndarray | float) -> np.ndarray:
-        """Flux density (Jy) at each frequency (Hz)."""
+        """Flux density (Jy) at each frequency (Hz), of the frequencies' shape."""
         return self.flux_model.flux(frequency_hz)
 
     @property

@@ -150,14 +150,25 @@ def _listed(path: Path) -> dict[str, np.ndarray]:
 
 
 def in_zones(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows sorted by zone and right ascension, and the first row of each zone."""
+    """Rows, shape (N,), sorted by zone and right ascension, and the first row of each zone, shape (zones + 1,)."""
     zone = np.minimum(((rows["DEC"] + 90) / ZONE_DEG).astype(int), _ZONES - 1)
     order = np.lexsort((rows["RA"], zone))
     return rows[order], np.searchsorted(zone[order], np.arange(_ZONES + 1))
 
 
 def write(path: Path, rows: np.ndarray, survey: Survey) -> None:
-    """Write an indexed catalogue; `rows` of dtype `ROW`, in any order. Raises `OSError` if it cannot be written."""
+    """Write an indexed catalogue.
+
+    Parameters
+    ----------
+    rows
+        Sources, of dtype `ROW`, shape (N,), in any order.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
     from astropy.io import fits  # noqa: PLC0415
 
     rows, first = in_zones(rows)

@@ -125,7 +125,7 @@ def read(path: Path, survey: str | None = None) -> tuple[np.ndarray, Survey]:
 
     Returns
     -------
-    rows : ndarray of dtype `ROW`
+    rows : ndarray of dtype `ROW`, shape (N,)
         Sources with a position and a flux; others are left out.
     survey : Survey
 

@@ -119,7 +119,7 @@ def restored(products: Products, imager: str) -> CleanResult:
 
 
 def read(path: Path) -> tuple[np.ndarray, WCS]:
-    """Read an imager's FITS file: values, float32, and celestial coordinates.
+    """Read an imager's FITS file: values, float32, shape (N, N), and celestial coordinates.
 
     The coordinates are ICRS, as the phase centre is, under any name that the imager gives them.
 

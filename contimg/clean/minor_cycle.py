@@ -69,7 +69,7 @@ class DirtyBeam:
 
 
 def islands(seeds: tuple[np.ndarray, ...], shape: BeamShape, size: int) -> np.ndarray:
-    """Flat indices, ascending, of islands around seeds, the rows and columns that stand out of an image of size²."""
+    """Flat indices, ascending, shape (P,), of islands around seeds: rows and columns, (S,) each, that stand out."""
     rows, columns = seeds
     half = shape.half_width(_GROWTH)
     offsets = np.mgrid[-half : half + 1, -half : half + 1].reshape(2, -1)
@@ -136,7 +136,7 @@ def subtract(image: np.ndarray, components: np.ndarray, beam: DirtyBeam) -> None
 
 
 def highest_sidelobe(psf: np.ndarray, shape: BeamShape) -> float:
-    """Highest value of a dirty beam farther than a full width from its peak."""
+    """Highest value of a dirty beam, shape (M, M), of peak 1, farther than a full width from its peak."""
     offsets = np.arange(len(psf)) - len(psf) // 2
     return float(psf[shape.distance2(offsets, offsets[:, np.newaxis]) > 1].max())
 

@@ -14,7 +14,7 @@ _BOX_BEAMS = 20
 
 
 def robust_noise(values: np.ndarray) -> float:
-    """Standard deviation (median absolute deviation) of finite values; NaN where there are none."""
+    """Standard deviation, in the values' unit, from their median absolute deviation; NaN without finite values."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         return float("nan")
@@ -45,12 +45,12 @@ def noise_map(image: np.ndarray, beam_pixels: float) -> np.ndarray:
 
 
 def median_noise(noise: np.ndarray) -> float:
-    """Median of a noise map, which varies slowly."""
+    """Median of a noise map (Jy/beam), shape (N, N), which varies slowly."""
     return float(np.median(noise[::_COARSE, ::_COARSE]))
 
 
 def brighter(image: np.ndarray, noise: np.ndarray, sigma: float, least: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the pixels that are over `sigma` times the noise and over `least` (Jy/beam)."""
+    """Rows and columns, (P,) each, of pixels over `sigma` times the noise, (N, N), and over `least` (Jy/beam)."""
     counts = np.zeros(len(image) + 1, np.int64)
     _count_brighter(image, noise, np.float32(sigma), np.float32(least), counts)
     starts = counts.cumsum()

@@ -64,7 +64,7 @@ class Scale:
         return BeamShape(form, 0.0, form)
 
     def sample(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Row and column of the samples next to pixels."""
+        """Rows and columns, (P,) each, of the samples next to pixels with these rows and columns."""
         row, column = (
             np.rint((at - self.gridder.size // 2) / self.step).astype(int) + self.samples // 2
             for at in (rows, columns)
@@ -85,7 +85,7 @@ class Scale:
         return self._smoothed_beam(np.sqrt(2) * self.width)
 
     def subtract(self, image: np.ndarray, components: np.ndarray) -> None:
-        """Subtract components at the samples (Jy), convolved with the dirty beam, from an image.
+        """Subtract components at the samples (Jy), (S, S), convolved with the dirty beam, from an image, (N, N).
 
         The Gaussian is applied as two narrower ones: the first smooths the dirty beam, the second leads from samples
         to pixels.

@@ -76,7 +76,7 @@ class Search:
     iterations: int = 0
 
     def run(self, residual: np.ndarray, noise: np.ndarray) -> float:
-        """Move components out of an exact residual, in place, until no source stands out.
+        """Move components out of an exact residual (Jy/beam), shape (N, N), in place, until no source stands out.
 
         Returns the highest peak (Jy/beam), for a scale as the height of a point of equal significance; 0 without
         components.
@@ -214,21 +214,21 @@ class ScaleSearch:
 
     @property
     def as_point(self) -> np.ndarray:
-        """Heights of points of equal significance over the thermal noise (Jy/beam)."""
+        """Heights of points of equal significance over the thermal noise (Jy/beam), shape (S, S)."""
         return self.image / np.float32(self.scale.noise)
 
     def look(self, residual: np.ndarray) -> None:
-        """Smooth a residual."""
+        """Smooth a residual, shape (N, N)."""
         self.image = self.scale.smoothed(residual)
 
     def begin(self, residual: np.ndarray) -> None:
-        """Begin a cycle with an exact residual."""
+        """Begin a cycle with an exact residual, shape (N, N)."""
         self.look(residual)
         self.noise = noise_map(self.image, np.sqrt(2) * self.scale.width / self.scale.step)
         self.highest_jy = float(self.image.max())
 
     def leave_to_points(self, rows: np.ndarray, columns: np.ndarray, heights: np.ndarray) -> None:
-        """Leave the surroundings of pixels to points where points stand out more."""
+        """Leave surroundings of pixels, (P,), to points where points, by their heights (Jy/beam), stand out more."""
         samples = self.scale.sample(rows, columns)
         self.points = np.zeros_like(self.mask)
         self.points[samples] = _CLEARLY * np.abs(heights) > self.as_point[samples]
@@ -254,7 +254,7 @@ class ScaleSearch:
         return float(np.abs(heights[self.seeds | left]).max(initial=0))
 
     def clean(self, residual: np.ndarray, model: np.ndarray, iterations: int) -> tuple[int, bool]:
-        """Move components out of a residual and into a model, in place; returns their number, and if peaks grew."""
+        """Move components from a residual to a model, (N, N), in place; returns their number, and if peaks grew."""
         mask = self.mask.copy()
         mask.flat[minor_cycle.islands(np.nonzero(self.seeds), self.scale.shape, len(mask))] = True
         edge = np.maximum(_SCALE_EDGE * self.noise, (1 - _SEARCH_GAIN) * self.highest_jy)

@@ -108,7 +108,7 @@ def decide(statistics: Statistics, rfi_sigma: float, clip_sigma: float) -> Decis
 
 
 def robust_sigma(values: np.ndarray) -> float:
-    """Standard deviation of normal noise from the median absolute deviation; nan values are left out."""
+    """Standard deviation of normal noise, in the values' unit, from the median absolute deviation, without nan."""
     return float(MAD_TO_SIGMA * np.nanmedian(np.abs(values - np.nanmedian(values))))
 
 

@@ -135,7 +135,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def json_value(value: Any) -> Any:
-    """JSON form of values that JSON lacks: NumPy values, paths, dates."""
+    """JSON form of values that JSON lacks: NumPy values, paths, dates.
+
+    Raises
+    ------
+    TypeError
+        If the value has none.
+    """
     if hasattr(value, "tolist"):  # NumPy's scalars and arrays; importing it here would burden every small process
         return value.tolist()
     if isinstance(value, Path):

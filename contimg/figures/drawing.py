@@ -46,7 +46,7 @@ def block_factor(shape: tuple[int, ...], largest: int) -> int:
 
 
 def block_mean(values: np.ndarray, factor: int) -> np.ndarray:
-    """Means over blocks of factor × factor pixels; a remainder at the upper edges is dropped."""
+    """Means over blocks of factor × factor pixels of an image, shape (N, M); a rest at the upper edges is dropped."""
     return _blocks(values, factor, np.mean)
 
 
@@ -97,7 +97,7 @@ def _reduced_wcs(wcs: WCS, factor: int) -> WCS:
 
 
 def robust_noise(values: np.ndarray) -> float:
-    """Robust standard deviation of the finite values."""
+    """Robust standard deviation of the finite values, in their unit."""
     sample = values.ravel()[:: max(1, values.size // 1_000_000)]
     sample = sample[np.isfinite(sample)]
     if sample.size == 0:

@@ -93,7 +93,7 @@ class SubbandFile:
         return self.number("phase_center_app_dec", self.number("extra_keywords/phase_center_dec"))
 
     def number(self, item: str, without: float = float("nan")) -> float:
-        """First value of a header item."""
+        """First value of a header item, in the unit of the file."""
         return float(np.ravel(self.head[item])[0]) if item in self.head else without
 
     def text(self, item: str) -> str:

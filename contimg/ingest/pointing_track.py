@@ -78,7 +78,7 @@ class Drift:
 
     @property
     def edges_jd(self) -> np.ndarray:
-        """Start of the first integration and end of the last one, UTC Julian dates.
+        """Start of the first integration and end of the last one, UTC Julian dates, shape (2,).
 
         The end is computed as the next group's start would be: contiguous groups share their edge to the bit.
         """

@@ -21,7 +21,7 @@ class Clock(Protocol):
         ...
 
     def steady(self) -> float:
-        """Seconds of the monotonic clock."""
+        """Time of the monotonic clock (s)."""
         ...
 
 
@@ -35,7 +35,7 @@ class SystemClock:
         return time.time()
 
     def steady(self) -> float:
-        """Seconds since boot, those in which the machine slept included."""
+        """Time since boot (s), in which the machine slept included."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -47,7 +47,7 @@ class StepDetector:
     _offset: float | None = None
 
     def step(self) -> float:
-        """Seconds by which the wall clock was put forward (negative: back) since the last call; 0 if it was not."""
+        """Step (s) by which the wall clock was put forward (negative: back) since the last call; 0 without a step."""
         offset = self.clock.now() - self.clock.rate * self.clock.steady()
         before, self._offset = self._offset, offset
         if before is None or abs(offset - before) < _STEP_S * self.clock.rate:

@@ -303,7 +303,7 @@ class Queries:
     # Notes, time, size
 
     def note(self, name: str) -> float:
-        """A single value; 0 if it was never set."""
+        """Note by its name, in its own unit; 0 if it was never set."""
         return self.value("SELECT value FROM notes WHERE name = ?", name) or 0.0
 
     def set_note(self, name: str, value: float) -> None:

@@ -67,7 +67,7 @@ class Evidence:
     frequency_hz: np.ndarray
 
     def chosen(self, which: np.ndarray) -> Evidence:
-        """Selected part of the evidence."""
+        """Part of the evidence by indices, or by a mask of shape (N,)."""
         return Evidence(*(values[which] for values in vars(self).values()))
 
     def joined(self, other: Evidence) -> Evidence:
@@ -89,7 +89,7 @@ class BeamModel:
     """Parameters in the order of `NAMES`, shape (5,)."""
 
     def power(self, east_rad: np.ndarray, north_rad: np.ndarray, frequency_hz: np.ndarray | float) -> np.ndarray:
-        """Power response at angles from the nominal pointing (rad) and frequencies (Hz), which broadcast."""
+        """Power response (peak 1) at angles from the pointing (rad) and frequencies (Hz), of their common shape."""
         wide, high, east, north, taper = self.values
         x = (
             2
@@ -139,7 +139,7 @@ class Fit:
     left_out: int
 
     def value(self, name: str) -> tuple[float, float]:
-        """Value of a parameter and its error."""
+        """Value of a parameter and its error, in the unit of `NAMES`."""
         at = NAMES.index(name)
         return float(self.model.values[at]), float(self.errors[at])
 

@@ -56,7 +56,7 @@ class MosaicInput:
     sidecar: dict[str, Any]
 
     def border(self) -> tuple[np.ndarray, np.ndarray]:
-        """Right ascensions and declinations (deg) along the image's border."""
+        """Right ascensions and declinations (deg) along the image's border, shape (P,) each."""
         rows, columns = self.shape
         x, y = np.linspace(-0.5, columns - 0.5, 65), np.linspace(-0.5, rows - 0.5, 65)
         edge_x = np.concatenate([x, x, np.full(65, x[0]), np.full(65, x[-1])])

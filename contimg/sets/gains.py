@@ -86,7 +86,7 @@ class Gains:
         return gains, good
 
     def nearest(self, times_mjd_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Good gain solution nearest in time for each time and antenna, and whether there is one; (T, A, P)."""
+        """Good gain nearest to each time (MJD, s), (T,), of each antenna, and if there is one; shape (T, A, P)."""
         distance = np.abs(np.subtract.outer(times_mjd_s, self.times_mjd_s))
         distance = np.where(self.gain_good, distance[:, :, None, None], np.inf)
         return np.take_along_axis(self.gain, distance.argmin(axis=1), axis=0), np.isfinite(distance.min(axis=1))

@@ -64,7 +64,7 @@ class InterpolatedGains:
     after: Gains
 
     def evaluate(self, times_mjd_s: np.ndarray, frequencies_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Total corrupting gain and whether it is good, as `Gains.evaluate` gives them."""
+        """Total corrupting gain and whether it is good, shape (T, A, F, P) each, as `Gains.evaluate` gives them."""
         times = np.asarray(times_mjd_s, float)
         return self.at(times)[0].evaluate(times, frequencies_hz)
 

@@ -42,7 +42,7 @@ class Preset:
         return self.integrations * dsa110.INTEGRATION_S
 
     def baselines(self) -> tuple[np.ndarray, np.ndarray]:
-        """Zero-based numbers of antenna 1 and antenna 2 of every baseline, autos included, in the files' order.
+        """Zero-based numbers of antenna 1 and antenna 2 of every baseline with autos, (B,) each, in the files' order.
 
         Baselines are the lower triangle of the antennas in another order than that of their numbers: the north–south
         arm, the east–west arm from its far end, the outriggers. Antenna 1 therefore has the higher number in some

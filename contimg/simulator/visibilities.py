@@ -80,7 +80,7 @@ class DriftingSky:
         declination_rad: float,
         primary_beam: PrimaryBeam,
     ) -> DriftingSky:
-        """Follow `sources` over `times_jd` (UTC), pointed at a declination; antennas at `positions_m`, (A, 3)."""
+        """Follow `sources` over `times_jd` (UTC), (T,), at a declination; antennas at `positions_m`, (A, 3)."""
         offsets = meridian_offsets(sources, times_jd, declination_rad)
         uvw_m = meridian_uvw(positions_m, declination_rad)
         sine = np.hypot(offsets[..., 0], offsets[..., 1])

@@ -44,7 +44,7 @@ _CATALOGUE_RADIUS_RAD = np.radians(6.0)
 
 
 def calibrator_sky(found: Mapping[str, Any], frequencies_hz: np.ndarray) -> Sky:
-    """Sky of the calibrator alone, from `calibrator.json`, with its flux at each channel."""
+    """Sky of the calibrator alone, from `calibrator.json`, with its flux at each channel's frequency, shape (F,)."""
     return _sky([found["calibrator"]], frequencies_hz)
 
 

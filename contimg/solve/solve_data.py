@@ -100,7 +100,7 @@ class CalibratorGroup:
 
     @property
     def origin(self) -> np.ndarray:
-        """Direction cosines of the calibrator, (l, m, n − 1)."""
+        """Direction cosines of the calibrator, (l, m, n − 1), shape (3,)."""
         sky = self.calibrator
         return model.direction_cosines(sky.ra_rad[0], sky.dec_rad[0], self.geometry.phase_centre_rad)
 

@@ -53,11 +53,11 @@ class PrimaryBeam:
         return of, (self.options,)
 
     def power(self, east_rad: np.ndarray, north_rad: np.ndarray, frequency_hz: np.ndarray | float) -> np.ndarray:
-        """Power response at angles east and north of the pointing (rad) and frequencies (Hz), which broadcast."""
+        """Power response (peak 1) at angles from the pointing (rad) and frequencies (Hz), of their common shape."""
         return self.pattern(np.asarray(east_rad), np.asarray(north_rad), np.asarray(frequency_hz))
 
     def radial(self, separation_rad: np.ndarray | float, frequency_hz: np.ndarray | float) -> np.ndarray:
-        """Power response at angles north of the pointing (rad) and frequencies (Hz), which broadcast."""
+        """Power response (peak 1) at angles north of the pointing (rad) and frequencies (Hz); their common shape."""
         return self.power(np.zeros_like(separation_rad), np.asarray(separation_rad), frequency_hz)
 
     def half_power_rad(self, frequency_hz: float) -> float:
@@ -138,7 +138,10 @@ def _tabulated(options: Beam, path: Path, digest: str) -> PrimaryBeam:
 def offsets(
     ra_rad: np.ndarray, dec_rad: np.ndarray, pointing_ra_rad: np.ndarray, pointing_dec_rad: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Angles (rad) of directions east and north of a pointing: distance resolved along the position angle."""
+    """Angles (rad) of directions east and north of a pointing: distance resolved along the position angle.
+
+    Directions and pointings broadcast; each angle has their common shape.
+    """
     dra = np.subtract(ra_rad, pointing_ra_rad)
     sin0, cos0 = np.sin(pointing_dec_rad), np.cos(pointing_dec_rad)
     sin, cos = np.sin(dec_rad), np.cos(dec_rad)
@@ -150,5 +153,8 @@ def offsets(
 
 
 def separation(ra1_rad: np.ndarray, dec1_rad: np.ndarray, ra2_rad: np.ndarray, dec2_rad: np.ndarray) -> np.ndarray:
-    """Angle on the sky between two directions (rad), exact at every distance (Vincenty's formula)."""
+    """Angle on the sky between two directions (rad), exact at every distance (Vincenty's formula).
+
+    The directions broadcast; the angle has their common shape.
+    """
     return np.hypot(*offsets(ra1_rad, dec1_rad, ra2_rad, dec2_rad))

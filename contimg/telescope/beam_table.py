@@ -31,7 +31,7 @@ class BeamTable:
     """Axes of the table (rad): (radii,), or (m, l)."""
 
     def power(self, east_rad: np.ndarray, north_rad: np.ndarray, frequency_hz: np.ndarray) -> np.ndarray:
-        """Power response at angles east and north of the pointing (rad) and frequencies (Hz), which broadcast."""
+        """Power response (peak 1) at angles from the pointing (rad) and frequencies (Hz), of their common shape."""
         east, north, frequency = np.broadcast_arrays(east_rad, north_rad, frequency_hz)
         known = self.frequencies_hz
         upper = np.clip(np.searchsorted(known, frequency), 1, max(len(known) - 1, 1)) if len(known) > 1 else 0

@@ -115,7 +115,7 @@ def pointing(times_jd: np.ndarray, declination_rad: float, site: Site = SITE) ->
 
 
 def group_centre(times_jd: np.ndarray, declination_rad: float, site: Site = SITE) -> tuple[float, float]:
-    """ICRS phase centre (ra, dec; rad) of a group: the meridian point at the mean of its integrations' times."""
+    """ICRS phase centre (ra, dec; rad) of a group: the meridian point at the mean of its times, shape (T,)."""
     ra, dec = pointing(np.array([np.mean(times_jd)]), declination_rad, site)
     return float(ra[0]), float(dec[0])
 

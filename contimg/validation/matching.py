@@ -45,7 +45,7 @@ def alone(of: Directions, beam_rad: float) -> np.ndarray:
 
 
 def first_of_each(of: Directions, radius_rad: float) -> np.ndarray:
-    """Indices of the directions without an earlier one within a radius (rad)."""
+    """Indices of the directions without an earlier one within a radius (rad), ascending, shape (K,)."""
     if not len(of[0]):
         return np.zeros(0, int)
     tree = cKDTree(_vectors(*of))

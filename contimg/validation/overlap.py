@@ -136,11 +136,11 @@ class Sightings:
 
     @property
     def offset_deg(self) -> np.ndarray:
-        """Distance from the image's middle (deg)."""
+        """Distance from the image's middle (deg), shape (M,)."""
         return np.degrees(np.hypot(self.east_rad, self.north_rad))
 
     def chosen(self, which: np.ndarray) -> Sightings:
-        """Selected sightings."""
+        """Sightings by indices, or by a mask of shape (M,)."""
         return Sightings(*(values[which] for values in vars(self).values()))
 
     def several(self) -> Sightings:
@@ -295,7 +295,7 @@ def within_sources(seen: Sightings, design: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def demeaned(columns: np.ndarray, source: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Columns (M, K) less their weighted mean over each source."""
+    """Columns, shape (M, K), less their mean over each source by weights, shape (M,)."""
     total = np.zeros((source.max(initial=0) + 1, columns.shape[1]))
     np.add.at(total, source, columns * weights[:, np.newaxis])
     weight = np.bincount(source, weights, minlength=len(total))

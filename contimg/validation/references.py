@@ -128,7 +128,23 @@ def write(
 ) -> None:
     """Write a source list as CSV, in the form of all source lists.
 
-    Fluxes are scaled to 1.4 GHz; `response` is the primary-beam response that divided them.
+    Parameters
+    ----------
+    sources
+        Sources, N of them; their fluxes are scaled to 1.4 GHz.
+    errors_jy, snr
+        Errors of the fluxes (Jy), and signal over noise; shape (N,).
+    response
+        Response of the primary beam, by which the fluxes were divided; shape (N,).
+    frequency_hz
+        Frequency of the fluxes.
+    note
+        Beginning of the file's first line, a comment.
+
+    Raises
+    ------
+    OSError
+        If the list cannot be written.
     """
     index = np.where(np.isnan(sources.spectral_index), UNKNOWN_SPECTRAL_INDEX, sources.spectral_index)
     shift = (REFERENCE_FREQUENCY_HZ / frequency_hz) ** index

@@ -51,7 +51,7 @@ class SourceList:
         return self.ra_rad, self.dec_rad
 
     def chosen(self, which: np.ndarray) -> SourceList:
-        """Selected sources."""
+        """Sources by indices, or by a mask of shape (N,)."""
         return SourceList(*(values[which] for values in vars(self).values()))
 
 
@@ -308,7 +308,7 @@ def _dynamic_range(significance: np.ndarray, beam_pixels: float) -> float:
 
 
 def herringbone(significance: np.ndarray, beam_pixels: float) -> float:
-    """Power of the residuals along the array's arms in the Fourier plane, over that between them.
+    """Power of the residuals, shape (N, M), along the array's arms in the Fourier plane, over that between them.
 
     The arms run east–west and north–south, and so do the axes of (u, v): errors of antennas or of times make stripes
     whose power lies there. The ratio is taken at the same distances from the origin, within the synthesized aperture;

@@ -128,5 +128,5 @@ class Averaged:
 
 
 def binned(frequencies_hz: np.ndarray, channels: int) -> np.ndarray:
-    """Centres of bins of `channels` channels (Hz)."""
+    """Centres of bins of `channels` channels (Hz), shape (F / channels,), for channels' centres of shape (F,)."""
     return frequencies_hz.reshape(-1, channels).mean(axis=1)

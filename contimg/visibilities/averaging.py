@@ -142,7 +142,7 @@ class VisibilitySums:
         )
 
     def means(self) -> tuple[np.ndarray, np.ndarray]:
-        """Averages of the data and of the model, in place of their sums, after which no data can be added."""
+        """Averages of data and model, of their sums' shape and in their place, after which no data can be added."""
         divisor = np.where(self.weights > 0, self.weights, np.float32(1))
         np.divide(self.data, divisor, out=self.data)
         if len(self.model):

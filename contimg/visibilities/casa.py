@@ -12,7 +12,13 @@ from types import ModuleType
 
 
 def data_path() -> Path:
-    """Folder of CASA's data: ephemerides, measures tables, flux standards."""
+    """Folder of CASA's data: ephemerides, measures tables, flux standards.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If the package `casadata` is not installed.
+    """
     spec = find_spec("casadata")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("casadata is not installed; run `make setup`")

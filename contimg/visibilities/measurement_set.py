@@ -173,7 +173,7 @@ class MeasurementSet:
         return np.ascontiguousarray(weights.reshape(-1, self.rows, 2))
 
     def read_rows(self, integration: int, rows: np.ndarray) -> Visibilities:
-        """XX and YY of some rows of an integration."""
+        """XX and YY of some rows of an integration, by their numbers in it, shape (R,)."""
         with _reading(self.path):
             table = self._table.selectrows(integration * self.rows + rows)
             data, flags = (table.getcol(name)[np.newaxis][..., self._correlations] for name in ("DATA", "FLAG"))

@@ -104,7 +104,7 @@ def choose_bins(
 
 
 def loss(samples: int, turns: np.ndarray) -> np.ndarray:
-    """Loss of amplitude, as a fraction, in the mean of samples whose phases lie `turns` apart."""
+    """Loss of amplitude, as a fraction, in the mean of samples whose phases lie `turns` apart, of their shape."""
     step = np.pi * np.where(np.abs(turns) < 1e-9, 1e-9, turns)
     return 1 - np.sin(samples * step) / (samples * np.sin(step))
 
