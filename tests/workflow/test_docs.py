@@ -81,3 +81,11 @@ def test_links_and_commands_lead_somewhere(page: Path) -> None:
     commands = {command.__name__.rpartition(".")[2].replace("_", "-") for command in COMMANDS}
     named = re.findall(r"(?:^|`|/bin/)contimg ([a-z]+(?:-[a-z]+)*)\b", text, flags=re.M)
     assert [name for name in named if name not in commands] == []
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, CHECKOUT / "CHANGELOG.md"], ids=lambda page: str(page.relative_to(CHECKOUT))
+)
+def test_prose_keeps_its_width(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    assert [line for line in prose.splitlines() if len(line) > 120 and not line.startswith(("|", "!["))] == []
