@@ -18,12 +18,11 @@ import numpy as np
 from contimg.clean.sources import PointSource
 from contimg.core import files
 from contimg.core.paths import DataRoot, group_of
+from contimg.core.units import MAD_TO_SIGMA, MEDIAN_TO_MEAN_ERROR
 from contimg.image.field_gains import signal_share
 from contimg.image.field_image import FieldImage
 
 _FEWEST_SOURCES = 10
-_MEDIAN_ERROR = 1.2533 * 1.4826
-"""Error of a median of one value, over the values' median absolute deviation, for a normal distribution."""
 
 
 def tie(ratios: np.ndarray, set_path: str, data_root: Path) -> dict[str, Any]:
@@ -49,7 +48,8 @@ def tie(ratios: np.ndarray, set_path: str, data_root: Path) -> dict[str, Any]:
     factor, ratio, error = 1.0, None, None
     if number >= _FEWEST_SOURCES:
         ratio = float(np.median(ratios))
-        error = float(_MEDIAN_ERROR * np.median(np.abs(ratios - ratio)) / ratio / np.sqrt(number))
+        scatter = MAD_TO_SIGMA * np.median(np.abs(ratios - ratio)) / ratio
+        error = float(MEDIAN_TO_MEAN_ERROR * scatter / np.sqrt(number))
         off = reference / ratio - 1
         factor += off * signal_share(off**2, error**2)
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Container, Iterator
 from graphlib import TopologicalSorter
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from contimg.core import errors
+from contimg.core import errors, units
 from contimg.core.stages import unit_stages
 
 CHECKOUT = Path(__file__).parents[3]
@@ -185,3 +186,18 @@ def test_packages_say_what_comes_in_and_goes_out(modules: dict[str, list[ast.AST
         assert sum(Path(path).parent == package for path in modules) - 1 <= MOST_MODULES, package
     tested = {path.name for path in (CHECKOUT / "tests" / "unit").iterdir() if any(path.glob("test_*.py"))}
     assert tested == {package.name for package in packages}
+
+
+# Constants of physics and statistics are written down once
+
+
+def test_constants_are_written_once(modules: dict[str, list[ast.AST]]) -> None:
+    known = [value for value in vars(units).values() if isinstance(value, float)]
+    written = [
+        f"{path}:{node.lineno}: {node.value}"
+        for path, nodes in modules.items()
+        for node in nodes
+        if isinstance(node, ast.Constant) and isinstance(node.value, float) and path != "contimg/core/units.py"
+        if any(math.isclose(node.value, value, rel_tol=1e-4) for value in known)
+    ]
+    assert written == []
