@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from contimg.cli.settings import add_settings, load_settings
+from contimg.cli.settings import add_settings, load_settings, utc_time
 from contimg.core.paths import DataRoot
 
 
@@ -16,7 +16,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("what", nargs="?", default="list", choices=["list", "positions"])
     parser.add_argument("--hours", type=float, default=24, help="period of the groups (h; default: %(default)s)")
-    parser.add_argument("--until", type=_moment, metavar="UTC", help="end of the period (default: now)")
+    parser.add_argument("--until", type=utc_time, metavar="UTC", help="end of the period (default: now)")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--png", type=Path, metavar="FILE", help="draw the history, too")
     add_settings(parser)
@@ -60,8 +60,3 @@ def _offset(row: dict[str, Any]) -> str:
         f"north {row['north_mm']:+8.2f} ± {row['north_error_mm']:.2f} mm  "
         f"{'off its place' if row['significant'] else ''}".rstrip()
     )
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

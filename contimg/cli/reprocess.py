@@ -6,10 +6,9 @@ import argparse
 import contextlib
 import time
 from collections import Counter
-from datetime import datetime
 
-from contimg.cli.settings import add_settings, load_settings
-from contimg.core.paths import DataRoot
+from contimg.cli.settings import add_settings, load_settings, utc_time
+from contimg.core.paths import DataRoot, group_id
 from contimg.core.stages import Per, first_stage, lanes
 
 _AT_ONCE = 200
@@ -19,9 +18,9 @@ _AT_ONCE = 200
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "--from", dest="first", type=_moment, required=True, metavar="UTC", help="start of the stretch"
+        "--from", dest="first", type=utc_time, required=True, metavar="UTC", help="start of the stretch"
     )
-    parser.add_argument("--until", dest="last", type=_moment, required=True, metavar="UTC", help="end of the stretch")
+    parser.add_argument("--until", dest="last", type=utc_time, required=True, metavar="UTC", help="its end")
     stages = [stage.name for stage in reversed(lanes(Per.GROUP)) if stage.name != first_stage()]
     parser.add_argument(
         "--stage", choices=stages, default=stages[0], help="stage to begin with (default: %(default)s)"
@@ -38,8 +37,9 @@ def run(options: argparse.Namespace) -> int:
 
     settings = load_settings(options)
     root = DataRoot(settings.data_root)
+    first, last = group_id(options.first), group_id(options.last)
     with contextlib.closing(open_ledger(root.ledger, read_only=options.dry_run)) as ledger:
-        groups, left_out = groups_to_reprocess(root, ledger, options.first, options.last, options.stage)
+        groups, left_out = groups_to_reprocess(root, ledger, first, last, options.stage)
         if not options.dry_run:
             transitions = Transitions(ledger, settings.retry)
             for start in range(0, len(groups), _AT_ONCE):
@@ -50,11 +50,3 @@ def run(options: argparse.Namespace) -> int:
         print(f"{count} groups are left as they are: {why}")
     print(f"{len(groups)} groups {'would be' if options.dry_run else 'are'} due again from {options.stage} on")
     return 0
-
-
-def _moment(text: str) -> str:
-    """Group id (YYYYMMDDTHHMMSS) of a date or time (ISO 8601, UTC)."""
-    try:
-        return datetime.fromisoformat(text.removesuffix("Z")).strftime("%Y%m%dT%H%M%S")
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no UTC date or time such as 2026-01-12T08:00") from None

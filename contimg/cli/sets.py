@@ -8,20 +8,15 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from contimg.cli.settings import add_settings, load_settings
+from contimg.cli.settings import add_settings, load_settings, utc_time
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Calibration, Retry
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("what", nargs="?", default="list", choices=["list", "check"])
-    parser.add_argument("--at", type=_moment, metavar="UTC", help="time of the choice (default: now)")
+    parser.add_argument("--at", type=utc_time, metavar="UTC", help="time of the choice (default: now)")
     parser.add_argument(
         "--days", type=float, default=7, help="sets observed within so many days of it (default: %(default)s)"
     )

@@ -1,8 +1,9 @@
-"""Options of every command on a data root."""
+"""Options that commands share: those of every command on a data root, and times."""
 
 from __future__ import annotations
 
 import argparse
+from datetime import UTC, datetime
 from pathlib import Path
 
 from contimg.core import config
@@ -30,3 +31,18 @@ def load_settings(options: argparse.Namespace) -> config.Settings:
         name: value for name, value in config.variables().items() if not (overrides and name == "CONTIMG_DATA_ROOT")
     }
     return config.load(options.config, environment, **overrides)
+
+
+def utc_time(text: str) -> datetime:
+    """Time (UTC) by a date or time in ISO 8601, or by a group's name; UTC without a zone.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If the text is none.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date or time such as 2026-01-12T08:00 (UTC)") from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

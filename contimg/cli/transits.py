@@ -6,7 +6,7 @@ import argparse
 import json
 from datetime import UTC, datetime, timedelta
 
-from contimg.cli.settings import add_settings, load_settings
+from contimg.cli.settings import add_settings, load_settings, utc_time
 from contimg.core.errors import ConfigError
 from contimg.core.paths import DataRoot, jd_to_datetime
 
@@ -17,7 +17,7 @@ _SHOWN = 0.1
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--declination", type=float, help="apparent declination (deg); default: of the newest group")
-    parser.add_argument("--after", type=_moment, metavar="UTC", help="start of the list (default: now)")
+    parser.add_argument("--after", type=utc_time, metavar="UTC", help="start of the list (default: now)")
     parser.add_argument("--json", action="store_true", help="as JSON, with all details")
     add_settings(parser)
 
@@ -57,8 +57,3 @@ def run(options: argparse.Namespace) -> int:
     elif fainter := len(found) - len(shown):
         print(f"and {fainter} under {least_jy:g} Jy in the beam (with --json)")
     return 0
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

@@ -187,6 +187,14 @@ def read_bytes(path: Path) -> bytes:
         return file.read()
 
 
+def read_json_if_any(path: Path) -> dict[str, Any]:
+    """Content of a JSON file; empty if missing or unreadable."""
+    try:
+        return dict(read_json(path))
+    except (OSError, ValueError):
+        return {}
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file, which holds an object as all of ours do.
 

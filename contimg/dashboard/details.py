@@ -43,15 +43,6 @@ _REFUSED = 8
 _LOG_BYTES = 200_000
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Content of a sidecar; empty if missing or unreadable."""
-    try:
-        content = files.read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def number(content: Mapping[str, Any], key: str) -> float | None:
     """Number in a sidecar; None if missing or of another type."""
     value = content.get(key)
@@ -68,8 +59,8 @@ def group(source: DataSource, name: str) -> dict[str, Any] | None:
         attempts = history.unit_attempts(ledger, name)
         found = spans.trace(root, ledger, name)
         older, newer = history.neighbours(ledger, name)
-    manifest, image = read(root.manifest(name)), read(root.image(name, "json"))
-    selection = read(root.image(name, "selection.json"))
+    manifest, image = files.read_json_if_any(root.manifest(name)), files.read_json_if_any(root.image(name, "json"))
+    selection = files.read_json_if_any(root.image(name, "selection.json"))
     return {
         "row": row,
         "older": older,
@@ -163,7 +154,7 @@ def log_text(root: DataRoot, log: str) -> str | None:
 
 def calibration_set(source: DataSource, name: str) -> dict[str, Any] | None:
     """Content of a set's page; None for an unknown set."""
-    content = read(source.root.set(name))
+    content = files.read_json_if_any(source.root.set(name))
     if not content:
         return None
     quality = content.get("quality", {})

@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 
 from contimg.alerts.indicators import calibration_age_hours
+from contimg.core import files
 from contimg.core.errors import ContimgError, ErrorClass
 from contimg.core.paths import DataRoot, group_start, jd_to_datetime
 from contimg.core.stages import STAGES, Per, works_on_windows
@@ -128,7 +129,7 @@ def images(source: DataSource, names: Sequence[str]) -> list[dict[str, Any]]:
     """Newest images, with the numbers under their pictures."""
     found = []
     for name in names:
-        if sidecar := details.read(source.root.image(name, "json")):
+        if sidecar := files.read_json_if_any(source.root.image(name, "json")):
             noise_jy = details.number(sidecar, "noise_jy")
             found.append({"group": name, "noise_jy": noise_jy, "quality": sidecar.get("quality")})
     return found

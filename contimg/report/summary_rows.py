@@ -30,15 +30,12 @@ class SidecarReader:
     def __call__(self, path: Path) -> dict[str, Any]:
         """Content of a JSON file that holds a mapping."""
         try:
-            content = read_json(path)
+            return dict(read_json(path))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError):
-            content = None
-        if isinstance(content, dict):
-            return content
-        self.refuse(path)
-        return {}
+            self.refuse(path)
+            return {}
 
     def refuse(self, path: Path) -> None:
         """Remember an unreadable file."""

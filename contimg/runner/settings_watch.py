@@ -54,7 +54,7 @@ class SettingsWatch:
         self._root = root
         self.path = path
         self._seen = _state(path)
-        self._answered = _id(_read(answer_path(root)))
+        self._answered = _id(files.read_json_if_any(answer_path(root)))
         self.refused = False
         """Whether the current settings were refused as invalid."""
 
@@ -68,7 +68,7 @@ class SettingsWatch:
         watched
             Whether a changed file counts as a reason.
         """
-        request = _read(request_path(self._root))
+        request = files.read_json_if_any(request_path(self._root))
         changed = _state(self.path) != self._seen
         if _id(request) != self._answered:
             asked = ReloadRequest(str(request.get("by", "")), _id(request))
@@ -141,16 +141,8 @@ def request_reload(root: DataRoot, by: str) -> str:
 
 def reload_answer(root: DataRoot, number: str) -> dict[str, Any] | None:
     """Answer of the runner to a request; None before the answer."""
-    content = _read(answer_path(root))
+    content = files.read_json_if_any(answer_path(root))
     return content if _id(content) == number else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = files.read_json(path)
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _id(content: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from contimg.core import files
 from contimg.ledger.group_life import ASKED_AGAIN
 from contimg.runner.reprocess import groups_to_reprocess, mark_for_reprocessing
 
-FIRST, LAST = "2026-01-12T08:00", "2026-01-12T08:15:27"
+FIRST, LAST = "2026-01-12T10:00+02:00", "2026-01-12T08:15:27"
 """From the first group to the fourth, which is left out."""
 
 
