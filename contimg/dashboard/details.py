@@ -80,6 +80,9 @@ def group(source: DataSource, name: str) -> dict[str, Any] | None:
         "reasons": image.get("reasons", []),
         "noise_over_thermal": _ratio(image),
         "picture": root.image(name, "png").exists(),
+        "validation": image.get("validation", {}).get("gate")
+        if root.image(name, "validation.html").exists()
+        else None,
         "again": _again(root, row),
     }
 

@@ -185,6 +185,15 @@ def picture(source: Source, kind: Literal["image", "set"], name: Name) -> FileRe
     return FileResponse(path, media_type="image/png", headers={"Cache-Control": "max-age=60"})
 
 
+@router.get("/validation/{name}", responses={404: {"description": "no such page"}})
+def validation_page(source: Source, name: Name) -> FileResponse:
+    """Validation page of a group's image."""
+    path = source.root.image(_name(name), "validation.html")
+    if not path.is_file():
+        raise HTTPException(404, "there is no such page")
+    return FileResponse(path, media_type="text/html", headers={"Cache-Control": "max-age=60"})
+
+
 @router.get("/log", response_class=PlainTextResponse, responses={404: {"description": "no such log"}})
 def log(source: Source, path: Annotated[str, Query(max_length=300)]) -> PlainTextResponse:
     """End of a job's log; its path is relative to the data root."""

@@ -48,6 +48,12 @@ def _gate(row: Mapping[str, Any]) -> str:
     return {True: "passed", False: "failed", None: ""}[row["passed"]]
 
 
+def _validation(row: Mapping[str, Any]) -> str:
+    if row["validation_gate"] is None:
+        return ""
+    return f"{row['validation_gate']}, {row['validation_matches']} matches"
+
+
 _TABLES: dict[str, tuple[str, tuple[_Column, ...]]] = {
     "groups": (
         "Groups",
@@ -60,10 +66,11 @@ _TABLES: dict[str, tuple[str, tuple[_Column, ...]]] = {
             _Column("verdict", _plain("verdict")),
             _Column("age (h)", _number("age_hours", ".1f")),
             _Column("quality", _plain("quality")),
+            _Column("validation", _validation),
             _Column("flagged (%)", _number("flagged_fraction", ".0f", 100)),
             _Column("noise (mJy)", _number("noise_jy", ".3g", 1e3)),
             _Column("÷ thermal", _number("noise_over_thermal", ".2f")),
-            _Column("dyn. range", _number("dynamic_range", ".0f")),
+            _Column("peak ÷ noise", _number("dynamic_range", ".0f")),
             _Column("sources", _plain("sources")),
             _Column("run time (s)", _seconds),
             _Column("remarks", _remarks),
@@ -94,6 +101,7 @@ _TABLES: dict[str, tuple[str, tuple[_Column, ...]]] = {
             _Column("verdict", _plain("verdict")),
             _Column("age (h)", _number("age_hours", ".1f")),
             _Column("quality", _plain("quality")),
+            _Column("validation", _validation),
             _Column("noise (mJy)", _number("noise_jy", ".3g", 1e3)),
             _Column("area (deg²)", _number("area_deg2", ".1f")),
             _Column("run time (s)", _seconds),

@@ -95,6 +95,7 @@ def group_row(
         "warning": selection.get("warning"),
         "quality": image.get("quality"),
         "quality_reasons": image.get("reasons", []),
+        **_validation(image),
         "noise_jy": noise,
         "thermal_noise_jy": thermal,
         "noise_over_thermal": noise / thermal if noise and thermal else None,
@@ -176,8 +177,15 @@ def mosaic_row(
         "image": str(root.mosaic(window).relative_to(root.root)),
         "images": len(content.get("groups", [])),
         **{key: content.get(key) for key in keys},
+        **_validation(content),
         "durations_s": _durations(attempts),
     }
+
+
+def _validation(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Gate of a product's validation, and number of sources that it was compared by; None without one."""
+    validation = content.get("validation") or {}
+    return {"validation_gate": validation.get("gate"), "validation_matches": validation.get("matches")}
 
 
 def _durations(attempts: Mapping[str, AttemptRecord]) -> dict[str, float]:

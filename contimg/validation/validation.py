@@ -141,6 +141,11 @@ class Validation:
         """Outcome of all checks."""
         return worst(self.checks)
 
+    @property
+    def has_reference(self) -> bool:
+        """Whether there was a reference with a source in the product."""
+        return bool(len(self.matches.ratio) or self.counts["listed"].any())
+
     def to_json(self) -> dict[str, Any]:
         """Content for the sidecar."""
         return {

@@ -47,6 +47,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         unit = played.whole_way(1, "3C48")
         picture = played.root.image(unit, "png")
         Image.new("RGB", (800, 800), "navy").save(picture)
+        sidecar = played.root.image(unit, "json")
+        files.write_json(sidecar, {**files.read_json(sidecar), "validation": {"gate": "pass"}})
+        played.root.image(unit, "validation.html").write_text("<h1>pass</h1>")
         log = played.root.log(unit, "convert")
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("converted <script>alert(1)</script>\n")
@@ -218,6 +221,12 @@ def test_states_on_the_sky_strip_differ_in_more_than_colour(service: Served) -> 
     html = pages._templates.get_template("now/sky.html").render(**content)
     shapes = re.findall(r'class="group \w+" x="[^"]+" y="(\d+)" width="[^"]+" height="(\d+)"', html)
     assert len(set(shapes)) == len(shapes) == 3
+
+
+def test_a_group_has_its_validation_page(service: Served) -> None:
+    assert f'<a href="/validation/{service.unit}">Validation: pass</a>' in service.get(f"/group/{service.unit}").text
+    assert service.get(f"/validation/{service.unit}").text == "<h1>pass</h1>"
+    assert service.get("/validation/20300101T000000").status_code == 404
 
 
 def test_pictures_are_small(service: Served) -> None:

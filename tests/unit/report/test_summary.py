@@ -54,6 +54,7 @@ def whole_run(root: DataRoot) -> None:
     write_json(root.image(IMAGED, "selection.json"), {"group": IMAGED, **chosen, "warning": warning})
     worth = {"quality": "degraded", "reasons": ["noise 2.4 times thermal & more"], "noise_jy": 4.8e-4}
     numbers = {"thermal_noise_jy": 2e-4, "dynamic_range": 900.4, "peak_jy": 1.1, "sources": 41}
+    numbers["validation"] = {"gate": "soft", "matches": 38}
     write_json(root.image(IMAGED, "json"), {"group": IMAGED, **chosen, **worth, **numbers})
     for rule, seconds in (("convert", 20.0), ("image", 70.0)):
         attempt(root, IMAGED, rule, 1, outcome="ok", duration_s=seconds)
@@ -190,6 +191,7 @@ def test_the_page_is_whole_and_escaped(root: DataRoot) -> None:
     assert "0.48" in page.cells
     assert "http" not in html  # nothing is fetched
     assert "5 groups: 1 failed, 1 imaged, 1 unusable, 2 waiting" in html
+    assert "soft, 38 matches" in page.cells
 
 
 def test_of_the_images_only_the_newest_days_are_listed(tmp_path: Path) -> None:

@@ -238,7 +238,11 @@ def test_a_page_is_written(tmp_path: Path) -> None:
     page.write(tmp_path / "v.html", "20260112T084512", validation, SIDECAR)
     text = (tmp_path / "v.html").read_text()
     assert '<h1>20260112T084512: <span class="pass">pass</span></h1>' in text
-    assert all(f"<td>{reason}</td>" in text for reason in Reason)
+    unmeasured = {Reason.OVERLAP, Reason.SPECTRUM}
+    assert all(f"<td>{reason}</td>" in text for reason in set(Reason) - unmeasured)
+    assert "for want of a reference or of sources: overlap, spectrum." in text
+    scale = next(check for check in validation.checks if check.reason is Reason.FLUX_SCALE)
+    assert f"{scale.value:.4f} ± {scale.error:.4f}".replace("-", "−") in text
     assert "are not judged" not in text
     assert "The product is degraded: calibration is 7 h old." in text
     assert "noise 0.56 mJy/beam (thermal 0.53) · beam 41.0″ × 37.0″ at −12° · primary beam airy 3.2 deg" in text
@@ -251,7 +255,8 @@ def test_a_page_is_written(tmp_path: Path) -> None:
     assert "The product is clean." in text
     assert "(from its weights 0.31)" in text
     assert "Without matches fluxes and positions are not judged." in text
-    assert '<td class="not measured">not measured</td>' in text
+    assert "<td>flux_scale</td>" not in text
+    assert "<td>noise_high</td>" in text
 
 
 def test_yesterdays_list_is_the_reference(tmp_path: Path) -> None:
