@@ -66,6 +66,11 @@ _BLAMES = {
 }
 
 
+def one_line(text: str) -> str:
+    """A text in one line that can be shown anywhere: names of files may have any letters, and bytes of none."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in " ".join(text.split()))
+
+
 class ContimgError(Exception):
     """Base of every error raised on purpose. Its text is one line: object, problem, next step."""
 
@@ -80,8 +85,7 @@ class ContimgError(Exception):
 
     def __str__(self) -> str:
         """The text in one line that can be shown anywhere, whatever a library or a file put into it."""
-        line = " ".join(super().__str__().split())
-        return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+        return one_line(super().__str__())
 
 
 class ConfigError(ContimgError):

@@ -21,17 +21,19 @@ from contimg.core.products import PRODUCTS
 from contimg.core.units import UNIX_EPOCH_JD
 
 GROUP_PATTERN = r"\d{8}T\d{6}"
-WINDOW_PATTERN = rf"{GROUP_PATTERN}(?:-\d+m)?"
+_GROUP = re.compile(GROUP_PATTERN, re.ASCII)
+WINDOW_PATTERN = rf"{GROUP_PATTERN}(?:-\d{{1,4}}m)?"
 MOSAIC_PATTERN = rf"{WINDOW_PATTERN}(?:-dec[+-]\d\d\.\d)?"
-_WINDOW = re.compile(rf"({GROUP_PATTERN})(?:-(\d+)m)?(?:-dec.*)?")
+_WINDOW = re.compile(rf"({GROUP_PATTERN})(?:-(\d{{1,4}})m)?(?:-dec.*)?")
 _HOUR = 60
 """Length (min) of a window whose name does not say another."""
 DATE_PATTERN = r"\d{4}-\d{2}-\d{2}"
 _ID_FORMAT = "%Y%m%dT%H%M%S"
+_ID_LENGTH = len("YYYYMMDDTHHMMSS")
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RAW_NAME = re.compile(r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})_sb(\d{2})\.hdf5", re.ASCII)
 _YEARS = range(1970, 2132)
-"""Years of a raw file's name that are possible: a host that has lost its clock begins in 1970."""
+"""Years of a name that are possible: a host that has lost its clock begins in 1970."""
 
 
 def group_id(start: datetime) -> str:
@@ -49,6 +51,16 @@ def group_start(name: str) -> datetime:
     """
     window = _WINDOW.fullmatch(name)
     return datetime.strptime(window[1] if window else name, _ID_FORMAT).replace(tzinfo=UTC)
+
+
+def is_group(name: str) -> bool:
+    """Whether a name is a group's; quick, as there may be a hundred thousand to look at."""
+    if not _GROUP.fullmatch(name):
+        return False
+    try:
+        return datetime.fromisoformat(name).year in _YEARS
+    except ValueError:
+        return False
 
 
 def group_date(group: str) -> str:
@@ -237,7 +249,7 @@ def group_of(path: Path) -> str:
     """
     for part in reversed(path.parts):
         match = re.match(rf"({MOSAIC_PATTERN})(?:\.|$)", part)
-        if match:
+        if match and is_group(part[:_ID_LENGTH]):
             return match[1]
     raise ValueError(f"{path}: no group's name in this path")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from contimg.core.errors import Blame, ContimgError, ErrorClass
+from contimg.core.errors import Blame, ContimgError, ErrorClass, in_words
 from contimg.core.paths import DataRoot, group_id, group_start
 from contimg.core.sections import Calibration, Retry
 from contimg.core.stages import Per, lanes, stage_to_repeat, waits_for_sets
@@ -106,4 +106,4 @@ def _apart(group: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, ContimgError) as error:
-        log.warning("%s: cannot be taken up (%r); it stays as it is", group, error)
+        log.warning("%s: cannot be taken up (%s); it stays as it is", group, in_words(error))

@@ -22,7 +22,7 @@ import yaml
 
 from contimg.core import files, processes
 from contimg.core.config import Settings, without_secrets
-from contimg.core.errors import LeaseError
+from contimg.core.errors import LeaseError, in_words
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Runner
 from contimg.core.stages import STAGES
@@ -264,7 +264,7 @@ def handed_over(root: DataRoot) -> list[RunningCall]:
         try:
             started = _recorded(files.read_json(path))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("%s: cannot be read (%r); its call is ended", path, error)
+            log.warning("%s: cannot be read (%s); its call is ended", path, in_words(error))
             with contextlib.suppress(OSError):
                 path.unlink()  # so that its jobs do not begin
             continue

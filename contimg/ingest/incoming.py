@@ -126,7 +126,7 @@ def sort_entry(entry: os.DirEntry[str], now: float, files: dict[str, RawFile], u
         name = RawName.parse(entry.name)
     except MisshapenFileError as error:
         if resembles_raw_name(entry.name):
-            untaken[entry.name] = str(error)[len(entry.name) + 2 :].removesuffix("; it is left alone")
+            untaken[entry.name] = error.args[0][len(entry.name) + 2 :].removesuffix("; it is left alone")
         return False
     try:
         status = entry.stat()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from contimg.core import files
 from contimg.core.errors import in_words
-from contimg.core.paths import group_id, jd_to_datetime
+from contimg.core.paths import group_id, is_group, jd_to_datetime
 
 SUBBANDS = 16
 _STATES = ("collecting", "complete", "incomplete", "unusable")
@@ -167,7 +167,8 @@ def names_in(folder: Path) -> list[str]:
         listed = os.listdir(folder)  # noqa: PTH208
     except FileNotFoundError:
         return []
-    return [name.removesuffix(".json") for name in listed if name.endswith(".json") and name[0].isdigit()]
+    names = (name.removesuffix(".json") for name in listed if name.endswith(".json"))
+    return [name for name in names if is_group(name)]
 
 
 def load(manifest: Path) -> Group:

@@ -77,7 +77,7 @@ def raw_files(root: DataRoot, group: str) -> list[Path]:
         subbands = (*content["subbands"].values(), *content["duplicates"])
         paths = [root.root / subband["path"] for subband in subbands if subband["path"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warning("%s: names no raw files (%r); the next scan makes it anew", manifest, error)
+        log.warning("%s: names no raw files (%s); the next scan makes it anew", manifest, in_words(error))
         return []
     return [path for path in paths if path.exists()]
 

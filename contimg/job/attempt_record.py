@@ -18,7 +18,7 @@ from typing import Any
 
 from contimg import __version__
 from contimg.core import files, processes
-from contimg.core.errors import ContimgError
+from contimg.core.errors import ContimgError, in_words
 from contimg.core.paths import DataRoot
 from contimg.core.release import commit
 from contimg.core.trace import trace_id
@@ -230,7 +230,7 @@ def _folder(root: DataRoot, unit: str) -> Path:
 
 
 def _tell(path: Path, error: Exception) -> None:
-    log.warning("%s: cannot be read as an attempt record (%r); it is left out", path, error)
+    log.warning("%s: cannot be read as an attempt record (%s); it is left out", path, in_words(error))
 
 
 _KEYS = tuple(each.name for each in fields(AttemptRecord) if each.name != "path")

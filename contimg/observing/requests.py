@@ -17,6 +17,7 @@ from typing import Any, Literal
 from contimg.calibrators.detect import DetectionSettings
 from contimg.calibrators.transits import current_pointing
 from contimg.core import files
+from contimg.core.errors import in_words
 from contimg.core.paths import DataRoot, group_id
 from contimg.core.sections import Alerts, Calibration
 from contimg.observing import needs
@@ -100,7 +101,7 @@ def open_request(root: DataRoot) -> dict[str, Any] | None:
         try:
             return _sound(files.read_json(path), path)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("%s: is no request (%r); it is left alone", path, error)
+            log.warning("%s: is no request (%s); it is left alone", path, in_words(error))
     return None
 
 

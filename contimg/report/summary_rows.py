@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from contimg.core.errors import ErrorClass
 from contimg.core.files import read_json
-from contimg.core.paths import GROUP_PATTERN, DataRoot, group_of, group_start
+from contimg.core.paths import DataRoot, group_of, group_start
 from contimg.core.products import PRODUCTS
 from contimg.core.stages import unit_stages
 from contimg.ingest.manifest import names_in
@@ -47,7 +46,7 @@ def newest_groups(root: DataRoot, wanted: Collection[str], most: int) -> tuple[l
 
     Only the newest days of images are listed, so that the cost does not grow with the history.
     """
-    names = {name for name in names_in(root.groups) if re.fullmatch(GROUP_PATTERN, name)}
+    names = {*names_in(root.groups)}
     imaged: set[str] = set()
     days = (root.root / PRODUCTS["image_sidecar"].folder).glob(_DAY)
     for day in sorted(days, reverse=True) if not wanted else ():

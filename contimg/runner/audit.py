@@ -13,7 +13,7 @@ from pathlib import Path
 
 from contimg.arrivals.intake import stray_wait_s
 from contimg.core import processes
-from contimg.core.errors import ContimgError, in_words
+from contimg.core.errors import ContimgError, in_words, one_line
 from contimg.core.paths import DataRoot
 from contimg.core.products import PRODUCTS, BackupRule
 from contimg.core.sections import Ingest, Staging
@@ -73,7 +73,7 @@ class _Audit:
         return self._books
 
     def _wrong(self, problem: str) -> None:
-        self._books.problems.append(problem)
+        self._books.problems.append(one_line(problem))
 
     def _groups(self) -> Iterator[tuple[str, Group]]:
         for path in sorted(self._root.groups.glob("*.json")):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from contimg.arrivals.intake import arrival
 from contimg.calibrators.detect import has_calibrator
-from contimg.core.errors import Blame, DiskFullError, ErrorClass, JobDiedError
+from contimg.core.errors import Blame, DiskFullError, ErrorClass, JobDiedError, in_words
 from contimg.core.paths import DataRoot, group_of
 from contimg.core.sections import Calibration, Mosaic, Retry
 from contimg.core.stages import STAGES, Per, Stage, first_stage, group_stages, lanes, next_stage, stage_to_repeat
@@ -108,7 +108,9 @@ def fill_ledger(
                 group = load(manifest)
                 _replay_group(root, transitions, ledger, group, quarantined.get(group.name), mosaic=settings.mosaic)
             except (OSError, ValueError, KeyError, TypeError) as error:
-                log.warning("%s: its group's life cannot be read (%r); the scan takes it up", manifest, error)
+                log.warning(
+                    "%s: its group's life cannot be read (%s); the scan takes it up", manifest, in_words(error)
+                )
         keep()
         _replay_mosaics(root, ledger, transitions)
     return ledger.sizes()

@@ -14,7 +14,7 @@ from contimg.arrivals.arrivals import Scanner
 from contimg.arrivals.intake import Intake, IntakeSettings
 from contimg.calibrators.detect import DetectionSettings
 from contimg.core.config import Settings
-from contimg.core.errors import ContimgError, ErrorClass, LeaseError
+from contimg.core.errors import ContimgError, ErrorClass, LeaseError, in_words
 from contimg.core.paths import DataRoot
 from contimg.core.stages import STAGES, is_periodic, stage_to_repeat, waits_for_sets
 from contimg.execute import outbox
@@ -248,7 +248,9 @@ class Runner:
         except (OSError, ContimgError) as error:
             log.error("%s; tried again in the next pass", error)
         except (ValueError, KeyError, TypeError) as error:
-            log.exception("a file of the data root is not what it was (%r); tried again in the next pass", error)
+            log.exception(
+                "a file of the data root is not what it was (%s); tried again in the next pass", in_words(error)
+            )
         self._well = False
 
     def _mend(self, why: str) -> None:

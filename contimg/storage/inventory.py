@@ -52,7 +52,7 @@ class Inventory:
     def digest(self) -> str:
         """Checksum over names and data, the same for equal files at any time."""
         lines = (f"{entry.sha256} {entry.size} {entry.path}\n" for entry in sorted_by_path(self.entries))
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
     @property
     def size(self) -> int:

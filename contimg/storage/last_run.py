@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from contimg.core import files
+from contimg.core.errors import in_words
 from contimg.core.paths import DataRoot
 from contimg.storage.store import write_synced
 
@@ -26,5 +27,5 @@ def read(root: DataRoot, chore: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        _LOG.warning("%s: cannot be read (%r); the next run writes it anew", path, error)
+        _LOG.warning("%s: cannot be read (%s); the next run writes it anew", path, in_words(error))
         return None

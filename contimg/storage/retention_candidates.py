@@ -148,7 +148,7 @@ class _Look:
         try:
             group = load(manifest)
         except _NOT_UNDERSTOOD as error:
-            _LOG.warning("%s: cannot be read (%r); the group's raw files stay", manifest, error)
+            _LOG.warning("%s: cannot be read (%s); the group's raw files stay", manifest, in_words(error))
             return None
         names = [each.path for each in (*group.subbands.values(), *group.duplicates) if each.path]
         there = tuple(path for path in (self.root.root / name for name in names) if path.exists())
@@ -161,7 +161,7 @@ class _Look:
             record = None if unit.kind == "log" else record_of(self.root, unit.kind, unit.group)
             return (max(made, datetime.fromisoformat(record.fetched)) if record and record.fetched else made), unit
         except _NOT_UNDERSTOOD as error:
-            _LOG.warning("%s of %s: its age cannot be told (%r); it stays", unit.kind, unit.group, error)
+            _LOG.warning("%s of %s: its age cannot be told (%s); it stays", unit.kind, unit.group, in_words(error))
             return None
 
     def _aged(self, found: Iterable[tuple[datetime, ArchiveUnit]], days: float) -> Iterator[RetentionCandidate]:

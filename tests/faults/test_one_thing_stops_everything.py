@@ -6,27 +6,47 @@ Names, headers and manifests are in `tests/unit/core/test_paths.py` and `tests/u
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from bookkeeping import NOW, Played
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contimg.catalogues import calibrator_catalogue, source_table
+from contimg.cli import main
 from contimg.core import config
 from contimg.core.errors import ContimgError
 from contimg.core.paths import DataRoot
+from contimg.core.products import PRODUCTS
 from contimg.execute.outcomes import job_done
 from contimg.ingest.report import ScanReport
 from contimg.job import attempt_record
+from contimg.mosaic import mosaic
 from contimg.observing import requests
+from contimg.runner.recovery import RecoverySettings, recover
 from contimg.sets.registry import Registry
 from contimg.storage import last_run
 
 GROUP = "20260112T080000"
+ODD_NAMES = (
+    b"20260230T120000",
+    b"20260112T250000",
+    b"20260112T080000-99999999999m",
+    b"99991231T235959",
+    b"00010101T000000",
+    b"20260112T08\xff000",
+    b"20260112T080000 \xe9",
+    b"20260112T080000\n",
+    b"-rf",
+)
+"""Names that people, copy tools and clocks give: impossible times, bytes that are no letters, a line break."""
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 TREES = st.recursive(
     VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
@@ -97,6 +117,35 @@ SET = {
     "valid_from": None,
     "declination_deg": 54.57,
 }
+
+
+def test_names_of_any_kind_beside_the_products(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mosaic failed for good, the backup and the start of a runner ended in tracebacks."""
+    played = Played(tmp_path / "data")
+    group, root = played.whole_way(0), played.root
+    folders = {root.log(group, "image").parent, *(folder for folder in root.root.glob("*/*") if folder.is_dir())}
+    folders |= {folder for folder in root.root.iterdir() if folder != root.incoming}
+    folders |= {folder.parent / "2026-02-30" for folder in folders} | {root.root / "quarantine", root.requests}
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+        for number, (name, suffix) in enumerate(product(ODD_NAMES, (b"", b".json", b".ms", b".image.fits"))):
+            path = folder / os.fsdecode(name + suffix)
+            if number % 3:
+                path.write_text("[]")
+            else:
+                path.mkdir()
+    window = played.row(group).window
+    played.ledger.close()
+    root.ledger.unlink()
+    played.ledger = recover(root, played.settings.part(RecoverySettings), lambda: None, NOW)
+    assert played.row(group).state == "done"
+    assert mosaic._groups_of_window(root, window, None) == [group]
+    assert {unit for name in PRODUCTS for unit, _ in root.made(name)} == {group}
+    for command in ("audit", "status", "sets", "backup", "retain --dry-run", "quarantine list"):
+        code = main([*command.split(), "--data-root", str(root.root)])
+        said = capsys.readouterr().out
+        assert code == (command == "audit"), said
+        assert all(line.isprintable() for line in said.splitlines())
 
 
 @settings(max_examples=40, deadline=None)
