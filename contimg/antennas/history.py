@@ -35,7 +35,7 @@ def newest(root: DataRoot, now: datetime, most: int) -> list[dict[str, Any]]:
 def _paths(root: DataRoot, since: datetime, until: datetime) -> list[Path]:
     days = (until.date() - since.date()).days
     dates = sorted({group_date(group_id(since + timedelta(days=day))) for day in range(days + 1)})
-    found = sorted(one for date in dates for one in root.made("antennas", date))
+    found = sorted(made for date in dates for made in root.made("antennas", date))
     return [path for group, path in found if group_id(since) <= group <= group_id(until)]
 
 

@@ -35,7 +35,7 @@ def solve(described: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     seen: list[dict[str, list[tuple[float, ...]]]] = []
     last = -np.inf
-    for content in sorted(described, key=lambda one: float(one["phase_centre_deg"][1])):
+    for content in sorted(described, key=lambda sidecar: float(sidecar["phase_centre_deg"][1])):
         declination = content["phase_centre_deg"][1]
         if declination > last + _SAME_DEG:
             seen.append({})

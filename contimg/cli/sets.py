@@ -45,10 +45,10 @@ def run(options: argparse.Namespace) -> int:
         return 0 if good == len(faults) else 1
     moment = options.at or datetime.now(UTC)
     lines, serving = listing.list_sets(Registry(root, settings.calibration), moment, options.days)
-    for one in lines:
+    for row in lines:
         print(
-            f"{one.set.group}  {one.set.calibrator:12} {one.set.observed:%Y-%m-%d %H:%M}  {one.age_hours:8.1f} h  "
-            f"{one.state:6}  {one.quality}".rstrip()
+            f"{row.set.group}  {row.set.calibrator:12} {row.set.observed:%Y-%m-%d %H:%M}  {row.age_hours:8.1f} h  "
+            f"{row.state:6}  {row.quality}".rstrip()
         )
     print(f"a target at {moment:%Y-%m-%d %H:%M} UTC gets: {serving}")
     return 0

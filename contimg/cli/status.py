@@ -95,8 +95,8 @@ def _view(content: Mapping[str, Any]) -> RenderableType:
     line(
         "sets",
         *(
-            f"{one['set']}  {one['calibrator']}  {one['age_hours']:g} h old{'' if one['good'] else '  not used'}"
-            for one in content["sets"]
+            f"{row['set']}  {row['calibrator']}  {row['age_hours']:g} h old{'' if row['good'] else '  not used'}"
+            for row in content["sets"]
         ),
     )
     calibration, request = content["calibration"], content["calibration_request"]
@@ -115,7 +115,7 @@ def _view(content: Mapping[str, Any]) -> RenderableType:
     if retained:
         counts = f"{len(retained['removed'])} removed, {len(retained['failed'])} failed, {len(retained['kept'])} kept"
         line("retention", f"{retained['when']}: {counts}")
-    line("alerts", *(f"{one['id']}  {one['severity']}  {one['message']}" for one in content["alerts"]))
+    line("alerts", *(f"{alert['id']}  {alert['severity']}  {alert['message']}" for alert in content["alerts"]))
     return Group(Text(f"contimg, {content['at']}"), table)
 
 

@@ -233,7 +233,7 @@ def secrets(settings: BaseModel) -> tuple[str, ...]:
         key
         for key, value in flat(settings).items()
         if isinstance(value, SecretStr)
-        or (isinstance(value, tuple) and any(isinstance(one, BaseModel) and secrets(one) for one in value))
+        or (isinstance(value, tuple) and any(isinstance(part, BaseModel) and secrets(part) for part in value))
     )
 
 

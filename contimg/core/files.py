@@ -156,7 +156,7 @@ def rounded_list(values: Any, digits: int = 4) -> Any:
     if hasattr(values, "tolist"):
         values = values.tolist()
     if isinstance(values, list):
-        return [rounded_list(one, digits) for one in values]
+        return [rounded_list(value, digits) for value in values]
     return float(f"{values:.{digits}g}") if math.isfinite(values) else None
 
 

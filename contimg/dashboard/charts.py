@@ -28,11 +28,11 @@ def chart(said: str, moments: Sequence[float] | np.ndarray, series: Sequence[Ser
     """
     rounded = [
         {
-            "label": one.label,
-            "kind": one.kind,
-            "values": [None if v is None else float(f"{v:.4g}") for v in one.values],
+            "label": drawn.label,
+            "kind": drawn.kind,
+            "values": [None if v is None else float(f"{v:.4g}") for v in drawn.values],
         }
-        for one in series
+        for drawn in series
     ]
     return {
         "said": said,

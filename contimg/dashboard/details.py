@@ -73,8 +73,8 @@ def group(source: DataSource, name: str) -> dict[str, Any] | None:
         "selection": selection,
         "sets": _sets(selection),
         "refused": [
-            (group_of(Path(one["set"])), one["offset_hours"], one["reason"])
-            for one in selection.get("considered", ())
+            (group_of(Path(candidate["set"])), candidate["offset_hours"], candidate["reason"])
+            for candidate in selection.get("considered", ())
         ][:_REFUSED],
         "image": {label: image[key] for key, label in _SHOWN.items() if image.get(key) is not None},
         "reasons": image.get("reasons", []),
@@ -127,7 +127,7 @@ def timeline(found: list[Span]) -> list[dict[str, Any]]:
     length = max(whole.seconds, 1e-9)
     parents = {span.id: span.parent for span in found}
     rows = []
-    for span in sorted(found[1:], key=lambda one: (one.start, -one.seconds)):
+    for span in sorted(found[1:], key=lambda span: (span.start, -span.seconds)):
         start = 100 * (span.start - whole.start) / length
         kind = "failed" if span.failed else "wait" if span.name.startswith("wait") else "work"
         rows.append(
@@ -171,7 +171,7 @@ def calibration_set(source: DataSource, name: str) -> dict[str, Any] | None:
         },
         "passed": quality.get("passed") is True,
         "reasons": quality.get("reasons", []),
-        "antennas": [one for one in content.get("antennas", []) if isinstance(one, dict)],
+        "antennas": [antenna for antenna in content.get("antennas", []) if isinstance(antenna, dict)],
         "picture": (source.root.calibration(name) / "calibration.png").exists(),
     }
 

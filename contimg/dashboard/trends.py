@@ -51,7 +51,7 @@ def _read(source: DataSource, span: str, noise: Sequence[tuple[float, float]]) -
         load = history.mean_load(ledger, since, bin_s)
         used = history.used_since(ledger, since)
     middles = edges[:-1] + bin_s / 2
-    cpu, memory, disk = (service_levels.LOADS[f"{one}_percent"][1] for one in ("cpu", "memory", "io"))
+    cpu, memory, disk = (service_levels.LOADS[f"{kind}_percent"][1] for kind in ("cpu", "memory", "io"))
     hours = bin_s / 3600
     return {
         "span": span,
@@ -71,7 +71,7 @@ def _read(source: DataSource, span: str, noise: Sequence[tuple[float, float]]) -
             ),
             ("Runner and jobs", _shares(edges, load, "Share of the machine that runner and jobs use", _JOBS)),
         ],
-        "used": sorted(used, key=lambda one: -one.cpu_s),
+        "used": sorted(used, key=lambda use: -use.cpu_s),
         "empty": not attempts and not arrivals,
         "bins": len(middles),
     }
@@ -111,7 +111,9 @@ def _groups(edges: np.ndarray, arrivals: Sequence[Any], images: Sequence[Any], h
 
 
 def _failed(attempts: Sequence[_Attempt]) -> list[_Attempt]:
-    return [one for one in attempts if one[2] == "failed" and one[3] != ErrorClass.MISSING_CALIBRATION]
+    return [
+        attempt for attempt in attempts if attempt[2] == "failed" and attempt[3] != ErrorClass.MISSING_CALIBRATION
+    ]
 
 
 def _failures(attempts: Sequence[_Attempt]) -> list[tuple[str, str, int]]:
@@ -122,14 +124,14 @@ def _failures(attempts: Sequence[_Attempt]) -> list[tuple[str, str, int]]:
 
 def _failure_chart(edges: np.ndarray, attempts: Sequence[_Attempt]) -> Mapping[str, Any]:
     failed = _failed(attempts)
-    common = [error for error, _ in Counter(one[3] for one in failed).most_common(4)]
+    common = [error for error, _ in Counter(attempt[3] for attempt in failed).most_common(4)]
     series = [
-        Series(error, _count(edges, [one[4] for one in failed if one[3] == error]).tolist(), "line")
+        Series(error, _count(edges, [attempt[4] for attempt in failed if attempt[3] == error]).tolist(), "line")
         for error in common
     ]
     said = f"{len(failed)} of {len(attempts)} attempts failed" if attempts else "No attempt"
     if common:
-        said += f": {', '.join(f'{error} {sum(one[3] == error for one in failed)}' for error in common)}"
+        said += f": {', '.join(f'{error} {sum(attempt[3] == error for attempt in failed)}' for error in common)}"
     return chart(said, _middles(edges), series or [Series("none", [0.0] * (len(edges) - 1))], "")
 
 

@@ -78,7 +78,7 @@ def _migrated(root: DataRoot, folder: Path) -> str:
 
 def _share_kernels(root: DataRoot, scratch: DataRoot) -> None:
     """Keep the kernels that the scratch root's jobs compile, for the jobs of the data root (`job.supervisor`)."""
-    kept, used = (one.state / "cache" / "numba" for one in (root, scratch))
+    kept, used = (place.state / "cache" / "numba" for place in (root, scratch))
     kept.mkdir(parents=True, exist_ok=True)
     used.parent.mkdir(parents=True)
     used.symlink_to(kept.absolute())

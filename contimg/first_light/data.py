@@ -137,7 +137,7 @@ class Signals:
         odd = max(self.infinite, key=self.infinite.__getitem__)
         found = f"{self.blank[worst]:.1%} zero or not finite in sb{worst:02d}"
         found += f"; {self.infinite[odd]:.2%} not finite in sb{odd:02d}" if self.infinite[odd] else ""
-        found += f"; blank: {', '.join(f'sb{one:02d}' for one in zeroed)}" if zeroed else ""
+        found += f"; blank: {', '.join(f'sb{subband:02d}' for subband in zeroed)}" if zeroed else ""
         return judged(
             Assumption.VALUES,
             not zeroed and not self.infinite[odd],
@@ -159,7 +159,7 @@ class Signals:
         off = [s for s, one in medians.items() if not middle / _LEVEL_FACTOR < one < middle * _LEVEL_FACTOR]
         real = self.imaginary < 1e-3
         found = f"{min(medians.values()):.4g} to {max(medians.values()):.4g} by subband"
-        found += f"; off: {', '.join(f'sb{one:02d}' for one in off)}" if off else ""
+        found += f"; off: {', '.join(f'sb{subband:02d}' for subband in off)}" if off else ""
         found += "" if real else f"; imaginary parts of up to {self.imaginary:.2g} of the real ones"
         return judged(
             Assumption.LEVELS,

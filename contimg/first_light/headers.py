@@ -166,7 +166,9 @@ def _bands(group: RawGroup) -> Finding:
 
     wrong = _where(group, off)
     if wrong:
-        found = "; ".join(f"sb{one:02d} at {group.files[one].frequencies_hz.mean() / 1e6:.2f} MHz" for one in wrong)
+        found = "; ".join(
+            f"sb{subband:02d} at {group.files[subband].frequencies_hz.mean() / 1e6:.2f} MHz" for subband in wrong
+        )
     else:
         found = "so"
     return judged(
@@ -257,14 +259,14 @@ def _polarizations(group: RawGroup) -> Finding:
         Assumption.POLARIZATIONS,
         not off,
         "-5, -6 (XX, YY), or -5, -7, -8, -6",
-        ", ".join(str(int(one)) for one in stored) + (f" ({_named(off)})" if off else ""),
+        ", ".join(str(int(number)) for number in stored) + (f" ({_named(off)})" if off else ""),
         "contimg/telescope/raw_header.py; such files are left out as misshapen",
     )
 
 
 def _stations(group: RawGroup) -> Finding:
     file = group.first
-    names = tuple(one.decode() if isinstance(one, bytes) else str(one) for one in file.head["antenna_names"])
+    names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in file.head["antenna_names"])
     numbers, positions = file.head["antenna_numbers"], np.asarray(file.head["antenna_positions"], float)
     advice = "contimg/telescope/stations.py; the header's positions are used: ask which of the two is surveyed"
     expected = f"{stations.COUNT} stations of the list, named 1 to {stations.COUNT}, numbered from 0"
@@ -273,7 +275,7 @@ def _stations(group: RawGroup) -> Finding:
         return judged(Assumption.STATIONS, False, expected, found, advice)
     off_m = np.linalg.norm(positions - stations.positions(), axis=1)
     off = np.flatnonzero(~(off_m < _STATION_M))
-    listed = ", ".join(f"{names[one]} by {off_m[one]:.2f} m" for one in off[:8])
+    listed = ", ".join(f"{names[antenna]} by {off_m[antenna]:.2f} m" for antenna in off[:8])
     found = f"{len(off)} off: {listed}" if len(off) else f"largest difference {off_m.max():.3f} m"
     return judged(Assumption.STATIONS, not len(off), f"{expected}, within {_STATION_M:g} m", found, advice)
 

@@ -194,8 +194,8 @@ class SourceFringes:
         """Findings from delays, then gains of each subband: position, calibration, units."""
         first, second = self.baselines
         subbands = sorted(self.turned, reverse=True)
-        data = np.concatenate([self.turned[one] for one in subbands], axis=1)
-        frequencies = np.concatenate([np.sort(group.files[one].frequencies_hz) for one in subbands])
+        data = np.concatenate([self.turned[subband] for subband in subbands], axis=1)
+        frequencies = np.concatenate([np.sort(group.files[subband].frequencies_hz) for subband in subbands])
         weights = (data != 0).astype(np.float32)
         usable = alive & np.isin(np.arange(len(self.antennas)), np.concatenate([first, second]))
         if not usable.any():
@@ -220,7 +220,7 @@ class SourceFringes:
         )
         share = solved.good[0].any(axis=2).mean(axis=1) > 0.5
         power = np.abs(solved.values[0]) ** 2
-        level = np.array([auto[one] for one in subbands]).swapaxes(0, 1)
+        level = np.array([auto[subband] for subband in subbands]).swapaxes(0, 1)
         good = solved.good[0] & (level > 0)
         sefd = float(np.median(level[good] / power[good])) if good.any() else float("nan")
         delays_ns = np.abs(delay_s[found]) * 1e9

@@ -75,7 +75,7 @@ def _ratio_of(sidecar: Path) -> float:
 
 def scaled(made: FieldImage, found: Sequence[PointSource], factor: float) -> tuple[FieldImage, list[PointSource]]:
     """Image and its sources, all fluxes times a factor."""
-    bright = [replace(one, apparent_jy=one.apparent_jy * factor) for one in made.bright]
+    bright = [replace(source, apparent_jy=source.apparent_jy * factor) for source in made.bright]
     image = replace(
         made,
         apparent=made.apparent * factor,
@@ -83,4 +83,6 @@ def scaled(made: FieldImage, found: Sequence[PointSource], factor: float) -> tup
         noise_jy=made.noise_jy * factor,
         bright=bright,
     )
-    return image, [replace(one, flux_jy=one.flux_jy * factor, error_jy=one.error_jy * factor) for one in found]
+    return image, [
+        replace(source, flux_jy=source.flux_jy * factor, error_jy=source.error_jy * factor) for source in found
+    ]

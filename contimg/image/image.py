@@ -146,7 +146,7 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     with trace.step("write"):
         _write(made, usable, products, content, threads)
     page.write(products.validation, content["group"], validation, content)
-    errors, snr = (np.array([getattr(one, name) for one in found]) for name in ("error_jy", "snr"))
+    errors, snr = (np.array([getattr(source, name) for source in found]) for name in ("error_jy", "snr"))
     note = f"{content['group']}, {made.frequency_hz / 1e6:.1f} MHz, primary beam {primary_beam}"
     with trace.step("antennas"):
         files.write_json(
@@ -222,8 +222,8 @@ def _write(
 
         shown = Plane(image, made.wcs, _header(made, content, "Jy/beam", "Intensity"))
         quicklook.image_png(shown, made.primary_beam, products.png, content)
-        for one in written:
-            one.result()
+        for pending in written:
+            pending.result()
 
 
 def _write_plane(path: Path, values: np.ndarray, header: fits.Header) -> None:

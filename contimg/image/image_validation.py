@@ -23,10 +23,10 @@ def product(made: FieldImage, found: Sequence[PointSource]) -> Product:
         Image, and its sources where the primary beam is over a half; spectral indices are those that were fitted to
         the visibilities.
     """
-    columns = np.array([(one.ra_deg, one.dec_deg, one.flux_jy) for one in found]).reshape(-1, 3).T
+    columns = np.array([(source.ra_deg, source.dec_deg, source.flux_jy) for source in found]).reshape(-1, 3).T
     index = np.full(len(found), np.nan)
     sources = SourceList(np.radians(columns[0]), np.radians(columns[1]), columns[2], index)
-    bright = [(one.ra_rad, one.dec_rad, one.spectral_index) for one in made.bright]
+    bright = [(source.ra_rad, source.dec_rad, source.spectral_index) for source in made.bright]
     ra, dec, fitted = np.array(bright).reshape(-1, 3).T
     beam_rad = float(np.sqrt(made.beam.major_rad * made.beam.minor_rad))
     mine, theirs = matching.pairs(sources.directions, (ra, dec), beam_rad).T
@@ -36,7 +36,7 @@ def product(made: FieldImage, found: Sequence[PointSource]) -> Product:
     significance[outside] = noise_jy[outside] = np.nan
     return Product(
         sources=sources,
-        snr=np.array([one.snr for one in found]),
+        snr=np.array([source.snr for source in found]),
         centre_rad=made.averaged.phase_centre_rad,
         beam_rad=beam_rad,
         significance=significance,

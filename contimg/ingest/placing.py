@@ -187,8 +187,14 @@ class _Work:
                 log.warning("%s: no manifest can be read from it (%s); it is made anew", path, error)
             else:
                 self._known[name] = group
-                self._recalled |= {(one.path, one.size, one.mtime_ns): (one, group) for one in group.files}
-                self._came_before |= {(one.path, one.size): one.came for one in group.files if one.good and one.came}
+                self._recalled |= {
+                    (subband.path, subband.size, subband.mtime_ns): (subband, group) for subband in group.files
+                }
+                self._came_before |= {
+                    (subband.path, subband.size): subband.came
+                    for subband in group.files
+                    if subband.good and subband.came
+                }
 
     def _look_at(self, file: RawFile) -> None:
         """Add a file to the members, from its manifest or by examining it."""

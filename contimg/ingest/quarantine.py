@@ -209,17 +209,17 @@ def entries(root: DataRoot) -> Iterator[QuarantineEntry]:
 def finish_interrupted(root: DataRoot) -> list[str]:
     """Finish interrupted moves; returns their groups. Moves that still fail are logged."""
     finished = []
-    for one in list(entries(root)):
-        folder = root.quarantine(one.group)
-        content = dict(one.content)
+    for found in list(entries(root)):
+        folder = root.quarantine(found.group)
+        content = dict(found.content)
         try:
             if content["going"] == "out":
                 _move_out(root, folder, content)
-                finished.append(one.group)
+                finished.append(found.group)
             elif _move_in(root, folder, content):
-                finished.append(one.group)
+                finished.append(found.group)
         except OSError as error:
-            log.warning("%s: its way out of quarantine cannot be finished now: %s", one.group, error)
+            log.warning("%s: its way out of quarantine cannot be finished now: %s", found.group, error)
     return finished
 
 

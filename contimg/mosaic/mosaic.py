@@ -205,8 +205,8 @@ def mosaic(
             product = fits.PrimaryHDU(values, header.copy())
             written.append(pool.submit(product.writeto, path, overwrite=True, checksum=True))
         page.write(outputs.validation, name, validation, content)
-        for one in written:  # until then their values are in another byte order at times
-            one.result()
+        for pending in written:  # until then their values are in another byte order at times
+            pending.result()
         quicklook.mosaic_png(plane.Plane(sums.image, grid.wcs, header), sums.coverage, outputs.png, content)
     return content
 

@@ -59,13 +59,13 @@ def validate_mosaic(
     np.divide(1, np.sqrt(sums.weight), out=noise, where=sums.weight > 0)
     beam = RestoringBeam(major, minor, float(np.radians(width["angle_deg"])))
     found = sources.find(sums.image, noise, grid.wcs, beam, min_snr=_MIN_SNR)[:_MOST_SOURCES]
-    columns = np.array([(one.ra_deg, one.dec_deg, one.flux_jy) for one in found]).reshape(-1, 3).T
+    columns = np.array([(source.ra_deg, source.dec_deg, source.flux_jy) for source in found]).reshape(-1, 3).T
     listed = SourceList(np.radians(columns[0]), np.radians(columns[1]), columns[2], np.full(len(found), np.nan))
     centre = float(np.radians(content["centre"]["ra_deg"])), float(np.radians(content["centre"]["dec_deg"]))
     radius_rad = float(np.radians(0.75 * max(grid.shape) * content["pixel_arcsec"] / 3600))
     product = Product(
         sources=listed,
-        snr=np.array([one.snr for one in found]),
+        snr=np.array([source.snr for source in found]),
         centre_rad=centre,
         beam_rad=float(np.sqrt(major * minor)),
         significance=sums.image / noise,

@@ -35,7 +35,9 @@ def pointings(window: str, sidecars: Iterable[Path]) -> dict[str, list[str]]:
     for sidecar in sorted(sidecars, key=group_of):
         group, content = group_of(sidecar), _content(sidecar)
         declination_deg = _declination_deg(content)
-        known = next((one for one in found if abs(one.latest_deg - declination_deg) <= SAME_POINTING_DEG), None)
+        known = next(
+            (pointing for pointing in found if abs(pointing.latest_deg - declination_deg) <= SAME_POINTING_DEG), None
+        )
         if known:
             known.latest_deg = declination_deg
             known.groups.append(group)

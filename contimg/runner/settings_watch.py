@@ -90,7 +90,7 @@ class SettingsWatch:
             settings = load()
             if settings.data_root != now.data_root:
                 raise ConfigError("data_root: cannot change while running; stop, and start with the other one")
-            changed = {key: [str(one) for one in both] for key, both in differences(now, settings).items()}
+            changed = {key: [str(value) for value in both] for key, both in differences(now, settings).items()}
             change(settings)
             for key, (before, after) in changed.items():
                 log.warning("setting %s: %s → %s (asked by %s)", key, before, after, asked.by)

@@ -68,12 +68,12 @@ def status(root: DataRoot, settings: StatusSettings, ledger: Ledger, now: float)
         "retries": retries(ledger),
         "sets": [
             {
-                "set": one.name,
-                "calibrator": one.calibrator,
-                "age_hours": round((now - one.observed) / 3600, 2),
-                "good": bool(one.passed),
+                "set": known.name,
+                "calibrator": known.calibrator,
+                "age_hours": round((now - known.observed) / 3600, 2),
+                "good": bool(known.passed),
             }
-            for one in ledger.newest_sets(_SETS_SHOWN)
+            for known in ledger.newest_sets(_SETS_SHOWN)
         ],
         "calibration_age_hours": None if age is None else round(age, 2),
         "calibration": coverage.coverage(Registry(root, settings.calibration), datetime.fromtimestamp(now, UTC)),

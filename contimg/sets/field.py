@@ -96,7 +96,7 @@ class FieldGains:
     def shape_at(self, frequencies_hz: np.ndarray) -> np.ndarray:
         """Logarithm of the bandpass's shape at frequencies, linear between parts; shape (A, 2, F)."""
         flat = self.shape.reshape(len(self.parts_hz), -1).T
-        between = [np.interp(frequencies_hz, self.parts_hz, one) for one in flat]
+        between = [np.interp(frequencies_hz, self.parts_hz, course) for course in flat]
         return np.array(between).reshape(*self.shape.shape[1:], len(frequencies_hz))
 
     def at(self, times_mjd_s: np.ndarray) -> np.ndarray:
@@ -105,7 +105,7 @@ class FieldGains:
         zero = self.times_mjd_s.mean()
         left = self.phase_rad - middle - np.multiply.outer(self.times_mjd_s - zero, rate)
         flat = left.reshape(len(left), -1)
-        between = np.stack([np.interp(times_mjd_s, self.times_mjd_s, one) for one in flat.T], axis=1)
+        between = np.stack([np.interp(times_mjd_s, self.times_mjd_s, course) for course in flat.T], axis=1)
         return between.reshape(len(times_mjd_s), *left.shape[1:]) + (
             middle + np.multiply.outer(times_mjd_s - zero, rate)
         )

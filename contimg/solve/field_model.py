@@ -80,7 +80,7 @@ def start(
     """
     catalogue = sky_catalogue.load(catalogued)
     if catalogue is None:
-        companions = [one for one in found.get("companions", ()) if one["compact"]]
+        companions = [source for source in found.get("companions", ()) if source["compact"]]
         field = _sky(companions, geometry.frequencies_hz)
         return join(alone, field, geometry), calibration.field_iterations
     ra_deg, dec_deg = np.degrees(geometry.phase_centre_rad).tolist()
@@ -108,7 +108,9 @@ def from_bright(listed: Sequence[BrightSource], alone: Sky, geometry: Observatio
         Number of later rounds that make the model anew.
     """
     ra, dec, apparent, index = (
-        np.array([(one.ra_rad, one.dec_rad, one.apparent_jy, one.spectral_index) for one in listed]).reshape(-1, 4).T
+        np.array([(source.ra_rad, source.dec_rad, source.apparent_jy, source.spectral_index) for source in listed])
+        .reshape(-1, 4)
+        .T
     )
     distance = beam.separation(alone.ra_rad[0], alone.dec_rad[0], ra, dec)
     if not len(distance) or distance.min() > _LOST_RAD:

@@ -270,7 +270,7 @@ def _antennas(geometry: ObservationGeometry, solved: Gains, flagged: np.ndarray)
                 "name": geometry.names[a],
                 "flagged": round(float(flagged[a]), 4),
                 "delay_ns": [round(float(delay) * 1e9, 3) for delay in solved.delay_s[a]],
-                "amplitude": [round(float(np.median(one)), 5) if one.size else None for one in amplitude],
+                "amplitude": [round(float(np.median(values)), 5) if values.size else None for values in amplitude],
                 "served_utc": [_utc(times[0]), _utc(times[-1])] if len(times) else None,
             }
         )

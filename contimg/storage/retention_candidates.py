@@ -165,7 +165,7 @@ class _Look:
             return None
 
     def _aged(self, found: Iterable[tuple[datetime, ArchiveUnit]], days: float) -> Iterator[RetentionCandidate]:
-        for made, unit in sorted(found, key=lambda one: (one[0], one[1].group)):
+        for made, unit in sorted(found, key=lambda dated: (dated[0], dated[1].group)):
             if self.now - made < timedelta(days=days):
                 return
             try:

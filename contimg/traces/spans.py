@@ -194,7 +194,7 @@ def _first_file(root: DataRoot, row: GroupRow) -> float:
     """Arrival (Unix, s) of the group's first file, from its manifest."""
     try:
         subbands = files.read_json(root.manifest(row.name))["subbands"].values()
-        first = min(one["mtime_ns"] for one in subbands if one.get("mtime_ns")) / 1e9
+        first = min(subband["mtime_ns"] for subband in subbands if subband.get("mtime_ns")) / 1e9
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return row.arrived
     return float(first) if 0 <= row.arrived - first < _ARRIVING_S else row.arrived

@@ -209,7 +209,7 @@ class Overlap:
         """Image factor farthest from 1, less 1, and its error; nan without factors."""
         if not self.factors:
             return float("nan"), 0.0
-        factor, error = max(self.factors.values(), key=lambda one: abs(one[0]))
+        factor, error = max(self.factors.values(), key=lambda fitted: abs(fitted[0]))
         return float(np.expm1(factor)), error
 
     def to_json(self) -> dict[str, Any]:

@@ -81,10 +81,13 @@ def of_day_before(
     if not lists:
         return None
     every = SourceList(
-        *(np.concatenate(columns) for columns in zip(*(vars(one).values() for one in lists.values()), strict=True))
+        *(
+            np.concatenate(columns)
+            for columns in zip(*(vars(sources).values() for sources in lists.values()), strict=True)
+        )
     )
-    middles = [np.median(np.stack(one.directions), axis=1) for one in lists.values()]
-    own = np.repeat(middles, [len(one.flux_jy) for one in lists.values()], axis=0)
+    middles = [np.median(np.stack(sources.directions), axis=1) for sources in lists.values()]
+    own = np.repeat(middles, [len(sources.flux_jy) for sources in lists.values()], axis=0)
     nearest = np.argsort(separation(*every.directions, *own.T), kind="stable")
     every = every.chosen(nearest)
     sources = every.chosen(matching.first_of_each(every.directions, _SAME_SOURCE_RAD))
