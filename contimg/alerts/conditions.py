@@ -84,8 +84,8 @@ CONDITIONS: tuple[Condition, ...] = (
     ),
     Condition(
         "files_untaken",
-        "{value:.0f} entries of incoming/ look like raw files and are not taken, {subject} is one: rename them;"
-        " contimg audit names all",
+        "{value:.0f} entries of incoming/ look like raw files and are not taken, {subject} is one;"
+        " rename them: contimg audit names all",
         levels=Levels(warning=0.5),
     ),
     Condition(
@@ -263,9 +263,8 @@ def judge(
                 message = condition.text.format(value=value, threshold=getattr(levels, severity), subject=subject)
                 changes.append(AlertChange(kind, condition.name, subject, severity, message, value, alert))
             elif alert and now - alert.seen >= calm_s:
-                changes.append(
-                    AlertChange("resolved", condition.name, subject, alert.severity, alert.message, value, alert)
-                )
+                over = f"no longer: {alert.message.partition(';')[0]}"  # without what was to be done
+                changes.append(AlertChange("resolved", condition.name, subject, alert.severity, over, value, alert))
     return changes
 
 

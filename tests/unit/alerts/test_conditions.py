@@ -117,6 +117,7 @@ def test_subjects_have_alerts_of_their_own() -> None:
     memory = Memory()
     assert memory.kinds(group_retries={"a": 4, "b": 5, "c": 1}) == [("opened", "warning")] * 2
     (change,) = [change for change in memory.see(300, group_retries={"b": 5}) if change.kind == "resolved"]
+    assert change.message == "no longer: a was retried 4 times (limit 3)"
     assert change.subject == "a"
 
 
