@@ -259,8 +259,10 @@ def _interrupted(row: GroupRow, _: Interrupted, __: Facts) -> Advanced:
 
 
 def _clock_stepped(row: GroupRow, event: ClockStepped, _: Facts) -> Advanced:
-    moves = row.state in (COLLECTING, DUE) and row.due > 0
-    return (replace(row, due=row.due + event.seconds) if moves else row), ()
+    if row.state not in (COLLECTING, DUE):
+        return row, ()
+    moved = replace(row, arrived=row.arrived + event.seconds)
+    return (replace(moved, due=row.due + event.seconds) if row.due > 0 else moved), ()
 
 
 def _disk_freed(row: GroupRow, _: DiskFreed, facts: Facts) -> Advanced:

@@ -311,10 +311,10 @@ class Queries:
         self.write("INSERT OR REPLACE INTO notes (name, value) VALUES (?, ?)", name, value)
 
     def shift_times(self, seconds: float) -> None:
-        """Move messages, alerts and periodic tasks along with a wall clock that was put forward or back."""
+        """Move messages, alerts, tasks and the last arrival along with a wall clock that was put forward or back."""
         self.write("UPDATE messages SET due = due + ? WHERE sent IS NULL", seconds)
         self.write("UPDATE alerts SET told = told + ? WHERE resolved IS NULL", seconds)
-        self.write("UPDATE notes SET value = value + ? WHERE name LIKE 'next_%'", seconds)
+        self.write("UPDATE notes SET value = value + ? WHERE name LIKE 'next_%' OR name = ?", seconds, LAST_ARRIVAL)
 
     def prune(self, before: float, at_most: int = 500) -> None:
         """Drop history older than `before`, a bounded number of rows at a time."""

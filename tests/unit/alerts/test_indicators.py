@@ -42,6 +42,16 @@ def test_hours_for_which_groups_wait_while_no_image_is_made(tmp_path: Path) -> N
     assert silence(played, 9)[1] == 0.0
 
 
+@pytest.mark.parametrize("hours", [-3.0, 5.0, 5e5])
+def test_a_clock_that_is_set_is_no_silence(tmp_path: Path, hours: float) -> None:
+    """As at a host that boots without a battery, in 1970: nothing had come for 57 years, it said."""
+    played = Played(tmp_path)
+    played.arrive(0)
+    before = silence(played, 1)
+    played.transitions.clock_stepped(3600 * hours, NOW + 3600 * hours)
+    assert silence(played, 1 + hours) == pytest.approx(before)
+
+
 @pytest.mark.parametrize("noise", [b"", b"{", b"[]", b"7", b"\xff", b'{"untaken": 3}'])
 def test_a_report_of_arrivals_that_makes_no_sense_is_none(tmp_path: Path, noise: bytes) -> None:
     root = DataRoot(tmp_path)
