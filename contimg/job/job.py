@@ -129,7 +129,7 @@ def _namespace(named: Any) -> SimpleNamespace:
     def plain(value: Any) -> Any:
         if isinstance(value, str):
             return Path(value)
-        if isinstance(value, (list, tuple)) or hasattr(value, "_names"):
+        if isinstance(value, (list, tuple)):
             return [plain(item) for item in value]
         return value
 

@@ -188,6 +188,31 @@ def test_packages_say_what_comes_in_and_goes_out(modules: dict[str, list[ast.AST
     assert tested == {package.name for package in packages}
 
 
+# Nothing private of another module or library is used, Snakemake's least of all
+
+OPEN = frozenset({"_replace", "_asdict", "_fields", "_exit"})
+"""Public names of named tuples and of `os` that begin with an underscore."""
+
+
+def test_nothing_private_of_others_is_used(modules: dict[str, list[ast.AST]]) -> None:
+    used = [
+        f"{path}:{node.lineno}: {ast.unparse(node)}"
+        for path, nodes in modules.items()
+        for node in nodes
+        if isinstance(node, ast.Attribute) and re.match("_[^_]", node.attr) and node.attr not in OPEN
+        if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+    ]
+    used += [
+        f"{path}:{call.lineno}: {ast.unparse(call)}"
+        for path, nodes in modules.items()
+        for _, name, call in calls({path: nodes})
+        if name in ("getattr", "hasattr", "setattr") and ast.unparse(call.args[1]).startswith(("'_", '"_'))
+    ]
+    rules = [*(CHECKOUT / "rules").glob("*.smk"), CHECKOUT / "Snakefile"]
+    used += [f"{path.name}: {word}" for path in rules for word in re.findall(r"\._\w+", path.read_text("utf-8"))]
+    assert used == []
+
+
 # Constants of physics and statistics are written down once
 
 
