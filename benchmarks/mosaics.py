@@ -29,8 +29,8 @@ _DRIFT_DEG = GROUP_S * 15.0411 / 3600
 _PIXEL_RAD = float(np.radians(3.65 / 3600))
 _BEAM = RestoringBeam(4.4 * _PIXEL_RAD, 3.6 * _PIXEL_RAD, 0.3)
 _NOISE_JY, _FREQUENCY_HZ = 2.5e-4, 1.405e9
-_SOURCES, _MIN_SNR, _SEED = 12_000, 7.0, 5
-"""Number of sources along the hour, 2 mJy and brighter; signal-to-noise ratio from which an image's list has them."""
+_SOURCES, _MIN_SNR, _SEED = 3_000, 7.0, 5
+"""Number of sources along the hour, 4 mJy and brighter, as NVSS has; signal-to-noise ratio from which an image's list has them."""
 
 
 def measure(work: Path, runs: int, *, size: int) -> Iterator[Figure]:

@@ -35,9 +35,9 @@ _WIDE_PIXELS_PER_BEAM = 3.0
 _WIDE_MASK_SIGMA, _WIDE_THRESHOLD_SIGMA, _WIDE_MAJOR_ITERATIONS, _WIDE_ACCURACY = 10.0, 5.0, 1, 1e-2
 _BRIGHT_SNR, _MOST_BRIGHT = 10.0, 250
 """Signal-to-noise ratio above which sources are fitted, and their largest number."""
-_DOMINANT_SNR, _DOMINATED_RATIO = 400.0, 0.1
+_DOMINANT_SNR, _DOMINATED_RATIO = 200.0, 0.1
 """Flux of a dominant source, in thermal noises, and the fraction of its flux below which candidates may be its
-sidelobes and wait for its subtraction."""
+sidelobes and wait for its subtraction. What the last look hides is under 20 times the noise, and left to CLEAN."""
 _MOST_ROUNDS = 4
 _STEP = 2
 """Step (pixels, half a beam) between the pixels from which the noise is taken."""
