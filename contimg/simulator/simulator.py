@@ -10,9 +10,12 @@ correlator are those of the list, and the part of an offset that is common to th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,24 +177,28 @@ def simulate(
             np.radians(declination_deg),
             beam.of(primary_beam),
         )
-        for subband, subband_rng in enumerate(rng.spawn(dsa110.SUBBANDS)):
-            kinds = {fault.kind for fault in faulty if subband in fault.subbands}
-            if FaultKind.MISSING in kinds:
-                continue
-            events = [event for event in rfi if event.subband == subband]
-            data = observe(
-                preset,
-                subband,
-                drifting,
-                times_jd=times_jd,
-                gains=gains,
-                noise=noise,
-                dead=dead,
-                events=events,
-                rng=subband_rng,
-            )
-            path = directory / names[subband]
-            _write(path, preset, subband, times_jd=times_jd, declination_deg=declination_deg, data=data, kinds=kinds)
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            written = []
+            for subband, subband_rng in enumerate(rng.spawn(dsa110.SUBBANDS)):
+                kinds = {fault.kind for fault in faulty if subband in fault.subbands}
+                if FaultKind.MISSING in kinds:
+                    continue
+                observed = partial(
+                    observe,
+                    preset,
+                    subband,
+                    drifting,
+                    times_jd=times_jd,
+                    gains=gains,
+                    noise=noise,
+                    dead=dead,
+                    events=[event for event in rfi if event.subband == subband],
+                    rng=subband_rng,
+                )
+                write = partial(_write, directory / names[subband], preset, subband, kinds=kinds, observed=observed)
+                written.append(pool.submit(write, times_jd=times_jd, declination_deg=declination_deg))
+        for one in written:
+            one.result()
         truth["groups"].append(_describe(group_start, times_jd, names, faulty, rfi))
     files.write_json(directory.parent / "truth.json", truth)
     return truth
@@ -236,10 +243,11 @@ def _write(
     *,
     times_jd: np.ndarray,
     declination_deg: float,
-    data: np.ndarray,
+    observed: Callable[[], np.ndarray],
     kinds: set[FaultKind],
 ) -> None:
-    """Write one subband's file with its faults."""
+    """Observe one subband, and write its file with its faults."""
+    data = observed()
     antenna_1, antenna_2 = preset.baselines()
     declination_rad = float(np.radians(declination_deg))
     uvw_m = meridian_uvw(stations.positions(), declination_rad)
