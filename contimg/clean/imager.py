@@ -17,6 +17,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 
 from contimg.clean import major_cycle, tclean, wsclean
 from contimg.clean.major_cycle import Coverage
+from contimg.clean.noise import noise_map
 from contimg.clean.options import CleanOptions, Products
 from contimg.clean.restoring import RestoringBeam, fitted_beam, with_components
 from contimg.core import files
@@ -40,6 +41,8 @@ class CleanResult:
         Restored image (Jy/beam), float32, shape (N, N).
     residual
         Residual image (Jy/beam), of the same shape.
+    noise
+        Local noise of the residual (Jy/beam), of the same shape.
     wcs
         Celestial coordinates (ICRS).
     beam
@@ -50,6 +53,7 @@ class CleanResult:
 
     image: np.ndarray
     residual: np.ndarray
+    noise: np.ndarray
     wcs: WCS
     beam: RestoringBeam
     imager: str
@@ -97,7 +101,7 @@ def clean_in_memory(averaged: Averaged, coverage: Coverage) -> CleanResult:
     """Image and clean averages, or residuals of them, with contimg's own imager."""
     cleaned = major_cycle.clean(averaged, coverage)
     image = with_components(cleaned.residual, cleaned.model, cleaned.wcs, cleaned.beam)
-    return CleanResult(image, cleaned.residual, cleaned.wcs, cleaned.beam, OWN)
+    return CleanResult(image, cleaned.residual, cleaned.noise, cleaned.wcs, cleaned.beam, OWN)
 
 
 def restored(products: Products, imager: str) -> CleanResult:
@@ -115,7 +119,8 @@ def restored(products: Products, imager: str) -> CleanResult:
         beam = fitted_beam(psf, wcs)
     except ValueError as error:
         raise ToolBrokenError(f"{products.psf}: {error}; {_NEXT}") from error
-    return CleanResult(with_components(residual, model, wcs, beam), residual, wcs, beam, imager)
+    noise = noise_map(residual, beam.pixels(float(np.radians(abs(wcs.wcs.cdelt[0])))))
+    return CleanResult(with_components(residual, model, wcs, beam), residual, noise, wcs, beam, imager)
 
 
 def read(path: Path) -> tuple[np.ndarray, WCS]:

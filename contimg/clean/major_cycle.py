@@ -40,6 +40,8 @@ class Cleaned:
     ----------
     residual
         Residual image, without the components (Jy/beam), float32, shape (N, N).
+    noise
+        Local noise of the residual (Jy/beam), of the same shape.
     model
         Model image, the components (Jy/pixel), of the same shape.
     wcs
@@ -51,6 +53,7 @@ class Cleaned:
     """
 
     residual: np.ndarray
+    noise: np.ndarray
     model: np.ndarray
     masked: np.ndarray
     wcs: WCS
@@ -146,7 +149,7 @@ def clean(averaged: Averaged, coverage: Coverage) -> Cleaned:
     left = options.major_iterations
     while left:
         left -= 1
-        before, before_jy, search_before = residual.copy(), median_noise(noise), search.copy()
+        before, before_jy = (residual.copy(), noise, search.copy()), median_noise(noise)
         highest_jy = search.run(residual, noise)
         if not highest_jy:
             break
@@ -155,15 +158,14 @@ def clean(averaged: Averaged, coverage: Coverage) -> Cleaned:
             residual = gridder.dirty_image(visibilities - gridder.predict(search.model))
             noise = noise_map(residual, beam_pixels)
         if median_noise(noise) > _RAISED * before_jy:
-            residual, search = before, search_before
+            residual, noise, search = before
             if not search.scales:
                 _LOG.warning("components raise the noise; CLEAN ends before this cycle")
                 break
             _LOG.warning("extended components raise the noise; this cycle is done again with points alone")
             search.scales = []
             left += 1
-            noise = noise_map(residual, beam_pixels)
-    return Cleaned(residual, search.model, search.masked, coverage.wcs, coverage.beam)
+    return Cleaned(residual, noise, search.model, search.masked, coverage.wcs, coverage.beam)
 
 
 def _chosen(values: np.ndarray, used: np.ndarray) -> np.ndarray:

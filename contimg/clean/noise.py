@@ -37,7 +37,7 @@ def noise_map(image: np.ndarray, beam_pixels: float) -> np.ndarray:
     edges = [
         np.linspace(0, size, count + 1).round().astype(int) for size, count in zip(image.shape, counts, strict=True)
     ]
-    step = max(1, int(beam_pixels / 2))  # nearer pixels are not independent
+    step = max(1, round(beam_pixels / 2))  # nearer pixels are not independent
     boxes = np.empty(counts, np.float32)
     _of_boxes(image, *edges, step, boxes)
     rows, columns = (_interpolation(edge) for edge in edges)

@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 
 from contimg.clean import imager, sources
 from contimg.clean.major_cycle import Coverage
-from contimg.clean.noise import noise_map, robust_noise
+from contimg.clean.noise import robust_noise
 from contimg.clean.options import CleanOptions, fft_size
 from contimg.clean.restoring import RestoringBeam, add_sources
 from contimg.clean.sources import PointSource
@@ -146,7 +146,7 @@ def make(averaged: Averaged, directory: Path, settings: FieldImageSettings, thre
     response = primary_beam(wcs, apparent.shape, averaged)
     return FieldImage(
         apparent=apparent,
-        noise=noise_map(residual, cleaned.beam.pixels(pixel_rad)),
+        noise=cleaned.noise,
         primary_beam=response,
         noise_jy=robust_noise(residual[::_STEP, ::_STEP][response[::_STEP, ::_STEP] > 0.5]),
         frequency_hz=averaged.middle_hz,
@@ -225,8 +225,7 @@ def _wide_options(averaged: Averaged, imaging: Imaging, limits: Limits, threads:
 def _look_around(averaged: Averaged, coverage: Coverage) -> list[PointSource]:
     """Bright sources in and around the field, from a wide image; apparent fluxes."""
     cleaned = imager.clean_in_memory(averaged, coverage)
-    noise = noise_map(cleaned.residual, cleaned.beam.pixels(coverage.options.pixel_rad))
-    found = sources.find(cleaned.image, noise, cleaned.wcs, cleaned.beam, min_snr=_BRIGHT_SNR)[:_MOST_BRIGHT]
+    found = sources.find(cleaned.image, cleaned.noise, cleaned.wcs, cleaned.beam, min_snr=_BRIGHT_SNR)[:_MOST_BRIGHT]
     if _dominates(found, averaged):
         found = [one for one in found if one.flux_jy > _DOMINATED_RATIO * found[0].flux_jy]
     _LOG.info("%d sources are bright enough to be fitted by themselves", len(found))
