@@ -30,7 +30,7 @@ _PIXEL_RAD = float(np.radians(3.65 / 3600))
 _BEAM = RestoringBeam(4.4 * _PIXEL_RAD, 3.6 * _PIXEL_RAD, 0.3)
 _NOISE_JY, _FREQUENCY_HZ = 2.5e-4, 1.405e9
 _SOURCES, _MIN_SNR, _SEED = 3_000, 7.0, 5
-"""Number of sources along the hour, 4 mJy and brighter, as NVSS has; signal-to-noise ratio from which an image's list has them."""
+"""Number of sources along the hour, as dense as in NVSS; least signal-to-noise ratio in an image's list."""
 
 
 def measure(work: Path, runs: int, *, size: int) -> Iterator[Figure]:
@@ -58,7 +58,7 @@ def _draw(root: DataRoot, size: int) -> None:
     rng = np.random.default_rng(_SEED)
     ra = np.radians(_RA_DEG + rng.uniform(-4, IMAGES * _DRIFT_DEG + 4, _SOURCES))
     dec = np.radians(_DEC_DEG + rng.uniform(-2, 2, _SOURCES))
-    flux_jy = 2e-3 * rng.uniform(0.001, 1, _SOURCES) ** -0.9
+    flux_jy = 2.5e-3 * rng.uniform(0.001, 1, _SOURCES) ** -0.9
     seen = beam.of(Beam())
     axis = (np.arange(size) - size // 2) * _PIXEL_RAD
     pb = seen.radial(np.hypot(axis, axis[:, np.newaxis]), _FREQUENCY_HZ).astype(np.float32)
