@@ -108,7 +108,7 @@ def _again(groups: Iterable[str]) -> str:
 
 
 def _others(root: Path, pattern: str, name: str) -> list[Path]:
-    """Sidecars of products of another beam; sidecars without a beam, older than the setting, are left out."""
+    """Sidecars of products of another beam, or calibrated with another; those older than the setting are left out."""
     found = []
     for path in sorted(root.glob(pattern)):
         try:
@@ -116,6 +116,6 @@ def _others(root: Path, pattern: str, name: str) -> list[Path]:
         except (OSError, ValueError) as error:
             print(f"{path}: cannot be read ({error})", file=sys.stderr)
             continue
-        if content.get("primary_beam", name) != name:
+        if {content.get("primary_beam", name), *content.get("calibration_beams", ())} != {name}:
             found.append(path)
     return found

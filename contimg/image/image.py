@@ -85,6 +85,7 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     """
     chosen = files.read_json(selection)
     conversion = files.read_json(ms.with_suffix(".json"))
+    calibration_beams = _calibration_beams(chosen["sets"], settings.data_root)  # of the solutions that are loaded
     solved = interpolate.load(chosen, settings.data_root)
     set_error = chosen["without_field"]["expected_error"] if chosen["verdict"] == Verdict.FIELD else None
     field = settings.part(FieldCalibrationSettings)
@@ -115,7 +116,7 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
         dynamic_range=peak_jy / made.noise_jy,
         comparison=comparison,
         conversion=conversion,
-        other_beams=_other_beams(primary_beam, chosen["sets"], settings.data_root),
+        other_beams=sorted({*calibration_beams} - {primary_beam}),
         selection=chosen,
         gates=settings.quality,
     )
@@ -124,6 +125,7 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     content = {
         "group": chosen["group"],
         **{key: chosen.get(key) for key in _CALIBRATION},
+        "calibration_beams": calibration_beams,
         "coverage": coverage.coverage(
             Registry(DataRoot(settings.data_root), settings.calibration), group_start(chosen["group"])
         ),
@@ -165,10 +167,10 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     return content
 
 
-def _other_beams(primary_beam: str, sets: Sequence[str], data_root: Path) -> list[str]:
-    """Primary beams of the sets' solutions other than the image's; older sets count as solved with the image's."""
-    names = {files.read_json(data_root / path).get("primary_beam", primary_beam) for path in sets}
-    return sorted(names - {primary_beam})
+def _calibration_beams(sets: Sequence[str], data_root: Path) -> list[str]:
+    """Primary beams that the sets were solved with; none of sets that are older than the setting."""
+    names = (files.read_json(data_root / path).get("primary_beam") for path in sets)
+    return sorted({name for name in names if name})
 
 
 def _described(made: FieldImage) -> dict[str, Any]:

@@ -99,8 +99,7 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Ledger:
     except PermissionError as error:
         raise LedgerError(f"{path}: cannot be opened; {_NOT_ALLOWED}") from error
     if not there:
-        then = "no runner has worked here; start one, which builds it" if read_only else "it is built from the files"
-        raise LedgerError(f"{path}: there is no ledger; {then}")
+        raise LedgerError(f"{path}: there is no ledger; the runner builds it from the files when it starts")
     return _opened(path, read_only=read_only)
 
 

@@ -44,6 +44,8 @@ def serving_sets(registry: Registry, group: str) -> list[Path]:
 def due(registry: Registry, groups: Iterable[str]) -> list[str]:
     """Groups whose image is to be made again, because a better calibration exists or was selected.
 
+    A set that was solved again with another primary beam takes the images that it serves along.
+
     A new set affects groups within `calibration.nearest_within_hours` of it, and no others.
 
     Raises
@@ -71,8 +73,17 @@ def _due(registry: Registry, group: str) -> bool:
     image = files.read_json(root.image(group, "json"))
     if image.get("sets", selection["sets"]) != selection["sets"]:  # its last remake failed
         return _can_be_remade(root, group)
+    if _beams_have_changed(root, image):
+        return _can_be_remade(root, group)
     choice = _best(registry, group)
     return choice is not None and _better(registry, selection, choice)
+
+
+def _beams_have_changed(root: DataRoot, image: Mapping[str, Any]) -> bool:
+    """Whether sets of an image were solved again since, with another primary beam."""
+    paths = [path for name in image.get("sets", ()) if (path := root.root / name).exists()]
+    present = {files.read_json(path).get("primary_beam") for path in paths}
+    return "calibration_beams" in image and bool(present - {None, *image["calibration_beams"]})
 
 
 def _best(registry: Registry, group: str) -> Choice | None:

@@ -64,9 +64,7 @@ def simulate(directory: Path, **options: Any) -> tuple[Path, Path]:
         "note": None,
     }
     files.write_json(selection, chosen)
-    described = directory / chosen["set"]
-    described.parent.mkdir(parents=True)
-    files.write_json(described, {"primary_beam": "airy 3.2 deg at 1400 MHz"})
+    (directory / chosen["set"]).parent.mkdir(parents=True)
     return ms, selection
 
 
@@ -77,8 +75,16 @@ def run(directory: Path, ms: Path, selection: Path, **sections: Any) -> tuple[Im
     names = ("image.fits", "noise.fits", "pb.fits", "png", "validation.html", "sources.csv", "antennas.json")
     products = ImageProducts(*(out / f"{ms.stem}.{name}" for name in names))
     truth = imaging_group.true_gains(ms.parents[2])
+    solved = ms.parents[2] / files.read_json(selection)["set"]
+    files.write_json(solved, {"primary_beam": "airy 3.2 deg at 1400 MHz"})
+
+    def load(chosen: dict[str, Any], root: Path) -> Any:
+        """True gains; as soon as they are loaded, the set is solved again with another beam."""
+        files.write_json(solved, {"primary_beam": "gaussian 3 deg at 1400 MHz"})
+        return truth
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image_module.interpolate, "load", lambda chosen, root: truth)
+        patch.setattr(image_module.interpolate, "load", load)
         options = settings(ms.parents[2], **sections)
         sidecar = image(ms, selection, products, directory / "work", options, 2)
     return products, json.loads(json.dumps(sidecar))
@@ -190,6 +196,11 @@ def test_the_sidecar_tells_quality_and_origin(made):
     assert sidecar["catalogue"] is None
     assert sidecar["dynamic_range"] == pytest.approx(sidecar["peak_jy"] / sidecar["noise_jy"])
     assert 0 < sidecar["smearing"] <= config.Imaging().smearing_limit
+
+
+def test_the_calibration_beam_is_that_of_the_solutions_used(made):
+    assert made.sidecar["calibration_beams"] == ["airy 3.2 deg at 1400 MHz"]
+    assert not any("primary beam" in reason for reason in made.sidecar["reasons"])
 
 
 def test_the_beam_is_the_mean_over_drift_and_band(made):

@@ -141,12 +141,15 @@ def test_status_says_what_waits_for_what(played: Played, call) -> None:
     lease.release()
 
 
-def test_status_before_the_first_runner_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", [["status"], ["reprocess", "--from", "2026-01-12", "--until", "2026-01-13"]])
+def test_before_the_first_runner_the_ledger_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
     (tmp_path / "data" / "incoming").mkdir(parents=True)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data_root": str(tmp_path / "data")}))
-    assert main(["status", "--config", str(tmp_path / "config.yaml")]) == 1
+    assert main([*command, "--config", str(tmp_path / "config.yaml")]) == 1
     said = capsys.readouterr()
-    assert "no runner has worked here; start one" in said.out + said.err
+    assert "there is no ledger; the runner builds it from the files when it starts" in said.out + said.err
 
 
 def test_status_watched_from_before_the_first_runner_waits_for_it(tmp_path: Path) -> None:

@@ -187,6 +187,23 @@ def test_an_image_that_was_not_made_with_its_selection_is_due(scene: Scene) -> N
     assert not scene.due
 
 
+def test_a_set_that_is_solved_again_with_another_beam_takes_its_images_along(scene: Scene) -> None:
+    path = scene.set(1)
+    write_json(path, {**read_json(path), "primary_beam": "airy 3.2 deg at 1400 MHz"})
+    scene.image()
+    sidecar = scene.root.image(TARGET, "json")
+    made = {**read_json(sidecar), "calibration_beams": ["airy 3.2 deg at 1400 MHz"]}
+    write_json(sidecar, made)
+    assert not scene.due
+    write_json(path, {**read_json(path), "primary_beam": "gaussian 3 deg at 1400 MHz"})
+    assert scene.due
+    assert scene.serving() == [path]
+    write_json(sidecar, {**made, "calibration_beams": ["gaussian 3 deg at 1400 MHz"]})
+    assert not scene.due
+    path.unlink()
+    assert not scene.due
+
+
 def test_history_has_every_earlier_version() -> None:
     first = {"verdict": "stale", "noise_jy": 3e-3, "beam": {}, "made": {"version": "1", "written": "a", "inputs": {}}}
     second = {"verdict": "nearest", "noise_jy": 2e-3, "history": reimaging.history(first), "made": {"written": "b"}}
