@@ -26,7 +26,7 @@ from contimg.core.paths import DataRoot, group_id, group_start
 from contimg.core.sections import Beam, SkyCatalogue
 from contimg.telescope import beam, dsa110
 from contimg.validation import page, references
-from contimg.validation.validation import Product, SourceList, validate
+from contimg.validation.validation import SourceList, ValidationInput, validate
 
 SIZE, WIDTH_DEG, NOISE_JY, FREQUENCY_HZ = 4096, 4.51, 2.5e-4, 1.405e9
 FIELD_SOURCES = 1200
@@ -66,7 +66,7 @@ def validation(work: Path, runs: int) -> Figure:
     snr = found.flux_jy * response[(response > 0.5) & (sources.flux_jy * response > 7 * NOISE_JY)] / NOISE_JY
     significance = np.where(primary_beam > 0.5, apparent / NOISE_JY, np.nan).astype(np.float32)
     width_rad = float(np.sqrt(shape.major_rad * shape.minor_rad))
-    product = Product(found, snr, (centre[0], centre[1]), width_rad, significance, noise_jy, wcs, 1.0)
+    product = ValidationInput(found, snr, (centre[0], centre[1]), width_rad, significance, noise_jy, wcs, 1.0)
     path = _catalogue(work / "field.fits", sources)
     sidecar = {
         "quality": "clean",

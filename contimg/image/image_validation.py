@@ -11,10 +11,10 @@ from contimg.core.paths import DataRoot
 from contimg.core.sections import SkyCatalogue
 from contimg.image.field_image import FieldImage
 from contimg.validation import matching, references
-from contimg.validation.validation import Product, Reference, SourceList
+from contimg.validation.validation import Reference, SourceList, ValidationInput
 
 
-def product(made: FieldImage, found: Sequence[PointSource]) -> Product:
+def product(made: FieldImage, found: Sequence[PointSource]) -> ValidationInput:
     """Image in memory as a product to validate.
 
     Parameters
@@ -34,7 +34,7 @@ def product(made: FieldImage, found: Sequence[PointSource]) -> Product:
     outside = made.primary_beam < 0.5
     significance, noise_jy = made.apparent / made.noise, made.noise / made.primary_beam
     significance[outside] = noise_jy[outside] = np.nan
-    return Product(
+    return ValidationInput(
         sources=sources,
         snr=np.array([source.snr for source in found]),
         centre_rad=made.averaged.phase_centre_rad,

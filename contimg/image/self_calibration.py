@@ -153,7 +153,7 @@ def make(
 
 
 @dataclass(frozen=True)
-class Gate:
+class FieldGate:
     """Gate of the field's gains: a measurement, nan where it could not be made, and its limit."""
 
     name: str
@@ -173,16 +173,16 @@ class Gate:
 
 def measured_gates(
     found: FieldGains, averaged: Averaged, settings: Calibration, set_error: float | None
-) -> list[Gate]:
+) -> list[FieldGate]:
     """Gates of the field's gains: no phase may err by more than the setting, nor than the set's gains."""
     solved = found.solved[list(averaged.antennas)]
     most_deg = settings.max_field_phase_error_deg
     if set_error is not None:
         most_deg = min(most_deg, float(np.degrees(set_error)))
     return [
-        Gate("phase error (deg)", float(np.degrees(found.error_rad)), most_deg),
-        Gate("phase scatter (deg)", _scatter_deg(found), most_deg),
-        Gate("antennas without a solution", float(1 - solved.mean()), settings.max_flagged_solutions),
+        FieldGate("phase error (deg)", float(np.degrees(found.error_rad)), most_deg),
+        FieldGate("phase scatter (deg)", _scatter_deg(found), most_deg),
+        FieldGate("antennas without a solution", float(1 - solved.mean()), settings.max_flagged_solutions),
     ]
 
 

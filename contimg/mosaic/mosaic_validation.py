@@ -14,7 +14,7 @@ from contimg.core.sections import SkyCatalogue
 from contimg.mosaic.coadd import Grid, MosaicSums
 from contimg.validation import references
 from contimg.validation.overlap import Overlap
-from contimg.validation.validation import Product, SourceList, Validation, validate
+from contimg.validation.validation import SourceList, Validation, ValidationInput, validate
 
 _MIN_SNR = 7.0
 _MOST_SOURCES = 1000
@@ -63,7 +63,7 @@ def validate_mosaic(
     listed = SourceList(np.radians(columns[0]), np.radians(columns[1]), columns[2], np.full(len(found), np.nan))
     centre = float(np.radians(content["centre"]["ra_deg"])), float(np.radians(content["centre"]["dec_deg"]))
     radius_rad = float(np.radians(0.75 * max(grid.shape) * content["pixel_arcsec"] / 3600))
-    product = Product(
+    product = ValidationInput(
         sources=listed,
         snr=np.array([source.snr for source in found]),
         centre_rad=centre,

@@ -62,7 +62,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Limits:
+class GateLimits:
     """Limits of a measurement: `soft` and `hard`, above (or, with `least`, below) which it fails."""
 
     soft: float
@@ -78,23 +78,23 @@ class Limits:
 
 
 LIMITS = {
-    Reason.FLUX_SCALE: Limits(0.15, 0.5),
-    Reason.FLUX_SCATTER: Limits(0.2, 0.5),
-    Reason.FLUX_TREND: Limits(0.15, 0.5),
-    Reason.BEAM: Limits(0.04, 0.3),
-    Reason.POINTING: Limits(0.04, 0.3),
-    Reason.OVERLAP: Limits(0.1, 0.5),
-    Reason.SPECTRUM: Limits(0.7, 3.0),
-    Reason.POSITION: Limits(0.15, 1.0),
-    Reason.POSITION_TREND: Limits(0.2, 0.7),
-    Reason.COMPLETENESS: Limits(0.8, 0.4, least=True),
-    Reason.FALSE_DETECTION: Limits(0.2, 0.6),
-    Reason.NEGATIVE: Limits(0.2, 1.0),
-    Reason.NOISE_HIGH: Limits(2.0, 10.0),
-    Reason.NOISE_LOW: Limits(0.8, 0.3, least=True),
-    Reason.NOISE_MAP: Limits(1.5, 4.0),
-    Reason.DYNAMIC_RANGE: Limits(50.0, 5.0, least=True),
-    Reason.HERRINGBONE: Limits(20.0, 200.0),
+    Reason.FLUX_SCALE: GateLimits(0.15, 0.5),
+    Reason.FLUX_SCATTER: GateLimits(0.2, 0.5),
+    Reason.FLUX_TREND: GateLimits(0.15, 0.5),
+    Reason.BEAM: GateLimits(0.04, 0.3),
+    Reason.POINTING: GateLimits(0.04, 0.3),
+    Reason.OVERLAP: GateLimits(0.1, 0.5),
+    Reason.SPECTRUM: GateLimits(0.7, 3.0),
+    Reason.POSITION: GateLimits(0.15, 1.0),
+    Reason.POSITION_TREND: GateLimits(0.2, 0.7),
+    Reason.COMPLETENESS: GateLimits(0.8, 0.4, least=True),
+    Reason.FALSE_DETECTION: GateLimits(0.2, 0.6),
+    Reason.NEGATIVE: GateLimits(0.2, 1.0),
+    Reason.NOISE_HIGH: GateLimits(2.0, 10.0),
+    Reason.NOISE_LOW: GateLimits(0.8, 0.3, least=True),
+    Reason.NOISE_MAP: GateLimits(1.5, 4.0),
+    Reason.DYNAMIC_RANGE: GateLimits(50.0, 5.0, least=True),
+    Reason.HERRINGBONE: GateLimits(20.0, 200.0),
 }
 """Limits by measurement; those of deviations are for absolute values."""
 

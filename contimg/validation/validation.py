@@ -68,8 +68,8 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Product:
-    """Product to validate: an image or a mosaic.
+class ValidationInput:
+    """ValidationInput to validate: an image or a mosaic.
 
     Attributes
     ----------
@@ -122,7 +122,7 @@ class Matches:
 
 @dataclass(frozen=True)
 class Validation:
-    """Validation of a product: its checks, and the data of its page; `beam_rad` and `overlap` as in `Product`.
+    """Validation of a product: checks, and data of its page; `beam_rad` and `overlap` as in `ValidationInput`.
 
     `completeness` has the numbers of entries `listed` and `detected` by expected signal-to-noise ratio `snr`;
     `counts` those by flux, in bins between `edges_jy`, and the product's own sources `found`.
@@ -159,7 +159,7 @@ class Validation:
         }
 
 
-def validate(product: Product, reference: Reference | None) -> Validation:
+def validate(product: ValidationInput, reference: Reference | None) -> Validation:
     """Measure and judge a product.
 
     Parameters
@@ -184,7 +184,7 @@ def validate(product: Product, reference: Reference | None) -> Validation:
     return Validation(listed.name, product.beam_rad, checks, matched, completeness, counts, product.overlap)
 
 
-def matches(product: Product, listed: SourceList) -> Matches:
+def matches(product: ValidationInput, listed: SourceList) -> Matches:
     """Match a product's sources over 10 σ with a list."""
     bright = product.snr >= _MIN_SNR
     found = product.sources.chosen(bright)
@@ -245,7 +245,7 @@ def _position_checks(matched: Matches, beam_rad: float) -> list[Check]:
     ]
 
 
-def _completeness(product: Product, reference: Reference) -> tuple[float, dict[str, np.ndarray]]:
+def _completeness(product: ValidationInput, reference: Reference) -> tuple[float, dict[str, np.ndarray]]:
     """Detected share of the entries expected over 10 σ, in all and by expected signal-to-noise ratio."""
     listed = reference.sources
     edges = np.array([5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0, 1e9])
@@ -264,7 +264,7 @@ def _completeness(product: Product, reference: Reference) -> tuple[float, dict[s
     return share, {"snr": edges[:-1], "listed": total.astype(float), "detected": seen.astype(float)}
 
 
-def _false_share(product: Product, reference: Reference) -> float:
+def _false_share(product: ValidationInput, reference: Reference) -> float:
     """Share of the sources over 10 σ, bright enough for the reference, that have no entry within two beams."""
     if not reference.complete_jy:
         return float("nan")
@@ -275,7 +275,7 @@ def _false_share(product: Product, reference: Reference) -> float:
     return float(1 - known.mean())
 
 
-def _own_checks(product: Product) -> list[Check]:
+def _own_checks(product: ValidationInput) -> list[Check]:
     """Checks of a product without a reference."""
     significance = product.significance
     some = significance.ravel()[:: max(1, significance.size // _SAMPLES)]
@@ -335,7 +335,7 @@ def herringbone(significance: np.ndarray, beam_pixels: float) -> float:
     return float(power[axes].mean() / rest) if axes.any() and rest > 0 else float("nan")
 
 
-def _counts(product: Product, reference: Reference) -> dict[str, np.ndarray]:
+def _counts(product: ValidationInput, reference: Reference) -> dict[str, np.ndarray]:
     """Number of sources by flux: of the product, of the reference within it, and those of them that are detected."""
     edges = np.geomspace(1e-3, 100, 21)
     inside = np.isfinite(_at(product, product.noise_jy, reference.sources.directions))
@@ -345,7 +345,7 @@ def _counts(product: Product, reference: Reference) -> dict[str, np.ndarray]:
     return {"edges_jy": edges} | {name: np.histogram(flux, edges)[0] for name, flux in fluxes.items()}
 
 
-def _at(product: Product, values: np.ndarray, directions: matching.Directions) -> np.ndarray:
+def _at(product: ValidationInput, values: np.ndarray, directions: matching.Directions) -> np.ndarray:
     """Pixels at directions, nan outside."""
     result = np.full(len(directions[0]), np.nan)
     if not len(result):

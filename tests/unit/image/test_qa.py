@@ -12,7 +12,7 @@ from contimg.core.sections import Quality, SkyCatalogue
 from contimg.image import qa
 from contimg.validation import references
 from contimg.validation.gates import Check, Reason
-from contimg.validation.validation import Matches, Product, SourceList, Validation, matches
+from contimg.validation.validation import Matches, SourceList, Validation, ValidationInput, matches
 
 BEAM_RAD = float(np.radians(20 / 3600))
 GATES = Quality()
@@ -49,7 +49,7 @@ def compared(
     sources = SourceList(np.radians(ra), np.radians(dec), flux, np.full(len(ra), np.nan))
     plane = np.zeros((1, 1))
     every = np.broadcast_to(np.asarray(snr, float), ra.shape)
-    product = Product(sources, every, (0.0, 0.0), BEAM_RAD, plane, plane, None, 1.0)
+    product = ValidationInput(sources, every, (0.0, 0.0), BEAM_RAD, plane, plane, None, 1.0)
     reference = references.of_catalogue(listed, (0.0, 0.0), np.radians(2), frequency_hz)
     assert reference is not None
     return qa.compare(matches(product, reference.sources), BEAM_RAD)

@@ -16,8 +16,8 @@ from contimg.core.sections import Beam
 from contimg.telescope import beam, stations
 from contimg.telescope.meridian import meridian_uvw
 from contimg.validation import matching, page, references
-from contimg.validation.gates import LIMITS, Check, Gate, Limits, Reason
-from contimg.validation.validation import Product, Reference, SourceList, herringbone, validate
+from contimg.validation.gates import LIMITS, Check, Gate, GateLimits, Reason
+from contimg.validation.validation import Reference, SourceList, ValidationInput, herringbone, validate
 
 CENTRE = (np.radians(128.7), np.radians(54.57))
 BEAM_RAD = np.radians(15 / 3600)
@@ -54,7 +54,7 @@ def significance() -> np.ndarray:
     return noise().copy()
 
 
-def product(listed: SourceList, seed: int = 3, **change: object) -> Product:
+def product(listed: SourceList, seed: int = 3, **change: object) -> ValidationInput:
     """A good image of a sky: fluxes and positions with the errors of its noise."""
     rng = np.random.default_rng(seed)
     snr = listed.flux_jy / NOISE
@@ -68,11 +68,11 @@ def product(listed: SourceList, seed: int = 3, **change: object) -> Product:
     pixels = significance()
     x, y = wcs().wcs_world2pix(*np.degrees(listed.directions), 0)
     pixels[np.rint(y).astype(int), np.rint(x).astype(int)] += snr
-    good = Product(found, snr, CENTRE, BEAM_RAD, pixels, np.full((SIZE, SIZE), NOISE), wcs(), 1.05)
+    good = ValidationInput(found, snr, CENTRE, BEAM_RAD, pixels, np.full((SIZE, SIZE), NOISE), wcs(), 1.05)
     return replace(good, **change)
 
 
-def failed(made: Product, reference: Reference) -> dict[Reason, Gate]:
+def failed(made: ValidationInput, reference: Reference) -> dict[Reason, Gate]:
     return {check.reason: check.gate for check in validate(made, reference).checks if check.gate is not Gate.PASS}
 
 
@@ -80,11 +80,11 @@ SKY = sky()
 REFERENCE = Reference("truth", replace(SKY, spectral_index=np.full(len(SKY.flux_jy), -0.7)), 2e-3)
 
 
-def scaled(factor: np.ndarray | float, made: Product) -> Product:
+def scaled(factor: np.ndarray | float, made: ValidationInput) -> ValidationInput:
     return replace(made, sources=replace(made.sources, flux_jy=made.sources.flux_jy * factor))
 
 
-def moved(east_rad: np.ndarray | float, north_rad: np.ndarray | float, made: Product) -> Product:
+def moved(east_rad: np.ndarray | float, north_rad: np.ndarray | float, made: ValidationInput) -> ValidationInput:
     ra, dec = made.sources.directions
     return replace(made, sources=replace(made.sources, ra_rad=ra + east_rad / np.cos(dec), dec_rad=dec + north_rad))
 
@@ -112,13 +112,13 @@ def stripes(first: int, second: int, amplitude: float) -> np.ndarray:
     return amplitude * np.cos(2 * np.pi * (u * pixel + v * pixel[:, np.newaxis]))
 
 
-def with_stripes(made: Product, amplitude: float) -> Product:
+def with_stripes(made: ValidationInput, amplitude: float) -> ValidationInput:
     """Stripes that the noise map has measured, too."""
     pixels = made.significance + stripes(*ON_THE_ARM, amplitude)
     return replace(made, significance=pixels / np.hypot(1, amplitude / np.sqrt(2)))
 
 
-def with_false_sources(made: Product, number: int) -> Product:
+def with_false_sources(made: ValidationInput, number: int) -> ValidationInput:
     """Sources of 15 σ at places where the sky has none, as sidelobes that were taken for sources."""
     false = sky(number, seed=9)
     false = replace(false, flux_jy=np.full(number, 15 * NOISE))
@@ -130,7 +130,7 @@ def columns(listed: SourceList) -> list[np.ndarray]:
     return list(vars(listed).values())
 
 
-def with_halo(made: Product) -> Product:
+def with_halo(made: ValidationInput) -> ValidationInput:
     """A brightest source of 200 σ, in what is left of its own emission."""
     pixels = np.minimum(made.significance, 200.0)
     row, column = np.unravel_index(int(pixels.argmax()), pixels.shape)
@@ -209,8 +209,8 @@ def test_too_few_sources_are_no_fault() -> None:
 
 
 def test_limits_judge_both_sides() -> None:
-    assert [Limits(1, 2).judge(v) for v in (0.5, 1.5, 3, np.nan)] == [Gate.PASS, Gate.SOFT, Gate.HARD, Gate.PASS]
-    assert [Limits(2, 1, least=True).judge(v) for v in (3, 1.5, 0.5)] == [Gate.PASS, Gate.SOFT, Gate.HARD]
+    assert [GateLimits(1, 2).judge(v) for v in (0.5, 1.5, 3, np.nan)] == [Gate.PASS, Gate.SOFT, Gate.HARD, Gate.PASS]
+    assert [GateLimits(2, 1, least=True).judge(v) for v in (3, 1.5, 0.5)] == [Gate.PASS, Gate.SOFT, Gate.HARD]
     assert set(LIMITS) == set(Reason)
     assert Check.of(Reason.BEAM, 0.1, 0.05).gate is Gate.PASS  # two standard deviations
 
