@@ -357,7 +357,7 @@ class Runner:
         """Send back, or let wait, groups whose manifest, Measurement Set or calibration set is missing."""
         sets = Registry(self._root, self.settings.calibration)
         waiting = [row for row in self._ledger.open_groups() if row.state == "due"]
-        self._served &= {(row.name, row.stage) for row in waiting}
+        self._served &= {(row.name, row.stage) for row in waiting if not row.error_class}
         for row in waiting:
             served = (row.name, row.stage) in self._served
             if row.due <= now and not served and not any_working_on(self._pool.calls, row.name):

@@ -139,10 +139,12 @@ def test_a_manifest_that_is_damaged_while_its_group_waits_is_made_anew(tmp_path:
     manifest = played.root.manifest(row.name)
     whole = load(manifest)
     played.done("detect", row.name)
-    played.done("convert", row.name)
+    runner._check_inputs(runner._clock.now())
     manifest.unlink()
     if content is not None:
         manifest.write_text(content)
+    played.failed("convert", row.name)
+    played.change(row.name, due=0.0)
     runner._check_inputs(runner._clock.now())
     assert load(manifest).subbands == whole.subbands
     assert (played.row(row.name).state, played.row(row.name).stage) == ("due", "detect")
