@@ -9,6 +9,7 @@ import pytest
 
 from contimg.alerts.conditions import CONDITIONS, EVENTS
 from contimg.cli import COMMANDS
+from contimg.core.products import PRODUCTS
 from contimg.core.release import CHECKOUT
 from contimg.core.stages import STAGES
 
@@ -36,6 +37,14 @@ def test_every_fault_has_tests_that_exist() -> None:
         assert named, row
         for path, test in named:
             assert f"def {test}(" in (CHECKOUT / "tests" / path).read_text(), f"{path}::{test}"
+
+
+def test_the_readme_names_every_product() -> None:
+    rows = {
+        folder: row for row, folder in re.findall(r"^\| (`([a-z]+)/.*)", (CHECKOUT / "README.md").read_text(), re.M)
+    }
+    named = {product.name: f"{product.suffix}`" in rows[product.folder] for product in PRODUCTS.values()}
+    assert [name for name, there in named.items() if not there] == []
 
 
 def test_every_condition_is_documented() -> None:
