@@ -227,7 +227,7 @@ def pointings(ms: Path) -> np.ndarray:
 
 
 def test_a_catalogue_and_gates_are_heard(made, tmp_path, caplog):
-    """The true sky with fluxes 40 % too high, and a flagged fraction over the gate."""
+    """The true sky with fluxes 40 % too high, noise over its gate, and a set better than the field."""
     catalogue = tmp_path / "sky.csv"
     lines = ["ra_deg,dec_deg,flux_jy"]
     for position, flux in zip(made.sky.position, made.sky.flux_jy, strict=True):
@@ -238,8 +238,14 @@ def test_a_catalogue_and_gates_are_heard(made, tmp_path, caplog):
         "imaging": {"field_of_view_deg": 1.6},
         "quality": {"max_noise_over_thermal": 0.5},
     }
+    alone = {"verdict": "nearest", "age_hours": 5.0, "expected_error": 1e-6, "warning": "5 h before"}
+    selection = files.read_json(made.selection) | {"verdict": "field", "age_hours": 0.0, "without_field": alone}
+    files.write_json(tmp_path / "by_field.json", selection)
     with caplog.at_level(logging.WARNING):
-        products, sidecar = run(tmp_path, made.ms, made.selection, **sections)
+        products, sidecar = run(tmp_path, made.ms, tmp_path / "by_field.json", **sections)
+    assert {key: sidecar[key] for key in alone} == alone
+    assert (sidecar["flux_scale"], sidecar["refinement"]["kept"]) == (None, False)
+    assert any("phase scatter" in failed for failed in sidecar["refinement"]["failed"])
     assert sidecar["quality"] == "degraded"
     noise, fluxes, *told = sidecar["reasons"]
     assert [text.partition(" is -0.2")[0] for text in told] == ["validation: flux_scale"]
