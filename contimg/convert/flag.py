@@ -150,7 +150,8 @@ def bursts(statistics: Statistics, narrow: np.ndarray, sigma: float) -> np.ndarr
     Bursts do not stand out along frequency; instead parts of the band are compared with a running median along time.
     A satellite is in all parts at once, and its signal, from far outside the beam, turns with frequency on most
     baselines. Steps along frequency are noise and such signals, and hardly sources in the beam: their median over the
-    parts shows a satellite far below the noise of a baseline, beside any source.
+    parts shows a satellite far below the noise of a baseline, beside any source. Satellites send circular polarization,
+    so both linear ones have to show it: beside a source that leaves the beam one of them may by chance.
 
     Parameters
     ----------
@@ -178,13 +179,17 @@ def bursts(statistics: Statistics, narrow: np.ndarray, sigma: float) -> np.ndarr
         return found
     level = np.median(statistics.row_median[:, usable] / typical[usable], axis=1)
     parts = np.array_split(there, min(_BURST_PARTS, there.size))
+    crossed = []
     for pol in range(amplitude.shape[1]):
         loud = _outstanding(_by_part(amplitude[:, pol], level[:, pol], parts), sigma, _SLOWEST)
-        steps = np.ma.masked_invalid(_by_part(step[:, pol], level[:, pol], parts))
-        most = np.ma.median(steps, axis=0).filled(np.nan)
-        loud |= _outstanding(most[np.newaxis], sigma, _STEADIEST_STEP, _curved_background)
         for part, times in zip(parts, loud, strict=True):
             found[np.ix_(times, part)] = True
+        steps = np.ma.masked_invalid(_by_part(step[:, pol], level[:, pol], parts))
+        most = np.ma.median(steps, axis=0).filled(np.nan)
+        if np.isfinite(most).any():
+            crossed.append(_outstanding(most[np.newaxis], sigma, _STEADIEST_STEP, _curved_background)[0])
+    if crossed:
+        found[np.ix_(np.logical_and.reduce(crossed), there)] = True
     return found
 
 

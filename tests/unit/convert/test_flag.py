@@ -156,6 +156,8 @@ def test_a_bright_source_on_the_beam_s_flank_is_no_satellite(toward: int) -> Non
     first = np.where(np.arange(24) == 0, 1.02, 1.0)[::toward, np.newaxis, np.newaxis]
     seen = flag.bursts(replace(data, mean_step=data.mean_step * first), known, SIGMA).all(axis=1)
     assert np.flatnonzero(seen).tolist() == [0 if toward == 1 else 23]
+    one = np.where(np.arange(2) == 1, first[:, :, 0], 1.0)  # satellites are in both polarizations
+    assert not flag.bursts(replace(data, mean_step=data.mean_step * one[:, :, np.newaxis]), known, SIGMA).any()
 
 
 def test_subbands_that_began_late_make_no_satellite_of_the_rest() -> None:
