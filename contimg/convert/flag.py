@@ -150,8 +150,8 @@ def bursts(statistics: Statistics, narrow: np.ndarray, sigma: float) -> np.ndarr
     Bursts do not stand out along frequency; instead parts of the band are compared with a running median along time.
     A satellite is in all parts at once, and its signal, from far outside the beam, turns with frequency on most
     baselines. Steps along frequency are noise and such signals, and hardly sources in the beam: their median over the
-    parts shows a satellite far below the noise of a baseline, beside any source. Satellites send circular polarization,
-    so both linear ones have to show it: beside a source that leaves the beam one of them may by chance.
+    parts shows a satellite far below the noise of a baseline, beside any source. Satellites send circular
+    polarization, so both linear ones have to show it: beside a source that leaves the beam one of them may by chance.
 
     Parameters
     ----------
