@@ -20,11 +20,11 @@ import numpy as np
 from astropy.io import fits
 
 from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ
+from contimg.clean.noise import robust_noise
 from contimg.core import trace
 from contimg.core.errors import ConfigError, ContimgError, NoUsableDataError
 from contimg.core.paths import DataRoot, group_of, group_start, in_window
 from contimg.core.sections import Limits, Mosaic, SkyCatalogue
-from contimg.core.units import MAD_TO_SIGMA
 from contimg.figures import quicklook
 from contimg.fits import plane
 from contimg.ingest.manifest import names_in
@@ -305,8 +305,7 @@ def _noise_over_expected(sums: MosaicSums) -> float:
     step = max(1, sums.image.size // _SAMPLES)
     image, weight = sums.image.ravel()[::step], sums.weight.ravel()[::step]
     deep = weight >= weight.max() / 2
-    values = image[deep] * np.sqrt(weight[deep])
-    return float(MAD_TO_SIGMA * np.median(np.abs(values - np.median(values))))
+    return robust_noise(image[deep] * np.sqrt(weight[deep]))
 
 
 def _beam(used: Sequence[MosaicInput], shares: dict[str, float]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from contimg.core.units import MAD_TO_SIGMA, MEDIAN_TO_MEAN_ERROR
+from contimg.clean.noise import robust_noise
+from contimg.core.units import MEDIAN_TO_MEAN_ERROR
 from contimg.telescope import beam
 from contimg.validation import matching
 from contimg.validation.gates import Check, Gate, Reason, worst
@@ -278,9 +279,7 @@ def _false_share(product: ValidationInput, reference: Reference) -> float:
 def _own_checks(product: ValidationInput) -> list[Check]:
     """Checks of a product without a reference."""
     significance = product.significance
-    some = significance.ravel()[:: max(1, significance.size // _SAMPLES)]
-    some = some[np.isfinite(some)]
-    scatter = float(MAD_TO_SIGMA * np.median(np.abs(some - np.median(some)))) if some.size else float("nan")
+    scatter = robust_noise(significance.ravel()[:: max(1, significance.size // _SAMPLES)])
     pixel_rad = float(np.radians(np.sqrt(np.abs(np.linalg.det(product.wcs.pixel_scale_matrix)))))
     beam_pixels = product.beam_rad / pixel_rad
     area = np.pi / (4 * np.log(2)) * beam_pixels**2
@@ -377,6 +376,4 @@ def _error(values: np.ndarray) -> float:
     """Standard error of a median, from the scatter."""
     if len(values) < _MIN_MATCHES:
         return 0.0
-    return float(
-        MEDIAN_TO_MEAN_ERROR * MAD_TO_SIGMA * np.median(np.abs(values - np.median(values))) / np.sqrt(len(values))
-    )
+    return MEDIAN_TO_MEAN_ERROR * robust_noise(values) / float(np.sqrt(len(values)))
