@@ -39,6 +39,8 @@ _BLOCKS = 64
 """Number of parts into which rows are divided, fixed to keep sums independent of the number of threads."""
 _GRADIENT, _SUMS = 4, 10
 """Number of columns of the sums: of the gradient alone (with the residual), and with the curvature."""
+_APART = 128
+"""Elements between rows of working memory, more than a vector loop reaches."""
 _MIN_SNR = 5.0
 """Least flux of a source, in units of the noise of the fit; fainter candidates are dropped."""
 
@@ -300,11 +302,9 @@ def _look(  # noqa: PLR0912, PLR0915, PLR0917 — one loop, and numba takes posi
     last = unit.shape[0] - 1
     curved = sums.shape[2] == _SUMS
     for block in numba.prange(_BLOCKS):
-        real, imag = np.empty(sources, np.float32), np.empty(sources, np.float32)
-        turn_real, turn_imag = np.empty(sources, np.float32), np.empty(sources, np.float32)
-        kept, ku, kv = np.empty(sources, np.float32), np.empty(sources), np.empty(sources)
-        gain = np.empty(sources, np.float32)
-        part = np.empty((8, sources), np.float32)
+        real, imag, turn_real, turn_imag, kept, gain = _working_rows(6, sources, np.float32)
+        ku, kv = _working_rows(2, sources, np.float64)
+        part = _working_rows(7, sources, np.float32)
         for r in range(block * len(slot) // _BLOCKS, (block + 1) * len(slot) // _BLOCKS):
             u, v, w = uvw_m[r]
             delay_about = (u * about[0] + v * about[1] + w * about[2]) / SPEED_OF_LIGHT
@@ -371,6 +371,16 @@ def _look(  # noqa: PLR0912, PLR0915, PLR0917 — one loop, and numba takes posi
                 sums[block, s, 7] += part[6, s] * u_turns * u_turns
                 sums[block, s, 8] += part[6, s] * u_turns * v_turns
                 sums[block, s, 9] += part[6, s] * v_turns * v_turns
+
+
+@numba.njit(cache=True)
+def _working_rows(number, length, dtype):  # pragma: no cover — compiled
+    """Rows of working memory, shape (number, length), apart from each other and from all else.
+
+    Where the arrays that it reads and writes lie closer together than a vector loop reaches, compiled code goes
+    element by element, with sums in another order. Small arrays lie as close as the heap happens to put them.
+    """
+    return np.empty((number, length + 2 * _APART), dtype)[:, _APART:-_APART]
 
 
 @numba.njit(cache=True)
