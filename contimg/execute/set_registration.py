@@ -75,10 +75,27 @@ def requeue_served_groups(
     start = group_start(unit)
     for row in ledger.groups_between(group_id(start - reach), group_id(start + reach)):
         with _apart(row.name):
-            if row.state == "done" and reimaging.due(sets, [row.name]):
-                stage = next(stage.name for stage in lanes(Per.GROUP) if waits_for_sets(stage.name))
-                repeated = stage_to_repeat(root, row.name, stage, calibrator=bool(row.calibrator))
-                transitions.group(row.name, SetMade(repeated or stage), now)
+            _requeue_if_better(root, transitions, sets, row, now)
+
+
+def requeue_overtaken(
+    root: DataRoot, ledger: Ledger, units: Iterable[str], calibration: Calibration, retry: Retry, *, now: float
+) -> None:
+    """Make imaged groups due again for which a better set was made while their image was in work."""
+    transitions, sets, times = Transitions(ledger, retry), Registry(root, calibration), ledger.set_times()
+    newest_ns = max(times.values(), default=0)
+    for unit in units:
+        with _apart(unit):
+            row = ledger.group(unit)
+            if row and root.image(unit, "selection.json").stat().st_mtime_ns < newest_ns:
+                _requeue_if_better(root, transitions, sets, row, now)
+
+
+def _requeue_if_better(root: DataRoot, transitions: Transitions, sets: Registry, row: GroupRow, now: float) -> None:
+    if row.state == "done" and reimaging.due(sets, [row.name]):
+        stage = next(stage.name for stage in lanes(Per.GROUP) if waits_for_sets(stage.name))
+        repeated = stage_to_repeat(root, row.name, stage, calibrator=bool(row.calibrator))
+        transitions.group(row.name, SetMade(repeated or stage), now)
 
 
 def waits_for_set(root: DataRoot, ledger: Ledger, row: GroupRow, sets: Registry, retry: Retry, *, now: float) -> bool:

@@ -21,7 +21,7 @@ from contimg.execute import outbox
 from contimg.execute.lease import Lease
 from contimg.execute.outcomes import ExternalEnd, LaneEvidence, settle
 from contimg.execute.pool import CallPool
-from contimg.execute.set_registration import waits_for_set
+from contimg.execute.set_registration import requeue_overtaken, waits_for_set
 from contimg.execute.snakemake import RunningCall, Snakemake, error_from_log
 from contimg.ledger.clock_steps import Clock, StepDetector
 from contimg.ledger.events import DiskFreed, ProductLost, RegisterSet, SettingsChanged, Tell
@@ -289,6 +289,9 @@ class Runner:
             else:
                 retry = self.settings.retry
                 settled = settle(self._root, self._ledger, retry, started, code, now=now, ending=ending)
+                if waits_for_sets(call.lane):
+                    calibration = self.settings.calibration
+                    requeue_overtaken(self._root, self._ledger, call.units, calibration, retry, now=now)
             self._ledger.drop_calls(started.pid)
         self._pool.forget(started)
         if settled.whole:

@@ -6,8 +6,12 @@ import shutil
 
 from bookkeeping import NOW, Played, name
 
-from contimg.execute.set_registration import reconcile_sets
+from contimg.core.files import write_json
+from contimg.execute.set_registration import reconcile_sets, requeue_overtaken
 from contimg.ingest import quarantine
+from contimg.sets.registry import Registry
+from contimg.sets.reimaging import serving_sets
+from contimg.sets.select import select
 
 
 def test_without_a_set_a_group_waits_and_a_set_wakes_it(played: Played) -> None:
@@ -83,3 +87,33 @@ def test_a_set_that_failed_its_gate_wakes_nobody_for_long(played: Played) -> Non
     (event,) = played.done("solve", calibrator, "3C48", passed=False).events
     assert "it is bad" in event.text
     assert played.lacks_set(waiting)
+
+
+def test_an_image_that_a_better_set_overtook_is_due_again_and_only_once(played: Played) -> None:
+    def chosen(unit: str) -> dict:
+        registry = Registry(played.root, played.settings.calibration)
+        selection = select(played.root.manifest(unit), serving_sets(registry, unit), registry)
+        write_json(played.root.image(unit, "selection.json"), selection)
+        played.tick(played.root.image(unit, "selection.json"))
+        return selection
+
+    def imaged(unit: str, selection: dict) -> None:
+        played.done("image", unit)
+        write_json(played.root.image(unit, "json"), {key: selection[key] for key in ("group", "verdict", "sets")})
+        settings = played.settings
+        requeue_overtaken(played.root, played.ledger, [unit], settings.calibration, settings.retry, now=NOW)
+
+    played.whole_way(0, "3C48")
+    target, calibrator = played.arrive(60), played.arrive(61)
+    for unit, found in ((target, None), (calibrator, "3C48")):
+        played.done("detect", unit, found)
+        played.done("convert", unit)
+    old = chosen(target)
+    assert old["verdict"] == "nearest"
+    played.done("solve", calibrator, "3C48")
+    imaged(target, old)
+    assert (played.row(target).state, played.row(target).stage) == ("due", "image")
+    new = chosen(target)
+    assert new["verdict"] == "fresh"
+    imaged(target, new)
+    assert played.row(target).state == "done"
