@@ -122,7 +122,7 @@ class Search:
         return np.unravel_index(self.masked, self.model.shape)
 
     def _stands_out(self, residual: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of the pixels above the threshold; those of the mask may be there twice."""
+        """Rows and columns of the pixels above the threshold; pixels of the mask may be there twice."""
         rows, columns = brighter(residual, noise, self.options.mask_sigma, 0)
         masked = self._mask
         unsettled = np.abs(residual[masked]) > _SETTLED * self.options.threshold_sigma * noise[masked]

@@ -84,7 +84,7 @@ class ContimgError(Exception):
         return self.at_fault or self.error_class.blame
 
     def __str__(self) -> str:
-        """The text in one line that can be shown anywhere, whatever a library or a file put into it."""
+        """Text in one line that can be shown anywhere, of any text of a library or a file."""
         return one_line(super().__str__())
 
 

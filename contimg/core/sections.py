@@ -219,7 +219,7 @@ class Runner(Section):
     tmpfs_min_free_percent: Percent = Field(20, json_schema_extra={"env": "TMPFS_MIN_FREE_PERCENT"})
     """With less of the staging folder free, conversions run one at a time."""
     reserve_gb: Annotated[float, Field(ge=0)] = 5
-    """Free space (GB) in the data root that jobs leave; what would need more waits."""
+    """Free space (GB) in the data root that jobs leave; a job that would take it waits."""
     memory_percent: Annotated[float, Field(gt=0, le=100)] = 75
     """Share of the machine's memory that jobs may ask for together."""
     mosaic_deadline_minutes: Positive = 120

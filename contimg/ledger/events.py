@@ -1,4 +1,4 @@
-"""Events in the life of a group or window, and instructions: what follows from them."""
+"""Events in the life of a group or window, and the instructions that follow from them."""
 
 from __future__ import annotations
 

@@ -226,3 +226,17 @@ def test_constants_are_written_once(modules: dict[str, list[ast.AST]]) -> None:
         if any(math.isclose(node.value, value, rel_tol=1e-4) for value in known)
     ]
     assert written == []
+
+
+# Rules and scripts are thin: what they share is in tested modules
+
+LONGEST = {"rules/common.smk": 119, "scripts": 30}
+"""Most lines of the shared definitions of the rules, and of a script."""
+
+
+def test_rules_and_scripts_are_thin() -> None:
+    def lines(path: Path) -> int:
+        return len(path.read_text("utf-8").splitlines())
+
+    assert lines(CHECKOUT / "rules" / "common.smk") <= LONGEST["rules/common.smk"]
+    assert max(map(lines, (CHECKOUT / "scripts").glob("*.py"))) <= LONGEST["scripts"]
