@@ -75,7 +75,7 @@ class Target:
 
 GAP = (
     Target(1 / 18),
-    Target(1 / 7),
+    Target(1 / 9),
     Target(1 / 6),
     Target(1 / 3),
     Target(1 / 2),
