@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import small_disks
 from converted_group import Converted, converted
+from forked import FORKED
 from hypothesis import settings
 from raw_groups import MEDIUM
 from servers import Server, free_port
@@ -127,7 +127,7 @@ def call_in_process(function: Callable[..., Any], *args: Any, **kwargs: Any) -> 
 
     For whatever imports casatools or python-casacore: the two must never meet in one process.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=FORKED) as pool:
         return pool.submit(function, *args, **kwargs).result()
 
 
@@ -140,7 +140,7 @@ def in_process() -> Callable[..., Any]:
 @pytest.fixture(scope="module")
 def casacore() -> Iterator[Callable[..., Any]]:
     """Run a function in the one process of a module that may import python-casacore."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=FORKED) as pool:
         yield lambda function, *arguments: pool.submit(function, *arguments).result()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from imported_snakemake import called
 from truth import Sky
 
 from contimg.core.paths import DataRoot
@@ -19,7 +19,6 @@ from contimg.simulator.faults import Fault
 from contimg.simulator.scenarios import transit_scenario
 from contimg.simulator.simulator import SMALL, simulate
 
-CHECKOUT = Path(__file__).parents[2]
 SEED = 5
 OLD = 1_700_000_000
 """A time long past: files of that age have arrived for good."""
@@ -69,26 +68,11 @@ def raw_groups(folder: Path, groups: int, before: int, **options) -> dict:
 
 
 def snakemake(root: Path, *arguments: str, settings: dict | None = None) -> subprocess.CompletedProcess[str]:
-    """Call Snakemake as a user does."""
+    """Call Snakemake on a data root with the usual settings of tests, and others."""
     usual = {"data_root": str(root), "limits": {"threads": 1}, "ingest": {"complete_within_minutes": 0.01}}
     (root / "test.yaml").write_text(yaml.safe_dump({**usual, **(settings or {})}))
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--configfile",
-        str(root / "test.yaml"),
-        "--profile",
-        "profiles/local",
-    ]
-    return subprocess.run(
-        [*command, *arguments],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-        env=environment(root),
+    return called(
+        environment(root), "--configfile", str(root / "test.yaml"), "--profile", "profiles/local", *arguments
     )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,14 +14,15 @@ import drifting_groups
 import numpy as np
 import pytest
 import yaml
+from imported_snakemake import called
 from truth import Sky, peaks, plane
+from workflow_runs import environment
 
 from contimg.core.files import read_json, write_json
 from contimg.core.paths import DataRoot, group_start, window_of
 
 pytestmark = pytest.mark.slow
 
-CHECKOUT = Path(__file__).parents[2]
 BEFORE, TARGET, AFTER = drifting_groups.names()
 _BRIGHT = 30
 """Sources above so many times the noise are held against the truth."""
@@ -44,18 +43,7 @@ class Site:
         """Call Snakemake for some files; returns what it said."""
         names = [str(path.relative_to(self.root.root)) for path in targets]
         options = ["--configfile", str(self.root.root / "test.yaml"), *(["-n"] if dry else [])]
-        command = ["--profile", "profiles/local", *options, "--", *names]
-        (self.root.root / "home").mkdir(exist_ok=True)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "CONTIMG_"))}
-        done = subprocess.run(
-            [sys.executable, "-m", "snakemake", *command],
-            cwd=CHECKOUT,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-            env=kept | {"HOME": str(self.root.root / "home"), "XDG_CACHE_HOME": str(self.root.root / "cache")},
-        )
+        done = called(environment(self.root.root), *options, "--profile", "profiles/local", "--", *names)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 

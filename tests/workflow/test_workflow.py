@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from imported_snakemake import CHECKOUT
 from truth import peaks, plane
-from workflow_runs import CHECKOUT, Run, finished_run, snakemake
+from workflow_runs import Run, finished_run, snakemake
 
 from contimg.cli import main
 from contimg.core import config
