@@ -143,7 +143,7 @@ CONDITIONS: tuple[Condition, ...] = (
     ),
     Condition(
         "folder_full",
-        "{subject}/ has no room for another job (space or inodes): what would write there waits until it has; make"
+        "{subject} has no room for another job (space or inodes): what would write there waits until it has; make"
         " room",
         levels=Levels(critical=0.5),
     ),

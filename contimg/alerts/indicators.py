@@ -32,7 +32,7 @@ def measure(
         "tmpfs_used_percent": {"": 100.0 - tmpfs_free_percent(staging)},
         "group_retries": retries(ledger),
         "folder_closed": dict.fromkeys(unwritable_folders(root), 1.0),
-        "folder_full": dict.fromkeys(full_folders(root), 1.0),
+        "folder_full": {"the data root" if name == "." else f"{name}/": 1.0 for name in full_folders(root)},
         "failures_percent": failures_percent(ledger, now),
         "conversion_failures_percent": failures_percent(ledger, now, stage_making("ms").name),
         "no_products": {"": waiting_hours(ledger, now)},

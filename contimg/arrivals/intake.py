@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from contimg.core.errors import ContimgError, ErrorClass
+from contimg.core.errors import ContimgError, ErrorClass, in_words
 from contimg.core.paths import DataRoot, RawName, group_id, window_for
 from contimg.core.sections import Ingest, Mosaic, Retry
 from contimg.ingest import quarantine
@@ -72,7 +72,9 @@ class Intake:
             try:
                 self._admit(group, now)
             except (OSError, ValueError, ContimgError) as error:
-                log.error("%s: cannot be taken up now (%s); tried again in the next pass", group.name, error)
+                log.error(
+                    "%s: cannot be taken up now (%s); tried again in the next pass", group.name, in_words(error)
+                )
                 self._postponed[group.name] = group
         return not self._postponed
 
@@ -134,7 +136,7 @@ class Intake:
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, ContimgError) as error:
-                log.error("%s: cannot be quarantined now (%s); tried again in the next pass", path, error)
+                log.error("%s: cannot be quarantined now (%s); tried again in the next pass", path, in_words(error))
 
     def _stray(self, path: Path, since: float, now: float) -> None:
         home = self._home(path.name) if now - since >= stray_wait_s(self.settings.ingest) else None

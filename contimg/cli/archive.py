@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.core.errors import ContimgError, StoreError
+from contimg.core.errors import ContimgError, StoreError, in_words
 from contimg.core.paths import DataRoot
 from contimg.core.products import archive_kinds
 
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
                 contents = work(store, root, copy.name, now)
             except (ContimgError, OSError) as error:
                 failures = 1
-                print(f"failed: {error}", file=sys.stderr)
+                print(f"failed: {in_words(error)}", file=sys.stderr)
             else:
                 files = sum(not entry.directory for entry in contents.entries)
                 done = "fetched" if fetching else "verified"

@@ -7,7 +7,7 @@ import logging
 import sys
 
 from contimg.cli.settings import add_settings, load_settings
-from contimg.core.errors import HeldError
+from contimg.core.errors import HeldError, in_words
 from contimg.core.release import CHECKOUT
 from contimg.job.log_lines import configure
 
@@ -38,5 +38,5 @@ def run(options: argparse.Namespace) -> int:
         print(f"contimg: {error}: nothing to do")
         return 0
     except OSError as error:  # full or read-only disk; systemd or cron starts the runner again
-        print(f"contimg: the runner cannot work now: {error}", file=sys.stderr)
+        print(f"contimg: the runner cannot work now: {in_words(error)}", file=sys.stderr)
         return 1

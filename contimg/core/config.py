@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 ENVIRONMENT_PREFIX = "CONTIMG_"
 _CREDENTIAL = "secret_"
 """Beginning of the names under which systemd passes on the files of the units' folder of secrets."""
+_PLAIN = {"extra_forbidden": "no such setting", "model_type": "is a section; write lines of KEY: VALUE below it"}
+"""Words for types of pydantic's errors that speak of Python's classes, or too little."""
 _RETIRED = {("runner", "lease_seconds"): "the lease is a lock of the operating system, which ends with its runner"}
 """Keys that older files may have, each with why nothing depends on it any more."""
 _LOG = logging.getLogger(__name__)
@@ -193,7 +195,7 @@ def validated(content: Mapping[str, Any], environment: Mapping[str, str] | None 
         lines = []
         for problem in error.errors():
             where = ".".join(str(step) for step in problem["loc"])
-            what = "no such setting" if problem["type"] == "extra_forbidden" else problem["msg"]
+            what = _PLAIN.get(problem["type"], problem["msg"])
             lines.append(f"{where}: {what}" if where else what.removeprefix("Value error, "))
         raise ConfigError("; ".join(lines)) from None
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from contimg.core.errors import Blame, ContimgError, ErrorClass, is_full
+from contimg.core.errors import Blame, ContimgError, ErrorClass, in_words, is_full
 from contimg.core.paths import DataRoot
 from contimg.job.attempt_record import AttemptRecord, begun, described
 from contimg.job.error_patterns import UNTOLD, recognized
@@ -118,7 +118,7 @@ def workflow_failure(
         printed.write_bytes(output.read_bytes())
         record.write()
     except OSError as refused:  # a full or read-only disk must not hide the failure itself
-        log.warning("%s: the failure could not be recorded (%s)", record.path, refused)
+        log.warning("%s: the failure could not be recorded (%s)", record.path, in_words(refused))
     return row(record, root)
 
 

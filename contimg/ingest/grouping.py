@@ -222,7 +222,7 @@ def group_with_state(
             f"{at_once} of {SUBBANDS} subbands can be used, {ingest.min_subbands} are needed: {why}; send them again"
         )
     else:
-        state, reason = "collecting", f"waits for subbands {lacking}"
+        state, reason = "collecting", f"waits for subbands: {lacking}"
     return Group(name, state, reason, frame, subbands, tuple(duplicates))
 
 

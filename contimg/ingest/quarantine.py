@@ -219,7 +219,7 @@ def finish_interrupted(root: DataRoot) -> list[str]:
             elif _move_in(root, folder, content):
                 finished.append(found.group)
         except OSError as error:
-            log.warning("%s: its way out of quarantine cannot be finished now: %s", found.group, error)
+            log.warning("%s: its way out of quarantine cannot be finished now: %s", found.group, in_words(error))
     return finished
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from contimg.core import files
+from contimg.core.errors import in_words
 from contimg.core.paths import DataRoot, RawName, group_start
 from contimg.ingest.incoming import printable_name
 from contimg.ingest.manifest import Group, name_of
@@ -60,7 +61,7 @@ class ScanReport:
         try:
             files.write_json(_path(root), vars(self))
         except OSError as error:
-            log.warning("%s: cannot be written: %s", _path(root), error)
+            log.warning("%s: cannot be written: %s", _path(root), in_words(error))
 
     def after(
         self, groups: Iterable[Group], *, unplaced: Mapping[str, str], untaken: Mapping[str, str], newest: float

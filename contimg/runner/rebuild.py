@@ -96,7 +96,7 @@ def fill_ledger(
             try:
                 register(root, ledger, path, settings.calibration)
             except (OSError, ValueError) as error:
-                log.warning("%s: cannot be read now (%s); its set is left out", path, error)
+                log.warning("%s: cannot be read now (%s); its set is left out", path, in_words(error))
         for unit in _tried(root):
             keep()
             rows = [_closed(record, root) for record in records(root, unit) if not record.lives]

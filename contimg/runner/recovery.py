@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
-from contimg.core.errors import ImpossibleTransitionError, JobDiedError, LedgerError
+from contimg.core.errors import ImpossibleTransitionError, JobDiedError, LedgerError, in_words
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Runner, Staging
 from contimg.core.stages import STAGES, Per, is_periodic
@@ -127,7 +127,7 @@ def _meet_quarantine(root: DataRoot, ledger: Ledger, transitions: Transitions, n
             try:
                 quarantine.put(root, row.name, (), **facts)
             except OSError as error:
-                log.warning("%s: its quarantine cannot be recorded now: %s", row.name, error)
+                log.warning("%s: its quarantine cannot be recorded now: %s", row.name, in_words(error))
     for entry in told.values():
         known = ledger.group(entry.group)
         if known and known.state != "quarantined" and not entry.stray:

@@ -246,7 +246,7 @@ class Runner:
         except LeaseError:
             raise
         except (OSError, ContimgError) as error:
-            log.error("%s; tried again in the next pass", error)
+            log.error("%s; tried again in the next pass", in_words(error))
         except (ValueError, KeyError, TypeError) as error:
             log.exception(
                 "a file of the data root is not what it was (%s); tried again in the next pass", in_words(error)
@@ -272,7 +272,7 @@ class Runner:
         except LeaseError:
             raise
         except (sqlite3.Error, OSError, ContimgError) as error:
-            log.error("the ledger cannot be built now: %s; tried again in the next pass", error)
+            log.error("the ledger cannot be built now: %s; tried again in the next pass", in_words(error))
 
     def _settle(self) -> None:
         for started, code, ending in self._pool.ended():

@@ -16,7 +16,7 @@ from typing import Any
 
 from contimg.core import files
 from contimg.core.config import Settings, differences
-from contimg.core.errors import ConfigError
+from contimg.core.errors import ConfigError, in_words
 from contimg.core.paths import DataRoot
 
 log = logging.getLogger(__name__)
@@ -95,8 +95,8 @@ class SettingsWatch:
             for key, (before, after) in changed.items():
                 log.warning("setting %s: %s → %s (asked by %s)", key, before, after, asked.by)
         except (ConfigError, OSError) as error:
-            problem, changed = str(error), {}
-            log.error("the settings were not changed: %s (asked by %s)", error, asked.by)
+            problem, changed = in_words(error), {}
+            log.error("the settings were not changed: %s (asked by %s)", problem, asked.by)
         self.refused = bool(problem)
         if asked.request:
             self._answered = asked.request
@@ -111,7 +111,7 @@ class SettingsWatch:
             try:
                 files.write_json(answer_path(self._root), content)
             except OSError as error:
-                log.warning("the answer to %s could not be written: %s", asked.by, error)
+                log.warning("the answer to %s could not be written: %s", asked.by, in_words(error))
 
 
 def request_path(root: DataRoot) -> Path:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from contimg.alerts import channels
 from contimg.alerts.background_calls import BackgroundCalls
-from contimg.core.errors import DiskFullError, is_full
+from contimg.core.errors import DiskFullError, in_words, is_full
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Alerts
 from contimg.execute.systemd import notify
@@ -51,7 +51,9 @@ def retry_until_disk_has_room(
         except (OSError, sqlite3.OperationalError, DiskFullError) as error:
             if not _for_want_of_room(root, error):
                 raise
-            full = DiskFullError(f"{root.root}: there is no room for a runner ({error}); it starts when there is")
+            full = DiskFullError(
+                f"{root.root}: there is no room for a runner ({in_words(error)}); it starts when there is"
+            )
             if not wait:
                 raise full from error
         if not told:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol, cast
 
 from contimg.core import files
-from contimg.core.errors import StoreError
+from contimg.core.errors import StoreError, in_words
 
 _PART = ".part"
 _BLOCK = 1 << 20
@@ -93,7 +93,7 @@ class FolderStore:
             finally:
                 part.unlink(missing_ok=True)
         except OSError as error:
-            raise StoreError(f"{path}: not written ({error}); what was to be copied stays") from error
+            raise StoreError(f"{path}: not written ({in_words(error)}); what was to be copied stays") from error
 
     @contextmanager
     def read(self, name: str) -> Iterator[BinaryIO]:
@@ -102,7 +102,7 @@ class FolderStore:
         try:
             file = path.open("rb")
         except OSError as error:
-            raise StoreError(f"{path}: cannot be read ({error}); what it was for is tried again") from error
+            raise StoreError(f"{path}: cannot be read ({in_words(error)}); what it was for is tried again") from error
         with file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # read the disk, not the cache
             yield file

@@ -37,11 +37,12 @@ def test_the_shipped_schema_is_the_models():
     [
         ({}, "data_root: Field required"),
         ({"data_root": "/d", "imaging": {"robut": 0}}, "imaging.robut: no such setting"),
+        ({"data_root": "/d", "sky_catalogue": "sky.csv"}, "sky_catalogue: is a section; write lines of KEY: VALUE"),
         ({"data_root": "/d", "imaging": {"robust": "briggs"}}, "imaging.robust: Input should be a valid number"),
         ({"data_root": "/d", "ingest": {"min_subbands": 17}}, "ingest.min_subbands: Input should be less than"),
         ({"data_root": "/d", "mosaic": {"window_minutes": 50}}, "mosaic: Value error, window_minutes must divide"),
         ({"data_root": "/d", "calibration": {"nearest_within_hours": 1}}, "must not be less than validity_hours"),
-        ({"data_root": "/d", "staging": 3}, "staging: Input should be a valid dictionary"),
+        ({"data_root": "/d", "staging": 3}, "staging: is a section; write lines of KEY: VALUE"),
         ({"data_root": "/d", "archive": {"destination": "/d/cold"}}, "archive.destination: must be outside the data"),
         ({"data_root": "/d", "archive": {"destination": "/d"}}, "archive.destination: must be outside the data root"),
         ({"data_root": "/d/e", "archive": {"destination": "/d"}}, "archive.destination: .*, and not hold it"),

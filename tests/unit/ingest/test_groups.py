@@ -135,7 +135,7 @@ def test_collecting_then_incomplete_then_complete(folder: Folder) -> None:
     truth = folder.make(fault_list=[Fault(FaultKind.LATE, 0, (2, 9))])
     group = folder.scan()[FIRST]
     assert group.state == "collecting"
-    assert group.reason == "waits for subbands 02 missing, 09 missing"
+    assert group.reason == "waits for subbands: 02 missing, 09 missing"
     folder.wait(11)
     group = folder.scan()[FIRST]
     assert group.state == "incomplete"

@@ -78,7 +78,7 @@ def test_a_disk_of_its_own_that_is_full_holds_what_writes_there(tmp_path: Path, 
         assert lanes_started == everything - {lanes[folder]}
         (why,) = waiting.values()
         assert why.startswith(f"{lanes[folder]}: disk of {folder}/: 0.0 GB to spare")
-        assert told() == {folder: 1.0}
+        assert told() == {f"{folder}/": 1.0}
         assert snapshot.disk_short(room(settings, []))
         if ballast:
             ballast.unlink()
