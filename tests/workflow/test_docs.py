@@ -83,8 +83,11 @@ def test_every_panel_of_the_dashboard_is_documented() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
-def test_links_and_commands_lead_somewhere(page: Path) -> None:
+def test_links_modules_and_commands_lead_somewhere(page: Path) -> None:
     text = page.read_text()
+    modules = re.findall(r"`([\w/]+\.(?:py|smk))\b", text)
+    known = (CHECKOUT, CHECKOUT / "contimg", CHECKOUT / "tests")
+    assert [module for module in modules if not any((folder / module).is_file() for folder in known)] == []
     targets = (target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target)
     assert [target for target in targets if target and not (page.parent / target).exists()] == []
     commands = {command.__name__.rpartition(".")[2].replace("_", "-") for command in COMMANDS}
