@@ -109,7 +109,7 @@ def _completeness(plot: Axes, *, complete: Mapping[str, np.ndarray]) -> None:
     share = complete["detected"][known] / complete["listed"][known]
     edges = np.append(complete["snr"], _HIGHEST_SNR)
     middle = np.sqrt(edges[:-1] * edges[1:])[known]
-    reach = middle - edges[:-1][known], edges[1:][known] - middle
+    reach = np.stack([middle - edges[:-1][known], edges[1:][known] - middle])
     plot.axhline(LIMITS[Reason.COMPLETENESS].soft, linestyle="--", color=_LINE, lw=1)
     plot.errorbar(middle, share, xerr=reach, fmt="o", color=_FOUND, ecolor=_ERROR)
     for snr, part, number in zip(middle, share, complete["listed"][known], strict=True):
