@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 
-from contimg.cli.settings import add_settings, load_settings
+from contimg.cli.settings import add_settings, load_settings, utc_day
 from contimg.core.files import read_json
 from contimg.core.paths import group_id, group_of, group_start
 
@@ -24,7 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     show.set_defaults(action=_show)
     add_settings(show)
     fit = subparsers.add_parser("fit", help="the beam by which drifting sources keep their flux")
-    fit.add_argument("dates", nargs="*", metavar="DATE", type=_date, help="UTC days; default: all")
+    fit.add_argument("dates", nargs="*", metavar="DATE", type=utc_day, help="UTC days; default: all")
     fit.add_argument("--output", type=Path, default=Path(), help="folder for beam.png and beam.hdf5 (default: here)")
     fit.set_defaults(action=_fit)
     add_settings(fit)
@@ -35,10 +35,6 @@ def run(options: argparse.Namespace) -> int:
     return options.action(options)
 
 
-def _date(text: str) -> str:
-    return date.fromisoformat(text).isoformat()
-
-
 def _fit(options: argparse.Namespace) -> int:
     """Fit, print the values with errors, and write a plot and a table for `beam.table`."""
     from contimg.core.paths import DataRoot
@@ -46,7 +42,8 @@ def _fit(options: argparse.Namespace) -> int:
     from contimg.telescope import beam
 
     settings = load_settings(options)
-    made = beam_evidence.collect(DataRoot(settings.data_root), settings.beam, settings.sky_catalogue, options.dates)
+    dates = [str(day) for day in options.dates]
+    made = beam_evidence.collect(DataRoot(settings.data_root), settings.beam, settings.sky_catalogue, dates)
     present, fitted = beam.of(settings.beam), beam_fit.fit(made.evidence)
     print(
         f"{made.images} images, {made.sources} sources in several of them, {made.sets} calibrator sets, "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from contimg.cli.settings import utc_day
 from contimg.core.errors import ConfigError
 from contimg.core.sections import Beam
 
@@ -36,7 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--before", type=_number(int, 0), default=2, help="groups before the one in which it transits"
     )
-    parser.add_argument("--day", type=date.fromisoformat, default=DAY, help="UTC day of the transit")
+    parser.add_argument("--day", type=utc_day, default=DAY, help="UTC day of the transit")
     parser.add_argument("--declination", type=float, default=54.57, help="pointing (deg)")
     parser.add_argument("--min-flux", type=float, default=0.01, help="faintest random source (Jy)")
     parser.add_argument("--max-flux", type=float, default=1.0, help="brightest random source (Jy)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import select
 import shutil
 import subprocess
@@ -139,6 +140,15 @@ def test_status_says_what_waits_for_what(played: Played, call) -> None:
     lease = acquire(played.root)
     assert json.loads(call("status", "--json")[1])["runner"]["state"] == "running"
     lease.release()
+
+
+@pytest.mark.parametrize("command", [["sets", "--at"], ["simulate", "incoming", "--day"], ["beam", "fit"]])
+def test_a_time_that_is_none_is_refused_with_an_example(
+    capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*command, "yesterday"])
+    assert re.search(r"'yesterday' is no date (or time )?such as 2026-01-12", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("command", [["status"], ["reprocess", "--from", "2026-01-12", "--until", "2026-01-13"]])
