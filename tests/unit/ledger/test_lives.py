@@ -21,7 +21,7 @@ from contimg.arrivals.intake import IntakeSettings
 from contimg.catalogues.source import Source
 from contimg.core.errors import ErrorClass, JobDiedError
 from contimg.core.paths import group_id
-from contimg.core.stages import STAGES, is_periodic
+from contimg.core.stages import STAGES, Per, is_periodic, lanes
 from contimg.execute.outcomes import ExternalEnd
 from contimg.execute.set_registration import reconcile_sets
 from contimg.ingest import quarantine
@@ -264,6 +264,26 @@ class Lives(RuleBasedStateMachine):
         self.world.played.transitions.everywhere(DiskFreed(), self.world.now)
         self.world.played.do_outbox(self.world.now)
 
+    @rule(lane=st.sampled_from([stage.name for stage in lanes(Per.GROUP, Per.WINDOW)]))
+    def a_lane_recovers(self, lane: str) -> None:
+        ledger = self.world.played.ledger
+        rows = ledger.due_windows() if STAGES[lane].per is Per.WINDOW else ledger.open_groups()
+        self.world.played.transitions.lane_recovered(lane, [row.name for row in rows], self.world.now)
+
+    @rule()
+    def the_raw_files_disk_is_taken_away_and_put_back(self) -> None:
+        """Meanwhile a scan, and what is due is tried."""
+        incoming = self.world.played.root.incoming
+        away = incoming.rename(self.folder / "away")
+        incoming.mkdir()
+        self.world.scan()
+        for call in self.world.calls():
+            self.world.end(call, "failed", ErrorClass.OTHER)
+        for path in incoming.iterdir():
+            path.rename(away / path.name)
+        incoming.rmdir()
+        away.rename(incoming)
+
     @rule(section=st.sampled_from(("ingest", "limits", "calibration")))
     def settings_change(self, section: str) -> None:
         self.world.played.transitions.everywhere(SettingsChanged(frozenset((section,))), self.world.now)
@@ -301,6 +321,8 @@ class Lives(RuleBasedStateMachine):
         assert manifests <= set(rows)
         for name, row in rows.items():
             assert row.state not in ("collecting", "due") or name in manifests, "a ghost group"
+            if name in played.intake.released():
+                continue  # a look every 15 s sees it
             in_quarantine = quarantine.is_quarantined(played.root, name)
             assert in_quarantine == (row.state == "quarantined"), f"{name} is {row.state}"
 
