@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the examples of property tests the same in each run, but in the long forms."""
     settings.register_profile("same examples", derandomize=not config.getoption("--long"))
     settings.load_profile("same examples")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Make what a test logged of names that are no text fit to be sent from a worker, which ended the whole run."""
+    report = yield
+    report.sections = [(title, said.encode("utf-8", "backslashreplace").decode()) for title, said in report.sections]
+    return report
 
 
 SLOW = frozenset(
