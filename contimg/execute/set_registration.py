@@ -87,7 +87,7 @@ def requeue_overtaken(
     for unit in units:
         with _apart(unit):
             row = ledger.group(unit)
-            if row and root.image(unit, "selection.json").stat().st_mtime_ns < newest_ns:
+            if row and row.state == "done" and root.image(unit, "selection.json").stat().st_mtime_ns < newest_ns:
                 _requeue_if_better(root, transitions, sets, row, now)
 
 

@@ -33,6 +33,9 @@ _ENDING = "COMPLETING"
 """State of a cancelled job until its node has ended the processes."""
 _SUBMITTED = re.compile(r"submitted with SLURM jobid (\d+) \(log: (.+?)\)")
 _ENDED = re.compile(r"SLURM-job '(\d+)' failed.{0,80}?SLURM status is: '(\w+)'", re.DOTALL)
+_SAID = re.compile(r"CANCELLED AT \S+ DUE TO (TIME LIMIT|PREEMPTION|NODE FAILURE)")
+_ENDED_IN_OUTPUT = {"TIME LIMIT": "TIMEOUT", "PREEMPTION": "PREEMPTED", "NODE FAILURE": "NODE_FAIL"}
+"""States by Slurm's words in a job's output: of a job of several rules, Snakemake's log gives no state."""
 _STATES: dict[str, tuple[type[ContimgError], str]] = {
     "TIMEOUT": (JobStarvedError, "was ended by Slurm: it did not keep its own, shorter time limit"),
     "DEADLINE": (JobStarvedError, "was ended by Slurm at its deadline"),
@@ -138,13 +141,16 @@ def cause_of_end(log: Path, number: str = "") -> ContimgError | None:
     log
         Log of Snakemake.
     """
-    states = {job: state for job, state in _ENDED.findall(_text(log)) if number in ("", job)}
-    for job, state in states.items():
+    text, outputs = _text(log), submitted_jobs(log)
+    states = dict(_ENDED.findall(text))
+    for job in [number] if number else [*{**outputs, **states}]:
+        output = _text(outputs.get(job))
+        state = states.get(job) or (_ENDED_IN_OUTPUT[said[1]] if (said := _SAID.search(output)) else "")
         if state in _STATES:
             error, what = _STATES[state]
             return error(f"Slurm job {job} {what}; it is due again")
-        said = recognized(_text(submitted_jobs(log).get(job)).splitlines(), passing=True)
-        if said and said.pattern.error is MemoryExhaustedError:
+        found = recognized(output.splitlines(), passing=True)
+        if found and found.pattern.error is MemoryExhaustedError:
             return MemoryExhaustedError(f"Slurm job {job} took more memory than it had asked for; it is due again")
     return None
 

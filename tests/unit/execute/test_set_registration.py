@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
 from bookkeeping import NOW, Played, name
 
 from contimg.core.files import write_json
@@ -87,6 +88,16 @@ def test_a_set_that_failed_its_gate_wakes_nobody_for_long(played: Played) -> Non
     (event,) = played.done("solve", calibrator, "3C48", passed=False).events
     assert "it is bad" in event.text
     assert played.lacks_set(waiting)
+
+
+def test_an_image_that_failed_is_compared_with_no_set(played: Played, caplog: pytest.LogCaptureFixture) -> None:
+    """Snakemake removes its selection: each failure was told as a group that cannot be taken up."""
+    played.whole_way(0, "3C48")
+    unit, settings = played.arrive(60), played.settings
+    played.done("detect", unit)
+    played.done("convert", unit)
+    requeue_overtaken(played.root, played.ledger, [unit], settings.calibration, settings.retry, now=NOW)
+    assert "cannot be taken up" not in caplog.text
 
 
 def test_an_image_that_a_better_set_overtook_is_due_again_and_only_once(played: Played) -> None:

@@ -52,6 +52,29 @@ def test_a_job_s_end_has_the_class_that_it_deserves(tmp_path: Path, state: str, 
     assert slurm.submitted_jobs(log) == {"7": tmp_path / "7.log"}
 
 
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("slurmstepd-n1: error: StepId=7.1 exceeded memory limit (589 > 524), being killed", MemoryExhaustedError),
+        (
+            "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-29T02:00 DUE TO TIME LIMIT ***",
+            JobStarvedError,
+        ),
+        ("slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-29T02:00 DUE TO PREEMPTION ***", JobDiedError),
+        ("slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-29T02:00 ***", type(None)),
+    ],
+)
+@pytest.mark.parametrize("number", ["7", ""])
+def test_a_job_of_several_rules_has_its_end_in_its_output(
+    tmp_path: Path, said: str, error: type, number: str
+) -> None:
+    """Of such a job Snakemake prints no state: one over its memory had died without a word, and so for every try."""
+    output, log = tmp_path / "7.log", tmp_path / "call.log"
+    output.write_text(said)
+    log.write_text(f"Job 1 has been submitted with SLURM jobid 7 (log: {output}).\nmessage: Error in group imaging")
+    assert type(slurm.cause_of_end(log, number)) is error
+
+
 def test_jobs_are_told_by_root_lease_and_call(tmp_path: Path) -> None:
     root, other = DataRoot(tmp_path / "a"), DataRoot(tmp_path / "b")
     call = slurm.name_prefix(root, 1, 12)
