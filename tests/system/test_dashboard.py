@@ -45,7 +45,7 @@ def test_a_group_is_followed_from_arrival_to_image(done: Site, window: Browser) 
     window.click(".images a")
     window.until("document.querySelector('h1')?.innerText.includes('done')", "the group's page")
     text = window.text()
-    for part in ("convert", "image", "clean", "Calibration", "snakemake", "trace"):
+    for part in ("convert", "image", "clean", "Calibration", "contimg reprocess", "trace"):
         assert part in text, part
     window.click("a[href^='/log?']")
     window.until("location.pathname == '/log'", "a log")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -208,6 +209,7 @@ def test_going_back(run):
 def test_until_a_rule_on_new_data(run, tmp_path, rule, jobs):
     """Nobody has looked for calibrators yet: what waits for that is planned all the same."""
     shutil.copytree(run.root.incoming, tmp_path / "incoming", copy_function=os.link)
+    time.sleep(1)  # the third group has waited for its bad subbands then
     planned = counted(snakemake(tmp_path, "-n", "--until", rule).stdout)
     assert planned[rule] == jobs
     assert "mosaic" not in planned
