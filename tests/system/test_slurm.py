@@ -18,6 +18,8 @@ from contimg.job.attempt_record import AttemptRecord, records
 
 AWAY_S = 120
 """Time (s) for which slurmctld is away."""
+SAVED_S = 8
+"""Time (s) in which slurmctld saves its state, 5 s by itself: killed before, it forgets a job's new time limit."""
 
 pytestmark = pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing())
 
@@ -41,6 +43,7 @@ def test_no_fault_of_the_cluster_loses_a_group(tmp_path: Path) -> None:
         for job in left:
             slurm.run("scontrol", "update", f"jobid={job}", "timelimit=1")
         wait(lambda: {*slurm.jobs("running", "completing")} <= left, LIMIT_S, "the others have ended")
+        time.sleep(SAVED_S)
         slurm.stop_controller()
         time.sleep(AWAY_S)
         slurm.start_controller()
