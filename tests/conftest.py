@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the examples of property tests the same in each run, but in the long forms, however slow the machine is."""
+    """Make the examples of property tests the same in each run, but in the long forms; they have no deadline."""
     settings.register_profile("same examples", derandomize=not config.getoption("--long"), deadline=None)
     settings.load_profile("same examples")
 
