@@ -81,10 +81,10 @@ class InterpolatedGains:
         gains : Gains
             Gains with a solution at each of these times; delay and bandpass are those of their middle.
         report : dict
-            `reference_antenna` (None where the sets have no antenna in common; then the nearer one serves alone);
-            `interpolated`, how many antennas are; `one_side`, names of those that only one set has; `nearest`, names
-            of those whose turns could not be counted; `most_turns`, the largest number of turns of a phase between
-            the sets.
+            `reference_antenna` (None where the sets have no antenna in common, or are of one time; then the nearer
+            one serves alone); `interpolated`, how many antennas are; `one_side`, names of those that only one set
+            has; `nearest`, names of those whose turns could not be counted; `most_turns`, the largest number of turns
+            of a phase between the sets.
         """
         times = np.asarray(times_mjd_s, float)
         reference = _reference(self.before, self.after)
@@ -93,6 +93,8 @@ class InterpolatedGains:
         before = _referenced(self.before, reference)
         after = _aligned(_referenced(self.after, reference), before)
         first, last = _course(before), _course(after)
+        if not last.time_mjd_s > first.time_mjd_s:  # a set that was copied under another name
+            return self._alone(times)
         usable = [_usable(gains) for gains in (before, after)]
         turned, decided = phase_change_rad(first, last)
         both = usable[0] & usable[1] & decided

@@ -214,6 +214,14 @@ def test_without_a_common_antenna_the_nearer_set_serves_alone() -> None:
     assert len(report["one_side"]) == ANTENNAS // 2
 
 
+def test_a_set_and_its_copy_serve_as_one() -> None:
+    """Gains were no numbers, and the image failed at a division by zero."""
+    gains = solved(truth(), START)
+    found, report = InterpolatedGains(gains, replace(gains)).at(TARGET)
+    assert report["reference_antenna"] is None
+    assert np.array_equal(found.gain, gains.gain)
+
+
 def test_gaps_in_the_band_and_another_middle_of_the_band() -> None:
     """The set after lacks the top of the band: its delays' phase counts from elsewhere, its channels are fewer."""
     true = truth()
