@@ -46,7 +46,6 @@ def make(root: Path, cold: Path, safe: Path, groups: int, preset: Preset) -> Non
     settings = {
         "data_root": str(root),
         "limits": {"threads": 1},
-        "calibration": {"field_iterations": 0},
         "imaging": {"field_of_view_deg": 2.2},
         "archive": {"destination": str(cold)},
         "backup": {"destination": str(safe)},
