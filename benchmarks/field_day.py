@@ -1,21 +1,19 @@
-"""A day far from calibrators: coverage, and fluxes by the field's gains and by the nearest set alone.
+"""Figures of a day far from calibrators: coverage, and fluxes by the field's gains and by the nearest set alone.
 
 `python -m benchmarks.field_day` prints the tables of docs/calibration.md, in five minutes. Coverage is that of the
 built-in catalogue's transits and of a random sky of usual counts, as `contimg transits` and `detect` see them, by the
 metric of `contimg status`. Fluxes are those of whole groups through the workflow: the transit at the beginning of the
-longest gap, and targets in the gap, with 48 antennas whose gains walk at random as the error model assumes. Another
-target's amplitudes drift all alike, and another's bandpass.
+longest gap, and targets in the gap (`observed_day`).
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,15 +21,27 @@ from typing import Any
 import numpy as np
 
 from benchmarks import data, pipeline
+from benchmarks.observed_day import (
+    BRIGHTEST_JY,
+    DECLINATIONS_DEG,
+    FAINTEST_JY,
+    GAP,
+    SEED,
+    SIDEREAL_DAY,
+    START,
+    Observed,
+    observe,
+    serving,
+    settings_in,
+    strips,
+)
 from contimg.calibrators import field_strength
-from contimg.calibrators.detect import Candidate, DetectionSettings
-from contimg.calibrators.transits import upcoming
-from contimg.catalogues import calibrator_catalogue, source_table
+from contimg.catalogues import source_table
 from contimg.catalogues.source import Source
 from contimg.clean.sources import PointSource
-from contimg.core import config, files
+from contimg.core import files
 from contimg.core.config import Settings
-from contimg.core.paths import DataRoot, group_id, group_start, jd_to_datetime
+from contimg.core.paths import DataRoot, group_id, jd_to_datetime
 from contimg.image import field_image
 from contimg.image.field_image import FieldImageSettings
 from contimg.ingest.pointing_track import Drift
@@ -39,51 +49,19 @@ from contimg.sets.coverage import coverage
 from contimg.sets.drift import ASSUMED
 from contimg.sets.policy import Verdict, choose
 from contimg.sets.registry import CalibrationSet, Registry
-from contimg.simulator import scenarios, simulator, sky
+from contimg.simulator import simulator, sky
 from contimg.telescope import clock, stations
 from contimg.validation import matching
 from contimg.visibilities.baseline_averaging import average
 
-DECLINATIONS_DEG = (16.27, 50.5, 54.57, 65.7)
-START = datetime(2026, 1, 25, tzinfo=UTC)
-SIDEREAL_DAY = timedelta(seconds=86164.0905)
 STEP = timedelta(minutes=21)
 """Time between the groups of the table, about four groups."""
-STRIP_DEG = 4.5
-FAINTEST_JY, BRIGHTEST_JY = 0.02, 1.0
-SEED = 20
-WALK = simulator.Corruptions(
-    phase_walk_deg=float(np.degrees(ASSUMED.phase.in_an_hour)), amplitude_walk=ASSUMED.amplitude.in_an_hour
-)
 THREADS = 2
 MIN_SNR, MIN_RESPONSE, BEAM_RAD = 30.0, 0.5, float(np.radians(30 / 3600))
 """Sources that are held against the truth, and their beam."""
 BRIGHT = 0.01
 """Relative error by noise below which a source counts as bright."""
 _DRAWS = 1000
-
-
-@dataclass(frozen=True)
-class Target:
-    """A group in the gap: after a share of it, and so many groups later; the gains drift as usual, and more."""
-
-    share: float
-    later: int = 0
-    drift: simulator.Corruptions = WALK
-    note: str = ""
-
-
-GAP = (
-    Target(1 / 18),
-    Target(1 / 9),
-    Target(1 / 6),
-    Target(1 / 3),
-    Target(1 / 2),
-    Target(1 / 2, 1, replace(WALK, common_amplitude_drift_per_hour=-0.01), "; all amplitudes fall by 1 % an hour"),
-    Target(
-        1 / 2, 2, replace(WALK, bandpass_drift_per_hour=0.05), "; the bandpass drifts by 5 % of its shape an hour"
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -116,7 +94,7 @@ class Coverage:
 
 def covered(declination_deg: float, sources: Sequence[Source], folder: Path) -> Coverage:
     """Coverage at a declination; the sets and images of a day are put into `folder`."""
-    settings = _settings(folder, sources)
+    settings = settings_in(folder, sources)
     root, limits = DataRoot(folder), settings.calibration
     times = [jd_to_datetime(one.transit_jd) for one in serving(declination_deg, settings)]
     observed = sorted(time + turn * SIDEREAL_DAY for time in times for turn in (-1, 0, 1))
@@ -154,105 +132,6 @@ def covered(declination_deg: float, sources: Sequence[Source], folder: Path) -> 
         phase_error_deg=(float(np.median(phase_errors)), max(phase_errors)),
         expected_error=(max(before for before, _ in errors), max(after for _, after in errors)),
     )
-
-
-def serving(declination_deg: float, settings: Settings) -> list[Candidate]:
-    """Transits of a sidereal day that serve."""
-    calibrators = calibrator_catalogue.load(settings.calibration)
-    every = upcoming(declination_deg, START, calibrators, settings.part(DetectionSettings))
-    return [one for one in every if one.serves]
-
-
-def strips(sources: Sequence[Source]) -> list[list[Source]]:
-    """Sources around each of the declinations."""
-    return [
-        [one for one in sources if abs(one.dec_deg - declination_deg) < STRIP_DEG]
-        for declination_deg in DECLINATIONS_DEG
-    ]
-
-
-def _settings(folder: Path, sources: Sequence[Source]) -> Settings:
-    catalogue = folder / "sky.csv"
-    rows = (f"{one.ra_deg:.6f},{one.dec_deg:.6f},{one.flux_jy:.6g},{one.spectral_index:.4f}" for one in sources)
-    catalogue.write_text("\n".join(["ra_deg,dec_deg,flux_jy,spectral_index", *rows]) + "\n")
-    return config.validated({"data_root": str(folder), "sky_catalogue": {"path": str(catalogue)}}, {})
-
-
-@dataclass(frozen=True)
-class Observed:
-    """Groups of the gap on disk.
-
-    Attributes
-    ----------
-    root
-        The data root.
-    transit
-        The calibrator's group.
-    targets
-        Names of the others, with their hours since the transit.
-    sources
-        The sky of all of them.
-    gains
-        True gains of each target.
-    """
-
-    root: DataRoot
-    transit: str
-    targets: dict[str, float]
-    sources: list[Source]
-    gains: dict[str, simulator.TrueGains]
-
-
-def observe(
-    folder: Path, targets: Sequence[Target] = GAP, preset: simulator.Preset = simulator.SMALL, **options: Any
-) -> Observed:
-    """Simulate the transit at the beginning of the longest gap, and targets in it; `options` are the simulator's."""
-    declination_deg = DECLINATIONS_DEG[0]
-    folder.mkdir(parents=True, exist_ok=True)
-    found = serving(declination_deg, _settings(folder, []))
-    times = [jd_to_datetime(one.transit_jd) for one in found]
-    gaps = [after - before for before, after in pairwise([*times, times[0] + SIDEREAL_DAY])]
-    place = gaps.index(max(gaps))
-    length = timedelta(seconds=preset.length_s)
-    transit = times[place] - length / 2
-    source = found[place].seen.source
-    index = float(np.log(source.flux(1.45e9) / source.flux(1.35e9)) / np.log(1.45 / 1.35))
-    calibrator = Source(source.name, source.ra_deg, source.dec_deg, source.flux_jy, index)
-    most_later = max(target.later for target in targets)
-    fields: dict[float, list[Source]] = {}
-    gains: dict[str, simulator.TrueGains] = {}
-    for target in (Target(0.0), *targets):
-        begin = transit + target.share * gaps[place]
-        start = begin + target.later * length
-        if target.share not in fields:
-            fields[target.share] = scenarios.random_field(
-                begin,
-                groups=1 + most_later,
-                group_s=length.total_seconds(),
-                declination_deg=declination_deg,
-                min_flux_jy=FAINTEST_JY,
-                max_flux_jy=BRIGHTEST_JY,
-                seed=SEED + len(fields),
-            )
-        truth = simulator.simulate(
-            DataRoot(folder).incoming,
-            start,
-            1,
-            preset=preset,
-            sky=[*fields[target.share], calibrator] if target.share == 0 else fields[target.share],
-            declination_deg=declination_deg,
-            corruptions=target.drift,
-            gains_from=transit,
-            seed=SEED,
-            **options,
-        )
-        gains[group_id(start)] = simulator.TrueGains.from_dict(truth["gains"])
-    for path in DataRoot(folder).incoming.iterdir():
-        os.utime(path, (1_700_000_000, 1_700_000_000))
-    first, *names = gains
-    hours = {name: (group_start(name) - transit) / timedelta(hours=1) for name in names}
-    sources = [calibrator, *(one for field in fields.values() for one in field)]
-    return Observed(DataRoot(folder), first, hours, sources, gains)
 
 
 @dataclass(frozen=True)
@@ -296,7 +175,7 @@ class Measured:
 def image(observed: Observed, *, by_field: bool) -> dict[str, Measured]:
     """Make the images of all targets through the workflow, on their own fields or with the nearest set alone."""
     root = observed.root
-    catalogue = _settings(root.root, observed.sources).sky_catalogue.path
+    catalogue = settings_in(root.root, observed.sources).sky_catalogue.path
     least_deg = {} if by_field else {"max_field_phase_error_deg": 1e-6, "refine_in_field": False}
     data.write_settings(root, sky_catalogue={"path": str(catalogue)}, calibration=least_deg)
     for name in observed.targets:

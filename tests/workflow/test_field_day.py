@@ -14,7 +14,7 @@ import imaging_group
 import numpy as np
 import pytest
 
-from benchmarks import field_day
+from benchmarks import field_day, observed_day
 from contimg.catalogues.source import Source
 from contimg.cli import main
 from contimg.core import files
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 FEW = simulator.Preset(simulator.SMALL.antennas[::2], 6)
 BROAD = replace(FEW, channels=24)
-DECLINATION_DEG = field_day.DECLINATIONS_DEG[0]
+DECLINATION_DEG = observed_day.DECLINATIONS_DEG[0]
 MOVED_MM, MOVED = 20.0, FEW.antennas[5:14:4]
 """Offset of some antennas: of the first to the east, of the second to the north, of the third upwards."""
 APART = timedelta(minutes=15)
@@ -43,8 +43,8 @@ def _long(request: pytest.FixtureRequest) -> None:
 
 def test_a_day_far_from_calibrators_is_covered(tmp_path: Path) -> None:
     """By transits alone 16.27° misses the goal of requirement M1."""
-    declination_deg = field_day.DECLINATIONS_DEG[0]
-    near, *_ = field_day.strips(sky.random_sky((0.0, 0.0), 180.0, field_day.SEED, 0.1, 1.0))
+    declination_deg = observed_day.DECLINATIONS_DEG[0]
+    near, *_ = observed_day.strips(sky.random_sky((0.0, 0.0), 180.0, observed_day.SEED, 0.1, 1.0))
     found = field_day.covered(declination_deg, near, tmp_path)
     assert found.near < 0.8
     assert found.gap_hours > 18
@@ -53,7 +53,7 @@ def test_a_day_far_from_calibrators_is_covered(tmp_path: Path) -> None:
 
 
 def test_fluxes_in_the_middle_of_the_gap(tmp_path: Path) -> None:
-    observed = field_day.observe(tmp_path)
+    observed = observed_day.observe(tmp_path)
     alone = list(field_day.image(observed, by_field=False).values())
     field = list(field_day.image(observed, by_field=True).values())
     verdicts = ["fresh", "fresh", "nearest", "stale", "stale", "stale", "stale"]
@@ -112,7 +112,7 @@ def describe(folder: Path, number: int) -> None:
         preset=FEW,
         sky=sky,
         declination_deg=DECLINATION_DEG,
-        corruptions=field_day.WALK,
+        corruptions=observed_day.WALK,
         gains_from=begin,
         off_place_m=dict(zip(MOVED, np.eye(3) * MOVED_MM / 1000, strict=True)),
     )
