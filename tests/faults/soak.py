@@ -26,10 +26,11 @@ from typing import Any
 import psutil
 from small_disks import may_mount, small_disk, where_one_may_mount
 
-from .breakage import DISK_SIZE, FAILED, STAGING_SIZE, Breakage, Fault, Receiver
+from .breakage import DISK_SIZE, FAILED, STAGING_SIZE, Breakage, Fault
 from .figures import Figures, report
 from .site import Site
 from .stream import Arrival, Delivery, real_stream, small_stream
+from .webhook import Receiver
 
 RESTART_S = 5.0
 """What `RestartSec` of the unit says."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from small_disks import fill, read_only, small_disk
 
-from .breakage import Receiver
 from .site import site
+from .webhook import Receiver
 
 pytestmark = [pytest.mark.slow, pytest.mark.mounts]
 
