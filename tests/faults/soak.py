@@ -27,9 +27,10 @@ import psutil
 from small_disks import may_mount, small_disk, where_one_may_mount
 
 from .breakage import DISK_SIZE, FAILED, STAGING_SIZE, Breakage, Fault
+from .deliveries import Delivery
 from .figures import Figures, report
 from .site import Site
-from .stream import Arrival, Delivery, real_stream, small_stream
+from .stream import Arrival, real_stream, small_stream
 from .webhook import Receiver
 
 RESTART_S = 5.0
