@@ -17,8 +17,6 @@ from contimg.validation.overlap import Overlap
 from contimg.validation.validation import SourceList, Validation, ValidationInput, validate
 
 _MIN_SNR = 7.0
-_MOST_SOURCES = 1000
-"""Largest number of sources compared, the brightest."""
 
 
 def validate_mosaic(
@@ -58,7 +56,7 @@ def validate_mosaic(
     noise = np.full(grid.shape, np.nan, np.float32)
     np.divide(1, np.sqrt(sums.weight), out=noise, where=sums.weight > 0)
     beam = RestoringBeam(major, minor, float(np.radians(width["angle_deg"])))
-    found = sources.find(sums.image, noise, grid.wcs, beam, min_snr=_MIN_SNR)[:_MOST_SOURCES]
+    found = sources.find(sums.image, noise, grid.wcs, beam, min_snr=_MIN_SNR)
     columns = np.array([(source.ra_deg, source.dec_deg, source.flux_jy) for source in found]).reshape(-1, 3).T
     listed = SourceList(np.radians(columns[0]), np.radians(columns[1]), columns[2], np.full(len(found), np.nan))
     centre = float(np.radians(content["centre"]["ra_deg"])), float(np.radians(content["centre"]["dec_deg"]))

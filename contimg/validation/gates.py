@@ -48,7 +48,7 @@ class Reason(StrEnum):
     FALSE_DETECTION = "false_detection"
     """Share of the sources over ten times the noise that are not in the reference."""
     NEGATIVE = "negative"
-    """Ratio of negative peaks under −7 times the noise to positive ones: artefacts."""
+    """Number of sources under −7 times the noise of the negative, over that of the image: artefacts."""
     NOISE_HIGH = "noise_high"
     """Noise over thermal noise, or, of a mosaic, over the noise from its weights."""
     NOISE_LOW = "noise_low"

@@ -28,7 +28,7 @@ _MEANINGS = {
     Reason.POSITION_TREND: "its change by degree (beams): a scale or a rotation",
     Reason.COMPLETENESS: "detected share of what should be over 10 σ",
     Reason.FALSE_DETECTION: "share of the sources over 10 σ that the reference has not",
-    Reason.NEGATIVE: "negative peaks under −7 σ, over positive ones",
+    Reason.NEGATIVE: "sources under −7 σ of the negative, over those of the image",
     Reason.NOISE_HIGH: "noise over what is expected",
     Reason.NOISE_LOW: "noise over what is expected: too little is a wrong scale",
     Reason.NOISE_MAP: "scatter of the pixels in units of the noise map",

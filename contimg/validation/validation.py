@@ -14,7 +14,7 @@ import numpy as np
 from contimg.clean.noise import robust_noise
 from contimg.core.units import MEDIAN_TO_MEAN_ERROR
 from contimg.telescope import beam
-from contimg.validation import matching
+from contimg.validation import artefacts, matching
 from contimg.validation.gates import Check, Gate, Reason, worst
 from contimg.validation.overlap import Overlap
 
@@ -22,19 +22,11 @@ _MIN_SNR = 10.0
 """Least signal-to-noise ratio of compared sources."""
 _MIN_MATCHES, _MIN_TREND = 3, 10
 """Least number of matches for medians, and for trends."""
+_MOST_MATCHES = 1000
+"""Largest number of matches compared, the brightest: trends take all pairs of them."""
 _NEGATIVE_SNR = 7.0
-_DYNAMIC_SNR = 100.0
-"""Least signal-to-noise ratio of the brightest source for a dynamic range, which noise limits below it."""
-_RING_BEAMS = (3, 30)
-"""Radii (beams) of the ring around the brightest source in which the scatter is measured."""
-_FOURIER_SIZE = 1024
-"""Largest size (pixels) of the part of the image whose Fourier transform is taken."""
-_APERTURE = (0.02, 0.6)
-"""Part of the Fourier plane searched for stripes (cycles per beam): 50 m to 1.6 km for the whole array."""
 _SAMPLES = 1_000_000
 """Number of pixels, blank ones included, from which their scatter is measured."""
-_CLIPPED_SNR = 5.0
-"""Signal-to-noise ratio above which pixels are sources, not residuals."""
 
 
 @dataclass(frozen=True)
@@ -186,10 +178,11 @@ def validate(product: ValidationInput, reference: Reference | None) -> Validatio
 
 
 def matches(product: ValidationInput, listed: SourceList) -> Matches:
-    """Match a product's sources over 10 σ with a list."""
+    """Match a product's brightest sources over 10 σ with a list."""
     bright = product.snr >= _MIN_SNR
     found = product.sources.chosen(bright)
-    mine, theirs = matching.pairs(found.directions, listed.directions, product.beam_rad).T
+    matched = matching.pairs(found.directions, listed.directions, product.beam_rad)
+    mine, theirs = matched[np.argsort(-found.flux_jy[matched[:, 0]])[:_MOST_MATCHES]].T
     one, other = found.chosen(mine), listed.chosen(theirs)
     # East and north of the entry, and of the middle.
     offset_east, offset_north = beam.offsets(*one.directions, *other.directions)
@@ -282,56 +275,16 @@ def _own_checks(product: ValidationInput) -> list[Check]:
     scatter = robust_noise(significance.ravel()[:: max(1, significance.size // _SAMPLES)])
     pixel_rad = float(np.radians(np.sqrt(np.abs(np.linalg.det(product.wcs.pixel_scale_matrix)))))
     beam_pixels = product.beam_rad / pixel_rad
-    area = np.pi / (4 * np.log(2)) * beam_pixels**2
-    negative = np.count_nonzero(significance < -_NEGATIVE_SNR) / area
+    negative = artefacts.holes(significance, product.wcs, product.beam_rad, _NEGATIVE_SNR)
     positive = np.count_nonzero(product.snr >= _NEGATIVE_SNR)
     return [
-        Check.of(Reason.NEGATIVE, float(negative / positive) if positive >= _MIN_MATCHES else float("nan")),
+        Check.of(Reason.NEGATIVE, negative / positive if positive >= _MIN_MATCHES else float("nan")),
         Check.of(Reason.NOISE_HIGH, product.noise_ratio),
         Check.of(Reason.NOISE_LOW, product.noise_ratio),
         Check.of(Reason.NOISE_MAP, scatter),
-        Check.of(Reason.DYNAMIC_RANGE, _dynamic_range(significance, beam_pixels)),
-        Check.of(Reason.HERRINGBONE, herringbone(significance, beam_pixels)),
+        Check.of(Reason.DYNAMIC_RANGE, artefacts.dynamic_range(significance, beam_pixels)),
+        Check.of(Reason.HERRINGBONE, artefacts.herringbone(significance, beam_pixels)),
     ]
-
-
-def _dynamic_range(significance: np.ndarray, beam_pixels: float) -> float:
-    """Brightest peak over the scatter in a ring around it; nan for a peak under 100 σ, which noise limits."""
-    peak = float(np.fmax.reduce(significance, axis=None))
-    if not peak >= _DYNAMIC_SNR:
-        return float("nan")
-    row, column = np.unravel_index(int((significance == peak).argmax()), significance.shape)
-    inner, outer = (beams * beam_pixels for beams in _RING_BEAMS)
-    top, left = max(int(row - outer), 0), max(int(column - outer), 0)
-    stamp = significance[top : int(row + outer) + 1, left : int(column + outer) + 1]
-    y, x = np.indices(stamp.shape)
-    distance = np.hypot(y + top - row, x + left - column)
-    ring = stamp[(distance > inner) & (distance < outer) & np.isfinite(stamp)]
-    clipped = np.clip(ring, -4 * _CLIPPED_SNR, 4 * _CLIPPED_SNR)  # without the weight of other sources
-    return peak / float(np.sqrt(np.mean(clipped**2))) if ring.size else float("nan")
-
-
-def herringbone(significance: np.ndarray, beam_pixels: float) -> float:
-    """Power of the residuals, shape (N, M), along the array's arms in the Fourier plane, over that between them.
-
-    The arms run east–west and north–south, and so do the axes of (u, v): errors of antennas or of times make stripes
-    whose power lies there. The ratio is taken at the same distances from the origin, within the synthesized aperture;
-    for thermal noise alone it is a few, since most baselines lie there as well. A fringe of one baseline of an arm,
-    2.5 times as high as the noise, gives 30; the errors of one antenna with all others are spread over the plane.
-    """
-    rows, columns = (min(size, _FOURIER_SIZE) for size in significance.shape)
-    top, left = (significance.shape[0] - rows) // 2, (significance.shape[1] - columns) // 2
-    part = np.nan_to_num(significance[top : top + rows, left : left + columns])
-    part[np.abs(part) > _CLIPPED_SNR] = 0
-    window = np.hanning(rows)[:, np.newaxis] * np.hanning(columns)
-    power = np.abs(np.fft.rfft2(part * window)) ** 2
-    v, u = np.fft.fftfreq(rows)[:, np.newaxis], np.fft.rfftfreq(columns)
-    radius = np.hypot(u, v) * beam_pixels
-    within = (radius > _APERTURE[0]) & (radius < _APERTURE[1])
-    angle = np.degrees(np.arctan2(np.abs(v), u))
-    axes, between = within & ((angle < 5) | (angle > 85)), within & (angle > 20) & (angle < 70)
-    rest = power[between].mean() if between.any() else 0.0
-    return float(power[axes].mean() / rest) if axes.any() and rest > 0 else float("nan")
 
 
 def _counts(product: ValidationInput, reference: Reference) -> dict[str, np.ndarray]:
