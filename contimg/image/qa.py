@@ -12,7 +12,7 @@ from contimg.core.sections import Quality
 from contimg.validation.gates import Gate, Reason
 from contimg.validation.validation import Matches, Validation
 
-_BY_SETTINGS = (Reason.NOISE_HIGH, Reason.DYNAMIC_RANGE)
+_BY_SETTINGS = (Reason.NOISE_HIGH,)
 """Reasons whose soft limits are in the settings, checked by `verdict`."""
 _BY_COMPARISON = (Reason.FLUX_SCATTER, Reason.POSITION)
 """Reasons whose soft limits are in the settings for a comparison with the sky catalogue."""

@@ -8,14 +8,17 @@ import numpy as np
 
 from contimg.clean import sources
 from contimg.clean.restoring import RestoringBeam
+from contimg.core.units import MAD_TO_SIGMA
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
 
 _DYNAMIC_SNR = 100.0
-"""Least signal-to-noise ratio of the brightest source for a dynamic range, which noise limits below it."""
+"""Least height (noises) of the brightest peak for a dynamic range."""
 _RING_BEAMS = (3, 30)
 """Radii (beams) of the ring around the brightest source in which the scatter is measured."""
+_COARSE = 8
+"""Step (pixels) at which the noise is sampled for its median."""
 _FOURIER_SIZE = 1024
 """Largest size (pixels) of the part of the image whose Fourier transform is taken."""
 _APERTURE = (0.02, 0.6)
@@ -42,20 +45,33 @@ def holes(significance: np.ndarray, wcs: WCS, beam_rad: float, min_snr: float) -
     return len(sources.find(-significance, one, wcs, RestoringBeam(beam_rad, beam_rad, 0.0), min_snr=min_snr))
 
 
-def dynamic_range(significance: np.ndarray, beam_pixels: float) -> float:
-    """Brightest peak over the scatter in a ring around it; nan for a peak under 100 σ, which noise limits."""
-    peak = float(np.fmax.reduce(significance, axis=None))
-    if not peak >= _DYNAMIC_SNR:
+def local_dynamic_range(flux_jy: np.ndarray, noise_jy: np.ndarray, beam_pixels: float) -> float:
+    """Brightest peak over the scatter in a ring around it; nan for a peak under 100 noises, which they limit.
+
+    The noise is that of the whole product, since that of the peak's place has the artefacts around it. The scatter is
+    the median of absolute values, on which the few pixels of other sources have no weight.
+
+    Parameters
+    ----------
+    flux_jy, noise_jy
+        Pixels and local noise (Jy/beam), nan where there are none, shape (N, M).
+    beam_pixels
+        Width of the synthesized beam (pixels).
+    """
+    peak = float(np.fmax.reduce(flux_jy, axis=None))
+    some = noise_jy[::_COARSE, ::_COARSE]
+    finite = some[np.isfinite(some)]
+    if not finite.size or not peak >= _DYNAMIC_SNR * np.median(finite):
         return float("nan")
-    row, column = np.unravel_index(int((significance == peak).argmax()), significance.shape)
+    row, column = np.unravel_index(int((flux_jy == peak).argmax()), flux_jy.shape)
     inner, outer = (beams * beam_pixels for beams in _RING_BEAMS)
     top, left = max(int(row - outer), 0), max(int(column - outer), 0)
-    stamp = significance[top : int(row + outer) + 1, left : int(column + outer) + 1]
+    stamp = flux_jy[top : int(row + outer) + 1, left : int(column + outer) + 1]
     y, x = np.indices(stamp.shape)
     distance = np.hypot(y + top - row, x + left - column)
     ring = stamp[(distance > inner) & (distance < outer) & np.isfinite(stamp)]
-    clipped = np.clip(ring, -4 * _CLIPPED_SNR, 4 * _CLIPPED_SNR)  # without the weight of other sources
-    return peak / float(np.sqrt(np.mean(clipped**2))) if ring.size else float("nan")
+    scatter = MAD_TO_SIGMA * float(np.median(np.abs(ring))) if ring.size else 0.0
+    return peak / scatter if scatter else float("nan")
 
 
 def herringbone(significance: np.ndarray, beam_pixels: float) -> float:

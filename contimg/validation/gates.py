@@ -55,8 +55,8 @@ class Reason(StrEnum):
     """Same ratio where impossibly small: a wrong scale."""
     NOISE_MAP = "noise_map"
     """Scatter of the pixels in units of the noise map."""
-    DYNAMIC_RANGE = "dynamic_range"
-    """Brightest peak over the scatter around it."""
+    LOCAL_DYNAMIC_RANGE = "local_dynamic_range"
+    """Brightest peak over the scatter around it: gains. (A sidecar's `dynamic_range` is that over the noise.)"""
     HERRINGBONE = "herringbone"
     """Power of the residuals along the array's axes in the Fourier plane, over that at other angles."""
 
@@ -93,7 +93,7 @@ LIMITS = {
     Reason.NOISE_HIGH: GateLimits(2.0, 10.0),
     Reason.NOISE_LOW: GateLimits(0.8, 0.3, least=True),
     Reason.NOISE_MAP: GateLimits(1.5, 4.0),
-    Reason.DYNAMIC_RANGE: GateLimits(50.0, 5.0, least=True),
+    Reason.LOCAL_DYNAMIC_RANGE: GateLimits(50.0, 5.0, least=True),
     Reason.HERRINGBONE: GateLimits(20.0, 200.0),
 }
 """Limits by measurement; those of deviations are for absolute values."""

@@ -32,7 +32,7 @@ _MEANINGS = {
     Reason.NOISE_HIGH: "noise over what is expected",
     Reason.NOISE_LOW: "noise over what is expected: too little is a wrong scale",
     Reason.NOISE_MAP: "scatter of the pixels in units of the noise map",
-    Reason.DYNAMIC_RANGE: "brightest peak where the primary beam is over a half, over the scatter around it",
+    Reason.LOCAL_DYNAMIC_RANGE: "brightest peak where the primary beam is over a half, over the scatter around it",
     Reason.HERRINGBONE: "residual power along the array's arms, over that between them",
 }
 

@@ -276,13 +276,14 @@ def _own_checks(product: ValidationInput) -> list[Check]:
     pixel_rad = float(np.radians(np.sqrt(np.abs(np.linalg.det(product.wcs.pixel_scale_matrix)))))
     beam_pixels = product.beam_rad / pixel_rad
     negative = artefacts.holes(significance, product.wcs, product.beam_rad, _NEGATIVE_SNR)
+    flux_jy = significance * product.noise_jy
     positive = np.count_nonzero(product.snr >= _NEGATIVE_SNR)
     return [
         Check.of(Reason.NEGATIVE, negative / positive if positive >= _MIN_MATCHES else float("nan")),
         Check.of(Reason.NOISE_HIGH, product.noise_ratio),
         Check.of(Reason.NOISE_LOW, product.noise_ratio),
         Check.of(Reason.NOISE_MAP, scatter),
-        Check.of(Reason.DYNAMIC_RANGE, artefacts.dynamic_range(significance, beam_pixels)),
+        Check.of(Reason.LOCAL_DYNAMIC_RANGE, artefacts.local_dynamic_range(flux_jy, product.noise_jy, beam_pixels)),
         Check.of(Reason.HERRINGBONE, artefacts.herringbone(significance, beam_pixels)),
     ]
 

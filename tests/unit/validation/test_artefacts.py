@@ -46,3 +46,20 @@ def test_noise_has_no_holes_and_blanks_are_none() -> None:
     pixels = points(20)
     pixels[:100] = np.nan
     assert artefacts.holes(pixels, wcs(), BEAM_RAD, 7.0) == 0
+
+
+@pytest.mark.parametrize(("scatter", "value"), [(1.0, 1000.0), (40.0, 25.0), (205.0, 4.88)])
+def test_the_dynamic_range_falls_with_the_scatter_around_the_brightest_source(scatter: float, value: float) -> None:
+    """Whether or not the noise map has followed the scatter: the fluxes are the same."""
+    y, x = np.indices((SIZE, SIZE))
+    local = np.where(np.hypot(y - 400, x - 400) < 35 * PIXELS, scatter, 1.0)
+    flux_jy = 1e-3 * local * noise()
+    flux_jy[400, 400] = 1.0
+    assert artefacts.local_dynamic_range(flux_jy, 1e-3 * local, PIXELS) == pytest.approx(value, rel=0.05)
+
+
+def test_noise_limits_a_faint_source_and_neighbours_are_no_artefacts() -> None:
+    flux_jy = points(90.0)
+    assert np.isnan(artefacts.local_dynamic_range(flux_jy, np.ones_like(flux_jy), PIXELS))
+    flux_jy = points(1000.0)
+    assert artefacts.local_dynamic_range(flux_jy, np.ones_like(flux_jy), PIXELS) == pytest.approx(1000, rel=0.05)

@@ -131,12 +131,12 @@ def columns(listed: SourceList) -> list[np.ndarray]:
     return list(vars(listed).values())
 
 
-def with_halo(made: ValidationInput) -> ValidationInput:
+def with_halo(made: ValidationInput, height: float) -> ValidationInput:
     """A brightest source of 200 σ, in what is left of its own emission."""
     pixels = np.minimum(made.significance, 200.0)
     row, column = np.unravel_index(int(pixels.argmax()), pixels.shape)
     y, x = np.indices(pixels.shape)
-    return replace(made, significance=pixels + 5 * (np.hypot(y - row, x - column) < 40))
+    return replace(made, significance=pixels + height * (np.hypot(y - row, x - column) < 40))
 
 
 def with_holes(made: ValidationInput, number: int, depth: float) -> ValidationInput:
@@ -165,7 +165,8 @@ def of_index(listed: SourceList, index: float) -> SourceList:
         (lambda made: with_holes(made, 50, 9.0), {Reason.NEGATIVE: Gate.SOFT}),
         (lambda made: with_holes(made, 50, 60.0), {Reason.NEGATIVE: Gate.SOFT}),
         (lambda made: with_holes(made, 200, 9.0), {Reason.NEGATIVE: Gate.HARD}),
-        (with_halo, {Reason.DYNAMIC_RANGE: Gate.SOFT}),
+        (lambda made: with_halo(made, 5.0), {Reason.LOCAL_DYNAMIC_RANGE: Gate.SOFT}),
+        (lambda made: with_halo(made, 50.0), {Reason.LOCAL_DYNAMIC_RANGE: Gate.HARD}),
         (lambda made: with_stripes(made, 2.5), {Reason.HERRINGBONE: Gate.SOFT}),
         (lambda made: replace(made, noise_ratio=0.5), {Reason.NOISE_LOW: Gate.SOFT}),
         (lambda made: replace(made, noise_ratio=0.1), {Reason.NOISE_LOW: Gate.HARD}),
