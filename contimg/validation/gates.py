@@ -6,6 +6,8 @@ A soft failure degrades a product; a hard one keeps an image out of mosaics. A m
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -85,7 +87,7 @@ LIMITS = {
     Reason.POINTING: GateLimits(0.04, 0.3),
     Reason.OVERLAP: GateLimits(0.1, 0.5),
     Reason.SPECTRUM: GateLimits(0.7, 3.0),
-    Reason.POSITION: GateLimits(0.15, 1.0),
+    Reason.POSITION: GateLimits(0.15, 0.5),
     Reason.POSITION_TREND: GateLimits(0.2, 0.7),
     Reason.COMPLETENESS: GateLimits(0.8, 0.4, least=True),
     Reason.FALSE_DETECTION: GateLimits(0.2, 0.6),
@@ -113,6 +115,19 @@ class Check:
         """Judge a measurement; a value under four times its error passes."""
         gate = LIMITS[reason].judge(abs(value))
         return cls(reason, value, error, Gate.PASS if error and abs(value) < 4 * error else gate)
+
+    @classmethod
+    def of_worst(cls, reason: Reason, measured: Iterable[tuple[float, float]]) -> Check:
+        """Judge several values with their errors by the worst; of several alike, the most significant.
+
+        Without any it is not measured.
+        """
+        checks = [cls.of(reason, value, error) for value, error in measured if not math.isnan(value)]
+        return max(
+            checks,
+            key=lambda check: (_ORDER.index(check.gate), abs(check.value) / check.error if check.error else 0.0),
+            default=cls.of(reason, float("nan")),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain content for a sidecar; None for a measurement that could not be made."""

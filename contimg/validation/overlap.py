@@ -205,12 +205,9 @@ class Overlap:
     log_ratio_error: np.ndarray
 
     @property
-    def worst_factor(self) -> tuple[float, float]:
-        """Image factor farthest from 1, less 1, and its error; nan without factors."""
-        if not self.factors:
-            return float("nan"), 0.0
-        factor, error = max(self.factors.values(), key=lambda fitted: abs(fitted[0]))
-        return float(np.expm1(factor)), error
+    def off_one(self) -> list[tuple[float, float]]:
+        """Images' factors less 1, with their errors."""
+        return [(float(np.expm1(factor)), error * float(np.exp(factor))) for factor, error in self.factors.values()]
 
     def to_json(self) -> dict[str, Any]:
         """Content for a mosaic's sidecar."""

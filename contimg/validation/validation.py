@@ -205,11 +205,10 @@ def _flux_checks(matched: Matches, overlap: Overlap | None) -> list[Check]:
     logarithm = np.log(np.maximum(matched.ratio, 1e-3))
     east, north = np.degrees(matched.east_rad), np.degrees(matched.north_rad)
     towards = [_trend(axis, logarithm) for axis in (east, north)]
-    steepest = max(towards, key=lambda trend: abs(trend[0]) / trend[1] if trend[1] else 0.0)
-    outwards, factor = _trend(np.hypot(east, north), logarithm), (float("nan"), 0.0)
+    outwards = _trend(np.hypot(east, north), logarithm)
+    factors: list[tuple[float, float]] = []
     if overlap is not None:
-        steepest, outwards = (float("nan"), 0.0), (overlap.slope, overlap.slope_error)
-        factor = overlap.worst_factor
+        towards, outwards, factors = [], (overlap.slope, overlap.slope_error), overlap.off_one
     index = matched.index_difference[np.isfinite(matched.index_difference)]
     spectrum = float(np.median(index)) if len(index) >= _MIN_MATCHES else float("nan")
     return [
@@ -217,8 +216,8 @@ def _flux_checks(matched: Matches, overlap: Overlap | None) -> list[Check]:
         Check.of(Reason.FLUX_SCATTER, scatter),
         Check.of(Reason.FLUX_TREND, *_trend(np.log10(matched.flux_jy), logarithm)),
         Check.of(Reason.BEAM, *outwards),
-        Check.of(Reason.POINTING, *steepest),
-        Check.of(Reason.OVERLAP, *factor),
+        Check.of_worst(Reason.POINTING, towards),
+        Check.of_worst(Reason.OVERLAP, factors),
         Check.of(Reason.SPECTRUM, spectrum, _error(index)),
     ]
 
@@ -235,7 +234,7 @@ def _position_checks(matched: Matches, beam_rad: float) -> list[Check]:
     ]
     return [
         Check.of(Reason.POSITION, offset, error),
-        Check.of(Reason.POSITION_TREND, *max(trends, key=lambda trend: abs(np.nan_to_num(trend[0])))),
+        Check.of_worst(Reason.POSITION_TREND, trends),
     ]
 
 
