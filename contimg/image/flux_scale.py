@@ -75,7 +75,10 @@ def _ratio_of(sidecar: Path) -> float:
 
 def scaled(made: FieldImage, found: Sequence[PointSource], factor: float) -> tuple[FieldImage, list[PointSource]]:
     """Image and its sources, all fluxes times a factor."""
-    bright = [replace(source, apparent_jy=source.apparent_jy * factor) for source in made.bright]
+    bright = [
+        replace(source, apparent_jy=source.apparent_jy * factor, flux_jy=source.flux_jy * factor)
+        for source in made.bright
+    ]
     image = replace(
         made,
         apparent=made.apparent * factor,

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from contimg.clean.sources import PointSource
 from contimg.core.files import write_json
 from contimg.core.paths import DataRoot
 from contimg.image import flux_scale
+from contimg.image.field_image import FieldImage
+from contimg.image.source_subtraction import BrightSource
 
 TRANSIT = "20260125T080000"
 SET = f"calibration/2026-01-25/{TRANSIT}/set.json"
@@ -59,3 +62,16 @@ def test_few_sources_move_no_scale(tmp_path: Path) -> None:
     scale = flux_scale.tie(np.full(9, 0.8), SET, tmp_path)
     assert (scale["sources"], scale["ratio"], scale["factor"]) == (9, None, 1.0)
     assert flux_scale.tie(np.zeros(0), SET, tmp_path)["factor"] == 1.0
+
+
+def test_every_flux_of_the_image_is_scaled_and_nothing_else() -> None:
+    plane = np.ones((2, 2))
+    bright = [BrightSource(1.0, 0.5, 0.3, 0.6, -0.7)]
+    made = FieldImage(plane, plane, plane, 1.0, 1.4e9, None, None, 1e-5, "imager", bright, None)  # type: ignore[arg-type]
+    image, found = flux_scale.scaled(made, [PointSource(57.0, 28.0, 0.6, 1e-3, 600.0)], 1.5)
+    assert (image.apparent == 1.5).all()
+    assert (image.noise == 1.5).all()
+    assert image.noise_jy == 1.5
+    assert image.primary_beam is plane
+    assert image.bright == [BrightSource(1.0, 0.5, pytest.approx(0.45), pytest.approx(0.9), -0.7)]
+    assert found == [PointSource(57.0, 28.0, pytest.approx(0.9), pytest.approx(1.5e-3), 600.0)]
