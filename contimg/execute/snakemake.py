@@ -22,7 +22,7 @@ import yaml
 
 from contimg.core import files, processes
 from contimg.core.config import Settings, without_secrets
-from contimg.core.errors import LeaseError, in_words
+from contimg.core.errors import ConfigError, LeaseError, in_words
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Runner
 from contimg.core.stages import STAGES
@@ -83,6 +83,31 @@ def import_modules() -> None:
         __import__(module)
 
 
+def check_profile(profile: Path) -> None:
+    """Check that Snakemake takes the options of a profile, which also imports the plugins that it names.
+
+    Raises
+    ------
+    ConfigError
+        If it does not; its calls would end before their first job.
+    """
+    from snakemake import cli  # noqa: PLC0415 — takes a second
+
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):  # ours may lie on a full disk
+            cli.parse_args(["--profile", str(profile)])
+    except SystemExit as end:
+        why = output.getvalue().strip().rpartition("\n")[2].rpartition("error: ")[2]
+        raise _not_taken(profile, why) from end
+    except Exception as error:
+        raise _not_taken(profile, in_words(error)) from error
+
+
+def _not_taken(profile: Path, why: str) -> ConfigError:
+    return ConfigError(f"runner.profile: {profile}: Snakemake does not take it ({why}); correct it")
+
+
 class Snakemake:
     """Snakemake workflow of a checkout, for one data root under one lease."""
 
@@ -94,14 +119,17 @@ class Snakemake:
         self._warm = False
 
     def warm(self, settings: Runner) -> None:
-        """Import the modules that every call needs, once."""
+        """Import the modules that every call needs, once.
+
+        Raises
+        ------
+        ConfigError
+            If Snakemake does not take the profile.
+        """
         if self._warm:
             return
         import_modules()
-        from snakemake import cli  # noqa: PLC0415 — imported by now
-
-        with contextlib.redirect_stderr(io.StringIO()):  # that of this process may lie on a full disk
-            cli.parse_args(self._arguments(Call(SUMMARY, (SUMMARY,), (), Demand(0, 0)), settings, ""))
+        check_profile(self._profile(settings))
         self._warm = True
 
     def write_settings(self, settings: Settings) -> frozenset[str]:
@@ -141,7 +169,7 @@ class Snakemake:
         OSError
             If its log cannot be written or its process cannot be started.
         ConfigError
-            If the profile cannot be read.
+            If the profile cannot be read, or Snakemake does not take it.
         """
         self.warm(settings)
         self._started += 1
@@ -169,16 +197,18 @@ class Snakemake:
     def _settings_path(self) -> Path:
         return self._root.state / "settings.yaml"
 
+    def _profile(self, settings: Runner) -> Path:
+        return settings.profile or self._checkout / "profiles" / "local"
+
     def _arguments(self, call: Call, settings: Runner, slurm_jobs: str) -> list[str]:
         lane = STAGES[call.lane]
         targets = [
             str(path.relative_to(self._root.root)) for unit in call.units for path in lane.targets(self._root, unit)
         ]
-        profile = settings.profile or self._checkout / "profiles" / "local"
         # The memory limit is this host's; on a cluster, Slurm allots memory.
         memory = [] if slurm_jobs else [f"mem_mb={call.demand.memory_mb}"]
         return [
-            *("--snakefile", str(self._checkout / "Snakefile"), "--profile", str(profile)),
+            *("--snakefile", str(self._checkout / "Snakefile"), "--profile", str(self._profile(settings))),
             *("--configfile", str(self._settings_path), "--replace-workflow-config"),
             *("--config", f"groups={json.dumps(call.groups)}", "scan_incoming=false"),
             *("--nolock", "--nocolor", "--cores", str(call.cores)),

@@ -29,7 +29,7 @@ from contimg.core.release import failed_deployment
 from contimg.core.sections import Calibration, SkyCatalogue
 from contimg.core.sections import Runner as RunnerSettings
 from contimg.execute.lease import Lease, acquire, holder
-from contimg.execute.snakemake import RunningCall, exit_code, handed_over, import_modules
+from contimg.execute.snakemake import RunningCall, check_profile, exit_code, handed_over, import_modules
 from contimg.execute.systemd import notify
 from contimg.ledger.clock_steps import Clock, SystemClock
 from contimg.runner.recovery import RecoverySettings, recover
@@ -316,7 +316,8 @@ def runnable(settings: Settings) -> Settings:
     Raises
     ------
     ConfigError
-        If the settings do not suit a runner, a catalogue cannot be read, or WSClean cannot run.
+        If the settings do not suit a runner, Snakemake does not take the profile, a catalogue cannot be read, or
+        WSClean cannot run.
     """
     if settings.groups or not settings.scan_incoming:
         raise ConfigError("groups, scan_incoming: the runner works on all groups; leave them as they are")
@@ -329,6 +330,8 @@ def runnable(settings: Settings) -> Settings:
         raise ConfigError(
             "runner.profile: hands jobs to Slurm, for which contimg[slurm] is not installed; install it"
         )
+    if settings.runner.profile:
+        check_profile(settings.runner.profile)
     retention.check(DataRoot(settings.data_root), settings.retention, settings.archive)
     problem = result_within(_CATALOGUES_S, partial(_catalogue_problem, settings.calibration, settings.sky_catalogue))
     if problem is None:

@@ -248,6 +248,33 @@ def test_once_with_nothing_to_do_asks_for_a_calibrator_all_the_same(tmp_path: Pa
     assert len(list(root.requests.glob("*.json"))) == 1
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    ["nonsense-option: 5", "cores: many", "executor: unheard-of", "version: true", "set-resources: [a]", "[a, b]"],
+)
+def test_a_profile_that_snakemake_does_not_take_is_refused_at_start_and_at_reload(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wrong: str
+) -> None:
+    """The runner ended with Snakemake's code and without a word."""
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    (profile / "profile.yaml").write_text(f"{wrong}\n")
+    played = Played(tmp_path / "data")
+    runner = runner_of(played)
+    settings = config.validated({"data_root": str(played.root.root), "runner": {"profile": str(profile)}}, {})
+    for once in (True, False):
+        with pytest.raises(
+            ConfigError, match=r"^runner\.profile: .*/profile: Snakemake does not take it \(.+\); correct it$"
+        ):
+            run(CHECKOUT, lambda: settings, tmp_path / "config.yaml", once=once)
+    with pytest.raises(ConfigError, match=r"^runner\.profile: "):
+        runner._snakemake.warm(settings.runner)
+    reload(runner, lambda: settings)
+    assert runner.settings == played.settings
+    assert "Snakemake does not take it" in caplog.text
+    played.ledger.close()
+
+
 def test_nothing_is_written_into_the_ledger_after_the_data_root_was_lost(tmp_path: Path) -> None:
     played = Played(tmp_path / "data")
     unit = played.arrive(0)
