@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -29,7 +30,8 @@ _KILL_WAIT_S = 10.0
 _STARVED_SHARE = 0.5
 """Share of a job's time spent waiting for a processor at which a time-out is the machine's fault."""
 _IDLE_SHARE = 0.02
-"""Share of a job's time spent on a processor below which it hung."""
+"""Share of a job's last minutes spent on a processor below which it hung."""
+_LAST_MINUTES_S = 300.0
 _PR_SET_PDEATHSIG = 1
 _FIRST_FREE_DESCRIPTOR = 3
 _MOST_DESCRIPTORS = 65536
@@ -153,30 +155,61 @@ def unexpected_end(code: int, subject: str) -> JobDiedError:
     return died(f"{subject} was killed by {signal.Signals(-code).name}; it is due again")
 
 
-def timeout_error(said: str, members: Iterable[psutil.Process], after_s: float) -> JobTimeoutError:
-    """Error of processes killed after some time (s).
+@dataclass(frozen=True)
+class WorkDone:
+    """Work of some processes up to a moment.
 
-    The machine's fault if they mostly waited for a processor, or for a program, disk or mount.
+    Attributes
+    ----------
+    at
+        Moment (steady clock, s).
+    cpu_s
+        Processor time (s) of each process, that of its children that have ended included.
+    waited_s
+        Longest time (s) that a thread was ready and did not run.
     """
+
+    at: float
+    cpu_s: Mapping[int, float]
+    waited_s: float
+
+
+def work_done(members: Iterable[psutil.Process]) -> WorkDone:
+    """Work of processes until now."""
     members = list(members)
-    waited_s = waited_for_processor_s(members)
-    if waited_s >= _STARVED_SHARE * after_s:
-        return JobStarvedError(
-            f"{said}, {waited_s / after_s:.0%} of which it waited for a processor: the machine is overloaded; it is"
-            " due again"
-        )
-    if members and _on_processor_s(members) + waited_s < _IDLE_SHARE * after_s:
-        return JobStarvedError(f"{said}, and it hardly worked: {UNANSWERED}; it is due again")
-    return JobTimeoutError(f"{said}; it is due again")
-
-
-def _on_processor_s(members: Iterable[psutil.Process]) -> float:
-    """Processor time (s) of processes and of their children that have ended."""
-    total_s = 0.0
+    cpu_s = {}
     for process in members:
         with contextlib.suppress(psutil.Error):
-            total_s += sum(process.cpu_times()[:4])
-    return total_s
+            cpu_s[process.pid] = sum(process.cpu_times()[:4])
+    return WorkDone(time.monotonic(), cpu_s, waited_for_processor_s(members))
+
+
+def last_minutes_s(limit_s: float) -> float:
+    """Time (s) before a time limit in which a job must have worked; one that did not hung."""
+    return min(_LAST_MINUTES_S, limit_s / 2)
+
+
+def timeout_error(said: str, members: Iterable[psutil.Process], after_s: float, earlier: WorkDone) -> JobTimeoutError:
+    """Error of processes killed after some time (s).
+
+    The machine's fault if they mostly waited for a processor, or at last for a program, disk or mount.
+
+    Parameters
+    ----------
+    earlier
+        Work of the processes some minutes before.
+    """
+    now = work_done(members)
+    if now.waited_s >= _STARVED_SHARE * after_s:
+        return JobStarvedError(
+            f"{said}, {now.waited_s / after_s:.0%} of which it waited for a processor: the machine is overloaded; it"
+            " is due again"
+        )
+    if now.cpu_s and now.cpu_s.keys() == earlier.cpu_s.keys():
+        worked_s = sum(now.cpu_s.values()) - sum(earlier.cpu_s.values()) + now.waited_s - earlier.waited_s
+        if worked_s < _IDLE_SHARE * (now.at - earlier.at):
+            return JobStarvedError(f"{said}, and at last it hardly worked: {UNANSWERED}; it is due again")
+    return JobTimeoutError(f"{said}; it is due again")
 
 
 def waited_for_processor_s(members: Iterable[psutil.Process]) -> float:

@@ -59,6 +59,8 @@ class Watchdog:
         self._waited: dict[int, float] = {}
         """Time (s) that each call's jobs have waited in Slurm's queue."""
         self._queue_seen = float("-inf")
+        self._late: dict[int, processes.WorkDone] = {}
+        """Work of each call's processes some minutes before they are killed for its time."""
         self._slept: dict[int, float] = {}
         """Time (s) of each call during which the machine was suspended."""
         self._seen = float("-inf")
@@ -71,6 +73,7 @@ class Watchdog:
         for pid in set(self._worked) - {call.pid for call in calls}:
             self._samples.pop(pid, None)
             del self._worked[pid]
+        self._late = {call.pid: self._late[call.pid] for call in calls if call.pid in self._late}
         self._look_at_sleep(calls, steady)
         self._look_at_queue([call for call in calls if call.slurm_jobs], steady)
         for call in calls:
@@ -78,10 +81,12 @@ class Watchdog:
             worked_s = steady - call.began_steady - self.uncounted_s(call)
             if call.slurm_jobs:
                 limit_s += _SLURM_S
+            if worked_s > limit_s - processes.last_minutes_s(limit_s) and call.pid not in self._late:
+                self._late[call.pid] = processes.work_done(processes.session_processes(call.pid))
             if worked_s > limit_s:
                 why = f"killed after {limit_s / 60:g} min, far beyond its time limit"
                 members = processes.session_processes(call.pid)
-                found.append((call, processes.timeout_error(why, members, worked_s)))
+                found.append((call, processes.timeout_error(why, members, worked_s, self._late[call.pid])))
                 continue
             if call.slurm_jobs:
                 continue

@@ -138,16 +138,26 @@ def wait(child: int, time_limit_s: float) -> None:
     """
     deadline = time.monotonic() + time_limit_s
     try:
-        while processes.exit_code(child) is None:
-            said = signal.sigtimedwait(_AWAITED, max(0.0, deadline - time.monotonic()))
-            if said is None:
-                why = f"killed after its time limit of {time_limit_s / 60:.0f} min"
-                raise processes.timeout_error(why, processes.process_tree(child), time_limit_s)
-            if said.si_signo in _STOPS:
-                raise JobDiedError(f"stopped by {signal.Signals(said.si_signo).name}; it is due again")
+        if _ended(child, deadline - processes.last_minutes_s(time_limit_s)):
+            return
+        earlier = processes.work_done(processes.process_tree(child))
+        if not _ended(child, deadline):
+            why = f"killed after its time limit of {time_limit_s / 60:.0f} min"
+            raise processes.timeout_error(why, processes.process_tree(child), time_limit_s, earlier)
     except BaseException:
         processes.kill(processes.process_tree(child))
         raise
+
+
+def _ended(child: int, until: float) -> bool:
+    """Whether the child has ended by a moment (steady clock, s)."""
+    while processes.exit_code(child) is None:
+        received = signal.sigtimedwait(_AWAITED, max(0.0, until - time.monotonic()))
+        if received is None:
+            return False
+        if received.si_signo in _STOPS:
+            raise JobDiedError(f"stopped by {signal.Signals(received.si_signo).name}; it is due again")
+    return True
 
 
 def reap(child: int) -> tuple[int, dict[str, Any]]:

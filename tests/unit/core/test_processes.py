@@ -24,14 +24,18 @@ def test_a_time_limit_is_the_machine_s_fault_where_it_is_overloaded_or_does_not_
         members = [psutil.Process(busy[0].pid)]
         while (waited_s := processes.waited_for_processor_s(members)) < 0.5:
             time.sleep(0.05)
-        error = processes.timeout_error("killed after 1 min", members, 1.5 * waited_s)
+        began = processes.WorkDone(time.monotonic(), {busy[0].pid: 0.0}, 0.0)
+        error = processes.timeout_error("killed after 1 min", members, 1.5 * waited_s, began)
         assert error.blame is Blame.MACHINE
         assert "the machine is overloaded" in str(error)
-        assert processes.timeout_error("killed after 1 min", members, 5 * waited_s).blame is Blame.GROUP
-        hung = processes.timeout_error("killed after 1 min", [psutil.Process(idle.pid)], 100.0)
+        assert processes.timeout_error("killed after 1 min", members, 5 * waited_s, began).blame is Blame.GROUP
+        sleeps = [psutil.Process(idle.pid)]
+        earlier = processes.work_done(sleeps)
+        time.sleep(0.5)
+        hung = processes.timeout_error("killed after 1 min", sleeps, 100.0, earlier)
         assert hung.blame is Blame.MACHINE
         assert "a mount did not answer" in str(hung)
-        assert processes.timeout_error("killed after 1 min", [], 100.0).blame is Blame.GROUP
+        assert processes.timeout_error("killed after 1 min", [], 100.0, earlier).blame is Blame.GROUP
     finally:
         for process in (*busy, idle):
             process.kill()

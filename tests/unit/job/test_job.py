@@ -182,6 +182,7 @@ def test_past_its_time_limit_the_whole_process_tree_is_killed(tmp_path):
     assert time.monotonic() - began < 20
     assert record(tmp_path)["error_class"] == "timeout_killed"
     assert record(tmp_path)["cpu_s"] >= 0.1
+    assert record(tmp_path)["blame"] == "machine"  # it worked, then hung
     assert "time limit" in said
     assert gone(int((tmp_path / "pid").read_text()))
 
