@@ -116,7 +116,9 @@ class HostState:
     runners, services
         Units of each colour.
     holder
-        Colour of the runner that holds the lease, or `ELSEWHERE`; empty without a holder.
+        Colour of the runner that holds the lease, or `ELSEWHERE`; empty without a holder, or where that is not known.
+    unknown
+        Reason for which the holder is not known.
     answers, ready
         Whether the service answers, and whether it reports readiness (runner at work, products coming out).
     """
@@ -125,6 +127,7 @@ class HostState:
     runners: Mapping[str, UnitState]
     services: Mapping[str, UnitState]
     holder: str
+    unknown: str = ""
     answers: bool = True
     ready: bool = True
 
@@ -146,12 +149,17 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """Next step of a deployment: an action on a colour, or a phase with its reason."""
+    """Next step of a deployment: an action on a colour, and the phase that follows, with its reason."""
 
     action: Action
     colour: str = ""
     phase: Phase | None = None
     reason: str = ""
+
+    @property
+    def undoes(self) -> bool:
+        """Whether the step goes back or gives up, for which one look at the host is not enough."""
+        return self.phase == Phase.BACK or self.action == Action.GIVE_UP
 
 
 WAIT = Step(Action.WAIT)
@@ -178,7 +186,7 @@ def next_step(deployment: Deployment, seen: HostState, probation_s: float) -> St
 
 
 def _check(deployment: Deployment, _: HostState) -> Step:
-    return Step(Action.CHECK, deployment.new)
+    return Step(Action.CHECK, deployment.new, Phase.TAKE_OVER)
 
 
 def _take_over(deployment: Deployment, seen: HostState) -> Step:
@@ -191,7 +199,7 @@ def _take_over(deployment: Deployment, seen: HostState) -> Step:
             return Step(Action.STAND_BY, old)
         return _move_port(deployment, seen, to=new) or Step(Action.ENTER, phase=Phase.PROBATION)
     if seen.now - deployment.since > READY_S:
-        return _back(f"its runner was not ready within {READY_S:.0f} s")
+        return _back(seen.unknown or f"its runner was not ready within {READY_S:.0f} s")
     if runner.down:
         return Step(Action.STAND_BY, new)
     return Step(Action.HAND_OVER, old) if seen.holder == old and runner.stands_by else WAIT
@@ -200,7 +208,7 @@ def _take_over(deployment: Deployment, seen: HostState) -> Step:
 def _probation(deployment: Deployment, seen: HostState, probation_s: float) -> Step:
     runner = seen.runners[deployment.new]
     if seen.holder != deployment.new or runner.state != "active" or runner.restarts:
-        return _back("its runner did not stay up in its probation")
+        return _back(seen.unknown or "its runner did not stay up in its probation")
     if deployment.serves and not seen.answers:
         return _back("its service did not answer in its probation")
     if deployment.was_ready and not seen.ready:
@@ -212,24 +220,31 @@ def _probation(deployment: Deployment, seen: HostState, probation_s: float) -> S
 
 def _finish(deployment: Deployment, seen: HostState) -> Step:
     new, old = deployment.new, deployment.old
-    return _move_port(deployment, seen, to=new) or _stop(old, seen) or Step(Action.USE, new)
+    if seen.holder != new:
+        lost = seen.unknown or f"its runner lost the lease before that of {old} was stopped"
+        return _give_up(deployment, lost) if deployment.reason else _back(lost)  # the old runner does not start
+    in_use = Step(Action.USE, new, Phase.DONE)
+    return _move_port(deployment, seen, to=new) or _stop(old, seen) or in_use
 
 
 def _go_back(deployment: Deployment, seen: HostState) -> Step:
     new, old = deployment.new, deployment.old
-    runner = seen.runners[old]
+    runner, other = seen.runners[old], seen.runners[new]
     if seen.holder == old:
-        gone_back = Step(Action.ENTER, phase=Phase.GONE_BACK, reason=deployment.reason)
-        return _move_port(deployment, seen, to=old) or _stop(new, seen) or gone_back
+        in_use = Step(Action.USE, old, Phase.GONE_BACK, deployment.reason)
+        return _move_port(deployment, seen, to=old) or _stop(new, seen) or in_use
     if runner.cannot_start(deployment.since, seen.now):
         reason = f"{deployment.reason}; there is no way back, for the runner of {old} does not start"
         return Step(Action.ENTER, phase=Phase.STAY, reason=reason)
     if runner.down:
         return Step(Action.STAND_BY, old)
-    waits_in_vain = runner.stands_by and seen.now - max(deployment.since, runner.since) > READY_S
+    if runner.stops or other.stops:
+        return WAIT
+    ended = other.since if other.down else 0.0
+    waits_in_vain = seen.now - max(deployment.since, runner.since, ended) > READY_S
     if seen.holder == new and runner.stands_by:
-        return _stop(new, seen) or WAIT if waits_in_vain else Step(Action.HAND_OVER, new)
-    return _give_up(deployment, _held(seen)) if waits_in_vain and seen.holder == ELSEWHERE else WAIT
+        return Step(Action.STOP, new) if waits_in_vain else Step(Action.HAND_OVER, new)
+    return _give_up(deployment, _held(seen)) if waits_in_vain else WAIT
 
 
 def _stay(deployment: Deployment, seen: HostState) -> Step:
@@ -250,7 +265,7 @@ def _give_up(deployment: Deployment, why: str) -> Step:
 
 
 def _held(seen: HostState) -> str:
-    return f"{seen.holder or 'nobody'} has the lease (state/runner.lock names its holder)"
+    return seen.unknown or f"{seen.holder or 'nobody'} has the lease (state/runner.lock names its holder)"
 
 
 def _stop(colour: str, seen: HostState) -> Step | None:

@@ -22,9 +22,10 @@ from contimg.execute.lease import holder
 PROBATION_S = 300.0
 """Time (s) for which a new release has to work well, about the length of a group."""
 _LOOK_S = 0.5
+_LOOKS = 3
+"""Number of looks in a row that have to say so before a deployment goes back or gives up."""
 _ANSWER_S = 5.0
 _CHECK_S = 1200.0
-_AFTER = {Action.CHECK: Phase.TAKE_OVER, Action.USE: Phase.DONE}
 _ASKED = "a person asked for it"
 
 
@@ -45,10 +46,11 @@ class Host:
         """State of units, lease and service."""
         runners = {colour: _unit(f"contimg@{colour}") for colour in COLOURS}
         services = {colour: _unit(f"contimg-serve@{colour}")[0] for colour in COLOURS}
+        held, unknown = None, ""
         try:
             held = holder(self._root)
-        except LeaseError:
-            held = None
+        except LeaseError as error:
+            unknown = str(error)
         pid = held.pid if held and held.holds else 0
         having = next((colour for colour, (_, main) in runners.items() if main == pid), ELSEWHERE) if pid else ""
         return HostState(
@@ -56,6 +58,7 @@ class Host:
             {colour: unit for colour, (unit, _) in runners.items()},
             services,
             having,
+            unknown,
             answers=self._says("/livez"),
             ready=self._says("/readyz"),
         )
@@ -124,14 +127,13 @@ def deploy(
     yield f"{deployment.new}: {deployment.release} ({deployment.phase})"
     while not deployment.phase.ended:
         try:
-            step = next_step(deployment, host.see(), probation_s)
+            step = _looked(deployment, host, probation_s)
             if step.action == Action.USE:
-                _use(deployment)
+                _use(step.colour)
             else:
                 host.do(step)
             if step.action == Action.GIVE_UP:
                 raise DeploymentError(f"{deployment.release}: {step.reason}; mend that, then call it with --rollback")
-            step = replace(step, phase=step.phase or _AFTER.get(step.action))
         except InstallationError as error:
             if deployment.phase in (Phase.FINISH, Phase.BACK, Phase.STAY):
                 raise
@@ -147,6 +149,27 @@ def deploy(
         raise DeploymentError(f"{deployment.release}: {deployment.reason}; {deployment.old} is in use as before")
     if deployment.phase == Phase.DONE and deployment.reason:
         raise DeploymentError(f"{deployment.release}: {deployment.reason}; {deployment.new} stays in use")
+
+
+def _looked(deployment: Deployment, host: Host, probation_s: float) -> Step:
+    """Next step, by one look at the host, or by several in a row if it goes back or gives up.
+
+    Raises
+    ------
+    InstallationError
+        If systemd does not answer.
+    """
+    for number in range(1, _LOOKS + 1):
+        try:
+            step = next_step(deployment, host.see(), probation_s)
+            if not step.undoes:
+                break
+        except InstallationError:
+            if number == _LOOKS:
+                raise
+        if number < _LOOKS:
+            time.sleep(_LOOK_S)
+    return step
 
 
 def status(site: HostPaths) -> Iterator[str]:
@@ -165,6 +188,8 @@ def status(site: HostPaths) -> Iterator[str]:
     if last:
         since = datetime.fromtimestamp(last.since, UTC).isoformat(timespec="seconds")
         yield f"{last.new}: {last.release} ({last.phase}, since {since}{f': {last.reason}' if last.reason else ''})"
+    if seen.unknown:
+        yield seen.unknown
     for colour in COLOURS:
         link = site.release(colour)
         runner, service = seen.runners[colour], seen.services[colour]
@@ -191,9 +216,8 @@ def _begun(site: HostPaths, release: Path | None, seen: HostState, *, back: bool
     used = site.enabled
     new = next(colour for colour in COLOURS if colour != used)
     if seen.holder != used:
-        raise DeploymentError(
-            f"contimg@{used}: does not run, so nobody can take over from it; systemctl start contimg"
-        )
+        gone = f"contimg@{used}: does not run, so nobody can take over from it; systemctl start contimg"
+        raise DeploymentError(seen.unknown or gone)
     if back:
         if not site.release(new).is_symlink():
             raise DeploymentError(f"{site.release(new)}: no other release is installed; name one")
@@ -206,10 +230,12 @@ def _begun(site: HostPaths, release: Path | None, seen: HostState, *, back: bool
     return Deployment(new, str(release), serves, serves and seen.ready, phase, time.time())
 
 
-def _use(deployment: Deployment) -> None:
+def _use(colour: str) -> None:
     """Start one release at boot and not the other, whose link stays for going back."""
-    systemctl("enable", *units_of(deployment.new))
-    systemctl("disable", *units_of(deployment.old))
+    systemctl("enable", *units_of(colour))
+    for other in COLOURS:
+        if other != colour:
+            systemctl("disable", *units_of(other))
 
 
 def _unit(name: str) -> tuple[UnitState, int]:

@@ -27,7 +27,9 @@ class Host:
     gave_way
         Runner that handed over last, and leaves the lease to the other.
     broken
-        Runners that do not start any more.
+        Runners that do not start any more, and end without the lease.
+    in_use
+        Colour that starts with the host.
     """
 
     fails: Phase | None = None
@@ -39,6 +41,7 @@ class Host:
     took_over: list[str] = field(default_factory=list)
     gave_way: str = ""
     broken: tuple[str, ...] = ()
+    in_use: str = "blue"
 
     def see(self, deployment: Deployment) -> HostState:
         self.now += 1
@@ -51,7 +54,7 @@ class Host:
             unit = self.runners[colour]
             if unit == STOPS:
                 self.runners[colour] = DOWN
-            elif colour in self.broken and unit != DOWN:
+            elif colour in self.broken and colour != self.holder and unit != DOWN:
                 self.runners[colour] = UnitState("activating", "", unit.restarts + 1)
                 continue
             if not self.holder and unit.stands_by and not unit.restarts:
@@ -62,7 +65,8 @@ class Host:
         answers = not (failing and self.how in ("silent", "deaf"))
         assert self.holder, "nobody has the lease"
         assert "active" in {unit.state for unit in self.services.values()}, "the port was let go"
-        return HostState(self.now, dict(self.runners), dict(self.services), self.holder, answers, answers)
+        units = dict(self.runners), dict(self.services)
+        return HostState(self.now, *units, self.holder, answers=answers, ready=answers)
 
     def do(self, action: Action, colour: str) -> None:
         if action == Action.STAND_BY:
@@ -81,5 +85,7 @@ class Host:
             self.services[colour] = AT_WORK
         elif action == Action.STOP_SERVICE:
             self.services[colour] = DOWN
+        elif action == Action.USE:
+            self.in_use = colour
         elif action == Action.WAIT:
             self.now += 5

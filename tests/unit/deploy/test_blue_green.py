@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from deploying_host import AT_WORK, BEGUN, DOWN, STANDS_BY, Host
+from deploying_host import AT_WORK, BEGUN, DOWN, STANDS_BY, STOPS, Host
 
 from contimg.deploy.blue_green import (
     ELSEWHERE,
@@ -25,16 +25,13 @@ def deployed(host: Host, deployment: Deployment = BEGUN) -> Deployment:
     """A deployment at its end."""
     for _ in range(200):
         step = next_step(deployment, host.see(deployment), 60)
-        if step.action in (Action.CHECK, Action.USE):
-            phase = Phase.TAKE_OVER if step.action == Action.CHECK else Phase.DONE
-            deployment = replace(deployment, phase=phase, since=host.now)
-        elif step.phase:
+        host.do(step.action, step.colour)
+        if step.phase:
             deployment = replace(
                 deployment, phase=step.phase, since=host.now, reason=step.reason or deployment.reason
             )
-        else:
-            host.do(step.action, step.colour)
         if deployment.phase.ended:
+            assert host.in_use == (deployment.new if deployment.phase == Phase.DONE else deployment.old)
             return deployment
     raise AssertionError(f"no end: {deployment} {host}")
 
@@ -128,15 +125,72 @@ def test_an_old_release_that_was_mended_meanwhile_is_for_a_person_to_choose() ->
     assert deployed(host, replace(stay, phase=Phase.BACK)).phase == Phase.GONE_BACK
 
 
+@pytest.mark.parametrize(
+    ("old", "holder", "unknown", "why"),
+    [
+        (STANDS_BY, ELSEWHERE, "", "another process has the lease"),
+        (STANDS_BY, "", "", "nobody has the lease"),
+        (STANDS_BY, "", "runner.lock: cannot be read", "runner.lock: cannot be read"),
+        (AT_WORK, "", "", "nobody has the lease"),
+        (AT_WORK, "green", "", "green has the lease"),
+    ],
+    ids=["another process", "nobody", "not known", "nobody, and the old one works", "not the one that works"],
+)
 @pytest.mark.parametrize("phase", [Phase.BACK, Phase.STAY])
-def test_a_lease_held_by_neither_release_is_not_waited_for_for_ever(phase: Phase) -> None:
-    host = Host(runners={"blue": STANDS_BY, "green": STANDS_BY}, holder=ELSEWHERE)
-    plan = replace(BEGUN, phase=phase)
-    assert next_step(plan, host.see(plan), 60).action == Action.WAIT
-    host.now = READY_S
-    step = next_step(plan, host.see(plan), 60)
+def test_a_lease_that_does_not_come_is_not_waited_for_for_ever(
+    phase: Phase, old: UnitState, holder: str, unknown: str, why: str
+) -> None:
+    plan = replace(BEGUN, phase=phase, since=1000.0)
+    units = {"blue": old, "green": STANDS_BY}
+    seen = HostState(1000.0 + READY_S, units, {"blue": DOWN, "green": AT_WORK}, holder, unknown)
+    if (phase, holder) == (Phase.STAY, "green"):
+        assert next_step(plan, seen, 60) == Step(Action.ENTER, phase=Phase.FINISH)
+        return
+    assert next_step(plan, seen, 60).action == Action.WAIT
+    step = next_step(plan, replace(seen, now=seen.now + 1), 60)
     assert step.action == Action.GIVE_UP
-    assert "another process has the lease" in step.reason
+    assert why in step.reason
+
+
+def test_going_back_leaves_the_old_runner_time_after_the_new_one_has_ended() -> None:
+    """The new runner did not hand over, was stopped, and its jobs took long."""
+    plan = replace(BEGUN, phase=Phase.BACK)
+    seen = HostState(5000.0, {"blue": STANDS_BY, "green": STOPS}, {"blue": DOWN, "green": AT_WORK}, "")
+    assert next_step(plan, seen, 60).action == Action.WAIT
+    ended = {"blue": STANDS_BY, "green": replace(DOWN, since=5000.0)}
+    assert next_step(plan, replace(seen, now=5000 + READY_S, runners=ended), 60).action == Action.WAIT
+    assert next_step(plan, replace(seen, now=5001 + READY_S, runners=ended), 60).action == Action.GIVE_UP
+
+
+def test_a_release_that_lost_the_lease_before_the_end_gives_way() -> None:
+    """The host was started again in between, with the old release: its runner, the only one, was stopped."""
+    host = Host()
+    ended = deployed(host, replace(BEGUN, phase=Phase.FINISH))
+    assert ended.phase == Phase.GONE_BACK
+    assert "its runner lost the lease before that of blue was stopped" in ended.reason
+    assert host.took_over == []
+    assert host.runners == {"blue": AT_WORK, "green": DOWN}
+    assert host.services == {"blue": AT_WORK, "green": DOWN}
+
+
+@pytest.mark.parametrize("holder", ["", "blue", ELSEWHERE])
+def test_a_release_that_stays_and_loses_the_lease_again_is_for_a_person(holder: str) -> None:
+    """From its end it went back, from there it stayed, and so on."""
+    plan = replace(BEGUN, phase=Phase.FINISH, reason="it was not ready")
+    units = {"blue": DOWN, "green": UnitState("activating", restarts=RESTARTS)}
+    step = next_step(plan, HostState(1.0, units, {"blue": DOWN, "green": AT_WORK}, holder), 60)
+    assert step.action == Action.GIVE_UP
+    assert step.reason == "it was not ready; its runner lost the lease before that of blue was stopped"
+
+
+@pytest.mark.parametrize("phase", [Phase.TAKE_OVER, Phase.PROBATION, Phase.FINISH])
+def test_a_lease_whose_holder_is_not_known_is_the_reason(phase: Phase) -> None:
+    """The reason was that a runner did not stay up."""
+    plan = replace(BEGUN, phase=phase)
+    units = {"blue": STANDS_BY, "green": AT_WORK}
+    why = "runner.lock: cannot be read"
+    seen = HostState(READY_S + 1, units, {"blue": DOWN, "green": AT_WORK}, "", why)
+    assert next_step(plan, seen, 60) == Step(Action.ENTER, phase=Phase.BACK, reason=why)
 
 
 def test_going_back_on_request_from_the_probation() -> None:
