@@ -28,8 +28,6 @@ _LOG = logging.getLogger(__name__)
 _MOMENTS = 9
 """Number of moments over which a group's beam is averaged."""
 _SIDEREAL_RAD_PER_S = 7.2921159e-5
-_MIN_PREDICTED_SNR = 20.0
-"""Least signal-to-noise ratio predicted from the source's mean flux, as a cut on the measured flux would bias it."""
 _CATALOGUE_ERROR, _GAIN_ERROR = 0.15, 0.005
 """Relative errors of catalogue fluxes (variability, spectra, resolution) and of a gain's course."""
 _BAND_CENTRE_HZ = float(np.mean([dsa110.subband_frequencies(subband).mean() for subband in range(dsa110.SUBBANDS)]))
@@ -115,15 +113,8 @@ def of_images(
     catalogue : str
         Name of the catalogue; empty without.
     """
-    seen = overlap.sightings(images).several()
-    seen = seen.chosen(np.isfinite(seen.log_response))
-    _, number = np.unique(seen.source, return_inverse=True)
-    mean = (np.bincount(number, seen.log_flux / seen.error**2) / np.bincount(number, seen.error**-2))[number]
-    # Error of the mean flux at this place, as noise that makes a flux high must not give it weight; the bias of the
-    # logarithm is removed.
-    predicted = seen.error * np.exp(seen.log_flux - mean)
-    seen = replace(seen, error=predicted, log_flux=seen.log_flux + predicted**2 / 2)
-    seen = seen.chosen(predicted < 1 / _MIN_PREDICTED_SNR).several()
+    seen = overlap.sightings(images)
+    seen = seen.chosen(np.isfinite(seen.log_response)).predictable()
     frequency = np.array(frequencies_hz)[seen.image] if len(seen.image) else np.zeros(0)
     middles = np.array([image.centre_rad for image in images]).reshape(-1, 2)[seen.image]
     length_s = dsa110.INTEGRATIONS * dsa110.INTEGRATION_S

@@ -21,6 +21,7 @@ from scipy.special import gamma, jv
 from contimg.core.units import MAD_TO_SIGMA
 from contimg.telescope import beam_table
 from contimg.telescope.beam import PrimaryBeam
+from contimg.validation import overlap
 
 NAMES = ("width_east_deg", "width_north_deg", "offset_east_deg", "offset_north_deg", "taper")
 _START = np.array([3.0, 3.0, 0.0, 0.0, 0.3])
@@ -216,24 +217,19 @@ def _without_sources_and_factors(evidence: Evidence) -> Callable[[np.ndarray], n
 
     Images' factors have a prior, whose rows come after the values.
     """
-    _, source = np.unique(evidence.source, return_inverse=True)
-    weight = 1 / evidence.error**2
-    total = np.bincount(source, weight)
 
-    def demeaned(columns: np.ndarray) -> np.ndarray:
-        mean = np.zeros((len(total), columns.shape[1]))
-        np.add.at(mean, source, columns * weight[:, np.newaxis])
-        return (columns - (mean / total[:, np.newaxis])[source]) / evidence.error[:, np.newaxis]
+    def within(columns: np.ndarray) -> np.ndarray:
+        return overlap.demeaned(columns, evidence.source, evidence.error**-2) / evidence.error[:, np.newaxis]
 
     images, image = np.unique(evidence.image, return_inverse=True)
     has_factor = images != NO_IMAGE
     each = np.eye(len(images))[image][:, has_factor]
     known = np.where(images[has_factor] == CATALOGUE, 0.0, 1 / FACTOR_SCATTER)
-    factors = np.concatenate([demeaned(each), np.diag(known)])
+    factors = np.concatenate([within(each), np.diag(known)])
     basis, _ = np.linalg.qr(factors)
 
     def project(values: np.ndarray) -> np.ndarray:
-        own = np.concatenate([demeaned(values[:, np.newaxis])[:, 0], np.zeros(each.shape[1])])
+        own = np.concatenate([within(values[:, np.newaxis])[:, 0], np.zeros(each.shape[1])])
         return own - basis @ (basis.T @ own)
 
     return project

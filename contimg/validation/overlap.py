@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from contimg.validation import matching
 
 _LOG = logging.getLogger(__name__)
 _MIN_SNR = 10.0
-"""Least signal-to-noise ratio of compared sources."""
+"""Least signal-to-noise ratio of listed sources that are read."""
+_MIN_PREDICTED_SNR = 20.0
+"""Least signal-to-noise ratio predicted from the source's mean flux, as a cut on the measured flux would bias it."""
 _FLUX_ERROR = 0.01
 """Relative error of a flux besides its noise, from deconvolution and pixels."""
 _LEAST_SIGHTINGS = 20
@@ -143,6 +145,18 @@ class Sightings:
         """Sightings by indices, or by a mask of shape (M,)."""
         return Sightings(*(values[which] for values in vars(self).values()))
 
+    def predictable(self) -> Sightings:
+        """Sightings of sources in more than one image that a cut on measured fluxes does not bias.
+
+        Errors are those of the source's mean flux at this place, as noise that makes a flux high must not give it
+        weight; the bias of the logarithm is removed.
+        """
+        seen = self.several()
+        own = weighted_means(seen.log_flux[:, np.newaxis], seen.source, seen.error**-2)[:, 0]
+        predicted = seen.error * np.exp(seen.log_flux - own)
+        seen = replace(seen, error=predicted, log_flux=seen.log_flux + predicted**2 / 2)
+        return seen.chosen(predicted < 1 / _MIN_PREDICTED_SNR).several()
+
     def several(self) -> Sightings:
         """Sightings of the sources that more than one image has."""
         number = np.bincount(self.source, minlength=1)
@@ -232,7 +246,7 @@ class Overlap:
 
 def compare(images: Sequence[ImageSources]) -> Overlap:
     """Compare the fluxes of the same sources in overlapping images."""
-    seen = sightings(images).several()
+    seen = sightings(images).predictable()
     nothing = np.zeros(0)
     sources = len(np.unique(seen.source))
     if len(seen.source) < _LEAST_SIGHTINGS or len(np.unique(seen.image)) < 2:
@@ -293,8 +307,13 @@ def within_sources(seen: Sightings, design: np.ndarray) -> tuple[np.ndarray, np.
 
 def demeaned(columns: np.ndarray, source: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Columns, shape (M, K), less their mean over each source by weights, shape (M,)."""
-    total = np.zeros((source.max(initial=0) + 1, columns.shape[1]))
-    np.add.at(total, source, columns * weights[:, np.newaxis])
-    weight = np.bincount(source, weights, minlength=len(total))
-    mean = np.divide(total, weight[:, np.newaxis], out=total, where=weight[:, np.newaxis] > 0)
-    return columns - mean[source]
+    return columns - weighted_means(columns, source, weights)
+
+
+def weighted_means(columns: np.ndarray, source: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean of columns, shape (M, K), over each entry's source by weights, shape (M,); of the columns' shape."""
+    _, number = np.unique(source, return_inverse=True)
+    total = np.zeros((number.max(initial=-1) + 1, columns.shape[1]))
+    np.add.at(total, number, columns * weights[:, np.newaxis])
+    weight = np.bincount(number, weights, minlength=len(total))[:, np.newaxis]
+    return np.divide(total, weight, out=total, where=weight > 0)[number]
