@@ -53,7 +53,7 @@ def load(options: Calibration) -> list[Calibrator]:
 
 
 def read(path: Path) -> list[Calibrator]:
-    """Read a calibrator list: CSV if its name ends in `.csv`, else the VLA Calibrator Manual's text.
+    """Read a calibrator list: CSV if its name ends in `.csv` or `.csv.gz`, else the VLA Calibrator Manual's text.
 
     CSV has the columns name, ra_deg, dec_deg, flux_jy and, optionally, spectral_index, compact, reference. A source
     of flux 0, or of unknown flux, is no calibrator and is left out.
@@ -79,8 +79,8 @@ def read(path: Path) -> list[Calibrator]:
 
 
 def is_csv(path: Path) -> bool:
-    """Whether a list is CSV, by its name."""
-    return path.suffix.lower() == ".csv"
+    """Whether a list is CSV, compressed or not, by its name."""
+    return path.name.lower().removesuffix(".gz").endswith(".csv")
 
 
 def load_standards() -> list[Calibrator]:

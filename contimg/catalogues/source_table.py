@@ -1,14 +1,18 @@
 """Reader of source lists in CSV: calibrator lists, sky catalogues and simulated skies.
 
-The first line that is not a comment names the columns. Spreadsheets' byte order marks, quoted cells, Latin-1 and
-lines that begin with # are understood; a blank cell, or nan, is unknown.
+The first line that is not a comment names the columns. Commas, semicolons or tabs separate them. Byte order marks,
+UTF-16, Latin-1, quoted cells, lines that begin with # and rows of blank cells, as spreadsheets leave them, are
+understood; a blank cell, or nan, is unknown.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
+import io
 import logging
+import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,12 +31,15 @@ _LOG = logging.getLogger(__name__)
 
 POSITION = ("ra_deg", "dec_deg")
 _FLUX = "flux_jy"
+_SEPARATORS = ",;\t"
+_BLANK = _SEPARATORS + '" \r\n\0'
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_LINE_END = re.compile(r"\r\n|[\r\n]")
+"""Line ends of an editor; `str.splitlines` also splits at a form feed or an ellipsis of Windows within a name."""
 
 
 def read_sources(path: Path) -> list[Source]:
     """Read a list of sources: ra_deg, dec_deg, flux_jy at 1.4 GHz and, optionally, name and spectral_index.
-
-    A source without a name is named by its line.
 
     Raises
     ------
@@ -42,8 +49,8 @@ def read_sources(path: Path) -> list[Source]:
     table = read(path, (*POSITION, _FLUX), ("spectral_index", "name"))
     if not len(table):
         raise CatalogueError(f"{path}: holds no source; name another file or none")
-    columns = [table[name].tolist() for name in ("name", "line", *POSITION, _FLUX, "spectral_index")]
-    return [Source(name or f"L{line}", *values) for name, line, *values in zip(*columns, strict=True)]
+    columns = [table[name].tolist() for name in ("name", *POSITION, _FLUX, "spectral_index")]
+    return [Source(*values) for values in zip(*columns, strict=True)]
 
 
 def read(path: Path, needed: Sequence[str], optional: Sequence[str] = (), texts: Sequence[str] = ("name",)) -> Table:
@@ -61,8 +68,9 @@ def read(path: Path, needed: Sequence[str], optional: Sequence[str] = (), texts:
     Returns
     -------
     astropy.table.Table
-        The columns, and `line`, each row's line in the file. An unknown number is nan, an unknown text is empty; an
-        unknown spectral_index is -0.7. Rows without a flux_jy, if that is read, are left out and counted.
+        The columns, and `line`, each row's line in the file. An unknown number is nan, an unknown text is empty, but
+        an unknown name is L and the line; an unknown spectral_index is -0.7. Rows without a flux_jy, if that is read,
+        are left out and counted.
 
     Raises
     ------
@@ -72,11 +80,14 @@ def read(path: Path, needed: Sequence[str], optional: Sequence[str] = (), texts:
     """
     from astropy.table import Table  # noqa: PLC0415 — the runner starts without it
 
-    lines = [(n, line) for n, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
-    lines = [(n, line) for n, line in lines if not line.lstrip().startswith("#")]
+    asked = [*needed, *optional]
+    lines = [(n, line) for n, line in enumerate(read_lines(path), 1) if line.strip(_BLANK)]
+    lines = _with_commas([(n, line) for n, line in lines if not line.lstrip().startswith("#")])
     if not lines:
         raise CatalogueError(f"{path}: is empty; it needs the columns {', '.join(needed)}")
     header = [name.strip() for name in _cells(lines[0][1])]
+    if twice := [name for name in header if name and header.count(name) > 1]:
+        raise line_error(path, lines[0][0], f"the column {twice[0]} is there twice")
     if missing := [name for name in needed if name not in header]:
         raise line_error(path, lines[0][0], f"no column {', '.join(missing)} among {', '.join(header)}")
     for number, line in lines[1:]:
@@ -85,7 +96,6 @@ def read(path: Path, needed: Sequence[str], optional: Sequence[str] = (), texts:
         cells = len(_cells(line)) if '"' in line else line.count(",") + 1
         if cells != len(header):
             raise line_error(path, number, f"{cells} cells under {len(header)} columns")
-    asked = [*needed, *optional]
     parsed = _parsed(path, [line for _, line in lines], header, asked, texts)
     table = Table({"line": np.array([number for number, _ in lines[1:]], int)})
     for name in asked:
@@ -94,7 +104,21 @@ def read(path: Path, needed: Sequence[str], optional: Sequence[str] = (), texts:
             table[name] = np.full(len(table), "" if text else np.nan)
         else:
             table[name] = parsed[name].filled("") if text else _numbers(path, parsed[name], table["line"])
+    if "name" in asked:
+        named = np.char.str_len(np.asarray(table["name"], str)) > 0
+        table["name"] = np.where(named, table["name"], np.char.add("L", table["line"].astype(str)))
     return _checked(path, table)
+
+
+def _with_commas(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Numbered lines of a list with commas between the cells; the first line tells what separates them."""
+    separator = max(_SEPARATORS, key=lines[0][1].count) if lines else ","
+    if separator == ",":
+        return lines
+    rewritten = io.StringIO()
+    writer = csv.writer(rewritten, lineterminator="\n")
+    writer.writerows(_cells(line, separator) for _, line in lines)
+    return list(zip((n for n, _ in lines), rewritten.getvalue()[:-1].split("\n"), strict=True))
 
 
 def _parsed(path: Path, lines: list[str], header: list[str], asked: Sequence[str], texts: Sequence[str]) -> Table:
@@ -157,7 +181,7 @@ def _checked(path: Path, table: Table) -> Table:
 
 
 def read_text(path: Path) -> str:
-    """Text of a list, in UTF-8 or Latin-1, decompressed if its name ends in `.gz`.
+    """Text of a list, in UTF-8, UTF-16 with its mark or Latin-1, decompressed if its name ends in `.gz`.
 
     Raises
     ------
@@ -172,9 +196,20 @@ def read_text(path: Path) -> str:
         reason = getattr(error, "strerror", None) or error
         raise CatalogueError(f"{path}: cannot be read ({reason}); name another file or none") from error
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-16" if content.startswith(_UTF_16) else "utf-8-sig")
     except UnicodeDecodeError:
         return content.decode("latin-1")
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a list, as an editor counts them.
+
+    Raises
+    ------
+    CatalogueError
+        As `read_text`.
+    """
+    return _LINE_END.split(read_text(path))
 
 
 def line_error(path: Path, number: int, problem: str) -> CatalogueError:
@@ -182,5 +217,5 @@ def line_error(path: Path, number: int, problem: str) -> CatalogueError:
     return CatalogueError(f"{path}, line {number}: {problem}; correct the line, or name another file or none")
 
 
-def _cells(line: str) -> list[str]:
-    return next(csv.reader([line], skipinitialspace=True))
+def _cells(line: str, separator: str = ",") -> list[str]:
+    return next(csv.reader([line], skipinitialspace=separator != "\t", delimiter=separator))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from contimg.catalogues.calibrator import Calibrator, FluxModel
 from contimg.catalogues.source import REFERENCE_FREQUENCY_HZ, UNKNOWN_SPECTRAL_INDEX
-from contimg.catalogues.source_table import line_error, read_text
+from contimg.catalogues.source_table import line_error, read_lines
 from contimg.core.errors import CatalogueError
 
 _LOG = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def read(path: Path) -> list[Calibrator]:
     found: list[Calibrator] = []
     without = 0
     record: _Record | None = None
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if source := _SOURCE.match(line):
             if source[2] == "J2000":
                 without += record is not None and not record.add_to(found, path)
