@@ -19,6 +19,7 @@ from contimg import __version__
 from contimg.core.paths import group_start
 from contimg.dashboard import details, now, pictures, sky, trends
 from contimg.service import alert_history
+from contimg.service.security import SELF_CONTAINED
 from contimg.service.source import DataSource, Source
 
 router = APIRouter(tags=["dashboard"])
@@ -191,7 +192,8 @@ def validation_page(source: Source, name: Name) -> FileResponse:
     path = source.root.image(_name(name), "validation.html")
     if not path.is_file():
         raise HTTPException(404, "there is no such page")
-    return FileResponse(path, media_type="text/html", headers={"Cache-Control": "max-age=60"})
+    headers = {"Cache-Control": "max-age=60", "Content-Security-Policy": SELF_CONTAINED}
+    return FileResponse(path, media_type="text/html", headers=headers)
 
 
 @router.get("/log", response_class=PlainTextResponse, responses={404: {"description": "no such log"}})

@@ -51,6 +51,14 @@ def test_a_group_is_followed_from_arrival_to_image(done: Site, window: Browser) 
     window.until("location.pathname == '/log'", "a log")
 
 
+def test_a_validation_page_shows_its_plots(done: Site, window: Browser) -> None:
+    window.open(f"{done.url}/validation/{group(done)}")
+    window.until("document.images[0]?.complete", "the plots are loaded")
+    assert window.run("return document.images[0].naturalWidth") > 300
+    assert window.run("return getComputedStyle(document.querySelector('table')).borderCollapse") == "collapse"
+    assert window.errors() == []
+
+
 def test_an_alert_is_acknowledged_by_a_click(done: Site, window: Browser) -> None:
     listed = f"{done.url}/api/alerts"
     wait(lambda: [one for one in json_of(listed)["alerts"] if one["open"]], 30, "an alert is open")
@@ -72,7 +80,10 @@ def test_an_alert_is_acknowledged_by_a_click(done: Site, window: Browser) -> Non
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("path", ["/", "/history?span=7d", "/alerts", "/antennas", "/group/GROUP", "/set/SET"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/history?span=7d", "/alerts", "/antennas", "/group/GROUP", "/validation/GROUP", "/set/SET"],
+)
 def test_a_page_has_no_error_and_no_serious_finding(done: Site, window: Browser, path: str, dark: bool) -> None:
     sets = [each.parent.name for each in (done.root / "calibration").glob("*/*/set.json")]
     where = path.replace("GROUP", group(done)).replace("SET", sets[0])

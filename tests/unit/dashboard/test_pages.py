@@ -225,7 +225,12 @@ def test_states_on_the_sky_strip_differ_in_more_than_colour(service: Served) -> 
 
 def test_a_group_has_its_validation_page(service: Served) -> None:
     assert f'<a href="/validation/{service.unit}">Validation: pass</a>' in service.get(f"/group/{service.unit}").text
-    assert service.get(f"/validation/{service.unit}").text == "<h1>pass</h1>"
+    page = service.get(f"/validation/{service.unit}")
+    assert page.text == "<h1>pass</h1>"
+    [policy] = [value for name, value in page.headers.items() if name.lower() == "content-security-policy"]
+    assert "style-src 'unsafe-inline'" in policy
+    assert "data:" in policy
+    assert "script-src" not in policy
     assert service.get("/validation/20300101T000000").status_code == 404
 
 
