@@ -7,7 +7,6 @@ the next runner answers a request that came while none worked.
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -124,19 +123,17 @@ def answer_path(root: DataRoot) -> Path:
     return root.state / "reload.answer.json"
 
 
-def request_reload(root: DataRoot, by: str) -> str:
-    """Request a reload of the settings by the runner; returns the request's id.
+def request_reload(root: DataRoot, number: str, by: str) -> None:
+    """Request a reload of the settings by the runner, under an id of its own.
 
     Raises
     ------
     OSError
         If the request cannot be written.
     """
-    number = uuid.uuid4().hex
     files.write_json(
         request_path(root), {"id": number, "by": by, "at": datetime.now(UTC).isoformat(timespec="seconds")}
     )
-    return number
 
 
 def reload_answer(root: DataRoot, number: str) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
@@ -50,8 +51,9 @@ def reload_config(source: Source, request: Request, body: Person = _UNNAMED) -> 
         source.load()
     except ConfigError as error:
         raise HTTPException(422, str(error)) from None
-    number = settings_watch.request_reload(source.root, body.by)
+    number = uuid.uuid4().hex
     record_change(source.root, request, body.by, "reload-config", id=number)
+    settings_watch.request_reload(source.root, number, body.by)
     end = time.monotonic() + _ANSWER_S
     while (found := settings_watch.reload_answer(source.root, number)) is None:
         if time.monotonic() > end:

@@ -76,7 +76,8 @@ def test_bad_settings_are_refused_in_one_line_until_they_are_good(
 def test_a_request_is_answered_with_the_differences_and_without_secrets(site: Site) -> None:
     secret = "https://hooks.example.org/secret"  # noqa: S105
     site.write(limits={"conversions": 1}, alerts={"webhook": secret}, service={"port": 9000})
-    number = request_reload(site.root, "an operator")
+    number = "a request"
+    request_reload(site.root, number, "an operator")
     assert reload_answer(site.root, number) is None
     assert site.look() == "an operator"
     said = reload_answer(site.root, number)
@@ -90,7 +91,8 @@ def test_a_request_is_answered_with_the_differences_and_without_secrets(site: Si
 
 def test_a_request_that_is_bad_is_refused_with_the_reason(site: Site) -> None:
     site.write(nonsense=1)
-    number = request_reload(site.root, "an operator")
+    number = "a request"
+    request_reload(site.root, number, "an operator")
     site.look()
     said = reload_answer(site.root, number)
     assert said is not None
@@ -99,7 +101,8 @@ def test_a_request_that_is_bad_is_refused_with_the_reason(site: Site) -> None:
 
 
 def test_a_request_that_came_while_no_runner_worked_is_answered_by_the_next(site: Site) -> None:
-    number = request_reload(site.root, "an operator")
+    number = "a request"
+    request_reload(site.root, number, "an operator")
     site.watch = SettingsWatch(site.root, site.path)
     assert site.look() == "an operator"
     site.watch = SettingsWatch(site.root, site.path)

@@ -88,5 +88,12 @@ def test_without_a_runner_it_says_so(service: Served, monkeypatch: pytest.Monkey
     assert [json.loads(line)["by"] for line in lines] == ["an operator", "unnamed"]
 
 
+def test_nothing_is_asked_for_that_the_audit_log_does_not_have(service: Served) -> None:
+    """The runner had reloaded, and nobody could tell who had asked."""
+    (service.played.root.state / "changes.jsonl").mkdir(parents=True)
+    assert service.post("/api/admin/reload-config", {"by": "an operator"}).status_code >= 500
+    assert not (service.played.root.state / "reload.json").exists()
+
+
 def test_it_needs_the_token(service: Served) -> None:
     assert service.post("/api/admin/reload-config", {"by": "x"}, TOKEN[:-1]).status_code == 401
