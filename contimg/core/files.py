@@ -160,10 +160,12 @@ def rounded_list(values: Any, digits: int = 4) -> Any:
     return float(f"{values:.{digits}g}") if math.isfinite(values) else None
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, whole or not at all."""
+def write_json(path: Path, content: Any, *, mode: int | None = None) -> None:
+    """Write `content` as indented JSON, whole or not at all, with permissions other than by the umask on request."""
     with atomic_write(path) as part:
         part.write_text(json.dumps(content, indent=1, default=json_value) + "\n", "utf-8")
+        if mode is not None:
+            part.chmod(mode)
 
 
 def _at_once(path: str, flags: int) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from importlib.resources import files as package_files
 from pathlib import Path
 
 from contimg import __version__
 from contimg.core import files
+
+log = logging.getLogger(__name__)
 
 _PACKAGE = Path(str(package_files("contimg")))
 _PACKED = _PACKAGE / "data" / "workflow"
@@ -50,17 +53,34 @@ def version_line() -> str:
     return f"contimg {__version__} (commit {commit()[:12] or 'unknown'}, from a checkout)"
 
 
-def failed_deployment(settings: Path) -> str:
-    """Release that stays in use though its deployment failed, with the reason; empty without one.
+class DeploymentWatch:
+    """Outcome of the last deployment, by its state file beside the settings.
 
     Parameters
     ----------
     settings
-        Settings file, beside which a deployment keeps its state.
+        Settings file.
     """
-    try:
-        content = files.read_json(settings.with_name(DEPLOYMENT))
-        failed = content["phase"] == "done" and content["reason"]
-        return f"{content['release']}: {content['reason']}" if failed else ""
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+
+    def __init__(self, settings: Path) -> None:
+        self._path = settings.with_name(DEPLOYMENT)
+        self._failed = self._unread = ""
+
+    def failed(self) -> str:
+        """Release that stays in use though its deployment failed, with the reason; empty without one.
+
+        A state file that cannot be read is logged, once, and the answer stays as it was.
+        """
+        unread = ""
+        try:
+            content = files.read_json(self._path)
+            failed = content["phase"] == "done" and content["reason"]
+            self._failed = f"{content['release']}: {content['reason']}" if failed else ""
+        except FileNotFoundError:
+            self._failed = ""
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            unread = f"{self._path}: cannot be read ({error}); whether the last deployment failed is not known"
+            if unread != self._unread:
+                log.warning(unread)
+        self._unread = unread
+        return self._failed

@@ -264,7 +264,7 @@ def _read(site: HostPaths) -> Deployment | None:
 
 def _write(site: HostPaths, deployment: Deployment) -> None:
     try:
-        files.write_json(_path(site), asdict(deployment))
+        files.write_json(_path(site), asdict(deployment), mode=0o644)  # the runner reads it, as another user
     except OSError as error:
         raise DeploymentError(
             f"{_path(site)}: cannot be written ({error.strerror}); nothing more was done"

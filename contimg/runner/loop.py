@@ -25,7 +25,7 @@ from contimg.catalogues import calibrator_catalogue, sky_catalogue
 from contimg.core.config import Settings
 from contimg.core.errors import CatalogueError, ConfigError, HeldError, LeaseError
 from contimg.core.paths import DataRoot
-from contimg.core.release import failed_deployment
+from contimg.core.release import DeploymentWatch
 from contimg.core.sections import Calibration, SkyCatalogue
 from contimg.core.sections import Runner as RunnerSettings
 from contimg.execute.lease import Lease, acquire, holder
@@ -274,6 +274,7 @@ def _loop(
     once: bool,
 ) -> bool:
     """Run pass after pass; returns whether to hand over: otherwise all calls have ended."""
+    deployments = DeploymentWatch(watch.path)
     draining_since = None
     while True:
         bell.silence()
@@ -284,7 +285,7 @@ def _loop(
         if asked:
             watch.read(asked, lambda: runnable(load_settings()), runner.settings, runner.change)
             runner.settings_refused = watch.refused
-        runner.failed_deployment = failed_deployment(watch.path)
+        runner.failed_deployment = deployments.failed()
         runner.settle_calls()
         notify("WATCHDOG=1")
         pause_s = runner.settings.runner.poll_seconds / clock.rate

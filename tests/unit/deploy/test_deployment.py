@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from deploying_host import AT_WORK, BEGUN, DOWN, Host
 
 from contimg.core.errors import DeploymentError, InstallationError, LeaseError
 from contimg.core.paths import DataRoot
-from contimg.core.release import failed_deployment
+from contimg.core.release import DeploymentWatch
 from contimg.deploy import deployment
 from contimg.deploy.blue_green import Action, HostState, Phase, Step
 from contimg.deploy.host_paths import COLOURS, HostPaths
@@ -182,7 +183,18 @@ def test_killed_at_any_step(tmp_path: Path, played, case: tuple[dict, str, str, 
         assert machine.host.runners == {expected: AT_WORK, other: DOWN}, number
         assert machine.host.services == {expected: AT_WORK, other: DOWN}, number
         assert len(machine.host.took_over) <= 2, "the lease went to and fro"
-        assert bool(failed_deployment(machine.site.config)) == ("stays" in said), number
+        assert bool(DeploymentWatch(machine.site.config).failed()) == ("stays" in said), number
+
+
+def test_the_state_file_can_be_read_by_the_runner(tmp_path: Path, played) -> None:
+    """Root's umask is often 077: the alert on a failed deployment never came."""
+    machine = played(Machine(tmp_path))
+    mask = os.umask(0o077)
+    try:
+        machine.deploy()
+    finally:
+        os.umask(mask)
+    assert (machine.site.settings / "deployment.json").stat().st_mode & 0o777 == 0o644
 
 
 BAD_LOOKS = {
