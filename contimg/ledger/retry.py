@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from contimg.core.errors import Blame, ErrorClass
 from contimg.core.sections import Retry, RetryRule
 
-_LONGEST_S, _SELDOM_S = 3600.0, 6 * 3600.0
+_LONGEST_S = 240.0
+"""Longest pause (s) after a failure that is not the group's fault: it may have passed, and is over within the five
+minutes of requirement M1."""
+_SELDOM_S = 6 * 3600.0
 _COUNTED = 20
 """Failures beyond these lengthen no pause (a power of 2 would pass all bounds)."""
 
@@ -60,7 +63,8 @@ def decide(
 def _patient(policy: Retry, error_class: ErrorClass, blame: Blame, failures: int) -> Again:
     """Next try after a failure that is not the group's fault: nothing is given up, the pauses grow to a limit.
 
-    A group that waits for a set is woken by one; it looks by itself only seldom.
+    The limit is four minutes or, where that is longer, the class's first pause. A group that waits for a set is woken
+    by one; it looks by itself only seldom.
     """
     rule = rule_of(policy, error_class)
     retries = policy.max_attempts if rule.retries is None else rule.retries

@@ -77,10 +77,11 @@ class Plan:
 def plan(situation: ScheduleSnapshot, limits: Limits) -> Plan:
     """Choose the calls to start now, and their cores.
 
-    Each lane fills its free slots: groups in back-off are left out, calibrator groups come first, then the newest,
-    every fourth time the oldest; remakes of images come last, and on idle cores only. The lane with the fewest turns
-    so far is served first, which keeps lanes from starving where memory or disk is short. Simultaneous jobs share the
-    cores: two jobs side by side are done sooner than one after the other on both.
+    Each lane fills its free slots: groups in back-off are left out, calibrator groups come first, then groups whose
+    last try failed, then the newest, every fourth time the oldest; remakes of images come last, and on idle cores
+    only. The lane with the fewest turns so far is served first, which keeps lanes from starving where memory or disk
+    is short. Simultaneous jobs share the cores: two jobs side by side are done sooner than one after the other on
+    both.
     """
     result = _chosen(situation, limits)
     working = sum(not is_periodic(call.lane) for call in (*situation.running, *result.calls))
@@ -131,10 +132,15 @@ def _waits(group: GroupRow, now: float) -> str:
     return ""
 
 
+def _failed(group: GroupRow) -> bool:
+    """Whether the last try failed, which is no group's that waits for a set."""
+    return group.error_class not in {"", ErrorClass.MISSING_CALIBRATION}
+
+
 def in_order(candidates: Iterable[GroupRow], turn: int) -> list[GroupRow]:
     """Groups in the order in which a lane takes them."""
     newest_first = sorted(candidates, key=lambda group: group.name, reverse=True)
-    ranked = sorted(newest_first, key=lambda group: (bool(group.upgrade), not group.calibrator))
+    ranked = sorted(newest_first, key=lambda group: (bool(group.upgrade), not group.calibrator, not _failed(group)))
     if turn % _OLDEST_EVERY == _OLDEST_EVERY - 1 and ranked:
         oldest = min((group for group in ranked if group.upgrade == ranked[0].upgrade), key=lambda group: group.name)
         ranked.remove(oldest)
@@ -165,7 +171,7 @@ class _Filler:
         ]
         candidates = [group for group in idle if group.name not in self._result.waiting]
         if probes and not candidates:  # then with one that would wait longer
-            candidates = [group for group in idle if group.error_class not in {"", ErrorClass.MISSING_CALIBRATION}]
+            candidates = [group for group in idle if _failed(group)]
         free = self._free_slots(lane)
         size = STAGES[lane].batch
         turn = self._situation.turns.get(lane, 0)

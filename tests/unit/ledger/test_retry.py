@@ -33,3 +33,14 @@ def test_the_general_number_is_for_classes_without_their_own() -> None:
     policy = Retry(max_attempts=1)
     assert isinstance(decide(policy, ErrorClass.OTHER, Blame.GROUP, 2), GiveUp)
     assert isinstance(decide(policy, ErrorClass.CASA_TIMEOUT, Blame.GROUP, 2), Again)
+
+
+@pytest.mark.parametrize("blame", [Blame.MACHINE, Blame.WORKFLOW, Blame.SETTINGS])
+def test_a_fault_that_is_not_the_groups_is_looked_at_again_within_five_minutes(blame: Blame) -> None:
+    """Requirement M1. After some failures the pause was an hour, and the recovery took as long."""
+    for failures in range(1, 40):
+        decision = decide(Retry(), ErrorClass.IO_ERROR, blame, failures)
+        assert isinstance(decision, Again)
+        assert 60 <= decision.delay_s < 300
+        longer = decide(Retry(), ErrorClass.MEMORY_ERROR, blame, failures)
+        assert longer == Again(600), "the class's own pause holds"

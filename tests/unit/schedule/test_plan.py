@@ -125,6 +125,14 @@ def test_calibrators_come_first_then_the_newest() -> None:
     assert [row.name for row in in_order(groups, 0)] == [name(1), name(3), name(2), name(0)]
 
 
+def test_groups_that_failed_do_not_wait_behind_newer_ones() -> None:
+    """When a fault was over they waited for their turn, for twenty minutes in a queue of thirty."""
+    failed = [group(number, error_class="io_error") for number in (0, 1)]
+    waited = group(2, error_class="missing_calibration")  # has not failed: its set has come
+    groups = [*failed, waited, group(3), group(4, calibrator="3C48"), group(5, error_class="died", upgrade=1)]
+    assert [row.name for row in in_order(groups, 0)] == [name(n) for n in (4, 1, 0, 3, 2, 5)]
+
+
 def test_every_fourth_turn_is_the_oldests() -> None:
     groups = [group(n) for n in range(5)]
     firsts = [in_order(groups, turn)[0].name for turn in range(8)]
@@ -269,7 +277,6 @@ def test_a_held_lane_is_probed_also_where_all_wait_for_their_next_try() -> None:
 def test_what_failed_before_is_tried_alone() -> None:
     """Else one group that makes every call fail would hold up the others of its batch."""
     groups = [group(n, "detect", error_class="other" if n in (1, 4) else "") for n in range(6)]
-    first = plan(situation(groups), LIMITS).calls
-    assert [len(call.units) for call in first] == [4]
-    second = plan(situation([groups[1], groups[4]]), LIMITS).calls
-    assert [len(call.units) for call in second] == [1]
+    sound = [groups[n] for n in (5, 3, 2, 0)]
+    for left, tried in ((groups, [groups[4]]), ([groups[1], *sound], [groups[1]]), (sound, sound)):
+        assert units(plan(situation(left), LIMITS)) == [tuple(row.name for row in tried)]
