@@ -60,16 +60,18 @@ def _where(group: RawGroup, wrong: Callable[[int, SubbandFile], bool]) -> list[i
 
 def _files(group: RawGroup) -> Finding:
     missing = sorted(set(range(dsa110.SUBBANDS)) - set(group.files))
-    bad = "".join(f"; {reason}" for reason in group.unreadable.values())
-    found = f"{len(group.files)} subbands" + (f", without {_named(missing)}" if missing else "") + bad
+    found = f"{len(group.files)} subbands" + (f", without {_named(missing)}" if missing else "")
+    found += "".join(f"; {reason}" for reason in group.unreadable.values())
+    found += f"; of a subband that is there already: {', '.join(group.duplicates)}" if group.duplicates else ""
     if others := group.passed_over:
         found += f"; {len(others)} passed over, as {others[0]}"
     return judged(
         Assumption.FILES,
-        not missing and not bad,
-        f"{dsa110.SUBBANDS} subbands, whole",
+        not (missing or group.unreadable or group.duplicates),
+        f"{dsa110.SUBBANDS} subbands, whole, each once",
         found,
-        "ingest.min_subbands says with how few a group is taken; look at the transfer of the others",
+        "ingest.min_subbands says with how few a group is taken, and of several files of a subband one is; look at"
+        " the transfer of the others",
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from contimg.telescope.raw_header import opened
 
 _APART_DAYS = 60 / 86400
 """Time (days) between starts of data above which files are of different groups."""
+_BATCH = timedelta(seconds=150)
+"""Length of time in which a group's files are opened: half of that from group to group."""
 _ITEMS = (
     "telescope_name",
     "instrument",
@@ -121,16 +125,19 @@ class RawGroup:
     Attributes
     ----------
     files
-        The group's files by subband.
+        The group's files by subband; of several of a subband the longest one, as conversion takes it.
+    duplicates
+        Names of the other files of these subbands.
     unreadable
-        Reason by name of each unreadable file.
+        Reason by name of each unreadable file of the group.
     passed_over
-        Names of other HDF5 files: still being written (`_incomplete`), or not to be processed (`_spl`).
+        Names of its other HDF5 files: still being written (`_incomplete`), or not to be processed (`_spl`).
     starts_jd
-        Start times of all groups (UTC Julian dates).
+        Start times of all groups of the folder, ascending (UTC Julian dates).
     """
 
     files: dict[int, SubbandFile]
+    duplicates: list[str]
     unreadable: dict[str, str]
     passed_over: list[str]
     starts_jd: list[float]
@@ -144,39 +151,97 @@ class RawGroup:
         return iter(sorted(self.files.items()))
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Raw files that were opened at one time, by their names, and names of the other HDF5 files of that time."""
+
+    paths: list[Path]
+    others: list[str]
+
+    @property
+    def subbands(self) -> set[int]:
+        """Subbands by the names."""
+        return {RawName.parse(path.name).subband for path in self.paths}
+
+    def start_jd(self) -> float:
+        """Start time of the first readable file (UTC Julian date). Raises the last error if none can be read."""
+        *before, last = self.paths
+        for path in before:
+            with suppress(InputError, OSError):
+                return _start_jd(path)
+        return _start_jd(last)
+
+    def joined(self, other: _Batch) -> _Batch:
+        """Files of both."""
+        return _Batch([*self.paths, *other.paths], [*self.others, *other.others])
+
+
 def read(folder: Path) -> RawGroup:
-    """Read the newest of the groups in a folder that have the most files.
+    """Read the newest of the groups in a folder that have the most subbands; of the others one file's start only.
 
     Raises
     ------
     NoUsableDataError
         If the folder has no raw file that can be read.
     """
+    started: list[tuple[float, _Batch]] = []
+    told = ""
+    for batch in _batches(folder):
+        try:
+            started.append((batch.start_jd(), batch))
+        except (InputError, OSError) as error:
+            told = f" ({error})"
+    groups: dict[float, _Batch] = {}
+    start_jd = -np.inf
+    for began, batch in sorted(started, key=lambda one: one[0]):  # a name may be of another time than its data
+        if began - start_jd < _APART_DAYS:
+            groups[start_jd] = groups[start_jd].joined(batch)
+        else:
+            groups[start_jd := began] = batch
+    chosen = max(reversed(groups.values()), key=lambda group: len(group.subbands), default=_Batch([], []))
     found: list[SubbandFile] = []
     unreadable: dict[str, str] = {}
-    passed_over: list[str] = []
-    for path in sorted(folder.glob("*.hdf5")):
+    for path in chosen.paths:
         try:
-            name = RawName.parse(path.name)
-        except MisshapenFileError:
-            passed_over.append(path.name)
-            continue
-        try:
-            found.append(_read(path, name))
+            found.append(_read(path, RawName.parse(path.name)))
         except (InputError, OSError) as error:
             unreadable[path.name] = str(error)
-    groups: list[list[SubbandFile]] = []
-    for file in sorted(found, key=lambda file: float(file.times_jd[0])):
-        if groups and file.times_jd[0] - groups[-1][0].times_jd[0] < _APART_DAYS:
-            groups[-1].append(file)
-        else:
-            groups.append([file])
-    if not groups:
-        told = f" ({next(iter(unreadable.values()))})" if unreadable else ""
+    if not found:
+        told = f" ({next(iter(unreadable.values()))})" if unreadable else told
         raise NoUsableDataError(f"{folder}: no raw file can be read{told}; give the folder of *_sbNN.hdf5 files")
-    chosen = max(reversed(groups), key=len)
-    starts_jd = [float(group[0].times_jd[0]) for group in groups]
-    return RawGroup({file.name.subband: file for file in chosen}, unreadable, passed_over, starts_jd)
+    files: dict[int, SubbandFile] = {}
+    duplicates = []
+    for file in sorted(found, key=lambda file: (-file.integrations, file.path)):
+        if file.name.subband in files:
+            duplicates.append(file.path.name)
+        files.setdefault(file.name.subband, file)
+    return RawGroup(files, sorted(duplicates), unreadable, chosen.others, list(groups))
+
+
+def _batches(folder: Path) -> list[_Batch]:
+    """Files of a folder by the times that their names begin with; those of none are left out."""
+    batches: list[_Batch] = []
+    began = datetime.min
+    for path in sorted(folder.glob("*.hdf5")):
+        try:
+            named = datetime.fromisoformat(path.name.partition("_")[0])
+        except ValueError:
+            continue
+        if not batches or not timedelta(0) <= named - began < _BATCH:
+            batches.append(_Batch([], []))
+            began = named
+        try:
+            RawName.parse(path.name)
+            batches[-1].paths.append(path)
+        except MisshapenFileError:
+            batches[-1].others.append(path.name)
+    return [batch for batch in batches if batch.paths]
+
+
+def _start_jd(path: Path) -> float:
+    """Start of a file's data (UTC Julian date)."""
+    with opened(path) as file:
+        return float(file["Header/time_array"][0])
 
 
 def _read(path: Path, name: RawName) -> SubbandFile:

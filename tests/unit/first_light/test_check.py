@@ -15,10 +15,11 @@ import pytest
 from contimg.cli import main
 from contimg.core.errors import NoUsableDataError
 from contimg.core.sections import Beam, Calibration
-from contimg.first_light import check, page
+from contimg.first_light import check, page, raw_group
 from contimg.first_light.findings import Assessment, Assumption, Finding
 from contimg.simulator import scenarios, simulator, sky
 from contimg.simulator.gain_errors import Corruptions
+from contimg.telescope import raw_header
 from contimg.telescope.stations import EAST_WEST_ARM, NORTH_SOUTH_ARM
 
 PRESET = simulator.Preset(EAST_WEST_ARM[::6] + NORTH_SOUTH_ARM[::6], 6)
@@ -106,6 +107,12 @@ def second_group(folder: Path) -> None:
         edit("Header/time_array", lambda times: times + 200 / 86400, "T23:00:00")(folder)
 
 
+def sent_twice(folder: Path) -> None:
+    path = next(folder.glob("*_sb03*"))
+    later = "2026-01-12T" + path.name[11:17] + f"{(int(path.name[17:19]) + 1) % 60:02d}_sb03.hdf5"
+    shutil.copyfile(path, path.with_name(later))
+
+
 def in_rows(
     folder: Path,
     which: Callable[[np.ndarray, np.ndarray], np.ndarray],
@@ -167,6 +174,7 @@ def odd(samples: np.ndarray) -> np.ndarray:
 
 WRONG: list[tuple[Assumption, Callable[[Path], None]]] = [
     (Assumption.FILES, truncated),
+    (Assumption.FILES, sent_twice),
     (Assumption.LAYOUT, recompressed),
     (Assumption.LAYOUT, edit("Data/visdata", lambda data: data.astype(np.complex128), "_sb04")),
     (Assumption.NAMES, rename("T09:", "T10:")),
@@ -242,6 +250,41 @@ def test_older_files_are_named_as_such(good: Path, tmp_path: Path) -> None:
     assert older == {Assumption.INTEGRATION, Assumption.DECLINATION}
     assert wrong(findings) == set()
     assert "an older writer" in findings[Assumption.DECLINATION].found
+
+
+def test_other_groups_of_the_folder_are_neither_judged_nor_read(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group of the night before was cut off in its transfer: of it a start is read, for the cadence."""
+    folder = tmp_path / "incoming"
+    shutil.copytree(good, folder)
+    for path in sorted(folder.glob("*_sb*")):
+        before = shutil.copyfile(path, path.with_name(path.name.replace("T09:", "T05:")))
+        if "_sb07" in path.name:
+            os.truncate(before, 5000)
+    for path in folder.glob("*T05:*_sb15*"):
+        path.rename(path.with_stem(f"{path.stem}_incomplete"))
+    edit("Header/time_array", lambda times: times - 4 / 24, "T05:*_sb0[0-6]")(folder)
+    looked_at: list[str] = []
+
+    def opened(path: Path) -> object:
+        looked_at.append(path.name)
+        return raw_header.opened(path)
+
+    monkeypatch.setattr(raw_group, "opened", opened)
+    findings = found(folder)
+    assert wrong(findings) == set()
+    assert findings[Assumption.FILES].found == "16 subbands"
+    assert findings[Assumption.CADENCE].found.startswith("1 steps of 14400.0")
+    assert len([name for name in looked_at if "T05:" in name]) == 1
+
+
+def test_a_name_of_another_time_is_its_group_s(good: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "incoming"
+    shutil.copytree(good, folder)
+    path = next(folder.glob("*_sb05*"))
+    path.rename(path.with_name(f"2026-01-12T13:00:00{path.name[19:]}"))
+    assert wrong(found(folder)) == {Assumption.NAMES}
 
 
 def test_exit_codes_tell_scripts(good: Path, tmp_path: Path) -> None:
