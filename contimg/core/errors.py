@@ -288,24 +288,39 @@ class QuarantineError(ContimgError):
     """A group is not in quarantine, or cannot leave it."""
 
 
-_PASSING = frozenset(
+PASSING = frozenset(
     (
         errno.EIO,
         errno.ESTALE,
         errno.ENOTCONN,
         errno.ETIMEDOUT,
         errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.ESHUTDOWN,
+        errno.EREMOTEIO,
+        errno.ENOLINK,
+        errno.ENODATA,
+        errno.EBADMSG,
+        errno.EUCLEAN,
         errno.ENODEV,
         errno.ENXIO,
+        errno.ENOLCK,
+        errno.EBUSY,
         errno.EROFS,
         errno.EACCES,
         errno.EPERM,
         errno.EMFILE,
         errno.ENFILE,
         errno.EAGAIN,
+        errno.EFBIG,
     )
 )
-"""Errors of the operating system that are the machine's, not the file's."""
+"""Errors of the operating system that are the machine's, not the file's: of disks, mounts, networks and limits."""
 
 
 def in_words(error: BaseException) -> str:
@@ -325,7 +340,7 @@ def is_full(error: OSError) -> bool:
 
 def is_passing(error: OSError) -> bool:
     """Whether an operating system's error is the machine's and may pass."""
-    return error.errno in _PASSING
+    return error.errno in PASSING
 
 
 class InstallationError(ContimgError):

@@ -5,11 +5,14 @@ contimg's own errors are typed; the table serves messages of CASA, WSClean, AOFl
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from contimg.core.errors import (
+    PASSING,
     ClusterAwayError,
     ContimgError,
     DiskFullError,
@@ -54,12 +57,22 @@ class ErrorMatch:
         return self.pattern.error(f"{said} ({self.line})" if self.line else said)
 
 
+_PASSING_NUMBERS = "|".join(str(number) for number in sorted(PASSING))
+_PASSING_WORDS = "|".join(re.escape(os.strerror(number)) for number in sorted(PASSING - {errno.ENODATA}))
+"""Words of the system; those of ENODATA, "No data available", are tools' words for nothing to work on, too."""
+
 PATTERNS: tuple[ErrorPattern, ...] = tuple(
     ErrorPattern(re.compile(pattern, re.IGNORECASE), error, meaning)
     for pattern, error, meaning in (
+        (
+            r"unable to contact slurm controller|slurm_load_jobs error"
+            r"|batch job submission failed: (?:connection|socket)",
+            ClusterAwayError,
+            "Slurm does not answer",
+        ),
         # The system, through any tool.
-        (r"no space left on device|\bENOSPC\b|errno = 28\b|disk (is )?full", DiskFullError, "the disk is full"),
-        (r"(disk )?quota exceeded|\bEDQUOT\b|errno = 122\b", DiskFullError, "the disk quota is used up"),
+        (r"no space left on device|\bENOSPC\b|errno:? =? ?28\b|disk (is )?full", DiskFullError, "the disk is full"),
+        (r"(disk )?quota exceeded|\bEDQUOT\b|errno:? =? ?122\b", DiskFullError, "the disk quota is used up"),
         (
             r"RegularFileIO: error in write|BucketFile:.*write|fsync failed",
             DiskFullError,
@@ -67,14 +80,15 @@ PATTERNS: tuple[ErrorPattern, ...] = tuple(
         ),
         (r"error writing|could not write.*(fits|temporary)|\bwrite error", DiskFullError, "it cannot write"),
         (
-            r"input/output error|stale (nfs )?file handle|transport endpoint is not connected|read-only file system"
-            r"|errno = (5|30|107|116)\b",
+            rf"{_PASSING_WORDS}|stale nfs file handle|errno:? =? ?({_PASSING_NUMBERS})\b"
+            r"|RegularFileIO: error (?:in|returned by) read|bus error",
             InputOutputError,
             "the file system fails",
         ),
         (
             r"bad_alloc|(cannot|unable to) allocate|out of memory|\bMemoryError\b|oom-kill"
-            r"|(not enough|insufficient) memory|exceeded (job |step )?memory limit",
+            r"|(not enough|insufficient) memory|exceeded (job |step )?memory limit"
+            r"|errno:? =? ?12\b",
             MemoryExhaustedError,
             "there is not enough memory",
         ),
@@ -89,15 +103,9 @@ PATTERNS: tuple[ErrorPattern, ...] = tuple(
             "a library has the wrong version ({})",
         ),
         (
-            r"(?:unknown|unrecognized|invalid) (?:command.line )?(?:parameter|option)s?:? *(\S*)",
+            r"(?:unknown|unrecogni[sz]ed|invalid) (?:command.line )?(?:parameter|option)s?:? *(\S*)",
             ToolBrokenError,
             "the option {} is unknown to its version",
-        ),
-        (
-            r"unable to contact slurm controller|slurm_load_jobs error"
-            r"|batch job submission failed: (?:connection|socket)",
-            ClusterAwayError,
-            "Slurm does not answer",
         ),
         # CASA's table system gives up waiting for the lock of another process.
         (
