@@ -8,18 +8,20 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from contimg.core.errors import ContimgError, ErrorClass, in_words
+from contimg.core.errors import Blame, ContimgError, ErrorClass, in_words
 from contimg.core.paths import DataRoot, RawName, group_id, window_for
 from contimg.core.sections import Ingest, Mosaic, Retry
+from contimg.core.stages import STAGES
 from contimg.ingest import quarantine
 from contimg.ingest.groups import scan
 from contimg.ingest.incoming import check_raw_file
 from contimg.ingest.manifest import Group, load
 from contimg.ingest.placing import is_processed
-from contimg.ledger.events import Arrived, FilesGone, PutInQuarantine, Tell
+from contimg.ledger.events import Arrived, FilesGone, JobFailed, PutInQuarantine, Tell
 from contimg.ledger.group_life import COLLECTING, QUARANTINED, SCAN
 from contimg.ledger.ledger import Ledger
 from contimg.ledger.queries import LAST_ARRIVAL
+from contimg.ledger.rows import GroupRow
 from contimg.ledger.transitions import Transitions
 
 log = logging.getLogger(__name__)
@@ -111,8 +113,11 @@ class Intake:
             if waits and not self._root.manifest(name).exists():
                 Transitions(self._ledger, self.settings.retry).group(name, FilesGone(), now)
 
-    def mend_manifest(self, name: str, now: float) -> bool:
-        """Make a group's manifest anew from its files, if it is lost or damaged; returns whether it was.
+    def mend_manifest(self, row: GroupRow, now: float) -> bool:
+        """Make a due group's manifest anew from its files if it is lost or damaged; returns whether the row changed.
+
+        Without files the group is given up at the first stage that needs the manifest: every call for it would fail
+        as a whole, as if its lane were broken.
 
         Raises
         ------
@@ -120,12 +125,19 @@ class Intake:
             If the manifest cannot be read now, or `incoming/` cannot be listed.
         """
         try:
-            load(self._root.manifest(name))
+            load(self._root.manifest(row.name))
             return False
-        except (ValueError, FileNotFoundError):
-            found = scan(self._root, self.settings.ingest, datetime.fromtimestamp(now, UTC), [name])
-            self.admit(found.groups, now)
-            return bool(found.groups)
+        except (ValueError, FileNotFoundError) as error:
+            found = scan(self._root, self.settings.ingest, datetime.fromtimestamp(now, UTC), [row.name])
+            if found.groups:
+                self.admit(found.groups, now)
+                return True
+            if not any("manifest" in STAGES[rule].needs for rule in STAGES[row.stage].rules):
+                return False
+            reason = f"{in_words(error)}, and none of its raw files is there to make it anew"
+            gone = JobFailed(row.stage, ErrorClass.CORRUPT_INPUT, Blame.GROUP, reason, counts=True)
+            Transitions(self._ledger, self.settings.retry).group(row.name, gone, now)
+            return True
 
     def strays(self, unplaced: Mapping[str, float], now: float) -> None:
         """Quarantine files that have long been in no group and can no longer join one."""

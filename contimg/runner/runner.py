@@ -292,10 +292,12 @@ class Runner:
                 if waits_for_sets(call.lane):
                     calibration = self.settings.calibration
                     requeue_overtaken(self._root, self._ledger, call.units, calibration, retry, now=now)
+                if settled.whole:
+                    self._transitions.lane_recovered(call.lane, self._breaker.failed_in_a_row(call.lane), now)
             self._ledger.drop_calls(started.pid)
         self._pool.forget(started)
         if settled.whole:
-            self._transitions.lane_recovered(call.lane, self._breaker.success(call.lane), now)
+            self._breaker.success(call.lane)
         elif settled.systemic:
             self._breaker.failure(call.lane, settled.systemic, self._clock.steady())
         log.info("%s: %s %s", " ".join(call.units), call.lane, "done" if code == 0 else f"ended with code {code}")
@@ -367,7 +369,7 @@ class Runner:
                 self._guarded(partial(self._check_input, row, sets, now))
 
     def _check_input(self, row: GroupRow, sets: Registry, now: float) -> None:
-        if self._intake.mend_manifest(row.name, now):
+        if self._intake.mend_manifest(row, now):
             return
         repeated = stage_to_repeat(self._root, row.name, row.stage, calibrator=bool(row.calibrator))
         if repeated:

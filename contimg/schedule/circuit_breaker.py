@@ -47,13 +47,14 @@ class CircuitBreaker:
         state.whole |= len(failed) > 1
         state.probed = steady
 
-    def success(self, lane: str) -> frozenset[str]:
-        """Count a call that succeeded, or failed through its group's fault alone: the lane opens.
+    def failed_in_a_row(self, lane: str) -> frozenset[str]:
+        """Units that failed since the last success, two or more: what they have in common is the lane."""
+        failed = self._lanes.get(lane, _Lane()).failed
+        return frozenset(failed) if len(failed) > 1 else frozenset()
 
-        Returns the units that had failed in a row, two or more: what they have in common is the lane.
-        """
-        state = self._lanes.pop(lane, _Lane())
-        return frozenset(state.failed) if len(state.failed) > 1 else frozenset()
+    def success(self, lane: str) -> None:
+        """Count a call that succeeded, or failed through its group's fault alone: the lane opens."""
+        self._lanes.pop(lane, None)
 
     def probes_due(self, steady: float) -> frozenset[str]:
         """Held lanes whose next probe is due (`steady`: monotonic time, s)."""

@@ -172,6 +172,8 @@ class _Filler:
         candidates = [group for group in idle if group.name not in self._result.waiting]
         if probes and not candidates:  # then with one that would wait longer
             candidates = [group for group in idle if _failed(group)]
+        if probes:  # a failure of its own says nothing about the lane
+            candidates = [group for group in candidates if not (group.error_class or group.upgrade)] or candidates
         free = self._free_slots(lane)
         size = STAGES[lane].batch
         turn = self._situation.turns.get(lane, 0)

@@ -100,7 +100,7 @@ class World:
         """What the runner would start now."""
         played = self.played
         for row in played.ledger.open_groups():
-            waits = row.state == "due" and row.due <= self.now and not played.intake.mend_manifest(row.name, self.now)
+            waits = row.state == "due" and row.due <= self.now and not played.intake.mend_manifest(row, self.now)
             if waits and row.stage in ("solve", "image") and not played.goes_back(row.name) and row.stage == "image":
                 played.lacks_set(row.name, self.now)
         found = take_snapshot(

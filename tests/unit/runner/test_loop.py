@@ -92,34 +92,6 @@ def test_a_shortage_between_two_passes_delays_no_group(tmp_path: Path, monkeypat
     assert played.row(unit).due == 0
 
 
-def test_a_lane_that_works_again_is_tried_at_once_by_all_that_failed_in_it(tmp_path: Path) -> None:
-    """Their pauses had grown to ten minutes in three. A group that fails again and again waits as it would."""
-    played = Played(tmp_path / "data")
-    often, *others, well = (played.arrive(number) for number in range(5))
-    runner = runner_of(played)
-    full = {"error_class": "disk_full", "blame": "machine"}
-
-    def settle(unit: str, code: int) -> None:
-        started = played.started("detect", unit, probe=code == 0)
-        runner._pool._running.append(started)
-        runner._pool._codes[started.pid] = code
-        runner._settle()
-
-    for _ in range(3):
-        played.failed("detect", often, **full)
-    for unit in (often, *others):
-        played.record("detect", unit, "failed", **full)
-        settle(unit, 1)
-        assert played.row(unit).due > runner._clock.now() + 200
-    assert runner._breaker.held
-    played.product("detect", well)
-    played.record("detect", well, "ok")
-    settle(well, 0)
-    assert not runner._breaker.held
-    assert [played.row(unit).due for unit in others] == [0.0] * 3
-    assert played.row(often).due > runner._clock.now() + 200
-
-
 @pytest.mark.parametrize("content", ["", '{"group": 1}', None])
 def test_a_manifest_that_is_damaged_while_its_group_waits_is_made_anew(tmp_path: Path, content: str | None) -> None:
     """It was, at the next start; until then the group stood still, or was given up for it."""

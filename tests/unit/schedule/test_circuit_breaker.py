@@ -28,15 +28,19 @@ def test_a_held_lane_is_probed_once_a_minute_until_a_probe_works() -> None:
     assert breaker.probes_due(160.0) == {"detect"}
     breaker.failure("detect", {"a": "no better"}, 160.0)
     assert breaker.probes_due(200.0) == frozenset()
-    assert breaker.success("detect") == {"a", "b"}
+    assert breaker.failed_in_a_row("detect") == {"a", "b"}
+    breaker.success("detect")
     assert breaker.held == {}
 
 
 def test_several_failures_in_a_row_have_their_lane_in_common_a_single_one_has_not() -> None:
     breaker = CircuitBreaker()
     breaker.failure("convert", {"a": "no memory"}, 100.0)
-    assert breaker.success("convert") == frozenset()
+    assert breaker.failed_in_a_row("convert") == frozenset()
+    breaker.success("convert")
     breaker.failure("convert", {"a": "no memory"}, 200.0)
     breaker.failure("convert", {"b": "quota exceeded"}, 200.0)
-    assert breaker.success("convert") == {"a", "b"}
-    assert breaker.success("convert") == frozenset()
+    assert breaker.failed_in_a_row("convert") == {"a", "b"}
+    breaker.success("convert")
+    assert breaker.failed_in_a_row("convert") == frozenset()
+    breaker.success("convert")

@@ -274,6 +274,17 @@ def test_a_held_lane_is_probed_also_where_all_wait_for_their_next_try() -> None:
     assert found.waiting == {name(1): "no set; next try in 10 min"}
 
 
+def test_a_held_lane_is_probed_with_a_group_that_has_not_failed() -> None:
+    """One that fails through its own fault, as each of its probes, kept its lane held."""
+    groups = [group(0, error_class="tool_failed"), group(1), group(2, error_class="tool_failed")]
+    for turn in range(4):
+        (probe,) = plan(
+            situation(groups, held={"convert": "x"}, probes_due=frozenset({"convert"}), turns={"convert": turn}),
+            LIMITS,
+        ).calls
+        assert probe.units == (name(1),)
+
+
 def test_what_failed_before_is_tried_alone() -> None:
     """Else one group that makes every call fail would hold up the others of its batch."""
     groups = [group(n, "detect", error_class="other" if n in (1, 4) else "") for n in range(6)]
