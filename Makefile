@@ -55,7 +55,7 @@ drill: setup  ## break a data root for real and recover it by the commands of th
 bench: setup  ## what it costs, against other ways, full size (BENCH=--small: to see that it works; BENCH="--only imaging")
 	@$(BIN)/python -m benchmarks $(BENCH)
 
-release: setup  ## build the sdist and the wheel of HEAD into dist/, reproducibly
+release: setup  ## build the sdist and the wheel of HEAD into dist/, with the locks, reproducibly
 	@tools/release
 
 format:  ## format the code

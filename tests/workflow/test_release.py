@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +73,19 @@ def test_two_builds_are_equal_and_the_wheel_runs_without_a_checkout(source: Path
     call(*contimg, "run", "--once", "--config", tmp_path / "mine.yaml", cwd=tmp_path, **alone)
     (sidecar,) = root.glob("ms/*/*.json")
     assert commit in sidecar.read_text()
+
+
+def test_a_release_is_installed_by_the_commands_of_the_documentation(source: Path, tmp_path: Path) -> None:
+    """The wheel was named beside a list with hashes: pip refused it."""
+    call(source / "tools/release", cwd=tmp_path, PYTHONPATH="")
+    page = (source / "docs/operations/upgrading.md").read_text().replace("contimg-0.2.0", f"contimg-{__version__}")
+    commands = re.findall(r"bin/pip (install .*)", page)
+    assert len(commands) == 2
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
+    for command in commands:  # nothing is fetched: this environment has the packages
+        call(*pip, *shlex.split(command), "--no-index", "--dry-run", cwd=source / "dist")
+    call(*pip, *shlex.split(commands[-1]), "--no-index", "--target", tmp_path / "there", cwd=source / "dist")
+    assert (tmp_path / "there" / "contimg" / "data" / "workflow" / "Snakefile").is_file()
 
 
 def test_a_release_without_its_section_of_the_changelog_is_refused(source: Path) -> None:
