@@ -11,6 +11,7 @@ import numpy as np
 
 from contimg.core import files
 from contimg.core.paths import DataRoot, group_date, group_id, group_of, group_start
+from contimg.sets import group_antennas
 
 _BEFORE = 12
 """Number of groups before the newest with which its flagged fraction is compared."""
@@ -21,15 +22,13 @@ _ALIKE, _ABOVE = 0.005, 0.1
 
 
 def groups(root: DataRoot, until: datetime, hours: float) -> list[dict[str, Any]]:
-    """Descriptions of the groups of some hours before a moment, in order of time; unreadable ones are left out."""
-    paths = _paths(root, until - timedelta(hours=hours), until)
-    return [content for path in paths if (content := _read(path))]
+    """Descriptions of the groups of some hours before a moment, in order of time; odd ones are left out."""
+    return group_antennas.read_all(_paths(root, until - timedelta(hours=hours), until))
 
 
 def newest(root: DataRoot, now: datetime, most: int) -> list[dict[str, Any]]:
     """The last descriptions within a day, in order of time."""
-    paths = _paths(root, now - timedelta(days=1), now)[-most:]
-    return [content for path in paths if (content := _read(path))]
+    return group_antennas.read_all(_paths(root, now - timedelta(days=1), now)[-most:])
 
 
 def _paths(root: DataRoot, since: datetime, until: datetime) -> list[Path]:
@@ -37,14 +36,6 @@ def _paths(root: DataRoot, since: datetime, until: datetime) -> list[Path]:
     dates = sorted({group_date(group_id(since + timedelta(days=day))) for day in range(days + 1)})
     found = sorted(made for date in dates for made in root.made("antennas", date))
     return [path for group, path in found if group_id(since) <= group <= group_id(until)]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = files.read_json(path)
-        return content if len(content["names"]) == len(content["state"]) else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def table(described: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -87,16 +78,13 @@ def alarms(root: DataRoot, now: datetime) -> dict[str, dict[str, float]]:
     if not found or now - group_start(found[-1]["group"]) > timedelta(hours=_STALE_HOURS):
         return {}
     last = found[-1]
-    flagged = [np.nanmean(np.array(content["flagged"], float)) for content in found]
-    sets = [(path, content) for path in last["sets"] if (content := _set(root, path))]
+    flagged = [np.nanmean(content["flagged"]) for content in found]
+    sets = {group_of(Path(path)): known for path in last["sets"] if (known := _set(root, path)) is not None}
     measured = {
-        "solve_yield_percent": {group_of(Path(path)): _yield_percent(content) for path, content in sets},
+        "solve_yield_percent": {group: yielded for group, (_, yielded) in sets.items()},
         "flagged_none": {"": float(flagged[-1] == 0)},
-        "antennas_flagged_alike": {"": float(_alike(np.array(last["flagged"], float).mean(axis=1)))},
-        "reference_silent_s": {
-            f"antenna {content['reference_antenna']}": _silent_s(last, content["reference_antenna"])
-            for _, content in sets
-        },
+        "antennas_flagged_alike": {"": float(_alike(last["flagged"].mean(axis=1)))},
+        "reference_silent_s": {f"antenna {name}": _silent_s(last, name) for name, _ in sets.values()},
     }
     if len(flagged) > 1:
         measured["flagged_leap_percent"] = {"": 100.0 * float(flagged[-1] - np.median(flagged[:-1]))}
@@ -110,20 +98,16 @@ def _alike(flagged: np.ndarray) -> int:
     return int((ends - np.arange(len(some))).max(initial=0))
 
 
-def _set(root: DataRoot, path: str) -> dict[str, Any]:
-    """Description of a set, empty where it cannot be read or has no solutions."""
+def _set(root: DataRoot, path: str) -> tuple[str, float] | None:
+    """Reference antenna of a set and its yield (%); None where it cannot be read or has no solutions."""
     try:
         content = files.read_json(root.root / path)
-        return content if content["reference_antenna"] and "flagged_solutions" in content["quality"] else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _yield_percent(content: dict[str, Any]) -> float:
-    return 100.0 * (1 - float(content["quality"]["flagged_solutions"]))
+        return str(content["reference_antenna"]), 100.0 * (1 - float(content["quality"]["flagged_solutions"]))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return None
 
 
 def _silent_s(described: dict[str, Any], name: str) -> float:
     """Seconds for which an antenna was silent in a group."""
-    places = [place for place, one in enumerate(described["names"]) if one == name]
-    return float(described["silent_s"][places[0]] or 0.0) if places else 0.0
+    names = described["names"]
+    return float(np.nan_to_num(described["silent_s"][names.index(name)])) if name in names else 0.0

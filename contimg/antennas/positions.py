@@ -25,7 +25,7 @@ def solve(described: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     Parameters
     ----------
     described
-        Contents of `<group>.antennas.json`.
+        Contents of `<group>.antennas.json`, as `sets.group_antennas` reads them.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def solve(described: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         for name, offset, error in zip(
             content["names"], content.get("offset_mm", ()), content.get("offset_error_mm", ()), strict=False
         ):
-            if None not in (*offset, *error):
+            if np.isfinite([*offset, *error]).all():
                 here.setdefault(name, []).append((*offset, *error, declination))
     found = [row for here in seen for row in _at_declination(here)]
     return sorted(found, key=lambda row: int(row["name"]))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
 from contimg.core import files
 from contimg.sets.field import FieldGains
+from contimg.sets.group_antennas import State
 from contimg.telescope import stations
 from contimg.visibilities.averaged import Averaged
 from contimg.visibilities.baseline_averaging import SupportsEvaluate
@@ -29,14 +29,6 @@ _UNSTEADY_DEG, _UNSTEADY_OF_MEDIAN = 10.0, 4.0
 """Phase scatter about its course in a group (deg, and multiple of the median antenna's) above which it is a fault."""
 _DELAYED_S = 1e-9
 """Change of delay since the set (s) above which it is a fault; up to a third of a turn over the band is weather."""
-
-
-class State(StrEnum):
-    """State of an antenna in a group."""
-
-    GOOD = "good"
-    FAILING = "failing"
-    DEAD = "dead"
 
 
 def describe(

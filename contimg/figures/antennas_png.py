@@ -31,7 +31,7 @@ def antennas_png(described: Sequence[dict[str, Any]], path: Path) -> None:
     Parameters
     ----------
     described
-        Contents of `<group>.antennas.json`, in order of time.
+        Contents of `<group>.antennas.json`, as `sets.group_antennas` reads them, in order of time.
     path
         PNG file to write.
     """
@@ -60,9 +60,8 @@ def _values(described: Sequence[dict[str, Any]], names: Sequence[str], key: str)
     values = np.full((len(names), len(described)), np.nan)
     for column, content in enumerate(described):
         for name, one in zip(content["names"], content.get(key, ()), strict=False):
-            known = [value for value in one if value is not None]
-            if known:
-                values[names.index(name), column] = np.mean(known)
+            if np.isfinite(one).any():
+                values[names.index(name), column] = np.nanmean(one)
     return values
 
 

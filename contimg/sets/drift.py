@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from contimg.core import files
-from contimg.core.paths import DataRoot, group_date, group_id, group_of, group_start
+from contimg.core.paths import DataRoot, group_date, group_id, group_start
+from contimg.sets import group_antennas
+from contimg.telescope import stations
 
 _DAYS = 3
 """Days before a target from which its model is learned."""
@@ -85,8 +86,9 @@ ASSUMED = DriftModel(PowerLaw(float(np.radians(10.0)), 0.5), PowerLaw(0.01, 0.5)
 
 
 def learned_drift(root: DataRoot, until: datetime) -> DriftModel:
-    """Model from the groups of the last days before a moment; unreadable ones are left out."""
-    return fit([observed for path in _newest(root, until) if (observed := _read(path)) is not None])
+    """Model from the groups of the last days before a moment; odd files are left out."""
+    described = group_antennas.read_all(_newest(root, until))
+    return fit([observed for content in described if (observed := _observed(content)) is not None])
 
 
 def _newest(root: DataRoot, until: datetime) -> list[Path]:
@@ -112,18 +114,14 @@ class ObservedDrift:
     amplitude: np.ndarray
 
 
-def _read(path: Path) -> ObservedDrift | None:
-    try:
-        content: dict[str, Any] = files.read_json(path)
-        if len(content["sets"]) != 1 or "phase_deg" not in content:
-            return None
-        phase, amplitude = (np.array(content[key], float) for key in ("phase_deg", "amplitude"))
-        names = np.array(content["names"], int)
-    except (OSError, ValueError, KeyError, TypeError):
+def _observed(content: dict[str, Any]) -> ObservedDrift | None:
+    """Gains of a group's field; None without a solved field, or where it is relative to two sets."""
+    if len(content["sets"]) != 1 or not {"phase_deg", "amplitude"} <= content.keys():
         return None
-    full = np.full((2, names.max(initial=0), 2), np.nan)
-    full[0, names - 1], full[1, names - 1] = np.radians(phase), amplitude
-    return ObservedDrift(group_start(group_of(path)).timestamp() / 3600, content["sets"][0], *full)
+    full = np.full((2, len(stations.NAMES), 2), np.nan)
+    index = [stations.NAMES.index(name) for name in content["names"]]
+    full[0, index], full[1, index] = np.radians(content["phase_deg"]), content["amplitude"]
+    return ObservedDrift(group_start(content["group"]).timestamp() / 3600, content["sets"][0], *full)
 
 
 def fit(seen: Sequence[ObservedDrift]) -> DriftModel:

@@ -19,11 +19,13 @@ from bookkeeping import NOW, Played
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contimg.antennas import history as antennas_history
+from contimg.antennas import positions
 from contimg.catalogues import calibrator_catalogue, source_table
 from contimg.cli import main
 from contimg.core import config
 from contimg.core.errors import ContimgError
-from contimg.core.paths import DataRoot
+from contimg.core.paths import DataRoot, group_start
 from contimg.core.products import PRODUCTS
 from contimg.execute.outcomes import job_done
 from contimg.ingest.report import ScanReport
@@ -31,6 +33,7 @@ from contimg.job import attempt_record
 from contimg.mosaic import mosaic
 from contimg.observing import requests
 from contimg.runner.recovery import RecoverySettings, recover
+from contimg.sets import drift
 from contimg.sets.registry import Registry
 from contimg.storage import last_run
 
@@ -160,6 +163,42 @@ def test_a_set(content: bytes) -> None:
         found = Registry(root, config.Settings(data_root=root.root).calibration).on("2026-01-12")
         assert "20260112T090000" in [one.group for one in found if one.passed]
         assert all(isinstance(one.declination_deg, float | None) for one in found)
+
+
+ANTENNAS = {
+    "group": GROUP,
+    "sets": [f"calibration/2026-01-12/{GROUP}/set.json"],
+    "names": ["1", "2", "117"],
+    "state": ["good", "failing", "dead"],
+    "reasons": [[], ["X: 70% flagged"], []],
+    "phase_centre_deg": [128.7, 55.6],
+    "silent_s": [0.0, None, 2.0],
+    "field_passed": True,
+    **{
+        key: [[0.1, 0.2], [0.1, None], [1.0, 1.0]]
+        for key in ("flagged", "gain", "phase_deg", "amplitude", "offset_mm", "offset_error_mm")
+    },
+}
+
+
+@settings(max_examples=200, deadline=None)
+@given(changed(ANTENNAS))
+def test_antennas_of_a_group(content: bytes) -> None:
+    """An odd file failed every later image, as the group's own fault, and ended all alerts."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = DataRoot(Path(folder))
+        for group, said in ((GROUP, content), ("20260112T080500", json.dumps(ANTENNAS).encode())):
+            root.path("antennas", group).parent.mkdir(parents=True, exist_ok=True)
+            root.path("antennas", group).write_bytes(said)
+        now = group_start("20260112T090000")
+        drift.learned_drift(root, now)
+        antennas_history.alarms(root, now)
+        described = antennas_history.groups(root, now, 24)
+        assert "20260112T080500" in [one["group"] for one in described]
+        antennas_history.table(described)
+        positions.solve(described)
+        states = [(one["names"], one["state"], one["reasons"]) for one in described]
+        assert all(len(names) == len(state) == len(reasons) for names, state, reasons in states)
 
 
 @settings(max_examples=60, deadline=None)

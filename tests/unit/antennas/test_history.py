@@ -21,7 +21,7 @@ ANTENNAS = 20
 NOW = FIRST + timedelta(hours=2)
 
 
-def describe(root: DataRoot, number: int, flagged: float = 0.05, **changes: Any) -> dict[str, Any]:
+def describe(root: DataRoot, number: int, **changes: Any) -> dict[str, Any]:
     """Write the description of a group, some minutes after the one before."""
     name = group_id(FIRST + timedelta(minutes=5.2 * number))
     both = [[1.0, 1.1]] * ANTENNAS
@@ -29,10 +29,11 @@ def describe(root: DataRoot, number: int, flagged: float = 0.05, **changes: Any)
         "group": name,
         "sets": ["calibration/2026-01-25/20260125T000000/set.json"],
         "names": [str(number + 1) for number in range(ANTENNAS)],
-        "flagged": [[flagged, flagged]] * ANTENNAS,
+        "flagged": [[0.05, 0.05]] * ANTENNAS,
         "silent_s": [0.0] * ANTENNAS,
         "state": ["good"] * ANTENNAS,
         "reasons": [[]] * ANTENNAS,
+        "phase_centre_deg": [128.7, 55.6],
         **dict.fromkeys(("sefd_jy", "coherence", "gain"), both),
         **changes,
     }

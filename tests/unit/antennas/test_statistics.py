@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import synthetic_averages
 
-from contimg.antennas.statistics import State, describe, judge
+from contimg.antennas.statistics import describe, judge
 from contimg.sets.field import FieldGains
+from contimg.sets.group_antennas import State
 from contimg.telescope import stations
 
 ANTENNAS = 24

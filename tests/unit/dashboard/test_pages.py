@@ -106,24 +106,21 @@ def test_the_antennas_page_shows_what_groups_files_say(tmp_path: Path) -> None:
     source = DataSource(lambda: played.settings)
     name = group_id(datetime.fromtimestamp(source.now() - 600, UTC))
     newest = group_id(datetime.fromtimestamp(source.now() - 40 * 86400, UTC))
-    for group, antenna in ((name, "3"), (newest, "77")):
-        described = {
-            "group": group,
-            "names": [antenna, "9"],
-            "state": ["good", "failing"],
-            "reasons": [[], ["X: bad"]],
-        }
-        files.write_json(played.root.path("antennas", group), described)
-    played.ledger.put_group(group_row(newest, played.settings))
-    assert [row[0] for row in details.antennas(source)["rows"]] == ["9", "77"]  # of old data, the newest
-    played.ledger.put_group(group_row(name, played.settings))
-    described = {
+    described: dict[str, Any] = {
         "group": name,
+        "sets": [],
         "names": ["3", "9"],
         "state": ["good", "failing"],
         "reasons": [[], ["X: 70% flagged"]],
+        "phase_centre_deg": [128.7, 55.6],
+        "flagged": [[0.1, 0.1], [0.7, 0.1]],
+        "silent_s": [0.0, 0.0],
     }
     files.write_json(played.root.path("antennas", name), described)
+    files.write_json(played.root.path("antennas", newest), described | {"group": newest, "names": ["77", "9"]})
+    played.ledger.put_group(group_row(newest, played.settings))
+    assert [row[0] for row in details.antennas(source)["rows"]] == ["9", "77"]  # of old data, the newest
+    played.ledger.put_group(group_row(name, played.settings))
     with listening(source) as url:
         text = requests.get(url + "/antennas", timeout=20).text
     assert f"/group/{name}" in text

@@ -81,6 +81,11 @@ def test_learned_from_the_files_of_the_last_days(tmp_path: Path) -> None:
         name = group_id(group_start(NAME) + timedelta(hours=one.hours))
         content = {
             "sets": ["set"],
+            "state": ["good"] * ANTENNAS,
+            "reasons": [[]] * ANTENNAS,
+            "phase_centre_deg": [128.7, 55.6],
+            "flagged": [[0.05, 0.05]] * ANTENNAS,
+            "silent_s": [0.0] * ANTENNAS,
             "names": [str(antenna + 1) for antenna in range(ANTENNAS)],
             "phase_deg": np.degrees(np.angle(np.exp(1j * one.phase_rad))).tolist(),
             "amplitude": one.amplitude.tolist(),

@@ -305,7 +305,15 @@ def test_a_field_that_past_groups_show_to_err_more_than_gains_drift_serves_nothi
     for number in range(1, 60):
         group = group_id(START - timedelta(minutes=20 * number))
         phase, amplitude = rng.normal(0, 2.0, (40, 2)), rng.normal(1, 0.005, (40, 2))
-        content = {"sets": ["set"], "names": [str(antenna + 1) for antenna in range(40)]}
+        content = {
+            "sets": ["set"],
+            "names": [str(antenna + 1) for antenna in range(40)],
+            "state": ["good"] * 40,
+            "reasons": [[]] * 40,
+            "phase_centre_deg": [128.7, 55.6],
+            "flagged": [[0.05, 0.05]] * 40,
+            "silent_s": [0.0] * 40,
+        }
         write_json(
             root.path("antennas", group),
             content | {"phase_deg": phase.tolist(), "amplitude": amplitude.tolist()},
