@@ -203,12 +203,13 @@ def check_enough(name: str, usable: int, ingest: Ingest) -> None:
 
 
 def _shape(header: Header) -> Hashable:
+    """Form of a file's data; writers of different versions round declination and integration time differently."""
     return (
         header.channels,
         header.polarizations,
-        header.declination_rad,
+        round(header.declination_rad, 8),
         header.site,
-        header.integration_s,
+        round(header.integration_s, 1),
         header.baselines,
     )
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 PART_MARK = ".part-"
 _WRITER_S = 5.0
@@ -23,7 +23,8 @@ _WRITER_S = 5.0
 _MOVED_BYTES = 1 << 24
 """Bytes that are moved together to another file system."""
 _NETWORK = re.compile(
-    r"nfs\d?|cifs|smb\w*|9p|afs|ceph|glusterfs|lustre|gpfs|beegfs\w*|pvfs2|ocfs2|gfs2|fuse\..*|virtiofs"
+    r"nfs\d?|cifs|smb\w*|9p|afs|ceph|glusterfs|lustre|gpfs|beegfs\w*|pvfs2|ocfs2|gfs2|orangefs|panfs|wekafs"
+    r"|fuse(?:\..*)?|virtiofs|vboxsf|vmhgfs|prl_fs"
 )
 """Types of file systems that other hosts may change, or that do not share memory between processes."""
 
@@ -217,13 +218,35 @@ def read_json(path: Path) -> Any:
     return content
 
 
+class Mount(NamedTuple):
+    """Mount of a file system, as the kernel tells it."""
+
+    root: str
+    """Folder of the file system that is mounted."""
+    place: Path
+    kind: str
+    options: str
+
+
+def mounts(proc: Path = Path("/proc/self")) -> Iterator[Mount]:
+    """Mounts that this process sees, in order; none where the kernel does not tell them."""
+    try:
+        lines = (proc / "mountinfo").read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        fields, _, source = line.partition(" - ")
+        words, described = fields.split(), source.split()
+        if len(words) > 4 and described:  # the source may be empty
+            place = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), words[4])
+            yield Mount(words[3], Path(place), described[0], described[-1])
+
+
 def network_file_system(path: Path) -> str:
     """Type of a path's file system if it is a network file system or FUSE; else empty."""
     place, kind = Path("/"), ""
     real = path.resolve()
-    for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
-        fields, _, source = line.partition(" - ")
-        mounted = Path(re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), fields.split()[4]))
-        if real.is_relative_to(mounted) and len(mounted.parts) >= len(place.parts):
-            place, kind = mounted, source.split()[0]
+    for mount in mounts():
+        if real.is_relative_to(mount.place) and len(mount.place.parts) >= len(place.parts):
+            place, kind = mount.place, mount.kind
     return kind if _NETWORK.fullmatch(kind) else ""

@@ -80,19 +80,19 @@ def grouped_by_start(members: Iterable[GroupedFile], known: Mapping[str, Anchor]
     dated: dict[str, list[GroupedFile]] = {}
     frames: dict[str, Frame] = {}
     for _, files_of_start in sorted(by_start.items(), key=lambda item: (-len(item[1]), item[0])):
-        form = _majority(files_of_start)
+        usual = _majority(files_of_start)
         longest = max(member.frame.integrations for member in files_of_start if member.frame)
-        span = form._replace(integrations=longest)
+        span = usual._replace(integrations=longest)
         whole = next((name for name, frame in frames.items() if overlap(span, frame)), None)
         if whole and len(files_of_start) <= SUBBANDS // 2:
             dated[whole] += files_of_start
             continue
-        name = form.group
+        name = usual.group
         frames.setdefault(name, span)
         taken = dated.setdefault(name, [])
         first = not taken
         for member in files_of_start:
-            taken.append(member if first and _form(member.frame) == form else _different(member, form))
+            taken.append(member if first and _alike(member, usual) else _different(member, usual))
     own: dict[str, list[GroupedFile]] = {}
     for member in undated:
         anchors = {name: Anchor.of_members(group) for name, group in (own | dated).items()}
@@ -105,22 +105,33 @@ def grouped_by_start(members: Iterable[GroupedFile], known: Mapping[str, Anchor]
     return {**own, **dated}
 
 
-def _form(frame: Frame | None) -> Frame | None:
-    """Properties that the files of a group must share: the frame without the number of integrations."""
-    return frame._replace(integrations=0) if frame else None
+def _form(frame: Frame) -> Frame:
+    """Properties that the files of a group must share: the frame without the number of integrations.
+
+    Writers of different versions round declination and integration time differently.
+    """
+    return frame._replace(
+        integrations=0,
+        declination_deg=round(frame.declination_deg, 6),
+        integration_s=round(frame.integration_s, 1),
+    )
 
 
 def _majority(members: Sequence[GroupedFile]) -> Frame:
-    """Most frequent form of members; among equally frequent forms, the largest in the order of their values."""
-    forms = Counter(_form(member.frame) for member in members)
-    found = max(forms, key=lambda form: (forms[form], form))
-    assert found is not None  # noqa: S101 — members of a start have a frame
-    return found
+    """Frame of the most frequent form of members; among equals, the largest in the order of their values."""
+    frames = [member.frame for member in members if member.frame]
+    forms = Counter(map(_form, frames))
+    return max(frames, key=lambda frame: (forms[_form(frame)], frame._replace(integrations=0)))
 
 
-def _different(member: GroupedFile, form: Frame) -> GroupedFile:
+def _alike(member: GroupedFile, frame: Frame) -> bool:
+    """Whether a member has the form of a frame."""
+    return member.frame is not None and _form(member.frame) == _form(frame)
+
+
+def _different(member: GroupedFile, usual: Frame) -> GroupedFile:
     """Member left out of its group, with the difference as the reason."""
-    frame = member.frame or form
+    form, frame = _form(usual), _form(member.frame or usual)
     told = [
         f"{what} {mine:g} instead of {theirs:g}"
         for what, mine, theirs in (

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from contimg.core import files
+
 _PROC = Path("/proc/self")
 
 
@@ -28,8 +30,8 @@ def cores(proc: Path = _PROC) -> int:
     return max(1, int(min(len(os.sched_getaffinity(0)), *shares, math.inf)))
 
 
-_MEMORY = ("memory.max", "memory.limit_in_bytes")
-"""Names of the file with the memory limit, in version 2 and in version 1."""
+_MEMORY = ("memory.max", "memory.high", "memory.limit_in_bytes")
+"""Names of the files with memory limits: in version 2, beyond which it kills or slows down, and in version 1."""
 
 
 def _share(folder: Path) -> float:
@@ -63,16 +65,15 @@ def _folders(controller: str, proc: Path) -> Iterator[Path]:
 
     In a container the names are the host's and the folders are not; the topmost folder is then the container's own.
     """
-    mounts = {}
-    for line in _text(proc / "mountinfo").splitlines():
-        fields, _, source = line.partition(" - ")
-        kind, _, options = source.split(maxsplit=2)
-        if kind == "cgroup2" or (kind == "cgroup" and controller in options.split(",")):
-            mounts[kind] = (fields.split()[3], Path(fields.split()[4]))
+    mounts = {
+        mount.kind: mount
+        for mount in files.mounts(proc)
+        if mount.kind == "cgroup2" or (mount.kind == "cgroup" and controller in mount.options.split(","))
+    }
     for line in _text(proc / "cgroup").splitlines():
         number, controllers, name = line.split(":", 2)
         kind = "cgroup2" if number == "0" else "cgroup"
         if kind in mounts and (kind == "cgroup2" or controller in controllers.split(",")):
-            root, place = mounts[kind]
-            folder = place / name.removeprefix(root if root != "/" else "").strip("/")
-            yield from (each for each in (folder, *folder.parents) if each.is_relative_to(place))
+            mount = mounts[kind]
+            folder = mount.place / name.removeprefix(mount.root if mount.root != "/" else "").strip("/")
+            yield from (each for each in (folder, *folder.parents) if each.is_relative_to(mount.place))

@@ -7,37 +7,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+from kernel_files import V2, Kernel
 
 from contimg.schedule import host
 
 MACHINE_MB = psutil.virtual_memory().total // 1_000_000
 
 
-class Kernel:
-    """Files of /proc/self and of the control groups."""
-
-    def __init__(self, folder: Path) -> None:
-        self.proc, self.groups = folder / "proc", folder / "cgroup"
-        self.proc.mkdir()
-
-    def mounted(self, *lines: str) -> None:
-        (self.proc / "mountinfo").write_text("".join(f"{line.format(self.groups)}\n" for line in lines))
-
-    def member(self, *lines: str) -> None:
-        (self.proc / "cgroup").write_text("".join(f"{line}\n" for line in lines))
-
-    def limit(self, path: str, content: str) -> None:
-        file = self.groups / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"{content}\n")
-
-
 @pytest.fixture
 def kernel(tmp_path: Path) -> Kernel:
     return Kernel(tmp_path)
-
-
-V2 = "30 24 0:27 / {} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate"
 
 
 def test_version_2_and_the_groups_above(kernel: Kernel) -> None:
