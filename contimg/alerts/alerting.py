@@ -11,7 +11,7 @@ from functools import partial
 from typing import cast
 
 from contimg.alerts import channels, conditions, silences
-from contimg.alerts.background_calls import BackgroundCalls
+from contimg.alerts.background_calls import BackgroundCalls, NoAnswer
 from contimg.alerts.conditions import Alert, AlertChange, Measured
 from contimg.alerts.indicators import measure
 from contimg.core.paths import DataRoot
@@ -260,8 +260,8 @@ class Alerting:
                     self._next[_HEARTBEAT] = moment.now + _FIRST_DELAY_S
             elif name == _API:
                 self._api_down = float(answer != "")
-            elif answer is None:
-                self._failed(moment, name, "it took too long or broke")
+            elif isinstance(answer, NoAnswer):
+                self._failed(moment, name, answer.reason)
             else:
                 for number, wrong in answer.items():
                     if wrong:

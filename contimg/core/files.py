@@ -11,6 +11,7 @@ import select
 import shutil
 import socket
 import stat
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 
 PART_MARK = ".part-"
 _WRITER_S = 5.0
-"""Time (s) in which a pipe in a file's place has to be written to."""
+"""Time (s) in which a pipe in a file's place has to be written whole."""
 _MOVED_BYTES = 1 << 24
 """Bytes that are moved together to another file system."""
 _NETWORK = re.compile(
@@ -180,14 +181,23 @@ def read_bytes(path: Path) -> bytes:
     Raises
     ------
     OSError
-        If it cannot be read; TimeoutError of a pipe without a writer.
+        If it cannot be read; TimeoutError of a pipe without a writer, or with one that does not end.
     """
     with open(path, "rb", opener=_at_once) as file:
-        if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
-            if not select.select([file], [], [], _WRITER_S)[0]:
-                raise TimeoutError(errno.ETIMEDOUT, "a pipe to which nobody writes", str(path))
-            os.set_blocking(file.fileno(), True)
-        return file.read()
+        return _piped(file.fileno(), path) if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode) else file.read()
+
+
+def _piped(pipe: int, path: Path) -> bytes:
+    """Content of a pipe, up to the end of its writer."""
+    content = b""
+    deadline = time.monotonic() + _WRITER_S
+    while select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        part = os.read(pipe, 1 << 16)
+        if not part:
+            return content
+        content += part
+    why = "a pipe whose writer does not end" if content else "a pipe to which nobody writes"
+    raise TimeoutError(errno.ETIMEDOUT, why, str(path))
 
 
 def read_json_if_any(path: Path) -> dict[str, Any]:

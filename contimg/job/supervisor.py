@@ -165,8 +165,11 @@ def reap(child: int) -> tuple[int, dict[str, Any]]:
 
     Resources are the kernel's counts of the child and of all processes that it waited for: peak memory (MB) of the
     largest, processor time (s), data read from and written to disks (MB); tmpfs and cached reads are no disk's.
+    A killed child that waits for a dead mount ends with the mount and is not waited for.
     """
-    _, status, usage = os.wait4(child, 0)
+    pid, status, usage = os.wait4(child, os.WNOHANG)
+    if not pid:
+        return signal.SIGKILL, {}
     return status, {
         "peak_memory_mb": round(usage.ru_maxrss / 1024),
         "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),

@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from functools import partial
 
-from contimg.alerts.background_calls import BackgroundCalls
+from contimg.alerts.background_calls import BackgroundCalls, NoAnswer
 from contimg.calibrators.detect import DetectionSettings
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Alerts
@@ -53,8 +53,8 @@ class RequestPoller:
     def _changes(self) -> list[Tell]:
         events = []
         for answer in self._background.done().values():
-            if answer is None:
-                _LOG.warning("the request for a calibrator observation could not be looked at; tried again")
+            if isinstance(answer, NoAnswer):
+                _LOG.warning("the request for a calibrator observation was not looked at (%s); tried again", answer)
             elif answer["text"]:
                 kind = "request_closed" if answer["kind"] == "closed" else "request"
                 events.append(Tell(kind, answer["id"], answer["text"]))

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from contimg.alerts import channels
-from contimg.alerts.background_calls import result_within
+from contimg.alerts.background_calls import NoAnswer, result_within
 from contimg.arrivals.arrivals import ArrivalNotifier
 from contimg.catalogues import calibrator_catalogue, sky_catalogue
 from contimg.core.config import Settings
@@ -335,10 +335,8 @@ def runnable(settings: Settings) -> Settings:
         check_profile(settings.runner.profile)
     retention.check(DataRoot(settings.data_root), settings.retention, settings.archive)
     problem = result_within(_CATALOGUES_S, partial(_catalogue_problem, settings.calibration, settings.sky_catalogue))
-    if problem is None:
-        raise ConfigError(
-            f"calibration.catalogues, sky_catalogue.path: not read within {_CATALOGUES_S:g} s; look at their disk"
-        )
+    if isinstance(problem, NoAnswer):
+        raise ConfigError(f"calibration.catalogues, sky_catalogue.path: not read ({problem}); look at their disk")
     if problem:
         raise CatalogueError(problem)
     return settings

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from contimg.alerts import channels
-from contimg.alerts.background_calls import BackgroundCalls
+from contimg.alerts.background_calls import BackgroundCalls, NoAnswer
 from contimg.core.errors import DiskFullError, in_words, is_full
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Alerts
@@ -80,7 +80,7 @@ def _tell(alerts: Alerts, what: str, keep: Callable[[], None]) -> None:
             calls.start(target.name, partial(channels.send, target, [message], limit_s), limit_s + 5)
     while calls.busy:
         for name, answer in calls.done().items():
-            if answer is None or answer["0"]:
-                log.warning("channel %s: %s", name, "it took too long or broke" if answer is None else answer["0"])
+            if wrong := answer if isinstance(answer, NoAnswer) else answer["0"]:
+                log.warning("channel %s: %s", name, wrong)
         keep()
         time.sleep(0.1)

@@ -77,6 +77,11 @@ def test_a_pipe_is_read_while_somebody_writes_and_held_up_by_nobody(tmp_path, mo
     os.mkfifo(pipe)
     with pytest.raises(TimeoutError, match="a pipe to which nobody writes"):
         files.read_bytes(pipe)
+    writer = os.open(pipe, os.O_RDWR)
+    os.write(writer, b"data_root: /data")
+    with pytest.raises(TimeoutError, match="a pipe whose writer does not end"):
+        files.read_bytes(pipe)
+    os.close(writer)
     with pytest.raises(ConfigError, match=r"settings\.yaml: cannot be read"):
         load(pipe)
     with subprocess.Popen(["echo", "data_root: /data"], stdout=subprocess.PIPE) as writer:

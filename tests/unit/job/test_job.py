@@ -12,6 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from contimg.core import processes
+from contimg.job import supervisor
+
 HARNESS = """
 import os, sys, time, signal, subprocess
 from pathlib import Path
@@ -319,3 +322,15 @@ def test_limits_are_the_jobs_own_share(tmp_path):
     finish(start(tmp_path, step))
     sidecar = json.loads((tmp_path / "images/a.json").read_text())
     assert (sidecar["threads"], sidecar["mem_mb"]) == (1, 1500)
+
+
+def test_a_killed_child_that_waits_for_a_dead_mount_is_not_waited_for():
+    """Its job waited for it as long as the mount was dead."""
+    child = processes.fork(lambda: time.sleep(60) or 0, session=False)
+    try:
+        began = time.monotonic()
+        assert supervisor.reap(child) == (signal.SIGKILL, {})
+        assert time.monotonic() - began < 10
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
