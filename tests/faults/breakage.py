@@ -11,11 +11,12 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
-from small_disks import read_only, resize, used
+from small_disks import mounted, read_only, resize, used
 
 from contimg.job.attempt_record import AttemptRecord
 
@@ -139,7 +140,8 @@ class Breakage:
                 self._dead_channel,
                 self._clock_back,
                 self._bad_settings,
-                *[self._troubled_jobs] * self._played,
+                self._unmounted_raw,
+                *[partial(self._troubled_jobs, kind) for kind in ERRORS if self._played],
             ]
             self._chance.shuffle(self._todo)
         for kind in self._todo:
@@ -299,6 +301,14 @@ class Breakage:
         stack.enter_context(read_only(self._chance.choice(there)))
         return self._lasting("a folder read-only", stack.close)
 
+    def _unmounted_raw(self) -> Fault | None:
+        """The disk of the raw files is gone: an empty folder that nobody may write to is in its place."""
+        if not self._works():
+            return None
+        stack = contextlib.ExitStack()
+        stack.enter_context(mounted(self._place.root.incoming, "ro,size=4k"))
+        return self._lasting("the disk of the raw files gone", stack.close)
+
     # Surroundings
 
     def _dead_channel(self) -> Fault | None:
@@ -330,10 +340,9 @@ class Breakage:
         process.send_signal(signal.SIGHUP)
         return self._lasting("settings that cannot be used", lambda: path.write_text(whole) and None)
 
-    def _troubled_jobs(self) -> Fault | None:
+    def _troubled_jobs(self, kind: str) -> Fault | None:
         """All jobs of a rule fail, through no fault of their groups."""
         path = self._place.folder / TROUBLE
-        kind = self._chance.choice(tuple(ERRORS))
         path.write_text(json.dumps({self._chance.choice(("convert", "image", "detect", "mosaic")): kind}))
         return self._lasting(f"jobs that fail: {kind}", path.unlink)
 

@@ -194,6 +194,47 @@ def _cut(path: Path) -> Path:
     return path
 
 
+def _odd_antennas(group: Group) -> Way:
+    """A subband with another antenna table than the rest: left out by name."""
+    path = group.one()
+    odd = group.other(path)
+    with h5py.File(odd, "r+") as file:
+        file["Header/antenna_positions"][1] += 50.0
+    return [Delivery(0, [*group.rest(path), odd])], 60
+
+
+def _odd_baselines(group: Group) -> Way:
+    """A subband with its baselines in another order than the rest: left out by name."""
+    path = group.one()
+    odd = group.other(path)
+    with h5py.File(odd, "r+") as file:
+        header = file["Header"]
+        shape = int(header["Ntimes"][()]), int(header["Nbls"][()])
+        for name in ("ant_1_array", "ant_2_array"):
+            header[name][...] = header[name][()].reshape(shape)[:, ::-1].ravel()
+    return [Delivery(0, [*group.rest(path), odd])], 60
+
+
+def _odd_compression(group: Group) -> Way:
+    """A subband whose visibilities somebody has compressed: left out by name."""
+    path = group.one()
+    odd = group.other(path)
+    with h5py.File(odd, "r+") as file:
+        data = file["Data/visdata"][()]
+        del file["Data/visdata"]
+        file.create_dataset("Data/visdata", data=data, chunks=(1, *data.shape[1:]), compression="gzip")
+    return [Delivery(0, [*group.rest(path), odd])], 60
+
+
+def _nameless(group: Group) -> Way:
+    """A subband that lacks a part of its header: left out by name."""
+    path = group.one()
+    odd = group.other(path)
+    with h5py.File(odd, "r+") as file:
+        del file["Header"][group.chance.choice(("antenna_names", "ant_2_array", "freq_array", "time_array"))]
+    return [Delivery(0, [*group.rest(path), odd])], 60
+
+
 def _older_writer(group: Group) -> Way:
     """A group of the older writer: no declination of its own, the length of a raw sample."""
     old = [group.other(path) for path in group.files]
@@ -243,6 +284,10 @@ TROUBLES: tuple[Callable[[Group], Way], ...] = (
     _other_pointing,
     _other_telescope,
     _shorter,
+    _odd_antennas,
+    _odd_baselines,
+    _odd_compression,
+    _nameless,
     _older_writer,
     _moved,
     _missing,

@@ -1,8 +1,8 @@
 """Played jobs: what a Snakemake call and its science do, without either, for streams of a thousand groups.
 
 Played are the call itself, visibilities, gains and pixels, and the time that they take. Real are the supervised child
-with its time limit, staging, whole outputs, attempt records, provenance, and the selection of sets; and all that the
-runner does with them.
+with its time limit, staging, whole outputs, attempt records, provenance, the choice of subbands, and the selection of
+sets; and all that the runner does with them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import random
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +22,9 @@ from typing import Any
 import yaml
 from synthetic_root import fits_bytes
 
+from contimg.convert import subbands
 from contimg.core import files
-from contimg.core.errors import ContimgError, InputError, ToolBrokenError, ToolFailedError
+from contimg.core.errors import ToolBrokenError, ToolFailedError
 from contimg.core.paths import DataRoot, group_of, group_start
 from contimg.core.products import Role
 from contimg.core.stages import STAGES, Per
@@ -115,10 +117,6 @@ def _step(rule: str, played: job.Job, groups: Sequence[str]) -> dict[str, Any]:
     unit, root = played.unit, DataRoot(played.settings.data_root)
     _trouble(rule, root)
     time.sleep(random.uniform(*TAKES_S))
-    if rule == "convert":
-        group = load(root.manifest(unit))
-        for subband in group.good.values():
-            _read(root.root / str(subband.path), subband.size or 0)
     content = _content(rule, unit, root, played, groups)
     for product in STAGES[rule].products:
         path = vars(played.output).get(product.name)
@@ -140,8 +138,9 @@ def _content(rule: str, unit: str, root: DataRoot, played: job.Job, groups: Sequ
         found = round(group_start(unit).timestamp()) // SPACING_S % PER_CALIBRATOR == 0
         return {"group": unit, "calibrator": {"name": "J0834+5534"} if found else None}
     if rule == "convert":
-        good = load(root.manifest(unit)).good
-        return {"group": unit, "missing_subbands": sorted({*range(16)} - good.keys())}
+        with ExitStack() as stack:
+            good = subbands.opened(load(root.manifest(unit)), root.root, played.settings.ingest, stack).headers
+            return {"group": unit, "missing_subbands": sorted({*range(16)} - good.keys())}
     if rule == "solve":
         start = group_start(unit)
         observed = {
@@ -161,12 +160,6 @@ def _content(rule: str, unit: str, root: DataRoot, played: job.Job, groups: Sequ
     return {"window": unit, "groups": list(groups), "missing": [], "quality": "clean", "reasons": []}
 
 
-def _read(path: Path, size: int) -> None:
-    """Read a raw file, as the conversion does."""
-    if len(path.read_bytes()) != size:
-        raise InputError(f"{path.name}: is not what its manifest says; the group is taken up again when it is")
-
-
 def _trouble(rule: str, root: DataRoot) -> None:
     """Fail, where something is wrong with all jobs of a rule now."""
     try:
@@ -178,9 +171,12 @@ def _trouble(rule: str, root: DataRoot) -> None:
         raise error
 
 
-ERRORS: dict[str, ContimgError | OSError] = {
+ERRORS: dict[str, Exception] = {
     "broken tool": ToolBrokenError("a library: cannot be loaded; install it"),
     "failing tool": ToolFailedError("wsclean: ended with code 1; its log says why"),
     "read error": OSError(5, "Input/output error", "a raw file"),
+    "read error in a library": KeyError(
+        "Unable to synchronously open object (file read failed: errno = 116, error message = 'Stale file handle')"
+    ),
     "quota": OSError(122, "Disk quota exceeded", "an output"),
 }

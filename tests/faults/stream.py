@@ -63,7 +63,10 @@ def _scenario(preset: Preset) -> Scenario:
 
 
 def real_stream(folder: Path, hours: float, chance: random.Random) -> tuple[datetime, Iterator[Arrival]]:
-    """Simulate a stream's files; a calibrator transits in its third group. Returns when the stream begins."""
+    """Simulate a stream's files; in its third group a calibrator transits, and the reference antenna falls silent.
+
+    Returns when the stream begins.
+    """
     scenario = _scenario(TINY)
     arrivals = []
     offset = -2 * CADENCE_S
@@ -92,10 +95,28 @@ def real_stream(folder: Path, hours: float, chance: random.Random) -> tuple[date
         if len(files) == 16 and chance.random() < LATE_SHARE:  # a subband that comes after its group was closed
             deliveries = [Delivery(chance.uniform(60, 1200), [files.pop(chance.randrange(16))])]
         arrival = Arrival(group_id(start), offset + 3 * CADENCE_S, [Delivery(0, files), *deliveries], usable)
+        if number == 2:
+            arrival.trouble = "The reference antenna silent at the end of the calibrator's group"
+            for path in files:
+                _silence_central_antenna(path)
         arrivals.append(arrival)
         offset += CYCLE_S[number % len(CYCLE_S)]
         number += 1
     return scenario.start - timedelta(seconds=2 * CADENCE_S), iter(arrivals)
+
+
+def _silence_central_antenna(path: Path) -> None:
+    """Take the most central antenna, which becomes the reference, out of the last third of a file's integrations."""
+    with h5py.File(path, "r+") as file:
+        header, data = file["Header"], file["Data/visdata"]
+        positions = header["antenna_positions"][()]
+        distance = np.linalg.norm(positions - np.median(positions, axis=0), axis=1)
+        central = header["antenna_numbers"][()][distance.argmin()]
+        times = header["time_array"][()]
+        late = times > np.quantile(np.unique(times), 2 / 3)
+        values = data[()]
+        values[late & ((header["ant_1_array"][()] == central) | (header["ant_2_array"][()] == central))] = 0
+        data[...] = values
 
 
 def _spread_s(chance: random.Random) -> float:
