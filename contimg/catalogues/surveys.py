@@ -63,7 +63,7 @@ class _Form:
 
 _RA, _DEC = ("_raj2000", "raj2000", "ra"), ("_dej2000", "dej2000", "dec", "de")
 _RACS_NAME, _RACS_MAJOR = ("source_name", "source_id", "name", "id"), ("dc_maj", "dc_maj_axis", "maj", "maj_axis")
-_FORMS = (
+FORMS = (
     _Form("FIRST", ("int_flux_20_cm",), ("int_flux_20_cm",), ("rms", "flux_20_cm_error"), ("major_axis",), ("name",)),
     _Form("FIRST", ("fint", "fpeak"), ("fint",), ("rms",), ("major", "maj"), ("first",)),
     _Form("NVSS", ("flux_20_cm",), ("flux_20_cm",), ("flux_20_cm_error",), ("major_axis",), ("name",)),
@@ -151,9 +151,9 @@ def read(path: Path, survey: str | None = None) -> tuple[np.ndarray, Survey]:
             f"{path}: cannot be read as a table ({_line(error)}); give the file as it came"
         ) from error
     columns = {re.sub(r"\W", "_", name).lower(): name for name in table.colnames}
-    form = next((form for form in _FORMS if all(mark in columns for mark in form.marks)), None)
+    form = next((form for form in FORMS if all(mark in columns for mark in form.marks)), None)
     if form is None:
-        marks = "; ".join(sorted(f"{form.survey}: {', '.join(form.marks)}" for form in _FORMS))
+        marks = "; ".join(sorted(f"{form.survey}: {', '.join(form.marks)}" for form in FORMS))
         found = ", ".join(list(table.colnames)[:40])
         raise CatalogueError(
             f"{path}: its columns are of no known survey: {found} (looked for {marks}); give the survey's own table"
@@ -279,7 +279,7 @@ def _tdat(text: str) -> Table:
     if not names or not lines:
         raise ValueError("no line[1] or no <DATA> in a tdat file")
     needed = {*_RA, *_DEC}
-    for form in _FORMS:
+    for form in FORMS:
         needed |= {*form.marks, *form.flux, *form.error, *form.major, *form.name}
     return tables.read(
         lines,

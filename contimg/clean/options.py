@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-MAJOR_GAIN = 0.9
-"""Major-cycle gain: fraction of the highest peak cleaned before components are subtracted from the visibilities."""
+EXTERNAL_MAJOR_GAIN = 0.9
+"""Major-cycle gain of WSClean and tclean, whose dirty beam does not follow w over the field."""
 
 
 @dataclass(frozen=True)

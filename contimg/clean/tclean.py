@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import binary_dilation
 
-from contimg.clean.options import MAJOR_GAIN, CleanOptions, Products
+from contimg.clean.options import EXTERNAL_MAJOR_GAIN, CleanOptions, Products
 from contimg.core.errors import ContimgError, ToolFailedError
 from contimg.core.units import SPEED_OF_LIGHT
 from contimg.job.error_patterns import recognized
@@ -89,8 +89,8 @@ def _arguments(ms: Path, prefix: Path, options: CleanOptions, farthest_wavelengt
         "niter": options.iterations,
         "nmajor": options.major_iterations,
         "gain": 0.1,
-        "minpsffraction": 1 - MAJOR_GAIN,
-        "maxpsffraction": 1 - MAJOR_GAIN,
+        "minpsffraction": 1 - EXTERNAL_MAJOR_GAIN,
+        "maxpsffraction": 1 - EXTERNAL_MAJOR_GAIN,
         "usemask": "user",
         "interactive": False,
     }

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from contimg.clean.options import MAJOR_GAIN, CleanOptions, Products
+from contimg.clean.options import EXTERNAL_MAJOR_GAIN, CleanOptions, Products
 from contimg.core import processes
 from contimg.core.errors import ConfigError, ContimgError, NoUsableDataError, ToolBrokenError, ToolFailedError
 from contimg.job.error_patterns import recognized
@@ -55,7 +55,14 @@ def command(ms: Path, prefix: Path, options: CleanOptions) -> list[str]:
             "I",
         ),
         *("-data-column", "DATA", "-weight", "briggs", f"{options.robust:g}"),
-        *("-niter", str(options.iterations), "-nmiter", str(options.major_iterations), "-mgain", f"{MAJOR_GAIN:g}"),
+        *(
+            "-niter",
+            str(options.iterations),
+            "-nmiter",
+            str(options.major_iterations),
+            "-mgain",
+            f"{EXTERNAL_MAJOR_GAIN:g}",
+        ),
         *("-auto-mask", f"{options.mask_sigma:g}", "-auto-threshold", f"{options.threshold_sigma:g}"),
         str(ms),
     ]

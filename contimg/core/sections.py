@@ -162,7 +162,7 @@ class Quality(Section):
     """No receiver gives less noise than its own: fluxes or weights are wrong where an image has less."""
     min_dynamic_range: Positive = 50.0
     max_flux_scatter: Positive = 0.2
-    """Largest median deviation of catalogue flux ratios from 1."""
+    """Largest median deviation of flux ratios to the catalogue from their median, over it."""
     max_position_offset_beams: Positive = 0.15
 
 

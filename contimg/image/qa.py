@@ -10,14 +10,12 @@ import numpy as np
 
 from contimg.core.sections import Quality
 from contimg.validation.gates import Gate, Reason
-from contimg.validation.validation import Matches, Validation
+from contimg.validation.validation import MIN_MATCHES, Matches, Validation
 
 _BY_SETTINGS = (Reason.NOISE_HIGH,)
 """Reasons whose soft limits are in the settings, checked by `verdict`."""
 _BY_COMPARISON = (Reason.FLUX_SCATTER, Reason.POSITION)
 """Reasons whose soft limits are in the settings for a comparison with the sky catalogue."""
-_MIN_MATCHES = 3
-"""Number of matches below which the comparison is no gate."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Comparison:
     matches
         Sources found in the catalogue.
     flux_ratio, flux_scatter
-        Median of flux over catalogue flux, and median deviation of that from 1.
+        Median of flux over catalogue flux, and median deviation from that, over it.
     offset_ra_arcsec, offset_dec_arcsec
         Median offsets, image minus catalogue.
     offset_beams
@@ -46,7 +44,7 @@ class Comparison:
     @property
     def is_gate(self) -> bool:
         """Whether matches are enough for the comparison to be a gate."""
-        return self.matches >= _MIN_MATCHES
+        return self.matches >= MIN_MATCHES
 
 
 def compare(matched: Matches, beam_rad: float) -> Comparison:
@@ -65,8 +63,8 @@ def compare(matched: Matches, beam_rad: float) -> Comparison:
     arcsec = np.degrees(3600)
     return Comparison(
         matches=len(matched.ratio),
-        flux_ratio=float(np.median(matched.ratio)),
-        flux_scatter=float(np.median(np.abs(matched.ratio - 1))),
+        flux_ratio=matched.flux_ratio,
+        flux_scatter=matched.flux_scatter,
         offset_ra_arcsec=float(np.median(east) * arcsec),
         offset_dec_arcsec=float(np.median(north) * arcsec),
         offset_beams=float(np.median(np.hypot(east, north)) / beam_rad),
@@ -123,7 +121,7 @@ def verdict(
     if comparison is not None and comparison.is_gate:
         if not comparison.flux_scatter <= gates.max_flux_scatter:
             reasons.append(
-                f"fluxes differ from the catalogue by {comparison.flux_scatter:.0%} (median of "
+                f"fluxes over the catalogue's scatter by {comparison.flux_scatter:.0%} (median of "
                 f"{comparison.matches}), over {gates.max_flux_scatter:.0%}"
             )
         if not comparison.offset_beams <= gates.max_position_offset_beams:

@@ -20,7 +20,7 @@ from contimg.validation.overlap import Overlap
 
 _MIN_SNR = 10.0
 """Least signal-to-noise ratio of compared sources."""
-_MIN_MATCHES, _MIN_TREND = 3, 10
+MIN_MATCHES, _MIN_TREND = 3, 10
 """Least number of matches for medians, and for trends."""
 _MOST_MATCHES = 1000
 """Largest number of matches compared, the brightest: trends take all pairs of them."""
@@ -62,7 +62,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class ValidationInput:
-    """ValidationInput to validate: an image or a mosaic.
+    """Image or mosaic to validate.
 
     Attributes
     ----------
@@ -111,6 +111,17 @@ class Matches:
     east_rad: np.ndarray
     north_rad: np.ndarray
     index_difference: np.ndarray
+
+    @property
+    def flux_ratio(self) -> float:
+        """Median of the flux ratios; nan without matches."""
+        return float(np.median(self.ratio)) if len(self.ratio) else float("nan")
+
+    @property
+    def flux_scatter(self) -> float:
+        """Median deviation of the flux ratios from their median, over it; nan without matches."""
+        middle = self.flux_ratio
+        return float(np.median(np.abs(self.ratio / middle - 1))) if len(self.ratio) else float("nan")
 
 
 @dataclass(frozen=True)
@@ -198,10 +209,8 @@ def _flux_checks(matched: Matches, overlap: Overlap | None) -> list[Check]:
 
     A mosaic has no one place in the beam: its trend over the radius is that in its overlapping images.
     """
-    number = len(matched.ratio)
-    ratio = matched.ratio if number >= _MIN_MATCHES else np.array([np.nan])
-    middle = float(np.median(ratio))
-    scatter = float(np.median(np.abs(ratio / middle - 1)))
+    enough = len(matched.ratio) >= MIN_MATCHES
+    middle, scatter = (matched.flux_ratio, matched.flux_scatter) if enough else (float("nan"),) * 2
     logarithm = np.log(np.maximum(matched.ratio, 1e-3))
     east, north = np.degrees(matched.east_rad), np.degrees(matched.north_rad)
     towards = [_trend(axis, logarithm) for axis in (east, north)]
@@ -210,9 +219,9 @@ def _flux_checks(matched: Matches, overlap: Overlap | None) -> list[Check]:
     if overlap is not None:
         towards, outwards, factors = [], (overlap.slope, overlap.slope_error), overlap.off_one
     index = matched.index_difference[np.isfinite(matched.index_difference)]
-    spectrum = float(np.median(index)) if len(index) >= _MIN_MATCHES else float("nan")
+    spectrum = float(np.median(index)) if len(index) >= MIN_MATCHES else float("nan")
     return [
-        Check.of(Reason.FLUX_SCALE, middle - 1, _error(ratio / middle)),
+        Check.of(Reason.FLUX_SCALE, middle - 1, _error(matched.ratio / middle)),
         Check.of(Reason.FLUX_SCATTER, scatter),
         Check.of(Reason.FLUX_TREND, *_trend(np.log10(matched.flux_jy), logarithm)),
         Check.of(Reason.BEAM, *outwards),
@@ -224,7 +233,7 @@ def _flux_checks(matched: Matches, overlap: Overlap | None) -> list[Check]:
 
 def _position_checks(matched: Matches, beam_rad: float) -> list[Check]:
     """Median offset (beams) and its gradient (beams per degree)."""
-    if len(matched.ratio) < _MIN_MATCHES:
+    if len(matched.ratio) < MIN_MATCHES:
         return [Check.of(Reason.POSITION, float("nan")), Check.of(Reason.POSITION_TREND, float("nan"))]
     east, north = matched.offset_east_rad / beam_rad, matched.offset_north_rad / beam_rad
     offset = float(np.hypot(np.median(east), np.median(north)))
@@ -253,7 +262,7 @@ def _completeness(product: ValidationInput, reference: Reference) -> tuple[float
     total, _ = np.histogram(expected, edges)
     seen, _ = np.histogram(expected[found], edges)
     bright = expected >= _MIN_SNR
-    share = float(found[bright].mean()) if bright.sum() >= _MIN_MATCHES else float("nan")
+    share = float(found[bright].mean()) if bright.sum() >= MIN_MATCHES else float("nan")
     return share, {"snr": edges[:-1], "listed": total.astype(float), "detected": seen.astype(float)}
 
 
@@ -262,7 +271,7 @@ def _false_share(product: ValidationInput, reference: Reference) -> float:
     if not reference.complete_jy:
         return float("nan")
     found = product.sources.chosen((product.snr >= _MIN_SNR) & (product.sources.flux_jy > 2 * reference.complete_jy))
-    if len(found.flux_jy) < _MIN_MATCHES:
+    if len(found.flux_jy) < MIN_MATCHES:
         return float("nan")
     known = matching.has_neighbour(found.directions, reference.sources.directions, 2 * product.beam_rad)
     return float(1 - known.mean())
@@ -278,7 +287,7 @@ def _own_checks(product: ValidationInput) -> list[Check]:
     flux_jy = significance * product.noise_jy
     positive = np.count_nonzero(product.snr >= _NEGATIVE_SNR)
     return [
-        Check.of(Reason.NEGATIVE, negative / positive if positive >= _MIN_MATCHES else float("nan")),
+        Check.of(Reason.NEGATIVE, negative / positive if positive >= MIN_MATCHES else float("nan")),
         Check.of(Reason.NOISE_HIGH, product.noise_ratio),
         Check.of(Reason.NOISE_LOW, product.noise_ratio),
         Check.of(Reason.NOISE_MAP, scatter),
@@ -327,6 +336,6 @@ def _trend(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 def _error(values: np.ndarray) -> float:
     """Standard error of a median, from the scatter."""
-    if len(values) < _MIN_MATCHES:
+    if len(values) < MIN_MATCHES:
         return 0.0
     return MEDIAN_TO_MEAN_ERROR * robust_noise(values) / float(np.sqrt(len(values)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +182,17 @@ FORMS = {
         vizier_of("mJy", "TGSSADR RAJ2000 DEJ2000 Stotal e_Stotal Speak Maj PA", places=DEGREES, flux="Stotal"),
     ),
 }
+
+
+def test_the_documentation_names_the_columns_that_are_looked_for() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "catalogues.md").read_text()
+    cells = [cells[4] for line in text.splitlines() if len(cells := line.split("|")) == 6]
+    named = {re.sub(r"\W", "_", name).lower() for cell in cells for name in re.findall("`([^`]+)`", cell)}
+    marks = {mark for form in surveys.FORMS for mark in form.marks}
+    rows = {name for form in surveys.FORMS for name in form.used or ()}
+    values = {name for form in surveys.FORMS for name in (*form.flux, *form.error, *form.major, *form.name)}
+    assert named - marks - rows - values == {"ra", "dec", "raj2000", "dej2000"} - marks
+    assert marks <= named
 
 
 @pytest.mark.parametrize("name", FORMS)
