@@ -93,17 +93,8 @@ def refuse_if_broken() -> None:
     arguments = ["wsclean", "--version"]
     failure: ContimgError | None
     try:
-        done = subprocess.run(
-            arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_ANSWER_S,
-            check=False,
-        )
-        failure = _failure("wsclean", done.returncode, done.stdout.splitlines()[-_KEPT_LINES:])
+        done = processes.output(arguments, _ANSWER_S)
+        failure = _failure("wsclean", done.returncode, (done.stdout + done.stderr).splitlines()[-_KEPT_LINES:])
     except OSError as error:
         failure = _not_started(arguments, error)
     except subprocess.TimeoutExpired:

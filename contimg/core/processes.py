@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,6 +134,37 @@ def program(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
+
+
+def output(
+    arguments: Sequence[str], limit_s: float, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, with its output as text; it ends with this process.
+
+    Raises
+    ------
+    OSError
+        If the program cannot be started.
+    subprocess.TimeoutExpired
+        At the time limit. The program is killed; one that waits for a dead mount is not waited for.
+    """
+    parent = os.getpid()
+    process = subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="backslashreplace",
+        env=environment,
+        preexec_fn=lambda: end_with_parent(parent),  # noqa: PLW1509 — two system calls, no lock and no import
+    )
+    try:
+        printed, errors = process.communicate(timeout=limit_s)
+    except BaseException:
+        process.kill()
+        raise
+    return subprocess.CompletedProcess(arguments, process.returncode, printed, errors)
 
 
 def exit_code(pid: int) -> int | None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from contimg.core import processes
 from contimg.core.config import ENVIRONMENT_PREFIX, Settings, without_secrets
 from contimg.core.errors import DeploymentError, LedgerError
 from contimg.core.paths import DataRoot
@@ -118,12 +119,4 @@ def _called(*arguments: str) -> subprocess.CompletedProcess[str]:
         if not name.startswith((ENVIRONMENT_PREFIX, "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"))
     }
     command = (sys.executable, "-m", "contimg", *arguments)
-    return subprocess.run(
-        command,
-        env=kept,
-        capture_output=True,
-        encoding="utf-8",
-        errors="backslashreplace",
-        timeout=_LIMIT_S,
-        check=False,
-    )
+    return processes.output(command, _LIMIT_S, kept)

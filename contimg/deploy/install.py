@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from contimg.core import files
+from contimg.core import files, processes
 from contimg.core.errors import InstallationError
 from contimg.core.release import CHECKOUT
 from contimg.deploy.host_paths import UNITS, HostPaths, unit_text, units_of
@@ -313,9 +313,7 @@ def _must(*command: str, limit_s: float = _LIMIT_S) -> str:
         If the command fails.
     """
     try:
-        done = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="backslashreplace", timeout=limit_s, check=False
-        )
+        done = processes.output(command, limit_s)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InstallationError(f"{command[0]}: {error}; mend it and install again") from error
     if done.returncode:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from contimg.core import processes
 from contimg.core.errors import ClusterAwayError
 from contimg.core.paths import DataRoot
 from contimg.core.release import version_line
@@ -134,9 +135,7 @@ def _question(root: DataRoot) -> Iterator[str]:
 def _answer(*command: str) -> Mapping[str, Any] | str:
     """Answer of the probe; a string gives the reason for a missing answer."""
     try:
-        done = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="backslashreplace", timeout=_PROBE_S, check=False
-        )
+        done = processes.output(command, _PROBE_S)
         return dict(json.loads(done.stdout.splitlines()[-1]))
     except subprocess.TimeoutExpired:
         return f"a job there gave no answer within {_PROBE_S:.0f} s"
@@ -148,8 +147,7 @@ def _answer(*command: str) -> Mapping[str, Any] | str:
 def _said(*command: str) -> str:
     """Output of a command; empty on failure."""
     try:
-        return subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="backslashreplace", timeout=_PROBE_S, check=True
-        ).stdout
+        done = processes.output(command, _PROBE_S)
+        return "" if done.returncode else done.stdout
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from contimg.core import processes
 from contimg.core.errors import (
     ClusterAwayError,
     ContimgError,
@@ -173,9 +174,7 @@ def poll_at_fixed_interval() -> None:
 
 def _asked(*command: str) -> str:
     try:
-        done = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="backslashreplace", timeout=_LIMIT_S, check=False
-        )
+        done = processes.output(command, _LIMIT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ClusterAwayError(f"{command[0]}: does not answer ({error}); Slurm is asked again later") from error
     if done.returncode:

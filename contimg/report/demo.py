@@ -9,6 +9,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 from contimg.core.config import ENVIRONMENT_PREFIX
 from contimg.core.files import read_json
 from contimg.core.paths import DataRoot
+from contimg.core.processes import end_with_parent
 from contimg.core.products import PRODUCTS, Role
 from contimg.schedule.profile import on_slurm
 from contimg.telescope.beam import separation
@@ -83,12 +85,22 @@ def start_snakemake(checkout: Path, root: DataRoot, profile: Path, *arguments: s
 
 
 def _start(command: list[str], root: DataRoot, directory: Path, **variables: str) -> subprocess.Popen[bytes]:
-    """Start a command with output to demo.log, caches outside the home folder, no settings from the environment."""
+    """Start a command that ends with this process: output to demo.log, caches outside the home folder.
+
+    It has no settings from the environment.
+    """
     cache = str(root.root / "state" / "cache")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ENVIRONMENT_PREFIX)}
     environment = {**kept, "XDG_CACHE_HOME": cache, "XDG_CONFIG_HOME": cache, **variables}
     with log_path(root).open("ab") as log:
-        return subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            command,
+            cwd=directory,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=partial(end_with_parent, os.getpid()),  # noqa: PLW1509 — two system calls, no lock and no import
+        )
 
 
 def reported(root: DataRoot, since: int) -> int:

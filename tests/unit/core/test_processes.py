@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from contimg.core import processes
 from contimg.core.errors import Blame
@@ -57,3 +58,25 @@ with open({str(told)!r}, "w") as file:
     shell = [sys.executable, "-c", code]
     subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *shell], check=False, timeout=60)
     assert told.read_text() == "works"
+
+
+def test_a_program_s_output_has_a_time_limit_and_the_program_ends_with_its_parent(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        processes.output(["sleep", "60"], 0.2)
+    done = processes.output(["sh", "-c", "echo out; echo wrong >&2; exit 3"], 60)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "wrong\n")
+    told = tmp_path / "pid"
+    call = ["sh", "-c", f"echo $$ > {told}; exec sleep 60"]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", f"from contimg.core import processes; processes.output({call}, 60)"]
+    )
+    while not (told.exists() and told.read_text().strip()):
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    child = int(told.read_text())
+    for _ in range(100):
+        if not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.05)
+    raise AssertionError("it outlives its parent")
