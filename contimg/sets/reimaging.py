@@ -81,9 +81,9 @@ def _due(registry: Registry, group: str) -> bool:
 
 def _beams_have_changed(root: DataRoot, image: Mapping[str, Any]) -> bool:
     """Whether sets of an image were solved again since, with another primary beam."""
-    paths = [path for name in image.get("sets", ()) if (path := root.root / name).exists()]
-    present = {files.read_json(path).get("primary_beam") for path in paths}
-    return "calibration_beams" in image and bool(present - {None, *image["calibration_beams"]})
+    named = [files.read_json_if_any(root.root / name).get("primary_beam") for name in image.get("sets", ())]
+    present = {name for name in named if isinstance(name, str)}
+    return "calibration_beams" in image and bool(present - {*image["calibration_beams"]})
 
 
 def _best(registry: Registry, group: str) -> Choice | None:

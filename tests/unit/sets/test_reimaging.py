@@ -200,6 +200,10 @@ def test_a_set_that_is_solved_again_with_another_beam_takes_its_images_along(sce
     assert scene.serving() == [path]
     write_json(sidecar, {**made, "calibration_beams": ["gaussian 3 deg at 1400 MHz"]})
     assert not scene.due
+    better = scene.set(-0.2)
+    path.write_text('{"primary_b')
+    assert scene.due  # a damaged set had kept its images from every better one
+    better.unlink()
     path.unlink()
     assert not scene.due
 
