@@ -82,13 +82,19 @@ def alarms(root: DataRoot, now: datetime) -> dict[str, dict[str, float]]:
     sets = {group_of(Path(path)): known for path in last["sets"] if (known := _set(root, path)) is not None}
     measured = {
         "solve_yield_percent": {group: yielded for group, (_, yielded) in sets.items()},
-        "flagged_none": {"": float(flagged[-1] == 0)},
+        "flagged_none": {"": float(_none_flagged(last["flagged"]))},
         "antennas_flagged_alike": {"": float(_alike(last["flagged"].mean(axis=1)))},
         "reference_silent_s": {f"antenna {name}": _silent_s(last, name) for name, _ in sets.values()},
     }
     if len(flagged) > 1:
         measured["flagged_leap_percent"] = {"": 100.0 * float(flagged[-1] - np.median(flagged[:-1]))}
     return measured
+
+
+def _none_flagged(flagged: np.ndarray) -> bool:
+    """Whether flagging has found nothing in the antennas that have data: a dead one is flagged in any case."""
+    alive = flagged[flagged < 1]
+    return bool(alive.size) and not alive.any()
 
 
 def _alike(flagged: np.ndarray) -> int:

@@ -68,6 +68,7 @@ def test_a_usual_group_raises_nothing(root: DataRoot) -> None:
     ("changes", "condition"),
     [
         ({"flagged": [[0.0, 0.0]] * ANTENNAS}, "flagged_none"),
+        ({"flagged": [[0.0, 0.0]] * (ANTENNAS - 1) + [[1.0, 1.0]]}, "flagged_none"),
         ({"flagged": [[0.4, 0.4]] * ANTENNAS}, "flagged_leap_percent"),
         ({"flagged": [[0.05, 0.05]] * 14 + [[0.3, 0.3]] * 6}, "antennas_flagged_alike"),
         ({"silent_s": [0.0] * 6 + [25.8] + [0.0] * 13}, "reference_silent_s"),
