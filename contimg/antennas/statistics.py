@@ -9,7 +9,7 @@ import numpy as np
 
 from contimg.core import files
 from contimg.sets.field import FieldGains
-from contimg.sets.group_antennas import State
+from contimg.sets.group_antennas import OF_FIELD, State
 from contimg.telescope import stations
 from contimg.visibilities.averaged import Averaged
 from contimg.visibilities.baseline_averaging import SupportsEvaluate
@@ -37,6 +37,8 @@ def describe(
     gains: SupportsEvaluate,
     field: FieldGains | None,
     averaged: Averaged,
+    *,
+    field_passed: bool = True,
 ) -> dict[str, Any]:
     """Content of `<group>.antennas.json`.
 
@@ -52,6 +54,8 @@ def describe(
         Gains of the field relative to the set; None where the field was not solved.
     averaged
         Averaged visibilities of the group.
+    field_passed
+        Whether the field's gains passed their gates; others are kept on record, but judge no antenna.
 
     Returns
     -------
@@ -62,7 +66,8 @@ def describe(
         that course), `amplitude`, `amplitude_error`, `delay_ns`, `delay_error_ns`, and, each a list,
         `interval_phase_deg` at `interval_mjd_s`, `bandpass_amplitude` and `bandpass_phase_deg` at `bandpass_hz`; by
         antenna `silent_s`, `offset_mm` and `offset_error_mm` (east, north as seen from the phase centre), `state` and
-        `reasons`. With `delay_reference_hz`, where a delay has no phase, these are the whole gains of the field.
+        `reasons`; `field_passed`. With `delay_reference_hz`, where a delay has no phase, these are the whole gains of
+        the field.
     """
     receivers = conversion.get("receivers") or _unknown(averaged)
     index = np.array([stations.NAMES.index(name) for name in receivers["names"]])
@@ -78,12 +83,13 @@ def describe(
         **{key: receivers[key] for key in ("names", "flagged", "coherence", "silent_s")},
     }
     if field is not None:
-        content |= _of_field(field, index)
+        content |= {"field_passed": field_passed, **_of_field(field, index)}
+    if field is not None and field_passed:
         gain = gain * np.where(np.isfinite(_at(field.amplitude, index)), _at(field.amplitude, index), 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         sefd = np.array(receivers["noise"], float) / gain**2
     content |= {"gain": files.rounded_list(np.where(known, gain, np.nan)), "sefd_jy": files.rounded_list(sefd)}
-    found = judge(content)
+    found = judge({key: value for key, value in content.items() if field_passed or key not in OF_FIELD})
     return content | {"state": [state for state, _ in found], "reasons": [reasons for _, reasons in found]}
 
 

@@ -153,7 +153,9 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
     with trace.step("antennas"):
         files.write_json(
             products.antennas,
-            statistics.describe(chosen, conversion, solved, calibrated.gains, made.averaged),
+            statistics.describe(
+                chosen, conversion, solved, calibrated.gains, made.averaged, field_passed=calibrated.passed
+            ),
         )
     references.write(
         products.sources,

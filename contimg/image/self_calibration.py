@@ -53,6 +53,11 @@ class SelfCalibrated:
     used: bool
     report: dict[str, Any] | None
 
+    @property
+    def passed(self) -> bool:
+        """Whether the gains passed their gates, or there are none."""
+        return not (self.report and self.report["failed"])
+
 
 def make(
     ms: Path,

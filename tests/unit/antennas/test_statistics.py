@@ -132,3 +132,34 @@ def test_the_field_s_whole_gains_are_kept() -> None:
     np.testing.assert_allclose(np.moveaxis(shape, -1, 0), field.shape[:, chosen], rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(kept["delay_ns"] * 1e-9, field.delay_s[chosen], rtol=1e-3)
     assert (kept["delay_reference_hz"], *kept["bandpass_hz"]) == (field.middle_hz, *field.parts_hz)
+
+
+def test_a_field_that_failed_its_gates_judges_no_antenna() -> None:
+    """A catalogue that does not fit the sky gave antennas delays and unsteady phases that they did not have."""
+    chosen = list(stations.WITH_DATA[:6])
+    both = (max(chosen) + 1, 2)
+    wrong = FieldGains(
+        times_mjd_s=np.arange(3) * 80.0,
+        middle_hz=1.4e9,
+        phase_rad=np.random.default_rng(4).normal(size=(3, *both)),
+        phase_error_rad=np.full(both, 0.01),
+        amplitude=np.full(both, 9.0),
+        amplitude_error=np.full(both, 0.01),
+        delay_s=np.full(both, 3e-9),
+        delay_error_s=np.full(both, 1e-11),
+        parts_hz=np.array([1.3e9, 1.5e9]),
+        shape=np.zeros((2, *both), complex),
+        shape_error=0.01,
+        offset_m=np.zeros(both),
+        offset_error_m=np.full(both, 0.005),
+        sources=60,
+        apparent_jy=9.0,
+    )
+    averaged = synthetic_averages.averages([], noise_jy=1e-3, field_rad=0.03, antennas=tuple(chosen))
+    given = {"group": "20260125T000000", "sets": ["set"]}, {}, Unity(), wrong, averaged
+    assert describe(*given)["state"] == [State.FAILING] * 6
+    content = describe(*given, field_passed=False)
+    assert content["state"] == [State.GOOD] * 6
+    assert content["gain"] == [[1.0, 1.0]] * 6
+    assert content["field_passed"] is False
+    assert content["delay_ns"] == [[3.0, 3.0]] * 6  # on record

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contimg.core.files import write_json
+from contimg.core.files import read_json, write_json
 from contimg.core.paths import DataRoot, group_id, group_start
 from contimg.sets.drift import ASSUMED, ObservedDrift, fit, learned_drift
 
@@ -94,4 +94,7 @@ def test_learned_from_the_files_of_the_last_days(tmp_path: Path) -> None:
     until = group_start(NAME) + timedelta(hours=24)
     assert learned_drift(root, until).error(2) == pytest.approx(np.radians(8.0) * np.sqrt(2), rel=0.15)
     assert learned_drift(root, until - timedelta(hours=24)) == ASSUMED
+    for _, path in root.made("antennas"):
+        write_json(path, read_json(path) | {"field_passed": False})
+    assert learned_drift(root, until) == ASSUMED  # fields that failed their gates teach nothing
     assert learned_drift(root, until + timedelta(days=30)) == ASSUMED
