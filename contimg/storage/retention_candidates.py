@@ -239,7 +239,11 @@ class _Look:
         """Reason why the image may be made again: changed selection, better sets in reach, or sets to come."""
         sidecar = files.read_json(self.root.image(group, "json"))
         selection = files.read_json(self.root.image(group, "selection.json"))
-        if any(sidecar[key] != selection[key] for key in ("set", "verdict")):
+        alone = selection.get("without_field") or {}  # with the set alone, where its field failed
+        if sidecar["set"] != selection["set"] or sidecar["verdict"] not in (
+            selection["verdict"],
+            alone.get("verdict"),
+        ):
             return "its image is about to be made with another set"
         if reimaging.due(self._registry, [group]):
             return "a better set is there; its image is due again"

@@ -70,6 +70,20 @@ def test_a_selection_that_the_image_was_not_made_with_keeps_it(disks):
     assert "about to be made" in kept(disks)["ms", name]
 
 
+def test_an_image_whose_field_failed_its_gates_keeps_nothing(disks):
+    """It is made with the set alone, under the verdict that the selection has for that; its files had stayed."""
+    name = disks.hour(START)[1]
+    path = disks.root.image(name, "selection.json")
+    selection = files.read_json(path)
+    alone = {key: selection[key] for key in ("verdict", "age_hours")}
+    chosen = {**selection, "verdict": "field", "field_hours": 0.1, "without_field": alone}
+    files.write_json(path, chosen)
+    disks.stamp(NOW - timedelta(days=30), path)
+    assert ("ms", name) in going(planned(disks))
+    files.write_json(path, {**chosen, "verdict": "stale", "without_field": None})
+    assert "about to be made" in kept(disks)["ms", name]
+
+
 def test_a_mosaic_that_is_missing_or_older_or_without_it_keeps_it(disks):
     names = disks.hour(START)
     window = disks.mosaic(*names[:2])
