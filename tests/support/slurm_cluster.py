@@ -67,7 +67,7 @@ def missing() -> str:
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
     if absent:
         return f"a Slurm cluster needs {', '.join(absent)}: tools/setup-system installs them"
-    tried = subprocess.run([*_NAMESPACES, "true"], capture_output=True, text=True, check=False)
+    tried = subprocess.run([*_NAMESPACES, "true"], capture_output=True, text=True, timeout=_LIMIT_S, check=False)
     return f"a node needs namespaces of its own: {tried.stderr.strip()}" if tried.returncode else ""
 
 

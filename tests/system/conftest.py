@@ -35,7 +35,7 @@ def _no_runner_outlives_its_test() -> Iterator[None]:
     yield
     for runner in RUNNERS:
         runner.kill()
-        runner.wait()
+        runner.wait(60)
     RUNNERS.clear()
 
 
@@ -53,7 +53,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     }
     config.write_text(yaml.safe_dump(settings))
     simulate = contimg("simulate", str(root / "incoming"), "--groups", "2", "--before", "1", "--min-flux", "0.05")
-    subprocess.run(simulate, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(simulate, check=True, stdout=subprocess.DEVNULL, timeout=600)
     url = f"http://127.0.0.1:{port}"
     serve = contimg("serve", "--config", str(config))
     with daemon(serve, folder / "serve.log", f"{url}/livez", CONTIMG_API_TOKEN=TOKEN):

@@ -40,7 +40,7 @@ def daemon(command: list[str], log: Path, url: str, **environment: str) -> Itera
             process.wait(10)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.wait(60)
 
 
 def _answers(url: str) -> bool:

@@ -28,7 +28,7 @@ def amtool(tmp_path: Path) -> Iterator[Amtool]:
             command = ["amtool", f"--alertmanager.url={service.url}", *arguments]
             if authorised:
                 command.append(f"--http.config.file={client}")
-            return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
         yield call
 

@@ -212,7 +212,9 @@ CHECKS = {
 def test_the_rules_do_what_they_say(tmp_path: Path) -> None:
     checks = tmp_path / "checks.yml"
     checks.write_text(yaml.safe_dump(CHECKS))
-    checked = subprocess.run(["promtool", "test", "rules", str(checks)], capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        ["promtool", "test", "rules", str(checks)], capture_output=True, text=True, timeout=60, check=False
+    )
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
@@ -226,7 +228,7 @@ def test_the_rules_do_what_they_say(tmp_path: Path) -> None:
     ids=lambda command: command[2],
 )
 def test_the_shipped_files_are_accepted(command: list[str]) -> None:
-    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
@@ -270,6 +272,6 @@ def test_an_alert_fires_and_resolves_in_a_real_alertmanager(site: Site, tmp_path
         assert fired["data"]["result"]
     text = requests.get(f"{site.url}/metrics", timeout=10).text
     checked = subprocess.run(
-        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=60, check=False
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")

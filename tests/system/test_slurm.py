@@ -79,7 +79,7 @@ def test_a_killed_runner_s_jobs_are_cancelled_and_never_meet_a_second_try(tmp_pa
         for group in wait(lambda: place.groups[1:] and place.groups, LIMIT_S, "both groups arrive")
     ]
     runner.kill()
-    runner.wait()
+    runner.wait(60)
     time.sleep(1)
     assert set(map(int, (record.slurm_job for record in stopped))) <= set(slurm.jobs("running"))
     place.run()
