@@ -36,7 +36,8 @@ _SUBMITTED = re.compile(r"submitted with SLURM jobid (\d+) \(log: (.+?)\)")
 _ENDED = re.compile(r"SLURM-job '(\d+)' failed.{0,80}?SLURM status is: '(\w+)'", re.DOTALL)
 _SAID = re.compile(r"CANCELLED AT \S+ DUE TO (TIME LIMIT|PREEMPTION|NODE FAILURE)")
 _ENDED_IN_OUTPUT = {"TIME LIMIT": "TIMEOUT", "PREEMPTION": "PREEMPTED", "NODE FAILURE": "NODE_FAIL"}
-"""States by Slurm's words in a job's output: of a job of several rules, Snakemake's log gives no state."""
+"""States by Slurm's words in a job's output: of a job of several rules, Snakemake's log gives no state,
+and a job whose last step was ended may be FAILED to Slurm."""
 _STATES: dict[str, tuple[type[ContimgError], str]] = {
     "TIMEOUT": (JobStarvedError, "was ended by Slurm: it did not keep its own, shorter time limit"),
     "DEADLINE": (JobStarvedError, "was ended by Slurm at its deadline"),
@@ -47,6 +48,7 @@ _STATES: dict[str, tuple[type[ContimgError], str]] = {
     "BOOT_FAIL": (JobDiedError, "was lost: its node did not start"),
 }
 _TAIL_BYTES = 20_000
+"""Length (bytes) of the end of a job's output that is searched; Snakemake's log names jobs from its beginning."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def told(found: Iterable[SlurmJob]) -> str:
 
 def submitted_jobs(log: Path) -> dict[str, Path]:
     """Ids of the jobs that a call has submitted, from Snakemake's log, with their output files."""
-    return {number: Path(path) for number, path in _SUBMITTED.findall(_text(log))}
+    return {number: Path(path) for number, path in _SUBMITTED.findall(_text(log, whole=True))}
 
 
 def cause_of_end(log: Path, number: str = "") -> ContimgError | None:
@@ -142,11 +144,12 @@ def cause_of_end(log: Path, number: str = "") -> ContimgError | None:
     log
         Log of Snakemake.
     """
-    text, outputs = _text(log), submitted_jobs(log)
-    states = dict(_ENDED.findall(text))
+    outputs, states = submitted_jobs(log), dict(_ENDED.findall(_text(log, whole=True)))
     for job in [number] if number else [*{**outputs, **states}]:
         output = _text(outputs.get(job))
-        state = states.get(job) or (_ENDED_IN_OUTPUT[said[1]] if (said := _SAID.search(output)) else "")
+        state = states.get(job, "")
+        if state not in _STATES and (said := _SAID.search(output)):
+            state = _ENDED_IN_OUTPUT[said[1]]
         if state in _STATES:
             error, what = _STATES[state]
             return error(f"Slurm job {job} {what}; it is due again")
@@ -183,9 +186,10 @@ def _asked(*command: str) -> str:
     return done.stdout
 
 
-def _text(path: Path | None) -> str:
-    """End of a file's text; empty if unreadable."""
+def _text(path: Path | None, *, whole: bool = False) -> str:
+    """End of a file's text, or all of it; empty if unreadable."""
     try:
-        return path.read_bytes()[-_TAIL_BYTES:].decode(errors="replace") if path else ""
+        content = path.read_bytes() if path else b""
     except OSError:
         return ""
+    return (content if whole else content[-_TAIL_BYTES:]).decode(errors="replace")

@@ -41,6 +41,11 @@ def call_log(folder: Path, state: str, said: str = "") -> Path:
         ("PREEMPTED", "", JobDiedError),
         ("FAILED", "slurmstepd: error: StepId=7.0 exceeded memory limit (9 > 5), being killed", MemoryExhaustedError),
         ("FAILED", "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0", MemoryExhaustedError),
+        (
+            "FAILED",
+            "slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-11-29T02:00 DUE TO TIME LIMIT ***",
+            JobStarvedError,
+        ),
         ("FAILED", "insufficient unflagged antennas", type(None)),
     ],
 )
@@ -73,6 +78,14 @@ def test_a_job_of_several_rules_has_its_end_in_its_output(
     output.write_text(said)
     log.write_text(f"Job 1 has been submitted with SLURM jobid 7 (log: {output}).\nmessage: Error in group imaging")
     assert type(slurm.cause_of_end(log, number)) is error
+
+
+def test_a_job_is_known_however_much_was_printed_after_it_was_submitted(tmp_path: Path) -> None:
+    """The line that it was submitted was looked for in the last 20 kB."""
+    log = call_log(tmp_path, "TIMEOUT")
+    log.write_text(log.read_text() + "\nreason: of another rule" * 2000)
+    assert slurm.submitted_jobs(log) == {"7": tmp_path / "7.log"}
+    assert type(slurm.cause_of_end(log, "7")) is JobStarvedError
 
 
 def test_jobs_are_told_by_root_lease_and_call(tmp_path: Path) -> None:
