@@ -40,7 +40,7 @@ def audited(root: DataRoot, ingest: Ingest, staging: Staging) -> int:
     ------
     TimeoutError
         If the audit passed its time limit.
-    EOFError
+    ChildProcessError
         If its process failed.
     """
     context = get_context("spawn")
@@ -52,6 +52,8 @@ def audited(root: DataRoot, ingest: Ingest, staging: Staging) -> int:
         if not answer.poll(_LIMIT_S):
             raise TimeoutError(f"the audit did not end in {_LIMIT_S / 60:g} min; look for a disk without an answer")
         return int(answer.recv())
+    except EOFError:
+        raise ChildProcessError("the audit's process ended without an answer; contimg audit says why") from None
     finally:
         answer.close()
         process.kill()

@@ -114,8 +114,10 @@ class PipelineCollector(Collector):
             moment = datetime.fromisoformat(saved["last_success"]).timestamp()
             yield _gauge("contimg_backup_last_success_timestamp_seconds", "Last complete backup", [({}, moment)])
         if retained:
-            moment = datetime.fromisoformat(retained["when"]).timestamp()
-            yield _gauge("contimg_retention_last_run_timestamp_seconds", "Last run of retention", [({}, moment)])
+            if retained.get("last_success"):
+                moment = datetime.fromisoformat(retained["last_success"]).timestamp()
+                text = "Last run of retention without a failure"
+                yield _gauge("contimg_retention_last_success_timestamp_seconds", text, [({}, moment)])
             failed = float(len(retained["failed"]))
             yield _gauge("contimg_retention_failures", "Failures in the last run of retention", [({}, failed)])
 
@@ -293,9 +295,8 @@ def _histograms(tallied: Sequence[Tally]) -> Iterator[Metric]:
         yield family
     family = HistogramMetricFamily("contimg_realtime_factor", "Run time ÷ observed time, by stage", labels=["stage"])
     limits = {round(factor * GROUP_S, 3): factor for factor in REALTIME_FACTORS}
-    for stage in sorted(
-        tally for tally in {tally.what for tally in done} - {ARRIVAL, RECOVERY} if not works_on_windows(tally)
-    ):
+    stages = {tally.what for tally in done} - {ARRIVAL, RECOVERY}
+    for stage in sorted(name for name in stages if not works_on_windows(name)):
         buckets, total = _buckets([tally for tally in done if tally.what == stage], list(limits), limits)
         family.add_metric([stage], buckets, total / GROUP_S)
     yield family

@@ -178,6 +178,8 @@ def _room_to_work(root: DataRoot) -> Iterator[None]:
 
 
 def _run(root: DataRoot, settings: RetentionSettings, now: datetime, say: Callable[[str], None]) -> int:
+    before = (last_outcome(root) or {}).get("last_success")
+    complete = False
     decided = RetentionPlan((), ())
     removed: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
@@ -196,12 +198,14 @@ def _run(root: DataRoot, settings: RetentionSettings, now: datetime, say: Callab
                 failed.append({"what": what, "why": failure})
             else:
                 removed.append({"what": what, "why": planned.why, "size": planned.size})
+        complete = not failed
     except Exception as error:
         failed.append({"what": "retention", "why": str(error)})
         raise
     finally:
         content = {
             "when": now.isoformat(timespec="seconds"),
+            "last_success": now.isoformat(timespec="seconds") if complete else before,
             "removed": removed,
             "failed": failed,
             "kept": [{"what": f"{unit.kind} {unit.group}", "why": reason} for unit, reason in decided.kept[:_SHOWN]],
@@ -212,7 +216,7 @@ def _run(root: DataRoot, settings: RetentionSettings, now: datetime, say: Callab
 
 
 def last_outcome(root: DataRoot) -> dict[str, Any] | None:
-    """Outcome of the last run: `when`, `removed`, `failed` with reasons, `kept`."""
+    """Outcome of the last run: `when`, `last_success`, `removed`, `failed` with reasons, `kept`."""
     return last_run.read(root, "retention")
 
 

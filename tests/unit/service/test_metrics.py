@@ -162,6 +162,12 @@ def test_an_audit_without_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.Mo
     assert {*active_children()} <= before
 
 
+def test_an_audit_whose_process_dies_is_told_in_words(tmp_path: Path) -> None:
+    """It was an EOFError without a word, here for want of a ledger."""
+    with pytest.raises(ChildProcessError, match="ended without an answer"):
+        audits.audited(DataRoot(tmp_path), Ingest(), Staging())
+
+
 def test_no_group_is_a_label(service: Served) -> None:
     assert "20260112T" not in service.get("/metrics").text
 

@@ -239,6 +239,20 @@ class TestRun:
         outcome = json.loads((disks.root.state / "retention.json").read_text())
         assert [one["what"].split()[0] for one in outcome["removed"]] == ["ms", "raw"]
         assert outcome["failed"] == []
+        assert outcome["last_success"] == outcome["when"]
+
+    def test_a_run_that_broke_off_is_no_success(self, disks, monkeypatch):
+        retained(disks)
+        before = retention.last_outcome(disks.root)["last_success"]
+
+        def broken(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(retention, "plan_now", broken)
+        with pytest.raises(KeyboardInterrupt):
+            retained(disks, NOW + timedelta(days=1))
+        outcome = retention.last_outcome(disks.root)
+        assert outcome["last_success"] == before < outcome["when"]
 
 
 @pytest.mark.parametrize("command", [["retain"], ["retain", "--dry-run"], ["run", "--once"]])
