@@ -80,7 +80,7 @@ def group(source: DataSource, name: str) -> dict[str, Any] | None:
         "reasons": image.get("reasons", []),
         "noise_over_thermal": _ratio(image),
         "picture": root.image(name, "png").exists(),
-        "validation": image.get("validation", {}).get("gate")
+        "validation": (image.get("validation") or {}).get("gate")
         if root.image(name, "validation.html").exists()
         else None,
         "again": _again(root, row),

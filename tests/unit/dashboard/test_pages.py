@@ -231,6 +231,19 @@ def test_a_group_has_its_validation_page(service: Served) -> None:
     assert service.get("/validation/20300101T000000").status_code == 404
 
 
+def test_an_image_that_was_not_validated_has_a_page(service: Served) -> None:
+    """Its record's null ended the page with an error."""
+    sidecar = service.played.root.image(service.unit, "json")
+    content = files.read_json(sidecar)
+    files.write_json(sidecar, {**content, "validation": None})
+    try:
+        page = service.get(f"/group/{service.unit}")
+    finally:
+        files.write_json(sidecar, content)
+    assert page.status_code == 200
+    assert "Validation:" not in page.text
+
+
 def test_pictures_are_small(service: Served) -> None:
     answer = service.get(f"/thumbnail/{service.unit}.jpg")
     assert answer.headers["content-type"] == "image/jpeg"
