@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 WAITING = "calibration"
 """Rule name of attempts that found no calibration set; no job ran."""
+_LAST = "99991231T235959"
+"""Name after those of all groups."""
 
 
 def register(root: DataRoot, ledger: Ledger, path: Path, settings: Calibration) -> CalibrationSet:
@@ -62,7 +64,11 @@ def reconcile_sets(
 def requeue_served_groups(
     root: DataRoot, ledger: Ledger, unit: str, calibration: Calibration, retry: Retry, *, now: float
 ) -> None:
-    """Make due the groups that waited for a set, and imaged groups for which the new set is better."""
+    """Make due the groups that waited for a set, and imaged groups for which a better set is there now.
+
+    A set that was solved again, and has failed or has another primary beam, takes those along whose images are made
+    with it, however far away.
+    """
     transitions = Transitions(ledger, retry)
     for row in ledger.open_groups_after(ErrorClass.MISSING_CALIBRATION):
         transitions.group(row.name, SetMade(row.stage), now)
@@ -73,9 +79,18 @@ def requeue_served_groups(
                 transitions.group(row.name, SetMade(row.stage), now)
     reach = timedelta(hours=calibration.nearest_within_hours)
     start = group_start(unit)
-    for row in ledger.groups_between(group_id(start - reach), group_id(start + reach)):
+    near = group_id(start - reach), group_id(start + reach)
+    for row in ledger.groups_between(*_reached(sets, unit, *near)):
         with _apart(row.name):
-            _requeue_if_better(root, transitions, sets, row, now)
+            if near[0] <= row.name <= near[1] or reimaging.uses(root, row.name, unit):
+                _requeue_if_better(root, transitions, sets, row, now)
+
+
+def _reached(sets: Registry, unit: str, first: str, last: str) -> tuple[str, str]:
+    """First and last name of groups that a set may serve: two given ones, or as far as the good sets beside it."""
+    observed = sets.read(sets.root.set(unit)).observed
+    before, after = sets.last_good(observed - timedelta(seconds=1)), sets.first_good(observed)
+    return min(first, before.group if before else ""), max(last, after.group if after else _LAST)
 
 
 def requeue_overtaken(

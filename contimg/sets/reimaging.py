@@ -46,7 +46,8 @@ def due(registry: Registry, groups: Iterable[str]) -> list[str]:
 
     A set that was solved again with another primary beam takes the images that it serves along.
 
-    A new set affects groups within `calibration.nearest_within_hours` of it, and no others.
+    A new set affects groups within `calibration.nearest_within_hours` of it, and no others; one that was solved again
+    also those whose images are made with it.
 
     Raises
     ------
@@ -54,6 +55,12 @@ def due(registry: Registry, groups: Iterable[str]) -> list[str]:
         If a manifest does not say when its group was observed.
     """
     return [group for group in groups if _due(registry, group)]
+
+
+def uses(root: DataRoot, group: str, set_group: str) -> bool:
+    """Whether a group's image is made with the set of a calibrator's group."""
+    selection = _selection_of_image(root, group)
+    return selection is not None and root.set(set_group).relative_to(root.root).as_posix() in selection["sets"]
 
 
 def history(replaced: Mapping[str, Any] | None) -> list[dict[str, Any]]:

@@ -128,3 +128,21 @@ def test_an_image_that_a_better_set_overtook_is_due_again_and_only_once(played: 
     assert new["verdict"] == "fresh"
     imaged(target, new)
     assert played.row(target).state == "done"
+
+
+def test_a_set_that_failed_when_solved_again_gives_up_its_images_however_far_away(played: Played) -> None:
+    """Images a day from their set, stale or on their own fields, kept it."""
+    near, far = played.whole_way(0, "3C48"), played.whole_way(1, "3C48")
+    target, settings = played.arrive(250), played.settings
+    played.done("detect", target)
+    played.done("convert", target)
+    registry = Registry(played.root, settings.calibration)
+    selection = select(played.root.manifest(target), serving_sets(registry, target), registry)
+    assert (selection["verdict"], selection["set"].split("/")[-2]) == ("stale", far)
+    played.done("image", target)
+    write_json(played.root.image(target, "selection.json"), selection)
+    write_json(played.root.image(target, "json"), {key: selection[key] for key in ("group", "verdict", "sets")})
+    for unit, passed, state in ((near, True, "done"), (far, True, "done"), (far, False, "due")):
+        played.product("solve", unit, "3C48", passed=passed)
+        reconcile_sets(played.root, played.ledger, [unit], settings.calibration, settings.retry, now=NOW)
+        assert played.row(target).state == state
