@@ -12,7 +12,7 @@ rule backup:
         "../envs/contimg.yaml"
     threads: 2
     resources:
-        mem_mb=1000,
+        mem_mb=demand("backup", settings.limits).memory_mb,
         runtime=minutes("backup"),
     script:
         "../scripts/backup.py"

@@ -15,7 +15,7 @@ checkpoint detect:
         "../envs/contimg.yaml"
     threads: 1
     resources:
-        mem_mb=500,
+        mem_mb=demand("detect", settings.limits).memory_mb,
         runtime=minutes("detect"),
     script:
         "../scripts/detect.py"
@@ -41,7 +41,7 @@ rule solve:
         "../envs/contimg.yaml"
     threads: settings.limits.threads
     resources:
-        mem_mb=settings.limits.mem_mb,
+        mem_mb=demand("solve", settings.limits).memory_mb,
         runtime=minutes("solve"),
     params:
         failed_tries=tries("solve"),
@@ -65,7 +65,7 @@ rule select:
         "../envs/contimg.yaml"
     threads: 1
     resources:
-        mem_mb=500,
+        mem_mb=demand("select", settings.limits).memory_mb,
         runtime=minutes("select"),
     script:
         "../scripts/select.py"

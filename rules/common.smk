@@ -13,6 +13,7 @@ from contimg.core.products import path as product
 from contimg.core.stages import SLURM_MARGIN_MINUTES, STAGES, limit_value
 from contimg.execute import lease
 from contimg.execute.snakemake import check_outlived
+from contimg.schedule.lanes import demand
 from contimg.workflow.due import REPORTED, Due
 from contimg.workflow.start import groups_of, settings_of
 from contimg.workflow.tries import failed_tries
@@ -81,9 +82,8 @@ def shared_cores(wildcards):
 
 def minutes(stage):
     """Slurm's time limit of a job (min); its supervisor keeps the job's own."""
-    return (
-        ceil(limit_value(settings.limits, STAGES[stage].minutes)) + SLURM_MARGIN_MINUTES
-    )
+    own = limit_value(settings.limits, STAGES[stage].minutes)
+    return ceil(own) + SLURM_MARGIN_MINUTES
 
 
 def tries(rule):

@@ -25,7 +25,7 @@ rule image:
     threads: shared_cores
     resources:
         image_share=SHARE // settings.limits.image_jobs,
-        mem_mb=settings.limits.mem_mb,
+        mem_mb=demand("image", settings.limits).memory_mb,
         runtime=minutes("image"),
     params:
         failed_tries=tries("image"),

@@ -34,7 +34,9 @@ rule convert:
     threads: shared_cores
     resources:
         conversion_share=SHARE // settings.limits.conversions,
-        mem_mb=lambda wildcards: 1000 + due.raw_mb(wildcards.group),  # staged in memory
+        mem_mb=lambda wildcards: demand(
+            "convert", settings.limits, due.raw_mb(wildcards.group)
+        ).memory_mb,
         tmpfs_mb=lambda wildcards: int(
             settings.staging.safety_factor * due.raw_mb(wildcards.group)
         ),

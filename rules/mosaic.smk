@@ -23,7 +23,7 @@ rule mosaic:
         "../envs/contimg.yaml"
     threads: settings.limits.threads
     resources:
-        mem_mb=settings.limits.mem_mb,
+        mem_mb=demand("mosaic", settings.limits).memory_mb,
         runtime=minutes("mosaic"),
     params:
         failed_tries=tries("mosaic"),

@@ -18,7 +18,7 @@ rule summary:
         "../envs/contimg.yaml"
     threads: 1
     resources:
-        mem_mb=500,
+        mem_mb=demand("summary", settings.limits).memory_mb,
         runtime=minutes("summary"),
     script:
         "../scripts/summary.py"

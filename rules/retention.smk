@@ -12,7 +12,7 @@ rule retain:
         "../envs/contimg.yaml"
     threads: 2
     resources:
-        mem_mb=1000,
+        mem_mb=demand("retain", settings.limits).memory_mb,
         runtime=minutes("retain"),
     script:
         "../scripts/retain.py"

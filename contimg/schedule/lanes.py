@@ -21,9 +21,9 @@ class Demand:
     disk_mb: int
 
 
-def demand(lane: str, limits: Limits, raw_mb: int) -> Demand:
-    """Memory and disk that a call of a lane may take, by the size (MB) of its group's raw files."""
-    stage = STAGES[lane]
+def demand(rule: str, limits: Limits, raw_mb: int = 0) -> Demand:
+    """Memory and disk that a rule may take, by the size (MB) of its group's raw files where it holds them."""
+    stage = STAGES[rule]
     return Demand(
         int(limit_value(limits, stage.memory_mb) + stage.raw_in_memory * raw_mb),
         int(stage.disk_mb + stage.raw_on_disk * raw_mb),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from contimg.core.config import validated
 from contimg.core.paths import DataRoot, group_of
 from contimg.core.products import PRODUCTS
+from contimg.core.release import CHECKOUT
 from contimg.core.stages import (
     STAGES,
     Per,
@@ -85,3 +87,12 @@ def test_tasks_are_asked_for_by_name_and_products_by_path() -> None:
 
 def test_the_maker_of_a_product_is_known() -> None:
     assert stage_making("image_pb") is STAGES["image"]
+
+
+def test_rules_have_their_memory_from_the_table() -> None:
+    """Those of retention and backup said 1000 MB, the plan counted 200."""
+    rules = "\n".join(path.read_text() for path in (CHECKOUT / "rules").glob("*.smk"))
+    said = dict(re.findall(r"^(?:rule|checkpoint) (\w+):.*?mem_mb=(.*?),\n        \w", rules, re.M | re.S))
+    assert said.keys() == STAGES.keys() | {"scan"}
+    for stage in STAGES:
+        assert re.search(rf'demand\(\s*"{stage}", settings', said[stage])
