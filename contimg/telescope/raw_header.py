@@ -49,6 +49,8 @@ _SHORTEST_SHARE = 0.5
 """Least share of the step between times for a stored integration time; smaller values are those of raw samples."""
 _ERRNO = re.compile(r"\berrno = (\d+)")
 """Pattern of an operating system's error number in HDF5's exceptions."""
+_LACKING = re.compile(r"object '(\w+)' doesn't exist")
+"""Pattern of a missing item's name in HDF5's exceptions."""
 _FILE_AT_FAULT = (0, errno.EINVAL, errno.EOVERFLOW, errno.EFBIG)
 """Error numbers that a nonsensical address in a damaged file leads to."""
 
@@ -132,7 +134,9 @@ def opened(path: Path) -> Iterator[h5py.File]:
     except (KeyError, OSError, *_NONSENSE) as error:
         _raise_if_passing(path, error)
         if isinstance(error, KeyError):
-            raise MisshapenFileError(f"{path.name}: {in_words(error)}; {_NEXT}") from error
+            lacking = _LACKING.search(str(error))
+            why = f"lacks {lacking[1]}" if lacking else in_words(error)
+            raise MisshapenFileError(f"{path.name}: {why}; {_NEXT}") from error
         if isinstance(error, OSError):
             raise TruncatedFileError(
                 f"{path.name}: cannot be read whole as HDF5 ({in_words(error)}); {_NEXT}"

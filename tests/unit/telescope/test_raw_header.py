@@ -141,7 +141,7 @@ def test_wrong_header_items(good: tuple[Path, dict], tmp_path: Path, name: str, 
 
 def test_missing_header_item(good: tuple[Path, dict], tmp_path: Path) -> None:
     path = edited(good, tmp_path, lambda file: file.__delitem__("Header/Ntimes"))
-    with pytest.raises(MisshapenFileError, match="Ntimes"):
+    with pytest.raises(MisshapenFileError, match=f"^{path.name}: lacks Ntimes; it is left out$"):
         read_header(path)
 
 
