@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import time
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import raw_groups
+
+from contimg.core.paths import RawName
 
 from .site import RECOVERY_S, site
+from .watched_root import WatchedRoot
 
 pytestmark = pytest.mark.slow
 
@@ -48,3 +57,22 @@ def test_a_clock_that_is_set_while_a_group_waits_for_its_subbands(
         assert waits_s <= waited < waits_s + 120
         place.assert_converted(1)
         assert place.clock.now() - step - arrived < waits_s + RECOVERY_S
+
+
+@pytest.mark.parametrize("age_s", [7200.0, 86400.0 * 400, -86400.0], ids=["hours", "a year", "of tomorrow"])
+@pytest.mark.parametrize("hours_off", [0, -8])
+def test_a_backlog_that_keeps_its_times_over_restarts(tmp_path: Path, age_s: float, hours_off: int) -> None:
+    """File by file, for longer than a group waits, with a runner that starts anew, from hosts in local time."""
+    raw_groups.make(tmp_path / "there")
+    watched = WatchedRoot(tmp_path)
+    for number, path in enumerate(sorted((tmp_path / "there/incoming").iterdir())):
+        name = RawName.parse(path.name)
+        target = watched.root.incoming / str(replace(name, opened=name.opened + timedelta(hours=hours_off)))
+        shutil.copyfile(path, target)
+        os.utime(target, (time.time() - age_s,) * 2)
+        watched.passes(20, 300)
+        assert set(watched.states().values()) == ({"collecting"} if number < 15 else {"due"})
+        if number % 5 == 4:
+            watched.restart()
+    assert watched.in_quarantine() == {}
+    assert [len(group.good) for group in raw_groups.scan(watched.root).groups] == [16]
