@@ -11,6 +11,7 @@ from pathlib import Path
 from contimg.cli.settings import add_settings, load_settings, utc_day
 from contimg.core.files import read_json
 from contimg.core.paths import group_id, group_of, group_start
+from contimg.core.products import PRODUCTS
 
 _MIDDLE_HZ = 1.405e9
 _UNTOLD_WIDTH, _UNTOLD_DEG = 0.03, 0.05
@@ -83,9 +84,9 @@ def _show(options: argparse.Namespace) -> int:
     lobe = np.degrees(primary_beam.main_lobe_rad(_MIDDLE_HZ))
     print(f"{primary_beam.name}: at {_MIDDLE_HZ / 1e6:g} MHz {width:.2f}° wide, main lobe to {lobe:.2f}°")
     root = settings.data_root
-    sets = _others(root, "calibration/*/*/set.json", primary_beam.name)
-    images = _others(root, "images/*/*.json", primary_beam.name)
-    mosaics = _others(root, "mosaics/*/*.json", primary_beam.name)
+    sets = _others(root, PRODUCTS["set"].pattern, primary_beam.name)
+    images = _others(root, PRODUCTS["image_sidecar"].pattern, primary_beam.name)
+    mosaics = _others(root, PRODUCTS["mosaic_sidecar"].pattern, primary_beam.name)
     for path in (*sets, *images, *mosaics):
         print(path.relative_to(root))
     print(f"{len(sets)} sets, {len(images)} images and {len(mosaics)} mosaics were made with another beam")

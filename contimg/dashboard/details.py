@@ -172,7 +172,7 @@ def calibration_set(source: DataSource, name: str) -> dict[str, Any] | None:
         "passed": quality.get("passed") is True,
         "reasons": quality.get("reasons", []),
         "antennas": [antenna for antenna in content.get("antennas", []) if isinstance(antenna, dict)],
-        "picture": (source.root.calibration(name) / "calibration.png").exists(),
+        "picture": source.root.path("set_png", name).exists(),
     }
 
 

@@ -180,7 +180,7 @@ def thumbnail(source: Source, name: Name) -> Response:
 def picture(source: Source, kind: Literal["image", "set"], name: Name) -> FileResponse:
     """Picture of a group's image or of a set."""
     root = source.root
-    path = root.image(_name(name), "png") if kind == "image" else root.calibration(_name(name)) / "calibration.png"
+    path = root.image(_name(name), "png") if kind == "image" else root.path("set_png", _name(name))
     if not path.is_file():
         raise HTTPException(404, "there is no such picture")
     return FileResponse(path, media_type="image/png", headers={"Cache-Control": "max-age=60"})

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from contimg.core.products import PRODUCTS
 from contimg.sets.caltable import Caltable, read_caltable
 
-DELAY_TABLE = "delay.cal"
-BANDPASS_TABLE = "bandpass.cal"
-GAIN_TABLE = "gain.cal"
-TABLES = (DELAY_TABLE, BANDPASS_TABLE, GAIN_TABLE)
+TABLES = DELAY_TABLE, BANDPASS_TABLE, GAIN_TABLE = tuple(
+    PRODUCTS[name].suffix for name in ("delay", "bandpass", "gain")
+)
 
 _HALF_BIN = 0.51
 _WIDEST_GAP = 2.5

@@ -15,6 +15,7 @@ import numpy as np
 from contimg.core import files
 from contimg.core.errors import ContimgError
 from contimg.core.paths import DataRoot
+from contimg.core.products import PRODUCTS
 from contimg.sets.policy import choose
 from contimg.sets.registry import CalibrationSet, Registry
 
@@ -82,8 +83,9 @@ def check(root: DataRoot) -> dict[str, list[str]]:
 
 
 def _traces(root: DataRoot) -> Iterable[Path]:
-    yield from root.root.glob("calibration/*/*/set.json")
-    yield from root.root.glob("calibration/*/*/*.cal/table.dat")
+    yield from root.root.glob(PRODUCTS["set"].pattern)
+    for name in ("delay", "bandpass", "gain"):
+        yield from root.root.glob(f"{PRODUCTS[name].pattern}/table.dat")
 
 
 def _faults_of(folder: Path) -> Iterable[str]:
@@ -91,7 +93,7 @@ def _faults_of(folder: Path) -> Iterable[str]:
     from contimg.sets.gains import load  # noqa: PLC0415 — it takes a second to import
 
     try:
-        content = files.read_json(folder / "set.json")
+        content = files.read_json(folder / PRODUCTS["set"].suffix)
         named = {antenna["name"]: antenna for antenna in content.get("antennas", ())}
         tables = [folder / name for name in content["tables"]]
     except (OSError, ValueError, KeyError, TypeError) as error:

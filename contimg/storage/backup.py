@@ -257,7 +257,7 @@ def _sets(root: DataRoot, since: datetime, missed: list[str]) -> list[Path]:
 
 def _passed(folder: Path) -> bool:
     try:
-        return bool(files.read_json(folder / "set.json")["quality"]["passed"])
+        return bool(files.read_json(folder / PRODUCTS["set"].suffix)["quality"]["passed"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -20,12 +20,15 @@ from typing import NamedTuple
 from contimg.core import files
 from contimg.core.errors import BundleError, StoreError
 from contimg.core.paths import DataRoot, group_of
+from contimg.core.products import PRODUCTS
 from contimg.core.sections import Backup
 from contimg.core.stages import reproducible_products
 from contimg.storage import backup, bundle
 from contimg.storage.archive import is_removed
 from contimg.storage.inventory import Inventory, InventoryEntry, holds, listing, path_inside
 from contimg.storage.store import Store, open_store
+
+_SET_FILE = PRODUCTS["set"].suffix
 
 
 class LocatedSnapshot(NamedTuple):
@@ -142,7 +145,8 @@ def _check_ledger(copy: Path) -> None:
 def _units(contents: Inventory, only: str) -> list[str]:
     """Units that are put in place in one step: the folder of each set, and each other file."""
     files_of = [entry.path for entry in contents.entries if not entry.directory and _wanted(entry, only)]
-    folders = [name.removesuffix("/set.json") for name in files_of if name.endswith("/set.json")]
+    described = f"/{_SET_FILE}"
+    folders = [name.removesuffix(described) for name in files_of if name.endswith(described)]
     others = [name for name in files_of if not any(name.startswith(f"{folder}/") for folder in folders)]
     others.sort(key=lambda name: not name.startswith("archive/"))  # archive records first, for the sidecars
     return folders if only == "sets" else folders + others
@@ -199,11 +203,11 @@ def _superseded(root: DataRoot, unit: Path, workspace: Path) -> str | None:
 def _whole(path: Path) -> bool:
     """Whether a set or a sidecar is readable and complete."""
     try:
-        content = files.read_json(path / "set.json" if path.is_dir() else path)
+        content = files.read_json(path / _SET_FILE if path.is_dir() else path)
         return path.is_file() or all(any((path / table).iterdir()) for table in content["tables"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def _mtime(path: Path) -> int:
-    return (path / "set.json" if path.is_dir() else path).stat().st_mtime_ns
+    return (path / _SET_FILE if path.is_dir() else path).stat().st_mtime_ns
