@@ -23,6 +23,7 @@ from contimg.image.field_gains import signal_share
 from contimg.image.field_image import FieldImage
 
 _FEWEST_SOURCES = 10
+_UNTIED = f"flux scale not tied to the transit's: {{}} sources with a catalogue flux, {_FEWEST_SOURCES} are needed"
 
 
 def tie(ratios: np.ndarray, set_path: str, data_root: Path) -> dict[str, Any]:
@@ -40,7 +41,8 @@ def tie(ratios: np.ndarray, set_path: str, data_root: Path) -> dict[str, Any]:
     dict
         `factor` for fluxes, drawn to 1 by the share of it that is error; `transit`, the group whose scale it is;
         `sources` in the ensemble; `ratio` to the catalogue in this image with its relative `error`, and
-        `transit_ratio` in the transit's, 1 where that has no image with enough sources.
+        `transit_ratio` in the transit's, 1 where that has no image with enough sources; `note`, for people, where the
+        sources are too few for a tie, or None.
     """
     transit = group_of(Path(set_path))
     number = len(ratios)
@@ -59,6 +61,7 @@ def tie(ratios: np.ndarray, set_path: str, data_root: Path) -> dict[str, Any]:
         "ratio": ratio,
         "error": error,
         "transit_ratio": reference,
+        "note": None if ratio is not None else _UNTIED.format(number),
     }
 
 

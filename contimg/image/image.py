@@ -102,6 +102,7 @@ def image(  # noqa: PLR0917 — the rule's inputs and outputs
         if chosen["verdict"] == Verdict.FIELD:
             ratios = matches(product, catalogue.sources).ratio if catalogue else np.zeros(0)
             scale = flux_scale.tie(ratios, chosen["set"], settings.data_root)
+            chosen["warning"] = "; ".join(filter(None, (chosen["warning"], scale["note"]))) or None
             made, found = flux_scale.scaled(made, found, scale["factor"])
             product = image_validation.product(made, found)
         reference = catalogue or image_validation.earlier(made, chosen["group"], DataRoot(settings.data_root))

@@ -61,6 +61,8 @@ def test_what_the_ensemble_errs_by_is_no_drift(tmp_path: Path) -> None:
 def test_few_sources_move_no_scale(tmp_path: Path) -> None:
     scale = flux_scale.tie(np.full(9, 0.8), SET, tmp_path)
     assert (scale["sources"], scale["ratio"], scale["factor"]) == (9, None, 1.0)
+    assert scale["note"] == "flux scale not tied to the transit's: 9 sources with a catalogue flux, 10 are needed"
+    assert flux_scale.tie(np.full(12, 0.8), SET, tmp_path)["note"] is None
     assert flux_scale.tie(np.zeros(0), SET, tmp_path)["factor"] == 1.0
 
 
