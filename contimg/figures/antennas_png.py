@@ -22,6 +22,7 @@ _PANELS = (
     ("coherence", "coherence"),
     ("gain", "gain"),
     ("unsteady_deg", "phase scatter (°)"),
+    ("delay_ns", "delay off its set (ns)"),
 )
 
 

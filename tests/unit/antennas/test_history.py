@@ -11,6 +11,7 @@ import pytest
 
 from contimg.alerts import conditions
 from contimg.antennas import history, positions
+from contimg.cli import main
 from contimg.core.files import write_json
 from contimg.core.paths import DataRoot, group_id, group_start
 from contimg.core.sections import Thresholds
@@ -99,6 +100,15 @@ def test_table_and_picture(root: DataRoot, tmp_path: Path) -> None:
     assert rows[0]["unsteady_deg"] == [None, None]
     antennas_png(described, tmp_path / "antennas.png")
     assert (tmp_path / "antennas.png").stat().st_size > 10_000
+
+
+def test_lines_have_the_stability_of_phase_and_delay(root: DataRoot, capsys: pytest.CaptureFixture[str]) -> None:
+    values = {"unsteady_deg": [[0.5, 1.25]] * ANTENNAS, "delay_ns": [[0.3, -2.0]] * ANTENNAS}
+    describe(root, 12, **values)
+    assert main(["antennas", "--data-root", str(root.root), "--until", f"{NOW:%Y-%m-%dT%H:%M}"]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert "phase scatter   0.5/1.2°" in line
+    assert "delay +0.30/-2.00 ns" in line
 
 
 def test_positions_are_means_over_groups_against_the_median_antenna() -> None:
