@@ -1,6 +1,7 @@
 """Selection of the calibration sets that serve a target: `<group>.selection.json`.
 
-Equal inputs give equal content, so that an image is only made again when its calibration changed.
+Equal sets, field and drift model give equal content. The model is learned from the groups imaged before the target's
+quarter of a day: such a group imaged later may change it, and with it the content of a selection made again.
 """
 
 from __future__ import annotations
