@@ -48,7 +48,8 @@ def _line(row: dict[str, Any]) -> str:
 
     return (
         f"{row['name']:>4}  {row['state']:8} good {row['good']:4.0%}  flagged {both('flagged', '.0%'):>9}  "
-        f"SEFD {both('sefd_jy', '.0f'):>11} Jy  gain {both('gain', '.3f'):>11}  coherence {both('coherence', '.2f')}  "
+        f"SEFD {both('sefd_jy', '.0f'):>11} Jy  gain {both('gain', '.3f'):>11}  "
+        f"coherence {both('coherence', '.2f')}  "
         f"phase scatter {both('unsteady_deg', '.1f'):>9}°  delay {both('delay_ns', '+.2f'):>11} ns  "
         f"{'; '.join(row['reasons'])}".rstrip()
     )
