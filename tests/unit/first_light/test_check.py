@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from datetime import date
@@ -19,7 +20,7 @@ from contimg.first_light import check, page, raw_group
 from contimg.first_light.findings import Assessment, Assumption, Finding
 from contimg.simulator import scenarios, simulator, sky
 from contimg.simulator.gain_errors import Corruptions
-from contimg.telescope import raw_header
+from contimg.telescope import meridian, raw_header
 from contimg.telescope.stations import EAST_WEST_ARM, NORTH_SOUTH_ARM
 
 PRESET = simulator.Preset(EAST_WEST_ARM[::6] + NORTH_SOUTH_ARM[::6], 6)
@@ -141,6 +142,23 @@ def without_fringes(folder: Path) -> None:
     in_rows(folder, lambda first, second: first != second, turned_randomly)
 
 
+def tracked(folder: Path) -> None:
+    """Phases stopped on an ICRS direction, the group's middle, instead of the meridian."""
+    for path in folder.glob("*_sb*"):
+        with h5py.File(path, "r+") as file:
+            head = {name: item[()] for name, item in file["Header"].items() if isinstance(item, h5py.Dataset)}
+            rows, dec = int(head["Nbls"]), float(head["phase_center_app_dec"])
+            times = head["time_array"][::rows]
+            one, other = (head[name][:rows] for name in ("ant_1_array", "ant_2_array"))
+            centre = meridian.group_centre(times, dec)
+            following = meridian.icrs_uvw(head["antenna_positions"], times, *centre)[..., 2]
+            moved_m = following - meridian.meridian_uvw(head["antenna_positions"], dec)[:, 2]
+            delay_m = (moved_m[:, other] - moved_m[:, one]).ravel()[:, np.newaxis]
+            turn = np.exp(-2j * np.pi * delay_m * np.ravel(head["freq_array"]) / 299792458.0)
+            data = file["Data/visdata"][()]
+            file["Data/visdata"][...] = (data * turn[:, np.newaxis, :, np.newaxis]).astype(np.complex64)
+
+
 def recompressed(folder: Path) -> None:
     """A subband whose writer compresses."""
     with h5py.File(next(folder.glob("*_sb10*")), "r+") as file:
@@ -216,6 +234,16 @@ def test_what_is_wrong_is_named_by_its_line(
     assert line in wrong(findings)
     assert findings[line].to_set
     assert f"wrong    {line}" in page.text("group", list(findings.values()))
+
+
+def test_a_tracked_phase_centre_is_told_by_name(good: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "incoming"
+    shutil.copytree(good, folder)
+    tracked(folder)
+    finding = found(folder)[Assumption.FRINGE_STOPPING]
+    assert finding.verdict is Assessment.WRONG
+    shares = dict(re.findall(r"(stopped on the meridian|conjugated|tracked) (-?\d+) σ", finding.found))
+    assert int(shares["tracked"]) > 10 * abs(int(shares["conjugated"]))
 
 
 def test_every_line_has_its_wrong_thing() -> None:
