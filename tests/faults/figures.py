@@ -109,7 +109,8 @@ def success(place: Site, rule: str) -> float | None:
     """Share (%) of a rule's attempts that worked, without those that a fault ended."""
     ((tried, worked),) = place.rows(
         f"SELECT count(*), sum(outcome = 'ok') FROM attempts WHERE rule = '{rule}' AND counts"  # noqa: S608
-        " AND error_class NOT IN ('missing_calibration', 'died', 'timeout_killed', 'disk_full')"
+        " AND error_class NOT IN"
+        " ('missing_calibration', 'died', 'timeout_killed', 'disk_full', 'io_error', 'tool_failed')"
         " AND message NOT LIKE '%Read-only file system%'"
     )
     return share(worked or 0, tried)
