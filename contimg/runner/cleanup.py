@@ -35,14 +35,30 @@ _FAR_JOBS_S = 86400.0
 def kill_orphans(root: DataRoot, handed_over: Sequence[RunningCall] = ()) -> int:
     """Kill the processes of dead runners of this data root, without calls handed over; returns their number."""
     sessions = {started.pid for started in handed_over}
+    jobs = _slurm_jobs(handed_over)
     orphans = [
         process
         for process in processes.marked_processes(mark_of(root))
-        if process.pid != os.getpid() and processes.session_of(process.pid) not in sessions
+        if process.pid != os.getpid()
+        and processes.session_of(process.pid) not in sessions
+        and not _job_name(process).startswith(jobs)
     ]
     if orphans:
         log.warning("killing %d processes that a dead runner left behind", len(orphans))
     return processes.kill(orphans)
+
+
+def _slurm_jobs(handed_over: Sequence[RunningCall]) -> tuple[str, ...]:
+    """Name prefixes of the Slurm jobs of calls handed over."""
+    return tuple(started.slurm_jobs for started in handed_over if started.slurm_jobs)
+
+
+def _job_name(process: psutil.Process) -> str:
+    """Name of the Slurm job of a process, which may run on this host in a session of its own; empty without one."""
+    try:
+        return process.environ().get("SLURM_JOB_NAME", "")
+    except psutil.Error:
+        return ""
 
 
 def partial_outputs(root: DataRoot, unit: str) -> Iterator[Path]:
@@ -89,7 +105,7 @@ def clear_queue(root: DataRoot, keep: Callable[[], None], handed_over: Sequence[
     ClusterAwayError
         If Slurm does not answer, or does not end them: a job left alive could meet another try of its group.
     """
-    spared = [started.slurm_jobs for started in handed_over if started.slurm_jobs]
+    spared = _slurm_jobs(handed_over)
     cancelled: set[str] = set()
     said = ""
     deadline = time.monotonic() + _QUEUE_S

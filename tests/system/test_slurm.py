@@ -14,6 +14,7 @@ from slurm_cluster import NODES, Cluster, cluster
 from slurm_place import LIMIT_S, PYTHON, Place
 
 from contimg.core.release import CHECKOUT
+from contimg.execute.lease import holder
 from contimg.job.attempt_record import AttemptRecord, records
 
 AWAY_S = 120
@@ -89,6 +90,35 @@ def test_a_killed_runner_s_jobs_are_cancelled_and_never_meet_a_second_try(tmp_pa
         first, *_ = place.attempts(record.group, "convert")
         assert (first.outcome, first.error_class, first.blame) == ("failed", "died", "machine")
         assert not place.processes_of(record)
+
+
+def test_an_upgrade_hands_the_calls_on_slurm_over(tmp_path: Path, slurm: Cluster) -> None:
+    """As `contimg deploy blue-green` does it: the job goes on under the next runner, and nothing is made twice."""
+    place = Place(tmp_path, slurm, 2)
+    old = place.start()
+    wait(lambda: len(place.groups) == 2, LIMIT_S, "both groups arrive")
+    stopped = [place.caught(group, "convert") for group in place.groups]
+    new = place.start("--stand-by")
+    wait(lambda: "stands by" in place.log, LIMIT_S, "the new runner stands by")
+    old.send_signal(signal.SIGUSR1)
+
+    def has_it() -> bool:
+        held = holder(place.root)
+        return held is not None and held.holds and held.pid == new.pid
+
+    wait(has_it, 60, "the new runner has the lease")
+    for record in stopped:
+        for process in place.processes_of(record):
+            process.resume()
+    wait(lambda: all(place.row(group).state == "done" for group in place.groups), LIMIT_S, "all are done")
+    for runner in (old, new):
+        runner.send_signal(signal.SIGTERM)
+        assert runner.wait(LIMIT_S) == 0, place.log
+    place.all_done()
+    for group in place.groups:
+        for rule in ("convert", "image"):
+            assert [record.outcome for record in place.attempts(group, rule)] == ["ok"], "a call was not handed over"
+    assert not slurm.jobs("pending", "running", "completing")
 
 
 def test_a_cluster_has_nodes_of_their_own_and_leaves_nothing(tmp_path: Path) -> None:
