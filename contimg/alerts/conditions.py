@@ -31,6 +31,8 @@ class Condition:
         Name of the condition, of its quantity, and (unless `levels` is given) of its thresholds in the settings.
     text
         Message of the alert, with {value}, {threshold} and {subject}.
+    unnamed
+        Words for the subject where it is not known: Prometheus has the worst value alone.
     side
         Side of the threshold on which the condition holds.
     levels
@@ -41,6 +43,7 @@ class Condition:
 
     name: str
     text: str
+    unnamed: str = ""
     side: Literal["above", "below"] = "above"
     levels: Levels | None = None
     margin: float = 0.1
@@ -70,7 +73,10 @@ CONDITIONS: tuple[Condition, ...] = (
         margin=0.05,
     ),
     Condition(
-        "group_retries", "{subject} was retried {value:.0f} times (limit {threshold:g}); its logs say why", margin=0.0
+        "group_retries",
+        "{subject} was retried {value:.0f} times (limit {threshold:g}); its logs say why",
+        unnamed="a group",
+        margin=0.0,
     ),
     Condition(
         "no_arrivals",
@@ -86,17 +92,20 @@ CONDITIONS: tuple[Condition, ...] = (
         "files_untaken",
         "{value:.0f} entries of incoming/ look like raw files and are not taken, {subject} is one;"
         " rename them: contimg audit names all",
+        unnamed="the first by name",
         levels=Levels(warning=0.5),
     ),
     Condition(
         "clock_error_hours",
         "{subject}: the clock in its files' names is {value:.1f} h off their data; groups go by the data;"
         " set the clock of that host",
+        unnamed="a subband",
         levels=Levels(warning=0.17),
     ),
     Condition(
         "solve_yield_percent",
         "set {subject}: only {value:.0f} % of its solutions are good; contimg antennas says which antennas fail",
+        unnamed="in use",
         side="below",
         levels=Levels(warning=75, critical=50),
         margin=0.02,
@@ -122,6 +131,7 @@ CONDITIONS: tuple[Condition, ...] = (
         "reference_silent_s",
         "{subject}, the reference of a set in use, was silent for {value:.0f} s in the newest group;"
         " look at that antenna",
+        unnamed="an antenna",
         levels=Levels(warning=0.5),
     ),
     Condition(
@@ -139,12 +149,14 @@ CONDITIONS: tuple[Condition, ...] = (
         "folder_closed",
         "{subject}/ cannot be written: what would write there waits until it can;"
         " mount it read-write, or give it to the service",
+        unnamed="FOLDER",
         levels=Levels(critical=0.5),
     ),
     Condition(
         "folder_full",
         "{subject} has no room for another job (space or inodes): what would write there waits until it has; make"
         " room",
+        unnamed="a disk",
         levels=Levels(critical=0.5),
     ),
     Condition("api_down", "the service does not answer; start it, or read its log", levels=Levels(critical=0.5)),
@@ -156,12 +168,14 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(
         "deployment_failed",
         "a release stays in use though its deployment failed, {subject}; deploy one that works",
+        unnamed="as contimg deploy status says",
         levels=Levels(critical=0.5),
     ),
     Condition(
         "workflow_held",
         "{subject} fails for every group, and not through their fault: it is held and tried once a minute;"
         " its newest log says why",
+        unnamed="a stage",
         levels=Levels(critical=0.5),
     ),
     Condition(

@@ -67,11 +67,12 @@ def _levels(condition: Condition, thresholds: Thresholds) -> Iterable[tuple[Seve
 
 
 def _rule(condition: Condition, severity: Severity, threshold: float) -> dict[str, Any]:
+    summary = condition.text.format(value=Value(), threshold=threshold, subject=condition.unnamed)
     sign = ">" if condition.side == "above" else "<"
     return {
         "alert": "".join(word.capitalize() for word in condition.name.split("_")),
         "expr": f'contimg_indicator{{condition="{condition.name}"}} {sign} {threshold:g}',
         "keep_firing_for": _CALM,
         "labels": {"severity": severity, "condition": condition.name},
-        "annotations": {"summary": condition.text.format(value=Value(), threshold=threshold, subject="one of them")},
+        "annotations": {"summary": summary},
     }

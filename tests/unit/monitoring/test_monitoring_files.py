@@ -32,6 +32,12 @@ def test_every_condition_has_its_rule() -> None:
     assert ruled >= {condition.name for condition in CONDITIONS}
 
 
+def test_a_rule_has_words_for_a_subject_that_it_does_not_know() -> None:
+    for condition in CONDITIONS:
+        assert bool(condition.unnamed) == ("{subject}" in condition.text), condition.name
+    assert "one of them" not in (DEPLOY / "prometheus" / "alerts.yml").read_text()
+
+
 def test_queries_name_only_metrics_that_there_are(tmp_path: Path) -> None:
     played = Played(tmp_path / "root")
     played.whole_way(1, "3C48")
