@@ -13,6 +13,9 @@ from contimg.alerts.conditions import RANKS
 from contimg.core.errors import ConfigError
 from contimg.core.sections import Alerts, Severity
 
+_INCIDENT = ("dedup", "alias", "entity_id")
+"""Names under which apprise takes an incident's key for the services that keep incidents."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -128,11 +131,15 @@ def send(channel: Target, messages: Iterable[Message], timeout_s: float) -> dict
 
 
 def _address(url: str, message: Message, timeout_s: float) -> str:
-    """Address for one message, with time limits and, for PagerDuty, the incident from opening to resolution."""
+    """Address for one message, with time limits and, for a pager, the incident from opening to resolution."""
+    import apprise  # noqa: PLC0415
+
     options = {"cto": f"{timeout_s / 2:g}", "rto": f"{timeout_s / 2:g}"}
-    if url.startswith("pagerduty:"):
+    takes = getattr(apprise.Apprise.instantiate(url), "template_args", {})
+    incident = next((name for name in _INCIDENT if name in takes), None)
+    if incident and "map" in takes.get("action", {}).get("values", ()):
         key = hashlib.blake2b((message.incident or message.title).encode(), digest_size=16).hexdigest()
-        options |= {"action": "map", "dedup": key}
+        options |= {"action": "map", incident: key}
     query = "&".join(f"{name}={value}" for name, value in options.items())
     return f"{url}{'&' if '?' in url else '?'}{query}"
 

@@ -10,8 +10,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from contimg.cli.settings import add_settings, load_settings
-from contimg.core.paths import DataRoot
+from contimg.cli.settings import add_settings, data_root, load_settings
 from contimg.core.sections import Alerts
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         return _test(settings.alerts)
     from contimg.ledger.ledger import open_ledger
 
-    root = DataRoot(settings.data_root)
+    root = data_root(settings)
     if options.what == "list":
         return _list(open_ledger(root.ledger, read_only=True), options)
     ledger = open_ledger(root.ledger)

@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from contimg.cli.settings import add_settings, load_settings, utc_time
-from contimg.core.paths import DataRoot
+from contimg.cli.settings import add_settings, data_root, load_settings, utc_time
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     """Print one line per antenna."""
     from contimg.antennas import history, positions
 
-    root = DataRoot(load_settings(options).data_root)
+    root = data_root(load_settings(options))
     described = history.groups(root, options.until or datetime.now(UTC), options.hours)
     if options.png:
         from contimg.figures.antennas_png import antennas_png

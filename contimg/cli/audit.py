@@ -6,8 +6,7 @@ import argparse
 import json
 import time
 
-from contimg.cli.settings import add_settings, load_settings
-from contimg.core.paths import DataRoot
+from contimg.cli.settings import add_settings, data_root, load_settings
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     from contimg.runner.audit import audit_with_errors
 
     settings = load_settings(options)
-    root = DataRoot(settings.data_root)
+    root = data_root(settings)
     books = audit_with_errors(
         root, settings.ingest, settings.staging, open_ledger(root.ledger, read_only=True), time.time()
     )

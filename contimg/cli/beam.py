@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 
-from contimg.cli.settings import add_settings, load_settings, utc_day
+from contimg.cli.settings import add_settings, data_root, load_settings, utc_day
 from contimg.core.files import read_json
 from contimg.core.paths import group_id, group_of, group_start
 from contimg.core.products import PRODUCTS
@@ -38,13 +38,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _fit(options: argparse.Namespace) -> int:
     """Fit, print the values with errors, and write a plot and a table for `beam.table`."""
-    from contimg.core.paths import DataRoot
     from contimg.measured_beam import beam_evidence, beam_fit, beam_plot
     from contimg.telescope import beam
 
     settings = load_settings(options)
     dates = [str(day) for day in options.dates]
-    made = beam_evidence.collect(DataRoot(settings.data_root), settings.beam, settings.sky_catalogue, dates)
+    made = beam_evidence.collect(data_root(settings), settings.beam, settings.sky_catalogue, dates)
     present, fitted = beam.of(settings.beam), beam_fit.fit(made.evidence)
     print(
         f"{made.images} images, {made.sources} sources in several of them, {made.sets} calibrator sets, "
@@ -79,11 +78,11 @@ def _show(options: argparse.Namespace) -> int:
     from contimg.telescope import beam
 
     settings = load_settings(options)
+    root = data_root(settings).root
     primary_beam = beam.of(settings.beam)
     width = 2 * np.degrees(primary_beam.half_power_rad(_MIDDLE_HZ))
     lobe = np.degrees(primary_beam.main_lobe_rad(_MIDDLE_HZ))
     print(f"{primary_beam.name}: at {_MIDDLE_HZ / 1e6:g} MHz {width:.2f}° wide, main lobe to {lobe:.2f}°")
-    root = settings.data_root
     sets = _others(root, PRODUCTS["set"].pattern, primary_beam.name)
     images = _others(root, PRODUCTS["image_sidecar"].pattern, primary_beam.name)
     mosaics = _others(root, PRODUCTS["mosaic_sidecar"].pattern, primary_beam.name)

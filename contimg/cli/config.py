@@ -8,11 +8,8 @@ from functools import reduce
 from operator import getitem
 from typing import Any
 
-import yaml
-
 from contimg.cli.settings import add_settings, load_settings
-from contimg.core.config import Settings, flat, sources, variables
-from contimg.core.files import read_bytes
+from contimg.core.config import Settings, flat, read_file, sources, variables
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(Settings.model_json_schema(), indent=1))
         return 0
     settings = load_settings(options)
-    said = sources(yaml.safe_load(read_bytes(options.config)) or {}, variables())
+    said = sources(read_file(options.config), variables())
     if options.data_root:
         said["data_root"] = "--data-root"
     shown = settings.model_dump(mode="json")

@@ -6,8 +6,7 @@ import argparse
 import contextlib
 import logging
 
-from contimg.cli.settings import add_settings, load_settings
-from contimg.core.paths import DataRoot
+from contimg.cli.settings import add_settings, data_root, load_settings
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     settings = load_settings(options)
-    root = DataRoot(settings.data_root)
+    root = data_root(settings)
     if options.what == "check":
         with contextlib.closing(ledgers.open_ledger(root.ledger)) as opened:
             groups = opened.sizes()["groups"]

@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from contimg.cli.settings import add_settings, load_settings
+from contimg.cli.settings import add_settings, data_root, load_settings
 from contimg.core.paths import DataRoot
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     from contimg.ingest import quarantine
 
     settings = load_settings(options)
-    root = DataRoot(settings.data_root)
+    root = data_root(settings)
     if options.what == "list":
         entries, windows = list(quarantine.entries(root)), _failed_windows(root)
         if options.json:

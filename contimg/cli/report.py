@@ -7,8 +7,7 @@ import json
 import re
 import time
 
-from contimg.cli.settings import add_settings, load_settings
-from contimg.core.paths import DataRoot
+from contimg.cli.settings import add_settings, data_root, load_settings
 
 
 def _days(text: str) -> float:
@@ -33,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     from contimg.runner.audit import audit_with_errors
 
     settings = load_settings(options)
-    root, now = DataRoot(settings.data_root), time.time()
+    root, now = data_root(settings), time.time()
     ledger = open_ledger(root.ledger, read_only=True)
     lost = len(audit_with_errors(root, settings.ingest, settings.staging, ledger, now).problems)
     within = settings.calibration.nearest_within_hours

@@ -7,8 +7,8 @@ import contextlib
 import time
 from collections import Counter
 
-from contimg.cli.settings import add_settings, load_settings, utc_time
-from contimg.core.paths import DataRoot, group_id
+from contimg.cli.settings import add_settings, data_root, load_settings, utc_time
+from contimg.core.paths import group_id
 from contimg.core.stages import Per, first_stage, lanes
 
 _AT_ONCE = 200
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from contimg.runner.reprocess import groups_to_reprocess, mark_for_reprocessing
 
     settings = load_settings(options)
-    root = DataRoot(settings.data_root)
+    root = data_root(settings)
     first, last = group_id(options.first), group_id(options.last)
     with contextlib.closing(open_ledger(root.ledger, read_only=options.dry_run)) as ledger:
         groups, left_out = groups_to_reprocess(root, ledger, first, last, options.stage)

@@ -7,8 +7,7 @@ import json
 import sys
 from datetime import UTC, datetime
 
-from contimg.cli.settings import add_settings, load_settings
-from contimg.core.paths import DataRoot
+from contimg.cli.settings import add_settings, data_root, load_settings
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     from contimg.observing import requests
 
     settings = load_settings(options)
-    root = DataRoot(settings.data_root)
+    root = data_root(settings)
     if options.what == "update":
         change = requests.update(root, settings.part(DetectionSettings), datetime.now(UTC))
         if change:

@@ -8,7 +8,7 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from contimg.cli.settings import add_settings, load_settings, utc_time
+from contimg.cli.settings import add_settings, data_root, load_settings, utc_time
 from contimg.core.paths import DataRoot
 from contimg.core.sections import Calibration, Retry
 
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     from contimg.sets.registry import Registry
 
     settings = load_settings(options)
-    root = DataRoot(settings.data_root)
+    root = data_root(settings)
     if options.what == "check":
         faults = listing.check(root)
         for group, wrong in faults.items():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import errno
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 from contimg.core import config
+from contimg.core.errors import ConfigError
+from contimg.core.paths import DataRoot
 from contimg.core.release import CHECKOUT
 
 DEFAULT_CONFIG = CHECKOUT / "config" / "config.yaml"
@@ -31,6 +34,24 @@ def load_settings(options: argparse.Namespace) -> config.Settings:
         name: value for name, value in config.variables().items() if not (overrides and name == "CONTIMG_DATA_ROOT")
     }
     return config.load(options.config, environment, **overrides)
+
+
+def data_root(settings: config.Settings) -> DataRoot:
+    """Data root of the settings, for commands about one that is there.
+
+    Raises
+    ------
+    ConfigError
+        If it is not there: an unmounted disk must not pass for an empty data root.
+    """
+    root = DataRoot(settings.data_root)
+    try:
+        if any(root.root.iterdir()):
+            return root
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+    raise ConfigError(f"data_root: {root.root} is empty or not there (is it mounted?); mount it, or name another")
 
 
 def utc_time(text: str) -> datetime:

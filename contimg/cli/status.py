@@ -8,9 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from contimg.cli.settings import add_settings, load_settings
+from contimg.cli.settings import add_settings, data_root, load_settings
 from contimg.core.errors import LedgerError
-from contimg.core.paths import DataRoot
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     from contimg.runner.status import StatusSettings, status
 
     settings = load_settings(options)
-    root = DataRoot(settings.data_root)
+    root = data_root(settings)
 
     def now() -> dict[str, Any]:
         ledger = open_ledger(root.ledger, read_only=True)

@@ -6,9 +6,8 @@ import argparse
 import json
 from dataclasses import asdict
 
-from contimg.cli.settings import add_settings, load_settings
+from contimg.cli.settings import add_settings, data_root, load_settings
 from contimg.core.errors import ConfigError
-from contimg.core.paths import DataRoot
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     from contimg.traces import spans
     from contimg.traces.drawing import drawn
 
-    root = DataRoot(load_settings(options).data_root)
+    root = data_root(load_settings(options))
     ledger = open_ledger(root.ledger, read_only=True)
     found = spans.trace(root, ledger, options.group) or spans.window_trace(root, ledger, options.group)
     if not found:

@@ -52,7 +52,13 @@ if TYPE_CHECKING:
 ENVIRONMENT_PREFIX = "CONTIMG_"
 _CREDENTIAL = "secret_"
 """Beginning of the names under which systemd passes on the files of the units' folder of secrets."""
-_PLAIN = {"extra_forbidden": "no such setting", "model_type": "is a section; write lines of KEY: VALUE below it"}
+_PLAIN = {
+    "extra_forbidden": "no such setting",
+    "invalid_key": "no such setting",
+    "missing": "is not given",
+    "model_type": "is a section; write lines of KEY: VALUE below it",
+    "path_type": "is no path",
+}
 """Words for types of pydantic's errors that speak of Python's classes, or too little."""
 _RETIRED = {("runner", "lease_seconds"): "the lease is a lock of the operating system, which ends with its runner"}
 """Keys that older files may have, each with why nothing depends on it any more."""
@@ -108,11 +114,11 @@ class Settings(Section):
     @model_validator(mode="after")
     def _safe_to_delete(self) -> Settings:
         """Refuse settings under which looking after the disks would lose data."""
-        root = self.data_root.resolve()
+        root = Path(os.path.realpath(self.data_root))
         for section in ("archive", "backup"):
             destination = getattr(self, section).destination
             if destination and destination.startswith("/"):
-                folder = Path(destination).resolve()
+                folder = Path(os.path.realpath(destination))
                 if folder.is_relative_to(root) or root.is_relative_to(folder):
                     raise ValueError(f"{section}.destination: must be outside the data root, and not hold it")
         longest_wait_h = max(self.mosaic.window_minutes / 60, self.calibration.nearest_within_hours)
@@ -195,9 +201,9 @@ def validated(content: Mapping[str, Any], environment: Mapping[str, str] | None 
         lines = []
         for problem in error.errors():
             where = ".".join(str(step) for step in problem["loc"])
-            what = _PLAIN.get(problem["type"], problem["msg"])
-            lines.append(f"{where}: {what}" if where else what.removeprefix("Value error, "))
-        raise ConfigError("; ".join(lines)) from None
+            what = _PLAIN.get(problem["type"], problem["msg"]).removeprefix("Value error, ")
+            lines.append(f"{where}: {what}" if where else what)
+        raise ConfigError(f"{'; '.join(lines)}; correct the settings") from None
 
 
 def load(path: Path, environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
@@ -208,13 +214,59 @@ def load(path: Path, environment: Mapping[str, str] | None = None, **overrides: 
     ConfigError
         If the file cannot be read as YAML or a setting is bad.
     """
+    return validated({**read_file(path), **overrides}, environment)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that is there twice is an error; the first would be ignored without a word."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Compose a mapping, and check its keys."""
+        node = super().compose_mapping_node(anchor)
+        keys: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in keys:
+                raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)
+            keys.add(key.value)
+        return node
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Content of a settings file, not validated.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read as YAML, or holds no mapping.
+    """
     try:
-        content = yaml.safe_load(files.read_bytes(path).decode()) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:  # no text, a date that no calendar has
-        raise ConfigError(f"{path}: cannot be read as YAML; correct it: {error}") from error
+        text = files.read_bytes(path).decode()
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}: line {line}: is no UTF-8; save the file as UTF-8") from error
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); name the settings file with --config"
+        ) from error
+    try:
+        content = yaml.load(text, _Loader) or {}  # noqa: S506 — a safe loader
+    except RecursionError as error:
+        raise ConfigError(f"{path}: is nested too deeply; correct it") from error
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(f"{path}: {_line(text, error.position)}{error.reason}; correct it") from error
+    except yaml.MarkedYAMLError as error:
+        where = _line(text, error.problem_mark.index) if error.problem_mark else ""
+        raise ConfigError(f"{path}: {where}{error.problem}; correct it") from error
+    except ValueError as error:  # a date that no calendar has
+        raise ConfigError(f"{path}: holds a value that makes no sense ({error}); correct it") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds no mapping of settings; write lines of KEY: VALUE")
-    return validated({**content, **overrides}, environment)
+    return content
+
+
+def _line(text: str, position: int) -> str:
+    """Line of a position in a text, as a message begins with it."""
+    return f"line {text.count(chr(10), 0, position) + 1}: "
 
 
 def flat(settings: BaseModel, prefix: str = "") -> dict[str, Any]:

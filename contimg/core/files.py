@@ -30,6 +30,24 @@ _NETWORK = re.compile(
 """Types of file systems that other hosts may change, or that do not share memory between processes."""
 
 
+def absolute(path: Path) -> Path:
+    """Absolute path of a path as people write it; `~` is a home.
+
+    Raises
+    ------
+    ValueError
+        If no file can have the path.
+    """
+    try:
+        if b"\0" not in os.fsencode(path):
+            return path.expanduser().absolute()
+    except UnicodeEncodeError:
+        pass
+    except RuntimeError:
+        raise ValueError(f"{path.parts[0]} is no user's home") from None
+    raise ValueError("is no path")
+
+
 def part_path(path: Path) -> Path:
     """Temporary path for writing a file: hidden beside it, with host and id of this process."""
     return path.with_name(f".{path.name}{PART_MARK}{host()}.{os.getpid()}")

@@ -28,6 +28,13 @@ _ROOM_BYTES = 1_000_000
 _WORKS_WITH = "works_with_schema"
 """Note: `schema.WORKS_WITH` of the contimg that migrated last."""
 _NOT_ALLOWED = "this user may not: call it as the runner's"
+_THEN = {
+    sqlite3.SQLITE_CANTOPEN: _NOT_ALLOWED,
+    sqlite3.SQLITE_READONLY: _NOT_ALLOWED,
+    sqlite3.SQLITE_BUSY: "call again in a moment",
+    sqlite3.SQLITE_IOERR: "look after its disk, and call again",
+}
+"""Next step after an error of SQLite's while reading; after any other, the file is damaged."""
 
 
 class Ledger(AlertQueries):
@@ -95,7 +102,7 @@ def open_ledger(path: Path, *, read_only: bool = False) -> Ledger:
         If there is no room to open it; it may be whole.
     """
     try:
-        there = path.exists() and path.stat().st_size > 0
+        there = path.is_file() and path.stat().st_size > 0
     except PermissionError as error:
         raise LedgerError(f"{path}: cannot be opened; {_NOT_ALLOWED}") from error
     if not there:
@@ -131,7 +138,7 @@ def _opened(path: Path, *, read_only: bool) -> Ledger:
                 raise LedgerError(f"damaged ({damage})")
             _migrate(connection)
         elif _version(connection) < len(MIGRATIONS):
-            raise LedgerError(f"{path}: its schema is not this contimg's; start the runner, which migrates it")
+            raise LedgerError("its schema is older than this contimg's")
         return Ledger(path, connection)
     except (sqlite3.Error, LedgerError) as error:
         if connection:
@@ -139,12 +146,12 @@ def _opened(path: Path, *, read_only: bool) -> Ledger:
         if without_room(path.parent, error):
             raise DiskFullError(f"{path}: {error}, for there is no room; it is left as it is") from error
         if not read_only:
-            then = "; it is set aside and built again"
-        elif getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
-            then = f"; {_NOT_ALLOWED}"
+            then = "it is set aside and built again"
+        elif isinstance(error, LedgerError):
+            then = "start the runner, which migrates it or builds it again"
         else:
-            then = ""
-        raise LedgerError(f"{path}: {str(error).removeprefix(f'{path}: ')}{then}") from error
+            then = _THEN.get(error.sqlite_errorcode & 0xFF, "contimg ledger rebuild builds it from the files")
+        raise LedgerError(f"{path}: {error}; {then}") from error
 
 
 def _set_journal(connection: sqlite3.Connection, path: Path) -> None:

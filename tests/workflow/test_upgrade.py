@@ -82,7 +82,7 @@ def test_commands_that_read_say_what_to_do_before_the_first_start(
 ) -> None:
     older = older_root(tmp_path)
     assert main(["status", "--config", str(older.config)]) == 1
-    assert "its schema is not this contimg's; start the runner, which migrates it" in capsys.readouterr().err
+    assert "its schema is older than this contimg's; start the runner, which migrates it" in capsys.readouterr().err
 
 
 def test_the_ledger_is_migrated_and_keeps_its_history(upgraded: Upgraded) -> None:
