@@ -251,19 +251,27 @@ def message(incident: str, title: str, *, resolved: bool = False) -> channels.Me
     return channels.Message(1, "critical", title, "said", incident=incident, resolved=resolved)
 
 
-def test_incidents_that_come_and_go_between_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incidents_that_come_and_go_between_each_other() -> None:
     """Of two data roots, conditions and subjects, each with a repetition in other words and an end of its own."""
-    pager = Pager()
-    monkeypatch.setattr(requests, "post", pager.post)
+    repeated, left, ended = result_within(60, _come_and_go)
+    assert repeated == [3] * 12
+    assert left == [*range(11, -1, -1)]
+    assert len(ended) == len({*ended}) == 12
+
+
+def _come_and_go() -> tuple[list[int], list[int], list[str]]:
+    """Openings and repetitions of each incident, incidents left after each end, and those that ended."""
+    pager, left = Pager(), []
+    requests.post = pager.post  # type: ignore[assignment]
     names = [":".join(parts) for parts in itertools.product(("/a", "/b"), ("disk", "lane"), ("", "ms", "é\n"))]
     for words in ("opened", "repeated", "worse"):
         sent = [channels.send(PAGER, [message(name, f"{words} {name}")], 5) for name in names]
         assert all(answer == {1: ""} for answer in sent)
-    assert sorted(pager.open.values()) == [3] * len(names)
-    for left, name in enumerate(reversed(names)):
+    repeated = [*pager.open.values()]
+    for name in reversed(names):
         channels.send(PAGER, [message(name, f"resolved {name}", resolved=True)], 5)
-        assert len(pager.open) == len(names) - left - 1
-    assert len({*pager.ended}) == len(names)
+        left.append(len(pager.open))
+    return repeated, left, pager.ended
 
 
 def test_every_text_has_its_object_and_a_next_step() -> None:
