@@ -68,7 +68,7 @@ def obsolete(folder: Path, window: str, names: Collection[str]) -> list[Path]:
 
 def validation_failures(sidecar: Mapping[str, Any]) -> str:
     """Checks in which an image failed validation hard; empty if it did not."""
-    validation = sidecar.get("validation", {})
+    validation = sidecar.get("validation") or {}
     if validation.get("gate") != Gate.HARD:
         return ""
     return ", ".join(name for name, check in validation["checks"].items() if check["gate"] == Gate.HARD)

@@ -123,7 +123,9 @@ def test_resources_of_machine_and_jobs_are_the_newest_and_all_that_was_used(tmp_
         assert "contimg_machine_use_ratio{" not in made.get("/metrics").text  # an old load is none
 
 
-@pytest.mark.parametrize("sidecar", ["7", "[1]", '{"noise_jy": "noise", "thermal_noise_jy": 1}'])
+@pytest.mark.parametrize(
+    "sidecar", ["7", "[1]", '{"validation": null}', '{"noise_jy": "noise", "thermal_noise_jy": 1}']
+)
 def test_a_reading_that_fails_costs_no_other_metric(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sidecar: str
 ) -> None:
@@ -134,6 +136,7 @@ def test_a_reading_that_fails_costs_no_other_metric(
     with served(tmp_path / "root") as made:
         unit = made.played.whole_way(1)
         made.played.root.image(unit, "json").write_text(sidecar)
+        made.played.root.image(unit, "validation.html").touch()
         for _ in range(2):
             found = values(made.get("/metrics").text)
             assert found["contimg_products_total", "product=image"] == 1
