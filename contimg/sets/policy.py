@@ -93,16 +93,14 @@ class CalibrationMerit:
     def worth_remaking(self, old: CalibrationMerit, min_hours: float) -> bool:
         """Whether an image made with `old` is to be made again with this.
 
-        A remake needs a better verdict, or one no worse (and not stale) with half the effective age or less, and an
-        age that falls by `min_hours`. A set of the target's own time is thus worth more than one on either side.
+        A remake needs a better verdict, or (unless the old one is stale) half the effective age or less, and an age
+        that falls by `min_hours`. A set of the target's own time is thus worth more than one on either side.
         Remakes come to an end, as each lowers the age by a fixed amount at least.
         """
         gain = old.effective_age_hours - self.effective_age_hours
         better = self.rank > old.rank
-        halved = (
-            _RANKS[self.verdict] >= _RANKS[old.verdict] > _RANKS[Verdict.STALE]
-            and self.effective_age_hours <= _WORTHWHILE_RATIO * old.effective_age_hours
-        )
+        shorter = self.effective_age_hours <= _WORTHWHILE_RATIO * old.effective_age_hours
+        halved = old.verdict is not Verdict.STALE and shorter
         return gain >= min_hours and (better or halved)
 
 

@@ -103,6 +103,9 @@ def field(hours: float, *offsets: float) -> CalibrationMerit:
         (field(2.0, -5), merit(Verdict.FRESH, 1.6), False),  # not half the age
         (field(2.0, -5), BRACKETED, True),
         (field(0.1, -5), field(0.1, -1, 1), False),  # the field is the same
+        (field(10.0, -100), merit(Verdict.NEAREST, 4), True),  # what a new image would be made with
+        (field(20.0, -100), merit(Verdict.STALE, 8), True),
+        (merit(Verdict.STALE, -100), merit(Verdict.STALE, 8), False),
     ],
 )
 def test_a_remake_between_field_and_sets_follows_the_expected_error(
@@ -112,22 +115,25 @@ def test_a_remake_between_field_and_sets_follows_the_expected_error(
     assert not old.worth_remaking(new, MIN_HOURS)
 
 
-TIMES = st.lists(st.floats(-200, 200), min_size=1, max_size=60)
+TIMES = st.lists(st.floats(-200, 200) | st.floats(-7, 7), min_size=1, max_size=60)
 
 
 @settings(max_examples=300, deadline=None)
-@given(times=TIMES, passed=st.data())
-def test_it_settles_whatever_comes_in_whatever_order(times: list[float], passed: st.DataObject) -> None:
-    """Sets come one by one; each time the image is made again if it is worth it."""
+@given(times=TIMES, passed=st.data(), field_hours=st.none() | st.floats(0, 100))
+def test_it_settles_whatever_comes_in_whatever_order(
+    times: list[float], passed: st.DataObject, field_hours: float | None
+) -> None:
+    """Sets come one by one; each time the image is made again if it is worth it. Its own field may serve, too."""
     there: list[CalibrationSet] = []
     used: CalibrationMerit | None = None
     remakes = 0
     for time in times:
         there.append(set_at(time, passed=passed.draw(st.booleans())))
-        choice, _ = choose(MOMENT, there, DEFAULTS)
+        choice, _ = choose(MOMENT, there, DEFAULTS, field_hours)
         if choice and (used is None or choice.merit.worth_remaking(used, MIN_HOURS)):
             remakes += used is not None
-            assert used is None or min(choice.merit.rank, FRESH.rank) >= min(used.rank, FRESH.rank)
+            by_sets = used is not None and used.verdict is not Verdict.FIELD
+            assert not by_sets or min(choice.merit.rank, FRESH.rank) >= min(used.rank, FRESH.rank)
             assert used is None or choice.merit.effective_age_hours <= used.effective_age_hours - MIN_HOURS
             used = choice.merit
             assert not choice.merit.worth_remaking(used, MIN_HOURS)
@@ -136,7 +142,7 @@ def test_it_settles_whatever_comes_in_whatever_order(times: list[float], passed:
     good = [one for one in there if one.passed]
     assert (used is None) == (not good)
     if used:
-        best = choose(MOMENT, there, DEFAULTS)[0]
+        best = choose(MOMENT, there, DEFAULTS, field_hours)[0]
         assert best
         # What it was left with is no more than the threshold, or a factor of two, from the best; or as stale.
         lost = used.effective_age_hours - best.merit.effective_age_hours
