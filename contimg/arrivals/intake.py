@@ -14,7 +14,7 @@ from contimg.core.sections import Ingest, Mosaic, Retry
 from contimg.core.stages import STAGES
 from contimg.ingest import quarantine
 from contimg.ingest.groups import scan
-from contimg.ingest.incoming import check_raw_file
+from contimg.ingest.incoming import check_raw_file, has_raw_files
 from contimg.ingest.manifest import Group, load
 from contimg.ingest.placing import is_processed
 from contimg.ledger.events import Arrived, FilesGone, JobFailed, PutInQuarantine, Tell
@@ -117,7 +117,7 @@ class Intake:
         """Make a due group's manifest anew from its files if it is lost or damaged; returns whether the row changed.
 
         Without files the group is given up at the first stage that needs the manifest: every call for it would fail
-        as a whole, as if its lane were broken.
+        as a whole, as if its lane were broken. Where no group has raw files it waits, as their disk may be away.
 
         Raises
         ------
@@ -136,6 +136,9 @@ class Intake:
                 return False
             reason = f"{in_words(error)}, and none of its raw files is there to make it anew"
             gone = JobFailed(row.stage, ErrorClass.CORRUPT_INPUT, Blame.GROUP, reason, counts=True)
+            if not has_raw_files(self._root.incoming):
+                reason += ", nor is any other: perhaps their disk is not mounted"
+                gone = JobFailed(row.stage, ErrorClass.IO_ERROR, Blame.MACHINE, reason, counts=True)
             Transitions(self._ledger, self.settings.retry).group(row.name, gone, now)
             return True
 

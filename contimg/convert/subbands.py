@@ -20,6 +20,7 @@ import numpy as np
 from contimg.core.errors import ContimgError, InputError, InputOutputError, TooFewSubbandsError
 from contimg.core.sections import Ingest
 from contimg.ingest.grouping import IntegrationRange, coverage, steps_after, used
+from contimg.ingest.incoming import has_raw_files
 from contimg.ingest.manifest import SUBBANDS, Frame, Group
 from contimg.telescope.raw_header import Antennas, Header, read_antennas, read_header
 from contimg.telescope.raw_visibilities import RawVisibilities
@@ -147,7 +148,7 @@ def opened(group: Group, root: Path, ingest: Ingest, stack: ExitStack) -> Subban
 
 def _gone(path: Path) -> ContimgError:
     """Error for a raw file that is gone: the machine's where all are, as of a disk that is not mounted."""
-    if any(path.parent.glob("*_sb??.hdf5")):
+    if has_raw_files(path.parent):
         return ContimgError(f"{path.name}: is gone from incoming/; its group is taken up again when the file is back")
     return InputOutputError(
         f"{path.parent}: has no raw files, perhaps its disk is not mounted; they are tried again later"

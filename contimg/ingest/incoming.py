@@ -171,6 +171,11 @@ def in_quarantine(root: DataRoot, group: str, now: float) -> Iterator[RawFile]:
             log.warning("%s: cannot be looked at (%s)", where, error)
 
 
+def has_raw_files(folder: Path) -> bool:
+    """Whether a folder has a raw file at all; the disk of one that has none is perhaps not mounted."""
+    return any(folder.glob("*_sb??.hdf5"))
+
+
 def resembles_raw_name(name: str) -> bool:
     """Whether another name resembles a raw file's: another ending, changed colons, a wrong number."""
     plain = unicodedata.normalize("NFKC", name)

@@ -32,8 +32,8 @@ OF_FIELD = (
 )
 """Measurements from the field's gains: pairs by antenna (X and Y, or east and north)."""
 _ALWAYS, _SOMETIMES = ("flagged",), ("sefd_jy", "coherence", "gain", *OF_FIELD)
-_TOLD: set[tuple[Path, int]] = set()
-"""Odd files that this process has told, by path and time of their writing."""
+_TOLD: set[str] = set()
+"""Lines on odd files that are in this process's log."""
 
 
 def read_all(paths: Iterable[Path]) -> list[dict[str, Any]]:
@@ -57,10 +57,10 @@ def read(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None  # removed meanwhile
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
-        key = path, path.stat().st_mtime_ns if path.exists() else 0
-        if key not in _TOLD:
-            _TOLD.add(key)
-            _LOG.warning("%s: is left out, as it is not as it should be (%s)", path, in_words(error))
+        told = f"{path}: is left out, as it is not as it should be ({in_words(error)})"
+        if told not in _TOLD:
+            _TOLD.add(told)
+            _LOG.warning("%s", told)
         return None
 
 

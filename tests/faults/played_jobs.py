@@ -179,4 +179,5 @@ ERRORS: dict[str, Exception] = {
         "Unable to synchronously open object (file read failed: errno = 116, error message = 'Stale file handle')"
     ),
     "quota": OSError(122, "Disk quota exceeded", "an output"),
+    "no memory": MemoryError(),
 }

@@ -67,7 +67,8 @@ def test_weaker_visibilities_are_told_by_their_noise(images: list[dict[str, Any]
     weak = images[2]
     assert weak["quality"] == "degraded"
     assert any("less than the receivers' own" in reason for reason in weak["reasons"])
-    assert weak["noise_jy"] / weak["thermal_noise_jy"] == pytest.approx(WEAKER, abs=0.07)
+    ratio, usual = (image["noise_jy"] / image["thermal_noise_jy"] for image in (weak, images[0]))
+    assert ratio / usual == pytest.approx(WEAKER, rel=0.05)  # noise by place differs from that by beams by 2 to 3 %
 
 
 def test_images_that_disagree_say_so(root: DataRoot, images: list[dict[str, Any]]) -> None:
@@ -97,4 +98,4 @@ def test_each_pointing_of_a_window_has_its_mosaic(root: DataRoot, images: list[d
     assert groups == [names[:3], names[3:]]
     for path in (root.root / "mosaics").rglob("*.image.fits"):
         with fits.open(path) as file:
-            assert np.isfinite(file[0].data).mean() > 0.3
+            assert np.isfinite(file[0].data).mean() > 0.9, "hardly any of it is empty"

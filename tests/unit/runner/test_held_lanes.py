@@ -6,10 +6,14 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from bookkeeping import Played, runner_of
+from bookkeeping import START, Played, runner_of
 
+from contimg.catalogues.source import Source
+from contimg.ingest.manifest import load
 from contimg.ledger.transitions import Transitions
 from contimg.runner.runner import Runner
+from contimg.simulator.correlator import Preset
+from contimg.simulator.simulator import simulate
 
 
 def settle(played: Played, runner: Runner, unit: str, code: int) -> None:
@@ -47,7 +51,9 @@ def test_a_group_without_manifest_and_raw_files_is_given_up_and_holds_no_lane(tm
     played = Played(tmp_path / "data")
     runner = runner_of(played)
     first, imaged = played.arrive(0), played.whole_way(1, "3C286")
-    for path in (played.root.manifest(first), played.root.manifest(imaged), *played.root.incoming.iterdir()):
+    own = list(played.root.incoming.iterdir())
+    played.arrive(2)
+    for path in (played.root.manifest(first), played.root.manifest(imaged), *own):
         path.unlink()
     played.change(imaged, state="due", stage="image", upgrade=1, ended=None)
     runner._check_inputs(runner._clock.now())
@@ -57,6 +63,33 @@ def test_a_group_without_manifest_and_raw_files_is_given_up_and_holds_no_lane(tm
     played.do_outbox()
     assert (played.root.quarantine(first) / "reason.json").exists()
     assert runner.well
+
+
+def test_a_damaged_manifest_costs_no_group_while_the_disk_of_the_raw_files_is_away(tmp_path: Path) -> None:
+    """It was given up as if its files were lost."""
+    played = Played(tmp_path / "data")
+    antennas = Preset(antennas=(0, 1, 2), channels=2, integrations=2)
+    sky = [Source("a", 120.0, 54.0, 1.0)]
+    simulate(played.root.incoming, START, 1, preset=antennas, sky=sky, declination_deg=54.57, seed=1)
+    runner = runner_of(played)
+    runner._scan()
+    (unit,) = (row.name for row in played.ledger.open_groups())
+    whole = load(played.root.manifest(unit))
+    played.root.manifest(unit).write_text("{")
+    mounted = played.root.incoming.rename(tmp_path / "disk")
+    played.root.incoming.mkdir()
+    runner._check_inputs(runner._clock.now())
+    row = played.row(unit)
+    assert (row.state, row.error_class) == ("due", "io_error")
+    assert "perhaps their disk is not mounted" in row.reason
+    assert 0 < row.due - runner._clock.now() < 300
+    assert not runner._breaker.held
+    played.root.incoming.rmdir()
+    mounted.rename(played.root.incoming)
+    played.change(unit, due=0.0)
+    runner._check_inputs(runner._clock.now())
+    assert (played.row(unit).state, played.row(unit).error_class) == ("due", "")
+    assert load(played.root.manifest(unit)).subbands == whole.subbands
 
 
 def test_what_failed_in_a_lane_is_due_when_the_lane_works_though_the_ledger_failed_in_between(
